@@ -1,0 +1,1 @@
+"""Strongroom: secrets management for Kubernetes."""

@@ -1,0 +1,1 @@
+"""Records, devices, log readers and the timeline that joins them."""

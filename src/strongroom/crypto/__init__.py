@@ -1,0 +1,1 @@
+"""AEAD, key rings, HMAC, key files, certificates; the only importer of cryptography."""

@@ -1,0 +1,1 @@
+"""Secrets as files on tmpfs: the agent and what it acknowledges."""

@@ -1,0 +1,1 @@
+"""Encryption at rest: KMS v2 plugin, and the proof read from etcd."""

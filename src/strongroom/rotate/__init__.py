@@ -1,0 +1,1 @@
+"""Rotation with evidence: plan, write, wait for consumers, retire."""

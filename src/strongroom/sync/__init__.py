@@ -1,0 +1,1 @@
+"""External Secrets Operator's API: stores, external secrets, drift."""

@@ -1,0 +1,1 @@
+"""HTTP listener and clients, gRPC on unix sockets, TLS and limits."""
