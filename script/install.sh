@@ -1,0 +1,46 @@
+# Sourced by script/test and script/dev: makes the virtual environment and, when asked, the system packages.
+# What is already there is kept, and said so.
+
+install_python() {
+  local python stamp
+  python=${PYTHON:-}
+  if [ -z "$python" ]; then
+    for python in python3.11 python3.12 python3.13 python3; do
+      "$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && break
+      python=
+    done
+  fi
+  if [ -z "$python" ]; then
+    echo "Strongroom needs Python 3.11, 3.12 or 3.13 with venv; installing it" >&2
+    as_root apt-get update -qq
+    as_root apt-get install -y -qq --no-install-recommends python3 python3-venv
+    python=python3
+  fi
+  stamp=$(cat pyproject.toml requirements/dev.txt | sha256sum | cut -d' ' -f1)
+  if [ "$(cat .venv/.stamp 2>/dev/null)" = "$stamp" ]; then
+    echo "== Python packages: kept (.venv)"
+    return
+  fi
+  echo "== Python packages: installing into .venv (about a minute)"
+  "$python" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+  echo "$stamp" > .venv/.stamp
+}
+
+as_root() { if [ "$(id -u)" = 0 ]; then DEBIAN_FRONTEND=noninteractive "$@"; else sudo DEBIAN_FRONTEND=noninteractive "$@"; fi; }
+
+install_system() {
+  local missing
+  missing=$(grep -v '^#' script/apt-packages.txt | while read -r package; do
+    [ -z "$package" ] || dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
+  done)
+  if [ -z "$missing" ]; then
+    echo "== system packages: kept"
+    return
+  fi
+  echo "== system packages: installing" $missing
+  as_root apt-get update -qq
+  # shellcheck disable=SC2086 # one word a package
+  as_root apt-get install -y -qq --no-install-recommends $missing > /dev/null
+}

@@ -1,0 +1,55 @@
+"""The repository as a stranger finds it: rooms explain themselves, nothing local is named."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = sorted(
+    path
+    for path in (ROOT / "src/strongroom").iterdir()
+    if path.is_dir() and path.name != "__pycache__"
+)
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda path: path.name)
+def test_room_opens_with_its_invariant(room: Path) -> None:
+    """DESIGN.md begins with the one thing the room guarantees."""
+    lines = [line for line in (room / "DESIGN.md").read_text().splitlines() if line.strip()]
+    assert lines[0].startswith("# ")
+    assert lines[1].startswith("**Invariant.**")
+
+
+def test_requirement_files_are_pinned_by_hash_and_record_no_address() -> None:
+    """They install reproducibly from whatever index the machine uses."""
+    for path in (ROOT / "requirements").glob("*.txt"):
+        text = path.read_text()
+        assert not re.search(r"https?://|--(extra-)?index-url|--find-links", text), path.name
+        pins = re.findall(r"^[A-Za-z0-9].*$", text, re.M)
+        assert all("==" in pin and pin.rstrip().endswith("\\") for pin in pins), path.name
+
+
+def test_the_agent_needs_nothing() -> None:
+    """The agent's requirement file is there and empty."""
+    assert [
+        line
+        for line in (ROOT / "requirements/agent.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ] == []
+
+
+def test_scripts_are_executable_and_syntactically_sound() -> None:
+    """The two commands of the README and the one of CI run as they are."""
+    for name in ("script/dev", "script/test", "script/lock", ".ci/run"):
+        path = ROOT / name
+        assert path.stat().st_mode & 0o111, name
+        subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+def test_documents_a_stranger_looks_for_are_there() -> None:
+    """README, licence, change log, security policy and the decisions."""
+    for name in ("README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md"):
+        assert (ROOT / name).stat().st_size > 200, name
+    assert len(list((ROOT / "docs/adr").glob("*.md"))) >= 4
