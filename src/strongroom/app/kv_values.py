@@ -1,0 +1,57 @@
+"""Key-value pairs as Vault's users type them: `k=v`, `k=@file`, `k=-`, `@file.json`, `-`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from strongroom.model.errors import Invalid
+
+
+def parse_pairs(words: Sequence[str], stdin: TextIO) -> dict[str, Any]:
+    """Turn arguments into the data of a secret.
+
+    `-` alone and `@file` alone are a whole JSON object; in a pair, `@file` is the file's text
+    and `-` is standard input. Raises Invalid for anything else, never repeating a value.
+    """
+    data: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key:
+            data[key] = _value(value, stdin)
+        elif word == "-":
+            data |= _json_object(stdin.read(), "standard input")
+        elif word.startswith("@"):
+            data |= _json_object(_read(word[1:]), word[1:])
+        else:
+            raise Invalid(
+                "bad-pair", "an argument is not key=value", hint="write key=value, key=@file"
+            )
+    if not data:
+        raise Invalid("no-data", "there is nothing to write", hint="add key=value")
+    return data
+
+
+def _value(value: str, stdin: TextIO) -> str:
+    if value == "-":
+        return stdin.read()
+    if value.startswith("@"):
+        return _read(value[1:])
+    return value.removeprefix("\\") if value.startswith("\\@") else value
+
+
+def _read(name: str) -> str:
+    try:
+        return Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid("bad-file", f"cannot read {name} as text", hint="check the path") from error
+
+
+def _json_object(text: str, source: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise Invalid("bad-json", f"{source} is not JSON", hint="give a JSON object") from error
+    if not isinstance(value, dict):
+        raise Invalid("bad-json", f"{source} is not a JSON object")
+    return value

@@ -1,0 +1,47 @@
+"""The command line: one table of verbs, help with an example, refusals in one form."""
+
+import subprocess
+import sys
+
+import pytest
+
+from strongroom.app.main import VERBS, build_parser, main
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb, capsys) -> None:
+    """`strongroom VERB --help` prints usage and an example."""
+    with pytest.raises(SystemExit) as ended:
+        build_parser(verb).parse_args([verb, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "example" in shown.lower()
+    assert f"strongroom {verb}" in shown
+
+
+def test_an_unknown_verb_is_refused_with_the_list(capsys) -> None:
+    """argparse exits with 2 and names the verbs there are."""
+    with pytest.raises(SystemExit) as ended:
+        main(["frobnicate"])
+    assert ended.value.code == 2
+    assert "rotate" in capsys.readouterr().err
+
+
+def test_a_refusal_is_two_lines_and_status_2(tmp_path, capsys) -> None:
+    """The message with its code, then what to do."""
+    status = main(["kv", "get", "prod/db", "--token-file", str(tmp_path / "missing")])
+    assert status == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: cannot read the token file")
+    assert "[token-file]\nhint: check --token-file\n" in shown
+
+
+def test_version_is_printed() -> None:
+    """As a process, the way a package test calls it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "strongroom", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("strongroom ")
