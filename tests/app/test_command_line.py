@@ -24,7 +24,7 @@ def test_an_unknown_verb_is_refused_with_the_list(capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["frobnicate"])
     assert ended.value.code == 2
-    assert "rotate" in capsys.readouterr().err
+    assert "kv" in capsys.readouterr().err
 
 
 def test_a_refusal_is_two_lines_and_status_2(tmp_path, capsys) -> None:

@@ -15,19 +15,10 @@ from strongroom.model.errors import Refusal
 
 # Verb -> one line of help. The module is strongroom.app.commands.<verb>.
 VERBS: Final[dict[str, str]] = {
-    "dev": "store, API server and the tour of one secret's life on this machine",
-    "server": "run the secret store",
     "kv": "read and write versioned secrets",
-    "operator": "run the sync operator (external-secrets.io)",
-    "kms": "run the KMS v2 plugin for kube-apiserver",
-    "encrypt": "prove how Secrets are stored in etcd",
-    "agent": "deliver secrets as files, as a sidecar or init container",
-    "rotate": "rotate a secret with evidence from its consumers",
-    "audit": "one timeline of everything that touched a secret",
 }
 
 EPILOG: Final = """example:
-  strongroom dev --store-only
   strongroom kv put secret/prod/db password=@password.txt
 """
 

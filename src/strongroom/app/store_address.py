@@ -77,9 +77,6 @@ def _token(token_file: Path | None) -> Secret | None:
 @asynccontextmanager
 async def open_store(args: argparse.Namespace) -> AsyncIterator["VaultClient"]:
     """A client of the store that the arguments name, closed on leaving."""
-    from strongroom.wire.client import HttpClient
-    from strongroom.wire.vault import VaultClient
-
     where = store_address(args)
     if where.token is None:
         raise Invalid(
@@ -87,5 +84,8 @@ async def open_store(args: argparse.Namespace) -> AsyncIterator["VaultClient"]:
             "no token for the store",
             hint="set VAULT_TOKEN, write ~/.vault-token or pass --token-file",
         )
+    from strongroom.wire.client import HttpClient
+    from strongroom.wire.vault import VaultClient
+
     async with HttpClient(ca_file=where.ca_file) as http:
         yield VaultClient(where.address, where.token, http, where.namespace)
