@@ -1,0 +1,34 @@
+"""Random text: tokens, accessors and passwords; and comparison in constant time."""
+
+import hmac
+import secrets
+import string
+from typing import Final
+
+BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
+BODY_CHARACTERS: Final = 24  # 142 bits; with "hvs." the 28 characters clients count on
+
+
+def new_token(prefix: str = "hvs.") -> str:
+    """A fresh token: the prefix and 24 base62 characters."""
+    return prefix + random_text(BODY_CHARACTERS, BASE62)
+
+
+def new_accessor() -> str:
+    """A fresh accessor: 24 base62 characters that name a token without being one."""
+    return random_text(BODY_CHARACTERS, BASE62)
+
+
+def random_password(length: int, alphabet: str) -> str:
+    """Characters drawn evenly and independently from the alphabet."""
+    return random_text(length, alphabet)
+
+
+def random_text(length: int, alphabet: str) -> str:
+    """The same, for names that are not passwords."""
+    return "".join(secrets.choice(alphabet) for _ in range(length))
+
+
+def constant_time_equal(left: bytes, right: bytes) -> bool:
+    """Whether two values are equal, in time that depends on the length alone."""
+    return hmac.compare_digest(left, right)
