@@ -1,0 +1,121 @@
+"""The HTTP client of every room that calls out: aiohttp behind one small door.
+
+Replies are bounded, time-outs are always set, nothing is retried here, and no error carries a
+header or body.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Final, Self
+
+import aiohttp
+
+from strongroom.model.errors import TooLarge, Unavailable
+from strongroom.wire.http import Response
+from strongroom.wire.tls import client_context
+
+REPLY_BYTES: Final = 64 * 1024 * 1024
+TIMEOUT_SECONDS: Final = 30.0
+
+
+class HttpClient:
+    """A pool of connections under one trust; an async context manager."""
+
+    def __init__(
+        self, *, ca_file: Path | None = None, ca_data: str = "", connections: int = 64
+    ) -> None:
+        self._ca_file = ca_file
+        self._ca_data = ca_data
+        self._limit = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session:
+            await self._session.close()
+            self._session = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                limit=self._limit, ssl=client_context(self._ca_file, self._ca_data)
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector, auto_decompress=True, skip_auto_headers=("User-Agent",)
+            )
+        return self._session
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> Response:
+        """Send one request; redirects are not followed.
+
+        Raises Unavailable(`unreachable`) or TooLarge(`reply-too-large`).
+        """
+        limit = aiohttp.ClientTimeout(total=timeout, connect=min(timeout, 10.0))
+        try:
+            async with self._open().request(
+                method, url, headers=headers, data=body, timeout=limit, allow_redirects=False
+            ) as reply:
+                content = await self._bounded(reply)
+                return Response(
+                    reply.status, content, tuple(reply.headers.items()), reply.content_type or ""
+                )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(url, error) from None
+
+    @staticmethod
+    async def _bounded(reply: aiohttp.ClientResponse) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in reply.content.iter_any():
+            size += len(part)
+            if size > REPLY_BYTES:
+                raise TooLarge("reply-too-large", f"the reply is over {REPLY_BYTES} bytes")
+            parts.append(part)
+        return b"".join(parts)
+
+    async def messages(
+        self, url: str, *, headers: Mapping[str, str] | None = None, heartbeat: float = 15.0
+    ) -> AsyncIterator[str]:
+        """Yield the text messages of a websocket until it closes.
+
+        Raises Unavailable(`unreachable`) when it cannot be opened or breaks.
+        """
+        limit = aiohttp.ClientWSTimeout(ws_close=2.0)
+        try:
+            async with self._open().ws_connect(
+                url, headers=headers, heartbeat=heartbeat, timeout=limit
+            ) as socket:
+                async for message in socket:
+                    if message.type is aiohttp.WSMsgType.TEXT:
+                        yield message.data
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(url, error) from None
+
+
+def _unreachable(url: str, error: BaseException) -> Unavailable:
+    reason = "timed out" if isinstance(error, asyncio.TimeoutError) else type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = str(error.os_error.strerror or error.os_error)
+    elif isinstance(error, aiohttp.WSServerHandshakeError):
+        reason = f"status {error.status}"
+    where = url.split("?", 1)[0]
+    return Unavailable(
+        "unreachable",
+        f"no answer from {where}: {reason}",
+        hint="is it running, and the address right?",
+    )

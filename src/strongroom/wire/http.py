@@ -1,0 +1,67 @@
+"""One HTTP request and one reply, as values: what every handler sees and returns."""
+
+import http
+from dataclasses import dataclass, field
+from typing import Final
+
+REASONS: Final = {status.value: status.phrase for status in http.HTTPStatus} | {
+    472: "Disaster Recovery Secondary",
+    473: "Performance Standby",
+}
+
+
+@dataclass(slots=True)
+class Request:
+    """A whole request. `target` is the raw path and query as sent; header names are lower-case."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes = b""
+    peer: str = ""
+    client_certificate: bytes | None = None
+
+
+@dataclass(slots=True)
+class Response:
+    """A whole reply; `headers` come after the ones every reply has."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = "application/json"
+    close: bool = field(default=False, kw_only=True)
+
+
+_HEADS: dict[tuple[int, str], bytes] = {}
+
+
+def encode_response(response: Response, *, head_only: bool, keep_alive: bool) -> bytes:
+    """The bytes of a reply (RFC 9112); nothing may be stored by caches."""
+    key = (response.status, response.content_type if response.body else "")
+    head = _HEADS.get(key)
+    if head is None:
+        kind = f"Content-Type: {key[1]}\r\n" if key[1] else ""
+        reason = REASONS.get(response.status, "Status")
+        head = _HEADS[key] = (
+            f"HTTP/1.1 {response.status} {reason}\r\nCache-Control: no-store\r\n{kind}"
+        ).encode("latin-1")
+    extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
+    if "\n" in extra.replace("\r\n", ""):
+        raise ValueError("a header value with a line break")
+    if not keep_alive:
+        extra += "Connection: close\r\n"
+    length = b"" if response.status == http.HTTPStatus.NO_CONTENT else _length(response)
+    body = b"" if head_only else response.body
+    return b"".join((head, length, extra.encode("latin-1"), b"\r\n", body))
+
+
+def _length(response: Response) -> bytes:
+    return b"Content-Length: %d\r\n" % len(response.body)
+
+
+def error_response(status: int, *messages: str, close: bool = False) -> Response:
+    """Vault's error form: `{"errors": [...]}`."""
+    import json
+
+    return Response(status, json.dumps({"errors": list(messages)}).encode(), close=close)

@@ -1,0 +1,371 @@
+"""An HTTP/1.1 listener: asyncio.Protocol on httptools (llhttp), with the LIST verb.
+
+A handler is called with each whole request and an `Exchange`; it replies at once or later, so
+that a reply can wait for its audit record. Replies leave in the order of their requests.
+Grammar and framing: RFC 9112. llhttp knows no LIST, so at a message boundary the listener reads
+`LIST ` as `GET ` and remembers; a pipelined LIST fails closed with 400.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Final, cast
+
+import httptools
+
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Misuse
+from strongroom.wire.http import Request, Response, encode_response, error_response
+from strongroom.wire.limits import Limits
+from strongroom.wire.websocket import WebSocket, accept_headers
+
+LIST: Final = b"LIST "
+SWEEP_SECONDS: Final = 1.0
+# Sent twice, these would let two readers of the same request see two different ones.
+SINGLE_HEADERS: Final = frozenset(
+    {
+        "host",
+        "content-length",
+        "content-type",
+        "x-vault-token",
+        "authorization",
+        "x-vault-namespace",
+    }
+)
+
+Handler = Callable[[Request, "Exchange"], None]
+
+
+class Exchange:
+    """The reply side of one request; exactly one reply."""
+
+    __slots__ = ("_connection", "_head_only", "_keep_alive", "encoded")
+
+    def __init__(self, connection: "Connection", *, head_only: bool, keep_alive: bool) -> None:
+        self._connection = connection
+        self._head_only = head_only
+        self._keep_alive = keep_alive
+        self.encoded: bytes | None = None
+
+    def reply(self, response: Response) -> None:
+        """Send the reply once all earlier ones of the connection are out.
+
+        Raises Misuse on a second reply. A peer that is gone is no error.
+        """
+        if self.encoded is not None:
+            raise Misuse("a request was answered twice")
+        keep = self._keep_alive and not response.close and not self._connection.draining
+        self.encoded = encode_response(response, head_only=self._head_only, keep_alive=keep)
+        self._connection.flush(close_after=None if keep else self)
+
+    def accept_websocket(self, request: Request) -> WebSocket:
+        """Turn the connection into a websocket (RFC 6455); raises Misuse when it is no upgrade."""
+        if self.encoded is not None:
+            raise Misuse("a request was answered twice")
+        head = accept_headers(request.headers)
+        self.encoded = head
+        return self._connection.become_websocket()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the peer has closed the connection."""
+        return self._connection.transport is None
+
+
+class Connection(asyncio.Protocol):
+    """One peer."""
+
+    def __init__(self, listener: "Listener") -> None:
+        self.listener = listener
+        self.transport: asyncio.Transport | None = None
+        self.draining = False
+        self.deadline = 0.0
+        self.websocket: WebSocket | None = None
+        self._limits = listener.limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._waiting: deque[Exchange] = deque()
+        self._held = b""
+        self._peer = ""
+        self._certificate: bytes | None = None
+        self._idle = True
+        self._is_list = False
+        self._closing = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._target = b""
+        self._headers: dict[str, str] = {}
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._header_bytes = 0
+        self._unparsed_bytes = 0
+        self._fields = 0
+        self._in_headers = True
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.deadline = self.listener.clock.monotonic() + self._limits.header_seconds
+        peer = self.transport.get_extra_info("peername")
+        self._peer = peer[0] if isinstance(peer, tuple) else ""
+        tls = transport.get_extra_info("ssl_object")
+        self._certificate = tls.getpeercert(binary_form=True) if tls else None
+        if not self.listener.admit(self):
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        self.transport = None
+        self.listener.forget(self)
+        self._waiting.clear()
+        if self.websocket:
+            self.websocket.peer_left()
+
+    def data_received(self, data: bytes) -> None:
+        if self.websocket:
+            self.websocket.feed(data)
+            return
+        if self._closing:
+            return
+        if self._idle:
+            data = self._held + data
+            self._held = b""
+            if len(data) < len(LIST) and LIST.startswith(data):
+                self._held = data
+                return
+            self.deadline = self.listener.clock.monotonic() + self._limits.header_seconds
+            if data.startswith(LIST):
+                data = b"GET " + data[len(LIST) :]
+                self._is_list = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._closing = self.websocket is None
+        except httptools.HttpParserError:
+            self._refuse(400, "the request is not valid HTTP")
+        if self._in_headers and not self._idle:
+            # A field that is not whole yet has not been counted by the callbacks.
+            self._unparsed_bytes += len(data)
+            if self._unparsed_bytes > self._limits.header_bytes:
+                self._refuse(431, "the request headers are too large")
+
+    def pause_writing(self) -> None:
+        if self.transport:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.transport and len(self._waiting) < self._limits.pipelined:
+            self.transport.resume_reading()
+
+    # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        self._idle = False
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        self._header_bytes += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
+        self._header_bytes += len(name) + len(value)
+        key = name.decode("latin-1").lower()
+        if key in self._headers:
+            if key in SINGLE_HEADERS:
+                self._refuse(400, f"the header {key} is there twice")
+                return
+            self._headers[key] += ", " + value.decode("latin-1")
+        else:
+            self._headers[key] = value.decode("latin-1")
+        if (
+            self._fields > self._limits.header_fields
+            or self._header_bytes > self._limits.header_bytes
+        ):
+            self._refuse(431, "the request headers are too many or too large")
+
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        self.deadline = self.listener.clock.monotonic() + self._limits.body_seconds
+        if "host" not in self._headers and self._parser.get_http_version() != "1.0":
+            self._refuse(400, "the request has no Host header")
+        elif int(self._headers.get("content-length") or 0) > self._limits.body_bytes:
+            self._refuse(413, "the request body is too large")
+        elif (
+            self._headers.get("expect", "").lower() == "100-continue"
+            and self.transport
+            and not self._waiting
+        ):
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if self._closing:
+            return
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.body_bytes:
+            self._refuse(413, "the request body is too large")
+            return
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._closing:
+            return
+        method = "LIST" if self._is_list else self._parser.get_method().decode("ascii")
+        request = Request(
+            method=method,
+            target=self._target.decode("latin-1"),
+            headers=self._headers,
+            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            peer=self._peer,
+            client_certificate=self._certificate,
+        )
+        keep_alive = self._parser.should_keep_alive()
+        exchange = Exchange(self, head_only=method == "HEAD", keep_alive=keep_alive)
+        self._is_list = False
+        self._idle = True
+        self._reset()
+        self._waiting.append(exchange)
+        self.deadline = float("inf")
+        if len(self._waiting) >= self._limits.pipelined and self.transport:
+            self.transport.pause_reading()
+        self.listener.handler(request, exchange)
+
+    # replies
+
+    def flush(self, close_after: Exchange | None = None) -> None:
+        """Write every reply that is ready and whose turn it is."""
+        if close_after is not None:
+            self._closing = True
+        waiting = self._waiting
+        ready: list[bytes] = []
+        while waiting and waiting[0].encoded is not None:
+            ready.append(waiting.popleft().encoded or b"")
+        if self.transport is None:
+            return
+        if ready:
+            self.transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+        if waiting:
+            return
+        if self._closing and self.websocket is None:
+            self.transport.close()
+        elif self._idle:
+            self.deadline = self.listener.clock.monotonic() + self._limits.idle_seconds
+            self.transport.resume_reading()
+
+    def become_websocket(self) -> WebSocket:
+        """Hand the connection over once the reply that switches protocols is out."""
+        if self.transport is None:
+            raise ConnectionResetError("the peer has gone")
+        self.websocket = WebSocket(self.transport)
+        self.deadline = float("inf")
+        self.flush()
+        return self.websocket
+
+    def expire(self, now: float) -> None:
+        """Close when the deadline has passed: 408 in the middle of a request, silence when idle."""
+        if now < self.deadline or self.transport is None:
+            return
+        if self._idle and not self._held:
+            self.transport.close()
+        else:
+            self._refuse(408, "the request did not arrive in time")
+
+    def drain(self) -> None:
+        """Answer what is under way, then close; close at once when nothing is."""
+        self.draining = True
+        if self.websocket:
+            self.websocket.close()
+        elif self._idle and not self._waiting and self.transport:
+            self.transport.close()
+
+    def _refuse(self, status: int, message: str) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        exchange = Exchange(self, head_only=False, keep_alive=False)
+        self._waiting.append(exchange)
+        exchange.reply(error_response(status, message, close=True))
+
+
+class Listener:
+    """Accepts connections and sweeps the slow ones."""
+
+    def __init__(self, handler: Handler, limits: Limits, clock: Clock) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.clock = clock
+        self._connections: set[Connection] = set()
+        self._servers: list[asyncio.Server] = []
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def start(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        reuse_port: bool = False,
+    ) -> tuple[str, int]:
+        """Listen on an address (port 0: any); returns the address taken. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: Connection(self),
+            host,
+            port,
+            ssl=tls,
+            reuse_port=reuse_port or None,
+            backlog=1024,
+        )
+        self._started(server)
+        name = server.sockets[0].getsockname()
+        return name[0], name[1]
+
+    async def start_unix(self, path: str) -> None:
+        """Listen on a unix socket."""
+        loop = asyncio.get_running_loop()
+        self._started(await loop.create_unix_server(lambda: Connection(self), path))
+
+    def _started(self, server: asyncio.Server) -> None:
+        self._servers.append(server)
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep(), name="listener-sweep")
+
+    async def _sweep(self) -> None:
+        while True:
+            await self.clock.sleep(SWEEP_SECONDS)
+            now = self.clock.monotonic()
+            for connection in tuple(self._connections):
+                connection.expire(now)
+
+    def admit(self, connection: Connection) -> bool:
+        """Whether there is room for one more."""
+        if len(self._connections) >= self.limits.connections:
+            return False
+        self._connections.add(connection)
+        return True
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is gone."""
+        self._connections.discard(connection)
+
+    @property
+    def connections(self) -> int:
+        """How many peers are connected."""
+        return len(self._connections)
+
+    async def drain(self, seconds: float = 5.0) -> None:
+        """Stop accepting, let requests under way finish, then cut what is left."""
+        for server in self._servers:
+            server.close()
+        for connection in tuple(self._connections):
+            connection.drain()
+        end = self.clock.monotonic() + seconds
+        while self._connections and self.clock.monotonic() < end:
+            await self.clock.sleep(0.01)
+        for connection in tuple(self._connections):
+            if connection.transport:
+                connection.transport.abort()
+        if self._sweeper:
+            self._sweeper.cancel()
+            self._sweeper = None
+        await asyncio.sleep(0)

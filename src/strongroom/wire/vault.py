@@ -1,0 +1,212 @@
+"""A client of the Vault HTTP API, for Strongroom's own store, Vault and OpenBao alike.
+
+Status codes become the error families; an error keeps the server's sentence, never a body.
+API: https://developer.hashicorp.com/vault/api-docs.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import orjson
+
+from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
+from strongroom.model.secret import Secret
+from strongroom.wire.client import HttpClient
+from strongroom.wire.http import Response
+
+_FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
+    400: (Invalid, "store-invalid"),
+    403: (Denied, "store-denied"),
+    404: (NotFound, "store-not-found"),
+    405: (Invalid, "store-unsupported"),
+    409: (Conflict, "store-conflict"),
+    412: (Conflict, "store-precondition"),
+    413: (Invalid, "store-too-large"),
+    429: (Unavailable, "store-busy"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoginResult:
+    """A token obtained by a login; durations in seconds."""
+
+    token: Secret
+    accessor: str
+    lease_duration: int
+    renewable: bool
+    policies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KvVersion:
+    """One version of a KV v2 secret. `data` is empty when it was deleted or destroyed."""
+
+    data: dict[str, Any]
+    version: int
+    created_time: str
+    deletion_time: str
+    destroyed: bool
+
+    def __repr__(self) -> str:
+        return f"KvVersion(version={self.version}, keys={sorted(self.data)})"
+
+
+class VaultClient:
+    """One address, one token. The token can be replaced after a login."""
+
+    def __init__(
+        self, address: str, token: Secret | None, http: HttpClient, namespace: str = ""
+    ) -> None:
+        self.address = address.rstrip("/")
+        self.token = token
+        self._http = http
+        self._namespace = namespace
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"X-Vault-Request": "true"}
+        if self.token:
+            headers["X-Vault-Token"] = self.token.reveal_text()
+        if self._namespace:
+            headers["X-Vault-Namespace"] = self._namespace
+        return headers
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Call `/v1/PATH`; returns the reply's JSON, {} for 204. Raises a Refusal by status."""
+        reply = await self._send(method, path, body, query)
+        if reply.status >= 300:
+            raise refusal_of(reply, path)
+        return decode_object(reply, path)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Response:
+        url = f"{self.address}/v1/{quote(path.strip('/'), safe='/*')}"
+        if query:
+            url += "?" + urlencode(query)
+        headers = self._headers()
+        if method == "PATCH":
+            headers["Content-Type"] = "application/merge-patch+json"
+        elif body is not None:
+            headers["Content-Type"] = "application/json"
+        content = None if body is None else orjson.dumps(body)
+        return await self._http.request(method, url, headers=headers, body=content)
+
+    async def login_kubernetes(
+        self, role: str, jwt: Secret, mount: str = "kubernetes"
+    ) -> LoginResult:
+        """Log in with a service-account token; does not change this client's own token."""
+        body = {"role": role, "jwt": jwt.reveal_text()}
+        reply = await self.request("POST", f"auth/{mount}/login", body)
+        auth = reply["auth"]
+        return LoginResult(
+            token=Secret(auth["client_token"]),
+            accessor=auth["accessor"],
+            lease_duration=int(auth["lease_duration"]),
+            renewable=bool(auth["renewable"]),
+            policies=tuple(auth["policies"]),
+        )
+
+    async def kv2_read(self, mount: str, path: str, version: int = 0) -> KvVersion:
+        """Read a version (0: the newest).
+
+        A deleted or destroyed version is returned without data; raises NotFound when there
+        never was one.
+        """
+        query = {"version": str(version)} if version else None
+        reply = await self._send("GET", f"{mount}/data/{path}", query=query)
+        envelope = _object_or_none(reply)
+        data = envelope.get("data") if envelope else None
+        if reply.status not in (200, 404) or not isinstance(data, dict) or "metadata" not in data:
+            raise refusal_of(reply, f"{mount}/data/{path}")
+        metadata = data["metadata"]
+        return KvVersion(
+            data=data.get("data") or {},
+            version=int(metadata["version"]),
+            created_time=str(metadata["created_time"]),
+            deletion_time=str(metadata.get("deletion_time") or ""),
+            destroyed=bool(metadata.get("destroyed")),
+        )
+
+    async def kv2_write(
+        self, mount: str, path: str, data: Mapping[str, Any], cas: int | None = None
+    ) -> int:
+        """Write a new version and return its number; `cas` is the version it must follow."""
+        body: dict[str, Any] = {"data": dict(data)}
+        if cas is not None:
+            body["options"] = {"cas": cas}
+        reply = await self.request("POST", f"{mount}/data/{path}", body)
+        return int(reply["data"]["version"])
+
+    async def kv2_metadata(self, mount: str, path: str) -> dict[str, Any]:
+        """The secret's metadata: current_version, versions, custom_metadata and settings."""
+        reply = await self.request("GET", f"{mount}/metadata/{path}")
+        return dict(reply["data"])
+
+    async def kv2_delete(self, mount: str, path: str, versions: tuple[int, ...]) -> None:
+        """Delete versions; they can be undeleted."""
+        await self.request("POST", f"{mount}/delete/{path}", {"versions": list(versions)})
+
+    async def kv2_destroy(self, mount: str, path: str, versions: tuple[int, ...]) -> None:
+        """Remove the values of versions for good."""
+        await self.request("POST", f"{mount}/destroy/{path}", {"versions": list(versions)})
+
+    async def list(self, path: str) -> list[str]:
+        """The names under a path, folders with a trailing slash; [] when there are none."""
+        try:
+            reply = await self.request("GET", path, query={"list": "true"})
+        except NotFound:
+            return []
+        return [str(key) for key in reply["data"]["keys"]]
+
+    async def subscribe(self, events: str = "kv*") -> AsyncIterator[dict[str, Any]]:
+        """Yield change-feed events (CloudEvents as JSON) until the connection ends."""
+        url = self.address.replace("http", "ws", 1)
+        path = f"{url}/v1/sys/events/subscribe/{events}?json=true"
+        async for text in self._http.messages(path, headers=self._headers()):
+            event = json.loads(text)
+            if isinstance(event, dict):
+                yield event
+
+
+def _object_or_none(reply: Response) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def decode_object(reply: Response, path: str) -> dict[str, Any]:
+    """The reply's JSON object; raises Unavailable(`bad-reply`) when it is none."""
+    if not reply.body:
+        return {}
+    value = _object_or_none(reply)
+    if value is None:
+        raise Unavailable("bad-reply", f"the reply to {path} is not a JSON object")
+    return value
+
+
+def refusal_of(reply: Response, path: str) -> Refusal:
+    """The Refusal that a status means, with the server's own sentences."""
+    envelope = _object_or_none(reply) or {}
+    errors = envelope.get("errors")
+    said = "; ".join(str(error) for error in errors) if isinstance(errors, list) else ""
+    family, code = _FAMILIES.get(reply.status, (Unavailable, "store-unavailable"))
+    return family(
+        code,
+        f"{path}: {said or 'nothing there' if reply.status == 404 else said or 'refused'}"
+        f" (status {reply.status})",
+    )

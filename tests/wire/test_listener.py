@@ -1,0 +1,180 @@
+"""The listener: LIST, order of replies, limits, smuggling probes, slow and idle peers."""
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import pytest
+
+from strongroom.model.errors import Misuse
+from strongroom.wire.http import Response
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the listener has no event for it
+            await asyncio.sleep(0.001)
+
+
+def get(path: str = "/v1/a", method: str = "GET", headers: str = "") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode()
+
+
+async def test_get_list_get_on_one_connection(bench) -> None:
+    """LIST is a verb of its own and leaves the connection usable."""
+    peer = await bench.peer()
+    for method in ("GET", "LIST", "GET"):
+        await peer.send(get(method=method))
+        status, body = await peer.reply()
+        assert (status, json.loads(body)["method"]) == (200, method)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 4])
+async def test_list_cut_between_packets(bench, cut) -> None:
+    """Fewer than five bytes at a boundary are held until the verb shows."""
+    peer = await bench.peer()
+    data = get(method="LIST")
+    await peer.send(data[:cut])
+    await asyncio.sleep(0.01)
+    await peer.send(data[cut:])
+    assert json.loads((await peer.reply())[1])["method"] == "LIST"
+
+
+async def test_a_list_behind_another_request_in_one_packet_fails_closed(bench) -> None:
+    """400 rather than a guess."""
+    peer = await bench.peer()
+    await peer.send(get() + get(method="LIST"))
+    assert (await peer.reply())[0] == 200
+    assert (await peer.reply())[0] == 400
+    assert await peer.ended()
+
+
+async def test_replies_leave_in_the_order_of_their_requests(bench) -> None:
+    """A later reply that is ready first waits for its turn."""
+    bench.echo.held = []
+    peer = await bench.peer()
+    await peer.send(get("/1") + get("/2"))
+    await until(lambda: len(bench.echo.held) == 2)
+    first, second = bench.echo.held
+    second.reply(Response(200, b'"second"'))
+    await asyncio.sleep(0.01)
+    first.reply(Response(200, b'"first"'))
+    assert [(await peer.reply())[1], (await peer.reply())[1]] == [b'"first"', b'"second"']
+
+
+async def test_a_second_reply_is_misuse(bench) -> None:
+    """Exactly one."""
+    await bench.ask(get())
+    with pytest.raises(Misuse):
+        bench.echo.exchanges[0].reply(Response(200))
+
+
+async def test_a_reply_to_a_peer_that_left_is_no_error(bench) -> None:
+    """It may leave while the audit record is written."""
+    bench.echo.held = []
+    peer = await bench.peer()
+    await peer.send(get())
+    await until(lambda: bench.echo.held)
+    peer.close()
+    await until(lambda: bench.echo.held[0].gone)
+    bench.echo.held[0].reply(Response(200, b"late"))
+
+
+CL = "Content-Length: 3\r\n"
+CHUNKED = "Transfer-Encoding: chunked\r\n"
+PROBES = {
+    "length and chunked": (get(method="POST", headers=CL + CHUNKED) + b"abc", 400),
+    "two lengths": (get(method="POST", headers=CL + "Content-Length: 4\r\n") + b"abc", 400),
+    "space before colon": (get(headers="X : y\r\n"), 400),
+    "folded header": (get(headers="X: y\r\n z\r\n"), 400),
+    "nul in a value": (get(headers="X: a\0b\r\n"), 400),
+    "bare line feeds": (b"GET / HTTP/1.1\nHost: x\n\n", 400),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "two tokens": (get(headers="X-Vault-Token: a\r\nX-Vault-Token: b\r\n"), 400),
+    "no http": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    "large headers": (get(headers="X: " + "y" * 4000 + "\r\n"), 431),
+    "many headers": (get(headers="".join(f"X-{n}: y\r\n" for n in range(40))), 431),
+    "large body announced": (get(method="PUT", headers="Content-Length: 5000\r\n"), 413),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROBES)
+async def test_probe_is_refused_before_the_handler_sees_it(bench, name) -> None:
+    """Framing two readers could disagree about is refused, with an error body, and closed."""
+    data, expected = PROBES[name]
+    peer = await bench.peer()
+    await peer.send(data)
+    status, body = await peer.reply()
+    assert (status, list(json.loads(body))) == (expected, ["errors"])
+    assert bench.echo.seen == []
+    assert await peer.ended()
+
+
+async def test_a_chunked_body_is_cut_at_the_limit_while_it_streams(bench) -> None:
+    """Without a length to announce it."""
+    peer = await bench.peer()
+    await peer.send(get(method="PUT", headers="Transfer-Encoding: chunked\r\n"))
+    await peer.send(b"400\r\n" + b"a" * 1024 + b"\r\n")
+    await peer.send((b"400\r\n" + b"a" * 1024 + b"\r\n") * 4)
+    assert (await peer.reply())[0] == 413
+
+
+async def test_a_body_arrives_whole_and_expect_is_answered(bench) -> None:
+    """curl waits for 100 before it sends a larger body."""
+    peer = await bench.peer()
+    await peer.send(get(method="PUT", headers="Content-Length: 6\r\nExpect: 100-continue\r\n"))
+    assert await peer.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    await peer.send(b"abc")
+    await peer.send(b"def")
+    assert json.loads((await peer.reply())[1])["size"] == 6
+
+
+async def test_slow_headers_are_answered_408_and_idle_peers_closed(bench) -> None:
+    """By the clock, not by luck."""
+    slow, idle = await bench.peer(), await bench.peer()
+    await slow.send(b"GET / HTTP/1.1\r\nHost:")
+    await idle.send(get())
+    await idle.reply()
+    bench.clock.ahead = 11.0
+    assert (await slow.reply())[0] == 408
+    bench.clock.ahead = 400.0
+    assert await idle.ended()
+
+
+async def test_a_thousand_idle_connections_are_held_and_the_next_refused(bench) -> None:
+    """Bounded: beyond the limit a peer is cut at once."""
+    peers = [await bench.peer() for _ in range(1200)]
+    await until(lambda: bench.listener.connections == 1200)
+    extra = await bench.peer()
+    assert await extra.ended()
+    await peers[0].send(get())
+    assert (await peers[0].reply())[0] == 200
+
+
+async def test_drain_answers_what_is_under_way(bench) -> None:
+    """And refuses new connections."""
+    bench.echo.held = []
+    peer = await bench.peer()
+    await peer.send(get())
+    await until(lambda: bench.echo.held)
+    draining = asyncio.create_task(bench.listener.drain(5))
+    await asyncio.sleep(0)
+    bench.echo.held[0].reply(Response(200, b"done"))
+    assert await peer.reply() == (200, b"done")
+    assert await peer.ended()
+    await draining
+    with pytest.raises(OSError, match=r"refused|Connect"):
+        await bench.peer()
+
+
+async def test_head_and_204_have_no_body(bench) -> None:
+    """But HEAD keeps the length a GET would have."""
+    peer = await bench.peer()
+    await peer.send(get(method="HEAD"))
+    head = await peer.reader.readuntil(b"\r\n\r\n")
+    assert b"Content-Length: " in head
+    bench.echo.held = []
+    await peer.send(get())
+    await until(lambda: bench.echo.held)
+    bench.echo.held[0].reply(Response(204))
+    assert b"Content-Length" not in await peer.reader.readuntil(b"\r\n\r\n")
