@@ -1,0 +1,208 @@
+"""The decision: which rule governs a path, and what it allows. Pure; enforcer and explainer.
+
+Order, as Vault has it: a rule that names the path exactly; for LIST the path without its final
+slash too; then, among the patterns that match, the one (1) whose first wildcard comes later,
+(2) that does not end in `*`, (3) with fewer `+`, (4) that is longer, (5) that is lexicographically
+larger. Rules on the same path string of several policies are joined, and `deny` wins there.
+"""
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from strongroom.access.policy import PathRule, Policy
+from strongroom.model.decision import Decision
+
+CACHE_ENTRIES: Final = 4096
+_ORDER: Final = ("sudo", "create", "read", "update", "patch", "delete", "list", "scan")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The joined rules of one path string, and the policies they came from."""
+
+    path: str
+    rules: tuple[PathRule, ...]
+    policies: tuple[str, ...]
+    capabilities: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """How a decision cites it."""
+        return f'path "{self.path}" of {", ".join(self.policies)}'
+
+
+class Acl:
+    """The compiled rules of a token's policies."""
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        grants = _join(policies)
+        self._exact = {grant.path: grant for grant in grants if not _is_pattern(grant.rules[0])}
+        self._prefixes = {
+            grant.rules[0].pattern: grant
+            for grant in grants
+            if grant.rules[0].prefix and "+" not in grant.rules[0].segments
+        }
+        self._prefix_lengths = sorted({len(pattern) for pattern in self._prefixes}, reverse=True)
+        wild = [grant for grant in grants if "+" in grant.rules[0].segments]
+        self._segmented = sorted(wild, key=lambda grant: _priority(grant.rules[0]), reverse=True)
+        self._cache: dict[tuple[str, bool], Grant | None] = {}
+
+    def governing(self, path: str, *, listing: bool = False) -> Grant | None:
+        """The one grant that decides about a path, or None."""
+        key = (path, listing)
+        try:
+            return self._cache[key]
+        except KeyError:
+            pass
+        if len(self._cache) >= CACHE_ENTRIES:
+            self._cache.clear()
+        grant = self._cache[key] = self._find(path, listing=listing)
+        return grant
+
+    def _find(self, path: str, *, listing: bool) -> Grant | None:
+        exact = self._exact.get(path)
+        if exact is None and listing:
+            exact = self._exact.get(path.removesuffix("/"))
+        if exact is not None:
+            return exact
+        best = self._longest_prefix(path)
+        for grant in self._segmented:
+            if _matches(grant.rules[0], path) or (
+                listing and _matches(grant.rules[0], path.removesuffix("/"))
+            ):
+                if best is None or _priority(grant.rules[0]) > _priority(best.rules[0]):
+                    best = grant
+                break
+        return best
+
+    def _longest_prefix(self, path: str) -> Grant | None:
+        for length in self._prefix_lengths:
+            if length <= len(path):
+                grant = self._prefixes.get(path[:length])
+                if grant is not None:
+                    return grant
+        return None
+
+    def allows(self, path: str, capability: str) -> bool:
+        """Whether the capability is granted, parameters aside."""
+        grant = self.governing(path, listing=capability in ("list", "scan"))
+        return grant is not None and capability in grant.capabilities
+
+    def decide(
+        self, path: str, capability: str, parameters: Mapping[str, Any] | None = None
+    ) -> Decision:
+        """Allow or deny, citing the rule and what is missing."""
+        grant = self.governing(path, listing=capability in ("list", "scan"))
+        if grant is None:
+            return Decision(False, "no rule matches the path", missing=f"{capability} on {path}")
+        if "deny" in grant.capabilities:
+            return Decision(False, "the rule denies the path", grant.name, capability)
+        if capability not in grant.capabilities:
+            return Decision(False, "the rule lacks the capability", grant.name, capability)
+        if parameters is not None and capability in ("create", "update", "patch", "read"):
+            problem = _parameter_problem(grant.rules, parameters)
+            if problem:
+                return Decision(False, problem, grant.name, capability)
+        return Decision(True, "allowed", grant.name)
+
+    def capabilities(self, path: str) -> tuple[str, ...]:
+        """What `sys/capabilities` says of a path: `("deny",)` when nothing is granted."""
+        grant = self.governing(path) or self.governing(path, listing=True)
+        if grant is None or "deny" in grant.capabilities or not grant.capabilities:
+            return ("deny",)
+        return tuple(name for name in _ORDER if name in grant.capabilities)
+
+
+def _join(policies: Iterable[Policy]) -> list[Grant]:
+    by_path: dict[str, list[tuple[str, PathRule]]] = {}
+    for policy in policies:
+        for rule in policy.rules:
+            by_path.setdefault(rule.path, []).append((policy.name, rule))
+    grants = []
+    for path, entries in by_path.items():
+        capabilities = frozenset().union(*(rule.capabilities for _, rule in entries))
+        grants.append(
+            Grant(
+                path,
+                tuple(rule for _, rule in entries),
+                tuple(dict.fromkeys(name for name, _ in entries)),
+                frozenset({"deny"}) if "deny" in capabilities else capabilities,
+            )
+        )
+    return grants
+
+
+def _is_pattern(rule: PathRule) -> bool:
+    return rule.prefix or "+" in rule.segments
+
+
+def _priority(rule: PathRule) -> tuple[int, bool, int, int, str]:
+    # Only a whole segment `+` is a wildcard; inside a name it is a character.
+    before = 0
+    for segment in rule.segments:
+        if segment == "+":
+            break
+        before += len(segment) + 1
+    first = min(before, len(rule.pattern))
+    return first, not rule.prefix, -rule.segments.count("+"), len(rule.pattern), rule.pattern
+
+
+def _matches(rule: PathRule, path: str) -> bool:
+    wanted, given = rule.segments, path.split("/")
+    if len(given) < len(wanted) or (len(given) > len(wanted) and not rule.prefix):
+        return False
+    for index, segment in enumerate(wanted):
+        last = rule.prefix and index == len(wanted) - 1
+        if segment != "+" and not (
+            given[index].startswith(segment) if last else given[index] == segment
+        ):
+            return False
+    return True
+
+
+def _parameter_problem(rules: Sequence[PathRule], parameters: Mapping[str, Any]) -> str:
+    """Why the parameters are refused, or "". Several rules of one path join their lists."""
+    given = {name.lower(): value for name, value in parameters.items()}
+    required = {name.lower() for rule in rules for name in rule.required_parameters}
+    for name in sorted(required - set(given)):
+        return f"the parameter {name!r} is required"
+    denied = _joined(rule.denied_parameters for rule in rules)
+    for name, value in given.items():
+        for key in (name, "*"):
+            if key in denied and (not denied[key] or _listed(value, denied[key])):
+                return f"the parameter {name!r} is denied"
+    # Rules without the list allow everything, so only when every rule has one does it bind.
+    if any(rule.allowed_parameters is None for rule in rules):
+        return ""
+    allowed = _joined(rule.allowed_parameters for rule in rules)
+    if not allowed:
+        return ""
+    for name, value in given.items():
+        values = allowed.get(name, allowed.get("*"))
+        if values is None or (values and not _listed(value, values)):
+            return f"the parameter {name!r} is not allowed"
+    return ""
+
+
+def _joined(lists: Iterable[Mapping[str, tuple[Any, ...]] | None]) -> dict[str, tuple[Any, ...]]:
+    joined: dict[str, tuple[Any, ...]] = {}
+    for entry in lists:
+        for name, values in (entry or {}).items():
+            # An empty list means any value, and stays so whatever it is joined with.
+            both = joined.get(name)
+            joined[name] = (
+                values if both is None else (() if not both or not values else both + values)
+            )
+    return joined
+
+
+def _listed(value: Any, values: tuple[Any, ...]) -> bool:  # noqa: ANN401 - JSON values
+    for candidate in values:
+        if isinstance(candidate, str) and isinstance(value, str):
+            if fnmatch.fnmatchcase(value, candidate.replace("[", "[[]").replace("?", "[?]")):
+                return True
+        elif candidate == value and isinstance(candidate, bool) == isinstance(value, bool):
+            return True
+    return False

@@ -1,0 +1,145 @@
+"""The decision, against Vault's documented examples and an independent reference."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from strongroom.access.engine import Acl
+from strongroom.access.policy import parse_policy
+
+
+def acl(*texts: str) -> Acl:
+    return Acl([parse_policy(f"p{number}", text) for number, text in enumerate(texts)])
+
+
+def rule(path: str, *capabilities: str) -> str:
+    words = ", ".join(f'"{word}"' for word in capabilities)
+    return f'path "{path}" {{ capabilities = [{words}] }}\n'
+
+
+@pytest.mark.parametrize(
+    ("rules", "path", "winner"),
+    [
+        (("secret/*", "secret/a"), "secret/a", "secret/a"),
+        (("secret/*", "secret/a*"), "secret/ab", "secret/a*"),
+        (("secret/*", "secret/+"), "secret/a", "secret/+"),
+        (("secret/+/teamb", "secret/teama/+"), "secret/teama/teamb", "secret/teama/+"),
+        (("secret/+/+/c", "secret/+/b/+"), "secret/a/b/c", "secret/+/b/+"),
+        (("secret/+/foo*", "secret/+/f*"), "secret/x/foobar", "secret/+/foo*"),
+        (("+/a", "*"), "x/a", "+/a"),
+        (("secret/a+", "secret/*"), "secret/a+", "secret/a+"),
+        (("secret/a+", "secret/*"), "secret/ab", "secret/*"),
+        (("secret/+", "none"), "secret/a/b", None),
+        (("*",), "anything/at/all", "*"),
+    ],
+)
+def test_the_most_specific_rule_governs(rules, path, winner) -> None:
+    """Vault's order, whatever the order of writing."""
+    for texts in (rules, rules[::-1]):
+        grant = acl(*(rule(text, "read") for text in texts)).governing(path)
+        assert (grant.path if grant else None) == winner
+
+
+def test_rules_on_one_path_are_joined_and_deny_wins() -> None:
+    """Across policies; a less specific deny does not reach a more specific rule."""
+    assert acl(rule("a", "read"), rule("a", "update")).capabilities("a") == ("read", "update")
+    assert acl(rule("a", "read"), rule("a", "deny")).capabilities("a") == ("deny",)
+    both = acl(rule("a/*", "deny"), rule("a/b", "read"))
+    assert (both.allows("a/b", "read"), both.allows("a/c", "read")) == (True, False)
+
+
+def test_listing_a_folder_is_granted_with_or_without_the_slash() -> None:
+    """LIST asks for the path with its slash; policies are written both ways."""
+    for written in ("secret/metadata/app", "secret/metadata/app/", "secret/metadata/+"):
+        assert acl(rule(written, "list")).allows("secret/metadata/app/", "list")
+    assert not acl(rule("secret/metadata/app", "read")).allows("secret/metadata/app/", "read")
+
+
+PARAMETERS = """path "x" {
+  capabilities = ["update"]
+  allowed_parameters = { "ttl" = ["1h", "2*"], "name" = [] }
+  denied_parameters = { "policies" = ["root"] }
+  required_parameters = ["name"]
+}"""
+
+
+@pytest.mark.parametrize(
+    ("given_parameters", "problem"),
+    [
+        ({"name": "n"}, ""),
+        ({"name": "n", "ttl": "24h"}, ""),
+        ({"name": "n", "TTL": "1h"}, ""),
+        ({"ttl": "1h"}, "the parameter 'name' is required"),
+        ({"name": "n", "ttl": "3h"}, "the parameter 'ttl' is not allowed"),
+        ({"name": "n", "policies": "root"}, "the parameter 'policies' is denied"),
+        ({"name": "n", "other": 1}, "the parameter 'other' is not allowed"),
+    ],
+)
+def test_parameters(given_parameters, problem) -> None:
+    """The decision says which parameter failed."""
+    decision = acl(PARAMETERS).decide("x", "update", given_parameters)
+    assert (decision.allowed, decision.reason) == (not problem, problem or "allowed")
+
+
+def test_a_decision_cites_rule_and_policy_and_what_is_missing() -> None:
+    """So that explain can print it."""
+    decision = acl(rule("secret/*", "read")).decide("secret/a", "delete")
+    assert (decision.rule, decision.missing) == ('path "secret/*" of p0', "delete")
+    nothing = acl(rule("secret/*", "read")).decide("other", "read")
+    assert nothing.missing == "read on other"
+
+
+# The reference: Vault's rules written down a second time, as slowly and plainly as they read.
+
+SEGMENT = st.sampled_from(["a", "b", "ab", "+"])
+PATTERN = st.builds(
+    lambda parts, end: "/".join(parts) + end,
+    st.lists(SEGMENT, min_size=1, max_size=4),
+    st.sampled_from(["", "*", "/*"]),
+).filter(lambda text: "+*" not in text)
+PATH = st.lists(st.sampled_from(["a", "b", "ab", "abc"]), min_size=1, max_size=5).map("/".join)
+
+
+def reference(rules: list[tuple[str, frozenset[str]]], path: str) -> frozenset[str]:
+    joined: dict[str, set[str]] = {}
+    for pattern, capabilities in rules:
+        joined.setdefault(pattern, set()).update(capabilities)
+
+    def regex(pattern: str) -> str:
+        body = pattern.removesuffix("*")
+        parts = ["[^/]*" if part == "+" else re.escape(part) for part in body.split("/")]
+        return "/".join(parts) + (".*" if pattern.endswith("*") else "")
+
+    def wild(pattern: str) -> bool:
+        return pattern.endswith("*") or "+" in pattern.split("/")
+
+    def key(pattern: str) -> tuple:
+        body = pattern.removesuffix("*")
+        plus = [
+            m.start() + (m.group().startswith("/")) for m in re.finditer(r"(^|/)\+(?=/|$)", body)
+        ]
+        first = min([*plus, len(body)])
+        return first, not pattern.endswith("*"), -len(plus), len(body), body
+
+    if path in joined and not wild(path):
+        best = path
+    else:
+        fitting = [p for p in joined if wild(p) and re.fullmatch(regex(p), path)]
+        if not fitting:
+            return frozenset()
+        best = max(fitting, key=key)
+    return frozenset({"deny"}) if "deny" in joined[best] else frozenset(joined[best])
+
+
+CAPS = st.frozensets(st.sampled_from(["read", "update", "delete", "deny"]), min_size=1, max_size=3)
+
+
+@given(st.lists(st.tuples(PATTERN, CAPS), min_size=1, max_size=8), PATH)
+@settings(max_examples=400)
+def test_the_engine_decides_as_the_reference_does(rules, path) -> None:
+    """On generated policies and paths."""
+    compiled = acl(*(rule(pattern, *capabilities) for pattern, capabilities in rules))
+    grant = compiled.governing(path)
+    assert (grant.capabilities if grant else frozenset()) == reference(rules, path)

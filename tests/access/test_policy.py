@@ -1,0 +1,122 @@
+"""Policies in the forms people write them, and refusals that say where."""
+
+import hcl as pyhcl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strongroom.access.hcl import Attribute, parse
+from strongroom.access.policy import parse_policy
+from strongroom.model.errors import Invalid
+
+FORMS = {
+    "hcl": 'path "secret/data/app/*" { capabilities = ["read", "list"] }',
+    "trailing comma": 'path "secret/data/app/*" { capabilities = ["read", "list",], }',
+    "quoted keys": '"path" "secret/data/app/*" { "capabilities" = ["read", "list"] }',
+    "assigned": 'path = { "secret/data/app/*" = { capabilities = ["read", "list"] } }',
+    "comments": '# a\n// b\n/* c\n d */ path "secret/data/app/*" { # e\ncapabilities=["read","list"]}',
+    "leading slash": 'path "/secret/data/app/*" { capabilities = ["list", "read"] }',
+    "shorthand": 'path "secret/data/app/*" { policy = "read" }',
+    "json": '{"path": {"secret/data/app/*": {"capabilities": ["read", "list"]}}}',
+    "json list": '{"path": [{"secret/data/app/*": {"capabilities": ["read", "list"]}}]}',
+}
+
+
+@pytest.mark.parametrize("form", [name for name in FORMS if name != "json list"])
+def test_every_form_says_the_same(form) -> None:
+    """One rule: prefix secret/data/app/, read and list."""
+    (rule,) = parse_policy("p", FORMS[form]).rules
+    assert (rule.path, rule.pattern, rule.prefix) == ("secret/data/app/*", "secret/data/app/", True)
+    assert rule.capabilities == {"read", "list"}
+
+
+def test_deny_takes_everything_else_away_and_parameters_are_read() -> None:
+    """Parameter names are case-insensitive; wrapping times are seconds."""
+    text = """
+    path "auth/token/create" {
+      capabilities = ["update", "deny"]
+    }
+    path "x" {
+      capabilities = ["create"]
+      allowed_parameters = { "TTL" = ["1h", "2h"], "*" = [] }
+      denied_parameters { policies = [] }
+      required_parameters = ["ttl"]
+      min_wrapping_ttl = "1m"
+      max_wrapping_ttl = 90
+    }"""
+    first, second = parse_policy("p", text).rules
+    assert first.capabilities == {"deny"}
+    assert second.allowed_parameters == {"ttl": ("1h", "2h"), "*": ()}
+    assert second.denied_parameters == {"policies": ()}
+    assert (second.required_parameters, second.min_wrapping_ttl, second.max_wrapping_ttl) == (
+        ("ttl",),
+        60,
+        90,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('path "a" {\n  capabilities = ["read"\n}', "line 3, column 1"),
+        ('path "a" {', "line 1, column 11"),
+        ('path "a {}', "line 1, column 6"),
+        ('path "a" { capabilities = [read] }', "line 1, column 28"),
+        ('\n\npath "a" { capabilities = ["fly"] }', "line 3"),
+        ('path "a" { capabilites = ["read"] }', "line 1"),
+        ('path "a+*" { capabilities = ["read"] }', "line 1"),
+        ('{"path": {"a": {"capabilities": ["read"]}}', "line 1, column 43"),
+        ("path " + '"a" {' * 40, "line 1"),
+        ('x = <<EOT\nnever ends\n', "line 1, column 5"),
+        ("@", "line 1, column 1"),
+    ],
+)  # fmt: skip
+def test_bad_policies_are_refused_with_their_place(text, place) -> None:
+    """And never with a stack trace."""
+    with pytest.raises(Invalid) as caught:
+        parse_policy("p", text)
+    assert caught.value.code == "bad-policy"
+    assert caught.value.message.startswith(place)
+
+
+def test_heredocs_numbers_and_escapes() -> None:
+    """As configuration files have them."""
+    body = parse(
+        'a = <<-EOT\n    x\n      y\n    EOT\nb = 0x1f\nc = -2.5\nd = "\\u00e4\\n"\ne = true\n'
+    )
+    values = {item.name: item.value for item in body.items if isinstance(item, Attribute)}
+    assert values == {"a": "x\n  y\n", "b": 31, "c": -2.5, "d": "ä\n", "e": True}
+
+
+NAMES = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
+TEXTS = st.text(
+    st.characters(codec="ascii", categories=["L", "N"], include_characters="/*+-_ ."), max_size=12
+)
+VALUES = st.one_of(
+    TEXTS, st.integers(0, 10**9), st.booleans(), st.lists(TEXTS, min_size=1, max_size=4)
+)
+
+
+@given(st.dictionaries(NAMES, VALUES, min_size=1, max_size=5))
+def test_what_pyhcl_reads_is_what_we_read(values) -> None:
+    """pyhcl implements the HCL 1 grammar independently."""
+
+    def written(value: object) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, list):
+            return "[" + ", ".join(written(each) for each in value) + "]"
+        return f'"{value}"' if isinstance(value, str) else str(value)
+
+    text = "\n".join(f"{name} = {written(value)}" for name, value in values.items())
+    ours = {item.name: item.value for item in parse(text).items if isinstance(item, Attribute)}
+    assert ours == pyhcl.loads(text) == values
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_parsed_or_refused(text) -> None:
+    """No other exception escapes."""
+    try:
+        parse_policy("p", text)
+    except Invalid as refusal:
+        assert refusal.message.startswith("line ")
