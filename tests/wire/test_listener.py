@@ -12,7 +12,7 @@ from strongroom.wire.http import Response
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the listener has no event for it
+        while not condition():
             await asyncio.sleep(0.001)
 
 
