@@ -1,0 +1,95 @@
+"""Recorded first, answered after, and refused within the deadline when nothing records."""
+
+import asyncio
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from strongroom.audit.devices import AuditBroker, FileDevice, MemoryDevice
+from strongroom.model.errors import Unavailable
+
+
+async def record(broker: AuditBroker, line: bytes = b"{}\n") -> bool:
+    outcome = asyncio.get_running_loop().create_future()
+    broker.submit(line, outcome.set_result)
+    async with asyncio.timeout(5):
+        return await outcome
+
+
+async def test_the_lines_of_one_turn_are_one_write() -> None:
+    """And every caller hears of it."""
+    device = MemoryDevice()
+    broker = AuditBroker([device])
+    assert all(await asyncio.gather(*(record(broker, b"%d\n" % n) for n in range(50))))
+    assert (device.writes, len(device.lines)) == (1, 50)
+
+
+async def test_one_device_that_works_is_enough_and_the_other_is_counted() -> None:
+    """The failure is reported, not hidden."""
+    good, bad = MemoryDevice("good"), MemoryDevice("bad")
+    bad.broken = True
+    broker = AuditBroker([bad, good])
+    assert await record(broker)
+    assert broker.failures == {"bad": 1, "good": 0}
+    assert broker.last_error is not None
+    good.broken = True
+    assert not await record(broker)
+    bad.broken = False
+    assert await record(broker)
+
+
+async def test_a_full_disk_refuses(tmp_path) -> None:
+    """/dev/full says what a full disk says."""
+    broker = AuditBroker([FileDevice(Path("/dev/full"))])
+    assert not await record(broker)
+    assert "No space left" in str(broker.last_error)
+
+
+class Stuck(MemoryDevice):
+    """Blocks until released, as a dead pipe does."""
+
+    def __init__(self) -> None:
+        super().__init__("stuck")
+        self.blocking = True
+        self.release = threading.Event()
+
+    def write(self, lines: bytes) -> None:
+        self.release.wait(10)
+        super().write(lines)
+
+
+async def test_a_blocked_device_fails_within_the_deadline_and_recovers() -> None:
+    """Nothing queues behind it meanwhile."""
+    device = Stuck()
+    broker = AuditBroker([device], deadline=0.05)
+    assert not await record(broker)
+    assert not await record(broker)
+    device.release.set()
+    async with asyncio.timeout(5):
+        while not await record(broker):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_file_is_private_appended_and_reopened(tmp_path) -> None:
+    """After rotation by rename, reopen() begins a new file and loses nothing."""
+    path = tmp_path / "audit.log"
+    device = FileDevice(path)
+    broker = AuditBroker([device])
+    await record(broker, b'{"n":1}\n')
+    path.rename(tmp_path / "audit.log.1")
+    await record(broker, b'{"n":2}\n')
+    device.reopen()
+    await record(broker, b'{"n":3}\n')
+    lines = [(tmp_path / name).read_text().splitlines() for name in ("audit.log.1", "audit.log")]
+    assert [[json.loads(line)["n"] for line in each] for each in lines] == [[1, 2], [3]]
+    assert path.stat().st_mode & 0o777 == 0o600
+    device.close()
+
+
+def test_a_path_that_cannot_be_opened_refuses_the_start(tmp_path) -> None:
+    """There is no store without its audit file."""
+    with pytest.raises(Unavailable) as caught:
+        FileDevice(tmp_path / "missing" / "audit.log")
+    assert caught.value.code == "audit-unwritable"

@@ -1,0 +1,75 @@
+"""Records: Vault's fields, strings hidden, numbers and times clear."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strongroom.audit.record import (
+    RecordWriter,
+    request_fragment,
+    request_head,
+    request_line,
+    response_line,
+)
+from strongroom.crypto.mac import KeyedHmac
+from strongroom.model.principal import Principal
+
+MAC = KeyedHmac(b"k" * 32)
+WHO = Principal(
+    "kubernetes-tour-db", "acc", ("default", "app"), {"pod_name": "db-0", "token_id": "JTI=1"}
+)
+
+
+def test_a_pair_of_records_reads_as_vault_writes_them() -> None:
+    """Same request object in both; the version stays a number; no value is in them."""
+    writer = RecordWriter(MAC)
+    auth = writer.auth_fragment(WHO, "hvs.canary")
+    head = request_head("read", "secret/data/prod/db", "secret/", "kv")
+    request = request_fragment("id-1", head, "127.0.0.1")
+    response = b'{"mount_type":"kv","data":%b}' % writer.data_fragment(
+        {
+            "data": {"password": "canary"},
+            "metadata": {"version": 2, "created_time": "2026-11-24T10:00:00Z"},
+        }
+    )
+    stamp = b"2026-11-24T10:00:01Z"
+    first = json.loads(request_line(stamp, auth, request))
+    second = json.loads(response_line(stamp, auth, request, response))
+    assert (first["type"], second["type"]) == ("request", "response")
+    assert first["request"] == second["request"]
+    assert first["request"]["path"] == "secret/data/prod/db"
+    assert first["auth"]["metadata"] == {"pod_name": "db-0", "token_id": "JTI=1"}
+    assert first["auth"]["client_token"] == MAC.vault_form(b"hvs.canary")
+    assert first["auth"]["accessor"] == MAC.vault_form(b"acc")
+    metadata = second["response"]["data"]["metadata"]
+    assert metadata == {"version": 2, "created_time": "2026-11-24T10:00:00Z"}
+    assert "canary" not in json.dumps([first, second])
+
+
+def test_an_error_and_an_unknown_caller() -> None:
+    """Both have a record too."""
+    auth = RecordWriter(MAC).auth_fragment(None, "")
+    line = response_line(b"t", auth, b"{}", error='permission "denied"')
+    assert json.loads(line)["error"] == 'permission "denied"'
+
+
+def test_raw_and_clear_accessor_are_choices() -> None:
+    """Made by name."""
+    writer = RecordWriter(MAC, hmac_accessor=False, log_raw=True)
+    assert json.loads(writer.auth_fragment(WHO, "t"))["accessor"] == "acc"
+    assert json.loads(writer.data_fragment({"a": "b"})) == {"a": "b"}
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.just("canary-x")),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("kv", max_size=3), inner, max_size=3)
+    ),
+)
+
+
+@given(st.dictionaries(st.text("kv", max_size=3), JSON, max_size=4))
+def test_no_string_value_is_ever_clear(data) -> None:
+    """Wherever it stands."""
+    assert b"canary" not in RecordWriter(MAC).data_fragment(data)
