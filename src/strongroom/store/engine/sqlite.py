@@ -1,0 +1,177 @@
+"""The embedded engine: SQLite in WAL mode, one writer thread with group commit.
+
+Every write that waits when the thread is free joins one transaction and one fsync; each has a
+savepoint of its own, so a refused write undoes itself alone. Several processes may open the same
+file: SQLite's write lock orders them, and `data_version` tells each when another has committed.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from strongroom.model.errors import Refusal, Unavailable
+from strongroom.store.engine._kv_rows import KvRows
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import Transaction, View
+from strongroom.store.engine.schema import migrate
+
+T = TypeVar("T")
+BUSY_MILLISECONDS: Final = 5000
+GROUP: Final = 256
+CACHE_KIBIBYTES: Final = 8192
+
+_Write = tuple[Callable[[Transaction], Any], "asyncio.Future[Any]"]
+_Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
+
+
+class SqliteEngine:
+    """One process's door to the database file."""
+
+    def __init__(self, path: Path, barrier: Barrier) -> None:
+        self._path = path
+        self._barrier = barrier
+        path.touch(mode=0o600, exist_ok=True)
+        writer = self._connect()
+        try:
+            migrate(writer)
+        except sqlite3.Error as error:
+            raise _unavailable(error) from error
+        self._reader = self._connect()
+        self._view = KvRows(self._reader, barrier)
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(
+            target=self._write_groups, args=(writer,), name="sqlite-writer", daemon=True
+        )
+        self._thread.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
+        except sqlite3.Error as error:
+            raise _unavailable(error) from error
+        return connection
+
+    @property
+    def view(self) -> View:
+        """Committed state, for the event-loop thread."""
+        return self._view
+
+    def revision(self) -> int:
+        """SQLite's data_version: changes with every commit on another connection."""
+        return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+
+    async def transact(self, work: Callable[[Transaction], T]) -> T:
+        """Queue the work for the next group; see the contract."""
+        self._loop = loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._queue.put((work, done))
+        return await done
+
+    def close(self) -> None:
+        """Finish the queue and close the file."""
+        self._queue.put(None)
+        self._thread.join()
+        self._reader.close()
+
+    # the writer thread
+
+    def _write_groups(self, connection: sqlite3.Connection) -> None:
+        rows = KvRows(connection, self._barrier)
+        stopping = False
+        while not stopping:
+            first = self._queue.get()
+            group = [first] if first else []
+            stopping = first is None
+            while len(group) < GROUP and not stopping:
+                try:
+                    following = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                stopping = following is None
+                if following:
+                    group.append(following)
+            if group:
+                self._deliver(self._write_group(connection, rows, group))
+        connection.close()
+
+    def _write_group(
+        self, connection: sqlite3.Connection, rows: KvRows, group: list[_Write]
+    ) -> list[_Outcome]:
+        outcomes: list[_Outcome] = []
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for work, done in group:
+                outcomes.append(self._one_write(connection, rows, work, done))
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            refusal = _unavailable(error)
+            # Whatever this group did is undone, so everybody in it hears the same.
+            return [(done, None, refusal) for _, done in group]
+        return outcomes
+
+    @staticmethod
+    def _one_write(
+        connection: sqlite3.Connection,
+        rows: KvRows,
+        work: Callable[[Transaction], Any],
+        done: "asyncio.Future[Any]",
+    ) -> _Outcome:
+        connection.execute("SAVEPOINT work")
+        try:
+            result = work(rows)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is handed to whoever asked for the write
+            connection.execute("ROLLBACK TO work")
+            connection.execute("RELEASE work")
+            return done, None, error
+        connection.execute("RELEASE work")
+        return done, result, None
+
+    def _deliver(self, outcomes: list[_Outcome]) -> None:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        try:
+            loop.call_soon_threadsafe(_resolve, outcomes)
+        except RuntimeError:
+            # The loop closed in between: nobody is left to tell, the rows are safe.
+            return
+
+
+def _resolve(outcomes: list[_Outcome]) -> None:
+    for done, result, error in outcomes:
+        if done.cancelled():
+            continue
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)
+
+
+def _unavailable(error: sqlite3.Error) -> Refusal:
+    name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+    hints = {
+        "SQLITE_FULL": "free space on the disk; nothing was written",
+        "SQLITE_BUSY": "another process holds the database; try again",
+        "SQLITE_READONLY": "the database file or its folder is not writable",
+        "SQLITE_NOTADB": "this file is not a Strongroom database",
+        "SQLITE_CORRUPT": "restore the newest snapshot",
+        "SQLITE_CANTOPEN": "check that the folder exists and is writable",
+    }
+    return Unavailable(
+        "storage-unavailable", f"the database cannot be used: {name}", hint=hints.get(name, "")
+    )
