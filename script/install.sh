@@ -32,7 +32,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then DEBIAN_FRONTEND=noninteractive "$@"; els
 
 install_system() {
   local missing
-  missing=$(grep -v '^#' script/apt-packages.txt 2>/dev/null | while read -r package; do
+  missing=$(sed '/^#/d' script/apt-packages.txt | while read -r package; do
     [ -z "$package" ] || dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
   done)
   if [ -z "$missing" ]; then
