@@ -90,6 +90,13 @@ class Acl:
         grant = self.governing(path, listing=capability in ("list", "scan"))
         return grant is not None and capability in grant.capabilities
 
+    def touches(self, prefix: str) -> bool:
+        """Whether anything under a prefix, such as a mount, may be granted."""
+        return any(
+            grant.capabilities - {"deny"} and _may_reach(grant.rules[0], prefix)
+            for grant in (*self._exact.values(), *self._prefixes.values(), *self._segmented)
+        )
+
     def decide(
         self, path: str, capability: str, parameters: Mapping[str, Any] | None = None
     ) -> Decision:
@@ -160,6 +167,13 @@ def _matches(rule: PathRule, path: str) -> bool:
         ):
             return False
     return True
+
+
+def _may_reach(rule: PathRule, prefix: str) -> bool:
+    literal, wild, _ = rule.pattern.partition("+")
+    return literal.startswith(prefix) or (
+        prefix.startswith(literal) and (rule.prefix or bool(wild))
+    )
 
 
 def _parameter_problem(rules: Sequence[PathRule], parameters: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from strongroom.model.errors import Refusal
 
 # Verb -> one line of help. The module is strongroom.app.commands.<verb>.
 VERBS: Final[dict[str, str]] = {
+    "server": "run the store (Vault's HTTP API)",
     "kv": "read and write versioned secrets",
 }
 

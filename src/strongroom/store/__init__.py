@@ -1,1 +1,1 @@
-"""The secret store: mounts, tokens, KV, seal and the request pipeline of Vault's HTTP API."""
+"""The store: Vault's HTTP API on a storage engine, one pipeline for every request."""

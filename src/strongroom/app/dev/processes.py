@@ -19,7 +19,8 @@ STOP_SECONDS: Final = 10.0
 LOG_TAIL_LINES: Final = 12
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel end this process when its parent dies; called between fork and exec."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -53,7 +54,7 @@ class Processes:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, no locks
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, no locks
                 start_new_session=True,
             )
 

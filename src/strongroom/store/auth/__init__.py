@@ -1,0 +1,1 @@
+"""Auth methods: how a caller becomes the holder of a token."""

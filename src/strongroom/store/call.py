@@ -1,0 +1,185 @@
+"""One call as the engines see it, what they answer, and the table they are found by."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from strongroom.model.errors import Invalid
+from strongroom.store.engine.contract import MountRow
+from strongroom.store.normalise import Operation
+
+if TYPE_CHECKING:
+    from strongroom.store.sessions import Session
+
+
+@dataclass(slots=True)
+class Call:
+    """An authorised call. `rest` is the path under the mount, `args` what its pattern named."""
+
+    operation: Operation
+    path: str
+    data: dict[str, Any] = field(repr=False)
+    mount: MountRow
+    rest: str
+    session: "Session | None" = None
+    args: dict[str, str] = field(default_factory=dict)
+    peer: str = ""
+    request_id: str = ""
+    token: str = field(default="", repr=False)
+
+    @property
+    def caller(self) -> "Session":
+        """The session; only public endpoints are called without one."""
+        if self.session is None:
+            raise Invalid("no-token", "missing client token")
+        return self.session
+
+    def text(self, name: str, default: str = "") -> str:
+        """A string parameter; raises Invalid(`bad-parameter`) for another type."""
+        value = self.data.get(name, default)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise Invalid("bad-parameter", f"{name} must be a string")
+        return str(value)
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """A whole number, also as text."""
+        value = self.data.get(name, default)
+        if value is None or value == "":
+            return default
+        try:
+            if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
+                raise ValueError
+            return int(value)
+        except (TypeError, ValueError):
+            raise Invalid("bad-parameter", f"{name} must be a whole number") from None
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """A boolean, also "true", "1"."""
+        value = self.data.get(name, default)
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in ("true", "1", "t"):
+            return True
+        if str(value).lower() in ("false", "0", "f", ""):
+            return False
+        raise Invalid("bad-parameter", f"{name} must be true or false")
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of strings, also as text with commas."""
+        value = self.data.get(name)
+        if value is None or value == "":
+            return ()
+        if isinstance(value, str):
+            return tuple(each.strip() for each in value.split(",") if each.strip())
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return tuple(value)
+        raise Invalid("bad-parameter", f"{name} must be a list of strings")
+
+    def seconds(self, name: str, default: int = 0) -> int:
+        """A duration: seconds as a number, or "30s", "5m", "1h", "2d"."""
+        return parse_seconds(self.data.get(name), name, default)
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_seconds(value: Any, name: str = "ttl", default: int = 0) -> int:  # noqa: ANN401 - JSON
+    """A duration parameter in seconds; raises Invalid(`bad-parameter`)."""
+    if value is None or value == "":
+        return default
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, str):
+        total, number = 0.0, ""
+        for character in value:
+            if character.isdigit() or character in ".-":
+                number += character
+            elif character in _UNITS and number not in ("", "-", "."):
+                total += float(number) * _UNITS[character]
+                number = ""
+            else:
+                break
+        else:
+            try:
+                return int(total + (float(number) if number else 0))
+            except ValueError:
+                pass
+    raise Invalid("bad-parameter", f'{name} must be a duration such as "30m"')
+
+
+def go_duration(seconds: int) -> str:
+    """Seconds the way Go prints a duration: 0s, 1m30s, 24h0m0s."""
+    hours, rest = divmod(seconds, 3600)
+    minutes, left = divmod(rest, 60)
+    if hours:
+        return f"{hours}h{minutes}m{left}s"
+    return f"{minutes}m{left}s" if minutes else f"{left}s"
+
+
+@dataclass(slots=True)
+class Result:
+    """What a call answers. `status` 0 means 200, or 204 when there is nothing to say.
+
+    `top_level` copies the keys of `data` beside it, as older clients read them. `cache_until`
+    (epoch seconds) says how long the answer holds if nothing is committed meanwhile.
+    """
+
+    data: Mapping[str, Any] | None = None
+    auth: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+    status: int = 0
+    top_level: bool = False
+    raw: bytes | None = None
+    content_type: str = "application/json"
+    cache_until: float = 0.0
+
+
+Handler = Callable[[Call], "Result | Awaitable[Result | None] | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A path pattern under a mount and what each operation on it does.
+
+    `{name}` stands for one segment, `{name*}` at the end for everything that is left. `public`
+    needs no token, `sudo` needs the capability of that name besides the operation's.
+    """
+
+    pattern: str
+    handlers: Mapping[Operation, Handler]
+    public: bool = False
+    sudo: bool = False
+
+
+class Backend(Protocol):
+    """A secrets engine, an auth method or the system: its endpoints, for all mounts of a type."""
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """In the order they are tried."""
+
+    def exists(self, call: Call) -> bool:
+        """Whether a write to the path is an update rather than a create."""
+
+
+def match(pattern: str, rest: str) -> dict[str, str] | None:
+    """The named parts of a path under a pattern, or None.
+
+    A list arrives with a final slash, which a pattern does not write.
+    """
+    names = pattern.split("/")
+    parts = rest.removesuffix("/").split("/") if rest.removesuffix("/") else []
+    found: dict[str, str] = {}
+    for index, name in enumerate(names):
+        if name.endswith("*}"):
+            found[name[1:-2]] = "/".join(parts[index:])
+            return found
+        if index >= len(parts):
+            return found if name == "" else None
+        if name.startswith("{"):
+            found[name[1:-1]] = parts[index]
+        elif name != parts[index]:
+            return None
+    return found if len(parts) == len(names) else None

@@ -1,0 +1,87 @@
+"""Vault's reply envelopes: every key always present, 204 for nothing, errors as a list.
+
+Form: https://developer.hashicorp.com/vault/api-docs#http-status-codes. A float never leaves as
+`86400.0`, which Go clients refuse to read as a number of seconds; the store keeps whole numbers.
+"""
+
+from typing import Any, Final
+
+import orjson
+
+from strongroom.model.errors import (
+    Conflict,
+    Denied,
+    Invalid,
+    NotFound,
+    Refusal,
+    TooLarge,
+    Unavailable,
+)
+from strongroom.store.call import Result
+from strongroom.store.normalise import UnsupportedMediaType, UnsupportedMethod
+from strongroom.wire.http import Response
+
+_STATUS: Final[tuple[tuple[type[Refusal], int], ...]] = (
+    (UnsupportedMethod, 405),
+    (UnsupportedMediaType, 415),
+    (TooLarge, 413),
+    (Invalid, 400),
+    (Denied, 403),
+    (NotFound, 404),
+    (Conflict, 400),
+    (Unavailable, 503),
+)
+
+
+def encode(result: Result | None, request_id: str) -> Response:
+    """The HTTP reply of a result."""
+    if result is None:
+        return Response(204)
+    if result.raw is not None:
+        return Response(result.status or 200, result.raw, content_type=result.content_type)
+    if result.data is None and result.auth is None and not result.warnings:
+        return Response(result.status or 204)
+    return Response(result.status or 200, _envelope(result, request_id))
+
+
+def split_envelope(result: Result) -> tuple[bytes, bytes]:
+    """The envelope before and after the request id, for answers that are given again."""
+    marker = "\x00request-id\x00"
+    before, _, after = _envelope(result, marker).partition(orjson.dumps(marker)[1:-1])
+    return before, after
+
+
+def _envelope(result: Result, request_id: str) -> bytes:
+    envelope: dict[str, Any] = {
+        "request_id": request_id,
+        "lease_id": "",
+        "renewable": False,
+        "lease_duration": 0,
+        "data": result.data,
+        "wrap_info": None,
+        "warnings": list(result.warnings) or None,
+        "auth": result.auth,
+    }
+    if result.top_level and result.data:
+        envelope.update({key: value for key, value in result.data.items() if key not in envelope})
+    return orjson.dumps(envelope) + b"\n"
+
+
+def status_of(refusal: Refusal) -> int:
+    """The HTTP status of a refusal."""
+    return next(status for kind, status in _STATUS if isinstance(refusal, kind))
+
+
+def encode_refusal(refusal: Refusal) -> Response:
+    """Vault's error form; a missing thing has no sentence, a sentence never has a value."""
+    messages = [] if refusal.code == "nothing-here" else [_sentence(refusal)]
+    return Response(status_of(refusal), orjson.dumps({"errors": messages}) + b"\n")
+
+
+def _sentence(refusal: Refusal) -> str:
+    return f"{refusal.message}; {refusal.hint}" if refusal.hint else refusal.message
+
+
+def nothing_here() -> NotFound:
+    """404 with an empty list of errors."""
+    return NotFound("nothing-here", "nothing there")

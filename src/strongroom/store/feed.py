@@ -1,0 +1,128 @@
+"""The change feed: every committed KV change to every websocket that may read its path.
+
+Events come from the database, so a change made through one process reaches subscribers of all.
+Form: CloudEvents 1.0 as Vault sends them, https://developer.hashicorp.com/vault/docs/concepts/events.
+"""
+
+import asyncio
+import fnmatch
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from strongroom.model.clock import Clock, rfc3339
+from strongroom.model.errors import Refusal
+from strongroom.store.engine.contract import Engine, EventRow
+from strongroom.store.sessions import Sessions
+from strongroom.wire.websocket import WebSocket
+
+POLL_SECONDS: Final = 0.1
+PAGE: Final = 500
+PLUGIN: Final = "kv-v2"
+
+
+@dataclass(slots=True, eq=False)
+class Subscriber:
+    """One websocket and whose it is."""
+
+    socket: WebSocket
+    pattern: str
+    token: str
+    peer: str
+
+
+class ChangeFeed:
+    """Follows the event table while anybody listens."""
+
+    def __init__(self, engine: Engine, sessions: Sessions, clock: Clock) -> None:
+        self._engine = engine
+        self._sessions = sessions
+        self._clock = clock
+        self._subscribers: set[Subscriber] = set()
+        self._follower: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+        self._sequence = 0
+
+    def wake(self) -> None:
+        """This process has committed something: look now."""
+        self._woken.set()
+
+    def subscribe(self, socket: WebSocket, pattern: str, token: str, peer: str) -> None:
+        """Send what is committed from now on."""
+        if not self._subscribers:
+            self._sequence = self._engine.view.last_event()
+        self._subscribers.add(Subscriber(socket, pattern, token, peer))
+        if self._follower is None:
+            self._follower = asyncio.get_running_loop().create_task(self._follow())
+
+    async def _follow(self) -> None:
+        while self._subscribers:
+            self._send_new()
+            self._woken.clear()
+            waiting = asyncio.ensure_future(self._woken.wait())
+            pause = asyncio.ensure_future(self._clock.sleep(POLL_SECONDS))
+            _, left = await asyncio.wait((waiting, pause), return_when=asyncio.FIRST_COMPLETED)
+            for task in left:
+                task.cancel()
+            self._subscribers = {
+                each for each in self._subscribers if not each.socket.closed.is_set()
+            }
+        self._follower = None
+
+    def _send_new(self) -> None:
+        while events := self._engine.view.events_after(self._sequence, PAGE):
+            self._sequence = events[-1].sequence
+            for event in events:
+                text = orjson.dumps(as_cloud_event(event)).decode()
+                for subscriber in tuple(self._subscribers):
+                    self._send(subscriber, event, text)
+
+    def _send(self, subscriber: Subscriber, event: EventRow, text: str) -> None:
+        if not fnmatch.fnmatchcase(event_type(event), subscriber.pattern):
+            return
+        try:
+            session = self._sessions.open(subscriber.token, self._clock.now(), subscriber.peer)
+        except Refusal:
+            subscriber.socket.close(1008)
+            self._subscribers.discard(subscriber)
+            return
+        if session.decide(event.path, "read").allowed and not subscriber.socket.send_text(text):
+            self._subscribers.discard(subscriber)
+
+
+def event_type(event: EventRow) -> str:
+    """`kv-v2/data-write`, `kv-v2/data-delete`, `kv-v2/metadata-write`, ..."""
+    kind = event.operation if event.operation.startswith("metadata") else f"data-{event.operation}"
+    return f"{PLUGIN}/{kind}"
+
+
+def as_cloud_event(event: EventRow) -> dict[str, object]:
+    """The message of an event; names of paths, never a value."""
+    return {
+        "id": f"{event.sequence:020d}",
+        "source": "strongroom",
+        "specversion": "1.0",
+        "type": "*",
+        "datacontentype": "application/cloudevents",
+        "time": rfc3339(event.time),
+        "data": {
+            "event": {
+                "id": f"{event.sequence:020d}",
+                "metadata": {
+                    "current_version": str(event.version),
+                    "data_path": event.path,
+                    "modified": "true",
+                    "operation": event_type(event).removeprefix(f"{PLUGIN}/"),
+                    "path": event.path,
+                },
+            },
+            "event_type": event_type(event),
+            "plugin_info": {
+                "mount_class": "secret",
+                "mount_path": event.mount,
+                "plugin": "kv",
+                "version": "2",
+            },
+        },
+    }

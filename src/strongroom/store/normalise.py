@@ -1,0 +1,127 @@
+"""The one normaliser: raw method, target and headers into the canonical operation and path.
+
+Runs once, before anything else looks at the request, so that the path that is authorised is the
+path that is routed, recorded and executed. Verbs and query forms:
+https://developer.hashicorp.com/vault/api-docs.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import orjson
+
+from strongroom.model.errors import Invalid, NotFound, Refusal
+
+Operation = Literal["read", "list", "create", "update", "patch", "delete"]
+
+PREFIX: Final = "/v1/"
+_OPERATIONS: Final[dict[str, Operation]] = {
+    "GET": "read",
+    "HEAD": "read",
+    "LIST": "list",
+    "POST": "update",
+    "PUT": "update",
+    "PATCH": "patch",
+    "DELETE": "delete",
+}
+_FORM: Final = "application/x-www-form-urlencoded"
+MERGE_PATCH: Final = "application/merge-patch+json"
+MAX_QUERY_FIELDS: Final = 100
+
+
+class UnsupportedMethod(Refusal):
+    """A verb the API does not know (405)."""
+
+
+class UnsupportedMediaType(Refusal):
+    """PATCH without the merge-patch content type (415)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canonical:
+    """What a request asks, once for everybody. `path` has no leading slash; a list ends in one."""
+
+    operation: Operation
+    path: str
+    data: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def normalise(method: str, target: str, body: bytes, content_type: str) -> Canonical:
+    """Canonical form of a request.
+
+    Raises Invalid(`bad-path`, `bad-json`), NotFound(`no-route`) outside `/v1/`,
+    UnsupportedMethod or UnsupportedMediaType.
+    """
+    operation = _OPERATIONS.get(method)
+    if operation is None:
+        raise UnsupportedMethod("unsupported-method", f"the method {method} is not supported")
+    raw_path, _, query = target.partition("?")
+    path = canonical_path(raw_path)
+    given: dict[str, Any] = dict(_query(query))
+    if operation == "read" and str(given.pop("list", "")).lower() in ("true", "1"):
+        operation = "list"
+    elif operation == "list":
+        given.pop("list", None)
+    if operation in ("update", "patch"):
+        if path.endswith("/"):
+            raise Invalid("bad-path", "cannot write to a path ending in '/'")
+        if operation == "patch" and not content_type.lower().startswith(MERGE_PATCH):
+            raise UnsupportedMediaType(
+                "unsupported-media-type", f"PATCH needs the content type {MERGE_PATCH}"
+            )
+        return Canonical(operation, path, _body(body, content_type))
+    if operation == "list":
+        return Canonical(operation, path.rstrip("/") + "/", given)
+    return Canonical(operation, path.rstrip("/"), given)
+
+
+def canonical_path(raw: str) -> str:
+    """Decode and check the path of a target; what follows `/v1/`, with single slashes."""
+    if not raw.startswith(PREFIX):
+        raise NotFound("no-route", "the API begins at /v1/")
+    try:
+        path = unquote_to_bytes(raw[len(PREFIX) :].encode("latin-1")).decode()
+    except UnicodeDecodeError:
+        raise Invalid("bad-path", "the path is not UTF-8") from None
+    if not path.isprintable():
+        raise Invalid("bad-path", "the path has characters that cannot be printed")
+    segments = path.split("/")
+    if "." in segments or ".." in segments:
+        raise Invalid("bad-path", "the path has relative segments")
+    joined = "/".join(segment for segment in segments if segment)
+    if not joined:
+        raise NotFound("no-route", "no path after /v1/")
+    return joined + ("/" if path.endswith("/") else "")
+
+
+def _query(query: str) -> list[tuple[str, str]]:
+    if not query:
+        return []
+    try:
+        return parse_qsl(
+            query, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS
+        )
+    except ValueError:
+        raise Invalid("bad-query", "the query cannot be read") from None
+
+
+def _body(body: bytes, content_type: str) -> dict[str, Any]:
+    text = body.strip()
+    if not text:
+        return {}
+    # curl -d '{"a":1}' says form and means JSON; Vault reads it so as well.
+    if content_type.lower().startswith(_FORM) and text[:1] not in b"{[":
+        try:
+            return dict(_query(text.decode()))
+        except UnicodeDecodeError:
+            raise Invalid("bad-form", "the form is not UTF-8") from None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Invalid(
+            "bad-json", f"failed to parse JSON input: line {error.lineno}, column {error.colno}"
+        ) from None
+    if not isinstance(value, dict):
+        raise Invalid("bad-json", "failed to parse JSON input: the body must be an object")
+    return value

@@ -1,0 +1,1 @@
+"""Seals: who keeps the key that opens the key ring."""

@@ -1,0 +1,1 @@
+"""Secrets engines: what lies under a mount."""

@@ -1,0 +1,234 @@
+"""What a KV v2 secret becomes when it is written, deleted, undeleted or destroyed. Pure.
+
+Rules: https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from strongroom.model.clock import rfc3339
+from strongroom.model.errors import Invalid
+from strongroom.store.call import go_duration, parse_seconds
+from strongroom.store.engine.contract import KvMetadata, KvVersionInfo
+
+DEFAULT_MAX_VERSIONS: Final = 10
+CUSTOM_KEYS, CUSTOM_KEY_BYTES, CUSTOM_VALUE_BYTES = 64, 128, 512
+
+
+@dataclass(frozen=True, slots=True)
+class KvSettings:
+    """A mount's settings: 0 versions means the default, 0 seconds never."""
+
+    max_versions: int = 0
+    cas_required: bool = False
+    delete_version_after: int = 0
+
+    def as_data(self) -> dict[str, Any]:
+        """The form the API shows."""
+        return {
+            "max_versions": self.max_versions,
+            "cas_required": self.cas_required,
+            "delete_version_after": go_duration(self.delete_version_after),
+        }
+
+
+def check_cas(old: KvMetadata | None, settings: KvSettings, options: Any) -> None:  # noqa: ANN401
+    """Refuse a write whose `cas` is not the current version; raises Invalid."""
+    if options is not None and not isinstance(options, dict):
+        raise Invalid("bad-options", "options must be an object")
+    cas = (options or {}).get("cas")
+    if cas is None:
+        if settings.cas_required or (old is not None and old.cas_required):
+            raise Invalid("cas-required", "check-and-set parameter required for this call")
+        return
+    try:
+        wanted = int(cas)
+    except (TypeError, ValueError):
+        raise Invalid("bad-cas", "error parsing check-and-set parameter") from None
+    if wanted != (old.current_version if old else 0):
+        raise Invalid(
+            "cas-mismatch",
+            "check-and-set parameter did not match the current version",
+            hint=f"the current version is {old.current_version if old else 0}",
+        )
+
+
+def with_new_version(old: KvMetadata, settings: KvSettings, now: float) -> KvMetadata:
+    """The secret with one more version; the oldest beyond the limit are gone."""
+    number = old.current_version + 1
+    after = _smallest(old.delete_version_after, settings.delete_version_after)
+    entry = KvVersionInfo(number, now, deleted=now + after if after else None)
+    keep = max(old.max_versions, settings.max_versions) or DEFAULT_MAX_VERSIONS
+    versions = (*old.versions, entry)[-keep:]
+    return dataclasses.replace(
+        old,
+        updated=now,
+        current_version=number,
+        oldest_version=versions[0].version if versions[0].version > 1 else 0,
+        versions=versions,
+    )
+
+
+def _smallest(*seconds: int) -> int:
+    return min((each for each in seconds if each > 0), default=0)
+
+
+def with_deleted(old: KvMetadata, numbers: Iterable[int], now: float) -> KvMetadata:
+    """The secret with versions deleted; what is gone already stays as it is."""
+    chosen = set(numbers)
+    return _changed(
+        old,
+        now,
+        [
+            dataclasses.replace(each, deleted=now)
+            if each.version in chosen and not each.destroyed and not is_deleted(each, now)
+            else each
+            for each in old.versions
+        ],
+    )
+
+
+def with_undeleted(old: KvMetadata, numbers: Iterable[int], now: float) -> KvMetadata:
+    """The secret with deleted versions back; destroyed ones stay destroyed."""
+    chosen = set(numbers)
+    return _changed(
+        old,
+        now,
+        [
+            dataclasses.replace(each, deleted=None)
+            if each.version in chosen and not each.destroyed
+            else each
+            for each in old.versions
+        ],
+    )
+
+
+def with_destroyed(old: KvMetadata, numbers: Iterable[int], now: float) -> KvMetadata:
+    """The secret with the values of versions gone for good."""
+    chosen = set(numbers)
+    return _changed(
+        old,
+        now,
+        [
+            dataclasses.replace(each, destroyed=True) if each.version in chosen else each
+            for each in old.versions
+        ],
+    )
+
+
+def _changed(old: KvMetadata, now: float, versions: list[KvVersionInfo]) -> KvMetadata:
+    if tuple(versions) == old.versions:
+        return old
+    return dataclasses.replace(old, updated=now, versions=tuple(versions))
+
+
+def is_deleted(info: KvVersionInfo, now: float) -> bool:
+    """Whether the deletion time has come."""
+    return info.deleted is not None and info.deleted <= now
+
+
+def version_data(info: KvVersionInfo, custom: Mapping[str, str]) -> dict[str, Any]:
+    """The `metadata` of a read or write."""
+    return {
+        "created_time": rfc3339(info.created),
+        "custom_metadata": dict(custom) or None,
+        "deletion_time": "" if info.deleted is None else rfc3339(info.deleted),
+        "destroyed": info.destroyed,
+        "version": info.version,
+    }
+
+
+def metadata_data(row: KvMetadata) -> dict[str, Any]:
+    """What a read of `metadata/` shows."""
+    return {
+        "cas_required": row.cas_required,
+        "created_time": rfc3339(row.created),
+        "current_version": row.current_version,
+        "custom_metadata": dict(row.custom) or None,
+        "delete_version_after": go_duration(row.delete_version_after),
+        "max_versions": row.max_versions,
+        "oldest_version": row.oldest_version,
+        "updated_time": rfc3339(row.updated),
+        "versions": {
+            str(each.version): {
+                "created_time": rfc3339(each.created),
+                "deletion_time": "" if each.deleted is None else rfc3339(each.deleted),
+                "destroyed": each.destroyed,
+            }
+            for each in row.versions
+        },
+    }
+
+
+def with_settings(
+    old: KvMetadata, data: Mapping[str, Any], now: float, *, merge: bool
+) -> KvMetadata:
+    """The secret with the settings of a `metadata/` write; `merge` keeps other custom keys.
+
+    Raises Invalid for a setting that cannot be.
+    """
+    custom = dict(old.custom)
+    if "custom_metadata" in data:
+        given = _custom(data["custom_metadata"])
+        merged = {**custom, **given} if merge else given
+        custom = {key: value for key, value in merged.items() if value is not None}
+        _check_custom(custom)
+    return dataclasses.replace(
+        old,
+        updated=now,
+        custom={key: str(value) for key, value in custom.items()},
+        max_versions=_number(data, "max_versions", old.max_versions),
+        cas_required=bool(data.get("cas_required", old.cas_required)),
+        delete_version_after=parse_seconds(
+            data.get("delete_version_after"), "delete_version_after", old.delete_version_after
+        ),
+    )
+
+
+def _number(data: Mapping[str, Any], name: str, default: int) -> int:
+    value = data.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise Invalid("bad-parameter", f"{name} must be a whole number")
+    return value
+
+
+def _custom(value: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Invalid("bad-custom-metadata", "custom_metadata must be a map of strings")
+    return value
+
+
+def _check_custom(custom: Mapping[str, Any]) -> None:
+    if len(custom) > CUSTOM_KEYS:
+        raise Invalid("bad-custom-metadata", f"custom_metadata has over {CUSTOM_KEYS} keys")
+    for key, value in custom.items():
+        if not isinstance(value, str) or not value or not key:
+            raise Invalid("bad-custom-metadata", "custom_metadata must be a map of strings")
+        if len(key.encode()) > CUSTOM_KEY_BYTES or len(value.encode()) > CUSTOM_VALUE_BYTES:
+            raise Invalid("bad-custom-metadata", f"the custom_metadata entry {key!r} is too long")
+
+
+def merge_patch(target: Any, patch: Any) -> Any:  # noqa: ANN401 - JSON
+    """RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def leaves_hidden(value: Any, depth: int) -> Any:  # noqa: ANN401 - JSON
+    """The keys of a secret with every leaf null, down to `depth` levels (0: all)."""
+    if not isinstance(value, dict):
+        return None
+    if depth == 1:
+        return dict.fromkeys(value)
+    return {key: leaves_hidden(each, depth - 1 if depth else 0) for key, each in value.items()}

@@ -1,0 +1,1 @@
+"""The `sys/` paths, one file for each thing they speak of."""

@@ -1,0 +1,68 @@
+"""`sys/consumers`: readers say which version of a secret they use, and rotation asks who said so.
+
+Strongroom's own addition to the API. An acknowledgement is kept with the caller's pod, node and
+token id, lapses with the token, and replaces the caller's earlier one for the same secret.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from strongroom.model.clock import rfc3339
+from strongroom.model.errors import Denied, Invalid
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.contract import ConsumerRow
+
+
+class Consumers:
+    """Acknowledge and list."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint("consumers/ack", {"update": self._acknowledge}),
+            Endpoint("consumers", {"read": self._list}),
+        )
+
+    async def _acknowledge(self, call: Call) -> None:
+        path, version = call.text("path").strip("/"), call.integer("version")
+        if not path or version < 1:
+            raise Invalid("bad-parameter", "path and a version of at least 1 are needed")
+        if not call.caller.decide(path, "read").allowed:
+            raise Denied("not-a-reader", "permission denied")
+        row, now = call.caller.row, self._context.clock.now()
+        known = row.metadata
+        consumer = ConsumerRow(
+            path=path,
+            actor=known.get("pod_uid") or row.accessor,
+            kind="pod" if known.get("pod_uid") else "token",
+            namespace=known.get("service_account_namespace", ""),
+            service_account=known.get("service_account_name", ""),
+            pod=known.get("pod_name", ""),
+            pod_uid=known.get("pod_uid", ""),
+            node=known.get("node_name", ""),
+            token_id=known.get("token_id", ""),
+            version=version,
+            acknowledged=now,
+            expires=row.expires,
+        )
+        await self._context.engine.transact(lambda each: each.put_consumer(consumer))
+
+    def _list(self, call: Call) -> Result:
+        path = call.text("path").strip("/")
+        if not path:
+            raise Invalid("bad-parameter", "path is needed")
+        now = self._context.clock.now()
+        rows = [
+            {
+                **dataclasses.asdict(row),
+                "acknowledged": rfc3339(row.acknowledged),
+                "expires": None if row.expires is None else rfc3339(row.expires),
+            }
+            for row in self._context.view.consumers(path)
+            if row.expires is None or row.expires > now
+        ]
+        return Result({"consumers": rows})

@@ -1,0 +1,142 @@
+"""`sys/policies/acl`, its older form `sys/policy`, and `sys/capabilities`.
+
+API: https://developer.hashicorp.com/vault/api-docs/system/policies.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Final
+
+from strongroom.access.policy import parse_policy
+from strongroom.model.errors import Denied, Invalid
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.envelope import nothing_here
+from strongroom.store.sessions import Session
+
+DEFAULT_POLICY: Final = """\
+# Every token may look after itself.
+path "auth/token/lookup-self" { capabilities = ["read"] }
+path "auth/token/renew-self" { capabilities = ["update"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }
+path "sys/capabilities-self" { capabilities = ["update"] }
+path "sys/internal/ui/mounts/*" { capabilities = ["read"] }
+# The feed tells each subscriber of the paths its other policies let it read.
+path "sys/events/subscribe/*" { capabilities = ["read"] }
+# A reader says which version it uses.
+path "sys/consumers/ack" { capabilities = ["update"] }
+"""
+
+
+class Policies:
+    """Both forms of the policy endpoints."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint("policies/acl", {"list": self._list, "read": self._list}),
+            Endpoint(
+                "policies/acl/{name}",
+                {"read": self._read, "update": self._write, "delete": self._delete},
+            ),
+            Endpoint("policy", {"list": self._list_old, "read": self._list_old}),
+            Endpoint(
+                "policy/{name}",
+                {"read": self._read_old, "update": self._write, "delete": self._delete},
+            ),
+        )
+
+    def _names(self) -> list[str]:
+        return sorted({*self._context.view.policy_names(), "root"})
+
+    def _list(self, call: Call) -> Result:  # noqa: ARG002
+        return Result({"keys": self._names()}, top_level=True)
+
+    def _list_old(self, call: Call) -> Result:  # noqa: ARG002
+        return Result({"keys": self._names(), "policies": self._names()}, top_level=True)
+
+    def _text(self, call: Call) -> tuple[str, str]:
+        name = call.args["name"].lower()
+        text = "" if name == "root" else self._context.view.policy(name)
+        if text is None:
+            raise nothing_here()
+        return name, text
+
+    def _read(self, call: Call) -> Result:
+        name, text = self._text(call)
+        return Result({"name": name, "policy": text}, top_level=True)
+
+    def _read_old(self, call: Call) -> Result:
+        name, text = self._text(call)
+        return Result({"name": name, "rules": text}, top_level=True)
+
+    async def _write(self, call: Call) -> Result | None:
+        name = call.args["name"].lower()
+        if name == "root":
+            raise Invalid("fixed-policy", 'cannot update "root" policy')
+        text = _decoded(call.text("policy") or call.text("rules"))
+        if not text:
+            raise Invalid("no-policy", "'policy' parameter not supplied or empty")
+        parse_policy(name, text)
+        await self._context.engine.transact(lambda each: each.put_policy(name, text))
+        if name != call.args["name"]:
+            return Result(warnings=(f"policy name was converted to {name!r}",))
+        return None
+
+    async def _delete(self, call: Call) -> None:
+        name = call.args["name"].lower()
+        if name in ("root", "default"):
+            raise Invalid("fixed-policy", f'cannot delete "{name}" policy')
+        await self._context.engine.transact(lambda each: each.delete_policy(name))
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return text
+
+
+class Capabilities:
+    """What a token may do on paths."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint("capabilities", {"update": self._of_token}),
+            Endpoint("capabilities-accessor", {"update": self._of_accessor}),
+            Endpoint("capabilities-self", {"update": self._of_self}),
+        )
+
+    def _of_self(self, call: Call) -> Result:
+        return self._answer(call, call.caller)
+
+    def _of_token(self, call: Call) -> Result:
+        now = self._context.clock.now()
+        try:
+            session = self._context.sessions.open(call.text("token"), now, call.peer)
+        except Denied:
+            raise Invalid("invalid-token", "invalid token") from None
+        return self._answer(call, session)
+
+    def _of_accessor(self, call: Call) -> Result:
+        row = self._context.view.token_by_accessor(call.text("accessor"))
+        if row is None:
+            raise Invalid("invalid-accessor", "invalid accessor")
+        return self._answer(call, self._context.sessions.of_row(row))
+
+    @staticmethod
+    def _answer(call: Call, session: Session) -> Result:
+        paths = call.texts("paths") or call.texts("path")
+        if not paths:
+            raise Invalid("no-paths", "paths must be supplied")
+        said = {path: list(session.capabilities(path.removeprefix("/"))) for path in paths}
+        single = {"capabilities": said[paths[0]]} if len(paths) == 1 else {}
+        return Result({**said, **single}, top_level=True)
