@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+from strongroom.kube.client import KubeClient
+from strongroom.kube.config import KubeConfig
+from strongroom.kube.token_review import review_token
 from strongroom.model.clock import Clock
 from strongroom.model.principal import ReviewedToken
 from strongroom.model.secret import Secret
@@ -17,10 +20,6 @@ class ClusterReviewer:
         self, host: str, ca: str, reviewer: Secret, token: Secret, audiences: Sequence[str]
     ) -> ReviewedToken:
         """See store.auth.kubernetes.TokenReviewer."""
-        from strongroom.kube.client import KubeClient
-        from strongroom.kube.config import KubeConfig
-        from strongroom.kube.token_review import review_token
-
         config = KubeConfig(server=host, ca_data=ca, token=reviewer)
         async with KubeClient(config, self._clock) as api:
             return await review_token(api, token, tuple(audiences))

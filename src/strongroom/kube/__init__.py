@@ -1,1 +1,1 @@
-"""The only code that speaks to the Kubernetes API."""
+"""The only code that speaks to the Kubernetes API: client, cache, queue, election, reviews."""

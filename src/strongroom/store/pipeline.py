@@ -1,8 +1,9 @@
 """The request pipeline: normalise, authenticate, decide, record, execute, record, reply.
 
 All requests that arrive in one event-loop turn share a look at the clock and one revision check
-of the engine; when anybody has committed since, everything remembered is forgotten, so an answer
-is never older than the newest acknowledged write. Their audit lines are written with one flush
+of the engine. What is remembered of an answer holds for that revision, what is remembered of
+tokens, policies and mounts for their generation, so nothing is older than the newest acknowledged
+write. Their audit lines are written with one flush
 before any of the replies leaves, and a request whose line cannot be written is refused.
 """
 
@@ -58,6 +59,7 @@ class Prepared:
     after: bytes
     status: int
     until: float
+    revision: int
 
 
 @dataclass(slots=True)
@@ -83,6 +85,7 @@ class Pipeline:
         self._metrics = metrics
         self._feed = feed
         self._revision = -1
+        self._generation = -1
         self._turn_open = False
         self._now = 0.0
         self._stamp = b""
@@ -99,8 +102,11 @@ class Pipeline:
         revision = self._context.engine.revision()
         if revision != self._revision:
             self._revision = revision
-            self._context.sessions.forget()
-            self._router.forget()
+            generation = self._context.view.generation()
+            if generation != self._generation:
+                self._generation = generation
+                self._context.sessions.forget()
+                self._router.forget()
 
     def _end_turn(self) -> None:
         self._turn_open = False
@@ -125,6 +131,7 @@ class Pipeline:
                 if (
                     session is not None
                     and prepared is not None
+                    and prepared.revision == self._revision
                     and self._now < prepared.until
                     and (session.row.expires is None or self._now < session.row.expires)
                     and not any(name in headers for name in _SPECIAL)
@@ -349,7 +356,7 @@ class Pipeline:
             session.prepared.clear()
         session.prepared[work.target] = Prepared(
             self._head(work.call), data, recorded, before, after,
-            result.status or 200, result.cache_until,
+            result.status or 200, result.cache_until, self._revision,
         )  # fmt: skip
 
     def _answer_refusal(self, work: Work, refusal: Refusal) -> None:

@@ -1,7 +1,7 @@
-"""Sessions: what is known of a live token, kept until anything is committed.
+"""Sessions: what is known of a live token, kept until tokens, policies or mounts change.
 
 A session holds the caller's principal, compiled policies and audit fragment, so that a request
-of a known token costs one lookup. The pipeline clears all sessions when the engine's revision
+of a known token costs one lookup. The pipeline clears all sessions when the engine's generation
 moves, and every use checks expiry against the clock.
 """
 
@@ -26,7 +26,7 @@ _ROOT_DECISION: Final = Decision(True, "the root policy allows everything", "roo
 
 @dataclass(slots=True)
 class Session:
-    """A live token. `prepared` holds whole answers that stay right while nothing is committed."""
+    """A live token. `prepared` holds whole answers, each right for one revision."""
 
     row: TokenRow
     principal: Principal

@@ -5,6 +5,7 @@ header or body.
 """
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final, Self
@@ -17,14 +18,22 @@ from strongroom.wire.tls import client_context
 
 REPLY_BYTES: Final = 64 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 30.0
+STREAMED_BYTES: Final = 512 * 1024
+LINE_BYTES: Final = 16 * 1024 * 1024
 
 
 class HttpClient:
     """A pool of connections under one trust; an async context manager."""
 
     def __init__(
-        self, *, ca_file: Path | None = None, ca_data: str = "", connections: int = 64
+        self,
+        *,
+        ca_file: Path | None = None,
+        ca_data: str = "",
+        client_certificate: tuple[Path, Path] | None = None,
+        connections: int = 64,
     ) -> None:
+        self._client_certificate = client_certificate
         self._ca_file = ca_file
         self._ca_data = ca_data
         self._limit = connections
@@ -45,7 +54,10 @@ class HttpClient:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                limit=self._limit, ssl=client_context(self._ca_file, self._ca_data)
+                limit=self._limit,
+                ssl=client_context(
+                    self._ca_file, self._ca_data, client_certificate=self._client_certificate
+                ),
             )
             self._session = aiohttp.ClientSession(
                 connector=connector, auto_decompress=True, skip_auto_headers=("User-Agent",)
@@ -68,7 +80,12 @@ class HttpClient:
         limit = aiohttp.ClientTimeout(total=timeout, connect=min(timeout, 10.0))
         try:
             async with self._open().request(
-                method, url, headers=headers, data=body, timeout=limit, allow_redirects=False
+                method,
+                url,
+                headers=headers,
+                data=_payload(body),
+                timeout=limit,
+                allow_redirects=False,
             ) as reply:
                 content = await self._bounded(reply)
                 return Response(
@@ -88,6 +105,35 @@ class HttpClient:
             parts.append(part)
         return b"".join(parts)
 
+    async def lines(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        idle: float = 330.0,
+    ) -> AsyncIterator[Response | bytes]:
+        """Yield the reply's status first (a Response, with the body when it is no 200), then lines.
+
+        `idle` is the longest silence in seconds. Raises Unavailable(`unreachable`).
+        """
+        limit = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=idle)
+        try:
+            async with self._open().get(
+                url, headers=headers, timeout=limit, allow_redirects=False
+            ) as reply:
+                body = b"" if reply.status == 200 else await self._bounded(reply)
+                yield Response(reply.status, body, tuple(reply.headers.items()))
+                rest = b""
+                async for part in reply.content.iter_any():
+                    rest += part
+                    *whole, rest = rest.split(b"\n")
+                    for line in whole:
+                        yield line
+                    if len(rest) > LINE_BYTES:
+                        raise TooLarge("reply-too-large", f"a line is over {LINE_BYTES} bytes")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(url, error) from None
+
     async def messages(
         self, url: str, *, headers: Mapping[str, str] | None = None, heartbeat: float = 15.0
     ) -> AsyncIterator[str]:
@@ -105,6 +151,11 @@ class HttpClient:
                         yield message.data
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(url, error) from None
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    # aiohttp sends a stream in pieces and warns about a large body in one.
+    return io.BytesIO(body) if body is not None and len(body) > STREAMED_BYTES else body
 
 
 def _unreachable(url: str, error: BaseException) -> Unavailable:

@@ -143,7 +143,12 @@ def _supervise(count: int) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    signal.signal(signal.SIGHUP, lambda *_: [each.send_signal(signal.SIGHUP) for each in workers])
+
+    def reopen(number: int, _frame: object) -> None:
+        for each in workers:
+            each.send_signal(number)
+
+    signal.signal(signal.SIGHUP, reopen)
     os.waitpid(-1, 0)
     for each in workers:
         with contextlib.suppress(ProcessLookupError):

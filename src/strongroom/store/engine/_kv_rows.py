@@ -1,6 +1,5 @@
 """KV on SQLite: a tree of sealed names by parent id, metadata at the node, data by version."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import orjson
@@ -101,7 +100,9 @@ class KvRows(Rows):
             "cas_required": row.cas_required,
             "delete_version_after": row.delete_version_after,
             "custom": row.custom,
-            "versions": [dataclasses.astuple(each) for each in row.versions],
+            "versions": [
+                (each.version, each.created, each.deleted, each.destroyed) for each in row.versions
+            ],
         }
         body = self._barrier.seal("node", str(node), version + 1, orjson.dumps(fields))
         self._sql.execute(

@@ -64,6 +64,12 @@ class Rows:
     def replace_ring(self, wrapped: bytes) -> None:
         self._sql.execute("UPDATE cluster SET wrapped_ring = ?", (wrapped,))
 
+    def generation(self) -> int:
+        return int(self._one("SELECT value FROM generation")[0])
+
+    def _move_generation(self) -> None:
+        self._sql.execute("UPDATE generation SET value = value + 1")
+
     # mounts
 
     def mounts(self) -> Sequence[MountRow]:
@@ -80,12 +86,14 @@ class Rows:
             "SELECT version FROM mount WHERE kind = ? AND path = ?", row.kind, row.path
         )
         version = (found[0] if found else 0) + 1
+        self._move_generation()
         body = self._barrier.seal("mount", f"{row.kind}/{row.path}", version, _pack(row))
         self._sql.execute(
             "INSERT OR REPLACE INTO mount VALUES (?, ?, ?, ?)", (row.kind, row.path, version, body)
         )
 
     def delete_mount(self, row: MountRow) -> None:
+        self._move_generation()
         self._sql.execute("DELETE FROM mount WHERE kind = ? AND path = ?", (row.kind, row.path))
         self._sql.execute("DELETE FROM document WHERE mount = ?", (row.uuid,))
         self._sql.execute(
@@ -106,10 +114,12 @@ class Rows:
     def put_policy(self, name: str, text: str) -> None:
         found = self._one("SELECT version FROM policy WHERE name = ?", name)
         version = (found[0] if found else 0) + 1
+        self._move_generation()
         body = self._barrier.seal("policy", name, version, text.encode())
         self._sql.execute("INSERT OR REPLACE INTO policy VALUES (?, ?, ?)", (name, version, body))
 
     def delete_policy(self, name: str) -> None:
+        self._move_generation()
         self._sql.execute("DELETE FROM policy WHERE name = ?", (name,))
 
     # tokens
@@ -139,6 +149,8 @@ class Rows:
     def put_token(self, row: TokenRow) -> None:
         found = self._one("SELECT version FROM token WHERE id = ?", row.id)
         version = (found[0] if found else 0) + 1
+        if found:
+            self._move_generation()
         packed = _pack(row, "id", "parent", "uses_left")
         body = self._barrier.seal("token", row.id.hex(), version, packed)
         self._sql.execute(
@@ -147,6 +159,7 @@ class Rows:
         )
 
     def delete_token(self, token_id: bytes, *, orphan: bool = False) -> Sequence[bytes]:
+        self._move_generation()
         if orphan:
             self._sql.execute("UPDATE token SET parent = NULL WHERE parent = ?", (token_id,))
         family = [

@@ -131,6 +131,9 @@ class View(Protocol):
     def cluster(self) -> ClusterRow | None:
         """The cluster row; readable while sealed."""
 
+    def generation(self) -> int:
+        """Moves when a mount, a policy or a token that was there changes; not with secrets."""
+
     def mounts(self) -> Sequence[MountRow]:
         """Every mount."""
 

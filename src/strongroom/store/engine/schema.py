@@ -48,6 +48,8 @@ STEPS: Final[tuple[str, ...]] = (
       body BLOB NOT NULL,
       PRIMARY KEY (path, actor)
     ) WITHOUT ROWID;
+    CREATE TABLE generation (value INTEGER NOT NULL);
+    INSERT INTO generation VALUES (0);
     CREATE TABLE event (sequence INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
     """,
 )

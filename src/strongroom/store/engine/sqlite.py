@@ -6,6 +6,8 @@ file: SQLite's write lock orders them, and `data_version` tells each when anothe
 """
 
 import asyncio
+import fcntl
+import os
 import queue
 import sqlite3
 import threading
@@ -42,6 +44,9 @@ class SqliteEngine:
             raise _unavailable(error) from error
         self._reader = self._connect()
         self._view = KvRows(self._reader, barrier)
+        # Waiting on this lock is fair and wakes at once; SQLite's own busy handler sleeps and
+        # tries again, which starves one of two busy writers.
+        self._turn = os.open(f"{path}.writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(
@@ -83,6 +88,7 @@ class SqliteEngine:
         self._queue.put(None)
         self._thread.join()
         self._reader.close()
+        os.close(self._turn)
 
     # the writer thread
 
@@ -109,6 +115,7 @@ class SqliteEngine:
         self, connection: sqlite3.Connection, rows: KvRows, group: list[_Write]
     ) -> list[_Outcome]:
         outcomes: list[_Outcome] = []
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
         try:
             connection.execute("BEGIN IMMEDIATE")
             for work, done in group:
@@ -120,6 +127,8 @@ class SqliteEngine:
             refusal = _unavailable(error)
             # Whatever this group did is undone, so everybody in it hears the same.
             return [(done, None, refusal) for _, done in group]
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
         return outcomes
 
     @staticmethod

@@ -1,0 +1,198 @@
+"""The real API over HTTP: JSON in and out, lists in pages, watches as lines.
+
+API: https://kubernetes.io/docs/reference/using-api/api-concepts/.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final, Self
+from urllib.parse import urlencode
+
+import orjson
+
+from strongroom.kube.api import EVERYTHING, Gone, Listing, Scope, WatchEvent
+from strongroom.kube.config import KubeConfig
+from strongroom.kube.resource import Object, Resource
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
+from strongroom.wire.client import HttpClient
+from strongroom.wire.http import Response
+
+PAGE: Final = 500
+RETRIES: Final = 3
+WATCH_SECONDS: Final = 300
+_JSON: Final = "application/json"
+_PARTIAL: Final = "as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+_FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
+    400: (Invalid, "kube-invalid"),
+    401: (Denied, "kube-unauthenticated"),
+    403: (Denied, "kube-forbidden"),
+    404: (NotFound, "kube-not-found"),
+    405: (Invalid, "kube-unsupported"),
+    409: (Conflict, "kube-conflict"),
+    410: (Gone, "kube-gone"),
+    413: (Invalid, "kube-too-large"),
+    415: (Invalid, "kube-unsupported"),
+    422: (Invalid, "kube-invalid"),
+}
+
+
+class KubeClient:
+    """One API server, one identity; an async context manager. Implements KubeApi."""
+
+    def __init__(self, config: KubeConfig, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._http = HttpClient(
+            ca_data=config.ca_data, client_certificate=config.client_certificate
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    def _headers(self, content_type: str = "", *, accept: str = _JSON) -> dict[str, str]:
+        headers = {"Accept": accept}
+        if content_type:
+            headers["Content-Type"] = content_type
+        token = self._config.bearer()
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token.reveal_text()}"
+        return headers
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        kind: str = _JSON,
+        accept: str = _JSON,
+    ) -> Object:
+        content = None if body is None else orjson.dumps(body)
+        headers = self._headers(kind if content is not None else "", accept=accept)
+        for attempt in range(RETRIES + 1):
+            reply = await self._http.request(
+                method, self._config.server + path, headers=headers, body=content
+            )
+            if reply.status not in (429, 503) or attempt == RETRIES:
+                break
+            await self._clock.sleep(min(10.0, _retry_after(reply)))
+        if reply.status >= 300:
+            raise refusal_of(reply.status, reply.body, path)
+        value = orjson.loads(reply.body or b"{}")
+        return value if isinstance(value, dict) else {}
+
+    async def raw(self, path: str) -> bytes:
+        """GET a path that is no object, such as `/readyz`."""
+        reply = await self._http.request(
+            "GET", self._config.server + path, headers=self._headers(accept="*/*")
+        )
+        if reply.status >= 300:
+            raise refusal_of(reply.status, reply.body, path)
+        return reply.body
+
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
+        return await self._send("GET", resource.path(namespace, name))
+
+    async def list(self, resource: Resource, scope: Scope = EVERYTHING) -> Listing:
+        items: list[Object] = []
+        position, more = "", ""
+        while True:
+            query = _selectors(scope) | {"limit": str(PAGE)} | ({"continue": more} if more else {})
+            path = f"{resource.path(scope.namespace)}?{urlencode(query)}"
+            kind = f"{_PARTIAL.format('List')},{_JSON}"
+            accept = f"{_JSON};{kind}" if scope.metadata_only else _JSON
+            page = await self._send("GET", path, accept=accept)
+            items += [_identified(resource, item) for item in page.get("items") or []]
+            position = page["metadata"].get("resourceVersion", "")
+            more = page["metadata"].get("continue", "")
+            if not more:
+                return Listing(items, position)
+
+    async def watch(
+        self, resource: Resource, resource_version: str, scope: Scope = EVERYTHING
+    ) -> AsyncIterator[WatchEvent]:
+        query = _selectors(scope) | {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        path = f"{resource.path(scope.namespace)}?{urlencode(query)}"
+        kind = f"{_PARTIAL.format('')},{_JSON}"
+        headers = self._headers(accept=f"{_JSON};{kind}" if scope.metadata_only else _JSON)
+        async for part in self._http.lines(self._config.server + path, headers=headers):
+            if isinstance(part, Response):
+                if part.status != 200:
+                    raise refusal_of(part.status, part.body, path)
+                continue
+            if not part.strip():
+                continue
+            event = orjson.loads(part)
+            if event["type"] == "ERROR":
+                status = event["object"]
+                raise refusal_of(int(status.get("code", 500)), orjson.dumps(status), path)
+            yield WatchEvent(event["type"], _identified(resource, event["object"]))
+
+    async def create(self, resource: Resource, item: Object, subresource: str = "") -> Object:
+        metadata = item.get("metadata", {})
+        name = metadata.get("name", "") if subresource else ""
+        path = resource.path(metadata.get("namespace", ""), name, subresource)
+        return await self._send("POST", path, item)
+
+    async def replace(self, resource: Resource, item: Object, subresource: str = "") -> Object:
+        metadata = item["metadata"]
+        path = resource.path(metadata.get("namespace", ""), metadata["name"], subresource)
+        return await self._send("PUT", path, item)
+
+    async def apply(
+        self, resource: Resource, item: Object, manager: str, subresource: str = ""
+    ) -> Object:
+        metadata = item["metadata"]
+        path = resource.path(metadata.get("namespace", ""), metadata["name"], subresource)
+        query = urlencode({"fieldManager": manager, "force": "true"})
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **item}
+        return await self._send(
+            "PATCH", f"{path}?{query}", body, kind="application/apply-patch+yaml"
+        )
+
+    async def merge_patch(
+        self, resource: Resource, name: str, namespace: str, patch: Object, subresource: str = ""
+    ) -> Object:
+        path = resource.path(namespace, name, subresource)
+        return await self._send("PATCH", path, patch, kind="application/merge-patch+json")
+
+    async def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
+        await self._send("DELETE", resource.path(namespace, name))
+
+
+def _selectors(scope: Scope) -> dict[str, str]:
+    found = {"labelSelector": scope.label_selector, "fieldSelector": scope.field_selector}
+    return {name: value for name, value in found.items() if value}
+
+
+def _identified(resource: Resource, item: Object) -> Object:
+    """List items come without kind; a reader should not have to know where one came from."""
+    item["apiVersion"], item["kind"] = resource.api_version, resource.kind
+    return item
+
+
+def _retry_after(reply: Response) -> float:
+    for name, value in reply.headers:
+        if name.lower() == "retry-after" and value.isdigit():
+            return float(value)
+    return 1.0
+
+
+def refusal_of(status: int, body: bytes, path: str) -> Refusal:
+    """The Refusal of a Status object, with its message."""
+    try:
+        said = orjson.loads(body)
+        message = str(said.get("message", ""))
+    except (orjson.JSONDecodeError, AttributeError):
+        message = ""
+    family, code = _FAMILIES.get(status, (Unavailable, "kube-unavailable"))
+    where = path.partition("?")[0]
+    return family(code, f"{where}: {message or 'refused'} (status {status})")

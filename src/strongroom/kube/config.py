@@ -1,0 +1,105 @@
+"""How to reach an API server: from a kubeconfig file, or from inside a pod.
+
+Kubeconfig: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/.
+"""
+
+import base64
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from strongroom.model.errors import Invalid, NotFound
+from strongroom.model.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class KubeConfig:
+    """Server, trust and credentials. A token file is read again for every connection's request."""
+
+    server: str
+    ca_data: str = ""
+    token: Secret | None = None
+    token_file: Path | None = None
+    client_certificate: tuple[Path, Path] | None = None
+    namespace: str = field(default="default")
+
+    def bearer(self) -> Secret | None:
+        """The token now; a projected token is renewed in its file by the kubelet."""
+        if self.token_file is not None:
+            return Secret(self.token_file.read_text().strip())
+        return self.token
+
+
+def load_kubeconfig(path: Path, context: str = "") -> KubeConfig:
+    """Read a kubeconfig; raises NotFound(`no-kubeconfig`) or Invalid(`bad-kubeconfig`)."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise NotFound(
+            "no-kubeconfig",
+            f"cannot read {path}: {error.strerror}",
+            hint="set KUBECONFIG or pass --kubeconfig",
+        ) from error
+    try:
+        parsed = yaml.safe_load(text)
+        chosen = context or parsed["current-context"]
+        entry = _named(parsed["contexts"], chosen)["context"]
+        cluster = _named(parsed["clusters"], entry["cluster"])["cluster"]
+        user = _named(parsed.get("users") or [], entry.get("user", ""))["user"] or {}
+        return _config(path.parent, cluster, user, entry.get("namespace", "default"))
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise Invalid(
+            "bad-kubeconfig",
+            f"{path} is no usable kubeconfig ({type(error).__name__})",
+            hint="a token or client certificate is needed; exec plugins are not supported",
+        ) from None
+
+
+def _config(
+    folder: Path, cluster: dict[str, Any], user: dict[str, Any], namespace: str
+) -> KubeConfig:
+    ca = ""
+    if "certificate-authority-data" in cluster:
+        ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    elif "certificate-authority" in cluster:
+        ca = (folder / cluster["certificate-authority"]).read_text()
+    certificate = None
+    if "client-certificate" in user:
+        certificate = (folder / user["client-certificate"], folder / user["client-key"])
+    token_file = folder / user["tokenFile"] if "tokenFile" in user else None
+    if certificate is None and token_file is None and "token" not in user:
+        raise ValueError("no credentials")
+    return KubeConfig(
+        server=str(cluster["server"]).rstrip("/"),
+        ca_data=ca,
+        token=Secret(user["token"]) if "token" in user else None,
+        token_file=token_file,
+        client_certificate=certificate,
+        namespace=namespace,
+    )
+
+
+def _named(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    for entry in entries:
+        if entry.get("name") == name:
+            return entry
+    raise KeyError(name)
+
+
+def in_cluster(
+    host: str, port: str, root: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+) -> KubeConfig:
+    """The configuration of a pod; host and port are its KUBERNETES_SERVICE_* variables."""
+    if not host or not (root / "token").exists():
+        raise NotFound(
+            "not-in-cluster", "this is no pod with a service account", hint="pass --kubeconfig"
+        )
+    host = f"[{host}]" if ":" in host else host
+    return KubeConfig(
+        server=f"https://{host}:{port or '443'}",
+        ca_data=(root / "ca.crt").read_text(),
+        token_file=root / "token",
+        namespace=(root / "namespace").read_text().strip(),
+    )

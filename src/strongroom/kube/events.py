@@ -1,0 +1,76 @@
+"""Events at objects (events.k8s.io/v1): the same sentence within ten minutes is counted, not added.
+
+API: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/.
+"""
+
+import logging
+from typing import Any, Final
+
+from strongroom.kube.api import KubeApi
+from strongroom.kube.resource import EVENTS, Object
+from strongroom.model.clock import Clock, rfc3339
+from strongroom.model.errors import Refusal
+
+WINDOW_SECONDS: Final = 600.0
+REMEMBERED: Final = 4096
+NOTE_CHARACTERS: Final = 1000
+
+_log = logging.getLogger(__name__)
+
+
+class EventRecorder:
+    """Emits as one reporting controller."""
+
+    def __init__(self, api: KubeApi, controller: str, instance: str, clock: Clock) -> None:
+        self._api = api
+        self._controller = controller
+        self._instance = instance
+        self._clock = clock
+        self._recent: dict[tuple[str, str, str], tuple[Object, float, int]] = {}
+
+    async def emit(self, about: Object, kind: str, reason: str, note: str) -> None:
+        """Write an Event (`kind` Normal or Warning) or count it up; never raises a Refusal."""
+        metadata = about["metadata"]
+        key = (metadata.get("uid", metadata["name"]), reason, note)
+        now = self._clock.now()
+        known = self._recent.get(key)
+        try:
+            if known is not None and now - known[1] < WINDOW_SECONDS:
+                event, first, count = known
+                self._recent[key] = (event, first, count + 1)
+                await self._count(event, count + 1, now)
+                return
+            if len(self._recent) >= REMEMBERED:
+                self._recent.clear()
+            created = await self._api.create(EVENTS, self._event(about, kind, reason, note))
+            self._recent[key] = (created, now, 1)
+        except Refusal as refusal:
+            _log.warning("an Event %s could not be written: %s", reason, refusal.code)
+
+    async def _count(self, event: Object, count: int, now: float) -> None:
+        metadata = event["metadata"]
+        series = {"series": {"count": count, "lastObservedTime": rfc3339(now)}}
+        await self._api.merge_patch(EVENTS, metadata["name"], metadata["namespace"], series)
+
+    def _event(self, about: Object, kind: str, reason: str, note: str) -> Object:
+        metadata = about["metadata"]
+        regarding: dict[str, Any] = {
+            "apiVersion": about["apiVersion"],
+            "kind": about["kind"],
+            "name": metadata["name"],
+            "uid": metadata.get("uid", ""),
+        }
+        if metadata.get("namespace"):
+            regarding["namespace"] = metadata["namespace"]
+        namespace = metadata.get("namespace") or "default"
+        return {
+            "metadata": {"generateName": f"{metadata['name'][:40]}.", "namespace": namespace},
+            "eventTime": rfc3339(self._clock.now()),
+            "reportingController": self._controller,
+            "reportingInstance": self._instance,
+            "action": "Reconcile",
+            "reason": reason,
+            "type": kind,
+            "note": note[:NOTE_CHARACTERS],
+            "regarding": regarding,
+        }

@@ -1,0 +1,286 @@
+"""The fake API server: objects in memory with the rules controllers rely on.
+
+Resource versions, conflicts, generations, uids, watches with history and 410, status as a
+subresource, finalizers, server-side apply with managed fields, and token reviews of known tokens.
+"""
+
+import asyncio
+import copy
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+from strongroom.kube.api import EVERYTHING, Gone, Listing, Scope, WatchEvent
+from strongroom.kube.resource import TOKEN_REVIEWS, Object, Resource
+from strongroom.model.clock import Clock, rfc3339
+from strongroom.model.errors import Conflict, Invalid, NotFound
+
+_SERVER_FIELDS: Final = ("uid", "creationTimestamp", "resourceVersion", "generation")
+Key = tuple[Resource, str, str]
+
+
+class FakeKubeApi:
+    """Implements KubeApi. `tokens` maps a bearer token to the `status.user` of its review."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._objects: dict[Key, Object] = {}
+        self._history: list[tuple[int, Resource, WatchEvent]] = []
+        self._version = 100
+        self._oldest = 0
+        self._changed = asyncio.Condition()
+        self._uids = itertools.count(1)
+        self.tokens: dict[str, Object] = {}
+        self.writes = 0
+
+    # reads
+
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
+        return copy.deepcopy(self._found(resource, name, namespace))
+
+    def _found(self, resource: Resource, name: str, namespace: str) -> Object:
+        item = self._objects.get((resource, namespace if resource.namespaced else "", name))
+        if item is None:
+            raise NotFound("kube-not-found", f'{resource.plural} "{name}" not found')
+        return item
+
+    def _in_scope(self, resource: Resource, scope: Scope) -> Iterator[Object]:
+        for (kind, namespace, _), item in sorted(
+            self._objects.items(), key=lambda each: each[0][1:]
+        ):
+            if kind == resource and scope.namespace in ("", namespace) and _selected(item, scope):
+                yield item
+
+    async def list(self, resource: Resource, scope: Scope = EVERYTHING) -> Listing:
+        items = [_shown(item, scope) for item in self._in_scope(resource, scope)]
+        return Listing(items, str(self._version))
+
+    async def watch(
+        self, resource: Resource, resource_version: str, scope: Scope = EVERYTHING
+    ) -> AsyncIterator[WatchEvent]:
+        position = int(resource_version or self._version)
+        while True:
+            if position < self._oldest:
+                raise Gone("kube-gone", "too old resource version")
+            for version, kind, event in list(self._history):
+                if version <= position:
+                    continue
+                position = version
+                item = event.object
+                where = item["metadata"].get("namespace", "")
+                if kind == resource and scope.namespace in ("", where) and _selected(item, scope):
+                    yield WatchEvent(event.type, _shown(item, scope))
+            async with self._changed:
+                if self._version <= position:
+                    await self._changed.wait()
+
+    def forget_history(self) -> None:
+        """Compact: watches from before now get 410."""
+        self._history.clear()
+        self._version += 1
+        self._oldest = self._version
+
+    # writes
+
+    async def _commit(self, kind: str, resource: Resource, item: Object) -> Object:
+        self._version += 1
+        self.writes += 1
+        item["metadata"]["resourceVersion"] = str(self._version)
+        event = WatchEvent(kind, copy.deepcopy(item))
+        self._history.append((self._version, resource, event))
+        async with self._changed:
+            self._changed.notify_all()
+        return copy.deepcopy(item)
+
+    async def create(self, resource: Resource, item: Object, subresource: str = "") -> Object:
+        if resource == TOKEN_REVIEWS:
+            return self._review(item)
+        if subresource:
+            return self._subresource(item, subresource)
+        item = copy.deepcopy(item)
+        metadata = item.setdefault("metadata", {})
+        if "name" not in metadata and "generateName" in metadata:
+            metadata["name"] = f"{metadata['generateName']}{next(self._uids):05}"
+        namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
+        if not name or (resource.namespaced and not namespace):
+            raise Invalid("kube-invalid", "name and namespace are required")
+        if (resource, namespace, name) in self._objects:
+            raise Conflict("kube-conflict", f'{resource.plural} "{name}" already exists')
+        item.update(apiVersion=resource.api_version, kind=resource.kind)
+        metadata.update(
+            uid=f"uid-{next(self._uids)}",
+            creationTimestamp=rfc3339(self._clock.now()),
+            generation=1,
+        )
+        _encode_string_data(item)
+        self._objects[resource, namespace, name] = item
+        return await self._commit("ADDED", resource, item)
+
+    def _subresource(self, item: Object, subresource: str) -> Object:
+        if subresource != "token":
+            raise Invalid("kube-invalid", f"no subresource {subresource}")
+        metadata = item["metadata"]
+        token = f"token-{metadata['namespace']}-{metadata['name']}-{next(self._uids)}"
+        name = f"system:serviceaccount:{metadata['namespace']}:{metadata['name']}"
+        audiences = item.get("spec", {}).get("audiences") or ["https://kubernetes.default.svc"]
+        self.tokens[token] = {"username": name, "uid": "sa-uid", "audiences": audiences}
+        return {**item, "status": {"token": token}}
+
+    def _review(self, item: Object) -> Object:
+        user = self.tokens.get(item["spec"]["token"])
+        wanted = item["spec"].get("audiences") or []
+        held = (user or {}).get("audiences", [])
+        if user is None or (wanted and not set(wanted) & set(held)):
+            return {**item, "status": {"authenticated": False, "error": "invalid bearer token"}}
+        shown = {key: value for key, value in user.items() if key != "audiences"}
+        agreed = [each for each in held if each in wanted] if wanted else held
+        return {**item, "status": {"authenticated": True, "user": shown, "audiences": agreed}}
+
+    async def replace(self, resource: Resource, item: Object, subresource: str = "") -> Object:
+        metadata = item["metadata"]
+        current = self._found(resource, metadata["name"], metadata.get("namespace", ""))
+        version = metadata.get("resourceVersion", "")
+        if version and version != current["metadata"]["resourceVersion"]:
+            raise Conflict("kube-conflict", "the object has been modified")
+        changed = copy.deepcopy(item)
+        if subresource:
+            changed = {**copy.deepcopy(current), subresource: changed.get(subresource, {})}
+        elif "status" in current:
+            changed["status"] = copy.deepcopy(current["status"])
+        return await self._store(resource, current, changed)
+
+    async def _store(self, resource: Resource, current: Object, changed: Object) -> Object:
+        metadata = changed["metadata"]
+        metadata.update({name: current["metadata"][name] for name in _SERVER_FIELDS})
+        _encode_string_data(changed)
+        changed.update(apiVersion=resource.api_version, kind=resource.kind)
+        if changed == current:
+            return copy.deepcopy(current)
+        if changed.get("spec") != current.get("spec"):
+            metadata["generation"] += 1
+        key = (resource, metadata.get("namespace", ""), metadata["name"])
+        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+            del self._objects[key]
+            return await self._commit("DELETED", resource, changed)
+        self._objects[key] = changed
+        return await self._commit("MODIFIED", resource, changed)
+
+    async def apply(
+        self,
+        resource: Resource,
+        item: Object,
+        manager: str,
+        subresource: str = "",  # noqa: ARG002 - the protocol's; fields decide here
+    ) -> Object:
+        metadata = item["metadata"]
+        try:
+            current = self._found(resource, metadata["name"], metadata.get("namespace", ""))
+        except NotFound:
+            return await self.create(resource, _managed(copy.deepcopy(item), item, manager))
+        changed = copy.deepcopy(current)
+        for field in _owned(current, manager) - set(_leaves(item)):
+            _remove(changed, field)
+        _merge(
+            changed, {key: each for key, each in item.items() if key not in ("apiVersion", "kind")}
+        )
+        return await self._store(resource, current, _managed(changed, item, manager))
+
+    async def merge_patch(
+        self, resource: Resource, name: str, namespace: str, patch: Object, subresource: str = ""
+    ) -> Object:
+        current = self._found(resource, name, namespace)
+        changed = copy.deepcopy(current)
+        _merge(changed, {subresource: patch.get(subresource)} if subresource else patch)
+        return await self._store(resource, current, changed)
+
+    async def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
+        item = self._found(resource, name, namespace)
+        if item["metadata"].get("finalizers"):
+            changed = copy.deepcopy(item)
+            changed["metadata"]["deletionTimestamp"] = rfc3339(self._clock.now())
+            await self._store(resource, item, changed)
+            return
+        del self._objects[resource, namespace if resource.namespaced else "", name]
+        await self._commit("DELETED", resource, item)
+
+
+def _selected(item: Object, scope: Scope) -> bool:
+    labels = item["metadata"].get("labels") or {}
+    for term in filter(None, scope.label_selector.split(",")):
+        name, equals, value = term.partition("=")
+        if name not in labels or (equals and labels[name] != value):
+            return False
+    return True
+
+
+def _shown(item: Object, scope: Scope) -> Object:
+    shown = copy.deepcopy(item)
+    if scope.metadata_only:
+        return {key: shown[key] for key in ("apiVersion", "kind", "metadata")}
+    return shown
+
+
+def _encode_string_data(item: Object) -> None:
+    import base64
+
+    for key, value in (item.pop("stringData", None) or {}).items():
+        item.setdefault("data", {})[key] = base64.b64encode(value.encode()).decode()
+
+
+def _merge(target: Object, patch: Object) -> None:
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, dict) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = copy.deepcopy(value)
+
+
+def _leaves(item: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:  # noqa: ANN401
+    for key, value in item.items():
+        path = (*prefix, key)
+        if path in (("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")):
+            continue
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, path)
+        else:
+            yield path
+
+
+def _managed(changed: Object, applied: Object, manager: str) -> Object:
+    """Note the manager's fields, in the API's own fieldsV1 form."""
+    fields: Object = {}
+    for path in _leaves(applied):
+        place = fields
+        for name in path:
+            place = place.setdefault(f"f:{name}", {})
+    entries = changed["metadata"].setdefault("managedFields", [])
+    others = [each for each in entries if each.get("manager") != manager]
+    changed["metadata"]["managedFields"] = [
+        *others,
+        {"manager": manager, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields},
+    ]
+    return changed
+
+
+def _owned(item: Object, manager: str) -> set[tuple[str, ...]]:
+    def walk(fields: Object, prefix: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for name, inner in fields.items():
+            path = (*prefix, name.removeprefix("f:"))
+            if inner:
+                yield from walk(inner, path)
+            else:
+                yield path
+
+    for entry in item["metadata"].get("managedFields", []):
+        if entry.get("manager") == manager:
+            return set(walk(entry["fieldsV1"], ()))
+    return set()
+
+
+def _remove(item: Object, path: tuple[str, ...]) -> None:
+    place = item
+    for name in path[:-1]:
+        place = place.get(name) or {}
+    place.pop(path[-1], None)

@@ -1,0 +1,115 @@
+"""Keys waiting for work: three lanes, each key once, never two workers on the same key.
+
+A key that is added while it is being worked on comes again afterwards.
+"""
+
+import asyncio
+import heapq
+import itertools
+from collections import OrderedDict
+from collections.abc import Hashable
+from enum import IntEnum
+from typing import Final, Generic, TypeVar
+
+from strongroom.model.clock import Clock
+
+K = TypeVar("K", bound=Hashable)
+FIRST_BACKOFF: Final = 0.25
+LAST_BACKOFF: Final = 300.0
+
+
+class Lane(IntEnum):
+    """Why a key waits; the lower goes first."""
+
+    CHANGED = 0
+    EVENT = 1
+    PERIODIC = 2
+
+
+class WorkQueue(Generic[K]):
+    """One queue for one event loop."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lanes: dict[Lane, OrderedDict[K, None]] = {lane: OrderedDict() for lane in Lane}
+        self._busy: set[K] = set()
+        self._again: dict[K, Lane] = {}
+        self._failures: dict[K, int] = {}
+        self._later: list[tuple[float, int, K, Lane]] = []
+        self._due: dict[K, float] = {}
+        self._order = itertools.count()
+        self._ready = asyncio.Event()
+
+    def add(self, key: K, lane: Lane = Lane.CHANGED) -> None:
+        """Have the key worked on; an earlier lane wins."""
+        if key in self._busy:
+            self._again[key] = min(lane, self._again.get(key, lane))
+            return
+        for other in Lane:
+            if key in self._lanes[other]:
+                if other <= lane:
+                    return
+                del self._lanes[other][key]
+        self._lanes[lane][key] = None
+        self._ready.set()
+
+    def add_after(self, key: K, seconds: float, lane: Lane = Lane.PERIODIC) -> None:
+        """Add once that time has passed; only the earliest of several counts."""
+        at = self._clock.monotonic() + max(0.0, seconds)
+        if self._due.get(key, float("inf")) <= at:
+            return
+        self._due[key] = at
+        heapq.heappush(self._later, (at, next(self._order), key, lane))
+        self._ready.set()
+
+    def failed(self, key: K) -> float:
+        """Add again after a pause that doubles with each failure in a row; returns it."""
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        pause: float = min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** (count - 1))
+        self.add_after(key, pause, Lane.EVENT)
+        return pause
+
+    def succeeded(self, key: K) -> None:
+        """The next failure is the first again."""
+        self._failures.pop(key, None)
+
+    async def take(self) -> K:
+        """The next key; `done` must follow."""
+        while True:
+            self._move_due()
+            for lane in Lane:
+                if self._lanes[lane]:
+                    key, _ = self._lanes[lane].popitem(last=False)
+                    self._busy.add(key)
+                    return key
+            self._ready.clear()
+            await self._wait()
+
+    async def _wait(self) -> None:
+        ready = asyncio.ensure_future(self._ready.wait())
+        waits: set[asyncio.Future[object]] = {ready}
+        if self._later:
+            pause = self._later[0][0] - self._clock.monotonic()
+            waits.add(asyncio.ensure_future(self._clock.sleep(max(0.0, pause))))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+
+    def _move_due(self) -> None:
+        now = self._clock.monotonic()
+        while self._later and self._later[0][0] <= now:
+            at, _, key, lane = heapq.heappop(self._later)
+            if self._due.get(key) == at:
+                del self._due[key]
+                self.add(key, lane)
+
+    def done(self, key: K) -> None:
+        """The work on a taken key has ended."""
+        self._busy.discard(key)
+        if key in self._again:
+            self.add(key, self._again.pop(key))
+
+    def __len__(self) -> int:
+        return sum(len(lane) for lane in self._lanes.values())

@@ -1,0 +1,97 @@
+"""Kubernetes auth: what the review said is on the token, and who is not bound is refused."""
+
+import base64
+import json
+
+import pytest
+
+from strongroom.model.principal import ReviewedToken
+
+
+def jwt(name: str, expires: float = 9e9) -> str:
+    """Something shaped like a service-account token."""
+    claims = base64.urlsafe_b64encode(json.dumps({"sub": name, "exp": expires}).encode())
+    return f"e30.{claims.decode().rstrip('=')}.c2ln"
+
+
+@pytest.fixture
+async def mounted(store):
+    await store.ask("POST", "sys/auth/kubernetes", {"type": "kubernetes"})
+    await store.ask(
+        "POST",
+        "auth/kubernetes/config",
+        {"kubernetes_host": "https://cluster", "token_reviewer_jwt": "marked-reviewer"},
+    )
+    await store.ask(
+        "POST",
+        "auth/kubernetes/role/App",
+        {
+            "bound_service_account_names": "app",
+            "bound_service_account_namespaces": ["tour", "team-*"],
+            "audience": "strongroom",
+            "policies": ["reader"],
+            "ttl": "10m",
+        },
+    )
+    store.reviewer.known[jwt("app")] = ReviewedToken(
+        "tour", "app", "uid", ("strongroom",), "app-1", "pod-uid", "node1", "JTI=1"
+    )
+    store.reviewer.known[jwt("other")] = ReviewedToken("tour", "other", "uid2")
+    store.reviewer.known[jwt("far")] = ReviewedToken("elsewhere", "app", "uid3")
+    return store
+
+
+async def test_a_login_keeps_pod_node_and_token_id(mounted) -> None:
+    status, said = await mounted.ask(
+        "POST", "auth/kubernetes/login", {"role": "app", "jwt": jwt("app")}, token=""
+    )
+    assert status == 200
+    auth = said["auth"]
+    assert auth["policies"] == ["default", "reader"]
+    assert auth["lease_duration"] == 600
+    assert auth["metadata"]["pod_uid"] == "pod-uid"
+    assert mounted.reviewer.asked == [("https://cluster", ("strongroom",))]
+    _, looked = await mounted.ask("GET", "auth/token/lookup-self", token=auth["client_token"])
+    assert looked["data"]["display_name"] == "kubernetes-tour-app"
+    assert looked["data"]["meta"]["token_id"] == "JTI=1"
+    record = mounted.records()[-1]
+    assert record["auth"]["metadata"]["node_name"] == "node1"
+    login = next(
+        each
+        for each in mounted.records()
+        if each["request"]["path"].endswith("/login") and each["type"] == "response"
+    )
+    assert login["response"]["auth"]["metadata"]["pod_name"] == "app-1"
+    assert auth["client_token"] not in str(mounted.records())
+
+
+@pytest.mark.parametrize(
+    ("role", "token", "status"),
+    [
+        ("", jwt("app"), 400),
+        ("app", "", 400),
+        ("missing", jwt("app"), 400),
+        ("app", jwt("other"), 403),
+        ("app", jwt("far"), 403),
+        ("app", jwt("unknown"), 403),
+        ("app", jwt("app", 1.0), 403),
+        ("app", "no jwt at all", 403),
+    ],
+)
+async def test_who_is_not_bound_is_refused(mounted, role: str, token: str, status: int) -> None:
+    answer = await mounted.ask(
+        "POST", "auth/kubernetes/login", {"role": role, "jwt": token}, token=""
+    )
+    assert answer[0] == status
+
+
+async def test_the_reviewer_is_never_shown(mounted) -> None:
+    _, said = await mounted.ask("GET", "auth/kubernetes/config")
+    assert said["data"]["token_reviewer_jwt_set"] is True
+    assert "marked-reviewer" not in str(said) + str(mounted.records())
+    assert (await mounted.ask("LIST", "auth/kubernetes/role"))[1]["data"]["keys"] == ["app"]
+    assert (
+        await mounted.ask("POST", "auth/kubernetes/role/x", {"bound_service_account_names": "a"})
+    )[0] == 400
+    await mounted.ask("DELETE", "auth/kubernetes/role/app")
+    assert (await mounted.ask("GET", "auth/kubernetes/role/app")) == (404, {"errors": []})

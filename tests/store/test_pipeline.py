@@ -1,0 +1,172 @@
+"""The pipeline from the outside: who may, what is recorded, what is refused."""
+
+import asyncio
+import json
+
+from strongroom.model.secret import Secret
+from strongroom.wire.vault import VaultClient
+
+
+async def test_no_token_a_wrong_one_and_an_expired_one_get_the_same_answer(store) -> None:
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "v"}})
+    _, made = await store.ask("POST", "auth/token/create", {"policies": ["root"], "ttl": "10s"})
+    brief = made["auth"]["client_token"]
+    assert (await store.ask("GET", "secret/data/a", token=brief))[0] == 200
+    store.clock.step_wall(11)
+    answers = [await store.ask("GET", "secret/data/a", token=each) for each in ("", "x", brief)]
+    assert answers == [(403, {"errors": ["permission denied"]})] * 3
+
+
+async def test_a_policy_decides_and_a_change_of_it_counts_at_once(store) -> None:
+    token = await store.token_with('path "secret/data/app/*" { capabilities = ["read"] }')
+    await store.ask("PUT", "secret/data/app/x", {"data": {"k": "v"}})
+    assert (await store.ask("GET", "secret/data/app/x", token=token))[0] == 200
+    assert (await store.ask("GET", "secret/data/app/x", token=token))[0] == 200
+    assert (await store.ask("PUT", "secret/data/app/x", {"data": {}}, token=token))[0] == 403
+    assert (await store.ask("GET", "secret/data/other", token=token))[0] == 403
+    name = (await store.ask("GET", "auth/token/lookup-self", token=token))[1]["data"]["policies"]
+    for each in name:
+        if each != "default":
+            await store.ask(
+                "PUT",
+                f"sys/policies/acl/{each}",
+                {"policy": 'path "x" { capabilities = ["read"] }'},
+            )
+    assert (await store.ask("GET", "secret/data/app/x", token=token))[0] == 403
+
+
+async def test_create_and_update_are_told_apart(store) -> None:
+    token = await store.token_with('path "secret/data/c/*" { capabilities = ["create"] }')
+    assert (await store.ask("PUT", "secret/data/c/x", {"data": {"k": "1"}}, token=token))[0] == 200
+    assert (await store.ask("PUT", "secret/data/c/x", {"data": {"k": "2"}}, token=token))[0] == 403
+
+
+async def test_every_answer_is_never_older_than_the_newest_write(store) -> None:
+    for number in range(20):
+        await store.ask("PUT", "secret/data/a", {"data": {"n": number}})
+        _, read = await store.ask("GET", "secret/data/a")
+        assert read["data"]["data"] == {"n": number}
+
+
+async def test_a_request_and_its_response_are_recorded_without_values(store) -> None:
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "marked-value"}})
+    await store.ask("GET", "secret/data/a")
+    await store.ask("GET", "secret/data/a")
+    await store.ask("GET", "secret/data/a", token="marked-token")
+    records = store.records()
+    assert b"marked" not in b"".join(store.device.lines)
+    assert [each["type"] for each in records] == ["request", "response"] * 4
+    assert [each["request"]["operation"] for each in records[::2]] == [
+        "create",
+        "read",
+        "read",
+        "read",
+    ]
+    assert records[3]["response"]["data"]["metadata"]["version"] == 1
+    assert records[4]["request"]["id"] != records[2]["request"]["id"]
+    assert records[4]["request"] | {"id": ""} == records[2]["request"] | {"id": ""}
+    assert records[7]["error"] == "permission denied"
+    value = (await store.ask("POST", "sys/audit-hash/file-0", {"input": "marked-value"}))[1]
+    assert value["hash"] == records[0]["request"]["data"]["data"]["k"]
+
+
+async def test_nothing_is_served_when_it_cannot_be_recorded(store) -> None:
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "v"}})
+    await store.ask("GET", "secret/data/a")
+    store.device.broken = True
+    for method, body in (("GET", None), ("PUT", {"data": {"k": "w"}}), ("LIST", None)):
+        status, said = await store.ask(method, "secret/data/a", body)
+        assert status == 503
+        assert "audit" in said["errors"][0]
+    assert (await store.ask("GET", "sys/health"))[0] == 200
+    store.device.broken = False
+    _, read = await store.ask("GET", "secret/data/a")
+    assert read["data"]["data"] == {"k": "v"}
+
+
+async def test_bad_input_is_refused_clearly(store) -> None:
+    assert (await store.ask("PUT", "secret/data/a", b"{"))[0] == 400
+    assert (await store.ask("PUT", "secret/data/a", {"nodata": 1}))[0] == 400
+    assert (await store.ask("PUT", "secret/data/a", {"data": [1]}))[0] == 400
+    assert (await store.ask("PUT", "secret/data/a", b"x" * (3 * 1024 * 1024)))[0] == 413
+    assert (await store.ask("GET", "nowhere/at/all"))[0] == 404
+    assert (await store.ask("GET", "secret/data/missing")) == (404, {"errors": []})
+    assert (await store.ask("LIST", "secret/metadata/missing")) == (404, {"errors": []})
+    assert (await store.ask("DELETE", "sys/health"))[0] == 405
+    status, said = await store.ask(
+        "PUT", "sys/policies/acl/p", {"policy": 'path "a" {\n  capabilities = [\n'}
+    )
+    assert status == 400
+    assert "line" in said["errors"][0]
+    assert (await store.ask("GET", "secret/data/a", X_Vault_Namespace="team"))[0] == 404
+    assert (await store.ask("GET", "secret/data/a", X_Vault_Wrap_TTL="60s"))[0] == 503
+    status, said = await store.ask("GET", "secret/foo")
+    assert status == 404
+    assert "secret/data/foo" in said["errors"][0]
+
+
+async def test_a_limited_token_is_counted_on_every_use(store) -> None:
+    token = await store.token_with('path "secret/data/*" { capabilities = ["read"] }', num_uses=2)
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "v"}})
+    statuses = [(await store.ask("GET", "secret/data/a", token=token))[0] for _ in range(3)]
+    assert statuses == [200, 200, 403]
+
+
+async def test_the_feed_tells_who_may_read(store) -> None:
+    await store.ask("PUT", "secret/data/app/x", {"data": {"k": "v"}})
+    token = await store.token_with('path "secret/data/app/*" { capabilities = ["read"] }')
+    client = VaultClient(store.address, Secret(token), store.http)
+    heard = []
+
+    async def listen() -> None:
+        async for event in client.subscribe("kv*"):
+            heard.append(event["data"])
+            if len(heard) == 2:
+                return
+
+    listening = asyncio.create_task(listen())
+    while not any(b"events/subscribe" in line for line in store.device.lines):
+        await asyncio.sleep(0.01)
+    await store.ask("PUT", "secret/data/other", {"data": {"k": "v"}})
+    await store.ask("PUT", "secret/data/app/x", {"data": {"k": "w"}})
+    await store.ask("DELETE", "secret/data/app/x")
+    await asyncio.wait_for(listening, 10)
+    assert [each["event"]["metadata"]["data_path"] for each in heard] == ["secret/data/app/x"] * 2
+    assert [each["event_type"] for each in heard] == ["kv-v2/data-write", "kv-v2/data-delete"]
+    assert heard[0]["event"]["metadata"]["current_version"] == "2"
+
+
+async def test_a_reader_acknowledges_and_is_listed(store) -> None:
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "v"}})
+    token = await store.token_with('path "secret/data/a" { capabilities = ["read"] }')
+    body = {"path": "secret/data/a", "version": 1}
+    assert (await store.ask("PUT", "sys/consumers/ack", body, token=token))[0] == 204
+    assert (
+        await store.ask("PUT", "sys/consumers/ack", {**body, "path": "secret/data/b"}, token=token)
+    )[0] == 403
+    _, said = await store.ask("GET", "sys/consumers?path=secret/data/a")
+    assert [each["version"] for each in said["data"]["consumers"]] == [1]
+    assert (await store.ask("GET", "sys/consumers?path=secret/data/a", token=token))[0] == 403
+
+
+async def test_the_status_paths_answer_anybody(store) -> None:
+    for path, key in (
+        ("health", "initialized"),
+        ("seal-status", "t"),
+        ("init", "initialized"),
+        ("leader", "ha_enabled"),
+    ):
+        status, said = await store.ask("GET", f"sys/{path}", token="")
+        assert status == 200
+        assert key in said
+    assert store.device.lines == []
+    assert (await store.ask("PUT", "sys/init", {"secret_shares": 1}, token=""))[0] == 400
+
+
+async def test_metrics_count_and_name_no_secret(store) -> None:
+    await store.ask("PUT", "secret/data/marked", {"data": {"k": "marked"}})
+    status, text = await store.ask("GET", "sys/metrics")
+    assert status == 200
+    assert 'strongroom_requests_total{operation="create",status="200"' in text
+    assert "marked" not in text
+    assert "marked" not in json.dumps(store.records()[-1])
