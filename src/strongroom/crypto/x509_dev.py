@@ -17,6 +17,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 _DAYS = 365
 
 
+_PURPOSES = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+
+
 @dataclass(frozen=True, slots=True)
 class DevCertificates:
     """PEM bytes: what clients trust, what the server shows, and its key."""
@@ -45,7 +48,7 @@ def issue(hosts: Sequence[str], now: float) -> DevCertificates:
         .add_extension(x509.SubjectAlternativeName([_alternative(host) for host in hosts]), False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(_PURPOSES), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
             critical=False,

@@ -4,7 +4,7 @@ API: https://kubernetes.io/docs/reference/using-api/api-concepts/.
 """
 
 from collections.abc import AsyncIterator
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import urlencode
 
 import orjson
@@ -65,7 +65,7 @@ class KubeClient:
         self,
         method: str,
         path: str,
-        body: Any = None,
+        body: Object | None = None,
         *,
         kind: str = _JSON,
         accept: str = _JSON,

@@ -9,7 +9,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Hashable
 from enum import IntEnum
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from strongroom.model.clock import Clock
 
@@ -86,8 +86,7 @@ class WorkQueue(Generic[K]):
             await self._wait()
 
     async def _wait(self) -> None:
-        ready = asyncio.ensure_future(self._ready.wait())
-        waits: set[asyncio.Future[object]] = {ready}
+        waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._ready.wait())}
         if self._later:
             pause = self._later[0][0] - self._clock.monotonic()
             waits.add(asyncio.ensure_future(self._clock.sleep(max(0.0, pause))))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from strongroom.model.errors import Unavailable
+from strongroom.app.dev.waiting import Hopeless
 
 PR_SET_PDEATHSIG: Final = 1  # prctl(2): the signal a child gets when its parent dies
 STOP_SECONDS: Final = 10.0
@@ -69,11 +69,11 @@ class Processes:
             process.wait()
 
     def check(self, name: str) -> None:
-        """Raise Unavailable with the end of its log when the process has ended by itself."""
+        """Raise Hopeless with the end of its log when the process has ended by itself."""
         status = self._running[name].poll()
         if status is not None:
             tail = self.log(name).read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-            raise Unavailable(
+            raise Hopeless(
                 "process-ended", f"{name} ended with status {status}: " + " | ".join(tail)
             )
 

@@ -9,6 +9,10 @@ from strongroom.model.errors import Refusal, Unavailable
 T = TypeVar("T")
 
 
+class Hopeless(Unavailable):
+    """Waiting longer cannot help, such as for a process that has ended."""
+
+
 async def until(
     what: str, attempt: Callable[[], Awaitable[T | None]], clock: Clock, *, seconds: float = 30.0
 ) -> T:
@@ -23,6 +27,8 @@ async def until(
     while clock.monotonic() < deadline:
         try:
             result = await attempt()
+        except Hopeless:
+            raise
         except Refusal as refusal:
             result, last = None, refusal
         except (TimeoutError, OSError):

@@ -1,0 +1,93 @@
+"""Unary gRPC on unix sockets with messages as bytes: a server for plugins and a client for them."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavailable
+
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+STOP_SECONDS: Final = 2.0
+Method = Callable[[bytes], Awaitable[bytes]]
+_CODES: Final = (
+    (Invalid, grpc.StatusCode.INVALID_ARGUMENT),
+    (Denied, grpc.StatusCode.PERMISSION_DENIED),
+    (NotFound, grpc.StatusCode.NOT_FOUND),
+)
+
+
+class UnixServer:
+    """Serves one service on a socket that its owner alone may use (0600)."""
+
+    def __init__(self, service: str, methods: Mapping[str, Method]) -> None:
+        self._service = service
+        self._methods = methods
+        self._server: Any = None
+        self._path: Path | None = None
+
+    async def start(self, path: Path) -> None:
+        """Listen; a socket that was left behind is replaced. Raises Unavailable."""
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.stat().st_mode):
+                raise Unavailable("socket-path", f"{path} is there and is no socket")
+            path.unlink()
+        options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+        self._server = grpc.aio.server(options=options)
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(_handler(method))
+            for name, method in self._methods.items()
+        }
+        generic = grpc.method_handlers_generic_handler(self._service, handlers)
+        self._server.add_generic_rpc_handlers((generic,))
+        before = os.umask(0o177)
+        try:
+            self._server.add_insecure_port(f"unix:{path}")
+            await self._server.start()
+        except RuntimeError as error:
+            raise Unavailable("socket-path", f"cannot listen on {path}") from error
+        finally:
+            os.umask(before)
+        self._path = path
+
+    async def stop(self) -> None:
+        """Finish calls under way, then close and remove the socket."""
+        if self._server is not None:
+            await self._server.stop(STOP_SECONDS)
+        if self._path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self._path.unlink()
+
+
+def _handler(method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    async def handle(request: bytes, context: Any) -> bytes:  # noqa: ANN401 - grpc has no types
+        try:
+            return await method(request)
+        except Refusal as refusal:
+            code = next(
+                (code for kind, code in _CODES if isinstance(refusal, kind)),
+                grpc.StatusCode.UNAVAILABLE,
+            )
+            await context.abort(code, f"{refusal.message} [{refusal.code}]")
+            raise
+
+    return handle
+
+
+async def call_unix(path: Path, method: str, message: bytes, *, seconds: float = 3.0) -> bytes:
+    """One unary call, `method` as `/package.Service/Name`; raises Unavailable with its status."""
+    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+        try:
+            reply: bytes = await channel.unary_unary(method)(message, timeout=seconds)
+        except grpc.aio.AioRpcError as error:
+            raise Unavailable(
+                "grpc-failed",
+                f"{method} on {path}: {error.code().name.lower()}: {error.details()}",
+                hint="is the plugin running?",
+            ) from None
+    return reply

@@ -1,0 +1,175 @@
+"""Cache, queue, controller and Events on simulated time."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from strongroom.kube.config import in_cluster, load_kubeconfig
+from strongroom.kube.controller import Controller
+from strongroom.kube.events import EventRecorder
+from strongroom.kube.fake import FakeKubeApi
+from strongroom.kube.informer import Informer
+from strongroom.kube.queue import Lane, WorkQueue
+from strongroom.kube.resource import CONFIG_MAPS, EVENTS
+from strongroom.model.clock import SimulatedClock
+from strongroom.model.errors import Invalid, NotFound, Unavailable
+
+
+def item(name: str, **data: str) -> dict:
+    return {"metadata": {"name": name, "namespace": "n"}, "data": data}
+
+
+async def test_the_cache_follows_and_lists_again_after_410() -> None:
+    clock = SimulatedClock()
+    api = FakeKubeApi(clock)
+    await api.create(CONFIG_MAPS, item("old"))
+    informer = Informer(api, CONFIG_MAPS, clock)
+    seen: list[tuple[str | None, str | None]] = []
+    informer.on_change(
+        lambda old, new: seen.append(
+            (old and old["metadata"]["name"], new and new["metadata"]["name"])
+        )
+    )
+    running = asyncio.create_task(informer.run())
+    await asyncio.wait_for(informer.synced.wait(), 5)
+    await api.create(CONFIG_MAPS, item("new"))
+    await clock.advance(0)
+    assert {each["metadata"]["name"] for each in informer} == {"old", "new"}
+    running.cancel()
+    await api.delete(CONFIG_MAPS, "old", "n")
+    api.forget_history()
+    again = asyncio.create_task(informer.run())
+    await clock.advance(0)
+    assert informer.get("n", "old") is None
+    assert seen == [(None, "old"), (None, "new"), ("old", None)]
+    again.cancel()
+
+
+async def test_a_broken_watch_is_tried_again() -> None:
+    clock = SimulatedClock()
+    api = FakeKubeApi(clock)
+    await api.create(CONFIG_MAPS, item("a"))
+
+    class Flaky:
+        failures = 2
+
+        async def list(self, *args):
+            if self.failures:
+                self.failures -= 1
+                raise Unavailable("unreachable", "no answer")
+            return await api.list(*args)
+
+        def watch(self, *args):
+            return api.watch(*args)
+
+    informer = Informer(Flaky(), CONFIG_MAPS, clock)  # type: ignore[arg-type]
+    running = asyncio.create_task(informer.run())
+    await clock.advance(0)
+    assert not informer.synced.is_set()
+    assert informer.last_error is not None
+    await clock.advance(3)
+    assert informer.synced.is_set()
+    assert informer.last_error is None
+    running.cancel()
+
+
+async def test_lanes_go_in_order_and_a_key_waits_once() -> None:
+    queue: WorkQueue[str] = WorkQueue(SimulatedClock())
+    queue.add("slow", Lane.PERIODIC)
+    queue.add("event", Lane.EVENT)
+    queue.add("changed")
+    queue.add("slow", Lane.PERIODIC)
+    assert len(queue) == 3
+    queue.add("slow", Lane.CHANGED)
+    assert [await queue.take() for _ in range(3)] == ["changed", "slow", "event"]
+
+
+async def test_a_key_at_work_comes_again_afterwards() -> None:
+    queue: WorkQueue[str] = WorkQueue(SimulatedClock())
+    queue.add("a")
+    assert await queue.take() == "a"
+    queue.add("a")
+    assert len(queue) == 0
+    queue.done("a")
+    assert await queue.take() == "a"
+
+
+async def test_delays_and_backoff_follow_the_clock() -> None:
+    clock = SimulatedClock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    pauses = [queue.failed("a") for _ in range(3)]
+    assert pauses == [0.25, 0.5, 1.0]
+    taking = asyncio.create_task(queue.take())
+    await clock.advance(0.2)
+    assert not taking.done()
+    await clock.advance(0.1)
+    assert await taking == "a"
+    queue.done("a")
+    queue.succeeded("a")
+    assert queue.failed("a") == 0.25
+
+
+async def test_one_refused_object_does_not_hold_up_the_others() -> None:
+    clock = SimulatedClock()
+    queue: WorkQueue[tuple[str, str]] = WorkQueue(clock)
+    worked: list[str] = []
+
+    async def reconcile(key: tuple[str, str]) -> float | None:
+        worked.append(key[1])
+        if key[1] == "bad":
+            raise Unavailable("no", "no")
+        if key[1] == "bug":
+            raise ValueError
+        return 60.0
+
+    controller = Controller("test", queue, reconcile)
+    running = asyncio.create_task(controller.run(2))
+    for name in ("bad", "bug", "good"):
+        queue.add(("n", name))
+    await clock.advance(0)
+    assert sorted(worked) == ["bad", "bug", "good"]
+    await clock.advance(0.3)
+    assert worked.count("bad") == 2
+    await clock.advance(60)
+    assert worked.count("good") == 2
+    running.cancel()
+
+
+async def test_the_same_event_is_counted_and_a_failing_one_does_no_harm() -> None:
+    clock = SimulatedClock()
+    api = FakeKubeApi(clock)
+    about = await api.create(CONFIG_MAPS, item("a"))
+    events = EventRecorder(api, "strongroom.dev/test", "one", clock)
+    for _ in range(3):
+        await events.emit(about, "Warning", "Drift", "changed by somebody")
+    await events.emit(about, "Normal", "Synced", "synced")
+    found = (await api.list(EVENTS)).items
+    assert sorted((each["reason"], each.get("series", {}).get("count")) for each in found) == [
+        ("Drift", 3),
+        ("Synced", None),
+    ]
+    await events.emit(
+        {"apiVersion": "v1", "kind": "X", "metadata": {"name": "", "namespace": ""}},
+        "Normal",
+        "R",
+        "n",
+    )
+
+
+def test_kubeconfigs_are_read_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    with pytest.raises(NotFound):
+        load_kubeconfig(path)
+    path.write_text("{}")
+    with pytest.raises(Invalid):
+        load_kubeconfig(path)
+    path.write_text(
+        "current-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\n"
+        "clusters: [{name: k, cluster: {server: 'https://x/'}}]\nusers: [{name: u, user: {token: t}}]\n"
+    )
+    config = load_kubeconfig(path)
+    assert config.server == "https://x"
+    assert config.bearer() is not None
+    with pytest.raises(NotFound):
+        in_cluster("", "")
