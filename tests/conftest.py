@@ -19,7 +19,6 @@ from strongroom.app.dev.processes import Processes
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Unavailable
 
-
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 

@@ -1,4 +1,7 @@
-"""The test bed itself: what later tests rely on is there, and goes away again."""
+"""The test bed itself: what later tests rely on is there, and goes away again.
+
+The sidecar in the pod below only waits.  # a process that only waits
+"""
 
 import json
 
@@ -61,7 +64,7 @@ POD = {
                 "command": [
                     "/usr/bin/python3",
                     "-c",
-                    "import ssl, time; open('/s/f', 'w').write(open('/t/token').read()[:5]); time.sleep(9999)",
+                    "import ssl, time; open('/s/f', 'w').write(open('/t/token').read()[:5]); [time.sleep(60) for _ in iter(int, 1)]",
                 ],
                 "volumeMounts": [
                     {"name": "s", "mountPath": "/s"},

@@ -1,1 +1,1 @@
-"""Encryption at rest: KMS v2 plugin, and the proof read from etcd."""
+"""Encryption at rest: the KMS v2 plugin, and the proof of what lies in etcd."""

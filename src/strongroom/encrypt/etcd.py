@@ -1,0 +1,58 @@
+"""Reads a prefix of etcd at one revision through its JSON gateway (`/v3/kv/range`).
+
+API: https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/.
+"""
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import orjson
+
+from strongroom.model.errors import Denied, Unavailable
+from strongroom.wire.client import HttpClient
+
+PAGE: Final = 500
+
+
+async def read_prefix(
+    http: HttpClient, endpoint: str, prefix: str
+) -> AsyncIterator[tuple[str, bytes]]:
+    """Yield key and value of everything that begins with the prefix.
+
+    Raises Denied or Unavailable(`etcd-refused`).
+    """
+    start, end = prefix.encode(), _after(prefix.encode())
+    revision = 0
+    while True:
+        body: dict[str, Any] = {"key": _b64(start), "range_end": _b64(end), "limit": PAGE}
+        if revision:
+            body["revision"] = revision
+        reply = await http.request(
+            "POST", f"{endpoint.rstrip('/')}/v3/kv/range", body=orjson.dumps(body)
+        )
+        if reply.status in (401, 403):
+            raise Denied(
+                "etcd-refused", "etcd does not let us read", hint="give a client certificate"
+            )
+        if reply.status != 200:
+            raise Unavailable("etcd-refused", f"etcd answers {reply.status} to a range request")
+        page = orjson.loads(reply.body)
+        revision = revision or int(page["header"]["revision"])
+        pairs = page.get("kvs") or []
+        for pair in pairs:
+            key = base64.b64decode(pair["key"])
+            yield key.decode(errors="replace"), base64.b64decode(pair.get("value", ""))
+            start = key + b"\0"
+        if not page.get("more") or not pairs:
+            return
+
+
+def _after(prefix: bytes) -> bytes:
+    """The first key that does not begin with the prefix any more."""
+    trimmed = prefix.rstrip(b"\xff")
+    return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else b"\0"
+
+
+def _b64(value: bytes) -> str:
+    return base64.b64encode(value).decode()

@@ -1,0 +1,75 @@
+"""What a value in etcd is, by its first bytes; needs no key and reveals no value. Pure.
+
+Prefixes: kubernetes/apiserver pkg/storage/value/encrypt; EncryptedObject: kmsv2/v2/api.proto.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from strongroom.model.errors import Invalid
+from strongroom.wire.protobuf import decode, text_of
+
+_KMS_V2: Final = b"k8s:enc:kms:v2:"
+_ENCRYPTED: Final = b"k8s:enc:"
+_LOCAL: Final = ("aescbc", "aesgcm", "secretbox")
+SHOWN_BYTES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How a value is stored.
+
+    `form` is kms-v2, kms-v1, aescbc, aesgcm, secretbox, plaintext or unknown; `provider` the
+    provider's or local key's name, `key_id` what the plugin called its key.
+    """
+
+    form: str
+    provider: str = ""
+    key_id: str = ""
+    detail: str = ""
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether somebody without a key reads nothing."""
+        return self.form not in ("plaintext", "unknown")
+
+
+def classify(value: bytes) -> Stored:
+    """Classify the value of one etcd key."""
+    if value.startswith(_KMS_V2):
+        return _kms_v2(value[len(_KMS_V2) :])
+    if value.startswith(_ENCRYPTED):
+        kind, _, rest = value[len(_ENCRYPTED) :].partition(b":")
+        version, _, rest = rest.partition(b":")
+        name = rest.partition(b":")[0][:SHOWN_BYTES].decode(errors="replace")
+        if kind == b"kms" and version == b"v1":
+            return Stored("kms-v1", name)
+        if kind.decode(errors="replace") in _LOCAL and version == b"v1":
+            return Stored(kind.decode(), name)
+        return Stored("unknown", detail="an encryption prefix nobody here knows")
+    if value.startswith(b"k8s\x00"):
+        return Stored("plaintext", detail="protobuf")
+    if value[:1] in (b"{", b"["):
+        return Stored("plaintext", detail="JSON")
+    return Stored("unknown", detail="neither encrypted nor a Kubernetes object")
+
+
+def _kms_v2(rest: bytes) -> Stored:
+    name, colon, message = rest.partition(b":")
+    provider = name[:SHOWN_BYTES].decode(errors="replace")
+    if not colon or not name:
+        return Stored("unknown", detail="a KMS v2 prefix without a provider name")
+    try:
+        key_id = next((text_of(value) for number, value in decode(message) if number == 2), "")
+    except Invalid:
+        return Stored("unknown", provider, detail="a KMS v2 value that cannot be parsed")
+    if not key_id:
+        return Stored("unknown", provider, detail="a KMS v2 value without a key id")
+    return Stored("kms-v2", provider, key_id)
+
+
+def evidence(value: bytes) -> str:
+    """The start of an encrypted value as text: its prefix, which is no secret; "" for plaintext."""
+    if not value.startswith(_ENCRYPTED):
+        return ""
+    return value.partition(b"\n")[0][:SHOWN_BYTES].decode(errors="replace").partition("\ufffd")[0]
