@@ -16,6 +16,7 @@ from strongroom.model.errors import Refusal
 # Verb -> one line of help. The module is strongroom.app.commands.<verb>.
 VERBS: Final[dict[str, str]] = {
     "server": "run the store (Vault's HTTP API)",
+    "operator": "sync external-secrets.io objects into Secrets",
     "kms": "run the KMS v2 plugin for kube-apiserver",
     "encrypt": "prove encryption at rest",
     "kv": "read and write versioned secrets",

@@ -18,6 +18,7 @@ from strongroom.wire.client import HttpClient
 from strongroom.wire.http import Response
 
 PAGE: Final = 500
+USER_AGENT: Final = "strongroom"
 RETRIES: Final = 3
 WATCH_SECONDS: Final = 300
 _JSON: Final = "application/json"
@@ -53,7 +54,7 @@ class KubeClient:
         await self._http.close()
 
     def _headers(self, content_type: str = "", *, accept: str = _JSON) -> dict[str, str]:
-        headers = {"Accept": accept}
+        headers = {"Accept": accept, "User-Agent": USER_AGENT}
         if content_type:
             headers["Content-Type"] = content_type
         token = self._config.bearer()

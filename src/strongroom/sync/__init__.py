@@ -1,1 +1,1 @@
-"""External Secrets Operator's API: stores, external secrets, drift."""
+"""Sync: external-secrets.io objects, unchanged, from a store into Kubernetes Secrets."""

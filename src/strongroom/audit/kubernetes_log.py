@@ -1,0 +1,123 @@
+"""The API server's audit log (audit.k8s.io/v1, one event a line) as values.
+
+Format: https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/. Token ids:
+KEP-4193; a TokenRequest's own event carries the id it issued as an annotation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from strongroom.model.clock import parse_rfc3339
+from strongroom.model.errors import NotFound
+
+_EXTRA: Final = "authentication.kubernetes.io/"
+TAIL_BYTES: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class KubeEvent:
+    """One finished request. `user` is the name the API server authenticated."""
+
+    time: float
+    verb: str
+    user: str
+    resource: str
+    subresource: str
+    namespace: str
+    name: str
+    code: int
+    token_id: str = ""
+    issued_token_id: str = ""
+    pod: str = ""
+    pod_uid: str = ""
+    node: str = ""
+    user_agent: str = ""
+    source_ips: tuple[str, ...] = field(default=())
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the request did what it asked."""
+        return self.code < 400
+
+
+def parse_line(line: bytes) -> KubeEvent | None:
+    """An event of the last stage; None for other stages and for what is no event."""
+    try:
+        event = orjson.loads(line)
+        if event.get("stage") not in ("ResponseComplete", "ResponseStarted", "Panic"):
+            return None
+        return _event(event)
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _event(event: dict[str, Any]) -> KubeEvent:
+    user, ref = event.get("user") or {}, event.get("objectRef") or {}
+    extra = user.get("extra") or {}
+
+    def first(name: str) -> str:
+        return str((extra.get(_EXTRA + name) or [""])[0])
+
+    annotations = event.get("annotations") or {}
+    return KubeEvent(
+        time=parse_rfc3339(event["requestReceivedTimestamp"]),
+        verb=str(event["verb"]),
+        user=str(user.get("username", "")),
+        resource=str(ref.get("resource", "")),
+        subresource=str(ref.get("subresource", "")),
+        namespace=str(ref.get("namespace", "")),
+        name=str(ref.get("name", "")),
+        code=int((event.get("responseStatus") or {}).get("code", 0)),
+        token_id=first("credential-id"),
+        issued_token_id=str(annotations.get(_EXTRA + "issued-credential-id", "")),
+        pod=first("pod-name"),
+        pod_uid=first("pod-uid"),
+        node=first("node-name"),
+        user_agent=str(event.get("userAgent", "")),
+        source_ips=tuple(event.get("sourceIPs") or ()),
+    )
+
+
+def read_log(path: Path) -> Iterator[KubeEvent]:
+    """Every event of a file, oldest first; a torn or foreign line is passed over.
+
+    Raises NotFound(`no-log`).
+    """
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                event = parse_line(line)
+                if event is not None:
+                    yield event
+    except OSError as error:
+        raise NotFound("no-log", f"cannot read {path}: {error.strerror}") from None
+
+
+def last_change(path: Path, namespace: str, name: str, not_by: str) -> KubeEvent | None:
+    """The newest successful write or deletion of a Secret by anybody else; None when unknown.
+
+    Looks at the end of the file alone, where a change that was just seen must be.
+    """
+    try:
+        with path.open("rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - TAIL_BYTES))
+            lines = log.read().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        event = parse_line(line)
+        if (
+            event is not None
+            and event.resource == "secrets"
+            and (event.namespace, event.name) == (namespace, name)
+            and event.verb in ("update", "patch", "delete", "create")
+            and event.allowed
+            and event.user_agent != not_by
+        ):
+            return event
+    return None

@@ -1,0 +1,1 @@
+"""Where values come from: one protocol, one file for each provider."""
