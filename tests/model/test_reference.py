@@ -2,6 +2,7 @@
 
 import pytest
 
+from strongroom.model.errors import Invalid
 from strongroom.model.reference import SecretRef, parse_secret_ref
 
 
@@ -24,7 +25,7 @@ def test_forms_users_write(text: str, expected: SecretRef) -> None:
 @pytest.mark.parametrize("text", ["", "/", "prod/db@x", "@1"])
 def test_forms_that_name_nothing_are_refused(text: str) -> None:
     """Rather than guessed at."""
-    with pytest.raises(ValueError, match=r"path|version"):
+    with pytest.raises(Invalid, match=r"path|version"):
         parse_secret_ref(text)
 
 

@@ -55,6 +55,10 @@ class KeyRing:
             raise Tampered("a value of an unknown key term")
         return cipher.open(sealed[_TERM.size :], aad)
 
+    def knows(self, sealed: bytes) -> bool:
+        """Whether the ring has the term that sealed a value."""
+        return len(sealed) >= _TERM.size and term_of(sealed) in self._ciphers
+
     def derive(self, label: bytes) -> bytes:
         """A 32-byte key for one purpose, the same for the ring's whole life (HKDF, RFC 5869)."""
         return HKDF(hashes.SHA256(), 32, salt=None, info=label).derive(self._root)

@@ -4,7 +4,10 @@ The two keyed states are copied for each message, which costs a third of keying 
 """
 
 import hashlib
+import hmac
 from typing import Final
+
+from strongroom.model.errors import Invalid
 
 BLOCK_BYTES: Final = 64
 
@@ -36,3 +39,17 @@ class KeyedHmac:
     def vault_form(self, data: bytes) -> str:
         """`hmac-sha256:<hex>`, as audit records and `sys/audit-hash` write it."""
         return "hmac-sha256:" + self.digest(data).hex()
+
+
+_HMAC_HASHES: Final = {
+    "sha2-224": "sha224", "sha2-256": "sha256", "sha2-384": "sha384", "sha2-512": "sha512",
+    "sha3-224": "sha3_224", "sha3-256": "sha3_256", "sha3-384": "sha3_384", "sha3-512": "sha3_512",
+}  # fmt: skip
+
+
+def hmac_of(hash_name: str, key: bytes, message: bytes) -> bytes:
+    """HMAC with a hash by its name; raises Invalid(`bad-hash`)."""
+    name = _HMAC_HASHES.get(hash_name)
+    if name is None:
+        raise Invalid("bad-hash", f"unsupported hash algorithm {hash_name!r}")
+    return hmac.digest(key, message, name)

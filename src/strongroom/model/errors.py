@@ -9,6 +9,7 @@
         +-- NotFound          nothing there
         +-- Conflict          somebody else was first
         +-- Unavailable       it cannot be served now; try again or repair
+            +-- Throttled     asked too often; `retry_after` says when to come back
 
 A refusal never carries a secret value, neither in its text nor in its arguments.
 """
@@ -57,3 +58,13 @@ class Conflict(Refusal):
 
 class Unavailable(Refusal):
     """It cannot be served now: sealed, database away, audit not writable."""
+
+
+class Throttled(Unavailable):
+    """Asked too often; `retry_after` is the server's wish in seconds, None when it has none."""
+
+    def __init__(
+        self, code: str, message: str, *, hint: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(code, message, hint=hint)
+        self.retry_after = retry_after

@@ -24,7 +24,10 @@ class ReviewedToken:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The caller of a store operation, as authenticated; goes into every audit record."""
+    """The caller of a store operation, as authenticated; goes into every audit record.
+
+    `policies` is everything that counts: the token's own and what its entity and groups add.
+    """
 
     display_name: str
     accessor: str
@@ -32,6 +35,8 @@ class Principal:
     metadata: dict[str, str] = field(default_factory=dict)
     token_type: str = "service"  # noqa: S105 - a kind of token, not one
     entity_id: str = ""
+    token_policies: tuple[str, ...] = ()
+    identity_policies: tuple[str, ...] = ()
 
     @property
     def is_root(self) -> bool:

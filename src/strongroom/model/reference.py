@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from strongroom.model.errors import Invalid
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class SecretRef:
@@ -23,16 +25,20 @@ class SecretRef:
 def parse_secret_ref(text: str, mount: str = "secret") -> SecretRef:
     """Read the forms users write: `prod/db`, `secret/prod/db`, `secret/data/prod/db`, `...@3`.
 
-    A leading `mount/` is taken off, and a `data/` after it. Raises ValueError when nothing or
-    a bad version is left.
+    A leading `mount/` is taken off, and a `data/` after it. Raises
+    Invalid(`bad-reference`) when nothing or a bad version is left.
     """
     body, at, version = text.strip().strip("/").rpartition("@")
     if not at:
         body, version = version, "0"
     if not version.isdigit():
-        raise ValueError(f"version after @ must be a number: {text!r}")
+        raise _bad(f"the version after @ must be a number: {text!r}")
     if body.startswith(f"{mount}/"):
         body = body[len(mount) + 1 :].removeprefix("data/")
     if not body:
-        raise ValueError(f"no path in {text!r}")
+        raise _bad(f"no path in {text!r}")
     return SecretRef(mount, body, int(version))
+
+
+def _bad(what: str) -> Invalid:
+    return Invalid("bad-reference", what, hint="write MOUNT/PATH or MOUNT/PATH@VERSION")

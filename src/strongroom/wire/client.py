@@ -14,7 +14,7 @@ import aiohttp
 
 from strongroom.model.errors import TooLarge, Unavailable
 from strongroom.wire.http import Response
-from strongroom.wire.tls import client_context
+from strongroom.wire.tls import ClientPem, client_context
 
 REPLY_BYTES: Final = 64 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 30.0
@@ -31,9 +31,13 @@ class HttpClient:
         ca_file: Path | None = None,
         ca_data: str = "",
         client_certificate: tuple[Path, Path] | None = None,
+        client_pem: ClientPem | None = None,
         connections: int = 64,
+        verify: bool = True,
     ) -> None:
+        self._verify = verify
         self._client_certificate = client_certificate
+        self._client_pem = client_pem
         self._ca_file = ca_file
         self._ca_data = ca_data
         self._limit = connections
@@ -56,7 +60,11 @@ class HttpClient:
             connector = aiohttp.TCPConnector(
                 limit=self._limit,
                 ssl=client_context(
-                    self._ca_file, self._ca_data, client_certificate=self._client_certificate
+                    self._ca_file,
+                    self._ca_data,
+                    client_certificate=self._client_certificate,
+                    client_pem=self._client_pem,
+                    verify=self._verify,
                 ),
             )
             self._session = aiohttp.ClientSession(

@@ -1,7 +1,9 @@
 """Unary gRPC on unix sockets with messages as bytes: a server for plugins and a client for them."""
 
 import contextlib
+import fcntl
 import os
+import socket
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavaila
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 STOP_SECONDS: Final = 2.0
+MAX_CALLS: Final = 256
 Method = Callable[[bytes], Awaitable[bytes]]
 _CODES: Final = (
     (Invalid, grpc.StatusCode.INVALID_ARGUMENT),
@@ -25,20 +28,27 @@ _CODES: Final = (
 class UnixServer:
     """Serves one service on a socket that its owner alone may use (0600)."""
 
-    def __init__(self, service: str, methods: Mapping[str, Method]) -> None:
+    def __init__(
+        self, service: str, methods: Mapping[str, Method], max_calls: int = MAX_CALLS
+    ) -> None:
         self._service = service
         self._methods = methods
+        self._max_calls = max_calls
         self._server: Any = None
         self._path: Path | None = None
+        self._lock = -1
 
     async def start(self, path: Path) -> None:
-        """Listen; a socket that was left behind is replaced. Raises Unavailable."""
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(path.stat().st_mode):
-                raise Unavailable("socket-path", f"{path} is there and is no socket")
-            path.unlink()
+        """Listen; a socket that was left behind is replaced, a live one never. Raises Unavailable.
+
+        The folder must be ours alone to write, or anybody could put another socket in its place.
+        """
+        _check_folder(path.parent)
+        self._lock = _lock(path)
+        _remove_dead_socket(path)
         options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
-        self._server = grpc.aio.server(options=options)
+        # Beyond this many at once gRPC itself answers RESOURCE_EXHAUSTED.
+        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=self._max_calls)
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(_handler(method))
             for name, method in self._methods.items()
@@ -62,6 +72,60 @@ class UnixServer:
         if self._path is not None:
             with contextlib.suppress(FileNotFoundError):
                 self._path.unlink()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        raise Unavailable(
+            "socket-folder", f"there is no folder {folder}", hint=f"install -d -m 0750 {folder}"
+        ) from None
+    shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
+    if found.st_uid != os.geteuid() or shared:
+        raise Unavailable(
+            "socket-folder",
+            f"{folder} belongs to another user, or others may write to it",
+            hint=f"chown it to the plugin's user and chmod 0750 {folder}",
+        )
+
+
+def _lock(path: Path) -> int:
+    handle = os.open(
+        path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise _in_use(path) from None
+    return handle
+
+
+def _remove_dead_socket(path: Path) -> None:
+    """gRPC would take over a live socket without a word."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise Unavailable("socket-path", f"{path} is there and is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink()
+            return
+    raise _in_use(path)
+
+
+def _in_use(path: Path) -> Unavailable:
+    return Unavailable(
+        "socket-in-use", f"another process serves {path}", hint="stop it, or choose another path"
+    )
 
 
 def _handler(method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:

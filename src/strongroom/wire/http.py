@@ -2,6 +2,7 @@
 
 import http
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 REASONS: Final = {status.value: status.phrase for status in http.HTTPStatus} | {
@@ -31,6 +32,24 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = "application/json"
     close: bool = field(default=False, kw_only=True)
+
+
+def retry_after(response: Response, now: float | None = None) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110, 10.2.3); None without one.
+
+    A date counts only when the wall-clock time is given.
+    """
+    for name, value in response.headers:
+        if name.lower() == "retry-after":
+            if value.strip().isdigit():
+                return float(value)
+            if now is None:
+                return None
+            try:
+                return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+            except ValueError:
+                return None
+    return None
 
 
 _HEADS: dict[tuple[int, str], bytes] = {}

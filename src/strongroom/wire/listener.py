@@ -2,15 +2,16 @@
 
 A handler is called with each whole request and an `Exchange`; it replies at once or later, so
 that a reply can wait for its audit record. Replies leave in the order of their requests.
-Grammar and framing: RFC 9112. llhttp knows no LIST, so at a message boundary the listener reads
-`LIST ` as `GET ` and remembers; a pipelined LIST fails closed with 400.
+Grammar and framing: RFC 9112. llhttp knows neither LIST nor SCAN, so at a message boundary the
+listener reads `LIST ` as `GET ` and remembers; a pipelined one fails closed with 400.
 """
 
 import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Final, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
@@ -18,9 +19,12 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Misuse
 from strongroom.wire.http import Request, Response, encode_response, error_response
 from strongroom.wire.limits import Limits
-from strongroom.wire.websocket import WebSocket, accept_headers
 
-LIST: Final = b"LIST "
+if TYPE_CHECKING:
+    from strongroom.wire.websocket import WebSocket
+
+VERBS: Final = (b"LIST ", b"SCAN ")
+VERB_BYTES: Final = 5
 SWEEP_SECONDS: Final = 1.0
 # Sent twice, these would let two readers of the same request see two different ones.
 SINGLE_HEADERS: Final = frozenset(
@@ -38,15 +42,16 @@ Handler = Callable[[Request, "Exchange"], None]
 
 
 class Exchange:
-    """The reply side of one request; exactly one reply."""
+    """The reply side of one request; exactly one reply, which carries `headers` whatever it is."""
 
-    __slots__ = ("_connection", "_head_only", "_keep_alive", "encoded")
+    __slots__ = ("_connection", "_head_only", "_keep_alive", "encoded", "headers")
 
     def __init__(self, connection: "Connection", *, head_only: bool, keep_alive: bool) -> None:
         self._connection = connection
         self._head_only = head_only
         self._keep_alive = keep_alive
         self.encoded: bytes | None = None
+        self.headers: tuple[tuple[str, str], ...] = ()
 
     def reply(self, response: Response) -> None:
         """Send the reply once all earlier ones of the connection are out.
@@ -55,12 +60,16 @@ class Exchange:
         """
         if self.encoded is not None:
             raise Misuse("a request was answered twice")
+        if self.headers:
+            response = replace(response, headers=response.headers + self.headers)
         keep = self._keep_alive and not response.close and not self._connection.draining
         self.encoded = encode_response(response, head_only=self._head_only, keep_alive=keep)
         self._connection.flush(close_after=None if keep else self)
 
-    def accept_websocket(self, request: Request) -> WebSocket:
+    def accept_websocket(self, request: Request) -> "WebSocket":
         """Turn the connection into a websocket (RFC 6455); raises Misuse when it is no upgrade."""
+        from strongroom.wire.websocket import accept_headers
+
         if self.encoded is not None:
             raise Misuse("a request was answered twice")
         head = accept_headers(request.headers)
@@ -89,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._peer = ""
         self._certificate: bytes | None = None
         self._idle = True
-        self._is_list = False
+        self._verb = ""
         self._closing = False
         self._reset()
 
@@ -131,13 +140,13 @@ class Connection(asyncio.Protocol):
         if self._idle:
             data = self._held + data
             self._held = b""
-            if len(data) < len(LIST) and LIST.startswith(data):
+            if len(data) < VERB_BYTES and any(verb.startswith(data) for verb in VERBS):
                 self._held = data
                 return
             self.deadline = self.listener.clock.monotonic() + self._limits.header_seconds
-            if data.startswith(LIST):
-                data = b"GET " + data[len(LIST) :]
-                self._is_list = True
+            if data.startswith(VERBS):
+                self._verb = data[: VERB_BYTES - 1].decode()
+                data = b"GET " + data[VERB_BYTES:]
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -210,7 +219,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._closing:
             return
-        method = "LIST" if self._is_list else self._parser.get_method().decode("ascii")
+        method = self._verb or self._parser.get_method().decode("ascii")
         request = Request(
             method=method,
             target=self._target.decode("latin-1"),
@@ -221,7 +230,7 @@ class Connection(asyncio.Protocol):
         )
         keep_alive = self._parser.should_keep_alive()
         exchange = Exchange(self, head_only=method == "HEAD", keep_alive=keep_alive)
-        self._is_list = False
+        self._verb = ""
         self._idle = True
         self._reset()
         self._waiting.append(exchange)
@@ -252,8 +261,10 @@ class Connection(asyncio.Protocol):
             self.deadline = self.listener.clock.monotonic() + self._limits.idle_seconds
             self.transport.resume_reading()
 
-    def become_websocket(self) -> WebSocket:
+    def become_websocket(self) -> "WebSocket":
         """Hand the connection over once the reply that switches protocols is out."""
+        from strongroom.wire.websocket import WebSocket
+
         if self.transport is None:
             raise ConnectionResetError("the peer has gone")
         self.websocket = WebSocket(self.transport)

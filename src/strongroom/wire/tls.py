@@ -1,9 +1,25 @@
 """TLS contexts: 1.2 and up, verified by default."""
 
+import _ssl
+import ctypes
+import os
 import ssl
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from strongroom.model.errors import Invalid
+from strongroom.model.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class ClientPem:
+    """A client certificate that is in no file: PEM of the chain and of the private key."""
+
+    certificate: str
+    key: Secret
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -22,17 +38,68 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+def require_clients(context: ssl.SSLContext, authority: Path | None) -> None:
+    """Refuse peers without a certificate of an authority; raises Invalid(`bad-ca`)."""
+    if authority is None:
+        raise Invalid(
+            "no-client-ca",
+            "client certificates are required, and no authority is named",
+            hint="set tls_client_ca_file",
+        )
+    try:
+        context.load_verify_locations(authority)
+    except (OSError, ssl.SSLError) as error:
+        raise Invalid(
+            "bad-ca", f"cannot use the certificate authority {authority}", hint="give PEM"
+        ) from error
+    context.verify_mode = ssl.CERT_REQUIRED
+
+
+_ACCEPT: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda _, __: 1)
+
+
+def accept_any_client_certificate(context: ssl.SSLContext) -> bool:
+    """Ask peers for a certificate and take any, or none, as Vault's listener does.
+
+    Who presents one has proved the possession of its key, nothing more: the cert auth method
+    decides what it is worth. Python's `ssl` refuses unknown ones before anybody can look, so
+    OpenSSL is told directly to leave the decision out (SSL_CTX_set_cert_verify_callback(3)).
+    False where this Python does not give access to OpenSSL; certificates are not asked for then.
+    """
+    library = getattr(_ssl, "__file__", None)
+    if library is None or sys.implementation.name != "cpython":
+        return False
+    # CPython's SSLContext object begins with its SSL_CTX pointer (Modules/_ssl.c, 3.11 to 3.13).
+    pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
+    try:
+        accept = ctypes.CDLL(library).SSL_CTX_set_cert_verify_callback
+    except (OSError, AttributeError):
+        return False
+    accept.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    accept.restype = None
+    accept(pointer, ctypes.cast(_ACCEPT, ctypes.c_void_p), None)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return True
+
+
 def client_context(
     ca_file: Path | None = None,
     ca_data: str = "",
     *,
     client_certificate: tuple[Path, Path] | None = None,
+    client_pem: ClientPem | None = None,
+    verify: bool = True,
 ) -> ssl.SSLContext:
-    """A client's context that trusts the given authority, or the system's when none is given."""
+    """A client's context that trusts the given authority, or the system's when none is given.
+
+    Without `verify` it trusts whoever answers, for a person who said so by name.
+    """
     try:
         context = ssl.create_default_context(cafile=ca_file, cadata=ca_data or None)
         if client_certificate:
             context.load_cert_chain(*client_certificate)
+        if client_pem:
+            _load_pem(context, client_pem)
     except (OSError, ssl.SSLError) as error:
         raise Invalid(
             "bad-ca",
@@ -40,4 +107,19 @@ def client_context(
             hint="give PEM",
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _load_pem(context: ssl.SSLContext, pem: ClientPem) -> None:
+    """OpenSSL reads certificates from files alone; these two are in memory and have no name."""
+    with ExitStack() as stack:
+        paths = []
+        for content in (pem.certificate.encode(), pem.key.reveal()):
+            file = stack.enter_context(os.fdopen(os.memfd_create("pem"), "wb"))
+            file.write(content)
+            file.flush()
+            paths.append(f"/proc/self/fd/{file.fileno()}")
+        context.load_cert_chain(*paths)

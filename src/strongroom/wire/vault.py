@@ -12,10 +12,18 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
+from strongroom.model.errors import (
+    Conflict,
+    Denied,
+    Invalid,
+    NotFound,
+    Refusal,
+    Throttled,
+    Unavailable,
+)
 from strongroom.model.secret import Secret
 from strongroom.wire.client import HttpClient
-from strongroom.wire.http import Response
+from strongroom.wire.http import Response, retry_after
 
 _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
     400: (Invalid, "store-invalid"),
@@ -25,7 +33,7 @@ _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
     409: (Conflict, "store-conflict"),
     412: (Conflict, "store-precondition"),
     413: (Invalid, "store-too-large"),
-    429: (Unavailable, "store-busy"),
+    429: (Throttled, "store-busy"),
 }
 
 
@@ -55,18 +63,37 @@ class KvVersion:
 
 
 class VaultClient:
-    """One address, one token. The token can be replaced after a login."""
+    """One address, one token. The token can be replaced after a login.
+
+    `read_your_writes` sends the index of what was written before with each request, so that a
+    replica that is behind refuses (412) instead of answering from before.
+    """
 
     def __init__(
-        self, address: str, token: Secret | None, http: HttpClient, namespace: str = ""
+        self,
+        address: str,
+        token: Secret | None,
+        http: HttpClient,
+        namespace: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        read_your_writes: bool = False,
     ) -> None:
         self.address = address.rstrip("/")
         self.token = token
         self._http = http
         self._namespace = namespace
+        self._extra = dict(headers or {})
+        self._indexes: list[str] | None = [] if read_your_writes else None
+
+    def in_namespace(self, namespace: str) -> "VaultClient":
+        """A client of the same server without a token, for another namespace."""
+        return VaultClient(self.address, None, self._http, namespace, headers=self._extra)
 
     def _headers(self) -> dict[str, str]:
-        headers = {"X-Vault-Request": "true"}
+        headers = {**self._extra, "X-Vault-Request": "true"}
+        if self._indexes:
+            headers["X-Vault-Index"] = ",".join(self._indexes)
         if self.token:
             headers["X-Vault-Token"] = self.token.reveal_text()
         if self._namespace:
@@ -102,22 +129,40 @@ class VaultClient:
         elif body is not None:
             headers["Content-Type"] = "application/json"
         content = None if body is None else orjson.dumps(body)
-        return await self._http.request(method, url, headers=headers, body=content)
+        reply = await self._http.request(method, url, headers=headers, body=content)
+        if self._indexes is not None:
+            self._note_index(reply)
+        return reply
+
+    def _note_index(self, reply: Response) -> None:
+        for name, value in reply.headers:
+            if name.lower() == "x-vault-index" and self._indexes is not None:
+                # The newest of a cluster covers the older ones.
+                self._indexes[:] = [value]
+
+    async def login(self, path: str, body: Mapping[str, Any]) -> LoginResult:
+        """Log in at `auth/...`; does not change this client's own token.
+
+        Raises Denied, or Unavailable(`bad-reply`) for a reply that holds no token.
+        """
+        reply = await self.request("POST", path, body)
+        try:
+            auth = reply["auth"]
+            return LoginResult(
+                token=Secret(auth["client_token"]),
+                accessor=str(auth.get("accessor") or ""),
+                lease_duration=int(auth["lease_duration"]),
+                renewable=bool(auth.get("renewable")),
+                policies=tuple(auth.get("policies") or ()),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise Unavailable("bad-reply", f"the reply to {path} holds no token") from None
 
     async def login_kubernetes(
         self, role: str, jwt: Secret, mount: str = "kubernetes"
     ) -> LoginResult:
         """Log in with a service-account token; does not change this client's own token."""
-        body = {"role": role, "jwt": jwt.reveal_text()}
-        reply = await self.request("POST", f"auth/{mount}/login", body)
-        auth = reply["auth"]
-        return LoginResult(
-            token=Secret(auth["client_token"]),
-            accessor=auth["accessor"],
-            lease_duration=int(auth["lease_duration"]),
-            renewable=bool(auth["renewable"]),
-            policies=tuple(auth["policies"]),
-        )
+        return await self.login(f"auth/{mount}/login", {"role": role, "jwt": jwt.reveal_text()})
 
     async def kv2_read(self, mount: str, path: str, version: int = 0) -> KvVersion:
         """Read a version (0: the newest).
@@ -205,8 +250,8 @@ def refusal_of(reply: Response, path: str) -> Refusal:
     errors = envelope.get("errors")
     said = "; ".join(str(error) for error in errors) if isinstance(errors, list) else ""
     family, code = _FAMILIES.get(reply.status, (Unavailable, "store-unavailable"))
-    return family(
-        code,
-        f"{path}: {said or 'nothing there' if reply.status == 404 else said or 'refused'}"
-        f" (status {reply.status})",
-    )
+    text = said or ("nothing there" if reply.status == 404 else "refused")
+    message = f"{path}: {text} (status {reply.status})"
+    if family is Throttled:
+        return Throttled(code, message, retry_after=retry_after(reply))
+    return family(code, message)

@@ -1,0 +1,270 @@
+"""Key pairs by name: signing, verifying, RSA encryption. Private keys travel as PKCS #8 DER.
+
+Ed25519 (RFC 8032), ECDSA (FIPS 186-5), RSA-PSS, PKCS #1 v1.5 and OAEP (RFC 8017).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    Prehashed,
+    decode_dss_signature,
+    encode_dss_signature,
+)
+
+from strongroom.crypto.aead import Tampered
+from strongroom.model.errors import Invalid
+
+_CURVES: Final[dict[str, ec.EllipticCurve]] = {
+    "ecdsa-p256": ec.SECP256R1(),
+    "ecdsa-p384": ec.SECP384R1(),
+    "ecdsa-p521": ec.SECP521R1(),
+}
+_RSA: Final = {"rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096}
+KEY_PAIRS: Final = ("ed25519", *_CURVES, *_RSA)
+HASHES: Final[dict[str, type[hashes.HashAlgorithm]]] = {
+    "sha1": hashes.SHA1,
+    "sha2-224": hashes.SHA224,
+    "sha2-256": hashes.SHA256,
+    "sha2-384": hashes.SHA384,
+    "sha2-512": hashes.SHA512,
+    "sha3-224": hashes.SHA3_224,
+    "sha3-256": hashes.SHA3_256,
+    "sha3-384": hashes.SHA3_384,
+    "sha3-512": hashes.SHA3_512,
+}
+PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureForm:
+    """How a signature is made. `prehashed`: the message is the digest already.
+
+    `pss` or `pkcs1v15` for RSA; `jws` for ECDSA means r and s one after the other.
+    """
+
+    hash_name: str = "sha2-256"
+    prehashed: bool = False
+    pss: bool = True
+    jws: bool = False
+    salt_length: str = "auto"
+
+
+def new_key_pair(kind: str) -> bytes:
+    """A private key as PKCS #8 DER."""
+    key: PrivateKey
+    if kind == "ed25519":
+        key = ed25519.Ed25519PrivateKey.generate()
+    elif kind in _CURVES:
+        key = ec.generate_private_key(_CURVES[kind])
+    else:
+        key = rsa.generate_private_key(65537, _RSA[kind])
+    return _der(key)
+
+
+def ed25519_from_seed(seed: bytes) -> bytes:
+    """The key pair of a derived seed."""
+    return _der(ed25519.Ed25519PrivateKey.from_private_bytes(seed))
+
+
+def _der(key: PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def load_key_pair(kind: str, der: bytes) -> PrivateKey:
+    """Read a private key of a kind; raises Invalid(`bad-key`)."""
+    try:
+        key = serialization.load_der_private_key(der, None)
+    except (ValueError, TypeError):
+        raise Invalid("bad-key", "the key is not PKCS #8") from None
+    fits = {
+        "ed25519": isinstance(key, ed25519.Ed25519PrivateKey),
+        **{
+            name: isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == curve.name
+            for name, curve in _CURVES.items()
+        },
+        **{
+            name: isinstance(key, rsa.RSAPrivateKey) and key.key_size == size
+            for name, size in _RSA.items()
+        },
+    }
+    if not fits[kind]:
+        raise Invalid("bad-key", f"the key is not of type {kind}")
+    return key  # type: ignore[return-value]
+
+
+def public_key_text(kind: str, der: bytes) -> str:
+    """PEM, or base64 of the 32 bytes for Ed25519, as Vault shows them."""
+    import base64
+
+    public = load_key_pair(kind, der).public_key()
+    if isinstance(public, ed25519.Ed25519PublicKey):
+        return base64.b64encode(public.public_bytes_raw()).decode()
+    return public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    ).decode()
+
+
+def private_key_pem(der: bytes) -> str:
+    """PKCS #8 PEM."""
+    key = serialization.load_der_private_key(der, None)
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+
+
+def sign(kind: str, der: bytes, message: bytes, form: SignatureForm) -> bytes:
+    """The signature; raises Invalid for a hash or length that does not fit."""
+    key = load_key_pair(kind, der)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return key.sign(message)
+    try:
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            made = key.sign(message, ec.ECDSA(_hash(form)))
+            return _to_jws(key, made) if form.jws else made
+        return key.sign(message, _padding(form), _hash(form))
+    except ValueError:
+        raise Invalid("bad-digest", "the input does not have the length of its hash") from None
+
+
+def verify(kind: str, der: bytes, message: bytes, signature: bytes, form: SignatureForm) -> bool:
+    """Whether the signature is right."""
+    public = load_key_pair(kind, der).public_key()
+    try:
+        if isinstance(public, ed25519.Ed25519PublicKey):
+            public.verify(signature, message)
+        elif isinstance(public, ec.EllipticCurvePublicKey):
+            made = _from_jws(public, signature) if form.jws else signature
+            public.verify(made, message, ec.ECDSA(_hash(form)))
+        else:
+            public.verify(signature, message, _padding(form), _hash(form))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _hash(form: SignatureForm) -> hashes.HashAlgorithm | Prehashed:
+    made = HASHES.get(form.hash_name)
+    if made is None:
+        raise Invalid("bad-hash", f"unsupported hash algorithm {form.hash_name!r}")
+    return Prehashed(made()) if form.prehashed else made()
+
+
+def _padding(form: SignatureForm) -> padding.AsymmetricPadding:
+    if not form.pss:
+        return padding.PKCS1v15()
+    algorithm = HASHES[form.hash_name]()
+    salt: int = algorithm.digest_size
+    if form.salt_length.isdigit():
+        salt = int(form.salt_length)
+    return padding.PSS(padding.MGF1(algorithm), salt)
+
+
+def _to_jws(key: ec.EllipticCurvePrivateKey, made: bytes) -> bytes:
+    size = (key.curve.key_size + 7) // 8
+    first, second = decode_dss_signature(made)
+    return first.to_bytes(size, "big") + second.to_bytes(size, "big")
+
+
+def _from_jws(key: ec.EllipticCurvePublicKey, made: bytes) -> bytes:
+    size = (key.curve.key_size + 7) // 8
+    if len(made) != 2 * size:
+        raise ValueError("length")
+    return encode_dss_signature(
+        int.from_bytes(made[:size], "big"), int.from_bytes(made[size:], "big")
+    )
+
+
+def _oaep(hash_name: str) -> padding.OAEP:
+    made = HASHES.get(hash_name)
+    if made is None:
+        raise Invalid("bad-hash", f"unsupported hash algorithm {hash_name!r}")
+    return padding.OAEP(padding.MGF1(made()), made(), None)
+
+
+def rsa_encrypt(kind: str, der: bytes, plaintext: bytes, hash_name: str = "sha2-256") -> bytes:
+    """OAEP; raises Invalid when the plaintext is too long for the key."""
+    key = load_key_pair(kind, der)
+    assert isinstance(key, rsa.RSAPrivateKey)  # noqa: S101 - the caller checked the kind
+    try:
+        return key.public_key().encrypt(plaintext, _oaep(hash_name))
+    except ValueError:
+        raise Invalid("too-long", "the plaintext is too long for this key") from None
+
+
+def rsa_decrypt(kind: str, der: bytes, ciphertext: bytes, hash_name: str = "sha2-256") -> bytes:
+    """OAEP; raises Tampered."""
+    key = load_key_pair(kind, der)
+    assert isinstance(key, rsa.RSAPrivateKey)  # noqa: S101 - the caller checked the kind
+    try:
+        return key.decrypt(ciphertext, _oaep(hash_name))
+    except ValueError:
+        raise Tampered("a ciphertext") from None
+
+
+def digest(hash_name: str, message: bytes) -> bytes:
+    """A plain hash; raises Invalid."""
+    made = HASHES.get(hash_name)
+    if made is None:
+        raise Invalid("bad-hash", f"unsupported hash algorithm {hash_name!r}")
+    hasher = hashes.Hash(made())
+    hasher.update(message)
+    return hasher.finalize()
+
+
+def sign_rs256(private_pem: str, message: bytes) -> bytes:
+    """RS256 of JSON Web Tokens (RFC 7518, 3.3); raises Invalid(`bad-key`)."""
+    try:
+        key = serialization.load_pem_private_key(private_pem.encode(), None)
+    except (ValueError, TypeError):
+        raise Invalid("bad-key", "the private key is not PEM") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise Invalid("bad-key", "the private key is not an RSA key")
+    return key.sign(message, padding.PKCS1v15(), hashes.SHA256())
+
+
+def rsa_encrypt_to_public(public_pem: str, plaintext: bytes) -> bytes:
+    """OAEP with SHA-256 under a public key; raises Invalid(`bad-key`)."""
+    try:
+        key = serialization.load_pem_public_key(public_pem.encode())
+    except ValueError:
+        raise Invalid("bad-key", "the public key is not PEM") from None
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < 2048:
+        raise Invalid("bad-key", "an RSA key of at least 2048 bits is needed")
+    return key.encrypt(plaintext, _oaep("sha2-256"))
+
+
+def rsa_decrypt_with_pem(private_pem: str, ciphertext: bytes) -> bytes:
+    """What was encrypted to the public key; raises Invalid(`bad-key`) or Tampered."""
+    try:
+        key = serialization.load_pem_private_key(private_pem.encode(), None)
+    except (ValueError, TypeError):
+        raise Invalid("bad-key", "the private key is not PEM without a passphrase") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise Invalid("bad-key", "the private key is not an RSA key")
+    try:
+        return key.decrypt(ciphertext, _oaep("sha2-256"))
+    except ValueError:
+        raise Tampered("a value for this key") from None
+
+
+def rsa_public_numbers(der: bytes) -> tuple[bytes, bytes]:
+    """Modulus and exponent of an RSA pair, big-endian, as a JSON Web Key has them (RFC 7518)."""
+    key = serialization.load_der_private_key(der, None)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise Invalid("bad-key", "the key is not an RSA key")
+    numbers = key.public_key().public_numbers()
+    return _big_endian(numbers.n), _big_endian(numbers.e)
+
+
+def _big_endian(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")

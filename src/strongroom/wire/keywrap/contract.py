@@ -1,0 +1,24 @@
+"""What a key-encryption key is wrapped by, outside this process."""
+
+from typing import Protocol
+
+
+class Wrapper(Protocol):
+    """One backend with one key. `name` is what the state file calls it; it never changes."""
+
+    name: str
+
+    async def identity(self) -> str:
+        """Which key, which incarnation and version wraps now; changes when the backend rotates.
+
+        Raises a Refusal when the backend does not answer or does not let us.
+        """
+
+    async def wrap(self, secret: bytes, aad: bytes) -> bytes:
+        """Wrap; raises a Refusal."""
+
+    async def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
+        """What was wrapped under the same `aad`; raises a Refusal."""
+
+    async def close(self) -> None:
+        """Let go of connections."""

@@ -1,0 +1,53 @@
+"""A key file on this machine; see `crypto.keyfile` for its form."""
+
+from pathlib import Path
+
+from strongroom.crypto.aead import Tampered
+from strongroom.crypto.keyfile import WrappingKey, load_key_file
+from strongroom.model.errors import Denied
+
+
+class KeysWrapper:
+    """Keys that are in memory already: the current one, and one before it."""
+
+    def __init__(self, name: str, key: WrappingKey) -> None:
+        self.name = name
+        self._key = key
+
+    async def identity(self) -> str:
+        return f"key/{self._key.key_id}"
+
+    async def wrap(self, secret: bytes, aad: bytes) -> bytes:
+        return self._key.wrap(secret, aad)
+
+    async def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
+        try:
+            return self._key.unwrap(wrapped, aad)
+        except Tampered:
+            raise Denied("not-unwrapped", f"{self.name} does not open this key") from None
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class KeyFileWrapper:
+    """Reads the file at every use, so that it may lie on removable or mounted storage."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self._path = path
+
+    async def identity(self) -> str:
+        return f"key-file/{load_key_file(self._path).key_id}"
+
+    async def wrap(self, secret: bytes, aad: bytes) -> bytes:
+        return load_key_file(self._path).wrap(secret, aad)
+
+    async def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
+        try:
+            return load_key_file(self._path).unwrap(wrapped, aad)
+        except Tampered:
+            raise Denied("not-unwrapped", f"{self._path} does not open this key") from None
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,91 @@
+"""A PKCS #11 token (HSM): an AES key that never leaves it, AES-GCM inside.
+
+Needs the extra `pkcs11`. Source: PKCS #11 v3.0, 2.13 (CKM_AES_GCM).
+"""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
+
+NONCE_BYTES: Final = 12
+TAG_BITS: Final = 128
+
+
+class Pkcs11Wrapper:
+    """One AES key by its label on the token of a label; the PIN is read from a file."""
+
+    def __init__(self, name: str, library: Path, token: str, key: str, pin_file: Path) -> None:
+        self.name = name
+        self._library = library
+        self._token = token
+        self._key = key
+        self._pin_file = pin_file
+        # A token's library is not asked from two threads at once.
+        self._turn = asyncio.Lock()
+
+    async def identity(self) -> str:
+        return str(await self._in_session(self._identity))
+
+    async def wrap(self, secret: bytes, aad: bytes) -> bytes:
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = await self._in_session(lambda key: key.encrypt(secret, **_gcm(nonce, aad)))
+        return nonce + bytes(sealed)
+
+    async def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
+        nonce, rest = wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:]
+        opened = await self._in_session(
+            lambda key: key.decrypt(rest, **_gcm(nonce, aad)), opening=True
+        )
+        return bytes(opened)
+
+    async def close(self) -> None:
+        """Sessions end with each call."""
+
+    def _identity(self, key: Any) -> str:  # noqa: ANN401 - the library has no types
+        from pkcs11 import Attribute
+
+        return f"pkcs11/{self._token}/{self._key}/{bytes(key[Attribute.ID]).hex()}"
+
+    async def _in_session(self, work: Any, *, opening: bool = False) -> Any:  # noqa: ANN401
+        async with self._turn:
+            return await asyncio.to_thread(self._work, work, opening=opening)
+
+    def _work(self, work: Any, *, opening: bool) -> Any:  # noqa: ANN401
+        try:
+            import pkcs11
+            from pkcs11 import exceptions
+        except ImportError:
+            raise Unavailable(
+                "no-pkcs11", "PKCS #11 is not installed", hint="pip install 'strongroom[pkcs11]'"
+            ) from None
+        try:
+            pin = self._pin_file.read_text().strip()
+            token = pkcs11.lib(str(self._library)).get_token(token_label=self._token)
+            with token.open(user_pin=pin) as session:
+                key = session.get_key(object_class=pkcs11.ObjectClass.SECRET_KEY, label=self._key)
+                return work(key)
+        except OSError as error:
+            raise Unavailable(
+                "pin-file", f"cannot read {self._pin_file}: {error.strerror}"
+            ) from None
+        except (exceptions.PinIncorrect, exceptions.PinInvalid, exceptions.PinLocked):
+            raise Denied("wrong-pin", "the token does not take the PIN") from None
+        except (exceptions.NoSuchKey, exceptions.NoSuchToken):
+            raise NotFound(
+                "no-token-key", f"no key {self._key!r} on a token {self._token!r}"
+            ) from None
+        except exceptions.MultipleObjectsReturned:
+            raise Invalid("ambiguous-key", f"several keys are called {self._key!r}") from None
+        except (exceptions.PKCS11Error, RuntimeError) as error:
+            if opening:
+                raise Denied("not-unwrapped", "the token does not open this") from None
+            raise Unavailable("token-failed", f"the token failed: {type(error).__name__}") from None
+
+
+def _gcm(nonce: bytes, aad: bytes) -> dict[str, Any]:
+    from pkcs11 import GCMParams, Mechanism
+
+    return {"mechanism": Mechanism.AES_GCM, "mechanism_param": GCMParams(nonce, aad, TAG_BITS)}

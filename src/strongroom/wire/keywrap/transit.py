@@ -1,0 +1,114 @@
+"""Transit of Strongroom, Vault or OpenBao.
+
+The login must not need the cluster that the plugin protects: a token file, AppRole, or a JWT of
+another issuer, each from files on the host.
+API: https://developer.hashicorp.com/vault/api-docs/secret/transit.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Denied, Invalid, Unavailable
+from strongroom.model.secret import Secret
+from strongroom.wire.client import HttpClient
+from strongroom.wire.vault import VaultClient
+
+RENEW_AT = 0.66
+
+
+@dataclass(frozen=True, slots=True)
+class TransitLogin:
+    """A token, its file, or a login path with the fields to send, some of them from files."""
+
+    token: Secret | None = None
+    token_file: Path | None = None
+    path: str = ""
+    fields: Mapping[str, str] | None = None
+    files: Mapping[str, Path] | None = None
+
+
+class TransitWrapper:
+    """One transit key."""
+
+    def __init__(
+        self, name: str, where: tuple[str, str, str], login: TransitLogin, http: HttpClient,
+        clock: Clock,
+    ) -> None:  # fmt: skip
+        """`where` is address, mount and key."""
+        self.name = name
+        address, self._mount, self._key = where
+        self._login = login
+        self._http = http
+        self._clock = clock
+        self._client = VaultClient(address, None, http)
+        self._until = 0.0
+
+    async def _ready(self) -> VaultClient:
+        if self._client.token is None or self._clock.monotonic() >= self._until:
+            await self._log_in()
+        return self._client
+
+    async def _log_in(self) -> None:
+        login = self._login
+        if login.token is not None:
+            self._client.token = login.token
+            self._until = float("inf")
+            return
+        if login.token_file is not None:
+            self._client.token = Secret(_read(login.token_file))
+            self._until = self._clock.monotonic() + 60.0
+            return
+        body = dict(login.fields or {})
+        body |= {field: _read(path) for field, path in (login.files or {}).items()}
+        self._client.token = None
+        auth = (await self._client.request("POST", login.path, body))["auth"]
+        self._client.token = Secret(auth["client_token"])
+        life = float(auth["lease_duration"])
+        self._until = self._clock.monotonic() + (life * RENEW_AT if life else float("inf"))
+
+    async def _call(self, method: str, path: str, body: Mapping[str, str] | None = None) -> dict:  # type: ignore[type-arg]
+        client = await self._ready()
+        try:
+            reply = await client.request(method, f"{self._mount}/{path}", body)
+        except Denied:
+            # The token may have been revoked; one fresh one tells that from a missing right.
+            await self._log_in()
+            reply = await client.request(method, f"{self._mount}/{path}", body)
+        return dict(reply["data"])
+
+    async def identity(self) -> str:
+        found = await self._call("GET", f"keys/{self._key}")
+        latest = int(found["latest_version"])
+        # A key that was deleted and made again has the same name and version, not the same time.
+        made = found["keys"].get(str(latest))
+        return f"transit/{self._mount}/{self._key}/{latest}/{made}"
+
+    async def wrap(self, secret: bytes, aad: bytes) -> bytes:
+        body = {"plaintext": _b64(secret), "associated_data": _b64(aad)}
+        return str((await self._call("POST", f"encrypt/{self._key}", body))["ciphertext"]).encode()
+
+    async def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
+        body = {"ciphertext": wrapped.decode("ascii", "replace"), "associated_data": _b64(aad)}
+        try:
+            found = await self._call("POST", f"decrypt/{self._key}", body)
+            return base64.b64decode(found["plaintext"], validate=True)
+        except (Invalid, binascii.Error):
+            raise Denied("not-unwrapped", f"transit key {self._key} does not open this") from None
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise Unavailable("login-file", f"cannot read {path}: {error.strerror}") from None
+
+
+def _b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

@@ -1,0 +1,82 @@
+"""Unary gRPC on a unix socket: bounds, and what clients of other makes send as authority."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from strongroom.model.errors import Denied, Invalid, NotFound, TooLarge, Unavailable
+from strongroom.wire.grpc_unix import UnixServer, call_unix
+
+SERVICE = "test.Service"
+REFUSALS = {
+    "invalid_argument": Invalid("a", "malformed"),
+    "permission_denied": Denied("b", "not allowed"),
+    "not_found": NotFound("c", "not there"),
+    "unavailable": Unavailable("d", "away"),
+}
+
+
+class Gate:
+    """Methods that wait until they are let through, and one that refuses as it is told."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.inside = 0
+
+    async def wait(self, message: bytes) -> bytes:
+        self.inside += 1
+        await self.open.wait()
+        return message
+
+    async def refuse(self, message: bytes) -> bytes:
+        raise REFUSALS[message.decode()]
+
+    async def echo(self, message: bytes) -> bytes:
+        return message
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[tuple[Path, Gate]]:
+    gate = Gate()
+    methods = {"Wait": gate.wait, "Refuse": gate.refuse, "Echo": gate.echo}
+    with tempfile.TemporaryDirectory(prefix="sr-") as folder:
+        server = UnixServer(SERVICE, methods, max_calls=4)
+        await server.start(Path(folder) / "s")
+        yield Path(folder) / "s", gate
+        gate.open.set()
+        await server.stop()
+
+
+async def test_beyond_its_bound_a_call_is_refused_at_once_and_the_others_answer(served) -> None:
+    path, gate = served
+    waiting = [asyncio.create_task(call_unix(path, f"/{SERVICE}/Wait", b"x")) for _ in range(4)]
+    while gate.inside < 4:
+        await asyncio.sleep(0.01)
+    with pytest.raises(Unavailable, match="resource_exhausted"):
+        await call_unix(path, f"/{SERVICE}/Echo", b"x")
+    gate.open.set()
+    assert await asyncio.gather(*waiting) == [b"x"] * 4
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+async def test_each_family_has_its_own_status(served, code: str) -> None:
+    path, _ = served
+    with pytest.raises(Unavailable, match=f"{code}: {REFUSALS[code].message}"):
+        await call_unix(path, f"/{SERVICE}/Refuse", code.encode())
+    assert isinstance(TooLarge("x", "y"), Invalid)
+
+
+@pytest.mark.parametrize("authority", ["localhost", "/run/kms.sock", "@kms", ""])
+async def test_what_api_servers_of_any_version_send_as_authority_is_taken(
+    served, authority: str
+) -> None:
+    """From 1.32 on `localhost`, before that the socket's path (kubernetes#126929)."""
+    path, _ = served
+    options = [("grpc.default_authority", authority)]
+    async with grpc.aio.insecure_channel(f"unix:{path}", options=options) as channel:
+        reply = await channel.unary_unary(f"/{SERVICE}/Echo")(b"hello", timeout=10)
+    assert reply == b"hello"

@@ -1,0 +1,342 @@
+"""What every backend owes who wraps keys with it: one suite for the fake and for each real one.
+
+Google's and Azure's are fakes that speak HTTP, accepted by the vendors' own clients; see the last
+two tests.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from strongroom.crypto.keyfile import create_key_file
+from strongroom.crypto.x509_dev import issue
+from strongroom.encrypt.kms.escrow import EscrowWrapper
+from strongroom.model.clock import SystemClock
+from strongroom.model.errors import Refusal
+from strongroom.wire.aws import AwsJson, CredentialFile
+from strongroom.wire.client import HttpClient
+from strongroom.wire.keywrap import azure_fake, google_fake
+from strongroom.wire.keywrap.azure_fake import AzureVaultFake
+from strongroom.wire.keywrap.contract import Wrapper
+from strongroom.wire.keywrap.fake import FakeWrapper
+from strongroom.wire.keywrap.google_fake import GoogleKmsFake
+from strongroom.wire.keywrap.kinds import build
+from strongroom.wire.limits import Limits
+from strongroom.wire.listener import Listener
+from strongroom.wire.tls import server_context
+
+CLOCK = SystemClock()
+KEY = b"k" * 32
+GOOGLE_KEY = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
+
+
+@dataclass
+class Given:
+    """A backend, and what makes it rotate (None where it cannot)."""
+
+    wrapper: Wrapper
+    rotate: Callable[[], Any] | None
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A token with one AES key, as an administrator makes it."""
+    if not SOFTHSM.exists() or shutil.which("softhsm2-util") is None:
+        pytest.skip("softhsm2 is not installed")
+    folder = tmp_path_factory.mktemp("softhsm")
+    (folder / "tokens").mkdir()
+    (folder / "conf").write_text(f"directories.tokendir = {folder}/tokens\nlog.level = ERROR\n")
+    os.environ["SOFTHSM2_CONF"] = str(folder / "conf")  # The library reads it when it is loaded.
+    words = ["--init-token", "--free", "--label", "strongroom", "--pin", "1234", "--so-pin", "5678"]
+    subprocess.run(["softhsm2-util", *words], check=True, capture_output=True)
+    import pkcs11
+
+    token = pkcs11.lib(str(SOFTHSM)).get_token(token_label="strongroom")
+    with token.open(rw=True, user_pin="1234") as session:
+        session.generate_key(pkcs11.KeyType.AES, 256, label="kek", id=b"\x01", store=True)
+    (folder / "pin").write_text("1234\n")
+    return {
+        "library": str(SOFTHSM),
+        "token": "strongroom",
+        "key": "kek",
+        "pin_file": str(folder / "pin"),
+    }
+
+
+async def serving(handler: Any, folder: Path) -> tuple[Listener, str, Path]:
+    """A fake over TLS, its address, and the authority to trust."""
+    folder.mkdir()
+    made = issue(("localhost", "127.0.0.1"), CLOCK.now())
+    for name, content in (("ca", made.authority), ("crt", made.certificate), ("key", made.key)):
+        (folder / name).write_bytes(content)
+    listener = Listener(handler, Limits(), CLOCK)
+    _, port = await listener.start(
+        "127.0.0.1", 0, tls=server_context(folder / "crt", folder / "key")
+    )
+    return listener, f"https://localhost:{port}", folder / "ca"
+
+
+@pytest.fixture
+async def google(tmp_path: Path) -> AsyncIterator[tuple[GoogleKmsFake, dict[str, str]]]:
+    fake = GoogleKmsFake()
+    fake.add(GOOGLE_KEY)
+    listener, address, ca = await serving(fake, tmp_path / "google")
+    pem = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    account = {"client_email": "a@p", "private_key": pem.decode(), "token_uri": f"{address}/token"}
+    (tmp_path / "sa.json").write_text(json.dumps(account))
+    yield (
+        fake,
+        {
+            "key": GOOGLE_KEY,
+            "key_file": str(tmp_path / "sa.json"),
+            "endpoint": address,
+            "ca_file": str(ca),
+        },
+    )
+    await listener.drain(0.1)
+
+
+@pytest.fixture
+async def azure(tmp_path: Path) -> AsyncIterator[tuple[AzureVaultFake, dict[str, str]]]:
+    fake = AzureVaultFake()
+    fake.add("kek")
+    listener, fake.address, ca = await serving(fake, tmp_path / "azure")
+    (tmp_path / "secret").write_text("s")
+    yield (
+        fake,
+        {
+            "vault": fake.address,
+            "key": "kek",
+            "tenant": "t",
+            "client": "c",
+            "secret_file": str(tmp_path / "secret"),
+            "login": fake.address,
+            "ca_file": str(ca),
+        },
+    )
+    await listener.drain(0.1)
+
+
+def made(kind: str, fields: dict[str, str], rotate: Callable[[], Any] | None = None) -> Given:
+    return Given(build({"name": "b", "type": kind, **fields}, CLOCK), rotate)
+
+
+@pytest.fixture
+async def fake_given() -> Given:
+    fake = FakeWrapper()
+    return Given(fake, fake.rotate)
+
+
+@pytest.fixture
+async def escrow_given(tmp_path: Path) -> Given:
+    private = rsa.generate_private_key(65537, 2048)
+    pem = serialization.Encoding.PEM
+    (tmp_path / "private").write_bytes(
+        private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (tmp_path / "public").write_bytes(
+        private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return Given(EscrowWrapper("escrow", tmp_path / "public", tmp_path / "private"), None)
+
+
+@pytest.fixture
+async def key_file_given(tmp_path: Path) -> Given:
+    create_key_file(tmp_path / "key")
+    return made("key_file", {"path": str(tmp_path / "key")})
+
+
+@pytest.fixture
+async def transit_given(store, tmp_path: Path) -> Given:
+    await store.ask("POST", "sys/mounts/transit", {"type": "transit"})
+    await store.ask("POST", "transit/keys/k8s", {})
+    rules = "".join(
+        f'path "transit/{path}/k8s" {{ capabilities = ["{capability}"] }} '
+        for path, capability in (("keys", "read"), ("encrypt", "update"), ("decrypt", "update"))
+    )
+    (tmp_path / "token").write_text(await store.token_with(rules))
+    fields = {"address": store.address, "key": "k8s", "token_file": str(tmp_path / "token")}
+    return made("transit", fields, lambda: store.ask("POST", "transit/keys/k8s/rotate"))
+
+
+@pytest.fixture
+async def aws_kms_given(moto: str, tmp_path: Path) -> Given:
+    (tmp_path / "aws").write_text("[default]\naws_access_key_id = A\naws_secret_access_key = B\n")
+    async with HttpClient() as http:
+        api = AwsJson(moto, ("eu-west-1", "kms"), CredentialFile(tmp_path / "aws"), http, CLOCK)
+        key = (await api.call("TrentService.CreateKey", {}))["KeyMetadata"]["Arn"]
+    return made(
+        "aws_kms",
+        {
+            "key": key,
+            "region": "eu-west-1",
+            "credentials_file": str(tmp_path / "aws"),
+            "endpoint": moto,
+        },
+    )
+
+
+@pytest.fixture
+async def google_kms_given(google) -> Given:
+    fake, fields = google
+    return made("google_kms", fields, lambda: fake.rotate(GOOGLE_KEY))
+
+
+@pytest.fixture
+async def azure_key_vault_given(azure) -> Given:
+    fake, fields = azure
+    return made("azure_key_vault", fields, lambda: fake.add("kek"))
+
+
+@pytest.fixture
+async def pkcs11_given(softhsm: dict[str, str]) -> Given:
+    return made("pkcs11", softhsm)
+
+
+KINDS = ["fake", "key_file", "transit", "google_kms", "azure_key_vault", "escrow"]
+REAL = [pytest.param(each, marks=pytest.mark.component) for each in ("aws_kms", "pkcs11")]
+
+
+@pytest.fixture(params=[*KINDS, *REAL])
+def given(request: pytest.FixtureRequest) -> Given:
+    return request.getfixturevalue(f"{request.param}_given")
+
+
+async def test_what_is_wrapped_comes_back_and_shows_nothing(given: Given) -> None:
+    wrapped = await given.wrapper.wrap(KEY, b"place")
+    assert KEY not in wrapped
+    assert await given.wrapper.unwrap(wrapped, b"place") == KEY
+    assert await given.wrapper.wrap(KEY, b"place") != wrapped
+
+
+async def test_another_place_or_changed_bytes_do_not_open(given: Given) -> None:
+    wrapped = await given.wrapper.wrap(KEY, b"place")
+    half = len(wrapped) // 2
+    changed = wrapped[:-3] + bytes([wrapped[-3] ^ 1]) + wrapped[-2:]
+    for blob, aad in (
+        (wrapped, b"other"),
+        (changed, b"place"),
+        (wrapped[:half], b"place"),
+        (b"", b"place"),
+    ):
+        with pytest.raises(Refusal) as caught:
+            await given.wrapper.unwrap(blob, aad)
+        assert "kkkk" not in str(caught.value)
+
+
+async def test_the_identity_is_stable_and_moves_with_a_rotation(given: Given) -> None:
+    before, wrapped = await given.wrapper.identity(), await given.wrapper.wrap(KEY, b"place")
+    assert before == await given.wrapper.identity()
+    if given.rotate is None:
+        return
+    done = given.rotate()
+    if asyncio.iscoroutine(done):
+        await done
+    assert await given.wrapper.identity() != before
+    assert await given.wrapper.unwrap(wrapped, b"place") == KEY
+
+
+async def test_clouds_that_are_down_or_disabled_say_so(google, azure) -> None:
+    for (fake, fields), kind in ((google, "google_kms"), (azure, "azure_key_vault")):
+        wrapper = build({"name": "b", "type": kind, **fields}, CLOCK)
+        wrapped = await wrapper.wrap(KEY, b"p")
+        fake.enabled = False
+        for call in (wrapper.unwrap(wrapped, b"p"), wrapper.identity()):
+            with pytest.raises(Refusal):
+                await call
+        fake.enabled, fake.down = True, True
+        with pytest.raises(Refusal, match="503"):
+            await wrapper.unwrap(wrapped, b"p")
+        fake.down = False
+        assert await wrapper.unwrap(wrapped, b"p") == KEY
+        await wrapper.close()
+
+
+async def test_a_wrong_pin_or_label_is_named(softhsm, tmp_path: Path) -> None:
+    (tmp_path / "pin").write_text("wrong")
+    for change in (
+        {"pin_file": str(tmp_path / "pin")},
+        {"key": "absent"},
+        {"token": "absent"},
+        {"pin_file": "/absent"},
+    ):
+        wrapper = build({"name": "h", "type": "pkcs11", **softhsm, **change}, CLOCK)
+        with pytest.raises(Refusal) as caught:
+            await wrapper.wrap(KEY, b"p")
+        assert "wrong" not in caught.value.message
+
+
+async def test_googles_own_client_accepts_the_fake(google, tmp_path: Path) -> None:
+    _, fields = google
+    program = f"""
+import requests
+from google.auth.credentials import Credentials
+from google.cloud.kms_v1 import KeyManagementServiceClient
+from google.cloud.kms_v1.services.key_management_service.transports import KeyManagementServiceRestTransport
+
+class Fixed(Credentials):
+    expired = False
+    valid = True
+    def refresh(self, request): pass
+    def before_request(self, request, method, url, headers): headers["authorization"] = "Bearer " + {google_fake.TOKEN!r}
+
+transport = KeyManagementServiceRestTransport(host={fields["endpoint"].removeprefix("https://")!r}, credentials=Fixed())
+client = KeyManagementServiceClient(transport=transport)
+made = client.encrypt(request={{"name": {GOOGLE_KEY!r}, "plaintext": b"text", "additional_authenticated_data": b"aad"}})
+assert made.name.endswith("/cryptoKeyVersions/1"), made.name
+opened = client.decrypt(request={{"name": {GOOGLE_KEY!r}, "ciphertext": made.ciphertext, "additional_authenticated_data": b"aad"}})
+assert opened.plaintext == b"text"
+assert client.get_crypto_key(request={{"name": {GOOGLE_KEY!r}}}).primary.name.endswith("/1")
+try:
+    client.decrypt(request={{"name": {GOOGLE_KEY!r}, "ciphertext": made.ciphertext, "additional_authenticated_data": b"other"}})
+except Exception as error:
+    assert error.code == 400, error
+else:
+    raise SystemExit("opened with another aad")
+"""
+    await _run(program, {"REQUESTS_CA_BUNDLE": fields["ca_file"]})
+
+
+async def test_azures_own_client_accepts_the_fake(azure) -> None:
+    _, fields = azure
+    program = f"""
+import time
+from azure.core.credentials import AccessToken
+from azure.keyvault.keys import KeyClient
+from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm
+
+class Fixed:
+    def get_token(self, *scopes, **more): return AccessToken({azure_fake.TOKEN!r}, int(time.time()) + 3600)
+
+more = dict(connection_verify={fields["ca_file"]!r}, verify_challenge_resource=False)
+keys = KeyClient({fields["vault"]!r}, Fixed(), **more)
+key = keys.get_key("kek")
+client = CryptographyClient(key.id, Fixed(), **more)
+made = client.wrap_key(KeyWrapAlgorithm.rsa_oaep_256, b"k" * 32)
+opened = client.unwrap_key(KeyWrapAlgorithm.rsa_oaep_256, made.encrypted_key)
+assert opened.key == b"k" * 32
+"""
+    await _run(program, {})
+
+
+async def _run(program: str, environment: dict[str, str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "ignore", "-c", program, env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, err = await process.communicate()
+    assert process.returncode == 0, err.decode()[-2000:]

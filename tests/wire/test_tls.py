@@ -1,0 +1,141 @@
+"""A listener's TLS: any client certificate is shown to the handler, and a new one is taken into use."""
+
+import asyncio
+import hashlib
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from strongroom.app.server import Certificates, tls_context
+from strongroom.app.store_config.settings import ListenerSetting, TlsSetting
+from strongroom.crypto.x509_dev import DevCertificates, issue
+from strongroom.model.clock import SystemClock
+from strongroom.wire.http import Request, Response
+from strongroom.wire.limits import Limits
+from strongroom.wire.listener import Exchange, Listener
+
+CLOCK = SystemClock()
+
+
+def written(folder: Path, name: str) -> tuple[DevCertificates, Path, Path]:
+    made = issue(("localhost", "127.0.0.1"), CLOCK.now())
+    certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
+    certificate.write_bytes(made.certificate)
+    key.write_bytes(made.key)
+    (folder / f"{name}.ca").write_bytes(made.authority)
+    return made, certificate, key
+
+
+class Served:
+    """A TLS listener that answers with the hash of the certificate it was shown."""
+
+    def __init__(self, folder: Path, **more: object) -> None:
+        _, certificate, key = written(folder, "server")
+        self.folder = folder
+        setting = ListenerSetting("127.0.0.1", 0, TlsSetting(certificate, key, **more))
+        self.context = tls_context(setting)
+        self.certificates = Certificates(setting, self.context)
+        self.listener = Listener(self.answer, Limits(), CLOCK)
+        self.port = 0
+
+    @staticmethod
+    def answer(request: Request, exchange: Exchange) -> None:
+        shown = request.client_certificate
+        exchange.reply(Response(200, hashlib.sha256(shown).hexdigest().encode() if shown else b"-"))
+
+    async def ask(self, client: tuple[Path, Path] | None = None, version: int = 0) -> str:
+        return await asyncio.to_thread(self._ask, client, version)
+
+    def _context(self, client: tuple[Path, Path] | None, version: int) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.folder / "server.ca")
+        if version:
+            context.maximum_version = context.minimum_version = version
+        if client:
+            context.load_cert_chain(*client)
+        return context
+
+    def _ask(self, client: tuple[Path, Path] | None, version: int) -> str:
+        context = self._context(client, version)
+        with (
+            socket.create_connection(("127.0.0.1", self.port), 5) as raw,
+            context.wrap_socket(raw, server_hostname="localhost") as tls,
+        ):
+            tls.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            reply = b""
+            while part := tls.recv(4096):
+                reply += part
+            return reply.partition(b"\r\n\r\n")[2].decode()
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[object]:
+    running: list[Served] = []
+
+    async def begin(**more: object) -> Served:
+        served = Served(tmp_path, **more)
+        _, served.port = await served.listener.start("127.0.0.1", 0, tls=served.context)
+        running.append(served)
+        return served
+
+    yield begin
+    for served in running:
+        await served.listener.drain(0.2)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_any_client_certificate_reaches_the_handler(start, tmp_path: Path, version) -> None:
+    served = await start()
+    assert await served.ask(version=version) == "-"
+    made, certificate, key = written(tmp_path, "stranger")  # of an authority nobody here knows
+    der = ssl.PEM_cert_to_DER_cert(
+        made.certificate.decode().partition("-----END")[0] + "-----END CERTIFICATE-----\n"
+    )
+    shown = await served.ask((certificate, key), version)
+    assert shown == hashlib.sha256(der).hexdigest()
+
+
+async def test_the_key_of_the_certificate_must_be_there(start, tmp_path: Path) -> None:
+    """Taking any certificate does not mean taking somebody else's."""
+    _, certificate, _ = written(tmp_path, "one")
+    _, _, other = written(tmp_path, "two")
+    served = await start()
+    with pytest.raises(ssl.SSLError):
+        await served.ask((certificate, other))
+
+
+async def test_required_certificates_are_verified(start, tmp_path: Path) -> None:
+    _, certificate, key = written(tmp_path, "friend")
+    _, stranger, strange_key = written(tmp_path, "stranger")
+    served = await start(client_required=True, client_ca=tmp_path / "friend.ca")
+    assert await served.ask((certificate, key)) != "-"
+    for client in (None, (stranger, strange_key)):
+        assert await answer_to(served, client) == ""
+
+
+async def answer_to(served: Served, client: tuple[Path, Path] | None) -> str:
+    """What came back; "" for a connection that ended, with an alert or without."""
+    try:
+        return await served.ask(client)
+    except (ssl.SSLError, ConnectionError):
+        return ""
+
+
+async def test_old_protocol_versions_are_refused(start) -> None:
+    served = await start(minimum="tls13")
+    with pytest.raises(ssl.SSLError):
+        await served.ask(version=ssl.TLSVersion.TLSv1_2)
+    assert await served.ask(version=ssl.TLSVersion.TLSv1_3) == "-"
+
+
+async def test_a_new_certificate_is_taken_and_a_broken_one_is_not(start, tmp_path: Path) -> None:
+    served = await start()
+    old = await served.ask()
+    (tmp_path / "server.crt").write_text("broken")
+    served.certificates.reload(changed_only=True)
+    assert await served.ask() == old == "-"  # the old one still serves
+    written(tmp_path, "server")  # another authority: who trusts it alone must be answered
+    served.certificates.reload()
+    assert await served.ask() == "-"
