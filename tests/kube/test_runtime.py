@@ -54,11 +54,12 @@ async def test_a_broken_watch_is_tried_again() -> None:
     class Flaky:
         failures = 2
 
-        async def list(self, *args):
+        async def pages(self, *args):
             if self.failures:
                 self.failures -= 1
                 raise Unavailable("unreachable", "no answer")
-            return await api.list(*args)
+            async for page in api.pages(*args):
+                yield page
 
         def watch(self, *args):
             return api.watch(*args)

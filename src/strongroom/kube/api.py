@@ -5,11 +5,19 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from strongroom.kube.resource import Object, Resource
-from strongroom.model.errors import Refusal
+from strongroom.model.errors import Refusal, Unavailable
 
 
 class Gone(Refusal):
     """The watch position is too old (410): list again."""
+
+
+class Busy(Unavailable):
+    """The server's priority and fairness refuses for now (429); `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__("kube-busy", message, hint="it asks for fewer requests at once")
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +61,24 @@ class KubeApi(Protocol):
     async def list(self, resource: Resource, scope: Scope = EVERYTHING) -> Listing:
         """All objects in scope, page by page."""
 
+    def pages(self, resource: Resource, scope: Scope = EVERYTHING) -> AsyncIterator[Listing]:
+        """The same page by page, so that no more than one is held at a time.
+
+        In the order of `namespace/name`; raises Gone when the server forgot where it was.
+        """
+
     def watch(
         self, resource: Resource, resource_version: str, scope: Scope = EVERYTHING
     ) -> AsyncIterator[WatchEvent]:
         """Changes after a position until the server ends the watch; raises Gone."""
 
-    async def create(self, resource: Resource, item: Object, subresource: str = "") -> Object:
-        """POST; with a subresource (`token`) the object's name is its metadata's."""
+    async def create(
+        self, resource: Resource, item: Object, subresource: str = "", manager: str = ""
+    ) -> Object:
+        """POST; with a subresource (`token`) the object's name is its metadata's.
+
+        `manager` is who managedFields name; here and below "" is this program.
+        """
 
     async def replace(self, resource: Resource, item: Object, subresource: str = "") -> Object:
         """PUT; raises Conflict when the resourceVersion is not the current one."""
@@ -70,9 +89,24 @@ class KubeApi(Protocol):
         """Server-side apply, forced: fields of `item` become the manager's."""
 
     async def merge_patch(
-        self, resource: Resource, name: str, namespace: str, patch: Object, subresource: str = ""
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str,
+        patch: Object,
+        subresource: str = "",
+        manager: str = "",
     ) -> Object:
-        """RFC 7396."""
+        """RFC 7396; a resourceVersion in the patch must be the current one, else Conflict."""
 
-    async def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
-        """Delete; raises NotFound."""
+    async def touch(self, resource: Resource, name: str, namespace: str = "") -> str:
+        """A patch that changes nothing, and has stale values written anew.
+
+        Returns the resourceVersion after it; the object itself does not come back. Is not tried
+        again by itself: raises Busy when the server asks for patience.
+        """
+
+    async def delete(
+        self, resource: Resource, name: str, namespace: str = "", uid: str = ""
+    ) -> None:
+        """Delete; raises NotFound, or Conflict when the object has another uid."""

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from strongroom.kube.api import EVERYTHING, Gone, Listing, Scope, WatchEvent
+from strongroom.kube.api import EVERYTHING, Busy, Gone, Listing, Scope, WatchEvent
 from strongroom.kube.config import KubeConfig
 from strongroom.kube.resource import Object, Resource
 from strongroom.model.clock import Clock
@@ -44,7 +44,9 @@ class KubeClient:
         self._config = config
         self._clock = clock
         self._http = HttpClient(
-            ca_data=config.ca_data, client_certificate=config.client_certificate
+            ca_data=config.ca_data,
+            client_certificate=config.client_certificate,
+            client_pem=config.client_pem,
         )
 
     async def __aenter__(self) -> Self:
@@ -70,16 +72,19 @@ class KubeClient:
         *,
         kind: str = _JSON,
         accept: str = _JSON,
+        retries: int = RETRIES,
     ) -> Object:
         content = None if body is None else orjson.dumps(body)
         headers = self._headers(kind if content is not None else "", accept=accept)
-        for attempt in range(RETRIES + 1):
+        for attempt in range(retries + 1):
             reply = await self._http.request(
                 method, self._config.server + path, headers=headers, body=content
             )
-            if reply.status not in (429, 503) or attempt == RETRIES:
+            if reply.status not in (429, 503) or attempt == retries:
                 break
             await self._clock.sleep(min(10.0, _retry_after(reply)))
+        if reply.status == 429:
+            raise Busy(f"{path.partition('?')[0]}: too many requests", _retry_after(reply))
         if reply.status >= 300:
             raise refusal_of(reply.status, reply.body, path)
         value = orjson.loads(reply.body or b"{}")
@@ -99,18 +104,25 @@ class KubeClient:
 
     async def list(self, resource: Resource, scope: Scope = EVERYTHING) -> Listing:
         items: list[Object] = []
-        position, more = "", ""
+        position = ""
+        async for page in self.pages(resource, scope):
+            items += page.items
+            position = page.resource_version
+        return Listing(items, position)
+
+    async def pages(self, resource: Resource, scope: Scope = EVERYTHING) -> AsyncIterator[Listing]:
+        more = ""
         while True:
             query = _selectors(scope) | {"limit": str(PAGE)} | ({"continue": more} if more else {})
             path = f"{resource.path(scope.namespace)}?{urlencode(query)}"
             kind = f"{_PARTIAL.format('List')},{_JSON}"
             accept = f"{_JSON};{kind}" if scope.metadata_only else _JSON
             page = await self._send("GET", path, accept=accept)
-            items += [_identified(resource, item) for item in page.get("items") or []]
-            position = page["metadata"].get("resourceVersion", "")
+            items = [_identified(resource, item) for item in page.get("items") or []]
+            yield Listing(items, page["metadata"].get("resourceVersion", ""))
             more = page["metadata"].get("continue", "")
             if not more:
-                return Listing(items, position)
+                return
 
     async def watch(
         self, resource: Resource, resource_version: str, scope: Scope = EVERYTHING
@@ -137,16 +149,19 @@ class KubeClient:
                 raise refusal_of(int(status.get("code", 500)), orjson.dumps(status), path)
             yield WatchEvent(event["type"], _identified(resource, event["object"]))
 
-    async def create(self, resource: Resource, item: Object, subresource: str = "") -> Object:
+    async def create(
+        self, resource: Resource, item: Object, subresource: str = "", manager: str = ""
+    ) -> Object:
         metadata = item.get("metadata", {})
         name = metadata.get("name", "") if subresource else ""
         path = resource.path(metadata.get("namespace", ""), name, subresource)
-        return await self._send("POST", path, item)
+        body = item if subresource else _identified(resource, dict(item))
+        return await self._send("POST", path + _managed_by(manager), body)
 
     async def replace(self, resource: Resource, item: Object, subresource: str = "") -> Object:
         metadata = item["metadata"]
         path = resource.path(metadata.get("namespace", ""), metadata["name"], subresource)
-        return await self._send("PUT", path, item)
+        return await self._send("PUT", path, _identified(resource, dict(item)))
 
     async def apply(
         self, resource: Resource, item: Object, manager: str, subresource: str = ""
@@ -160,13 +175,33 @@ class KubeClient:
         )
 
     async def merge_patch(
-        self, resource: Resource, name: str, namespace: str, patch: Object, subresource: str = ""
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str,
+        patch: Object,
+        subresource: str = "",
+        manager: str = "",
     ) -> Object:
-        path = resource.path(namespace, name, subresource)
+        path = resource.path(namespace, name, subresource) + _managed_by(manager)
         return await self._send("PATCH", path, patch, kind="application/merge-patch+json")
 
-    async def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
-        await self._send("DELETE", resource.path(namespace, name))
+    async def touch(self, resource: Resource, name: str, namespace: str = "") -> str:
+        path = resource.path(namespace, name)
+        accept = f"{_JSON};{_PARTIAL.format('')}"
+        kind = "application/merge-patch+json"
+        reply = await self._send("PATCH", path, {}, kind=kind, accept=accept, retries=0)
+        return str(reply["metadata"]["resourceVersion"])
+
+    async def delete(
+        self, resource: Resource, name: str, namespace: str = "", uid: str = ""
+    ) -> None:
+        body = {"preconditions": {"uid": uid}} if uid else None
+        await self._send("DELETE", resource.path(namespace, name), body)
+
+
+def _managed_by(manager: str) -> str:
+    return "?" + urlencode({"fieldManager": manager}) if manager else ""
 
 
 def _selectors(scope: Scope) -> dict[str, str]:
@@ -175,7 +210,7 @@ def _selectors(scope: Scope) -> dict[str, str]:
 
 
 def _identified(resource: Resource, item: Object) -> Object:
-    """List items come without kind; a reader should not have to know where one came from."""
+    """Lists leave the kind out, and custom resources are not taken without it."""
     item["apiVersion"], item["kind"] = resource.api_version, resource.kind
     return item
 

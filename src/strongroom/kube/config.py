@@ -4,7 +4,8 @@ Kubeconfig: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/.
 """
 
 import base64
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.secret import Secret
+from strongroom.wire.tls import ClientPem
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,19 @@ class KubeConfig:
     token: Secret | None = None
     token_file: Path | None = None
     client_certificate: tuple[Path, Path] | None = None
+    client_pem: ClientPem | None = None
+    # Asked for every request; for a token that somebody else renews.
+    token_source: Callable[[], Secret | None] | None = None
     namespace: str = field(default="default")
+
+    def at(self, server: str) -> "KubeConfig":
+        """The same identity at another address."""
+        return replace(self, server=server)
 
     def bearer(self) -> Secret | None:
         """The token now; a projected token is renewed in its file by the kubelet."""
+        if self.token_source is not None:
+            return self.token_source()
         if self.token_file is not None:
             return Secret(self.token_file.read_text().strip())
         return self.token
@@ -54,6 +65,37 @@ def load_kubeconfig(path: Path, context: str = "") -> KubeConfig:
             "bad-kubeconfig",
             f"{path} is no usable kubeconfig ({type(error).__name__})",
             hint="a token or client certificate is needed; exec plugins are not supported",
+        ) from None
+
+
+def embedded_kubeconfig(text: str) -> KubeConfig:
+    """A kubeconfig from somebody else's hands, so nothing it names is read or run.
+
+    Certificates, keys and tokens must stand in it; raises Invalid(`bad-kubeconfig`).
+    """
+    try:
+        parsed = yaml.safe_load(text)
+        entry = _named(parsed["contexts"], parsed["current-context"])["context"]
+        cluster = _named(parsed["clusters"], entry["cluster"])["cluster"]
+        user = _named(parsed["users"], entry["user"])["user"]
+        pem = None
+        if "client-certificate-data" in user:
+            certificate = base64.b64decode(user["client-certificate-data"]).decode()
+            pem = ClientPem(certificate, Secret(base64.b64decode(user["client-key-data"])))
+        if pem is None and "token" not in user:
+            raise ValueError("no credentials")
+        return KubeConfig(
+            server=str(cluster["server"]).rstrip("/"),
+            ca_data=base64.b64decode(cluster.get("certificate-authority-data", "")).decode(),
+            token=Secret(user["token"]) if "token" in user else None,
+            client_pem=pem,
+            namespace=entry.get("namespace", "default"),
+        )
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise Invalid(
+            "bad-kubeconfig",
+            f"the kubeconfig cannot be used ({type(error).__name__})",
+            hint="a token, or client-certificate-data with client-key-data, must stand in it",
         ) from None
 
 

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
-from strongroom.kube.queue import Lane, WorkQueue
+from strongroom.kube.queue import LAST_BACKOFF, Lane, WorkQueue
 from strongroom.model.errors import Refusal
 
 Key = tuple[str, str]
@@ -16,14 +17,43 @@ WORKERS: Final = 8
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Bounds of the pause after a refusal, in seconds."""
+
+    least: float = 0.0
+    most: float = LAST_BACKOFF
+
+
+# How long to stay away from a key that was refused; None: until something changes.
+Patience = Callable[[Key, Refusal], Pause | None]
+
+
+def _always(_key: Key, _refusal: Refusal) -> Pause:
+    return Pause()
+
+
 class Controller:
     """Runs until cancelled."""
 
-    def __init__(self, name: str, queue: WorkQueue[Key], reconcile: Reconcile) -> None:
+    def __init__(
+        self,
+        name: str,
+        queue: WorkQueue[Key],
+        reconcile: Reconcile,
+        patience: Patience = _always,
+    ) -> None:
         self._name = name
         self._queue = queue
         self._reconcile = reconcile
+        self._patience = patience
+        self._clock = queue.clock
+        self._last = self._clock.monotonic()
         self.failures = 0
+
+    def idle(self) -> float:
+        """Seconds since a key was last finished."""
+        return self._clock.monotonic() - self._last
 
     async def run(self, workers: int = WORKERS) -> None:
         """Work with that many keys at a time."""
@@ -37,17 +67,23 @@ class Controller:
             try:
                 again = await self._reconcile(key)
             except Refusal as refusal:
-                self._failed(key, refusal.code)
+                self._failed(key, refusal.code, self._patience(key, refusal))
             except Exception as error:  # noqa: BLE001 - one broken object must not end the others
-                self._failed(key, type(error).__name__)
+                self._failed(key, type(error).__name__, Pause())
             else:
                 self._queue.succeeded(key)
                 if again is not None:
                     self._queue.add_after(key, again, Lane.PERIODIC)
             finally:
+                self._last = self._clock.monotonic()
                 self._queue.done(key)
 
-    def _failed(self, key: Key, reason: str) -> None:
+    def _failed(self, key: Key, reason: str, pause: Pause | None) -> None:
         self.failures += 1
-        pause = self._queue.failed(key)
-        _log.warning("%s %s/%s: %s; again in %.1f s", self._name, *key, reason, pause)
+        if pause is None:
+            _log.warning("%s %s/%s: %s; waits for a change", self._name, *key, reason)
+            return
+        seconds = self._queue.failed(key, pause.least, pause.most)
+        # Ten thousand objects of a store that is down would say the same ten thousand times.
+        level = logging.DEBUG if pause.least else logging.WARNING
+        _log.log(level, "%s %s/%s: %s; again in %.1f s", self._name, *key, reason, seconds)

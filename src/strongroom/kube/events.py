@@ -1,5 +1,8 @@
 """Events at objects (events.k8s.io/v1): the same sentence within ten minutes is counted, not added.
 
+Events are few: when thousands of objects change at once their statuses say so, and an Event for
+each would double the load on the API server.
+
 API: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/.
 """
 
@@ -14,6 +17,8 @@ from strongroom.model.errors import Refusal
 WINDOW_SECONDS: Final = 600.0
 REMEMBERED: Final = 4096
 NOTE_CHARACTERS: Final = 1000
+EVENTS_AT_ONCE: Final = 100.0
+EVENTS_PER_SECOND: Final = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +32,8 @@ class EventRecorder:
         self._instance = instance
         self._clock = clock
         self._recent: dict[tuple[str, str, str], tuple[Object, float, int]] = {}
+        self._tokens, self._filled = EVENTS_AT_ONCE, clock.monotonic()
+        self.dropped = 0
 
     async def emit(self, about: Object, kind: str, reason: str, note: str) -> None:
         """Write an Event (`kind` Normal or Warning) or count it up; never raises a Refusal."""
@@ -34,6 +41,9 @@ class EventRecorder:
         key = (metadata.get("uid", metadata["name"]), reason, note)
         now = self._clock.now()
         known = self._recent.get(key)
+        if not self._may():
+            self.dropped += 1
+            return
         try:
             if known is not None and now - known[1] < WINDOW_SECONDS:
                 event, first, count = known
@@ -45,7 +55,16 @@ class EventRecorder:
             created = await self._api.create(EVENTS, self._event(about, kind, reason, note))
             self._recent[key] = (created, now, 1)
         except Refusal as refusal:
-            _log.warning("an Event %s could not be written: %s", reason, refusal.code)
+            _log.warning("an Event %s could not be written: %s", reason, refusal)
+
+    def _may(self) -> bool:
+        now = self._clock.monotonic()
+        grown = self._tokens + (now - self._filled) * EVENTS_PER_SECOND
+        self._tokens, self._filled = min(EVENTS_AT_ONCE, grown), now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
 
     async def _count(self, event: Object, count: int, now: float) -> None:
         metadata = event["metadata"]
@@ -63,8 +82,9 @@ class EventRecorder:
         if metadata.get("namespace"):
             regarding["namespace"] = metadata["namespace"]
         namespace = metadata.get("namespace") or "default"
+        stem = metadata["name"][:40].rstrip(".-")
         return {
-            "metadata": {"generateName": f"{metadata['name'][:40]}.", "namespace": namespace},
+            "metadata": {"generateName": f"{stem}-", "namespace": namespace},
             "eventTime": rfc3339(self._clock.now()),
             "reportingController": self._controller,
             "reportingInstance": self._instance,

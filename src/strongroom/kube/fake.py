@@ -7,15 +7,16 @@ subresource, finalizers, server-side apply with managed fields, and token review
 import asyncio
 import copy
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Final
 
 from strongroom.kube.api import EVERYTHING, Gone, Listing, Scope, WatchEvent
-from strongroom.kube.resource import TOKEN_REVIEWS, Object, Resource
+from strongroom.kube.resource import SERVICE_ACCOUNTS, TOKEN_REVIEWS, Object, Resource, key_of
 from strongroom.model.clock import Clock, rfc3339
 from strongroom.model.errors import Conflict, Invalid, NotFound
 
 _SERVER_FIELDS: Final = ("uid", "creationTimestamp", "resourceVersion", "generation")
+PAGE: Final = 100
 Key = tuple[Resource, str, str]
 
 
@@ -32,6 +33,8 @@ class FakeKubeApi:
         self._uids = itertools.count(1)
         self.tokens: dict[str, Object] = {}
         self.writes = 0
+        # Objects whose stored form is not what the server would write now.
+        self.stale: set[Key] = set()
 
     # reads
 
@@ -54,6 +57,12 @@ class FakeKubeApi:
     async def list(self, resource: Resource, scope: Scope = EVERYTHING) -> Listing:
         items = [_shown(item, scope) for item in self._in_scope(resource, scope)]
         return Listing(items, str(self._version))
+
+    async def pages(self, resource: Resource, scope: Scope = EVERYTHING) -> AsyncIterator[Listing]:
+        whole = await self.list(resource, scope)
+        items = sorted(whole.items, key=lambda each: "/".join(key_of(each)))
+        for start in range(0, max(1, len(items)), PAGE):
+            yield Listing(items[start : start + PAGE], whole.resource_version)
 
     async def watch(
         self, resource: Resource, resource_version: str, scope: Scope = EVERYTHING
@@ -92,7 +101,9 @@ class FakeKubeApi:
             self._changed.notify_all()
         return copy.deepcopy(item)
 
-    async def create(self, resource: Resource, item: Object, subresource: str = "") -> Object:
+    async def create(
+        self, resource: Resource, item: Object, subresource: str = "", manager: str = ""
+    ) -> Object:
         if resource == TOKEN_REVIEWS:
             return self._review(item)
         if subresource:
@@ -113,6 +124,8 @@ class FakeKubeApi:
             generation=1,
         )
         _encode_string_data(item)
+        if manager:
+            _updated(item, _leaves(item), manager)
         self._objects[resource, namespace, name] = item
         return await self._commit("ADDED", resource, item)
 
@@ -120,6 +133,7 @@ class FakeKubeApi:
         if subresource != "token":
             raise Invalid("kube-invalid", f"no subresource {subresource}")
         metadata = item["metadata"]
+        self._found(SERVICE_ACCOUNTS, metadata["name"], metadata["namespace"])
         token = f"token-{metadata['namespace']}-{metadata['name']}-{next(self._uids)}"
         name = f"system:serviceaccount:{metadata['namespace']}:{metadata['name']}"
         audiences = item.get("spec", {}).get("audiences") or ["https://kubernetes.default.svc"]
@@ -186,15 +200,39 @@ class FakeKubeApi:
         return await self._store(resource, current, _managed(changed, item, manager))
 
     async def merge_patch(
-        self, resource: Resource, name: str, namespace: str, patch: Object, subresource: str = ""
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str,
+        patch: Object,
+        subresource: str = "",
+        manager: str = "",
     ) -> Object:
         current = self._found(resource, name, namespace)
+        version = (patch.get("metadata") or {}).get("resourceVersion")
+        if version and version != current["metadata"]["resourceVersion"]:
+            raise Conflict("kube-conflict", "the object has been modified")
         changed = copy.deepcopy(current)
         _merge(changed, {subresource: patch.get(subresource)} if subresource else patch)
+        _encode_string_data(changed)
+        if manager and not subresource:
+            _updated(changed, _changes(current, changed), manager)
         return await self._store(resource, current, changed)
 
-    async def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
+    async def touch(self, resource: Resource, name: str, namespace: str = "") -> str:
         item = self._found(resource, name, namespace)
+        key = (resource, namespace if resource.namespaced else "", name)
+        if key in self.stale:
+            self.stale.discard(key)
+            await self._commit("MODIFIED", resource, item)
+        return str(item["metadata"]["resourceVersion"])
+
+    async def delete(
+        self, resource: Resource, name: str, namespace: str = "", uid: str = ""
+    ) -> None:
+        item = self._found(resource, name, namespace)
+        if uid and item["metadata"]["uid"] != uid:
+            raise Conflict("kube-conflict", "the uid is another's")
         if item["metadata"].get("finalizers"):
             changed = copy.deepcopy(item)
             changed["metadata"]["deletionTimestamp"] = rfc3339(self._clock.now())
@@ -262,6 +300,46 @@ def _managed(changed: Object, applied: Object, manager: str) -> Object:
         {"manager": manager, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields},
     ]
     return changed
+
+
+def _changes(before: Object, after: Object) -> list[tuple[str, ...]]:
+    """The leaves that one write set."""
+
+    def at(item: Object, path: tuple[str, ...]) -> Any:  # noqa: ANN401 - JSON
+        place: Any = item
+        for name in path:
+            place = place.get(name) if isinstance(place, dict) else None
+        return place
+
+    return [path for path in _leaves(after) if at(before, path) != at(after, path)]
+
+
+def _updated(item: Object, changed: Iterable[tuple[str, ...]], manager: str) -> None:
+    """Note a plain write: what it set is the manager's now, and nobody else's."""
+    ours: Object = {}
+    for path in changed:
+        if path[0] == "metadata" and path[1] in (*_SERVER_FIELDS, "managedFields"):
+            continue
+        for entry in item["metadata"].get("managedFields", []):
+            _disown(entry["fieldsV1"], path)
+        place = ours
+        for name in path:
+            place = place.setdefault(f"f:{name}", {})
+    entries = item["metadata"].setdefault("managedFields", [])
+    for entry in entries:
+        if (entry.get("manager"), entry.get("operation")) == (manager, "Update"):
+            _merge(entry["fieldsV1"], ours)
+            return
+    if ours:
+        entry = {"manager": manager, "operation": "Update", "fieldsType": "FieldsV1"}
+        entries.append({**entry, "fieldsV1": ours})
+
+
+def _disown(fields: Object, path: tuple[str, ...]) -> None:
+    place = fields
+    for name in path[:-1]:
+        place = place.get(f"f:{name}") or {}
+    place.pop(f"f:{path[-1]}", None)
 
 
 def _owned(item: Object, manager: str) -> set[tuple[str, ...]]:

@@ -8,29 +8,45 @@ from typing import Final
 from strongroom.kube.api import EVERYTHING, Gone, KubeApi, Scope
 from strongroom.kube.resource import Object, Resource, key_of
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Refusal
+from strongroom.model.errors import NotFound, Refusal
 
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+# How long a kind that the server does not serve is left alone; it may be installed later.
+ABSENT_SECONDS: Final = 30.0
 Key = tuple[str, str]
 # Called with (old, new); one of them is None for an object that came or went.
 Handler = Callable[[Object | None, Object | None], None]
+# Takes from an object what nobody needs, before it is kept.
+Trim = Callable[[Object], None]
 
 _log = logging.getLogger(__name__)
+
+
+def drop_managed_fields(item: Object) -> None:
+    """Half of a typical object, and of no use to a cache."""
+    item["metadata"].pop("managedFields", None)
 
 
 class Informer:
     """A cache that follows the server; `run` until cancelled."""
 
     def __init__(
-        self, api: KubeApi, resource: Resource, clock: Clock, scope: Scope = EVERYTHING
+        self,
+        api: KubeApi,
+        resource: Resource,
+        clock: Clock,
+        scope: Scope = EVERYTHING,
+        trim: Trim = drop_managed_fields,
     ) -> None:
         self.resource = resource
         self.synced = asyncio.Event()
         self._api = api
         self._clock = clock
         self._scope = scope
+        self._trim = trim
         self._objects: dict[Key, Object] = {}
         self._handlers: list[Handler] = []
+        self._last_contact = clock.monotonic()
         self.last_error: Refusal | None = None
 
     def on_change(self, handler: Handler) -> None:
@@ -44,6 +60,13 @@ class Informer:
     def __iter__(self) -> Iterator[Object]:
         return iter(list(self._objects.values()))
 
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def silence(self) -> float:
+        """Seconds since the server was last heard of."""
+        return self._clock.monotonic() - self._last_contact
+
     async def run(self) -> None:
         """Follow for ever; a refusal is noted, waited out and tried again."""
         failures = 0
@@ -55,27 +78,40 @@ class Informer:
                 async for event in self._api.watch(self.resource, position, self._scope):
                     position = event.object["metadata"]["resourceVersion"]
                     failures = 0
+                    self._last_contact = self._clock.monotonic()
                     if event.type != "BOOKMARK":
                         self._seen(event.object, gone=event.type == "DELETED")
+                self._last_contact = self._clock.monotonic()
             except Gone:
                 position = ""
-                continue
             except Refusal as refusal:
                 self.last_error = refusal
-                _log.warning("watch of %s: %s", self.resource.plural, refusal.code)
-                await self._clock.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+                absent = isinstance(refusal, NotFound)
+                if absent:
+                    # The kind is not installed: nothing of it is there, and that is known.
+                    self._last_contact = self._clock.monotonic()
+                    self.synced.set()
+                else:
+                    _log.warning("watch of %s: %s", self.resource.plural, refusal.code)
+                pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
+                await self._clock.sleep(ABSENT_SECONDS if absent else pause)
                 failures += 1
 
     async def _list(self) -> str:
-        listing = await self._api.list(self.resource, self._scope)
-        fresh = {key_of(item) for item in listing.items}
-        for item in listing.items:
-            self._seen(item, gone=False)
+        """Page by page; what was not listed is gone. Each page counts from its own moment."""
+        fresh: set[Key] = set()
+        position = ""
+        async for page in self._api.pages(self.resource, self._scope):
+            for item in page.items:
+                fresh.add(key_of(item))
+                self._seen(item, gone=False)
+            position = page.resource_version
+            self._last_contact = self._clock.monotonic()
         for key in [key for key in self._objects if key not in fresh]:
             self._seen(self._objects[key], gone=True)
         self.synced.set()
         self.last_error = None
-        return listing.resource_version
+        return position
 
     def _seen(self, item: Object, *, gone: bool) -> None:
         key = key_of(item)
@@ -83,6 +119,7 @@ class Informer:
         if not gone:
             if old is not None and _version(old) == _version(item):
                 return
+            self._trim(item)
             self._objects[key] = item
         elif old is None:
             return

@@ -30,8 +30,8 @@ class WorkQueue(Generic[K]):
     """One queue for one event loop."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lanes: dict[Lane, OrderedDict[K, None]] = {lane: OrderedDict() for lane in Lane}
+        self.clock = clock
+        self._lanes: dict[Lane, OrderedDict[K, float]] = {lane: OrderedDict() for lane in Lane}
         self._busy: set[K] = set()
         self._again: dict[K, Lane] = {}
         self._failures: dict[K, int] = {}
@@ -50,23 +50,26 @@ class WorkQueue(Generic[K]):
                 if other <= lane:
                     return
                 del self._lanes[other][key]
-        self._lanes[lane][key] = None
+        self._lanes[lane][key] = self.clock.monotonic()
         self._ready.set()
 
     def add_after(self, key: K, seconds: float, lane: Lane = Lane.PERIODIC) -> None:
         """Add once that time has passed; only the earliest of several counts."""
-        at = self._clock.monotonic() + max(0.0, seconds)
+        at = self.clock.monotonic() + max(0.0, seconds)
         if self._due.get(key, float("inf")) <= at:
             return
         self._due[key] = at
         heapq.heappush(self._later, (at, next(self._order), key, lane))
         self._ready.set()
 
-    def failed(self, key: K) -> float:
-        """Add again after a pause that doubles with each failure in a row; returns it."""
-        count = self._failures[key] = self._failures.get(key, 0) + 1
-        pause: float = min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** (count - 1))
-        self.add_after(key, pause, Lane.EVENT)
+    def failed(self, key: K, least: float = 0.0, most: float = LAST_BACKOFF) -> float:
+        """Add again after a pause that doubles with each failure in a row; returns it.
+
+        The pause is `most` seconds at most, and `least` at least: what a server asked for wins.
+        """
+        count = self._failures[key] = min(64, self._failures.get(key, 0) + 1)
+        pause: float = max(least, min(most, FIRST_BACKOFF * 2 ** (count - 1)))
+        self.add_after(key, pause, Lane.PERIODIC if count > 1 else Lane.EVENT)
         return pause
 
     def succeeded(self, key: K) -> None:
@@ -88,8 +91,8 @@ class WorkQueue(Generic[K]):
     async def _wait(self) -> None:
         waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._ready.wait())}
         if self._later:
-            pause = self._later[0][0] - self._clock.monotonic()
-            waits.add(asyncio.ensure_future(self._clock.sleep(max(0.0, pause))))
+            pause = self._later[0][0] - self.clock.monotonic()
+            waits.add(asyncio.ensure_future(self.clock.sleep(max(0.0, pause))))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -97,7 +100,7 @@ class WorkQueue(Generic[K]):
                 each.cancel()
 
     def _move_due(self) -> None:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         while self._later and self._later[0][0] <= now:
             at, _, key, lane = heapq.heappop(self._later)
             if self._due.get(key) == at:
@@ -109,6 +112,15 @@ class WorkQueue(Generic[K]):
         self._busy.discard(key)
         if key in self._again:
             self.add(key, self._again.pop(key))
+
+    def oldest(self) -> float:
+        """Seconds for which the key that has waited longest could have been worked on."""
+        since = [next(iter(lane.values())) for lane in self._lanes.values() if lane]
+        return self.clock.monotonic() - min(since) if since else 0.0
+
+    def lengths(self) -> dict[Lane, int]:
+        """How many keys wait in each lane."""
+        return {lane: len(keys) for lane, keys in self._lanes.items()}
 
     def __len__(self) -> int:
         return sum(len(lane) for lane in self._lanes.values())

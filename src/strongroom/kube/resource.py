@@ -48,6 +48,13 @@ CRDS: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition",
     namespaced=False,
 )  # fmt: skip
+RBAC: Final = "rbac.authorization.k8s.io"
+ROLES: Final = Resource(RBAC, "v1", "roles", "Role")
+ROLE_BINDINGS: Final = Resource(RBAC, "v1", "rolebindings", "RoleBinding")
+CLUSTER_ROLES: Final = Resource(RBAC, "v1", "clusterroles", "ClusterRole", namespaced=False)
+CLUSTER_ROLE_BINDINGS: Final = Resource(
+    RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
 
 
 def key_of(item: Object) -> tuple[str, str]:

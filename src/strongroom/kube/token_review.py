@@ -19,6 +19,8 @@ async def review_token(
     api: KubeApi, token: Secret, audiences: tuple[str, ...] = ()
 ) -> ReviewedToken:
     """Review a service account's token; raises Denied when the cluster does not accept it."""
+    if not token:
+        raise Denied("token-not-authenticated", "there is no token")
     spec: dict[str, object] = {"token": token.reveal_text()}
     if audiences:
         spec["audiences"] = list(audiences)

@@ -1,0 +1,46 @@
+"""What a cluster serves, by the name people write: `secrets`, `things.example.com`.
+
+API: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import orjson
+
+from strongroom.kube.resource import Resource
+from strongroom.model.errors import Refusal
+
+
+class Readable(Protocol):
+    """The part of a client that is needed."""
+
+    async def raw(self, path: str) -> bytes:
+        """GET a path that is no object."""
+
+
+async def discover(api: Readable) -> dict[str, Resource]:
+    """All resources that can be listed, in their group's preferred version.
+
+    A group whose server does not answer is left out, as kubectl does.
+    """
+    found = dict(_resources("", "v1", orjson.loads(await api.raw("/api/v1"))))
+    for group in orjson.loads(await api.raw("/apis"))["groups"]:
+        preferred = group["preferredVersion"]
+        try:
+            listing = orjson.loads(await api.raw(f"/apis/{preferred['groupVersion']}"))
+        except Refusal:
+            continue
+        found |= dict(_resources(group["name"], preferred["version"], listing))
+    return found
+
+
+def _resources(
+    group: str, version: str, listing: Mapping[str, Any]
+) -> Iterator[tuple[str, Resource]]:
+    for each in listing.get("resources") or []:
+        plural = each["name"]
+        if "/" in plural or "list" not in each.get("verbs", []):
+            continue
+        name = f"{plural}.{group}" if group else plural
+        yield name, Resource(group, version, plural, each["kind"], namespaced=each["namespaced"])

@@ -1,0 +1,166 @@
+"""One leader among several replicas, by a Lease (coordination.k8s.io/v1).
+
+A holder is believed for as long as its Lease keeps changing, measured on this process's own
+monotonic clock: the clocks of two machines are never compared. A leader that cannot renew stops
+its work before anybody else may begin.
+API: https://kubernetes.io/docs/concepts/architecture/leases/.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from strongroom.kube.api import KubeApi
+from strongroom.kube.resource import LEASES, Object
+from strongroom.model.clock import Clock, rfc3339
+from strongroom.model.errors import Conflict, NotFound, Refusal
+
+_log = logging.getLogger(__name__)
+Work = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Seconds: how long a Lease holds, until when it must be renewed, how often that is tried."""
+
+    duration: float = 15.0
+    renew_within: float = 10.0
+    retry: float = 2.0
+
+
+TERMS: Final = Terms()
+
+
+class Turn(Enum):
+    """What a look at the Lease says to do."""
+
+    TAKE = "take"
+    WAIT = "wait"
+
+
+def turn(lease: Object | None, identity: str, unchanged_for: float) -> Turn:
+    """Whether the Lease may be taken: it is nobody's, ours, or has not changed for its time."""
+    spec = (lease or {}).get("spec") or {}
+    holder = spec.get("holderIdentity") or ""
+    if holder in ("", identity):
+        return Turn.TAKE
+    return Turn.TAKE if unchanged_for >= float(spec.get("leaseDurationSeconds") or 0) else Turn.WAIT
+
+
+class Election:
+    """One replica's part in it."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        clock: Clock,
+        place: tuple[str, str],
+        identity: str,
+        terms: Terms = TERMS,
+    ) -> None:
+        self._api = api
+        self._clock = clock
+        self._namespace, self._name = place
+        self._identity = identity
+        self._terms = terms
+        self._seen = ""
+        self._seen_at = clock.monotonic()
+        self.leading = False
+
+    async def lead(self, work: Work) -> None:
+        """Run the work whenever this replica leads, until cancelled; give the Lease back then."""
+        try:
+            while True:
+                if await self._try() is not None:
+                    await self._as_leader(work)
+                await self._clock.sleep(self._terms.retry)
+        finally:
+            if self.leading:
+                self.leading = False
+                await self._give_back()
+
+    async def _as_leader(self, work: Work) -> None:
+        _log.info("leading as %s", self._identity)
+        self.leading = True
+        working = asyncio.ensure_future(work())
+        keeping = asyncio.ensure_future(self._keep())
+        try:
+            await asyncio.wait((working, keeping), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                # A leader whose work has failed must not sit on the Lease.
+                working.result()
+        finally:
+            lost = keeping.done()
+            for each in (working, keeping):
+                each.cancel()
+            await asyncio.gather(working, keeping, return_exceptions=True)
+            if lost:
+                self.leading = False
+                _log.warning("no longer leading as %s", self._identity)
+
+    async def _keep(self) -> None:
+        """Renew; return when the Lease is another's or could not be renewed in time."""
+        renewed = self._clock.monotonic()
+        while self._clock.monotonic() - renewed < self._terms.renew_within:
+            await self._clock.sleep(self._terms.retry)
+            try:
+                kept = await asyncio.wait_for(self._try(), self._terms.renew_within)
+            except TimeoutError:
+                continue
+            if kept is True:
+                renewed = self._clock.monotonic()
+            elif kept is False:
+                return
+
+    async def _try(self) -> bool | None:
+        """Take or renew: True when done, False when it is another's, None when nobody knows."""
+        try:
+            lease: Object | None = await self._api.get(LEASES, self._name, self._namespace)
+        except NotFound:
+            lease = None
+        except Refusal as refusal:
+            _log.warning("lease: %s", refusal.code)
+            return None
+        version = lease["metadata"]["resourceVersion"] if lease else ""
+        now = self._clock.monotonic()
+        if version != self._seen:
+            self._seen, self._seen_at = version, now
+        if turn(lease, self._identity, now - self._seen_at) is Turn.WAIT:
+            return False if self.leading else None
+        try:
+            written = await self._write(lease, self._identity, self._terms.duration)
+        except Conflict:
+            return None
+        except Refusal as refusal:
+            _log.warning("lease: %s", refusal.code)
+            return None
+        self._seen, self._seen_at = written["metadata"]["resourceVersion"], now
+        return True
+
+    async def _write(self, lease: Object | None, holder: str, duration: float) -> Object:
+        before: dict[str, Any] = (lease or {}).get("spec") or {}
+        now = rfc3339(self._clock.now())
+        ours = before.get("holderIdentity") == holder
+        spec = {
+            "holderIdentity": holder,
+            "leaseDurationSeconds": int(duration),
+            "acquireTime": before.get("acquireTime", now) if ours else now,
+            "renewTime": now,
+            "leaseTransitions": int(before.get("leaseTransitions") or 0) + (0 if ours else 1),
+        }
+        if lease is None:
+            metadata = {"name": self._name, "namespace": self._namespace}
+            return await self._api.create(LEASES, {"metadata": metadata, "spec": spec})
+        return await self._api.replace(LEASES, {**lease, "spec": spec})
+
+    async def _give_back(self) -> None:
+        """Another replica need not wait for the Lease to run out."""
+        try:
+            lease = await self._api.get(LEASES, self._name, self._namespace)
+            if (lease.get("spec") or {}).get("holderIdentity") == self._identity:
+                await self._write(lease, "", 1.0)
+        except Refusal as refusal:
+            _log.warning("lease: %s", refusal.code)

@@ -1,0 +1,152 @@
+"""Leader election: one leader, a dead one replaced, a lost Lease that stops the work first."""
+
+import asyncio
+
+import pytest
+
+from strongroom.kube.election import Election, Turn, turn
+from strongroom.kube.fake import FakeKubeApi
+from strongroom.kube.progress import CacheState, QueueState, troubles
+from strongroom.kube.resource import LEASES
+from strongroom.model.clock import SimulatedClock
+from strongroom.model.errors import Unavailable
+
+PLACE = ("ns", "op")
+
+
+class Replica:
+    """One replica that notes when it works."""
+
+    def __init__(self, api, clock: SimulatedClock, name: str, log: list[str]) -> None:
+        self.election = Election(api, clock, PLACE, name)
+        self.name, self.log = name, log
+        self.working = False
+        self.task = asyncio.create_task(self.election.lead(self.work))
+
+    async def work(self) -> None:
+        self.working = True
+        self.log.append(self.name)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.working = False
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    def die(self) -> None:
+        """Killed: nothing is given back."""
+        self.election.leading = False
+        self.task.cancel()
+
+
+class Breakable:
+    """The fake API for one replica, which may be cut off from it."""
+
+    def __init__(self, api: FakeKubeApi) -> None:
+        self._api = api
+        self.cut = False
+
+    def __getattr__(self, name: str):
+        if self.cut:
+            raise Unavailable("unreachable", "no answer")
+        return getattr(self._api, name)
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock()
+
+
+async def test_one_leads_and_a_clean_end_hands_over_at_once(clock: SimulatedClock) -> None:
+    api, log = FakeKubeApi(clock), []
+    first = Replica(api, clock, "first", log)
+    await clock.advance(0)
+    second = Replica(api, clock, "second", log)
+    await clock.advance(60)
+    assert log == ["first"]
+    lease = await api.get(LEASES, "op", "ns")
+    assert lease["spec"]["holderIdentity"] == "first"
+    await first.stop()
+    await clock.advance(3)
+    assert log == ["first", "second"]
+    lease = await api.get(LEASES, "op", "ns")
+    assert (lease["spec"]["holderIdentity"], lease["spec"]["leaseTransitions"]) == ("second", 3)
+    await second.stop()
+
+
+async def test_a_dead_leader_is_replaced_when_its_time_is_over(clock: SimulatedClock) -> None:
+    api, log = FakeKubeApi(clock), []
+    first = Replica(api, clock, "first", log)
+    await clock.advance(0)
+    second = Replica(api, clock, "second", log)
+    await clock.advance(5)
+    first.die()
+    await clock.advance(10)
+    assert log == ["first"]
+    await clock.advance(10)
+    assert log == ["first", "second"]
+    await second.stop()
+
+
+async def test_a_leader_that_is_cut_off_stops_before_another_begins(clock: SimulatedClock) -> None:
+    api, log = FakeKubeApi(clock), []
+    cut = Breakable(api)
+    first = Replica(cut, clock, "first", log)
+    await clock.advance(0)
+    second = Replica(api, clock, "second", log)
+    await clock.advance(5)
+    cut.cut = True
+    for _ in range(60):
+        await clock.advance(0.5)
+        assert not (first.working and second.working)
+    assert second.working
+    cut.cut = False
+    await clock.advance(60)
+    assert second.working
+    assert not first.working
+    await first.stop()
+    await second.stop()
+
+
+async def test_a_step_of_the_wall_clock_makes_no_second_leader(clock: SimulatedClock) -> None:
+    api, log = FakeKubeApi(clock), []
+    first = Replica(api, clock, "first", log)
+    await clock.advance(0)
+    second = Replica(api, clock, "second", log)
+    for step in (86_400.0, -200_000.0):
+        clock.step_wall(step)
+        await clock.advance(30)
+    assert log == ["first"]
+    await first.stop()
+    await second.stop()
+
+
+async def test_work_that_fails_ends_the_replica(clock: SimulatedClock) -> None:
+    election = Election(FakeKubeApi(clock), clock, PLACE, "only")
+
+    async def broken() -> None:
+        raise ValueError("a bug")
+
+    task = asyncio.create_task(election.lead(broken))
+    await clock.advance(1)
+    with pytest.raises(ValueError, match="a bug"):
+        await task
+
+
+def test_a_lease_is_taken_when_it_is_nobodys_ours_or_silent() -> None:
+    held = {"spec": {"holderIdentity": "a", "leaseDurationSeconds": 15}}
+    assert turn(None, "b", 0) is Turn.TAKE
+    assert turn({"spec": {"holderIdentity": ""}}, "b", 0) is Turn.TAKE
+    assert turn(held, "a", 0) is Turn.TAKE
+    assert turn(held, "b", 14.9) is Turn.WAIT
+    assert turn(held, "b", 15.0) is Turn.TAKE
+
+
+def test_readiness_asks_for_progress() -> None:
+    good = CacheState("secrets", synced=True, silence=10)
+    assert troubles([good], [QueueState("es", oldest=500, idle=1)]) == []
+    assert troubles([good], [QueueState("es", oldest=500, idle=300)]) != []
+    assert troubles([CacheState("secrets", synced=False, silence=0)], []) != []
+    assert troubles([CacheState("secrets", synced=True, silence=4000)], []) != []
