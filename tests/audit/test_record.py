@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.audit.record import (
+    RecordForm,
     RecordWriter,
     request_fragment,
     request_head,
@@ -56,7 +57,7 @@ def test_an_error_and_an_unknown_caller() -> None:
 
 def test_raw_and_clear_accessor_are_choices() -> None:
     """Made by name."""
-    writer = RecordWriter(MAC, hmac_accessor=False, log_raw=True)
+    writer = RecordWriter(MAC, RecordForm(hmac_accessor=False, log_raw=True))
     assert json.loads(writer.auth_fragment(WHO, "t"))["accessor"] == "acc"
     assert json.loads(writer.data_fragment({"a": "b"})) == {"a": "b"}
 

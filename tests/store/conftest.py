@@ -1,127 +1,124 @@
-"""A whole store in this process: real listener, real SQLite, audit in memory, a fake reviewer."""
+"""An OpenID issuer that really listens, signs and exchanges codes."""
 
 import asyncio
+import base64
+import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+import secrets
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
-import hvac
+import jwt as pyjwt
 import pytest
-
-from strongroom.audit.devices import AuditBroker, MemoryDevice
-from strongroom.crypto.keyfile import create_key_file, load_key_file
-from strongroom.model.clock import SimulatedClock
-from strongroom.model.errors import Denied
-from strongroom.model.principal import ReviewedToken
-from strongroom.model.secret import Secret
-from strongroom.store.assembly import Surroundings, assemble, open_cluster
-from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.sqlite import SqliteEngine
-from strongroom.store.seal.key_file import KeyFileSeal
-from strongroom.wire.client import HttpClient
-from strongroom.wire.http import Response
-from strongroom.wire.limits import Limits
-from strongroom.wire.listener import Listener
-
-
-class FakeReviewer:
-    """Knows the tokens it was told; the same refusals as the cluster's."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, ReviewedToken] = {}
-        self.asked: list[tuple[str, tuple[str, ...]]] = []
-
-    async def review(
-        self, host: str, ca: str, reviewer: Secret, token: Secret, audiences: Sequence[str]
-    ) -> ReviewedToken:
-        self.asked.append((host, tuple(audiences)))
-        found = self.known.get(token.reveal_text())
-        if found is None:
-            raise Denied("token-not-authenticated", "the cluster does not know this token")
-        return found
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm
 
 
 @dataclass
-class Store:
-    """A running store and how to talk to it."""
+class Issuer:
+    """An issuer with one client. `claims` are added to every ID token, `info` to the user info."""
 
-    port: int
-    root: str
-    clock: SimulatedClock
-    device: MemoryDevice
-    reviewer: FakeReviewer
-    engine: SqliteEngine
-    http: HttpClient
-    clients: list[hvac.Client] = field(default_factory=list)
+    now: Any
+    url: str = ""
+    client: str = "strongroom"
+    secret: str = "client-secret"
+    claims: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+    nonce: str | None = None
+    audience: str = ""
+    codes: dict[str, dict[str, str]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    key_id: str = ""
+    key: Any = None
+
+    def rotate(self) -> None:
+        """A new key under a new id."""
+        self.key, self.key_id = ec.generate_private_key(ec.SECP256R1()), secrets.token_hex(4)
 
     @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def pem(self) -> str:
+        public = self.key.public_key()
+        return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
-    def hvac(self, token: str = "") -> hvac.Client:
-        client = hvac.Client(url=self.address, token=token or self.root)
-        self.clients.append(client)
-        return client
+    def sign(self, **claims: Any) -> str:
+        """A token valid for ten minutes, unless the claims say otherwise."""
+        now = int(self.now())
+        usual = {"iss": self.url, "sub": "ada", "iat": now, "exp": now + 600}
+        every = {key: each for key, each in {**usual, **claims}.items() if each is not None}
+        return pyjwt.encode(every, self.key, "ES256", headers={"kid": self.key_id})
 
-    async def run(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """A blocking client call beside the loop."""
-        return await asyncio.to_thread(call, *args, **kwargs)
-
-    async def ask(
-        self, method: str, path: str, body: Any = None, token: str | None = None, **headers: str
-    ) -> tuple[int, Any]:
-        """Status and JSON of one request; `path` follows `/v1/`."""
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        if token is None:
-            token = self.root
-        if token:
-            sent["X-Vault-Token"] = token
-        content = (
-            body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+    async def discovery(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "issuer": self.url,
+                "authorization_endpoint": f"{self.url}/authorize",
+                "token_endpoint": f"{self.url}/token",
+                "jwks_uri": f"{self.url}/keys",
+                "userinfo_endpoint": f"{self.url}/userinfo",
+            }
         )
-        reply: Response = await self.http.request(
-            method, f"{self.address}/v1/{path}", headers=sent, body=content
-        )
-        try:
-            return reply.status, json.loads(reply.body) if reply.body else None
-        except ValueError:
-            return reply.status, reply.body.decode()
 
-    async def token_with(self, policy: str, **fields: Any) -> str:
-        """A token that has one policy of this text."""
-        name = f"p{abs(hash(policy))}"
-        await self.ask("PUT", f"sys/policies/acl/{name}", {"policy": policy})
-        _, made = await self.ask("POST", "auth/token/create", {"policies": [name], **fields})
-        return str(made["auth"]["client_token"])
+    async def keys(self, request: web.Request) -> web.Response:
+        self.asked.append("keys")
+        shown = json.loads(ECAlgorithm.to_jwk(self.key.public_key()))
+        return web.json_response({"keys": [{**shown, "kid": self.key_id, "use": "sig"}]})
 
-    def records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.device.lines]
+    async def authorize(self, request: web.Request) -> web.Response:
+        """The person says yes at once."""
+        query = dict(request.query)
+        code = secrets.token_hex(8)
+        self.codes[code] = query
+        back = urlencode({"code": code, "state": query["state"]})
+        raise web.HTTPFound(f"{query['redirect_uri']}?{back}")
+
+    async def token(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        begun = self.codes.pop(str(form["code"]), None)
+        pair = base64.b64encode(f"{self.client}:{self.secret}".encode()).decode()
+        digest = hashlib.sha256(str(form["code_verifier"]).encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        if (
+            begun is None
+            or request.headers.get("Authorization") != f"Basic {pair}"
+            or begun["code_challenge"] != challenge
+            or begun["redirect_uri"] != form["redirect_uri"]
+        ):
+            return web.json_response({"error": "invalid_grant"}, status=400)
+        nonce = begun["nonce"] if self.nonce is None else self.nonce
+        audience = self.audience or self.client
+        token = self.sign(aud=audience, nonce=nonce, **self.claims)
+        return web.json_response({"id_token": token, "access_token": "at", "token_type": "Bearer"})
+
+    async def userinfo(self, request: web.Request) -> web.Response:
+        return web.json_response({"sub": "ada", **self.info})
+
+    async def go(self, url: str) -> dict[str, str]:
+        """What a browser does with an authorization URL: the parameters it comes back with."""
+        query = {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}
+        code = secrets.token_hex(8)
+        self.codes[code] = query
+        return {"code": code, "state": query["state"]}
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    create_key_file(tmp_path / "key")
-    barrier, clock = Barrier(), SimulatedClock()
-    engine = SqliteEngine(tmp_path / "db", barrier)
-    root = await open_cluster(engine, barrier, KeyFileSeal(load_key_file(tmp_path / "key")), clock)
-    assert root is not None
-    device, reviewer = MemoryDevice(), FakeReviewer()
-    handler = assemble(engine, barrier, Surroundings(clock, AuditBroker([device]), reviewer))
-    listener = Listener(handler, Limits(body_bytes=2 * 1024 * 1024), clock)
-    _, port = await listener.start("127.0.0.1", 0)
-    async with HttpClient() as http:
-        running = Store(port, root.reveal_text(), clock, device, reviewer, engine, http)
-        yield running
-        for client in running.clients:
-            client.adapter.close()
-    await asyncio.wait_for(_drained(listener, clock), 10)
-    engine.close()
-
-
-async def _drained(listener: Listener, clock: SimulatedClock) -> None:
-    draining = asyncio.create_task(listener.drain(0.5))
-    while not draining.done():
-        await clock.advance(0.1)
-    await draining
+async def issuer(store) -> AsyncIterator[Issuer]:
+    made = Issuer(store.clock.now)
+    made.rotate()
+    app = web.Application()
+    app.router.add_get("/.well-known/openid-configuration", made.discovery)
+    app.router.add_get("/keys", made.keys)
+    app.router.add_get("/openid/v1/jwks", made.keys)
+    app.router.add_get("/authorize", made.authorize)
+    app.router.add_post("/token", made.token)
+    app.router.add_get("/userinfo", made.userinfo)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await asyncio.wait_for(runner.cleanup(), 5)

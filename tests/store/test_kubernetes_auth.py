@@ -95,3 +95,84 @@ async def test_the_reviewer_is_never_shown(mounted) -> None:
     )[0] == 400
     await mounted.ask("DELETE", "auth/kubernetes/role/app")
     assert (await mounted.ask("GET", "auth/kubernetes/role/app")) == (404, {"errors": []})
+
+
+@pytest.fixture
+async def local(store, issuer):
+    await store.ask("POST", "sys/auth/kubernetes", {"type": "kubernetes"})
+    config = {"kubernetes_host": issuer.url, "token_validation": "local"}
+    assert (await store.ask("POST", "auth/kubernetes/config", config))[0] == 204
+    body = {
+        "bound_service_account_names": "app", "bound_service_account_namespaces": "tour",
+        "audience": "strongroom",
+    }  # fmt: skip
+    await store.ask("POST", "auth/kubernetes/role/app", body)
+    return store
+
+
+def bound(**claims):
+    return {
+        "aud": ["strongroom"],
+        "jti": "one",
+        "kubernetes.io": {
+            "namespace": "tour",
+            "serviceaccount": {"name": "app", "uid": "sa-uid"},
+            "pod": {"name": "app-1", "uid": "pod-uid"},
+            "node": {"name": "node1"},
+        },
+        **claims,
+    }
+
+
+async def local_login(store, token):
+    return await store.ask("POST", "auth/kubernetes/login", {"role": "app", "jwt": token}, token="")
+
+
+async def test_a_token_is_checked_by_the_clusters_keys_without_asking_it(local, issuer) -> None:
+    status, said = await local_login(local, issuer.sign(**bound()))
+    assert status == 200, said
+    metadata = said["auth"]["metadata"]
+    assert metadata["pod_name"] == "app-1"
+    assert metadata["token_id"] == "JTI=one"
+    assert local.reviewer.asked == []
+    for claims in (
+        bound(aud="other"), bound(aud=None), bound(exp=1), {"aud": "strongroom"},
+        bound(**{"kubernetes.io": {"namespace": "tour"}}),
+    ):  # fmt: skip
+        assert (await local_login(local, issuer.sign(**claims)))[0] == 403
+    known = issuer.key_id
+    issuer.rotate()
+    issuer.key_id = known
+    assert (await local_login(local, issuer.sign(**bound())))[0] == 403
+
+
+async def test_keys_may_be_given_and_the_issuer_bound(local, issuer) -> None:
+    config = {
+        "kubernetes_host": "https://away", "token_validation": "local",
+        "pem_keys": [issuer.pem], "issuer": issuer.url,
+    }  # fmt: skip
+    assert (await local.ask("POST", "auth/kubernetes/config", config))[0] == 204
+    assert (await local_login(local, issuer.sign(**bound())))[0] == 200
+    assert (await local_login(local, issuer.sign(**bound(iss="x"))))[0] == 403
+    for wrong in ({"token_validation": "odd"}, {"pem_keys": ["none"]}):
+        assert (await local.ask("POST", "auth/kubernetes/config", {**config, **wrong}))[0] == 400
+    await local.ask("POST", "auth/kubernetes/role/app", {"audience": ""})
+    status, said = await local_login(local, issuer.sign(**bound()))
+    assert status == 403
+    assert "role-needs-audience" in said["errors"][0]
+
+
+async def test_an_alias_is_by_uid_or_by_name(mounted) -> None:
+    async def alias() -> str:
+        body = {"role": "app", "jwt": jwt("app")}
+        said = (await mounted.ask("POST", "auth/kubernetes/login", body, token=""))[1]
+        entity = said["auth"]["entity_id"]
+        shown = (await mounted.ask("GET", f"identity/entity/id/{entity}"))[1]["data"]
+        return shown["aliases"][0]["name"]
+
+    assert await alias() == "uid"
+    body = {"alias_name_source": "serviceaccount_name"}
+    assert (await mounted.ask("POST", "auth/kubernetes/role/app", body))[0] == 204
+    assert await alias() == "tour/app"
+    body = {"alias_name_source": "other"}
+    assert (await mounted.ask("POST", "auth/kubernetes/role/app", body))[0] == 400

@@ -1,12 +1,12 @@
-"""What every engine owes the store: one suite for the fake and for SQLite."""
+"""What every engine owes the store: one suite for the fake, SQLite and PostgreSQL."""
 
 import asyncio
-from collections.abc import Iterator
+import dataclasses
+import functools
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
-import pytest
-
-from strongroom.crypto.aead import Tampered
 from strongroom.crypto.keyring import KeyRing
 from strongroom.model.errors import Conflict
 from strongroom.store.engine.barrier import Barrier
@@ -17,11 +17,11 @@ from strongroom.store.engine.contract import (
     EventRow,
     KvMetadata,
     KvVersionInfo,
+    LeaseRow,
     MountRow,
     TokenRow,
     Transaction,
 )
-from strongroom.store.engine.memory import MemoryEngine
 from strongroom.store.engine.sqlite import SqliteEngine
 
 
@@ -31,13 +31,14 @@ def opened() -> Barrier:
     return barrier
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    made: Engine = (
-        MemoryEngine() if request.param == "memory" else SqliteEngine(tmp_path / "db", opened())
-    )
-    yield made
-    made.close()
+def reads(test: Callable[[Engine], Coroutine[Any, Any, None]]) -> Callable[..., Any]:
+    """The test may read the view wherever it stands, as handlers of requests may."""
+
+    @functools.wraps(test)
+    async def run(engine: Engine) -> None:
+        await engine.waiting(test(engine))
+
+    return run
 
 
 def token(number: int, parent: bytes | None = None, expires: float | None = None) -> TokenRow:
@@ -68,6 +69,7 @@ async def put_secret(engine: Engine, path: str, *versions: bytes, mount: str = "
     await engine.transact(work)
 
 
+@reads
 async def test_the_cluster_row_is_written_once(engine: Engine) -> None:
     first, second = (ClusterRow(name, "n", "static", b"ring", 1.0) for name in ("a", "b"))
     assert await engine.transact(lambda each: each.put_cluster(first))
@@ -78,6 +80,7 @@ async def test_the_cluster_row_is_written_once(engine: Engine) -> None:
     assert found.wrapped_ring == b"other"
 
 
+@reads
 async def test_what_raises_is_undone_and_the_rest_stays(engine: Engine) -> None:
     def broken(each: Transaction) -> None:
         each.put_policy("half", "text")
@@ -89,6 +92,7 @@ async def test_what_raises_is_undone_and_the_rest_stays(engine: Engine) -> None:
     assert engine.view.policy_names() == ["whole"]
 
 
+@reads
 async def test_the_revision_moves_with_every_commit_the_generation_with_control_rows(
     engine: Engine,
 ) -> None:
@@ -110,6 +114,7 @@ async def test_the_revision_moves_with_every_commit_the_generation_with_control_
         generation = engine.view.generation()
 
 
+@reads
 async def test_a_mount_takes_everything_under_it_along(engine: Engine) -> None:
     row = MountRow("secret", "kv/", "kv", "m", "kv_1", options={"version": "2"})
     await engine.transact(lambda each: each.put_mount(row))
@@ -122,6 +127,7 @@ async def test_a_mount_takes_everything_under_it_along(engine: Engine) -> None:
     assert engine.view.document("m", "config", "") is None
 
 
+@reads
 async def test_revoking_a_token_takes_its_children_unless_they_become_orphans(
     engine: Engine,
 ) -> None:
@@ -137,9 +143,8 @@ async def test_revoking_a_token_takes_its_children_unless_they_become_orphans(
     assert engine.view.accessors() == ["accessor4"]
 
 
+@reads
 async def test_a_limited_token_counts_down_and_then_refuses(engine: Engine) -> None:
-    import dataclasses
-
     row = dataclasses.replace(token(1), uses_left=2)
     await engine.transact(lambda each: each.put_token(row))
     used = [await engine.transact(lambda each: each.use_token(row.id)) for _ in range(3)]
@@ -148,6 +153,7 @@ async def test_a_limited_token_counts_down_and_then_refuses(engine: Engine) -> N
     assert left.uses_left < 0
 
 
+@reads
 async def test_expired_tokens_go_a_page_at_a_time(engine: Engine) -> None:
     rows = [token(number, expires=float(number)) for number in range(1, 6)]
     await engine.transact(lambda each: [each.put_token(row) for row in rows])
@@ -156,6 +162,7 @@ async def test_expired_tokens_go_a_page_at_a_time(engine: Engine) -> None:
     assert len(engine.view.accessors()) == 2
 
 
+@reads
 async def test_folders_list_names_and_pages_go_on(engine: Engine) -> None:
     for path in ("a", "b/c", "b/d/e", "b"):
         await put_secret(engine, path, b"1")
@@ -170,13 +177,12 @@ async def test_folders_list_names_and_pages_go_on(engine: Engine) -> None:
     assert sorted(seen) == [f"s{number:02}" for number in range(25)]
 
 
+@reads
 async def test_data_goes_with_its_entry_and_empty_folders_go_too(engine: Engine) -> None:
     await put_secret(engine, "a/b", b"one", b"two")
     assert engine.view.kv_data("m", "a/b", 1) == b"one"
     row = engine.view.kv_metadata("m", "a/b")
     assert row is not None
-    import dataclasses
-
     kept = dataclasses.replace(row, versions=row.versions[1:])
     await engine.transact(lambda each: each.put_kv_metadata(kept))
     assert engine.view.kv_data("m", "a/b", 1) is None
@@ -185,6 +191,7 @@ async def test_data_goes_with_its_entry_and_empty_folders_go_too(engine: Engine)
     assert engine.view.kv_list("m", "") == []
 
 
+@reads
 async def test_consumers_and_events_keep_their_order(engine: Engine) -> None:
     def consumer(actor: str, version: int) -> ConsumerRow:
         return ConsumerRow("p", actor, "pod", "n", "s", "x", "u", "node", "j", version, 1.0, None)
@@ -192,12 +199,127 @@ async def test_consumers_and_events_keep_their_order(engine: Engine) -> None:
     for each in (consumer("b", 1), consumer("a", 1), consumer("b", 2)):
         await engine.transact(lambda rows, each=each: rows.put_consumer(each))  # type: ignore[misc]
     assert [(row.actor, row.version) for row in engine.view.consumers("p")] == [("a", 1), ("b", 2)]
+    lapsed = dataclasses.replace(consumer("c", 1), expires=5.0)
+    await engine.transact(lambda rows: rows.put_consumer(lapsed))
+    await engine.transact(lambda rows: rows.forget_consumers(6.0))
+    assert [row.actor for row in engine.view.consumers("p")] == ["a", "b"]
     for version in (1, 2):
         event = EventRow(0, 5.0, "secret/data/x", "write", version, "secret/")
         await engine.transact(lambda rows, event=event: rows.append_event(event))  # type: ignore[misc]
     events = engine.view.events_after(0, 10)
     assert [each.version for each in events] == [1, 2]
     assert engine.view.last_event() == events[-1].sequence
+
+
+def lease(name: str, due: float | None = 10.0, **fields: Any) -> LeaseRow:
+    made = LeaseRow(name, "m", token(1).id, 1.0, 10.0, 9, due, data={"user": "marked"})
+    return dataclasses.replace(made, **fields)
+
+
+@reads
+async def test_leases_are_claimed_when_they_are_due_oldest_first(engine: Engine) -> None:
+    rows = [lease("db/creds/a/1", 30.0), lease("db/creds/a/2", 10.0), lease("db/creds/b/1", 20.0)]
+    rows.append(lease("db/creds/stuck", None, state="irrevocable", error="why"))
+    await engine.transact(lambda each: [each.put_lease(row) for row in rows])
+    assert engine.view.next_due() == 10.0
+    assert engine.view.lease("db/creds/a/1") == rows[0]
+    assert engine.view.lease_ids("db/creds/a/") == ["db/creds/a/1", "db/creds/a/2"]
+    assert engine.view.lease_ids("db/", after="db/creds/a/1", limit=1) == ["db/creds/a/2"]
+    assert [row.error for row in engine.view.stuck_leases(5)] == ["why"]
+    claimed = await engine.transact(lambda each: each.claim_leases(25.0, 60.0, 5))
+    assert [row.id for row in claimed] == ["db/creds/a/2", "db/creds/b/1"]
+    assert {(row.state, row.attempts, row.due) for row in claimed} == {("revoking", 1, 60.0)}
+    assert engine.view.lease("db/creds/b/1") == claimed[1]
+    assert await engine.transact(lambda each: each.claim_leases(25.0, 60.0, 5)) == []
+    await engine.transact(lambda each: each.delete_lease("db/creds/a/2"))
+    await engine.transact(lambda each: each.revoke_leases(26.0, prefix="db/creds/a/"))
+    assert engine.view.next_due() == 26.0
+    await engine.transact(lambda each: each.revoke_leases(24.0, mount="m"))
+    claimed = await engine.transact(lambda each: each.claim_leases(25.0, 60.0, 5))
+    assert len(claimed) == 3
+
+
+@reads
+async def test_a_token_takes_its_cubbyhole_along_and_its_leases_become_due(engine: Engine) -> None:
+    rows = [token(1), token(2, token(1).id)]
+    theirs = lease("db/creds/a/1", 500.0, token=rows[1].id)
+
+    def write(each: Transaction) -> None:
+        for row in rows:
+            each.put_token(row)
+            each.put_cubbyhole(row.id, "a/b", b"{}")
+        each.put_cubbyhole(rows[0].id, "a/b", b'{"second":1}')
+        each.put_lease(theirs)
+
+    await engine.transact(write)
+    assert engine.view.cubbyhole(rows[0].id, "a/b") == b'{"second":1}'
+    assert engine.view.cubbyhole_paths(rows[1].id) == ["a/b"]
+    await engine.transact(lambda each: each.delete_token(rows[0].id, now=7.0))
+    assert engine.view.cubbyhole(rows[0].id, "a/b") is None
+    assert engine.view.cubbyhole_paths(rows[1].id) == []
+    left = engine.view.lease(theirs.id)
+    assert left is not None
+    assert (left.due, left.state, left.token) == (7.0, "revoking", None)
+
+
+@reads
+async def test_expiry_moves_the_generation_only_for_what_was_still_alive(engine: Engine) -> None:
+    rows = [token(1, expires=1.0), token(2, expires=2.0), token(3, token(2).id, expires=99.0)]
+    await engine.transact(lambda each: [each.put_token(row) for row in rows])
+    generation = engine.view.generation()
+    assert await engine.transact(lambda each: each.delete_expired_tokens(1.0, 10)) == 1
+    assert engine.view.generation() == generation
+    assert await engine.transact(lambda each: each.delete_expired_tokens(2.0, 10)) == 1
+    assert engine.view.accessors() == []
+    assert engine.view.generation() > generation
+
+
+@reads
+async def test_tokens_are_found_and_cut_short_by_their_path(engine: Engine) -> None:
+    paths = ["auth/a/login", "auth/a/login/x", "auth/a/login-other", "auth/b/login"]
+    rows = [dataclasses.replace(token(number), path=path) for number, path in enumerate(paths, 1)]
+    await engine.transact(lambda each: [each.put_token(row) for row in rows])
+    found = engine.view.token_ids("auth/a/login")
+    assert found == [(paths[0], rows[0].id), (paths[1], rows[1].id)]
+    after = f"{paths[0]}/h{rows[0].id.hex()}"
+    assert engine.view.token_ids("auth/a/login", after=after, limit=1) == found[1:]
+    assert len(engine.view.token_ids("")) == 4
+    await engine.transact(lambda each: each.put_lease(lease("auth/b/x", 500.0)))
+    assert engine.view.count_under("auth/b/", 10) == 2
+    assert engine.view.count_under("", 3) == 3
+    await engine.transact(lambda each: each.revoke_tokens(5.0, "auth/a/login"))
+    ends = [(engine.view.token(row.id) or row).expires for row in rows]
+    assert ends == [5.0, 5.0, None, None]
+
+
+@reads
+async def test_tidy_takes_leases_and_cubbyholes_without_a_token(engine: Engine) -> None:
+    gone, kept = lease("a/1", 500.0, token=b"x" * 32), lease("a/2", 500.0)
+
+    def write(each: Transaction) -> None:
+        each.put_token(token(1))
+        each.put_lease(gone)
+        each.put_lease(kept)
+        each.put_lease(lease("a/3", 500.0, token=None))
+        each.put_cubbyhole(token(1).id, "a", b"{}")
+        each.put_cubbyhole(b"x" * 32, "a", b"{}")
+        each.revoke_abandoned_leases(3.0)
+
+    await engine.transact(write)
+    due = [(engine.view.lease(f"a/{number}") or gone).due for number in (1, 2, 3)]
+    assert due == [3.0, 500.0, 500.0]
+    assert engine.view.cubbyhole(b"x" * 32, "a") is None
+    assert engine.view.cubbyhole(token(1).id, "a") == b"{}"
+
+
+@reads
+async def test_a_mount_moves_with_everything_in_it(engine: Engine) -> None:
+    row = MountRow("secret", "kv/", "kv", "m", "kv_1", options={"version": "2"})
+    await engine.transact(lambda each: each.put_mount(row))
+    await put_secret(engine, "a/b", b"1")
+    await engine.transact(lambda each: each.move_mount(row, "other/"))
+    assert engine.view.mounts() == [dataclasses.replace(row, path="other/")]
+    assert engine.view.kv_data("m", "a/b", 1) == b"1"
 
 
 # SQLite alone
@@ -212,33 +334,14 @@ async def test_a_second_process_sees_what_was_committed(tmp_path: Path) -> None:
         assert two.revision() != seen
         assert two.view.policy("p") == "text"
     finally:
-        one.close()
-        two.close()
-
-
-async def test_a_row_moved_or_rolled_back_by_hand_is_refused_and_named(tmp_path: Path) -> None:
-    import sqlite3
-
-    engine = SqliteEngine(tmp_path / "db", opened())
-    await engine.transact(lambda each: each.put_policy("weak", "old"))
-    raw = sqlite3.connect(tmp_path / "db", isolation_level=None)
-    (old,) = raw.execute("SELECT body FROM policy").fetchone()
-    await engine.transact(lambda each: each.put_policy("weak", "new"))
-    await engine.transact(lambda each: each.put_policy("strong", "x"))
-    raw.execute("UPDATE policy SET body = ? WHERE name = 'weak'", (old,))
-    with pytest.raises(Tampered, match="weak"):
-        engine.view.policy("weak")
-    raw.execute("UPDATE policy SET body = (SELECT body FROM policy WHERE name = 'strong')")
-    with pytest.raises(Tampered, match="weak"):
-        engine.view.policy("weak")
-    raw.close()
-    engine.close()
+        await one.close()
+        await two.close()
 
 
 async def test_no_name_or_value_lies_in_the_file_in_the_clear(tmp_path: Path) -> None:
     engine = SqliteEngine(tmp_path / "db", opened())
     await put_secret(engine, "marked-folder/marked-name", b'{"k":"marked-value"}')
-    engine.close()
+    await engine.close()
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     for marked in (b"marked-folder", b"marked-name", b"marked-value"):
         assert marked not in stored

@@ -37,7 +37,7 @@ class Acl:
     """The compiled rules of a token's policies."""
 
     def __init__(self, policies: Sequence[Policy]) -> None:
-        grants = _join(policies)
+        grants = self.grants = tuple(_join(policies))
         self._exact = {grant.path: grant for grant in grants if not _is_pattern(grant.rules[0])}
         self._prefixes = {
             grant.rules[0].pattern: grant
@@ -85,6 +85,21 @@ class Acl:
                     return grant
         return None
 
+    def matching(self, path: str, *, listing: bool = False) -> list[Grant]:
+        """Every grant whose pattern fits, the one that governs first; for explanations."""
+        paths = {path, path.removesuffix("/")} if listing else {path}
+        fit = [
+            grant
+            for grant in self.grants
+            if (
+                any(_matches(grant.rules[0], each) for each in paths)
+                if _is_pattern(grant.rules[0])
+                else grant.path in paths
+            )
+        ]
+        governing = self.governing(path, listing=listing)
+        return sorted(fit, key=lambda each: (each is not governing, each.path))
+
     def allows(self, path: str, capability: str) -> bool:
         """Whether the capability is granted, parameters aside."""
         grant = self.governing(path, listing=capability in ("list", "scan"))
@@ -98,9 +113,18 @@ class Acl:
         )
 
     def decide(
-        self, path: str, capability: str, parameters: Mapping[str, Any] | None = None
+        self,
+        path: str,
+        capability: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        wrap_seconds: float | None = None,
     ) -> Decision:
-        """Allow or deny, citing the rule and what is missing."""
+        """Allow or deny, citing the rule and what is missing.
+
+        `wrap_seconds` is how long the reply will be kept wrapped, 0 for not wrapped, None when
+        that is not the question.
+        """
         grant = self.governing(path, listing=capability in ("list", "scan"))
         if grant is None:
             return Decision(False, "no rule matches the path", missing=f"{capability} on {path}")
@@ -112,6 +136,10 @@ class Acl:
             problem = _parameter_problem(grant.rules, parameters)
             if problem:
                 return Decision(False, problem, grant.name, capability)
+        if wrap_seconds is not None:
+            problem = _wrapping_problem(grant.rules, wrap_seconds)
+            if problem:
+                return Decision(False, problem, grant.name, "wrapping")
         return Decision(True, "allowed", grant.name)
 
     def capabilities(self, path: str) -> tuple[str, ...]:
@@ -197,6 +225,19 @@ def _parameter_problem(rules: Sequence[PathRule], parameters: Mapping[str, Any])
         values = allowed.get(name, allowed.get("*"))
         if values is None or (values and not _listed(value, values)):
             return f"the parameter {name!r} is not allowed"
+    return ""
+
+
+def _wrapping_problem(rules: Sequence[PathRule], seconds: float) -> str:
+    """Why the reply may not leave wrapped like this; either bound makes wrapping mandatory."""
+    least = min((rule.min_wrapping_ttl for rule in rules if rule.min_wrapping_ttl), default=0.0)
+    most = min((rule.max_wrapping_ttl for rule in rules if rule.max_wrapping_ttl), default=0.0)
+    if (least or most) and not seconds:
+        return "the reply has to be wrapped"
+    if least and seconds < least:
+        return f"the reply has to be wrapped for at least {least:g} seconds"
+    if most and seconds > most:
+        return f"the reply may be wrapped for at most {most:g} seconds"
     return ""
 
 

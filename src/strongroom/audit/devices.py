@@ -6,14 +6,22 @@ the batch the callers hear `False` and the requests are refused. Nothing ever wa
 """
 
 import asyncio
+import fcntl
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
+from strongroom.audit.record import RecordForm
 from strongroom.model.errors import Unavailable
 
 Done = Callable[[bool], None]
+DEADLINE_SECONDS: Final = 2.0
+DEFAULT_FORM: Final = RecordForm()
+
+_log = logging.getLogger(__name__)
 
 
 class Device(Protocol):
@@ -25,14 +33,28 @@ class Device(Protocol):
     def write(self, lines: bytes) -> None:
         """Take whole lines, or raise Unavailable(`audit-unwritable`) having taken none or some."""
 
+    def reopen(self) -> None:
+        """Begin anew, as after a rotation; raises Unavailable."""
+
+    def close(self) -> None:
+        """Let go of files and sockets."""
+
 
 class FileDevice:
-    """Appends to a file, one write a batch; several processes may share the file (O_APPEND)."""
+    """Appends to a file, one write a batch; several processes may share the file (O_APPEND).
 
-    def __init__(self, path: Path, *, mode: int = 0o600) -> None:
+    With `rotate_bytes` the file is renamed to `NAME.1` (and so on, up to `keep`) when it has
+    grown that large; the other processes notice before their next write.
+    """
+
+    def __init__(
+        self, path: Path, *, mode: int = 0o600, rotate_bytes: int = 0, keep: int = 10
+    ) -> None:
         self.name = str(path)
         self._path = path
         self._mode = mode
+        self._rotate_bytes = rotate_bytes
+        self._keep = keep
         self._handle = -1
         self._torn = False
         self.reopen()
@@ -45,7 +67,7 @@ class FileDevice:
         try:
             handle = os.open(self._path, flags, self._mode)
         except OSError as error:
-            raise _unwritable(self.name, error) from error
+            raise unwritable(self.name, error) from error
         self.close()
         self._handle = handle
 
@@ -57,6 +79,8 @@ class FileDevice:
 
     def write(self, lines: bytes) -> None:
         """Append; a short write is continued, and after a torn line the next begins a new one."""
+        if self._rotate_bytes:
+            self._rotate_if_due()
         view = memoryview(b"\n" + lines if self._torn else lines)
         written = 0
         try:
@@ -64,77 +88,206 @@ class FileDevice:
                 written += os.write(self._handle, view[written:])
         except OSError as error:
             self._torn = self._torn or written > 0
-            raise _unwritable(self.name, error) from error
+            raise unwritable(self.name, error) from error
         self._torn = False
 
+    def _rotate_if_due(self) -> None:
+        """A rotation that fails leaves the file in use: records matter more than its size."""
+        try:
+            if not self._is_current():
+                self.reopen()
+            if os.fstat(self._handle).st_size < self._rotate_bytes:
+                return
+            # One process renames; who comes second finds another file and leaves it alone.
+            fcntl.flock(self._handle, fcntl.LOCK_EX)
+            if self._is_current():
+                self._rename()
+            self.reopen()
+        except (OSError, Unavailable) as error:
+            _log.error("audit file %s was not rotated: %s", self.name, error)
 
-def _unwritable(name: str, error: OSError) -> Unavailable:
+    def _is_current(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._handle))
+        except FileNotFoundError:
+            return False
+
+    def _rename(self) -> None:
+        for number in range(self._keep - 1, 0, -1):
+            older = self._path.with_name(f"{self._path.name}.{number}")
+            if older.exists():
+                older.rename(self._path.with_name(f"{self._path.name}.{number + 1}"))
+        self._path.rename(self._path.with_name(f"{self._path.name}.1"))
+
+
+class StdoutDevice:
+    """Standard output; somebody may not read it, so it is written under a deadline."""
+
+    def __init__(self, handle: int = 1) -> None:
+        self.name = "stdout"
+        self.blocking = True
+        self._handle = handle
+
+    def write(self, lines: bytes) -> None:
+        """Write all of it."""
+        view, written = memoryview(lines), 0
+        try:
+            while written < len(view):
+                written += os.write(self._handle, view[written:])
+        except OSError as error:
+            raise unwritable(self.name, error) from error
+
+    def reopen(self) -> None:
+        """Nothing to open."""
+
+    def close(self) -> None:
+        """It is not ours to close."""
+
+
+def unwritable(name: str, error: OSError) -> Unavailable:
+    """What a device raises."""
     return Unavailable(
         "audit-unwritable",
-        f"the audit device {name} cannot be written: {error.strerror}",
+        f"the audit device {name} cannot be written: {error.strerror or type(error).__name__}",
         hint="free space or repair the path; requests are refused until a device can record them",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Enabled:
+    """A device in use. `fixed` ones come from the configuration and cannot be removed."""
+
+    path: str
+    device: Device
+    type: str = "file"
+    form: RecordForm = DEFAULT_FORM
+    prefix: bytes = b""
+    deadline: float = DEADLINE_SECONDS
+    options: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+    fixed: bool = False
+
+    def prefixed(self, lines: bytes) -> bytes:
+        """The lines as this device writes them."""
+        if not self.prefix:
+            return lines
+        return b"".join(self.prefix + line for line in lines.splitlines(keepends=True))
 
 
 class AuditBroker:
     """Fans the lines of a turn out to the devices and answers whether one has them."""
 
-    def __init__(self, devices: Sequence[Device], *, deadline: float = 2.0) -> None:
-        self.devices = tuple(devices)
-        self._deadline = deadline
+    def __init__(
+        self,
+        devices: Sequence[Device | Enabled],
+        *,
+        deadline: float = DEADLINE_SECONDS,
+        required: bool = True,
+    ) -> None:
+        """With `required` False a broker without any device lets requests pass unrecorded."""
+        self._required = required
         self._lines: list[bytes] = []
+        self._others: list[tuple[bytes, ...]] = []
         self._done: list[Done] = []
         self._busy: set[str] = set()
-        self.failures: dict[str, int] = {device.name: 0 for device in devices}
+        self.enabled: tuple[Enabled, ...] = ()
+        # Forms beside the usual one: who submits a line gives it in these as well.
+        self.other_forms: tuple[RecordForm, ...] = ()
+        self.failures: dict[str, int] = {}
+        # What is wrong with devices that did not take their last batch.
+        self.failing: dict[str, str] = {}
         self.last_error: Unavailable | None = None
+        self.replace(
+            [
+                each
+                if isinstance(each, Enabled)
+                else Enabled(each.name, each, deadline=deadline, fixed=True)
+                for each in devices
+            ]
+        )
 
-    def submit(self, line: bytes, done: Done | None = None) -> None:
-        """Queue a line for the flush at the end of this turn; `done(ok)` is called after it."""
+    def replace(self, enabled: Sequence[Enabled]) -> None:
+        """Use these devices from the next line on."""
+        if self._lines:
+            self._flush()
+        self.enabled = tuple(enabled)
+        forms = {each.form for each in enabled} - {DEFAULT_FORM}
+        self.other_forms = tuple(sorted(forms, key=str))
+        self.failures = {each.path: self.failures.get(each.path, 0) for each in enabled}
+        self.failing = {path: said for path, said in self.failing.items() if path in self.failures}
+
+    def submit(self, line: bytes, done: Done | None = None, others: tuple[bytes, ...] = ()) -> None:
+        """Queue a line for the flush at the end of this turn; `done(ok)` is called after it.
+
+        `others` is the same in each of `other_forms`.
+        """
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._flush)
         self._lines.append(line)
+        if self.other_forms:
+            self._others.append(others)
         if done is not None:
             self._done.append(done)
 
     def _flush(self) -> None:
-        lines, waiting = b"".join(self._lines), self._done
-        self._lines, self._done = [], []
-        direct = [device for device in self.devices if not device.blocking]
-        slow = [device for device in self.devices if device.blocking]
-        recorded = [self._write(device, lines) for device in direct].count(True) > 0
+        if not self._lines:
+            return  # flushed before its time, when the devices changed
+        lines, others, waiting = self._lines, self._others, self._done
+        self._lines, self._others, self._done = [], [], []
+        if not self.enabled:
+            _call(waiting, ok=not self._required)
+            return
+        usual = b"".join(lines)
+        batches = [(each, self._batch(each, usual, others)) for each in self.enabled]
+        direct = [pair for pair in batches if not pair[0].device.blocking]
+        slow = [pair for pair in batches if pair[0].device.blocking]
+        recorded = [self._write(*pair) for pair in direct].count(True) > 0
         if not slow:
             _call(waiting, ok=recorded)
             return
-        tasks = [self._write_slowly(device, lines) for device in slow]
-        task = asyncio.gather(*tasks)
+        task = asyncio.gather(*(self._write_slowly(*pair) for pair in slow))
         task.add_done_callback(lambda each: _call(waiting, ok=recorded or any(each.result())))
 
-    def _write(self, device: Device, lines: bytes) -> bool:
+    def _batch(self, to: Enabled, usual: bytes, others: Sequence[tuple[bytes, ...]]) -> bytes:
+        if to.form == DEFAULT_FORM:
+            return to.prefixed(usual)
+        place = self.other_forms.index(to.form)
+        return to.prefixed(b"".join(each[place] for each in others))
+
+    def _write(self, to: Enabled, lines: bytes) -> bool:
         try:
-            device.write(lines)
+            to.device.write(lines)
         except Unavailable as error:
-            self.failures[device.name] += 1
-            self.last_error = error
+            self._failed(to, error)
             return False
+        if to.path in self.failing:
+            del self.failing[to.path]
+            _log.warning("audit device %s records again", to.path)
         return True
 
-    async def _write_slowly(self, device: Device, lines: bytes) -> bool:
-        if device.name in self._busy:
+    def _failed(self, to: Enabled, error: Unavailable) -> None:
+        self.failures[to.path] = self.failures.get(to.path, 0) + 1
+        self.last_error = error
+        if to.path not in self.failing:
+            _log.error("audit device %s: %s", to.path, error.message)
+        self.failing[to.path] = error.message
+
+    async def _write_slowly(self, to: Enabled, lines: bytes) -> bool:
+        slow = Unavailable(
+            "audit-slow", f"the audit device {to.path} did not answer in {to.deadline:g} s"
+        )
+        if to.path in self._busy:
             # Its last write has not come back; another thread would only wait behind it.
-            self.failures[device.name] += 1
+            self._failed(to, slow)
             return False
-        self._busy.add(device.name)
+        self._busy.add(to.path)
         loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(None, self._write, device, lines)
-        writing.add_done_callback(lambda _: self._busy.discard(device.name))
+        writing = loop.run_in_executor(None, self._write, to, lines)
+        writing.add_done_callback(lambda _: self._busy.discard(to.path))
         try:
-            return await asyncio.wait_for(asyncio.shield(writing), self._deadline)
+            return await asyncio.wait_for(asyncio.shield(writing), to.deadline)
         except TimeoutError:
-            self.failures[device.name] += 1
-            self.last_error = Unavailable(
-                "audit-slow",
-                f"the audit device {device.name} did not answer in {self._deadline:g} s",
-            )
+            self._failed(to, slow)
             return False
 
 
@@ -159,3 +312,9 @@ class MemoryDevice:
         if self.broken:
             raise Unavailable("audit-unwritable", f"the audit device {self.name} is broken")
         self.lines += lines.splitlines()
+
+    def reopen(self) -> None:
+        """Nothing to open."""
+
+    def close(self) -> None:
+        """Nothing to close."""

@@ -7,7 +7,8 @@ be searched for by `sys/audit-hash` alone.
 Format: https://developer.hashicorp.com/vault/docs/audit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -20,15 +21,31 @@ MAX_DEPTH: Final = 32
 _NO_AUTH: Final = b'{"token_type":"default"}'
 
 
-class RecordWriter:
-    """The record form of one audit device family: its HMAC key and what it hides."""
+@dataclass(frozen=True, slots=True)
+class RecordForm:
+    """What a device hides: values unless `log_raw`, accessors, and the entries of a list."""
 
-    def __init__(
-        self, mac: KeyedHmac, *, hmac_accessor: bool = True, log_raw: bool = False
-    ) -> None:
+    log_raw: bool = False
+    hmac_accessor: bool = True
+    elide_lists: bool = False
+
+
+class RecordWriter:
+    """Writes records in one form under one HMAC key."""
+
+    def __init__(self, mac: KeyedHmac, form: RecordForm = RecordForm()) -> None:
         self._mac = mac
-        self._hmac_accessor = hmac_accessor
-        self._log_raw = log_raw
+        self.form = form
+        self._hmac_accessor = form.hmac_accessor
+        self._log_raw = form.log_raw
+
+    def in_form(self, form: RecordForm) -> "RecordWriter":
+        """The same key, another form."""
+        return RecordWriter(self._mac, form)
+
+    def hashed_accessor(self, accessor: str) -> str:
+        """What stands in a record for an accessor."""
+        return self.hashed(accessor) if self._hmac_accessor and accessor else accessor
 
     def hashed(self, value: str) -> str:
         """What stands in a record for a string."""
@@ -42,19 +59,47 @@ class RecordWriter:
         return orjson.dumps(
             {
                 "client_token": self.hashed(token),
-                "accessor": self.hashed(accessor) if self._hmac_accessor and accessor else accessor,
+                "accessor": self.hashed_accessor(accessor),
                 "display_name": principal.display_name,
                 "policies": list(principal.policies),
-                "token_policies": list(principal.policies),
+                "token_policies": list(principal.token_policies or principal.policies),
+                **_identity(principal),
                 "metadata": principal.metadata,
                 "entity_id": principal.entity_id,
                 "token_type": principal.token_type,
             }
         )
 
-    def data_fragment(self, data: Mapping[str, Any]) -> bytes:
-        """An object with every string value hidden."""
-        return orjson.dumps(self._hide(data, 0))
+    def data_fragment(self, data: Mapping[str, Any], clear: Collection[str] = ()) -> bytes:
+        """An object with every string value hidden, but for the top-level keys in `clear`."""
+        if self._log_raw:
+            return orjson.dumps(data, default=str)
+        if not clear:
+            return orjson.dumps(self._hide(data, 0))
+        return orjson.dumps(
+            {key: each if key in clear else self._hide(each, 1) for key, each in data.items()}
+        )
+
+    def response_data(
+        self, data: Mapping[str, Any], *, is_list: bool, clear: Collection[str] = ()
+    ) -> bytes:
+        """The data of a reply; of a list only how long it is, where the form says so."""
+        if is_list and self.form.elide_lists:
+            counted = {
+                name: len(each) if name in ("keys", "key_info") and _countable(each) else each
+                for name, each in data.items()
+            }
+            return self.data_fragment(counted, clear)
+        return self.data_fragment(data, clear)
+
+    def headers_fragment(self, headers: Mapping[str, str], audited: Mapping[str, bool]) -> bytes:
+        """The request headers that are to be recorded, b"" for none; hashed where it says so."""
+        found = {
+            name: [self.hashed(headers[name]) if hidden else headers[name]]
+            for name, hidden in audited.items()
+            if name in headers
+        }
+        return b',"headers":' + orjson.dumps(found) if found else b""
 
     def _hide(self, value: Any, depth: int) -> Any:  # noqa: ANN401 - JSON values
         if depth > MAX_DEPTH:
@@ -66,6 +111,15 @@ class RecordWriter:
         if isinstance(value, list | tuple):
             return [self._hide(each, depth + 1) for each in value]
         return value
+
+
+def _identity(principal: Principal) -> dict[str, list[str]]:
+    names = principal.identity_policies
+    return {"identity_policies": list(names)} if names else {}
+
+
+def _countable(value: object) -> bool:
+    return isinstance(value, list | dict)
 
 
 def _is_time(value: str) -> bool:
@@ -90,13 +144,16 @@ def request_head(operation: str, path: str, mount_point: str, mount_type: str) -
     return orjson.dumps(head)[1:-1]
 
 
-def request_fragment(request_id: str, head: bytes, peer: str, data: bytes = b"") -> bytes:
+def request_fragment(
+    request_id: str, head: bytes, peer: str, data: bytes = b"", headers: bytes = b""
+) -> bytes:
     """The whole request object."""
-    return b'{"id":"%b",%b,"remote_address":"%b"%b}' % (
+    return b'{"id":"%b",%b,"remote_address":"%b"%b%b}' % (
         request_id.encode(),
         head,
         peer.encode(),
         b',"data":' + data if data else b"",
+        headers,
     )
 
 

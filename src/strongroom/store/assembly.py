@@ -1,120 +1,296 @@
 """One process's store: the parts put together, and the first rows of a new cluster."""
 
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from strongroom.audit.devices import AuditBroker
 from strongroom.audit.record import RecordWriter
 from strongroom.crypto.mac import KeyedHmac
-from strongroom.crypto.tokens import new_token
+from strongroom.crypto.tokens import new_accessor, new_token
 from strongroom.model.clock import Clock
+from strongroom.model.errors import Unavailable
 from strongroom.model.secret import Secret
+from strongroom.store import tools
+from strongroom.store.auth.approle import AppRole
+from strongroom.store.auth.cert import CertAuth
+from strongroom.store.auth.jwt import JwtAuth
+from strongroom.store.auth.key_sets import KeySets
 from strongroom.store.auth.kubernetes import KubernetesAuth, TokenReviewer
 from strongroom.store.auth.token import TokenAuth
+from strongroom.store.auth.userpass import Userpass
+from strongroom.store.batch_tokens import BatchTokens
 from strongroom.store.call import Backend, Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.contract import ClusterRow, Engine, MountRow, Transaction
+from strongroom.store.engine.contract import Engine, MountRow, Transaction
+from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed
+from strongroom.store.front import Front
+from strongroom.store.identity.backend import IdentityBackend
+from strongroom.store.leasing import Leases
 from strongroom.store.pipeline import Pipeline
+from strongroom.store.quotas import put_default_quota
+from strongroom.store.recording import Recording
 from strongroom.store.routing import Router
-from strongroom.store.seal.key_file import Seal, initialise_or_unseal
+from strongroom.store.seal.cluster import ClusterSeal, NewCluster
+from strongroom.store.seal.stored import Split
+from strongroom.store.secrets.cubbyhole import Cubbyhole
+from strongroom.store.secrets.kv1 import Kv1
 from strongroom.store.secrets.kv2 import Kv2
+from strongroom.store.secrets.transit import Transit
 from strongroom.store.sessions import Sessions
 from strongroom.store.system.audit_devices import AuditDevices
-from strongroom.store.system.backend import System
+from strongroom.store.system.backend import Part, System
 from strongroom.store.system.consumers import Consumers
+from strongroom.store.system.cors import Cors
+from strongroom.store.system.explain import Explain
+from strongroom.store.system.leases import LeaseEndpoints
+from strongroom.store.system.locked_users import LockedUsers
 from strongroom.store.system.metrics import Metrics
-from strongroom.store.system.mounts import MountPreflight, Mounts
+from strongroom.store.system.mounts import Mounts
+from strongroom.store.system.openapi import OpenApi
+from strongroom.store.system.password_policies import PasswordPolicies
 from strongroom.store.system.policies import DEFAULT_POLICY, Capabilities, Policies
-from strongroom.store.system.status import Status
-from strongroom.store.tokens import Grant, new_row
+from strongroom.store.system.quotas import QuotaEndpoints
+from strongroom.store.system.remount import Remount
+from strongroom.store.system.rotation import KeyRotation, rotate_when_due
+from strongroom.store.system.seal import ROOT_GRANT, SealPaths, Unseal
+from strongroom.store.system.status import About, Init, Status
+from strongroom.store.system.user_interface import UserInterface
+from strongroom.store.system.wrapping import WrappingEndpoints
+from strongroom.store.tokens import Bounds, new_row
+from strongroom.store.upkeep import CHORES, Chore, Upkeep
+from strongroom.store.wrapping import Wrapping
 
 TOKEN_PURPOSE = b"token id"
+ROTATION_SECONDS = 300.0
 AUDIT_PURPOSE = b"audit record"
+FINGERPRINT_PURPOSE = b"value fingerprint"
+# Types with one mount that is there from the start.
+FIXED_TYPES = frozenset({"system", "cubbyhole", "identity", "token"})
+SECRETS_ENGINES = frozenset({"kv", "transit"})
+AUTH_METHODS = frozenset({"approle", "cert", "jwt", "kubernetes", "oidc", "userpass"})
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a process brings: its clock, devices, the reviewer of tokens, name and number."""
+    """What a process brings: its clock, devices, the reviewer of tokens, name and number.
+
+    `open_paths` names what needs no token though it should: `rekey`, `generate-root`;
+    `api_audit` lets the API enable devices.
+    """
 
     clock: Clock
     broker: AuditBroker
     reviewer: TokenReviewer
-    program_version: str = ""
+    seal: ClusterSeal
+    about: About = field(default_factory=About)
     worker: int = 0
+    open_paths: frozenset[str] = frozenset()
+    system: Bounds = field(default_factory=Bounds)
+    # Engines beside the built-in ones, by the type they are mounted as.
+    engines: Mapping[str, Callable[[Context, Leases], Backend]] = field(default_factory=dict)
+    api_audit: bool = False
+    open_metrics: bool = False
+
+
+async def initialise(
+    seal: ClusterSeal,
+    barrier: Barrier,
+    clock: Clock,
+    splits: tuple[Split | None, Split | None] = (None, None),
+    *,
+    with_kv: bool = False,
+    root_token: str = "",
+) -> tuple[NewCluster, Secret] | None:
+    """A new cluster's keys and root token; None when it is there.
+
+    `splits` are those of the unseal and of the recovery key; `with_kv` mounts `secret/`.
+    """
+    root = root_token or new_token()
+
+    def first_rows(transaction: Transaction) -> None:
+        for row in first_mounts(uuid.uuid4, with_kv=with_kv):
+            transaction.put_mount(row)
+        transaction.put_policy("default", DEFAULT_POLICY)
+        put_default_quota(transaction)
+        token_id = barrier.mac(TOKEN_PURPOSE).digest(root.encode())
+        transaction.put_token(new_row(ROOT_GRANT, token_id, new_accessor(), clock.now()))
+
+    unseal, recovery = splits
+    made = await seal.initialise(unseal or Split(), recovery, first_rows)
+    return (made, Secret(root)) if made else None
 
 
 async def open_cluster(
-    engine: Engine,
-    barrier: Barrier,
-    seal: Seal,
-    clock: Clock,
-    new_id: Callable[[], uuid.UUID] = uuid.uuid4,
+    engine: Engine, seal: ClusterSeal, barrier: Barrier, clock: Clock
 ) -> Secret | None:
-    """Unseal; on an empty database initialise first, and return the root token."""
-    root = new_token()
+    """Unseal with the backend; on an empty database initialise first, and return the root token.
 
-    def first_rows(transaction: Transaction) -> None:
-        for row in first_mounts(new_id):
-            transaction.put_mount(row)
-        transaction.put_policy("default", DEFAULT_POLICY)
-        grant = Grant(policies=("root",), display_name="root", path="auth/token/root")
-        token_id = barrier.mac(TOKEN_PURPOSE).digest(root.encode())
-        transaction.put_token(new_row(grant, token_id, new_id().hex[:24], clock.now()))
-
-    def new_cluster() -> ClusterRow:
-        cluster_id = str(new_id())
-        return ClusterRow(cluster_id, f"strongroom-{cluster_id[:8]}", seal.type, b"", clock.now())
-
-    done = await initialise_or_unseal(engine, barrier, seal, new_cluster, first_rows)
-    return Secret(root) if done.first else None
+    Raises Unavailable(`still-sealed`) when the seal does not open by itself.
+    """
+    root = await engine.waiting(_opened(seal, barrier, clock))
+    if root is None:
+        await engine.transact(add_missing_mounts)
+    return root
 
 
-def first_mounts(new_id: Callable[[], uuid.UUID]) -> list[MountRow]:
-    """What every cluster has from the start."""
+async def _opened(seal: ClusterSeal, barrier: Barrier, clock: Clock) -> Secret | None:
+    if seal.row() is None:
+        made = await initialise(seal, barrier, clock, with_kv=True)
+        if made is not None:
+            return made[1]
+    if seal.sealed and not await seal.unseal_by_itself():
+        raise Unavailable("still-sealed", f"the cluster stays sealed: {seal.waiting_for}")
+    return None
+
+
+def upkeep(engine: Engine, barrier: Barrier, clock: Clock, seal: ClusterSeal) -> Upkeep:
+    """This process's part in the background work of the cluster."""
+
+    def due(transaction: Transaction, now: float) -> bool:
+        return rotate_when_due(transaction, seal, now)
+
+    chores = (*CHORES, Chore("automatic key rotation", ROTATION_SECONDS, due))
+    return Upkeep(engine, barrier, clock, uuid.uuid4().hex, chores)
+
+
+def first_mounts(new_id: Callable[[], uuid.UUID], *, with_kv: bool) -> list[MountRow]:
+    """What a cluster has from the start."""
 
     def row(kind: str, path: str, mount_type: str, description: str, **options: str) -> MountRow:
         accessor = f"{'auth_' if kind == 'auth' else ''}{mount_type}_{new_id().hex[:8]}"
         return MountRow(kind, path, mount_type, str(new_id()), accessor, description, options)
 
+    kv = row("secret", "secret/", "kv", "versioned secrets", version="2")
     return [
-        row("secret", "secret/", "kv", "versioned secrets", version="2"),
+        *([kv] if with_kv else []),
+        row("secret", "cubbyhole/", "cubbyhole", "per-token private secret storage"),
         row("secret", "sys/", "system", "the store itself"),
+        row("secret", "identity/", "identity", "who callers are, across auth methods"),
         row("auth", "token/", "token", "token based credentials"),
     ]
+
+
+def add_missing_mounts(transaction: Transaction) -> None:
+    """Give a cluster of an earlier version the mounts that cannot be enabled by hand."""
+    there = {(row.kind, row.path) for row in transaction.mounts()}
+    for row in first_mounts(uuid.uuid4, with_kv=False):
+        if row.type in FIXED_TYPES and (row.kind, row.path) not in there:
+            transaction.put_mount(row)
 
 
 def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline:
     """The handler of one process on an unsealed engine."""
     token_mac = _once(lambda: barrier.mac(TOKEN_PURPOSE))
     writer = RecordWriter(barrier.mac(AUDIT_PURPOSE))
-    sessions = Sessions(engine.view, token_mac, writer)
-    context = Context(engine, around.clock, sessions, around.broker, writer)
-    metrics = Metrics(context, around.worker)
+    batch = BatchTokens(barrier)
+    sessions = Sessions(engine.view, token_mac, writer, batch)
+    fingerprints = _once(lambda: barrier.mac(FINGERPRINT_PURPOSE))
+    context = Context(
+        engine,
+        around.clock,
+        sessions,
+        Recording(around.broker, writer),
+        batch,
+        around.seal,
+        lambda value: fingerprints().vault_form(value),
+        around.system,
+    )
+    metrics = Metrics(context, around.worker, public=around.open_metrics)
     feed = ChangeFeed(engine, sessions, around.clock)
+    key_sets = KeySets(around.clock)
+    jwt = JwtAuth(context, barrier, key_sets)
     backends: dict[str, Backend] = {
+        "kv1": Kv1(context),
         "kv2": Kv2(context),
+        "cubbyhole": Cubbyhole(context),
+        "transit": Transit(context),
+        "identity": IdentityBackend(context),
         "token": TokenAuth(context),
-        "kubernetes": KubernetesAuth(context, around.reviewer),
+        "approle": AppRole(context),
+        "userpass": Userpass(context),
+        "cert": CertAuth(context),
+        "jwt": jwt,
+        "oidc": jwt,
+        "kubernetes": KubernetesAuth(context, around.reviewer, key_sets),
     }
-    system = System(
+    leases = Leases(engine, around.clock, context.quotas, backends)
+    for name, build in around.engines.items():
+        backends[name] = build(context, leases)
+    devices = AuditDevices(context, allow=around.api_audit)
+    # Some of the system's endpoints ask the table they are part of.
+    router = Router(engine.view, backends)
+    backends["system"] = System(
         (
-            Status(context, around.program_version),
-            MountPreflight(context),
-            Mounts(context, "secret", {"kv"}, uuid.uuid4),
-            Mounts(context, "auth", {"kubernetes"}, uuid.uuid4),
-            Policies(context),
-            Capabilities(context),
-            AuditDevices(context),
-            Consumers(context),
+            *public_parts(barrier, around),
+            SealPaths(context, around.open_paths),
+            OpenApi(context, router.endpoints_of, around.about.program_version),
+            Explain(context, router.find),
+            Mounts(context, leases, "secret", {*SECRETS_ENGINES, *around.engines}),
+            Mounts(context, leases, "auth", AUTH_METHODS),
+            Remount(context, leases),
+            LeaseEndpoints(context, leases),
+            *_parts(context),
+            devices,
             metrics,
-            _FeedEndpoint(),
         )
     )
-    router = Router(engine.view, {**backends, "system": system})
-    return Pipeline(context, router, metrics, feed)
+    expiration = Expiration(engine, around.clock, leases)
+    pipeline = Pipeline(context, router, metrics, feed, expiration)
+    pipeline.on_generation = devices.reload
+    return pipeline
+
+
+def _parts(context: Context) -> tuple[Part, ...]:
+    """What `sys/` has that needs nothing but the context."""
+    return (
+        Cors(context),
+        Tools(),
+        UserInterface(context),
+        QuotaEndpoints(context),
+        WrappingEndpoints(Wrapping(context)),
+        PasswordPolicies(context),
+        KeyRotation(context),
+        Policies(context),
+        Capabilities(context),
+        LockedUsers(context),
+        Consumers(context),
+        _FeedEndpoint(),
+    )
+
+
+def public_parts(barrier: Barrier, around: Surroundings) -> tuple[Status, Unseal, Init]:
+    """What answers anybody, sealed or not."""
+    seal, clock = around.seal, around.clock
+    status = Status(seal, clock, around.about)
+
+    async def new_cluster(
+        unseal: Split | None, recovery: Split | None
+    ) -> tuple[NewCluster, Secret] | None:
+        return await initialise(seal, barrier, clock, (unseal, recovery))
+
+    return status, Unseal(seal, status), Init(seal, new_cluster)
+
+
+def front(engine: Engine, barrier: Barrier, around: Surroundings) -> Front:
+    """The handler of one process, sealed or not."""
+    parts = public_parts(barrier, around)
+    return Front(
+        engine,
+        around.seal,
+        tuple(each for part in parts for each in part.endpoints),
+        lambda: assemble(engine, barrier, around),
+    )
+
+
+class Tools:
+    """`sys/tools/`."""
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return tools.endpoints("tools/")
 
 
 class _FeedEndpoint:

@@ -1,8 +1,9 @@
 """One call as the engines see it, what they answer, and the table they are found by."""
 
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from strongroom.model.errors import Invalid
 from strongroom.store.engine.contract import MountRow
@@ -10,6 +11,10 @@ from strongroom.store.normalise import Operation
 
 if TYPE_CHECKING:
     from strongroom.store.sessions import Session
+
+
+# What a mount may not ask to be handed: whoever holds these is the caller.
+NEVER_PASSED: Final = frozenset({"authorization", "x-vault-token", "cookie"})
 
 
 @dataclass(slots=True)
@@ -26,6 +31,33 @@ class Call:
     peer: str = ""
     request_id: str = ""
     token: str = field(default="", repr=False)
+    # The path before names that mean the same in any case were lower-cased.
+    asked_path: str = ""
+    # How long the reply is to be kept wrapped, 0 for not at all.
+    wrap_seconds: int = 0
+    certificate: bytes | None = field(default=None, repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def setting(self, name: str) -> Sequence[str]:
+        """A list in the settings of the call's mount, empty where it is not set."""
+        # None for a path that leads nowhere: it is recorded as well.
+        mount = cast(Any, self.mount)
+        return mount.config.get(name) or () if mount else ()
+
+    @property
+    def passed_headers(self) -> dict[str, str]:
+        """The request headers that the mount asks for by `passthrough_request_headers`."""
+        names = {name.lower() for name in self.setting("passthrough_request_headers")}
+        return {
+            name: self.headers[name]
+            for name in sorted(names - NEVER_PASSED)
+            if name in self.headers
+        }
+
+    @property
+    def certificate_fingerprint(self) -> str:
+        """SHA-256 of the client's TLS certificate in hexadecimal, "" without one."""
+        return hashlib.sha256(self.certificate).hexdigest() if self.certificate else ""
 
     @property
     def caller(self) -> "Session":
@@ -111,6 +143,8 @@ def parse_seconds(value: Any, name: str = "ttl", default: int = 0) -> int:  # no
 
 def go_duration(seconds: int) -> str:
     """Seconds the way Go prints a duration: 0s, 1m30s, 24h0m0s."""
+    if seconds < 0:
+        return "-" + go_duration(-seconds)
     hours, rest = divmod(seconds, 3600)
     minutes, left = divmod(rest, 60)
     if hours:
@@ -124,6 +158,7 @@ class Result:
 
     `top_level` copies the keys of `data` beside it, as older clients read them. `cache_until`
     (epoch seconds) says how long the answer holds if nothing is committed meanwhile.
+    `lease_duration` is in seconds; `lease_id` "" means there is nothing to renew or revoke.
     """
 
     data: Mapping[str, Any] | None = None
@@ -134,6 +169,12 @@ class Result:
     raw: bytes | None = None
     content_type: str = "application/json"
     cache_until: float = 0.0
+    lease_id: str = ""
+    lease_duration: int = 0
+    renewable: bool = False
+    wrap_info: Mapping[str, Any] | None = None
+    # Those that the mount allows by `allowed_response_headers` are sent.
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 Handler = Callable[[Call], "Result | Awaitable[Result | None] | None"]
@@ -144,13 +185,17 @@ class Endpoint:
     """A path pattern under a mount and what each operation on it does.
 
     `{name}` stands for one segment, `{name*}` at the end for everything that is left. `public`
-    needs no token, `sudo` needs the capability of that name besides the operation's.
+    needs no token, `sudo` needs the capability of that name besides the operation's, and what is
+    `ungoverned` needs a token but no policy: it answers with what the caller may know anyway.
+    What is not `published` answers, but is no part of the API's description.
     """
 
     pattern: str
     handlers: Mapping[Operation, Handler]
     public: bool = False
     sudo: bool = False
+    published: bool = True
+    ungoverned: bool = False
 
 
 class Backend(Protocol):
@@ -164,22 +209,29 @@ class Backend(Protocol):
         """Whether a write to the path is an update rather than a create."""
 
 
-def match(pattern: str, rest: str) -> dict[str, str] | None:
+def match(pattern: str, rest: str, written: str | None = None) -> dict[str, str] | None:
     """The named parts of a path under a pattern, or None.
 
-    A list arrives with a final slash, which a pattern does not write.
+    A list arrives with a final slash, which a pattern does not write. The parts are taken from
+    `written`, the same path before its case was folded.
     """
     names = pattern.split("/")
-    parts = rest.removesuffix("/").split("/") if rest.removesuffix("/") else []
+    parts = _segments(rest)
+    shown = parts if written is None or written == rest else _segments(written)
     found: dict[str, str] = {}
     for index, name in enumerate(names):
         if name.endswith("*}"):
-            found[name[1:-2]] = "/".join(parts[index:])
+            found[name[1:-2]] = "/".join(shown[index:])
             return found
         if index >= len(parts):
             return found if name == "" else None
         if name.startswith("{"):
-            found[name[1:-1]] = parts[index]
+            found[name[1:-1]] = shown[index]
         elif name != parts[index]:
             return None
     return found if len(parts) == len(names) else None
+
+
+def _segments(path: str) -> list[str]:
+    path = path.removesuffix("/")
+    return path.split("/") if path else []

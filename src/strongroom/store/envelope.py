@@ -19,12 +19,14 @@ from strongroom.model.errors import (
 )
 from strongroom.store.call import Result
 from strongroom.store.normalise import UnsupportedMediaType, UnsupportedMethod
+from strongroom.store.quotas import TooMany
 from strongroom.wire.http import Response
 
 _STATUS: Final[tuple[tuple[type[Refusal], int], ...]] = (
     (UnsupportedMethod, 405),
     (UnsupportedMediaType, 415),
     (TooLarge, 413),
+    (TooMany, 429),
     (Invalid, 400),
     (Denied, 403),
     (NotFound, 404),
@@ -39,7 +41,13 @@ def encode(result: Result | None, request_id: str) -> Response:
         return Response(204)
     if result.raw is not None:
         return Response(result.status or 200, result.raw, content_type=result.content_type)
-    if result.data is None and result.auth is None and not result.warnings:
+    if not (
+        result.data is not None
+        or result.auth is not None
+        or result.wrap_info is not None
+        or result.lease_id
+        or result.warnings
+    ):
         return Response(result.status or 204)
     return Response(result.status or 200, _envelope(result, request_id))
 
@@ -54,11 +62,11 @@ def split_envelope(result: Result) -> tuple[bytes, bytes]:
 def _envelope(result: Result, request_id: str) -> bytes:
     envelope: dict[str, Any] = {
         "request_id": request_id,
-        "lease_id": "",
-        "renewable": False,
-        "lease_duration": 0,
+        "lease_id": result.lease_id,
+        "renewable": result.renewable,
+        "lease_duration": result.lease_duration,
         "data": result.data,
-        "wrap_info": None,
+        "wrap_info": result.wrap_info,
         "warnings": list(result.warnings) or None,
         "auth": result.auth,
     }
@@ -75,7 +83,8 @@ def status_of(refusal: Refusal) -> int:
 def encode_refusal(refusal: Refusal) -> Response:
     """Vault's error form; a missing thing has no sentence, a sentence never has a value."""
     messages = [] if refusal.code == "nothing-here" else [_sentence(refusal)]
-    return Response(status_of(refusal), orjson.dumps({"errors": messages}) + b"\n")
+    headers = refusal.headers if isinstance(refusal, TooMany) else ()
+    return Response(status_of(refusal), orjson.dumps({"errors": messages}) + b"\n", headers)
 
 
 def _sentence(refusal: Refusal) -> str:

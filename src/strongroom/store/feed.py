@@ -5,6 +5,7 @@ Form: CloudEvents 1.0 as Vault sends them, https://developer.hashicorp.com/vault
 """
 
 import asyncio
+import contextlib
 import fnmatch
 from dataclasses import dataclass
 from typing import Final
@@ -12,14 +13,13 @@ from typing import Final
 import orjson
 
 from strongroom.model.clock import Clock, rfc3339
-from strongroom.model.errors import Refusal
+from strongroom.model.errors import Refusal, Unavailable
 from strongroom.store.engine.contract import Engine, EventRow
 from strongroom.store.sessions import Sessions
 from strongroom.wire.websocket import WebSocket
 
 POLL_SECONDS: Final = 0.1
 PAGE: Final = 500
-PLUGIN: Final = "kv-v2"
 
 
 @dataclass(slots=True, eq=False)
@@ -50,15 +50,27 @@ class ChangeFeed:
 
     def subscribe(self, socket: WebSocket, pattern: str, token: str, peer: str) -> None:
         """Send what is committed from now on."""
+        newest = self._engine.view.last_event()
         if not self._subscribers:
-            self._sequence = self._engine.view.last_event()
+            self._sequence = newest
         self._subscribers.add(Subscriber(socket, pattern, token, peer))
         if self._follower is None:
-            self._follower = asyncio.get_running_loop().create_task(self._follow())
+            self._follower = asyncio.get_running_loop().create_task(
+                self._engine.waiting(self._follow())
+            )
+
+    def cut(self) -> None:
+        """Send nobody anything any more: the cluster was sealed."""
+        for each in self._subscribers:
+            each.socket.close(1012)
+        self._subscribers = set()
+        self._woken.set()
 
     async def _follow(self) -> None:
         while self._subscribers:
-            self._send_new()
+            # While the database is away there is nothing new to tell; it goes on where it was.
+            with contextlib.suppress(Unavailable):
+                self._send_new()
             self._woken.clear()
             waiting = asyncio.ensure_future(self._woken.wait())
             pause = asyncio.ensure_future(self._clock.sleep(POLL_SECONDS))
@@ -92,9 +104,11 @@ class ChangeFeed:
 
 
 def event_type(event: EventRow) -> str:
-    """`kv-v2/data-write`, `kv-v2/data-delete`, `kv-v2/metadata-write`, ..."""
+    """`kv-v2/data-write`, `kv-v2/data-delete`, `kv-v2/metadata-write`, `kv-v1/write`, ..."""
+    if event.operation.startswith("v1-"):
+        return f"kv-v1/{event.operation.removeprefix('v1-')}"
     kind = event.operation if event.operation.startswith("metadata") else f"data-{event.operation}"
-    return f"{PLUGIN}/{kind}"
+    return f"kv-v2/{kind}"
 
 
 def as_cloud_event(event: EventRow) -> dict[str, object]:
@@ -113,7 +127,7 @@ def as_cloud_event(event: EventRow) -> dict[str, object]:
                     "current_version": str(event.version),
                     "data_path": event.path,
                     "modified": "true",
-                    "operation": event_type(event).removeprefix(f"{PLUGIN}/"),
+                    "operation": event_type(event).partition("/")[2],
                     "path": event.path,
                 },
             },
@@ -122,7 +136,7 @@ def as_cloud_event(event: EventRow) -> dict[str, object]:
                 "mount_class": "secret",
                 "mount_path": event.mount,
                 "plugin": "kv",
-                "version": "2",
+                "version": event_type(event)[4],
             },
         },
     }

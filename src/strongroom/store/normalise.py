@@ -12,14 +12,16 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import orjson
 
 from strongroom.model.errors import Invalid, NotFound, Refusal
+from strongroom.store.json_limits import check_json
 
-Operation = Literal["read", "list", "create", "update", "patch", "delete"]
+Operation = Literal["read", "list", "scan", "create", "update", "patch", "delete"]
 
 PREFIX: Final = "/v1/"
 _OPERATIONS: Final[dict[str, Operation]] = {
     "GET": "read",
     "HEAD": "read",
     "LIST": "list",
+    "SCAN": "scan",
     "POST": "update",
     "PUT": "update",
     "PATCH": "patch",
@@ -59,10 +61,8 @@ def normalise(method: str, target: str, body: bytes, content_type: str) -> Canon
     raw_path, _, query = target.partition("?")
     path = canonical_path(raw_path)
     given: dict[str, Any] = dict(_query(query))
-    if operation == "read" and str(given.pop("list", "")).lower() in ("true", "1"):
-        operation = "list"
-    elif operation == "list":
-        given.pop("list", None)
+    if operation in ("read", "list", "scan"):
+        operation = _listing(operation, given)
     if operation in ("update", "patch"):
         if path.endswith("/"):
             raise Invalid("bad-path", "cannot write to a path ending in '/'")
@@ -71,7 +71,7 @@ def normalise(method: str, target: str, body: bytes, content_type: str) -> Canon
                 "unsupported-media-type", f"PATCH needs the content type {MERGE_PATCH}"
             )
         return Canonical(operation, path, _body(body, content_type))
-    if operation == "list":
+    if operation in ("list", "scan"):
         return Canonical(operation, path.rstrip("/") + "/", given)
     return Canonical(operation, path.rstrip("/"), given)
 
@@ -84,15 +84,35 @@ def canonical_path(raw: str) -> str:
         path = unquote_to_bytes(raw[len(PREFIX) :].encode("latin-1")).decode()
     except UnicodeDecodeError:
         raise Invalid("bad-path", "the path is not UTF-8") from None
+    canonical = canonical_segments(path)
+    if not canonical:
+        raise NotFound("no-route", "no path after /v1/")
+    return canonical
+
+
+def canonical_segments(path: str) -> str:
+    """A decoded path with single slashes and no slash in front; a final one stays.
+
+    Also for paths inside a body. Raises Invalid(`bad-path`).
+    """
     if not path.isprintable():
         raise Invalid("bad-path", "the path has characters that cannot be printed")
     segments = path.split("/")
     if "." in segments or ".." in segments:
         raise Invalid("bad-path", "the path has relative segments")
     joined = "/".join(segment for segment in segments if segment)
-    if not joined:
-        raise NotFound("no-route", "no path after /v1/")
-    return joined + ("/" if path.endswith("/") else "")
+    return joined + ("/" if joined and path.endswith("/") else "")
+
+
+def _listing(operation: Operation, given: dict[str, Any]) -> Operation:
+    """`?list=true` and `?scan=true` say the verb for clients that cannot send it."""
+    asked: set[Operation] = set() if operation == "read" else {operation}
+    for name in ("list", "scan"):
+        if str(given.pop(name, "")).lower() in ("true", "1"):
+            asked.add("list" if name == "list" else "scan")
+    if len(asked) > 1:
+        raise Invalid("bad-query", "list and scan exclude each other")
+    return asked.pop() if asked else operation
 
 
 def _query(query: str) -> list[tuple[str, str]]:
@@ -116,6 +136,7 @@ def _body(body: bytes, content_type: str) -> dict[str, Any]:
             return dict(_query(text.decode()))
         except UnicodeDecodeError:
             raise Invalid("bad-form", "the form is not UTF-8") from None
+    check_json(text)
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:

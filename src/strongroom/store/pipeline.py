@@ -1,9 +1,10 @@
 """The request pipeline: normalise, authenticate, decide, record, execute, record, reply.
 
 All requests that arrive in one event-loop turn share a look at the clock and one revision check
-of the engine. What is remembered of an answer holds for that revision, what is remembered of
-tokens, policies and mounts for their generation, so nothing is older than the newest acknowledged
-write. Their audit lines are written with one flush
+of the engine. Where the engine's reads wait, what arrives during a check shares the next one, and
+the long way of a request runs in a task that may wait. What is remembered of an answer holds for
+that revision, what is remembered of tokens, policies and mounts for their generation, so nothing
+is older than the newest acknowledged write. Audit lines of a turn are written with one flush
 before any of the replies leaves, and a request whose line cannot be written is refused.
 """
 
@@ -11,31 +12,34 @@ import asyncio
 import logging
 import os
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
 
-import orjson
-
+from strongroom.audit.devices import Done
 from strongroom.audit.record import (
     request_fragment,
-    request_head,
     request_line,
     response_line,
 )
 from strongroom.model.clock import rfc3339
-from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
-from strongroom.store.call import Call, Result
+from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavailable
+from strongroom.store.call import Call, Result, parse_seconds
 from strongroom.store.context import Context
+from strongroom.store.decision import decide
 from strongroom.store.envelope import encode, encode_refusal, split_envelope, status_of
+from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed
-from strongroom.store.normalise import Canonical, normalise
-from strongroom.store.routing import Route, Router, UnsupportedOperation, full_path
+from strongroom.store.normalise import Canonical, Operation, normalise
+from strongroom.store.recording import Outcome
+from strongroom.store.routing import Route, Router, UnsupportedOperation
 from strongroom.store.sessions import Session, invalid_token
+from strongroom.store.system.cors import cors_headers
 from strongroom.store.system.metrics import Metrics
-from strongroom.wire.http import Request, Response
-from strongroom.wire.listener import Exchange
+from strongroom.store.wrapping import Wrapping, can_be_wrapped
+from strongroom.wire.http import Request, Response, error_response
+from strongroom.wire.listener import Exchange, Handler
 
 PREPARED: Final = 2048
 REQUEST_SECONDS: Final = 90.0
@@ -43,7 +47,7 @@ SUBSCRIBE: Final = "sys/events/subscribe/"
 # Asked by probes many times a minute, without a token: answered, not recorded, as in Vault.
 UNRECORDED: Final = frozenset({"sys/health", "sys/seal-status", "sys/init", "sys/leader"})
 # Headers that change what a GET means; with any of them the long way is taken.
-_SPECIAL: Final = ("x-vault-wrap-ttl", "x-vault-namespace")
+_SPECIAL: Final = ("x-vault-wrap-ttl", "x-vault-namespace", "origin")
 
 _log = logging.getLogger(__name__)
 
@@ -72,25 +76,52 @@ class Work:
     request: bytes
     auth: bytes
     target: str = ""
+    revision: int = -1
 
 
 class Pipeline:
     """The listener's handler. One for each process."""
 
     def __init__(
-        self, context: Context, router: Router, metrics: Metrics, feed: ChangeFeed
+        self,
+        context: Context,
+        router: Router,
+        metrics: Metrics,
+        feed: ChangeFeed,
+        expiration: Expiration,
     ) -> None:
+        self.expiration = expiration
         self._context = context
+        self._recording = context.recording
         self._router = router
         self._metrics = metrics
         self._feed = feed
+        self._wrapping = Wrapping(context)
         self._revision = -1
         self._generation = -1
         self._turn_open = False
+        self._cut_off = False
+        # Answers what arrives after the cluster was sealed.
+        self.otherwise: Handler = _sealed
+        # Reads anew what a change of the cluster's settings may have changed.
+        self.on_generation: Callable[[], None] = _nothing
+        self._waits = context.engine.waits
+        self._arrived: list[tuple[Request, Exchange]] = []
+        self._checking: asyncio.Task[None] | None = None
         self._now = 0.0
         self._stamp = b""
         self._ids = ""
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def finish(self) -> None:
+        """Wait for what is being executed; called when no more requests come in."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def cut(self) -> None:
+        """No more from this pipeline: the cluster was sealed. What is executed ends by itself."""
+        self._cut_off = True
+        self._feed.cut()
 
     # a turn of the event loop
 
@@ -99,13 +130,22 @@ class Pipeline:
         asyncio.get_running_loop().call_soon(self._end_turn)
         self._now = self._context.clock.now()
         self._stamp = rfc3339(self._now).encode()
+        if not self._waits:
+            self._check_revision()
+
+    def _check_revision(self) -> None:
         revision = self._context.engine.revision()
         if revision != self._revision:
             self._revision = revision
             generation = self._context.view.generation()
             if generation != self._generation:
+                self._context.view.refresh_keys()
                 self._generation = generation
+                self._context.seal.notice()
+                if not self._cut_off:
+                    self.on_generation()
                 self._context.sessions.forget()
+                self._context.quotas.forget()
                 self._router.forget()
 
     def _end_turn(self) -> None:
@@ -120,10 +160,45 @@ class Pipeline:
     # the way in
 
     def __call__(self, request: Request, exchange: Exchange) -> None:
+        if not self._waits:
+            self._take(request, exchange)
+            return
+        self._arrived.append((request, exchange))
+        if self._checking is None:
+            self._checking = self._start(self._check_and_take())
+
+    async def _check_and_take(self) -> None:
+        """A check that began after a request arrived tells what may be answered from memory."""
+        while self._arrived:
+            arrived, self._arrived = self._arrived, []
+            try:
+                self._check_revision()
+            except Exception as error:  # noqa: BLE001 - all that waited for it are answered
+                for _, exchange in arrived:
+                    self._refuse_unrecorded(exchange, error)
+                continue
+            for request, exchange in arrived:
+                self._take(request, exchange)
+        self._checking = None
+
+    def _refuse_unrecorded(self, exchange: Exchange, error: Exception) -> None:
+        if isinstance(error, Refusal):
+            self._count("refused", status_of(error))
+            exchange.reply(encode_refusal(error))
+        else:
+            exchange.reply(_bug(error))
+
+    def _take(self, request: Request, exchange: Exchange) -> None:
         try:
             if not self._turn_open:
                 self._begin_turn()
+            if self._cut_off:
+                self.otherwise(request, exchange)
+                return
             headers = request.headers
+            if request.method == "OPTIONS":
+                self._preflight(request, exchange)
+                return
             token = headers.get("x-vault-token") or _bearer(headers)
             if request.method == "GET" and token:
                 session = self._context.sessions.known(token)
@@ -133,17 +208,19 @@ class Pipeline:
                     and prepared is not None
                     and prepared.revision == self._revision
                     and self._now < prepared.until
+                    and self._recording.plain
                     and (session.row.expires is None or self._now < session.row.expires)
                     and not any(name in headers for name in _SPECIAL)
+                    and not self._context.quotas.limits_requests(self._context.view)
                 ):
                     self._answer_prepared(session, prepared, request.peer, exchange)
                     return
+            if self._waits:
+                self._start(self._long_way_waiting(request, exchange, token))
+                return
             self._long_way(request, exchange, token)
-        except Refusal as refusal:
-            self._count("refused", status_of(refusal))
-            exchange.reply(encode_refusal(refusal))
         except Exception as error:  # noqa: BLE001 - the last line of defence answers 500
-            exchange.reply(_bug(error))
+            self._refuse_unrecorded(exchange, error)
 
     def _answer_prepared(
         self, session: Session, prepared: Prepared, peer: str, exchange: Exchange
@@ -158,30 +235,39 @@ class Pipeline:
         self._metrics.replies["read", prepared.status] += 1
         self._context.broker.submit(lines, partial(_reply_if, exchange, response))
 
+    async def _long_way_waiting(self, request: Request, exchange: Exchange, token: str) -> None:
+        try:
+            self._long_way(request, exchange, token)
+        except Exception as error:  # noqa: BLE001 - the last line of defence answers 500
+            self._refuse_unrecorded(exchange, error)
+
     def _long_way(self, request: Request, exchange: Exchange, token: str) -> None:
         headers = request.headers
         canonical = normalise(
             request.method, request.target, request.body, headers.get("content-type", "")
         )
-        _check_headers(headers)
+        exchange.headers = self._reply_headers(headers)
+        exchange.headers += self._context.quotas.admit_request(
+            self._context.view,
+            canonical.path,
+            canonical.data,
+            request.peer,
+            self._context.clock.monotonic(),
+        )
         request_id = self._request_id()
-        route, early = None, None
-        try:
-            route = self._router.find(canonical.path)
-            session = self._authenticate(route, token, request.peer)
-        except Refusal as refusal:
-            session, early = None, refusal
+        route, missing = self._route(canonical.path, canonical.operation)
+        session, early = self._authenticate(route, token, request.peer)
         call = self._call(canonical, route, session, request)
         call.token, call.request_id = token, request_id
-        if route is not None and canonical.path in UNRECORDED:
+        if route is not None and canonical.path in UNRECORDED and call.operation == "read":
             exchange.reply(self._unrecorded(route, call))
             return
         auth = session.auth_fragment if session else self._unknown_auth(token)
-        fragment = self._request_fragment(call)
-        if early is None and route is not None and session is not None:
-            early = self._authorise(route, call)
+        fragment = self._recording.request(call)
+        # Whoever may not ask for a path is not told whether it is there.
+        early = early or self._authorise(route, call) or missing
         if early is not None or route is None:
-            self._refused(exchange, fragment, auth, call.operation, early or invalid_token())
+            self._refused(exchange, call, (fragment, auth), early or invalid_token())
             return
         work = Work(exchange, call, route, fragment, auth, request.target)
         if canonical.path.startswith(SUBSCRIBE):
@@ -194,35 +280,61 @@ class Pipeline:
     ) -> Call:
         call = Call(
             operation=canonical.operation,
-            path=canonical.path,
+            path=route.path if route else canonical.path,
+            asked_path=canonical.path,
             data=canonical.data,
             mount=cast(Any, route.mount if route else None),
             rest=route.rest if route else "",
             session=session,
             args=route.args if route else {},
             peer=request.peer,
+            wrap_seconds=_wrap_seconds(request.headers.get("x-vault-wrap-ttl", "")),
+            certificate=request.client_certificate,
+            headers=request.headers,
         )
         if route and call.operation == "update" and not route.backend.exists(call):
             call.operation = "create"
         return call
 
+    def _reply_headers(self, headers: dict[str, str]) -> tuple[tuple[str, str], ...]:
+        """What every reply to a request with these headers carries; raises Refusal."""
+        found: tuple[tuple[str, str], ...] = ()
+        namespace, origin = headers.get("x-vault-namespace"), headers.get("origin")
+        if namespace is not None:
+            _check_namespace(namespace)
+            found = (("X-Vault-Namespace", "root"),)
+        if origin is not None:
+            found += cors_headers(self._context.view, origin, preflight=False)
+        return found
+
+    def _preflight(self, request: Request, exchange: Exchange) -> None:
+        """A browser asks what a page of another origin may do (https://fetch.spec.whatwg.org)."""
+        origin = request.headers.get("origin", "")
+        found = cors_headers(self._context.view, origin, preflight=True) if origin else ()
+        exchange.headers = found
+        exchange.reply(Response(204) if found else error_response(405, "unsupported operation"))
+
     # authenticate and decide
 
-    def _authenticate(self, route: Route, token: str, peer: str) -> Session | None:
-        if not route.endpoint.public:
-            return self._context.sessions.open(token, self._now, peer)
+    def _route(self, path: str, operation: Operation) -> tuple[Route | None, Refusal | None]:
         try:
-            return self._context.sessions.open(token, self._now, peer) if token else None
-        except Denied:
-            return None
+            return self._router.find(path, operation), None
+        except NotFound as refusal:
+            return None, refusal
 
-    def _authorise(self, route: Route, call: Call) -> Refusal | None:
-        if route.endpoint.public:
-            return None
-        parameters = call.data if call.operation != "list" else None
-        decision = call.caller.decide(call.path, call.operation, parameters)
-        if decision.allowed and route.endpoint.sudo:
-            decision = call.caller.decide(call.path, "sudo")
+    def _authenticate(
+        self, route: Route | None, token: str, peer: str
+    ) -> tuple[Session | None, Refusal | None]:
+        public = route is not None and route.endpoint.public
+        if public and not token:
+            return None, None
+        try:
+            return self._context.sessions.open(token, self._now, peer), None
+        except Denied as refusal:
+            return None, None if public else refusal
+
+    def _authorise(self, route: Route | None, call: Call) -> Refusal | None:
+        decision = decide(call.session, route.endpoint if route else None, call)
         if decision.allowed:
             return None
         _log.debug("denied: %s (%s)", decision.reason, decision.rule)
@@ -233,36 +345,41 @@ class Pipeline:
     def _unknown_auth(self, token: str) -> bytes:
         return self._context.writer.auth_fragment(None, token)
 
-    def _request_fragment(self, call: Call) -> bytes:
-        head = self._head(call)
-        data = self._context.writer.data_fragment(call.data) if call.data else b""
-        return request_fragment(call.request_id, head, call.peer, data)
-
-    def _head(self, call: Call) -> bytes:
-        # None for a path that leads nowhere: it is recorded as well.
-        mount = cast(Any, call.mount)
-        point, kind = (full_path(mount), mount.type) if mount else ("", "")
-        return request_head(call.operation, call.path, point, kind)
-
     def _record(self, work: Work, then: Any) -> None:  # noqa: ANN401 - one of the steps below
         line = request_line(self._stamp, work.auth, work.request)
 
         def recorded(ok: bool) -> None:  # noqa: FBT001 - the broker's callback
             if not ok:
                 work.exchange.reply(_unrecordable())
+            elif self._waits:
+                self._start(self._then_waiting(then, work))
             else:
                 then(work)
 
-        self._context.broker.submit(line, recorded)
+        self._submit(line, recorded, work.call, None)
+
+    @staticmethod
+    async def _then_waiting(then: Any, work: Work) -> None:  # noqa: ANN401
+        then(work)
 
     def _refused(
-        self, exchange: Exchange, request: bytes, auth: bytes, operation: str, refusal: Refusal
+        self, exchange: Exchange, call: Call, parts: tuple[bytes, bytes], refusal: Refusal
     ) -> None:
+        """`parts` are the request and the auth object of the record."""
+        request, auth = parts
         lines = request_line(self._stamp, auth, request)
         lines += response_line(self._stamp, auth, request, error=refusal.message)
-        self._count(operation, status_of_any(refusal))
-        response = encode_any(refusal)
-        self._context.broker.submit(lines, partial(_reply_if, exchange, response))
+        self._count(call.operation, status_of_any(refusal))
+        done = partial(_reply_if, exchange, encode_any(refusal))
+        self._submit(lines, done, call, None, Outcome(error=refusal.message))
+
+    def _submit(self, line: bytes, done: Done, call: Call, *outcomes: Outcome | None) -> None:
+        """Hand a line to the devices, and make it in the forms that some of them want."""
+        broker = self._context.broker
+        if broker.other_forms:
+            broker.submit(line, done, self._recording.others(self._stamp, call, *outcomes))
+        else:
+            broker.submit(line, done)
 
     # execute
 
@@ -276,9 +393,11 @@ class Pipeline:
     def _execute(self, work: Work) -> None:
         if not self._turn_open:
             self._begin_turn()
+        # What is read from here on is at least as new as this.
+        work.revision = self._revision
         try:
             session = work.call.session
-            if session is not None and session.row.uses_left:
+            if session is not None and session.row.uses_left and not work.route.endpoint.public:
                 self._start(self._count_use_and_run(work, session))
                 return
             result = work.route.handler(work.call.operation)(work.call)
@@ -293,10 +412,11 @@ class Pipeline:
         else:
             self._start(self._await(work, result))
 
-    def _start(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
-        task = asyncio.get_running_loop().create_task(work)
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._context.engine.waiting(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _count_use_and_run(self, work: Work, session: Session) -> None:
         try:
@@ -305,6 +425,9 @@ class Pipeline:
             result = work.route.handler(work.call.operation)(work.call)
         except Refusal as refusal:
             self._answer_refusal(work, refusal)
+            return
+        except Exception as error:  # noqa: BLE001 - answered as 500, recorded as such
+            self._answer_bug(work, error)
             return
         if result is None or isinstance(result, Result):
             self._answer(work, result)
@@ -329,20 +452,31 @@ class Pipeline:
     # answer
 
     def _answer(self, work: Work, result: Result | None) -> None:
-        recorded = self._recorded(result)
+        if work.call.wrap_seconds and result is not None and can_be_wrapped(result):
+            self._start(self._wrap(work, result))
+        else:
+            self._answer_plainly(work, result)
+
+    async def _wrap(self, work: Work, result: Result) -> None:
+        try:
+            wrapped = await self._wrapping.wrap(work.call, result)
+        except Refusal as refusal:
+            self._answer_refusal(work, refusal)
+        except Exception as error:  # noqa: BLE001 - answered as 500, recorded as such
+            self._answer_bug(work, error)
+        else:
+            self._answer_plainly(work, wrapped)
+
+    def _answer_plainly(self, work: Work, result: Result | None) -> None:
+        recorded = self._recording.response(work.call, result)
         if result is not None and result.cache_until > self._now:
             self._prepare(work, result, recorded)
-        self._reply(work, encode(result, work.call.request_id), recorded)
-
-    def _recorded(self, result: Result | None) -> bytes:
-        if result is None:
-            return b"{}"
-        fields: dict[str, Any] = {}
-        if result.data is not None:
-            fields["data"] = orjson.Fragment(self._context.writer.data_fragment(result.data))
-        if result.auth is not None:
-            fields["auth"] = _recorded_auth(self._context, result.auth)
-        return orjson.dumps(fields)
+        outcome = Outcome(result)
+        response = encode(result, work.call.request_id)
+        if result is not None and result.headers:
+            allowed = {name.lower() for name in work.call.setting("allowed_response_headers")}
+            response.headers += tuple(each for each in result.headers if each[0].lower() in allowed)
+        self._reply(work, response, outcome, recorded)
 
     def _prepare(self, work: Work, result: Result, recorded: bytes) -> None:
         session = work.call.session
@@ -350,29 +484,30 @@ class Pipeline:
             return
         if self._context.sessions.known(work.call.token) is not session:
             return
-        data = self._context.writer.data_fragment(work.call.data) if work.call.data else b""
+        clear = work.call.setting("audit_non_hmac_request_keys")
+        data = self._context.writer.data_fragment(work.call.data, clear) if work.call.data else b""
         before, after = split_envelope(result)
         if len(session.prepared) >= PREPARED:
             session.prepared.clear()
         session.prepared[work.target] = Prepared(
-            self._head(work.call), data, recorded, before, after,
-            result.status or 200, result.cache_until, self._revision,
+            self._recording.head(work.call), data, recorded, before, after,
+            result.status or 200, result.cache_until, work.revision,
         )  # fmt: skip
 
     def _answer_refusal(self, work: Work, refusal: Refusal) -> None:
-        self._reply(work, encode_any(refusal), error=refusal.message)
+        self._reply(work, encode_any(refusal), Outcome(error=refusal.message))
 
     def _answer_bug(self, work: Work, error: Exception) -> None:
-        self._reply(work, _bug(error), error="internal error")
+        self._reply(work, _bug(error), Outcome(error="internal error"))
 
     def _reply(
-        self, work: Work, response: Response, recorded: bytes = b"{}", error: str = ""
+        self, work: Work, response: Response, outcome: Outcome, recorded: bytes = b"{}"
     ) -> None:
         if not self._turn_open:
             self._begin_turn()
         self._count(work.call.operation, response.status)
-        line = response_line(self._stamp, work.auth, work.request, recorded, error)
-        self._context.broker.submit(line, partial(_reply_if, work.exchange, response))
+        line = response_line(self._stamp, work.auth, work.request, recorded, outcome.error)
+        self._submit(line, partial(_reply_if, work.exchange, response), work.call, outcome)
 
     def _count(self, operation: str, status: int) -> None:
         self._metrics.replies[operation, status] += 1
@@ -387,6 +522,14 @@ class Pipeline:
             return
         pattern = work.call.path.removeprefix(SUBSCRIBE)
         self._feed.subscribe(socket, pattern, work.call.token, request.peer)
+
+
+def _sealed(request: Request, exchange: Exchange) -> None:  # noqa: ARG001
+    exchange.reply(encode_refusal(Unavailable("sealed", "Vault is sealed")))
+
+
+def _nothing() -> None:
+    """Nobody else reads settings."""
 
 
 def _reply_if(exchange: Exchange, response: Response, ok: bool) -> None:  # noqa: FBT001
@@ -408,21 +551,17 @@ def _bearer(headers: dict[str, str]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _check_headers(headers: dict[str, str]) -> None:
-    if headers.get("x-vault-namespace", "").strip("/") not in ("", "root"):
-        raise NotFound("no-namespace", "no such namespace")
-    if headers.get("x-vault-wrap-ttl"):
-        # Unwrapped secrets in place of a wrapped reply would be a silent failure.
-        raise Unavailable("no-wrapping", "response wrapping is not available in this version")
+def _check_namespace(namespace: str) -> None:
+    if namespace.strip("/") not in ("", "root"):
+        # Served from the root all the same, the caller would work on another team's secrets.
+        raise NotFound("no-namespace", "no such namespace", hint="there is only the root namespace")
 
 
-def _recorded_auth(context: Context, auth: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    hashed = context.writer.hashed
-    return {
-        **auth,
-        "client_token": hashed(auth["client_token"]) if auth["client_token"] else "",
-        "accessor": hashed(auth["accessor"]),
-    }
+def _wrap_seconds(text: str) -> int:
+    seconds = parse_seconds(text, "X-Vault-Wrap-TTL")
+    if seconds < 0:
+        raise Invalid("bad-wrap-ttl", "requested wrap ttl must not be negative")
+    return seconds
 
 
 def status_of_any(refusal: Refusal) -> int:

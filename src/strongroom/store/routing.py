@@ -2,17 +2,34 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from strongroom.model.errors import NotFound
 from strongroom.store.call import Backend, Endpoint, Handler, match
 from strongroom.store.engine.contract import MountRow, View
 from strongroom.store.normalise import Operation
 
+# Where names mean the same in any case, by backend. The path is lower-cased here, before anything
+# is decided, so that a rule about one spelling is a rule about all; a handler gets the name as it
+# was written, and looks it up without regard to case.
+FOLDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "system": ("policies/acl/", "policy/"),
+    "identity": ("entity/name/", "group/name/"),
+    "token": ("roles/", "create/"),
+    "approle": ("role/",),
+    "cert": ("certs/", "crls/"),
+    "jwt": ("role/",),
+    "oidc": ("role/",),
+    "kubernetes": ("role/",),
+    "userpass": ("users/", "login/"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a path leads."""
+    """Where a path leads. `path` is the whole path as it is decided about and recorded."""
 
+    path: str
     mount: MountRow
     backend: Backend
     endpoint: Endpoint
@@ -39,30 +56,56 @@ class Router:
     def __init__(self, view: View, backends: Mapping[str, Backend]) -> None:
         self._view = view
         self._backends = backends
-        self._tables = {name: tuple(each.endpoints) for name, each in backends.items()}
+        self._tables: dict[str, Sequence[Endpoint]] = {}
         self._mounts: list[tuple[str, MountRow]] | None = None
+        self._epoch = 0
 
     def forget(self) -> None:
         """Something was committed: read the mounts again."""
+        self._epoch += 1
         self._mounts = None
 
     @property
     def mounts(self) -> Sequence[tuple[str, MountRow]]:
         """Full path prefix and row, longest first."""
-        if self._mounts is None:
-            rows = [(full_path(row), row) for row in self._view.mounts()]
-            self._mounts = sorted(rows, key=lambda each: len(each[0]), reverse=True)
-        return self._mounts
+        if self._mounts is not None:
+            return self._mounts
+        epoch = self._epoch
+        rows = [(full_path(row), row) for row in self._view.mounts()]
+        mounts = sorted(rows, key=lambda each: len(each[0]), reverse=True)
+        # A read may wait, and a commit may be noticed meanwhile: then this is not kept.
+        if epoch == self._epoch:
+            self._mounts = mounts
+        return mounts
 
-    def find(self, path: str) -> Route:
-        """The route of a canonical path; raises NotFound(`no-route`)."""
+    def find(self, path: str, operation: Operation) -> Route:
+        """The route of a canonical path; raises NotFound(`no-route`).
+
+        The first endpoint that has the operation, or else the first that has the path.
+        """
         row, rest = self.mount_of(path)
-        name = backend_name(row)
-        for endpoint in self._tables.get(name, ()):
-            args = match(endpoint.pattern, rest)
+        written, name = rest, backend_name(row)
+        if rest.startswith(FOLDED.get(name, ())) and rest != rest.lower():
+            rest = rest.lower()
+            path = full_path(row) + rest
+        backend, first = self._backends[name], None
+        for endpoint in self.endpoints_of(row):
+            args = match(endpoint.pattern, rest, written)
             if args is not None:
-                return Route(row, self._backends[name], endpoint, rest, args)
-        raise NotFound("no-route", f'no handler for route "{path}". route entry not found.')
+                route = Route(path, row, backend, endpoint, rest, args)
+                if operation in endpoint.handlers:
+                    return route
+                first = first or route
+        if first is not None:
+            return first
+        raise NotFound("unsupported-path", "1 error occurred:\n\t* unsupported path\n\n")
+
+    def endpoints_of(self, row: MountRow) -> Sequence[Endpoint]:
+        """The endpoint table of a mount."""
+        name = backend_name(row)
+        if name not in self._tables:
+            self._tables[name] = tuple(self._backends[name].endpoints)
+        return self._tables[name]
 
     def mount_of(self, path: str) -> tuple[MountRow, str]:
         """The mount that holds a path, and the path under it; raises NotFound(`no-route`)."""

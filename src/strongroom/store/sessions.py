@@ -5,22 +5,33 @@ of a known token costs one lookup. The pipeline clears all sessions when the eng
 moves, and every use checks expiry against the clock.
 """
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from strongroom.access.engine import Acl
 from strongroom.access.policy import Policy, parse_policy
+from strongroom.access.templates import is_templated, render
 from strongroom.audit.record import RecordWriter
 from strongroom.crypto.mac import KeyedHmac
 from strongroom.model.decision import Decision
 from strongroom.model.errors import Denied
 from strongroom.model.principal import Principal
+from strongroom.store.auth.role_fields import within
+from strongroom.store.batch_tokens import PREFIX as BATCH_PREFIX
+from strongroom.store.batch_tokens import BatchTokens
 from strongroom.store.engine.contract import TokenRow, View
+from strongroom.store.identity.resolve import Identity, identity_of
+from strongroom.store.tokens import is_over
 
 SESSIONS: Final = 20_000
 ROOT: Final = "root"
+WRAPPING: Final = "response-wrapping"
+# Fixed and not in the database: nobody may widen what a wrapping token can do.
+WRAPPING_TEXT: Final = """\
+path "cubbyhole/response" { capabilities = ["create", "read"] }
+path "sys/wrapping/unwrap" { capabilities = ["update"] }
+"""
 _ROOT_DECISION: Final = Decision(True, "the root policy allows everything", "root")
 
 
@@ -40,12 +51,17 @@ class Session:
         return self.principal.is_root
 
     def decide(
-        self, path: str, capability: str, parameters: dict[str, Any] | None = None
+        self,
+        path: str,
+        capability: str,
+        parameters: dict[str, Any] | None = None,
+        *,
+        wrap_seconds: int | None = None,
     ) -> Decision:
-        """What the policies say."""
+        """What the policies say; `wrap_seconds` None does not ask how the reply is wrapped."""
         if self.is_root:
             return _ROOT_DECISION
-        return self.acl.decide(path, capability, parameters)
+        return self.acl.decide(path, capability, parameters, wrap_seconds=wrap_seconds)
 
     def capabilities(self, path: str) -> tuple[str, ...]:
         """What `sys/capabilities` says."""
@@ -60,19 +76,28 @@ def invalid_token() -> Denied:
 class Sessions:
     """Tokens to sessions."""
 
-    def __init__(self, view: View, mac: Callable[[], KeyedHmac], writer: RecordWriter) -> None:
+    def __init__(
+        self, view: View, mac: Callable[[], KeyedHmac], writer: RecordWriter, batch: BatchTokens
+    ) -> None:
         self._view = view
         self._mac = mac
         self._writer = writer
+        self._batch = batch
         self._live: dict[str, Session] = {}
         self._policies: dict[str, Policy | None] = {}
         self._acls: dict[tuple[str, ...], Acl] = {}
+        self._methods: frozenset[str] | None = None
+        self._identities: dict[str, Identity] = {}
+        self._epoch = 0
 
     def forget(self) -> None:
-        """Something was committed: know nothing."""
+        """Something was committed: know nothing, nor keep what is being read just now."""
+        self._epoch += 1
         self._live.clear()
         self._policies.clear()
         self._acls.clear()
+        self._methods = None
+        self._identities.clear()
 
     def known(self, token: str) -> Session | None:
         """The session if it is in memory; the caller checks expiry."""
@@ -82,55 +107,119 @@ class Sessions:
         """The keyed hash a token is stored under."""
         return self._mac().digest(token.encode())
 
+    def row_of(self, token: str) -> TokenRow | None:
+        """The token of a text, expired or not; None when it, or its auth method, is not there."""
+        if not token:
+            return None
+        if token.startswith(BATCH_PREFIX):
+            row = self._batch.open(token, self._view)
+        else:
+            row = self._view.token(self.token_id(token))
+        return None if row is None or not self._has_method(row) else row
+
+    def _has_method(self, row: TokenRow) -> bool:
+        if not row.mount:
+            return True
+        methods = self._methods
+        if methods is None:
+            epoch, rows = self._epoch, self._view.mounts()
+            methods = frozenset(each.uuid for each in rows if each.kind == "auth")
+            if epoch == self._epoch:
+                self._methods = methods
+        return row.mount in methods
+
     def open(self, token: str, now: float, peer: str) -> Session:
         """The session of a token; raises Denied(`invalid-token`)."""
         session = self._live.get(token)
         if session is None:
-            row = self._view.token(self.token_id(token)) if token else None
+            epoch = self._epoch
+            row = self.row_of(token)
             if row is None:
                 raise invalid_token()
             session = self.of_row(row, token)
             if len(self._live) >= SESSIONS:
                 self._live.clear()
             # A limited token is counted in the database on every use, so it is never kept.
-            if row.uses_left == 0:
+            if row.uses_left == 0 and epoch == self._epoch:
                 self._live[token] = session
         row = session.row
-        if (row.expires is not None and row.expires <= now) or row.uses_left < 0:
-            raise invalid_token()
-        if row.bound_cidrs and not _within(peer, row.bound_cidrs):
+        if is_over(row, now) or not within(peer, row.bound_cidrs):
             raise invalid_token()
         return session
 
     def of_row(self, row: TokenRow, token: str = "") -> Session:
-        """The session a token row stands for."""
+        """The session a token row stands for; raises Denied when its entity is gone or disabled."""
+        identity = self.identity(row)
+        added = identity.policies if identity else ()
         principal = Principal(
             display_name=row.display_name,
             accessor=row.accessor,
-            policies=row.policies,
+            policies=tuple(sorted({*row.policies, *added})),
             metadata=row.metadata,
+            token_type=row.type,
+            entity_id=row.entity_id,
+            token_policies=row.policies,
+            identity_policies=added,
         )
         fragment = self._writer.auth_fragment(principal, token)
-        return Session(row, principal, self.acl(row.policies), fragment)
+        return Session(row, principal, self._acl_for(principal, identity), fragment)
+
+    def identity(self, row: TokenRow) -> Identity | None:
+        """Who holds a token, None for one without entity; raises Denied, see `of_row`."""
+        if not row.entity_id:
+            return None
+        identity = self._identities.get(row.entity_id)
+        if identity is None:
+            epoch = self._epoch
+            identity = identity_of(self._view, row.entity_id)
+            if epoch == self._epoch and identity is not None:
+                if len(self._identities) >= SESSIONS:
+                    self._identities.clear()
+                self._identities[row.entity_id] = identity
+        if identity is None or identity.entity.disabled:
+            raise invalid_token()
+        return identity
+
+    def identity_policies(self, row: TokenRow) -> tuple[str, ...]:
+        """What the token's entity and its groups add to the token's own policies."""
+        try:
+            identity = self.identity(row)
+        except Denied:
+            return ()
+        return identity.policies if identity else ()
+
+    def _acl_for(self, principal: Principal, identity: Identity | None) -> Acl:
+        policies = [self._policy(name) for name in principal.policies if name != ROOT]
+        if not any(policy and is_templated(policy) for policy in policies):
+            return self.acl(principal.policies)
+        values = identity.values if identity else {}
+        return Acl([render(policy, values) for policy in policies if policy])
+
+    def of_policies(self, names: tuple[str, ...]) -> Session:
+        """The session that a token with these policies would have; for explanations."""
+        row = TokenRow(
+            id=b"", accessor="", parent=None, policies=names, display_name="", path="",
+            created=0.0, ttl=0, expires=None,
+        )  # fmt: skip
+        return self.of_row(row)
 
     def acl(self, names: tuple[str, ...]) -> Acl:
         """The compiled policies of these names; a policy that is gone grants nothing."""
         acl = self._acls.get(names)
         if acl is None:
+            epoch = self._epoch
             found = [self._policy(name) for name in names if name != ROOT]
-            acl = self._acls[names] = Acl([policy for policy in found if policy])
+            acl = Acl([policy for policy in found if policy])
+            if epoch == self._epoch:
+                self._acls[names] = acl
         return acl
 
     def _policy(self, name: str) -> Policy | None:
-        if name not in self._policies:
-            text = self._view.policy(name)
-            self._policies[name] = None if text is None else parse_policy(name, text)
-        return self._policies[name]
-
-
-def _within(peer: str, networks: tuple[str, ...]) -> bool:
-    try:
-        address = ipaddress.ip_address(peer)
-        return any(address in ipaddress.ip_network(each, strict=False) for each in networks)
-    except ValueError:
-        return False
+        if name in self._policies:
+            return self._policies[name]
+        epoch = self._epoch
+        text = WRAPPING_TEXT if name == WRAPPING else self._view.policy(name)
+        policy = None if text is None else parse_policy(name, text)
+        if epoch == self._epoch:
+            self._policies[name] = policy
+        return policy

@@ -5,21 +5,46 @@ Rules: https://developer.hashicorp.com/vault/docs/concepts/tokens.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Invalid
-from strongroom.store.engine.contract import TokenRow
+from strongroom.store.call import go_duration
+from strongroom.store.engine.contract import MountRow, TokenRow
 
 DEFAULT_TTL: Final = 768 * 3600
 MAX_TTL: Final = 768 * 3600
+SERVICE: Final = "service"
+BATCH: Final = "batch"
+ROOT: Final = "root"
+# What the store gives to tokens of its own; nobody may ask for them.
+INTERNAL_POLICIES: Final = frozenset({"response-wrapping", "control-group"})
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What mount and system allow a token, in seconds."""
+
+    default_ttl: int = DEFAULT_TTL
+    max_ttl: int = MAX_TTL
+
+
+def bounds_of(mount: MountRow, system: Bounds) -> Bounds:
+    """A mount's own times, where it is tuned, else the system's."""
+    most = int(mount.config.get("max_lease_ttl") or 0) or system.max_ttl
+    usual = int(mount.config.get("default_lease_ttl") or 0) or system.default_ttl
+    return Bounds(min(usual, most), most)
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a login or a parent grants a new token. Durations in seconds, 0 for not set."""
+    """What a login or a parent grants a new token. Durations in seconds, 0 for not set.
+
+    `mount` is the uuid of the auth method: a token does not outlive it. `internal` is kept with
+    the token and never shown, such as the key a certificate login is bound to.
+    """
 
     policies: tuple[str, ...]
     display_name: str
@@ -33,6 +58,10 @@ class Grant:
     renewable: bool = True
     bound_cidrs: tuple[str, ...] = ()
     role: str = ""
+    type: str = SERVICE
+    entity_id: str = ""
+    mount: str = ""
+    internal: Mapping[str, str] = field(default_factory=dict)
 
 
 def clean_policies(names: Iterable[str], *, with_default: bool = True) -> tuple[str, ...]:
@@ -41,34 +70,63 @@ def clean_policies(names: Iterable[str], *, with_default: bool = True) -> tuple[
     Raises Invalid when root stands beside others.
     """
     found = {name.strip().lower() for name in names if name.strip()}
-    if "root" in found:
+    if ROOT in found:
         if len(found - {"default"}) > 1:
             raise Invalid("root-alone", "root tokens may not have other policies")
-        return ("root",)
+        return (ROOT,)
+    for name in sorted(found & INTERNAL_POLICIES):
+        raise Invalid("internal-policy", f'cannot assign policy "{name}"')
     return tuple(sorted(found | ({"default"} if with_default else set())))
 
 
-def lifetime(grant: Grant, asked: int, age: int = 0) -> int:
-    """Seconds a token lives from now on; 0 means for ever.
+def lifetime(
+    grant: Grant, bounds: Bounds, asked: int = 0, age: int = 0
+) -> tuple[int, tuple[str, ...]]:
+    """Seconds a token lives from now on, and warnings where that is less than was asked.
 
-    A period wins over everything but the explicit maximum; else what is asked or granted is cut
-    at the maximum counted from the creation, `age` seconds ago.
+    What is asked, granted or usual is cut at the maximum counted from the creation, `age` seconds
+    ago; a period is not, and ends only at the explicit maximum.
     """
-    limits = [grant.explicit_max_ttl - age] if grant.explicit_max_ttl else []
+    most = min(each for each in (bounds.max_ttl, grant.max_ttl, grant.explicit_max_ttl) if each)
+    warnings: list[str] = []
     if grant.period:
-        wanted = grant.period
+        wanted = min(grant.period, most)
+        if wanted < grant.period:
+            warnings.append(_capped("Period", "Period value", grant.period, most))
+        end = grant.explicit_max_ttl
     else:
-        wanted = asked or grant.ttl or DEFAULT_TTL
-        limits.append((grant.max_ttl or MAX_TTL) - age)
-    return max(0, min([wanted, *limits]))
+        wanted, end = asked or grant.ttl or bounds.default_ttl, most
+    left = max(0, end - age) if end else wanted
+    if left < wanted:
+        warnings.append(_capped("TTL", "TTL value", wanted, left))
+    return min(wanted, left), tuple(warnings)
+
+
+def _capped(what: str, value: str, wanted: int, most: int) -> str:
+    return (
+        f'{what} of "{go_duration(wanted)}" exceeded the effective max_ttl of'
+        f' "{go_duration(most)}"; {value} is capped accordingly'
+    )
+
+
+def is_eternal(grant: Grant) -> bool:
+    """Whether a token of this grant never ends: root without a time."""
+    unset = not (grant.ttl or grant.period or grant.explicit_max_ttl)
+    return grant.policies == (ROOT,) and unset and grant.type == SERVICE
 
 
 def new_row(
-    grant: Grant, token_id: bytes, accessor: str, now: float, parent: bytes | None = None
+    grant: Grant,
+    token_id: bytes,
+    accessor: str,
+    now: float,
+    *,
+    parent: bytes | None = None,
+    bounds: Bounds | None = None,
 ) -> TokenRow:
-    """The row of a fresh token; root without a ttl never expires."""
-    eternal = grant.policies == ("root",) and not grant.ttl and not grant.period
-    ttl = 0 if eternal else lifetime(grant, grant.ttl)
+    """The row of a fresh token."""
+    eternal = is_eternal(grant)
+    ttl = 0 if eternal else lifetime(grant, bounds or Bounds())[0]
     return TokenRow(
         id=token_id,
         accessor=accessor,
@@ -83,18 +141,29 @@ def new_row(
         explicit_max_ttl=grant.explicit_max_ttl,
         period=grant.period,
         uses_left=grant.uses,
-        renewable=grant.renewable and not eternal,
+        renewable=grant.renewable and not eternal and grant.type == SERVICE,
         bound_cidrs=grant.bound_cidrs,
         role=grant.role,
+        type=grant.type,
+        entity_id=grant.entity_id,
+        mount=grant.mount,
+        internal=dict(grant.internal),
     )
 
 
-def renewed_row(row: TokenRow, grant: Grant, increment: int, now: float) -> TokenRow:
-    """The row after a renewal; raises Invalid for one that cannot be renewed."""
+def renewed_row(
+    row: TokenRow, grant: Grant, bounds: Bounds, increment: int, now: float
+) -> tuple[TokenRow, tuple[str, ...]]:
+    """The row after a renewal, and warnings; raises Invalid for one that cannot be renewed."""
+    if row.type == BATCH:
+        raise Invalid("batch-token", "batch tokens cannot be renewed")
     if not row.renewable or row.expires is None:
         raise Invalid("not-renewable", "lease is not renewable")
-    ttl = lifetime(grant, increment, age=int(now - row.created))
-    return dataclasses.replace(row, expires=max(now + ttl, now), ttl=ttl, renewed=now)
+    # Asked for less than what is there, a renewal never makes a token live longer than allowed.
+    ttl, warnings = lifetime(grant, bounds, increment, age=math.ceil(now - row.created))
+    if ttl <= 0:
+        raise Invalid("past-max-ttl", "past the max TTL, cannot renew")
+    return dataclasses.replace(row, expires=now + ttl, ttl=ttl, renewed=now), warnings
 
 
 def remaining(row: TokenRow, now: float) -> int:
@@ -102,14 +171,21 @@ def remaining(row: TokenRow, now: float) -> int:
     return 0 if row.expires is None else max(0, math.ceil(row.expires - now))
 
 
-def describe(row: TokenRow, now: float, token: str = "") -> dict[str, Any]:
+def is_over(row: TokenRow, now: float) -> bool:
+    """Whether the token's time or its uses have run out."""
+    return (row.expires is not None and row.expires <= now) or row.uses_left < 0
+
+
+def describe(
+    row: TokenRow, now: float, token: str = "", identity_policies: Sequence[str] = ()
+) -> dict[str, Any]:
     """What a lookup says; `id` is "" when the caller knows the accessor alone."""
     said: dict[str, Any] = {
         "accessor": row.accessor,
         "creation_time": int(row.created),
         "creation_ttl": row.ttl,
         "display_name": row.display_name,
-        "entity_id": "",
+        "entity_id": row.entity_id,
         "expire_time": None if row.expires is None else rfc3339(row.expires),
         "explicit_max_ttl": row.explicit_max_ttl,
         "id": token,
@@ -121,8 +197,10 @@ def describe(row: TokenRow, now: float, token: str = "") -> dict[str, Any]:
         "policies": list(row.policies),
         "renewable": row.renewable,
         "ttl": remaining(row, now),
-        "type": "service",
+        "type": row.type,
     }
+    if identity_policies:
+        said["identity_policies"] = list(identity_policies)
     if row.period:
         said["period"] = row.period
     if row.role:
@@ -135,19 +213,21 @@ def describe(row: TokenRow, now: float, token: str = "") -> dict[str, Any]:
     return said
 
 
-def auth_object(row: TokenRow, token: str, now: float) -> dict[str, Any]:
+def auth_object(
+    row: TokenRow, token: str, now: float, identity_policies: Sequence[str] = ()
+) -> dict[str, Any]:
     """The `auth` object of a login, creation or renewal."""
     return {
         "client_token": token,
         "accessor": row.accessor,
-        "policies": list(row.policies),
+        "policies": sorted({*row.policies, *identity_policies}),
         "token_policies": list(row.policies),
-        "identity_policies": [],
+        "identity_policies": list(identity_policies),
         "metadata": row.metadata or None,
         "lease_duration": remaining(row, now),
         "renewable": row.renewable,
-        "entity_id": "",
-        "token_type": "service",
+        "entity_id": row.entity_id,
+        "token_type": row.type,
         "orphan": row.parent is None,
         "mfa_requirement": None,
         "num_uses": row.uses_left,

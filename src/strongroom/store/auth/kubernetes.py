@@ -16,15 +16,22 @@ import orjson
 from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
 from strongroom.model.principal import ReviewedToken
 from strongroom.model.secret import Secret
+from strongroom.store.auth.key_sets import KeySets
+from strongroom.store.auth.kubernetes_local import LOCAL, REVIEW, LocalReview, check_local
+from strongroom.store.auth.login import log_in
+from strongroom.store.auth.role_fields import RoleReader, role_grant
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
-from strongroom.store.engine.contract import TokenRow, Transaction
+from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
-from strongroom.store.tokens import Grant, auth_object, clean_policies
+from strongroom.store.identity.at_login import LoginAlias
+from strongroom.store.tokens import Grant
 
 CONFIG: Final = "config"
 ROLE: Final = "role"
 MAX_JWT_BYTES: Final = 16 * 1024
+BY_UID: Final = "serviceaccount_uid"
+BY_NAME: Final = "serviceaccount_name"
 
 
 class TokenReviewer(Protocol):
@@ -39,9 +46,10 @@ class TokenReviewer(Protocol):
 class KubernetesAuth:
     """The backend of every kubernetes mount."""
 
-    def __init__(self, context: Context, reviewer: TokenReviewer) -> None:
+    def __init__(self, context: Context, reviewer: TokenReviewer, key_sets: KeySets) -> None:
         self._context = context
         self._reviewer = reviewer
+        self._local = LocalReview(context.clock, key_sets)
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
@@ -87,7 +95,11 @@ class KubernetesAuth:
             "issuer": call.text("issuer"),
             "disable_iss_validation": call.flag("disable_iss_validation", default=True),
             "disable_local_ca_jwt": call.flag("disable_local_ca_jwt"),
+            "token_validation": call.text("token_validation", REVIEW) or REVIEW,
+            "jwks_url": call.text("jwks_url"),
+            "jwks_ca_pem": call.text("jwks_ca_pem"),
         }
+        check_local(config)
         mount = call.mount.uuid
         await self._context.engine.transact(
             lambda transaction: transaction.put_document(mount, CONFIG, "", config)
@@ -146,13 +158,11 @@ class KubernetesAuth:
         _check_bound(role, reviewed)
         grant = _grant(call, name, role, reviewed)
 
-        def write(transaction: Transaction) -> tuple[TokenRow, str]:
+        def still(transaction: Transaction) -> None:
             if transaction.document(mount, ROLE, name) != role:
                 raise Denied("role-changed", "permission denied")
-            return self._context.issue(transaction, grant)
 
-        row, token = await self._context.engine.transact(write)
-        return Result(auth=auth_object(row, token, self._context.clock.now()))
+        return await log_in(self._context, call, grant, _alias(role, reviewed, grant), still)
 
     async def _review(
         self, config: Mapping[str, Any], jwt: str, role: Mapping[str, Any]
@@ -161,6 +171,8 @@ class KubernetesAuth:
         # Without a reviewer of its own the store asks with the caller's token, as Vault does.
         reviewer = Secret(config["token_reviewer_jwt"] or jwt)
         try:
+            if config.get("token_validation") == LOCAL:
+                return await self._local.review(config, jwt, audiences)
             return await self._reviewer.review(
                 config["kubernetes_host"],
                 config["kubernetes_ca_cert"],
@@ -179,45 +191,20 @@ def role_from(call: Call, old: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises Invalid when it binds nothing.
     """
-
-    def texts(name: str, *aliases: str) -> list[str]:
-        for each in (name, *aliases):
-            if each in call.data:
-                return list(call.texts(each))
-        return list(old.get(name, []))
-
-    def number(name: str, *aliases: str) -> int:
-        for each in (name, *aliases):
-            if each in call.data:
-                return call.seconds(each)
-        return int(old.get(name, 0))
-
+    read = RoleReader(call, old)
     role: dict[str, Any] = {
-        "bound_service_account_names": texts("bound_service_account_names"),
-        "bound_service_account_namespaces": texts("bound_service_account_namespaces"),
-        "audience": call.text("audience", str(old.get("audience", ""))),
-        "alias_name_source": call.text(
-            "alias_name_source", str(old.get("alias_name_source", "serviceaccount_uid"))
-        ),
-        "token_policies": sorted(set(texts("token_policies", "policies"))),
-        "token_ttl": number("token_ttl", "ttl"),
-        "token_max_ttl": number("token_max_ttl", "max_ttl"),
-        "token_period": number("token_period", "period"),
-        "token_explicit_max_ttl": number("token_explicit_max_ttl"),
-        "token_num_uses": number("token_num_uses", "num_uses"),
-        "token_bound_cidrs": texts("token_bound_cidrs", "bound_cidrs"),
-        "token_no_default_policy": call.flag(
-            "token_no_default_policy", default=bool(old.get("token_no_default_policy"))
-        ),
-        "token_type": call.text("token_type", str(old.get("token_type", "default"))),
+        "bound_service_account_names": read.texts("bound_service_account_names"),
+        "bound_service_account_namespaces": read.texts("bound_service_account_namespaces"),
+        "audience": read.text("audience"),
+        "alias_name_source": read.text("alias_name_source", BY_UID),
+        **read.token_fields(),
     }
     if not role["bound_service_account_names"]:
         raise Invalid("unbound-role", '"bound_service_account_names" can not be empty')
     if not role["bound_service_account_namespaces"]:
         raise Invalid("unbound-role", '"bound_service_account_namespaces" can not be empty')
-    if role["token_max_ttl"] and role["token_ttl"] > role["token_max_ttl"]:
-        raise Invalid("bad-parameter", "'token_ttl' cannot be greater than 'token_max_ttl'")
-    clean_policies(role["token_policies"])
+    if role["alias_name_source"] not in (BY_UID, BY_NAME):
+        raise Invalid("bad-parameter", f"alias_name_source is {BY_UID} or {BY_NAME}")
     return role
 
 
@@ -258,19 +245,14 @@ def _grant(call: Call, name: str, role: Mapping[str, Any], reviewed: ReviewedTok
         "node_name": reviewed.node_name,
         "token_id": reviewed.token_id,
     }
-    mount = call.mount.path.rstrip("/")
-    return Grant(
-        policies=clean_policies(
-            role["token_policies"], with_default=not role["token_no_default_policy"]
-        ),
-        display_name=f"{mount}-{reviewed.namespace}-{reviewed.service_account}",
-        path=f"auth/{mount}/login",
-        metadata={key: value for key, value in metadata.items() if value},
-        ttl=role["token_ttl"],
-        max_ttl=role["token_max_ttl"],
-        explicit_max_ttl=role["token_explicit_max_ttl"],
-        period=role["token_period"],
-        uses=role["token_num_uses"],
-        bound_cidrs=tuple(role["token_bound_cidrs"]),
-        role=name,
-    )
+    shown = f"{reviewed.namespace}-{reviewed.service_account}"
+    return role_grant(call.mount, name, role, shown, metadata)
+
+
+def _alias(role: Mapping[str, Any], reviewed: ReviewedToken, grant: Grant) -> LoginAlias:
+    by_name = role["alias_name_source"] == BY_NAME
+    name = f"{reviewed.namespace}/{reviewed.service_account}"
+    # What names the pod changes with each one and is the token's, not the identity's.
+    of_pod = ("pod_name", "pod_uid", "node_name", "token_id", "role")
+    kept = {key: value for key, value in grant.metadata.items() if key not in of_pod}
+    return LoginAlias(name if by_name else reviewed.service_account_uid, kept)

@@ -1,78 +1,137 @@
-"""KV on SQLite: a tree of sealed names by parent id, metadata at the node, data by version."""
+"""KV: a tree of sealed names by parent id, metadata at the node, data by version."""
 
 from collections.abc import Sequence
+from typing import Any, Final
 
 import orjson
 
-from strongroom.store.engine._rows import Rows
-from strongroom.store.engine.barrier import ROOT_FOLDER
+from strongroom.store.engine._sealed_rows import SealedRows
+from strongroom.store.engine.barrier import ROOT_FOLDER, Barrier
 from strongroom.store.engine.contract import KvMetadata, KvVersionInfo
+from strongroom.store.engine.sql import NO_LIMIT, Sql, upsert
+
+REMEMBERED_NODES: Final = 20_000
+DATA: Final = "SELECT body FROM kv_version WHERE node = ? AND version = ?"
+PUT_DATA: Final = upsert("kv_version", "node, version", "body")
 
 
-class KvRows(Rows):
-    """The whole view and transaction."""
+class KvRows(SealedRows):
+    """KV of both versions.
 
-    def _node(self, mount: str, path: str) -> int | None:
-        """The node of a path, or None."""
+    Where a path's node is, is remembered: a node never moves and its number is never given again,
+    so a remembered number is right or leads to no row at all, and then the path is walked anew.
+    """
+
+    def __init__(self, sql: Sql, barrier: Barrier) -> None:
+        super().__init__(sql, barrier)
+        self._nodes: dict[tuple[str, str], int] = {}
+        # Inside a unit of work: row version and versions with data of the nodes it has read.
+        self._versions: dict[int, tuple[int, frozenset[int]]] | None = None
+
+    def begin(self) -> None:
+        super().begin()
+        self._versions = {}
+
+    def undo(self) -> None:
+        super().undo()
+        # Numbers of nodes that were made and undone are given again.
+        self._nodes.clear()
+
+    def _child(self, mount: str, parent: int, sealed: bytes) -> int | None:
+        row = self._sql.one(
+            "SELECT id FROM node WHERE mount = ? AND parent = ? AND name = ?",
+            mount,
+            parent,
+            sealed,
+        )
+        return row[0] if row else None
+
+    def _walk(self, mount: str, path: str) -> int | None:
         node = ROOT_FOLDER
         for name in path.split("/"):
-            row = self._one(
-                "SELECT id FROM node WHERE mount = ? AND parent = ? AND name = ?",
-                mount,
-                node,
-                self._barrier.seal_name(mount, node, name),
-            )
-            if row is None:
+            child = self._child(mount, node, self._barrier.seal_name(mount, node, name))
+            if child is None:
                 return None
-            node = row[0]
+            node = child
         return node
 
+    def _remember(self, mount: str, path: str, node: int) -> int:
+        if len(self._nodes) >= REMEMBERED_NODES:
+            self._nodes.clear()
+        self._nodes[mount, path] = node
+        return node
+
+    def _row(self, mount: str, path: str, columns: str) -> tuple[int, Any] | None:
+        """A path's node and some of its columns, or None."""
+        statement = f"SELECT {columns} FROM node WHERE id = ?"  # noqa: S608 - our own names
+        node = self._nodes.get((mount, path))
+        if node is not None:
+            row = self._sql.one(statement, node)
+            if row is not None:
+                return node, row
+            self._nodes.pop((mount, path), None)
+        node = self._walk(mount, path)
+        if node is None:
+            return None
+        return self._remember(mount, path, node), self._sql.one(statement, node)
+
     def _make_node(self, mount: str, path: str) -> int:
+        found = self._row(mount, path, "id")
+        if found is not None:
+            return found[0]
         node = ROOT_FOLDER
         for name in path.split("/"):
             sealed = self._barrier.seal_name(mount, node, name)
-            row = self._one(
-                "SELECT id FROM node WHERE mount = ? AND parent = ? AND name = ?",
-                mount,
-                node,
-                sealed,
-            )
-            if row is None:
-                row = self._one(
+            child = self._child(mount, node, sealed)
+            if child is None:
+                (child,) = self._sql.one(
                     "INSERT INTO node (mount, parent, name, version) VALUES (?, ?, ?, 0)"
                     " RETURNING id",
                     mount,
                     node,
                     sealed,
                 )
-            node = row[0]
-        return node
+            node = child
+        return self._remember(mount, path, node)
+
+    def kv_exists(self, mount: str, path: str) -> bool:
+        found = self._row(mount, path, "body IS NOT NULL")
+        return found is not None and bool(found[1][0])
 
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
-        node = self._node(mount, path)
-        if node is None:
+        found = self._row(mount, path, "version, body")
+        if found is None:
             return None
-        version, body = self._one("SELECT version, body FROM node WHERE id = ?", node)
+        node, (version, body) = found
         if body is None:
             return None
         fields = orjson.loads(self._barrier.open("node", str(node), version, body))
-        fields["versions"] = tuple(KvVersionInfo(*each) for each in fields["versions"])
+        versions = tuple(KvVersionInfo(*each) for each in fields["versions"])
+        if self._versions is not None:
+            self._versions[node] = version, _with_data(versions)
+        fields["versions"] = versions
         return KvMetadata(mount=mount, path=path, **fields)
 
     def kv_data(self, mount: str, path: str, version: int) -> bytes | None:
-        node = self._node(mount, path)
-        if node is None:
+        found = self._row(mount, path, "id")
+        if found is None:
             return None
-        row = self._one("SELECT body FROM kv_version WHERE node = ? AND version = ?", node, version)
+        node = found[0]
+        row = self._sql.one(
+            "SELECT body FROM kv_version WHERE node = ? AND version = ?", node, version
+        )
         return self._barrier.open("kv_version", str(node), version, row[0]) if row else None
 
     def kv_list(self, mount: str, folder: str, *, after: str = "", limit: int = 0) -> Sequence[str]:
-        node = self._node(mount, folder.strip("/")) if folder.strip("/") else ROOT_FOLDER
-        if node is None:
-            return []
+        node = ROOT_FOLDER
+        if folder.strip("/"):
+            found = self._row(mount, folder.strip("/"), "id")
+            if found is None:
+                return []
+            node = found[0]
         # A page goes on in the order of the sealed names, which is stable and indexed.
         start = self._barrier.seal_name(mount, node, after.rstrip("/")) if after else b""
-        rows = self._all(
+        rows = self._sql.all(
             "SELECT name, body IS NOT NULL, EXISTS"
             " (SELECT 1 FROM node AS child WHERE child.mount = node.mount"
             " AND child.parent = node.id)"
@@ -80,7 +139,7 @@ class KvRows(Rows):
             mount,
             node,
             start,
-            limit or -1,
+            limit or NO_LIMIT,
         )
         names: list[str] = []
         for sealed, is_secret, is_folder in rows:
@@ -90,7 +149,8 @@ class KvRows(Rows):
 
     def put_kv_metadata(self, row: KvMetadata) -> None:
         node = self._make_node(row.mount, row.path)
-        (version,) = self._one("SELECT version FROM node WHERE id = ?", node)
+        known = {} if self._versions is None else self._versions
+        version, before = known.get(node) or self._stored(node)
         fields = {
             "created": row.created,
             "updated": row.updated,
@@ -105,34 +165,35 @@ class KvRows(Rows):
             ],
         }
         body = self._barrier.seal("node", str(node), version + 1, orjson.dumps(fields))
-        self._sql.execute(
-            "UPDATE node SET version = ?, body = ? WHERE id = ?", (version + 1, body, node)
-        )
+        self._sql.run("UPDATE node SET version = ?, body = ? WHERE id = ?", version + 1, body, node)
         # Data lives exactly as long as an entry that is not destroyed.
-        kept = [each.version for each in row.versions if not each.destroyed]
-        places = ",".join("?" * len(kept))
-        self._sql.execute(
-            f"DELETE FROM kv_version WHERE node = ? AND version NOT IN ({places})",  # noqa: S608
-            (node, *kept),
-        )
+        kept = _with_data(row.versions)
+        for gone in before - kept:
+            self._sql.run("DELETE FROM kv_version WHERE node = ? AND version = ?", node, gone)
+        known[node] = version + 1, kept
+
+    def _stored(self, node: int) -> tuple[int, frozenset[int]]:
+        """A node's row version, and the versions that have data."""
+        (version,) = self._sql.one("SELECT version FROM node WHERE id = ?", node)
+        rows = self._sql.all("SELECT version FROM kv_version WHERE node = ?", node)
+        return version, frozenset(number for (number,) in rows)
 
     def put_kv_data(self, mount: str, path: str, version: int, data: bytes) -> None:
         node = self._make_node(mount, path)
         body = self._barrier.seal("kv_version", str(node), version, data)
-        self._sql.execute(
-            "INSERT OR REPLACE INTO kv_version VALUES (?, ?, ?)", (node, version, body)
-        )
+        self._sql.run(PUT_DATA, node, version, body)
 
     def delete_kv(self, mount: str, path: str) -> None:
-        node = self._node(mount, path)
-        if node is None:
+        found = self._row(mount, path, "id")
+        if found is None:
             return
-        self._sql.execute("DELETE FROM kv_version WHERE node = ?", (node,))
-        self._sql.execute(
-            "UPDATE node SET body = NULL, version = version + 1 WHERE id = ?", (node,)
-        )
+        node = found[0]
+        if self._versions is not None:
+            self._versions.pop(node, None)
+        self._sql.run("DELETE FROM kv_version WHERE node = ?", node)
+        self._sql.run("UPDATE node SET body = NULL, version = version + 1 WHERE id = ?", node)
         while node != ROOT_FOLDER:
-            row = self._one(
+            row = self._sql.one(
                 "DELETE FROM node WHERE id = ? AND body IS NULL AND NOT EXISTS"
                 " (SELECT 1 FROM node AS child WHERE child.mount = node.mount AND"
                 " child.parent = node.id) RETURNING parent",
@@ -141,3 +202,7 @@ class KvRows(Rows):
             if row is None:
                 return
             node = row[0]
+
+
+def _with_data(versions: Sequence[KvVersionInfo]) -> frozenset[int]:
+    return frozenset(each.version for each in versions if not each.destroyed)

@@ -4,13 +4,17 @@ A value copied to another row, or an older value put back under a newer version 
 open, and the refusal names the row.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from strongroom.crypto.aead import Tampered
 from strongroom.crypto.keyring import KeyRing
 from strongroom.crypto.mac import KeyedHmac
 from strongroom.crypto.names import NameCipher
 from strongroom.model.errors import Unavailable
+
+if TYPE_CHECKING:
+    from strongroom.store.engine.contract import ClusterRow
 
 ROOT_FOLDER: Final = 0
 
@@ -21,27 +25,51 @@ class Barrier:
     def __init__(self) -> None:
         self._ring: KeyRing | None = None
         self._names: NameCipher | None = None
+        self._ring_of: Callable[[ClusterRow], KeyRing] | None = None
+        self._row: ClusterRow | None = None
+        self._sealed = 0
 
-    def unseal(self, ring: KeyRing) -> None:
-        """Take the key ring into use."""
+    def unseal(
+        self, ring: KeyRing, ring_of: "Callable[[ClusterRow], KeyRing] | None" = None
+    ) -> None:
+        """Take the key ring into use; `ring_of` opens the one of a cluster row later on."""
         self._ring = ring
+        self._ring_of = ring_of
+        self._row = None
         self._names = NameCipher(ring.derive(b"names"))
 
     def seal_up(self) -> None:
         """Forget the keys."""
-        self._ring = self._names = None
+        self._ring = self._names = self._ring_of = None
+
+    def refresh(self, row: "ClusterRow") -> None:
+        """Take the ring of the row into use if it is another; nothing while sealed.
+
+        Only for a row that is committed: a value under a term that is then undone is lost.
+        """
+        if self._ring_of is not None and row != self._row:
+            self._ring = self._ring_of(row)
+            self._row = row
+
+    def knows_term(self, sealed: bytes) -> bool:
+        """Whether the ring has the term that a value is sealed under."""
+        return self.ring.knows(sealed)
+
+    def take_count(self) -> int:
+        """How many values were sealed since this was last asked."""
+        counted, self._sealed = self._sealed, 0
+        return counted
 
     @property
     def ring(self) -> KeyRing:
         """The keys; raises Unavailable(`sealed`) before unseal."""
         if self._ring is None:
-            raise Unavailable(
-                "sealed", "Vault is sealed", hint="wait for the unseal, or see its log"
-            )
+            raise Unavailable("sealed", "Vault is sealed")
         return self._ring
 
     def seal(self, table: str, key: str, version: int, value: bytes) -> bytes:
         """Seal the value of a row."""
+        self._sealed += 1
         return self.ring.seal(value, _place(table, key, version))
 
     def open(self, table: str, key: str, version: int, sealed: bytes) -> bytes:

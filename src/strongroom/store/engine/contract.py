@@ -6,9 +6,13 @@ everything the function did is durable when `transact` returns, or nothing is.
 Sealing and unsealing of values happens inside the engine; rows carry plain values.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
+
+from strongroom.store.engine.auth_contract import AuthTransaction, AuthView
+from strongroom.store.engine.identity_contract import IdentityTransaction, IdentityView
+from strongroom.store.engine.upkeep_contract import UpkeepTransaction, UpkeepView
 
 T = TypeVar("T")
 
@@ -40,9 +44,10 @@ class MountRow:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """A service token. `id` is the keyed hash of its text; times are epoch seconds.
+    """A token. `id` is the keyed hash of its text; times are epoch seconds.
 
-    `expires` is None for a token that does not expire; `uses_left` 0 means unlimited.
+    `expires` is None for a token that does not expire; `uses_left` 0 means unlimited. `mount` is
+    the uuid of the auth method that made it; `internal` is kept for the method and never shown.
     """
 
     id: bytes = field(repr=False)
@@ -62,6 +67,37 @@ class TokenRow:
     bound_cidrs: tuple[str, ...] = ()
     renewed: float | None = None
     role: str = ""
+    type: str = "service"
+    entity_id: str = ""
+    mount: str = ""
+    internal: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRow:
+    """What an engine made for a caller and has to take back; times are epoch seconds.
+
+    `id` is the request path, a slash and a random name; `mount` the engine's uuid; `token` the
+    hash of the token it was made for, None for one that outlives its token. `state` is "pending"
+    while the thing is being made, then "live", "revoking" until it is undone, or "irrevocable"
+    when that failed too often. At `due` something is to be done, None means never; `error` says
+    why the last attempt failed. `data` is what the engine needs to undo it.
+    """
+
+    id: str
+    mount: str
+    token: bytes | None = field(repr=False)
+    issued: float
+    expires: float
+    ttl: int
+    due: float | None
+    state: str = "live"
+    attempts: int = 0
+    max_ttl: int = 0
+    renewable: bool = True
+    renewed: float | None = None
+    error: str = ""
+    data: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +161,14 @@ class EventRow:
     mount: str
 
 
-class View(Protocol):
+class View(IdentityView, AuthView, UpkeepView, Protocol):
     """Reads of committed state. Absent rows are None, never an error."""
 
     def cluster(self) -> ClusterRow | None:
         """The cluster row; readable while sealed."""
 
     def generation(self) -> int:
-        """Moves when a mount, a policy or a token that was there changes; not with secrets."""
+        """Moves when seal, mount, policy or a token that was there changes; not with secrets."""
 
     def mounts(self) -> Sequence[MountRow]:
         """Every mount."""
@@ -152,6 +188,35 @@ class View(Protocol):
     def accessors(self) -> Sequence[str]:
         """Accessors of all tokens."""
 
+    def token_ids(
+        self, prefix: str, *, after: str = "", limit: int = 0
+    ) -> Sequence[tuple[str, bytes]]:
+        """Path and id of tokens whose path is or lies under `prefix`, sorted; "" means all.
+
+        `after` is a path and a hexadecimal id joined by `/h`.
+        """
+
+    def count_under(self, prefix: str, limit: int) -> int:
+        """How many tokens and leases have a path that begins so, counted to `limit`."""
+
+    def next_due(self) -> float | None:
+        """When the next token or lease comes to its end, or a lease is to be tried again."""
+
+    def lease(self, lease_id: str) -> LeaseRow | None:
+        """A lease."""
+
+    def lease_ids(self, prefix: str, *, after: str = "", limit: int = 0) -> Sequence[str]:
+        """Ids that begin so, sorted, those after `after`."""
+
+    def stuck_leases(self, limit: int) -> Sequence[LeaseRow]:
+        """Leases that could not be revoked."""
+
+    def cubbyhole(self, token: bytes, path: str) -> bytes | None:
+        """What a token keeps under a path."""
+
+    def cubbyhole_paths(self, token: bytes) -> Sequence[str]:
+        """Every path under which a token keeps something, sorted."""
+
     def document(self, mount: str, kind: str, name: str) -> dict[str, Any] | None:
         """A configuration document of a mount, such as an auth role."""
 
@@ -160,6 +225,9 @@ class View(Protocol):
 
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
         """A secret's metadata; `mount` is the mount's uuid."""
+
+    def kv_exists(self, mount: str, path: str) -> bool:
+        """Whether the secret has metadata; cheaper than reading it."""
 
     def kv_data(self, mount: str, path: str, version: int) -> bytes | None:
         """The JSON text of a version that is neither deleted nor destroyed."""
@@ -177,7 +245,7 @@ class View(Protocol):
         """The newest sequence number, 0 when there is none."""
 
 
-class Transaction(View, Protocol):
+class Transaction(View, IdentityTransaction, AuthTransaction, UpkeepTransaction, Protocol):
     """A view that can write."""
 
     def put_cluster(self, row: ClusterRow) -> bool:
@@ -190,7 +258,10 @@ class Transaction(View, Protocol):
         """Insert or replace a mount."""
 
     def delete_mount(self, row: MountRow) -> None:
-        """Remove a mount and everything under it."""
+        """Remove a mount and everything under it but its leases."""
+
+    def move_mount(self, row: MountRow, path: str) -> None:
+        """Give a mount another path; what is under it stays."""
 
     def put_policy(self, name: str, text: str) -> None:
         """Insert or replace."""
@@ -201,11 +272,50 @@ class Transaction(View, Protocol):
     def put_token(self, row: TokenRow) -> None:
         """Insert or replace."""
 
-    def delete_token(self, token_id: bytes, *, orphan: bool = False) -> Sequence[bytes]:
-        """Remove a token and its children, or leave these orphans; returns the removed ids."""
+    def delete_token(
+        self, token_id: bytes, *, orphan: bool = False, now: float = 0.0
+    ) -> Sequence[bytes]:
+        """Remove a token and its children, or leave these orphans; returns the removed ids.
+
+        Cubbyholes go along, and leases of removed tokens are due for revocation at `now`.
+        """
 
     def delete_expired_tokens(self, now: float, limit: int) -> int:
-        """Remove up to `limit` expired tokens; returns how many."""
+        """Remove up to `limit` expired tokens, and what goes with them; returns how many.
+
+        The generation stays when nothing but expired tokens has gone, for these were refused
+        already.
+        """
+
+    def put_lease(self, row: LeaseRow) -> None:
+        """Insert or replace."""
+
+    def delete_lease(self, lease_id: str) -> None:
+        """Remove; no error when absent."""
+
+    def claim_leases(self, now: float, until: float, limit: int) -> Sequence[LeaseRow]:
+        """Take leases that are due, oldest first, to be revoked by the caller alone until then.
+
+        Each is "revoking" with one more attempt.
+        """
+
+    def revoke_leases(self, now: float, *, prefix: str = "", mount: str = "") -> None:
+        """Make every lease whose id begins so, or of a mount, due for revocation."""
+
+    def revoke_tokens(self, now: float, prefix: str) -> None:
+        """Let every token whose path is or lies under `prefix` expire at `now`."""
+
+    def move_generation(self) -> None:
+        """Something that is remembered with mounts, policies and tokens has changed."""
+
+    def revoke_abandoned_leases(self, now: float) -> None:
+        """The same for live leases whose token is gone, and forget cubbyholes without a token."""
+
+    def put_cubbyhole(self, token: bytes, path: str, data: bytes) -> None:
+        """Insert or replace."""
+
+    def delete_cubbyhole(self, token: bytes, path: str) -> None:
+        """Remove; no error when absent."""
 
     def use_token(self, token_id: bytes) -> bool:
         """Count one use of a limited token; False when none is left."""
@@ -228,12 +338,21 @@ class Transaction(View, Protocol):
     def put_consumer(self, row: ConsumerRow) -> None:
         """Insert or replace by path and actor."""
 
+    def forget_consumers(self, before: float) -> None:
+        """Remove the acknowledgements that lapsed before a time."""
+
     def append_event(self, event: EventRow) -> None:
         """Add to the change feed; the engine assigns the sequence."""
 
 
 class Engine(Protocol):
-    """A storage engine. Reads are for the event-loop thread alone."""
+    """A storage engine. Reads are for the event-loop thread alone.
+
+    Where `waits` is true the database answers over a socket. Reads look the same, but may only
+    be made inside `waiting` (the pipeline sees to it for handlers) or inside `transact`.
+    """
+
+    waits: bool
 
     @property
     def view(self) -> View:
@@ -242,11 +361,15 @@ class Engine(Protocol):
     async def transact(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` alone; what it did is durable on return, or undone when it raises.
 
-        Raises Unavailable when the database is full, locked for too long or gone.
+        `work` is a plain function of the transaction: it may be run again when an attempt was
+        undone. Raises Unavailable when the database is full, locked for too long or gone.
         """
 
-    def revision(self) -> int:
-        """A number that changes whenever anybody, in any process, has committed."""
+    def waiting(self, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """The coroutine with the right to read the view, now and after each of its awaits."""
 
-    def close(self) -> None:
-        """Finish what is queued and let go of the files."""
+    def revision(self) -> int:
+        """A number that changes whenever anybody, in any process, has committed; a read."""
+
+    async def close(self) -> None:
+        """Finish what is queued and let go of files and connections."""

@@ -5,7 +5,7 @@ Passes the same conformance suite as the real ones; for tests of everything abov
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,27 +14,31 @@ from strongroom.store.engine.contract import (
     ConsumerRow,
     EventRow,
     KvMetadata,
+    LeaseRow,
     MountRow,
     TokenRow,
     Transaction,
     View,
 )
+from strongroom.store.engine.memory_auth import AuthState, MemoryAuthRows
+from strongroom.store.engine.memory_upkeep import MemoryUpkeepRows, UpkeepState
 
 T = TypeVar("T")
 
 
 @dataclass
-class State:
+class State(AuthState, UpkeepState):
     """Every row, by key."""
 
     cluster: ClusterRow | None = None
-    generation: int = 0
     mounts: dict[tuple[str, str], MountRow] = field(default_factory=dict)
     policies: dict[str, str] = field(default_factory=dict)
     tokens: dict[bytes, TokenRow] = field(default_factory=dict)
     documents: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
     metadata: dict[tuple[str, str], KvMetadata] = field(default_factory=dict)
     data: dict[tuple[str, str, int], bytes] = field(default_factory=dict)
+    leases: dict[str, LeaseRow] = field(default_factory=dict)
+    cubbyholes: dict[tuple[bytes, str], bytes] = field(default_factory=dict)
     consumers: dict[tuple[str, str], ConsumerRow] = field(default_factory=dict)
     events: list[EventRow] = field(default_factory=list)
 
@@ -44,8 +48,10 @@ class State:
         return State(**{name: copy.copy(getattr(self, name)) for name in names})
 
 
-class MemoryRows:
+class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
     """View and transaction over a state."""
+
+    state: State
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -62,6 +68,7 @@ class MemoryRows:
     def replace_ring(self, wrapped: bytes) -> None:
         if self.state.cluster is not None:
             self.state.cluster = dataclasses.replace(self.state.cluster, wrapped_ring=wrapped)
+            self.state.generation += 1
 
     def generation(self) -> int:
         return self.state.generation
@@ -80,6 +87,11 @@ class MemoryRows:
         state.documents = {key: each for key, each in state.documents.items() if key[0] != gone}
         state.metadata = {key: each for key, each in state.metadata.items() if key[0] != gone}
         state.data = {key: each for key, each in state.data.items() if key[0] != gone}
+        self.forget_method(row)
+
+    def move_mount(self, row: MountRow, path: str) -> None:
+        self.state.mounts.pop((row.kind, row.path), None)
+        self.put_mount(dataclasses.replace(row, path=path))
 
     def policy(self, name: str) -> str | None:
         return self.state.policies.get(name)
@@ -109,22 +121,73 @@ class MemoryRows:
         self.state.generation += row.id in self.state.tokens
         self.state.tokens[row.id] = row
 
-    def delete_token(self, token_id: bytes, *, orphan: bool = False) -> Sequence[bytes]:
+    def token_ids(
+        self, prefix: str, *, after: str = "", limit: int = 0
+    ) -> Sequence[tuple[str, bytes]]:
+        path, _, token_id = after.rpartition("/h")
+        start = path, bytes.fromhex(token_id)
+        found = sorted((row.path, row.id) for row in self._tokens_under(prefix))
+        return [each for each in found if each > start][: limit or None]
+
+    def _tokens_under(self, prefix: str) -> list[TokenRow]:
+        path = prefix.rstrip("/")
+        inside = f"{path}/" if path else ""
+        return [
+            row
+            for row in self.state.tokens.values()
+            if row.path == path or row.path.startswith(inside)
+        ]
+
+    def revoke_tokens(self, now: float, prefix: str) -> None:
+        self.state.generation += 1
+        for row in self._tokens_under(prefix):
+            if row.expires is None or row.expires > now:
+                self.state.tokens[row.id] = dataclasses.replace(row, expires=now)
+
+    def move_generation(self) -> None:
+        self.state.generation += 1
+
+    def count_under(self, prefix: str, limit: int) -> int:
+        paths = [row.path for row in self.state.tokens.values()] + list(self.state.leases)
+        return min(limit, sum(path.startswith(prefix) for path in paths))
+
+    def next_due(self) -> float | None:
+        ends = [row.due for row in self.state.leases.values()]
+        ends += [row.expires for row in self.state.tokens.values()]
+        return min((each for each in ends if each is not None), default=None)
+
+    def delete_token(
+        self, token_id: bytes, *, orphan: bool = False, now: float = 0.0
+    ) -> Sequence[bytes]:
         self.state.generation += 1
         children = [row for row in self.state.tokens.values() if row.parent == token_id]
-        gone = [token_id]
-        self.state.tokens.pop(token_id, None)
+        gone = [token_id] if self.state.tokens.pop(token_id, None) else []
         for child in children:
             if orphan:
                 self.state.tokens[child.id] = dataclasses.replace(child, parent=None)
             else:
-                gone += self.delete_token(child.id)
+                gone += self.delete_token(child.id, now=now)
+        state = self.state
+        state.cubbyholes = {
+            key: data for key, data in state.cubbyholes.items() if key[0] not in gone
+        }
+        for lease in list(state.leases.values()):
+            if lease.token in gone:
+                state.leases[lease.id] = dataclasses.replace(
+                    lease, due=now, state="revoking", token=None
+                )
         return gone
 
     def delete_expired_tokens(self, now: float, limit: int) -> int:
-        rows = self.state.tokens.values()
+        rows = list(self.state.tokens.values())
         expired = [row.id for row in rows if row.expires is not None and row.expires <= now]
-        return sum(len(self.delete_token(each)) for each in expired[:limit])
+        generation = self.state.generation
+        gone = {
+            each for token_id in expired[:limit] for each in self.delete_token(token_id, now=now)
+        }
+        if gone <= set(expired):
+            self.state.generation = generation
+        return len(expired[:limit])
 
     def use_token(self, token_id: bytes) -> bool:
         row = self.state.tokens.get(token_id)
@@ -133,6 +196,70 @@ class MemoryRows:
         left = -1 if row.uses_left == 1 else row.uses_left - 1
         self.state.tokens[token_id] = dataclasses.replace(row, uses_left=left)
         return True
+
+    # leases
+
+    def lease(self, lease_id: str) -> LeaseRow | None:
+        return self.state.leases.get(lease_id)
+
+    def lease_ids(self, prefix: str, *, after: str = "", limit: int = 0) -> Sequence[str]:
+        found = sorted(each for each in self.state.leases if each.startswith(prefix))
+        return [each for each in found if each > after][: limit or None]
+
+    def stuck_leases(self, limit: int) -> Sequence[LeaseRow]:
+        rows = [self.state.leases[each] for each in sorted(self.state.leases)]
+        return [row for row in rows if row.state == "irrevocable"][:limit]
+
+    def put_lease(self, row: LeaseRow) -> None:
+        self.state.leases[row.id] = row
+
+    def delete_lease(self, lease_id: str) -> None:
+        self.state.leases.pop(lease_id, None)
+
+    def claim_leases(self, now: float, until: float, limit: int) -> Sequence[LeaseRow]:
+        due = [
+            (row.due, row.id)
+            for row in self.state.leases.values()
+            if row.due is not None and row.due <= now and row.state != "irrevocable"
+        ]
+        claimed = []
+        for _, lease_id in sorted(due)[:limit]:
+            row = self.state.leases[lease_id]
+            row = dataclasses.replace(row, due=until, state="revoking", attempts=row.attempts + 1)
+            self.state.leases[lease_id] = row
+            claimed.append(row)
+        return claimed
+
+    def revoke_leases(self, now: float, *, prefix: str = "", mount: str = "") -> None:
+        for row in list(self.state.leases.values()):
+            if row.mount == mount if mount else row.id.startswith(prefix):
+                self._revoke(row, now)
+
+    def _revoke(self, row: LeaseRow, now: float) -> None:
+        self.state.leases[row.id] = dataclasses.replace(row, due=now, state="revoking", attempts=0)
+
+    def revoke_abandoned_leases(self, now: float) -> None:
+        for row in list(self.state.leases.values()):
+            if row.state == "live" and row.token and row.token not in self.state.tokens:
+                self._revoke(row, now)
+        kept = {
+            key: data for key, data in self.state.cubbyholes.items() if key[0] in self.state.tokens
+        }
+        self.state.cubbyholes = kept
+
+    # cubbyholes
+
+    def cubbyhole(self, token: bytes, path: str) -> bytes | None:
+        return self.state.cubbyholes.get((token, path))
+
+    def cubbyhole_paths(self, token: bytes) -> Sequence[str]:
+        return sorted(path for owner, path in self.state.cubbyholes if owner == token)
+
+    def put_cubbyhole(self, token: bytes, path: str, data: bytes) -> None:
+        self.state.cubbyholes[token, path] = data
+
+    def delete_cubbyhole(self, token: bytes, path: str) -> None:
+        self.state.cubbyholes.pop((token, path), None)
 
     def document(self, mount: str, kind: str, name: str) -> dict[str, Any] | None:
         return copy.deepcopy(self.state.documents.get((mount, kind, name)))
@@ -148,6 +275,9 @@ class MemoryRows:
 
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
         return self.state.metadata.get((mount, path))
+
+    def kv_exists(self, mount: str, path: str) -> bool:
+        return self.kv_metadata(mount, path) is not None
 
     def kv_data(self, mount: str, path: str, version: int) -> bytes | None:
         return self.state.data.get((mount, path, version))
@@ -184,6 +314,12 @@ class MemoryRows:
     def put_consumer(self, row: ConsumerRow) -> None:
         self.state.consumers[row.path, row.actor] = row
 
+    def forget_consumers(self, before: float) -> None:
+        rows = self.state.consumers.items()
+        self.state.consumers = {
+            key: row for key, row in rows if row.expires is None or row.expires >= before
+        }
+
     def events_after(self, sequence: int, limit: int) -> Sequence[EventRow]:
         return [each for each in self.state.events if each.sequence > sequence][:limit]
 
@@ -196,6 +332,8 @@ class MemoryRows:
 
 class MemoryEngine:
     """An engine for one process and one test."""
+
+    waits = False
 
     def __init__(self) -> None:
         self._rows = MemoryRows(State())
@@ -219,5 +357,8 @@ class MemoryEngine:
         self._revision += 1
         return result
 
-    def close(self) -> None:
+    def waiting(self, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        return coroutine
+
+    async def close(self) -> None:
         """Nothing to let go of."""

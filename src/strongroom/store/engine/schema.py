@@ -1,84 +1,182 @@
-"""The SQLite schema as numbered steps, and how a database is brought up to date.
+"""The schema as numbered steps for every database, and how one is brought up to date.
 
 Steps only add (expand); what a step makes unused is removed by a step at least one release later
-(contract), so that the previous version still runs beside the new one.
+(contract). A database knows how many steps were taken and how many a program must know to run on
+it, so that the version before goes on running beside the new one, and starts there as well.
 """
 
-import sqlite3
+from dataclasses import dataclass
 from typing import Final
 
 from strongroom.model.errors import Unavailable
+from strongroom.store.engine.sql import Dialect, Sql
 
-STEPS: Final[tuple[str, ...]] = (
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Statements by semicolon, in words of the dialect in braces.
+
+    `oldest` is set by a step that removes something: how many steps a program must know to run
+    on the database from then on.
     """
-    CREATE TABLE cluster (
-      id INTEGER PRIMARY KEY CHECK (id = 1),
-      cluster_id TEXT NOT NULL, cluster_name TEXT NOT NULL, seal_type TEXT NOT NULL,
-      wrapped_ring BLOB NOT NULL, created REAL NOT NULL
-    );
-    CREATE TABLE mount (
-      kind TEXT NOT NULL, path TEXT NOT NULL, version INTEGER NOT NULL, body BLOB NOT NULL,
-      PRIMARY KEY (kind, path)
-    ) WITHOUT ROWID;
-    CREATE TABLE policy (
-      name TEXT PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL
-    ) WITHOUT ROWID;
-    CREATE TABLE token (
-      id BLOB PRIMARY KEY, accessor TEXT NOT NULL UNIQUE, parent BLOB, expires REAL,
-      uses_left INTEGER NOT NULL, version INTEGER NOT NULL, body BLOB NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX token_parent ON token (parent) WHERE parent IS NOT NULL;
-    CREATE INDEX token_expires ON token (expires) WHERE expires IS NOT NULL;
-    CREATE TABLE document (
-      mount TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
-      version INTEGER NOT NULL, body BLOB NOT NULL,
-      PRIMARY KEY (mount, kind, name)
-    ) WITHOUT ROWID;
-    CREATE TABLE node (
-      id INTEGER PRIMARY KEY AUTOINCREMENT, mount TEXT NOT NULL, parent INTEGER NOT NULL,
-      name BLOB NOT NULL, version INTEGER NOT NULL, body BLOB,
-      UNIQUE (mount, parent, name)
-    );
-    CREATE TABLE kv_version (
-      node INTEGER NOT NULL, version INTEGER NOT NULL, body BLOB NOT NULL,
-      PRIMARY KEY (node, version)
-    );
-    CREATE TABLE consumer (
-      path BLOB NOT NULL, actor BLOB NOT NULL, expires REAL, version INTEGER NOT NULL,
-      body BLOB NOT NULL,
-      PRIMARY KEY (path, actor)
-    ) WITHOUT ROWID;
-    CREATE TABLE generation (value INTEGER NOT NULL);
-    INSERT INTO generation VALUES (0);
-    CREATE TABLE event (sequence INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
-    """,
+
+    statements: str
+    oldest: int = 0
+
+
+STEPS: Final[tuple[Step, ...]] = (
+    Step(
+        """
+        CREATE TABLE cluster (
+          id INTEGER PRIMARY KEY CHECK (id = 1),
+          cluster_id {text} NOT NULL, cluster_name {text} NOT NULL, seal_type {text} NOT NULL,
+          wrapped_ring {bytes} NOT NULL, created {number} NOT NULL
+        );
+        CREATE TABLE mount (
+          kind {text} NOT NULL, path {text} NOT NULL, version {whole} NOT NULL,
+          body {bytes} NOT NULL,
+          PRIMARY KEY (kind, path)
+        ) {compact};
+        CREATE TABLE policy (
+          name {text} PRIMARY KEY, version {whole} NOT NULL, body {bytes} NOT NULL
+        ) {compact};
+        CREATE TABLE token (
+          id {bytes} PRIMARY KEY, accessor {text} NOT NULL UNIQUE, parent {bytes},
+          expires {number}, uses_left {whole} NOT NULL, version {whole} NOT NULL,
+          body {bytes} NOT NULL
+        ) {compact};
+        CREATE INDEX token_parent ON token (parent) WHERE parent IS NOT NULL;
+        CREATE INDEX token_expires ON token (expires) WHERE expires IS NOT NULL;
+        CREATE TABLE document (
+          mount {text} NOT NULL, kind {text} NOT NULL, name {text} NOT NULL,
+          version {whole} NOT NULL, body {bytes} NOT NULL,
+          PRIMARY KEY (mount, kind, name)
+        ) {compact};
+        CREATE TABLE node (
+          id {identity}, mount {text} NOT NULL, parent {whole} NOT NULL,
+          name {bytes} NOT NULL, version {whole} NOT NULL, body {bytes},
+          UNIQUE (mount, parent, name)
+        );
+        CREATE TABLE kv_version (
+          node {whole} NOT NULL, version {whole} NOT NULL, body {bytes} NOT NULL,
+          PRIMARY KEY (node, version)
+        );
+        CREATE TABLE consumer (
+          path {bytes} NOT NULL, actor {bytes} NOT NULL, expires {number},
+          version {whole} NOT NULL, body {bytes} NOT NULL,
+          PRIMARY KEY (path, actor)
+        ) {compact};
+        CREATE TABLE generation (value {whole} NOT NULL);
+        INSERT INTO generation VALUES (0);
+        CREATE TABLE event (sequence {identity}, body {bytes} NOT NULL);
+        """
+    ),
+    # The revision of PostgreSQL: writing it is the turn to write, reading it tells of a commit.
+    Step("ALTER TABLE generation ADD COLUMN revision {whole} NOT NULL DEFAULT 0"),
+    # Identity, AppRole's secret ids, failed logins.
+    Step(
+        """
+        CREATE TABLE entity (
+          id {text} PRIMARY KEY, name {bytes} NOT NULL UNIQUE, version {whole} NOT NULL,
+          body {bytes} NOT NULL
+        ) {compact};
+        CREATE TABLE alias (
+          id {text} PRIMARY KEY, owner {text} NOT NULL, mount {text} NOT NULL,
+          name {bytes} NOT NULL, of_group {whole} NOT NULL, version {whole} NOT NULL,
+          body {bytes} NOT NULL,
+          UNIQUE (mount, name, of_group)
+        ) {compact};
+        CREATE INDEX alias_owner ON alias (owner);
+        CREATE TABLE identity_group (
+          id {text} PRIMARY KEY, name {bytes} NOT NULL UNIQUE, version {whole} NOT NULL,
+          body {bytes} NOT NULL
+        ) {compact};
+        CREATE TABLE group_member (
+          group_id {text} NOT NULL, member {text} NOT NULL, kind {text} NOT NULL,
+          PRIMARY KEY (group_id, member)
+        ) {compact};
+        CREATE INDEX group_member_member ON group_member (member);
+        CREATE TABLE secret_id (
+          mount {text} NOT NULL, id {bytes} NOT NULL, role {text} NOT NULL,
+          accessor {text} NOT NULL, expires {number}, uses_left {whole} NOT NULL,
+          version {whole} NOT NULL, body {bytes} NOT NULL,
+          PRIMARY KEY (mount, id), UNIQUE (mount, accessor)
+        ) {compact};
+        CREATE INDEX secret_id_role ON secret_id (mount, role);
+        CREATE INDEX secret_id_expires ON secret_id (expires) WHERE expires IS NOT NULL;
+        CREATE INDEX secret_id_used ON secret_id (uses_left) WHERE uses_left < 0;
+        CREATE TABLE failed_login (
+          mount {text} NOT NULL, name {bytes} NOT NULL, lapses {number} NOT NULL,
+          version {whole} NOT NULL, body {bytes} NOT NULL,
+          PRIMARY KEY (mount, name)
+        ) {compact};
+        CREATE INDEX failed_login_lapses ON failed_login (lapses);
+        """
+    ),
+    # Leases, cubbyholes, and tokens by where they were made.
+    Step(
+        """
+        CREATE TABLE lease (
+          id {text} PRIMARY KEY, mount {text} NOT NULL, token {bytes}, due {number},
+          state {text} NOT NULL, attempts {whole} NOT NULL, version {whole} NOT NULL,
+          body {bytes} NOT NULL
+        ) {compact};
+        CREATE INDEX lease_due ON lease (due) WHERE due IS NOT NULL;
+        CREATE INDEX lease_token ON lease (token) WHERE token IS NOT NULL;
+        CREATE INDEX lease_mount ON lease (mount);
+        CREATE INDEX lease_stuck ON lease (id) WHERE state = 'irrevocable';
+        CREATE TABLE cubbyhole (
+          token {bytes} NOT NULL, name {bytes} NOT NULL, version {whole} NOT NULL,
+          body {bytes} NOT NULL,
+          PRIMARY KEY (token, name)
+        ) {compact};
+        ALTER TABLE token ADD COLUMN path {text};
+        CREATE INDEX token_path ON token (path, id);
+        """
+    ),
+    # Who leads which background work, and the key ring's terms.
+    Step(
+        """
+        CREATE TABLE leader (
+          task {text} PRIMARY KEY, node {text} NOT NULL, epoch {whole} NOT NULL,
+          expires {number} NOT NULL
+        ) {compact};
+        CREATE TABLE key_use (term {whole} PRIMARY KEY, sealed {whole} NOT NULL);
+        CREATE TABLE reseal (
+          id INTEGER PRIMARY KEY CHECK (id = 1), term {whole} NOT NULL,
+          started {number} NOT NULL, finished {number}, progress {bytes} NOT NULL
+        );
+        """
+    ),
 )
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Apply the missing steps, each in a transaction of its own.
+def take_step(sql: Sql, dialect: Dialect, taken: int = 0) -> bool:
+    """Take one missing step, inside the caller's transaction; False when none is missing.
 
+    `taken` is how many steps a database has that was made before it kept count of them.
     Raises Unavailable(`schema-too-new`) for a database that a later version has contracted.
     """
-    while True:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            (done,) = connection.execute("PRAGMA user_version").fetchone()
-            if done > len(STEPS):
-                raise Unavailable(
-                    "schema-too-new",
-                    f"the database has schema {done}, this program knows {len(STEPS)}",
-                    hint="run the version that wrote it, or a newer one",
-                )
-            if done == len(STEPS):
-                return
-            for statement in STEPS[done].split(";"):
-                if statement.strip():
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {done + 1}")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        finally:
-            if connection.in_transaction:
-                connection.execute("COMMIT")
+    sql.one(
+        dialect.spell(
+            "CREATE TABLE IF NOT EXISTS schema_state"
+            " (id INTEGER PRIMARY KEY, taken {whole} NOT NULL, oldest {whole} NOT NULL)"
+        )
+    )
+    sql.run("INSERT INTO schema_state VALUES (1, ?, 0) ON CONFLICT DO NOTHING", taken)
+    # An update takes the row's lock, so that of programs that start together one takes the step.
+    (done, oldest) = sql.one("UPDATE schema_state SET taken = taken RETURNING taken, oldest")
+    if oldest > len(STEPS):
+        raise Unavailable(
+            "schema-too-new",
+            f"the database needs a program that knows {oldest} steps, this one knows {len(STEPS)}",
+            hint="run the version that wrote it, or a newer one",
+        )
+    if done >= len(STEPS):
+        return False
+    step = STEPS[done]
+    for statement in step.statements.split(";"):
+        if statement.strip():
+            sql.run(dialect.spell(statement))
+    sql.run("UPDATE schema_state SET taken = ?, oldest = ?", done + 1, max(oldest, step.oldest))
+    return True

@@ -11,15 +11,16 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from strongroom.model.errors import Refusal, Unavailable
-from strongroom.store.engine._kv_rows import KvRows
+from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Transaction, View
-from strongroom.store.engine.schema import migrate
+from strongroom.store.engine.schema import take_step
+from strongroom.store.engine.sql import SQLITE
 
 T = TypeVar("T")
 BUSY_MILLISECONDS: Final = 5000
@@ -30,8 +31,29 @@ _Write = tuple[Callable[[Transaction], Any], "asyncio.Future[Any]"]
 _Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 
+class SqliteSql:
+    """Row statements on a connection, at once."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+
+    def one(self, statement: str, *values: object) -> Any:  # noqa: ANN401
+        """The first row, or None."""
+        return self._execute(statement, values).fetchone()
+
+    def all(self, statement: str, *values: object) -> Sequence[Any]:
+        """Every row."""
+        return self._execute(statement, values).fetchall()
+
+    def run(self, statement: str, *values: object) -> None:
+        """A write."""
+        self._execute(statement, values)
+
+
 class SqliteEngine:
     """One process's door to the database file."""
+
+    waits = False
 
     def __init__(self, path: Path, barrier: Barrier) -> None:
         self._path = path
@@ -39,11 +61,11 @@ class SqliteEngine:
         path.touch(mode=0o600, exist_ok=True)
         writer = self._connect()
         try:
-            migrate(writer)
+            _migrate(writer)
         except sqlite3.Error as error:
             raise _unavailable(error) from error
         self._reader = self._connect()
-        self._view = KvRows(self._reader, barrier)
+        self._view = StoreRows(SqliteSql(self._reader), barrier)
         # Waiting on this lock is fair and wakes at once; SQLite's own busy handler sleeps and
         # tries again, which starves one of two busy writers.
         self._turn = os.open(f"{path}.writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -83,7 +105,11 @@ class SqliteEngine:
         self._queue.put((work, done))
         return await done
 
-    def close(self) -> None:
+    def waiting(self, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """The coroutine as it is: reads are answered at once."""
+        return coroutine
+
+    async def close(self) -> None:
         """Finish the queue and close the file."""
         self._queue.put(None)
         self._thread.join()
@@ -93,7 +119,7 @@ class SqliteEngine:
     # the writer thread
 
     def _write_groups(self, connection: sqlite3.Connection) -> None:
-        rows = KvRows(connection, self._barrier)
+        rows = StoreRows(SqliteSql(connection), self._barrier)
         stopping = False
         while not stopping:
             first = self._queue.get()
@@ -112,19 +138,21 @@ class SqliteEngine:
         connection.close()
 
     def _write_group(
-        self, connection: sqlite3.Connection, rows: KvRows, group: list[_Write]
+        self, connection: sqlite3.Connection, rows: StoreRows, group: list[_Write]
     ) -> list[_Outcome]:
         outcomes: list[_Outcome] = []
         fcntl.flock(self._turn, fcntl.LOCK_EX)
         try:
             connection.execute("BEGIN IMMEDIATE")
+            rows.begin_group()
             for work, done in group:
                 outcomes.append(self._one_write(connection, rows, work, done))
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - the thread goes on; those who asked hear of it
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            refusal = _unavailable(error)
+            rows.undo()
+            refusal = _unavailable(error) if isinstance(error, sqlite3.Error) else error
             # Whatever this group did is undone, so everybody in it hears the same.
             return [(done, None, refusal) for _, done in group]
         finally:
@@ -134,10 +162,11 @@ class SqliteEngine:
     @staticmethod
     def _one_write(
         connection: sqlite3.Connection,
-        rows: KvRows,
+        rows: StoreRows,
         work: Callable[[Transaction], Any],
         done: "asyncio.Future[Any]",
     ) -> _Outcome:
+        rows.begin()
         connection.execute("SAVEPOINT work")
         try:
             result = work(rows)
@@ -146,6 +175,7 @@ class SqliteEngine:
         except Exception as error:  # noqa: BLE001 - it is handed to whoever asked for the write
             connection.execute("ROLLBACK TO work")
             connection.execute("RELEASE work")
+            rows.undo()
             return done, None, error
         connection.execute("RELEASE work")
         return done, result, None
@@ -159,6 +189,21 @@ class SqliteEngine:
         except RuntimeError:
             # The loop closed in between: nobody is left to tell, the rows are safe.
             return
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    sql = SqliteSql(connection)
+    missing = True
+    while missing:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # The first versions counted their steps in the file's header.
+            (counted,) = connection.execute("PRAGMA user_version").fetchone()
+            missing = take_step(sql, SQLITE, counted)
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
 
 def _resolve(outcomes: list[_Outcome]) -> None:

@@ -8,11 +8,16 @@ from typing import Any, Final
 
 import orjson
 
-from strongroom.model.errors import Invalid, NotFound
-from strongroom.store.call import Call, Endpoint, Result, parse_seconds
+from strongroom.model.errors import Invalid
+from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
-from strongroom.store.engine.contract import EventRow, KvMetadata, Transaction
+from strongroom.store.engine.contract import EventRow, KvMetadata, KvVersionInfo, Transaction
 from strongroom.store.envelope import nothing_here
+from strongroom.store.secrets.kv_copy import Copying
+from strongroom.store.secrets.kv_diff import difference
+from strongroom.store.secrets.kv_listing import Listing
+from strongroom.store.secrets.kv_settings import Settings, settings_of
+from strongroom.store.secrets.kv_value import encoded, positive, secret_path
 from strongroom.store.secrets.kv_versions import (
     KvSettings,
     check_cas,
@@ -28,12 +33,22 @@ from strongroom.store.secrets.kv_versions import (
     with_undeleted,
 )
 
-CONFIG: Final = "config"
-MAX_PATH_CHARACTERS: Final = 1024
-MAX_VALUE_BYTES: Final = 1024 * 1024
 FOREVER: Final = float("inf")
+SETTABLE: Final = ("max_versions", "cas_required", "delete_version_after", "custom_metadata")
+CAS_MANDATED: Final = (
+    '"cas_required" set to false, but is mandated by backend config. This value will be ignored.'
+)
+_VERBS: Final = {"create": "put", "update": "put", "read": "get", "scan": "list"}
 
-Change = Callable[[KvMetadata, list[int], float], KvMetadata]
+Change = Callable[[KvMetadata, list[int], float, KvSettings], KvMetadata]
+
+
+class _Gone(Exception):
+    """The version to patch is deleted or destroyed: answered with what is known of it."""
+
+    def __init__(self, row: KvMetadata, info: KvVersionInfo) -> None:
+        super().__init__()
+        self.result = Result(version_data(info, row.custom), status=404)
 
 
 class Kv2:
@@ -41,6 +56,8 @@ class Kv2:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._listing = Listing(context)
+        self._parts = (Settings(context), Copying(context))
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
@@ -59,67 +76,45 @@ class Kv2:
                 "metadata/{path*}",
                 {
                     "read": self._read_metadata,
-                    "list": self._list,
+                    "list": self._listing.names,
+                    "scan": self._listing.scan,
                     "create": self._write_metadata,
                     "update": self._write_metadata,
                     "patch": self._patch_metadata,
                     "delete": self._delete_secret,
                 },
             ),
+            Endpoint("detailed-metadata/{path*}", {"list": self._listing.detailed}),
             Endpoint("delete/{path*}", {"update": self._on_versions("delete", with_deleted)}),
             Endpoint("undelete/{path*}", {"update": self._on_versions("undelete", with_undeleted)}),
             Endpoint("destroy/{path*}", {"update": self._on_versions("destroy", with_destroyed)}),
             Endpoint("subkeys/{path*}", {"read": self._subkeys}),
+            Endpoint("diff/{path*}", {"read": self._diff}),
+            *(each for part in self._parts for each in part.endpoints),
             Endpoint(
-                "config",
-                {
-                    "read": self._read_config,
-                    "update": self._write_config,
-                    "create": self._write_config,
-                },
+                "{path*}",
+                dict.fromkeys(("read", "list", "scan", "update", "patch", "delete"), self._stray),
+                published=False,
             ),
-            Endpoint("{path*}", dict.fromkeys(("read", "list", "update", "create"), self._stray)),
         )
 
     def exists(self, call: Call) -> bool:
         kind, _, path = call.rest.partition("/")
         if kind in ("data", "metadata") and path:
-            return self._context.view.kv_metadata(call.mount.uuid, path) is not None
+            return self._context.view.kv_exists(call.mount.uuid, path)
         return True
-
-    # settings of the mount
-
-    def _settings(self, view: Any, mount: str) -> KvSettings:  # noqa: ANN401 - a view or transaction
-        return KvSettings(**(view.document(mount, CONFIG, "") or {}))
-
-    def _read_config(self, call: Call) -> Result:
-        return Result(self._settings(self._context.view, call.mount.uuid).as_data())
-
-    async def _write_config(self, call: Call) -> None:
-        mount = call.mount.uuid
-
-        def write(transaction: Transaction) -> None:
-            old = self._settings(transaction, mount)
-            body = {
-                "max_versions": _positive(call.integer("max_versions", old.max_versions)),
-                "cas_required": call.flag("cas_required", default=old.cas_required),
-                "delete_version_after": parse_seconds(
-                    call.data.get("delete_version_after"),
-                    "delete_version_after",
-                    old.delete_version_after,
-                ),
-            }
-            transaction.put_document(mount, CONFIG, "", body)
-
-        await self._context.engine.transact(write)
 
     # data
 
     def _read(self, call: Call) -> Result:
-        view, path, now = self._context.view, _path(call), self._context.clock.now()
+        if not call.args["path"]:
+            return self._stray(call)
+        return self._version(call, call.integer("version"))
+
+    def _version(self, call: Call, wanted: int) -> Result:
+        view, path, now = self._context.view, secret_path(call), self._context.clock.now()
         row = view.kv_metadata(call.mount.uuid, path)
-        wanted = _positive(call.integer("version"))
-        info = row.info(wanted or row.current_version) if row else None
+        info = row.info(positive(wanted) or row.current_version) if row else None
         if row is None or info is None:
             raise nothing_here()
         metadata = version_data(info, row.custom)
@@ -132,11 +127,11 @@ class Kv2:
         return Result({"data": orjson.loads(body), "metadata": metadata}, cache_until=until)
 
     async def _write(self, call: Call) -> Result:
-        if "data" not in call.data:
+        if call.data.get("data") is None:
             raise Invalid("no-data", "no data provided")
         if not isinstance(call.data["data"], dict):
             raise Invalid("bad-data", "data must be an object")
-        body = _encoded(call.data["data"])
+        body = encoded(call.data["data"])
         return await self._new_version(call, lambda _view, _row: body, must_exist=False)
 
     async def _patch(self, call: Call) -> Result:
@@ -147,20 +142,25 @@ class Kv2:
 
         def merged(transaction: Transaction, row: KvMetadata) -> bytes:
             info = row.info(row.current_version)
-            if info is None or info.destroyed or is_deleted(info, now):
+            if info is None:
                 raise nothing_here()
+            if info.destroyed or is_deleted(info, now):
+                raise _Gone(row, info)
             body = transaction.kv_data(row.mount, row.path, row.current_version)
-            return _encoded(merge_patch(orjson.loads(body or b"{}"), given))
+            return encoded(merge_patch(orjson.loads(body or b"{}"), given))
 
-        return await self._new_version(call, merged, must_exist=True)
+        try:
+            return await self._new_version(call, merged, must_exist=True)
+        except _Gone as gone:
+            return gone.result
 
     async def _new_version(
         self, call: Call, body: Callable[[Transaction, KvMetadata], bytes], *, must_exist: bool
     ) -> Result:
-        mount, path, now = call.mount, _path(call), self._context.clock.now()
+        mount, path, now = call.mount, secret_path(call), self._context.clock.now()
 
         def write(transaction: Transaction) -> KvMetadata:
-            settings = self._settings(transaction, mount.uuid)
+            settings = settings_of(transaction, mount.uuid)
             old = transaction.kv_metadata(mount.uuid, path)
             if old is None and must_exist:
                 raise nothing_here()
@@ -170,7 +170,9 @@ class Kv2:
             content = body(transaction, old)
             transaction.put_kv_metadata(row)
             transaction.put_kv_data(mount.uuid, path, row.current_version, content)
-            transaction.append_event(_event(call, "write", row.current_version, now))
+            transaction.append_event(
+                _event(call, "patch" if must_exist else "write", row.current_version, now)
+            )
             return row
 
         row = await self._context.engine.transact(write)
@@ -183,7 +185,7 @@ class Kv2:
         async def handler(call: Call) -> None:
             versions = call.data.get("versions")
             if isinstance(versions, str | int):
-                versions = str(versions).split(",")
+                versions = [each for each in str(versions).split(",") if each.strip()]
             if not versions or not isinstance(versions, list):
                 raise Invalid("no-versions", "No version number provided")
             try:
@@ -195,69 +197,85 @@ class Kv2:
         return handler
 
     async def _change(self, call: Call, name: str, change: Change, numbers: list[int]) -> None:
-        mount, path, now = call.mount.uuid, _path(call), self._context.clock.now()
+        mount, path, now = call.mount.uuid, secret_path(call), self._context.clock.now()
 
         def write(transaction: Transaction) -> None:
             old = transaction.kv_metadata(mount, path)
             if old is None:
-                if numbers and name != "delete":
-                    raise nothing_here()
                 return
-            row = change(old, numbers or [old.current_version], now)
+            chosen = numbers or [old.current_version]
+            row = change(old, chosen, now, settings_of(transaction, mount))
             if row is old:
                 return
             transaction.put_kv_metadata(row)
-            for number in numbers or [old.current_version]:
+            for number in chosen:
                 transaction.append_event(_event(call, name, number, now))
 
         await self._context.engine.transact(write)
 
     def _subkeys(self, call: Call) -> Result:
-        result = self._read(call)
+        result = self._version(call, call.integer("version"))
         data = result.data or {}
         if data["data"] is None:
             return Result({"subkeys": None, "metadata": data["metadata"]}, status=404)
-        hidden = leaves_hidden(data["data"], _positive(call.integer("depth")))
+        hidden = leaves_hidden(data["data"], positive(call.integer("depth")))
         return Result({"subkeys": hidden, "metadata": data["metadata"]})
+
+    def _diff(self, call: Call) -> Result:
+        """Which keys differ between two versions, by keyed fingerprints. Beyond Vault."""
+        newer = self._version(call, call.integer("to"))
+        number = (newer.data or {})["metadata"]["version"]
+        older = self._version(call, call.integer("from", number - 1) or number)
+        sides = [older.data or {}, newer.data or {}]
+        if any(side["data"] is None for side in sides):
+            raise nothing_here()
+        salt = f"{call.mount.uuid}/{call.args['path']}".encode()
+        said = difference(
+            sides[0]["data"],
+            sides[1]["data"],
+            lambda text: self._context.fingerprint(salt + b"\0" + text),
+        )
+        return Result({"from": sides[0]["metadata"], "to": sides[1]["metadata"], **said})
 
     # metadata
 
     def _read_metadata(self, call: Call) -> Result:
-        row = self._context.view.kv_metadata(call.mount.uuid, _path(call))
+        if not call.args["path"]:
+            return self._stray(call)
+        row = self._context.view.kv_metadata(call.mount.uuid, secret_path(call))
         if row is None:
             raise nothing_here()
         return Result(metadata_data(row))
 
-    def _list(self, call: Call) -> Result:
-        after, limit = call.text("after"), _positive(call.integer("limit"))
-        keys = self._context.view.kv_list(
-            call.mount.uuid, call.args["path"], after=after, limit=limit
-        )
-        if not keys:
-            raise nothing_here()
-        return Result({"keys": list(keys)})
+    async def _write_metadata(self, call: Call) -> Result | None:
+        if not any(name in call.data for name in SETTABLE):
+            return None
+        return await self._put_metadata(call, merge=False)
 
-    async def _write_metadata(self, call: Call) -> None:
-        await self._put_metadata(call, merge=False)
+    async def _patch_metadata(self, call: Call) -> Result | None:
+        return await self._put_metadata(call, merge=True)
 
-    async def _patch_metadata(self, call: Call) -> None:
-        await self._put_metadata(call, merge=True)
+    async def _put_metadata(self, call: Call, *, merge: bool) -> Result | None:
+        mount, path, now = call.mount.uuid, secret_path(call), self._context.clock.now()
 
-    async def _put_metadata(self, call: Call, *, merge: bool) -> None:
-        mount, path, now = call.mount.uuid, _path(call), self._context.clock.now()
-
-        def write(transaction: Transaction) -> None:
+        def write(transaction: Transaction) -> Result | None:
             old = transaction.kv_metadata(mount, path)
             if old is None and merge:
                 raise nothing_here()
             old = old or KvMetadata(mount, path, created=now, updated=now)
-            transaction.put_kv_metadata(with_settings(old, call.data, now, merge=merge))
-            transaction.append_event(_event(call, "metadata-write", old.current_version, now))
+            row = with_settings(old, call.data, now, merge=merge)
+            transaction.put_kv_metadata(row)
+            name = "metadata-patch" if merge else "metadata-write"
+            transaction.append_event(_event(call, name, old.current_version, now))
+            ignored = "cas_required" in call.data and not row.cas_required
+            if ignored and settings_of(transaction, mount).cas_required:
+                return Result(warnings=(CAS_MANDATED,))
+            return None
 
-        await self._context.engine.transact(write)
+        return await self._context.engine.transact(write)
 
     async def _delete_secret(self, call: Call) -> None:
-        mount, path, now = call.mount.uuid, _path(call), self._context.clock.now()
+        mount, path, now = call.mount.uuid, secret_path(call), self._context.clock.now()
 
         def write(transaction: Transaction) -> None:
             if transaction.kv_metadata(mount, path) is not None:
@@ -267,33 +285,18 @@ class Kv2:
         await self._context.engine.transact(write)
 
     def _stray(self, call: Call) -> Result:
-        raise NotFound(
-            "not-versioned-path",
-            "Invalid path for a versioned K/V secrets engine:"
-            f" use {call.mount.path}data/{call.rest}",
-        )
-
-
-def _path(call: Call) -> str:
-    path = call.args["path"]
-    if not path:
-        raise Invalid("no-path", "missing path")
-    if len(path) > MAX_PATH_CHARACTERS:
-        raise Invalid("path-too-long", f"a path has at most {MAX_PATH_CHARACTERS} characters")
-    return path
-
-
-def _positive(value: int) -> int:
-    if value < 0:
-        raise Invalid("bad-parameter", "the number must not be negative")
-    return value
-
-
-def _encoded(data: dict[str, Any]) -> bytes:
-    body = orjson.dumps(data)
-    if len(body) > MAX_VALUE_BYTES:
-        raise Invalid("value-too-large", f"a secret has at most {MAX_VALUE_BYTES} bytes")
-    return body
+        """A path that only makes sense on a KV v1 mount: 404 with the way out as a warning."""
+        if call.rest.rstrip("/") in ("metadata", "data", "delete", "undelete", "destroy"):
+            warning = "Non-listing operations on the root of a K/V v2 mount are not supported."
+        else:
+            verb = _VERBS.get(call.operation, call.operation)
+            warning = (
+                "Invalid path for a versioned K/V secrets engine. See the API docs for the"
+                " appropriate API endpoints to use. If using the Vault CLI, use"
+                f" 'vault kv {verb}' for this operation. The versioned path is"
+                f" {call.mount.path}{'metadata' if verb == 'list' else 'data'}/{call.rest}"
+            )
+        return Result(status=404, warnings=(warning,))
 
 
 def _event(call: Call, operation: str, version: int, now: float) -> EventRow:

@@ -14,12 +14,16 @@ from strongroom.store.call import go_duration, parse_seconds
 from strongroom.store.engine.contract import KvMetadata, KvVersionInfo
 
 DEFAULT_MAX_VERSIONS: Final = 10
+CUSTOM_FAILED: Final = "custom_metadata validation failed"
 CUSTOM_KEYS, CUSTOM_KEY_BYTES, CUSTOM_VALUE_BYTES = 64, 128, 512
 
 
 @dataclass(frozen=True, slots=True)
 class KvSettings:
-    """A mount's settings: 0 versions means the default, 0 seconds never."""
+    """A mount's settings: 0 versions means the default, 0 seconds never.
+
+    A negative `delete_version_after` switches it off for every secret of the mount.
+    """
 
     max_versions: int = 0
     cas_required: bool = False
@@ -58,8 +62,7 @@ def check_cas(old: KvMetadata | None, settings: KvSettings, options: Any) -> Non
 def with_new_version(old: KvMetadata, settings: KvSettings, now: float) -> KvMetadata:
     """The secret with one more version; the oldest beyond the limit are gone."""
     number = old.current_version + 1
-    after = _smallest(old.delete_version_after, settings.delete_version_after)
-    entry = KvVersionInfo(number, now, deleted=now + after if after else None)
+    entry = KvVersionInfo(number, now, deleted=_deletion(old, settings, now))
     keep = max(old.max_versions, settings.max_versions) or DEFAULT_MAX_VERSIONS
     versions = (*old.versions, entry)[-keep:]
     return dataclasses.replace(
@@ -71,11 +74,21 @@ def with_new_version(old: KvMetadata, settings: KvSettings, now: float) -> KvMet
     )
 
 
-def _smallest(*seconds: int) -> int:
-    return min((each for each in seconds if each > 0), default=0)
+def _deletion(old: KvMetadata, settings: KvSettings, now: float) -> float | None:
+    """When a version that begins to live now is deleted: the shorter of the two settings."""
+    if settings.delete_version_after < 0:
+        return None
+    both = (old.delete_version_after, settings.delete_version_after)
+    after = min((each for each in both if each > 0), default=0)
+    return now + after if after else None
 
 
-def with_deleted(old: KvMetadata, numbers: Iterable[int], now: float) -> KvMetadata:
+def with_deleted(
+    old: KvMetadata,
+    numbers: Iterable[int],
+    now: float,
+    settings: KvSettings,  # noqa: ARG001 - the shape of a change
+) -> KvMetadata:
     """The secret with versions deleted; what is gone already stays as it is."""
     chosen = set(numbers)
     return _changed(
@@ -90,14 +103,19 @@ def with_deleted(old: KvMetadata, numbers: Iterable[int], now: float) -> KvMetad
     )
 
 
-def with_undeleted(old: KvMetadata, numbers: Iterable[int], now: float) -> KvMetadata:
-    """The secret with deleted versions back; destroyed ones stay destroyed."""
-    chosen = set(numbers)
+def with_undeleted(
+    old: KvMetadata, numbers: Iterable[int], now: float, settings: KvSettings
+) -> KvMetadata:
+    """The secret with versions back, for a full `delete_version_after` from now on.
+
+    Destroyed ones stay destroyed.
+    """
+    chosen, until = set(numbers), _deletion(old, settings, now)
     return _changed(
         old,
         now,
         [
-            dataclasses.replace(each, deleted=None)
+            dataclasses.replace(each, deleted=until)
             if each.version in chosen and not each.destroyed
             else each
             for each in old.versions
@@ -105,7 +123,12 @@ def with_undeleted(old: KvMetadata, numbers: Iterable[int], now: float) -> KvMet
     )
 
 
-def with_destroyed(old: KvMetadata, numbers: Iterable[int], now: float) -> KvMetadata:
+def with_destroyed(
+    old: KvMetadata,
+    numbers: Iterable[int],
+    now: float,
+    settings: KvSettings,  # noqa: ARG001 - the shape of a change
+) -> KvMetadata:
     """The secret with the values of versions gone for good."""
     chosen = set(numbers)
     return _changed(
@@ -172,19 +195,36 @@ def with_settings(
     custom = dict(old.custom)
     if "custom_metadata" in data:
         given = _custom(data["custom_metadata"])
-        merged = {**custom, **given} if merge else given
-        custom = {key: value for key, value in merged.items() if value is not None}
-        _check_custom(custom)
+        kept = custom if merge else {}
+        gone = {key for key, value in given.items() if merge and value is None}
+        added = {key: _text(value) for key, value in given.items() if key not in gone}
+        _check_custom(added)
+        custom = {key: value for key, value in {**kept, **added}.items() if key not in gone}
+        _check_count(custom)
     return dataclasses.replace(
         old,
         updated=now,
-        custom={key: str(value) for key, value in custom.items()},
+        custom=custom,
         max_versions=_number(data, "max_versions", old.max_versions),
-        cas_required=bool(data.get("cas_required", old.cas_required)),
-        delete_version_after=parse_seconds(
-            data.get("delete_version_after"), "delete_version_after", old.delete_version_after
-        ),
+        cas_required=_flag(data, "cas_required", default=old.cas_required),
+        delete_version_after=_duration(data, old.delete_version_after),
     )
+
+
+def _flag(data: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = data.get(name, default)
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise Invalid("bad-parameter", f"{name} must be true or false")
+    return value
+
+
+def _duration(data: Mapping[str, Any], default: int) -> int:
+    value = parse_seconds(data.get("delete_version_after"), "delete_version_after", default)
+    if value < 0:
+        raise Invalid("bad-parameter", f"cannot provide negative value '{value}'")
+    return value
 
 
 def _number(data: Mapping[str, Any], name: str, default: int) -> int:
@@ -202,14 +242,45 @@ def _custom(value: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     return value
 
 
-def _check_custom(custom: Mapping[str, Any]) -> None:
+def _text(value: Any) -> str:  # noqa: ANN401 - JSON
+    """Vault takes numbers and booleans for strings here; nested values it refuses."""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, str | int | float):
+        return str(value)
+    if value is None:
+        return ""
+    raise Invalid("bad-custom-metadata", f"{CUSTOM_FAILED}: expected type 'string'")
+
+
+def _check_count(custom: Mapping[str, str]) -> None:
     if len(custom) > CUSTOM_KEYS:
-        raise Invalid("bad-custom-metadata", f"custom_metadata has over {CUSTOM_KEYS} keys")
+        raise Invalid(
+            "bad-custom-metadata",
+            f"{CUSTOM_FAILED}: payload must contain at most {CUSTOM_KEYS} keys,"
+            f" provided {len(custom)}",
+        )
+
+
+def _check_custom(custom: Mapping[str, str]) -> None:
+    """Every problem at once, without a value in the text."""
+    _check_count(custom)
+    problems = []
     for key, value in custom.items():
-        if not isinstance(value, str) or not value or not key:
-            raise Invalid("bad-custom-metadata", "custom_metadata must be a map of strings")
-        if len(key.encode()) > CUSTOM_KEY_BYTES or len(value.encode()) > CUSTOM_VALUE_BYTES:
-            raise Invalid("bad-custom-metadata", f"the custom_metadata entry {key!r} is too long")
+        if not 0 < len(key.encode()) <= CUSTOM_KEY_BYTES:
+            problems.append(
+                f"length of key {key[:CUSTOM_KEY_BYTES]!r} is {len(key.encode())}"
+                f" but must be 0 < len(key) <= {CUSTOM_KEY_BYTES}"
+            )
+        elif not 0 < len(value.encode()) <= CUSTOM_VALUE_BYTES:
+            problems.append(
+                f"length of value for key {key!r} is {len(value.encode())}"
+                f" but must be 0 < len(value) <= {CUSTOM_VALUE_BYTES}"
+            )
+        if not (key + value).isprintable():
+            problems.append(f"the entry {key!r} contains unprintable characters")
+    if problems:
+        raise Invalid("bad-custom-metadata", f"{CUSTOM_FAILED}: " + "; ".join(problems))
 
 
 def merge_patch(target: Any, patch: Any) -> Any:  # noqa: ANN401 - JSON
@@ -225,10 +296,16 @@ def merge_patch(target: Any, patch: Any) -> Any:  # noqa: ANN401 - JSON
     return merged
 
 
-def leaves_hidden(value: Any, depth: int) -> Any:  # noqa: ANN401 - JSON
-    """The keys of a secret with every leaf null, down to `depth` levels (0: all)."""
-    if not isinstance(value, dict):
-        return None
+def leaves_hidden(value: dict[str, Any], depth: int) -> dict[str, Any]:
+    """The keys of a secret with every leaf null, down to `depth` levels (0: all).
+
+    A map without keys is a leaf, unless it is the whole secret.
+    """
     if depth == 1:
         return dict.fromkeys(value)
-    return {key: leaves_hidden(each, depth - 1 if depth else 0) for key, each in value.items()}
+    return {
+        key: leaves_hidden(each, depth - 1 if depth else 0)
+        if isinstance(each, dict) and each
+        else None
+        for key, each in value.items()
+    }

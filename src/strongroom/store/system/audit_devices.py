@@ -1,39 +1,235 @@
-"""`sys/audit` and `sys/audit-hash`: the devices the server was started with, and their hash."""
+"""`sys/audit`, `sys/audit-hash` and `sys/config/auditing/request-headers`.
 
-from collections.abc import Sequence
+Devices of the configuration are fixed; the API adds others where the configuration lets it.
+API: https://developer.hashicorp.com/vault/api-docs/system/audit.
+"""
 
-from strongroom.model.errors import Invalid
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from strongroom.audit.devices import Device, Enabled
+from strongroom.audit.kinds import Asked, enable
+from strongroom.model.errors import Invalid, Refusal, Unavailable
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
+from strongroom.store.engine.contract import Transaction
+from strongroom.store.envelope import nothing_here
+
+MOUNT: Final = "audit"
+DEVICE, HEADERS = "device", "headers"
+_TEST: Final = b'{"type":"test","request":{"operation":"update","path":"sys/audit/test"}}\n'
+# Recording them would put a token into the log in the clear, or under a hash of another form.
+_NEVER: Final = ("x-vault-token", "authorization", "cookie")
+
+_log = logging.getLogger(__name__)
 
 
 class AuditDevices:
-    """Devices come from the command line; the API shows them and hashes for a search."""
+    """The devices of this process, and what the API says and changes of them."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, allow: bool) -> None:
         self._context = context
+        self._allow = allow
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
+        headers = "config/auditing/request-headers"
         return (
             Endpoint("audit", {"read": self._all}, sudo=True),
+            Endpoint("audit/{path*}", {"update": self._enable, "delete": self._disable}, sudo=True),
             Endpoint("audit-hash/{path*}", {"update": self._hash}),
+            Endpoint(headers, {"read": self._headers}, sudo=True),
+            Endpoint(
+                f"{headers}/{{header}}",
+                {
+                    "read": self._header,
+                    "update": self._set_header,
+                    "delete": self._delete_header,
+                },
+                sudo=True,
+            ),
         )
+
+    # what is in the database, in use in this process
+
+    def reload(self) -> None:
+        """Use the devices and headers that are stored now."""
+        view, broker = self._context.view, self._context.broker
+        headers = view.document(MOUNT, HEADERS, HEADERS) or {}
+        self._context.recording.headers = {name: bool(hidden) for name, hidden in headers.items()}
+        wanted = {name: view.document(MOUNT, DEVICE, name) for name in self._names()}
+        have = {each.path: each for each in broker.enabled}
+        keep = [
+            each
+            for each in broker.enabled
+            if each.fixed or _as_stored(each) == wanted.get(each.path)
+        ]
+        kept = {each.path for each in keep}
+        added = [
+            _opened(path, found) for path, found in wanted.items() if found and path not in kept
+        ]
+        if added or len(keep) != len(broker.enabled):
+            broker.replace([*keep, *added])
+            for path in have.keys() - kept:
+                have[path].device.close()
+
+    def _names(self) -> Sequence[str]:
+        return self._context.view.document_names(MOUNT, DEVICE)
+
+    # the API
 
     def _all(self, call: Call) -> Result:  # noqa: ARG002
         found = {
-            f"file-{number}/": {
-                "type": "file",
-                "description": "",
+            each.path: {
+                "type": each.type,
+                "description": each.description,
                 "local": False,
-                "options": {"file_path": device.name},
-                "path": f"file-{number}/",
+                "options": dict(each.options),
+                "path": each.path,
             }
-            for number, device in enumerate(self._context.broker.devices)
+            for each in self._context.broker.enabled
         }
         return Result(found, top_level=True)
+
+    async def _enable(self, call: Call) -> None:
+        path = _path(call)
+        if not self._allow:
+            raise Invalid(
+                "audit-by-api",
+                "cannot enable an audit device through the API",
+                hint="write an audit stanza into the server's configuration, or set"
+                " unsafe_allow_api_audit_creation = true there",
+            )
+        if any(each.path == path for each in self._context.broker.enabled):
+            raise Invalid("audit-path-taken", f"path already in use: audit device {path}")
+        options = call.data.get("options") or {}
+        if not isinstance(options, dict):
+            raise Invalid("bad-parameter", "options must be an object")
+        texts = {
+            name: str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in options.items()
+        }
+        asked = Asked(path, call.text("type") or path.strip("/"), texts, call.text("description"))
+        tried = enable(asked, fixed=False)
+        try:
+            tried.device.write(tried.prefixed(_TEST))
+        except Unavailable as error:
+            raise Invalid("audit-test", f"sanity check failed: {error.message}") from None
+        finally:
+            tried.device.close()
+
+        def write(transaction: Transaction) -> None:
+            transaction.put_document(MOUNT, DEVICE, path, _as_stored(tried))
+            _move_generation(transaction)
+
+        await self._context.engine.transact(write)
+        self.reload()
+
+    async def _disable(self, call: Call) -> None:
+        path = _path(call)
+        found = next((each for each in self._context.broker.enabled if each.path == path), None)
+        if found is not None and found.fixed:
+            raise Invalid(
+                "audit-fixed",
+                f"the audit device {path} is defined in the server's configuration",
+                hint="remove its stanza and restart the server",
+            )
+
+        def write(transaction: Transaction) -> None:
+            transaction.delete_document(MOUNT, DEVICE, path)
+            _move_generation(transaction)
+
+        await self._context.engine.transact(write)
+        self.reload()
 
     def _hash(self, call: Call) -> Result:
         if "input" not in call.data:
             raise Invalid("no-input", 'the "input" parameter is empty')
-        return Result({"hash": self._context.writer.hashed(call.text("input"))}, top_level=True)
+        writer = self._context.writer
+        return Result({"hash": writer.hashed(call.text("input"))}, top_level=True)
+
+    # request headers
+
+    def _stored_headers(self) -> dict[str, Any]:
+        return self._context.view.document(MOUNT, HEADERS, HEADERS) or {}
+
+    def _headers(self, call: Call) -> Result:  # noqa: ARG002
+        headers = {name: {"hmac": each} for name, each in self._stored_headers().items()}
+        return Result({"headers": headers}, top_level=True)
+
+    def _header(self, call: Call) -> Result:
+        name = call.args["header"].lower()
+        headers = self._stored_headers()
+        if name not in headers:
+            raise nothing_here()
+        return Result({name: {"hmac": headers[name]}}, top_level=True)
+
+    async def _set_header(self, call: Call) -> None:
+        name, hidden = call.args["header"].lower(), call.flag("hmac")
+        if name in _NEVER:
+            raise Invalid("secret-header", f"the header {name} is never recorded")
+        await self._change_headers(lambda headers: {**headers, name: hidden})
+
+    async def _delete_header(self, call: Call) -> None:
+        name = call.args["header"].lower()
+        await self._change_headers(
+            lambda headers: {each: value for each, value in headers.items() if each != name}
+        )
+
+    async def _change_headers(self, step: Any) -> None:  # noqa: ANN401 - headers to headers
+        def write(transaction: Transaction) -> None:
+            headers = transaction.document(MOUNT, HEADERS, HEADERS) or {}
+            transaction.put_document(MOUNT, HEADERS, HEADERS, step(headers))
+            _move_generation(transaction)
+
+        await self._context.engine.transact(write)
+        self.reload()
+
+
+class _Unopened:
+    """Stands for a device that this process cannot open: each write says why."""
+
+    def __init__(self, name: str, refusal: Refusal) -> None:
+        self.name = name
+        self.blocking = False
+        self._refusal = refusal
+
+    def write(self, lines: bytes) -> None:  # noqa: ARG002
+        raise Unavailable(self._refusal.code, self._refusal.message)
+
+    def reopen(self) -> None:
+        """Nothing to open."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _opened(path: str, found: Mapping[str, Any]) -> Enabled:
+    asked = Asked(path, found["type"], found["options"], found["description"])
+    try:
+        return enable(asked, fixed=False)
+    except Refusal as refusal:
+        _log.error("audit device %s: %s", path, refusal.message)
+        stand_in: Device = _Unopened(path, refusal)
+        return Enabled(
+            path, stand_in, asked.type, options=asked.options, description=asked.description
+        )
+
+
+def _as_stored(each: Enabled) -> dict[str, Any]:
+    return {"type": each.type, "options": dict(each.options), "description": each.description}
+
+
+def _move_generation(transaction: Transaction) -> None:
+    """Other processes read their devices anew when the generation moves."""
+    row = transaction.cluster()
+    if row is not None:
+        transaction.replace_ring(row.wrapped_ring)
+
+
+def _path(call: Call) -> str:
+    path = call.args["path"].strip("/")
+    if not path:
+        raise Invalid("no-path", "the device needs a path")
+    return path + "/"

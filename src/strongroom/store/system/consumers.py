@@ -1,7 +1,8 @@
 """`sys/consumers`: readers say which version of a secret they use, and rotation asks who said so.
 
 Strongroom's own addition to the API. An acknowledgement is kept with the caller's pod, node and
-token id, lapses with the token, and replaces the caller's earlier one for the same secret.
+token id, lapses with the token, and replaces the caller's earlier one for the same secret. A
+lapsed one is still shown for a week: the pod may be there, and hold what it read.
 """
 
 import dataclasses
@@ -61,8 +62,8 @@ class Consumers:
                 **dataclasses.asdict(row),
                 "acknowledged": rfc3339(row.acknowledged),
                 "expires": None if row.expires is None else rfc3339(row.expires),
+                "lapsed": row.expires is not None and row.expires <= now,
             }
             for row in self._context.view.consumers(path)
-            if row.expires is None or row.expires > now
         ]
         return Result({"consumers": rows})

@@ -13,14 +13,15 @@ from strongroom.store.context import Context
 class Metrics:
     """Counts replies by operation and status; names and values of secrets never become labels."""
 
-    def __init__(self, context: Context, worker: int) -> None:
+    def __init__(self, context: Context, worker: int, *, public: bool = False) -> None:
         self._context = context
         self._worker = worker
+        self._public = public
         self.replies: Counter[tuple[str, int]] = Counter()
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        return (Endpoint("metrics", {"read": self._read}),)
+        return (Endpoint("metrics", {"read": self._read}, public=self._public),)
 
     def _read(self, call: Call) -> Result:  # noqa: ARG002
         lines = [
@@ -37,8 +38,9 @@ class Metrics:
             "# TYPE strongroom_audit_failures_total counter",
         ]
         lines += [
-            f'strongroom_audit_failures_total{{device="{number}",worker="{self._worker}"}} {count}'
-            for number, count in enumerate(self._context.broker.failures.values())
+            f'strongroom_audit_failures_total{{device="{path.strip("/")}",'
+            f'worker="{self._worker}"}} {count}'
+            for path, count in self._context.broker.failures.items()
         ]
         text = "\n".join(lines) + "\n"
         return Result(raw=text.encode(), content_type="text/plain; version=0.0.4")

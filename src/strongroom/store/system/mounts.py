@@ -1,22 +1,29 @@
-"""`sys/mounts`, `sys/auth` and the mount preflight of clients.
+"""`sys/mounts` and `sys/auth`: enable, describe, tune and disable.
 
 API: https://developer.hashicorp.com/vault/api-docs/system/mounts.
 """
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from strongroom.model.errors import Conflict, Denied, Invalid
+from strongroom.model.errors import Conflict, Invalid
+from strongroom.store.auth.lockout import CONFIG as LOCKOUT
+from strongroom.store.auth.lockout import lockout_settings
 from strongroom.store.call import Call, Endpoint, Result, parse_seconds
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import MountRow, Transaction
+from strongroom.store.leasing import Leases
+from strongroom.store.routing import full_path
 from strongroom.store.tokens import DEFAULT_TTL, MAX_TTL
 
 RESERVED: Final = ("sys/", "auth/", "cubbyhole/", "identity/", "token/")
 _TUNABLE_SECONDS: Final = ("default_lease_ttl", "max_lease_ttl")
-_TUNABLE_TEXTS: Final = ("listing_visibility", "token_type")
+_TUNABLE_TEXTS: Final = {
+    "listing_visibility": ("", "hidden", "unauth"),
+    "token_type": ("", "default-service", "default-batch", "service", "batch"),
+}
 _TUNABLE_LISTS: Final = (
     "audit_non_hmac_request_keys",
     "audit_non_hmac_response_keys",
@@ -29,9 +36,15 @@ class Mounts:
     """One instance for secrets engines, one for auth methods."""
 
     def __init__(
-        self, context: Context, kind: str, types: Collection[str], new_id: Callable[[], uuid.UUID]
+        self,
+        context: Context,
+        leases: Leases,
+        kind: str,
+        types: Collection[str],
+        new_id: Callable[[], uuid.UUID] = uuid.uuid4,
     ) -> None:
         self._context = context
+        self._leases = leases
         self._kind = kind
         self._types = types
         self._new_id = new_id
@@ -77,13 +90,24 @@ class Mounts:
             await self._enable(call, path + "/")
 
     async def _tune(self, call: Call, row: MountRow) -> None:
+        version = _options(call).get("version")
+        if row.type == "kv" and version is not None:
+            _check_upgrade(row.options.get("version", "1"), version)
+        config = {**row.config, **config_of(call.data, row.config)}
+        config = {name: value for name, value in config.items() if value is not None}
         changed = dataclasses.replace(
             row,
             description=call.text("description", row.description),
-            config={**row.config, **_config(call.data)},
+            config=config,
             options={**row.options, **_options(call)},
         )
-        await self._context.engine.transact(lambda transaction: transaction.put_mount(changed))
+
+        def write(transaction: Transaction) -> None:
+            if row not in transaction.mounts():
+                raise Conflict("mount-changed", "the mount was changed meanwhile; try again")
+            transaction.put_mount(changed)
+
+        await self._context.engine.transact(write)
 
     async def _enable(self, call: Call, path: str) -> None:
         kind, options = call.text("type"), _options(call)
@@ -93,8 +117,8 @@ class Mounts:
             kind, options = "kv", {**options, "version": kind[-1]}
         if kind not in self._types or kind in ("system", "token"):
             raise Invalid("unknown-type", f"plugin not found in the catalog: {kind}")
-        if kind == "kv" and options.setdefault("version", "1") not in self._versions():
-            raise Invalid("unknown-type", "KV version 1 is not served here", hint="use type kv-v2")
+        if kind == "kv" and options.setdefault("version", "1") not in ("1", "2"):
+            raise Invalid("unknown-type", "the version of a KV mount is 1 or 2")
         row = MountRow(
             kind=self._kind,
             path=path,
@@ -103,69 +127,57 @@ class Mounts:
             accessor=f"{'auth_' if self._kind == 'auth' else ''}{kind}_{self._new_id().hex[:8]}",
             description=call.text("description"),
             options=options,
-            config=_config(call.data.get("config") or {}),
+            config={
+                name: value
+                for name, value in config_of(call.data.get("config") or {}).items()
+                if value is not None
+            },
         )
 
         def write(transaction: Transaction) -> None:
-            taken = [each.path for each in transaction.mounts() if each.kind == self._kind]
-            clash = [each for each in taken if each.startswith(path) or path.startswith(each)]
-            if clash or path.startswith(RESERVED):
-                raise Conflict("path-in-use", f"path is already in use at {(clash or [path])[0]}")
+            taken = clash(transaction.mounts(), self._kind, path)
+            if taken or path.startswith(RESERVED):
+                raise Conflict("path-in-use", f"path is already in use at {taken or path}")
             transaction.put_mount(row)
 
         await self._context.engine.transact(write)
-
-    def _versions(self) -> tuple[str, ...]:
-        return ("1", "2") if "kv1" in self._types else ("2",)
 
     async def _disable(self, call: Call) -> None:
         path = call.args["path"] + "/"
         if path.startswith(RESERVED):
             raise Invalid("reserved", f"cannot unmount {path!r}")
+        row = self._rows().get(path)
+        if row is None:
+            return
+        # What was handed out is taken back while the mount still knows how.
+        await self._leases.revoke_mount(row)
+        now = self._context.clock.now()
 
         def write(transaction: Transaction) -> None:
-            for row in transaction.mounts():
-                if row.kind == self._kind and row.path == path:
-                    transaction.delete_mount(row)
+            if transaction.lease_ids(full_path(row), limit=1):
+                raise Conflict("new-leases", "leases were made meanwhile; try again")
+            current = [each for each in transaction.mounts() if each.uuid == row.uuid]
+            if current and self._kind == "auth":
+                transaction.revoke_tokens(now, full_path(row))
+            for each in current:
+                transaction.delete_mount(each)
 
         await self._context.engine.transact(write)
 
 
-class MountPreflight:
-    """`sys/internal/ui/mounts`: what clients ask to learn the version of a KV mount."""
+def clash(rows: Iterable[MountRow], kind: str, path: str) -> str:
+    """The path of a mount of the same kind that lies in the way of another, or ""."""
+    for row in rows:
+        if row.kind == kind and (row.path.startswith(path) or path.startswith(row.path)):
+            return row.path
+    return ""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
-    @property
-    def endpoints(self) -> Sequence[Endpoint]:
-        return (
-            Endpoint("internal/ui/mounts", {"read": self._all}, public=True),
-            Endpoint("internal/ui/mounts/{path*}", {"read": self._one}),
-        )
-
-    def _all(self, call: Call) -> Result:
-        found: dict[str, dict[str, Any]] = {"secret": {}, "auth": {}}
-        for row in self._context.view.mounts():
-            public = row.config.get("listing_visibility") == "unauth"
-            if public or (call.session is not None and self._visible(call, row)):
-                found[row.kind][row.path] = describe(row)
-        return Result(found)
-
-    def _one(self, call: Call) -> Result:
-        path = call.args["path"] + "/"
-        for row in self._context.view.mounts():
-            full = f"auth/{row.path}" if row.kind == "auth" else row.path
-            if path.startswith(full):
-                if not self._visible(call, row):
-                    break
-                return Result({**describe(row), "path": full})
-        raise Denied("preflight-denied", "preflight capability check returned 403")
-
-    @staticmethod
-    def _visible(call: Call, row: MountRow) -> bool:
-        full = f"auth/{row.path}" if row.kind == "auth" else row.path
-        return call.caller.is_root or call.caller.acl.touches(full)
+def _check_upgrade(now: str, wanted: str) -> None:
+    if wanted not in ("1", "2"):
+        raise Invalid("bad-parameter", "invalid version: a KV mount is version 1 or 2")
+    if wanted < now:
+        raise Invalid("no-downgrade", f"cannot downgrade mount from version {now}")
 
 
 def describe(row: MountRow) -> dict[str, Any]:
@@ -194,24 +206,64 @@ def tuned(row: MountRow, *, default: int | None = None) -> dict[str, Any]:
         "default_lease_ttl": ends[0],
         "max_lease_ttl": ends[1],
         "force_no_cache": False,
-        **row.config,
+        **{name: value for name, value in row.config.items() if value is not None},
     }
 
 
-def _config(given: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def config_of(given: Any, before: Mapping[str, Any] | None = None) -> dict[str, Any]:  # noqa: ANN401
+    """The settings in a request that are known, None for one that is reset to the system's.
+
+    `before` is what they are added to. Raises Invalid.
+    """
     if not isinstance(given, dict):
         raise Invalid("bad-parameter", "config must be an object")
+    found = _known(given)
+    if isinstance(given.get(LOCKOUT), dict):
+        found[LOCKOUT] = lockout_settings(given[LOCKOUT], (before or {}).get(LOCKOUT) or {})
+    both = {**(before or {}), **found}
+    default, most = both.get("default_lease_ttl") or 0, both.get("max_lease_ttl") or 0
+    if default > (most or MAX_TTL):
+        raise Invalid(
+            "bad-ttl",
+            f"backend max lease TTL of {most or MAX_TTL} would be less than default lease TTL"
+            f" of {default}",
+        )
+    return found
+
+
+def _known(given: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in _TUNABLE_SECONDS:
         if name in given:
-            found[name] = parse_seconds(given[name], name)
-    for name in _TUNABLE_TEXTS:
-        if name in given:
+            found[name] = _ttl(given[name], name)
+    for name, allowed in _TUNABLE_TEXTS.items():
+        if given.get(name) is not None:
             found[name] = str(given[name])
+            if found[name] not in allowed:
+                raise Invalid("bad-parameter", f"{name} is one of {', '.join(allowed[1:])}")
     for name in _TUNABLE_LISTS:
-        if isinstance(given.get(name), list):
-            found[name] = [str(each) for each in given[name]]
+        if name in given:
+            found[name] = _texts(given[name], name)
     return found
+
+
+def _ttl(value: Any, name: str) -> int | None:  # noqa: ANN401 - JSON
+    if value == "system":
+        return None
+    seconds = parse_seconds(value, name)
+    if seconds < 0:
+        raise Invalid("bad-parameter", f"{name} must not be negative")
+    return seconds or None
+
+
+def _texts(value: Any, name: str) -> list[str] | None:  # noqa: ANN401 - JSON
+    if isinstance(value, str):
+        value = [each.strip() for each in value.split(",") if each.strip()]
+    if value is None or value == []:
+        return None
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise Invalid("bad-parameter", f"{name} is a list of strings")
+    return value
 
 
 def _options(call: Call) -> dict[str, str]:

@@ -13,7 +13,7 @@ from strongroom.model.errors import Denied, Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.envelope import nothing_here
-from strongroom.store.sessions import Session
+from strongroom.store.sessions import ROOT, WRAPPING, Session
 
 DEFAULT_POLICY: Final = """\
 # Every token may look after itself.
@@ -21,7 +21,16 @@ path "auth/token/lookup-self" { capabilities = ["read"] }
 path "auth/token/renew-self" { capabilities = ["update"] }
 path "auth/token/revoke-self" { capabilities = ["update"] }
 path "sys/capabilities-self" { capabilities = ["update"] }
-path "sys/internal/ui/mounts/*" { capabilities = ["read"] }
+path "sys/explain-self" { capabilities = ["update"] }
+path "sys/internal/ui/resultant-acl" { capabilities = ["read"] }
+path "sys/leases/lookup" { capabilities = ["update"] }
+path "sys/leases/renew" { capabilities = ["update"] }
+path "sys/wrapping/wrap" { capabilities = ["update"] }
+path "sys/wrapping/lookup" { capabilities = ["update"] }
+path "sys/wrapping/unwrap" { capabilities = ["update"] }
+path "cubbyhole/*" { capabilities = ["create", "read", "update", "delete", "list"] }
+path "sys/tools/hash" { capabilities = ["update"] }
+path "sys/tools/hash/*" { capabilities = ["update"] }
 # The feed tells each subscriber of the paths its other policies let it read.
 path "sys/events/subscribe/*" { capabilities = ["read"] }
 # A reader says which version it uses.
@@ -41,7 +50,12 @@ class Policies:
             Endpoint("policies/acl", {"list": self._list, "read": self._list}),
             Endpoint(
                 "policies/acl/{name}",
-                {"read": self._read, "update": self._write, "delete": self._delete},
+                {
+                    "read": self._read,
+                    "update": self._write,
+                    "patch": self._patch,
+                    "delete": self._delete,
+                },
             ),
             Endpoint("policy", {"list": self._list_old, "read": self._list_old}),
             Endpoint(
@@ -76,16 +90,21 @@ class Policies:
 
     async def _write(self, call: Call) -> Result | None:
         name = call.args["name"].lower()
-        if name == "root":
-            raise Invalid("fixed-policy", 'cannot update "root" policy')
-        text = _decoded(call.text("policy") or call.text("rules"))
+        if name in (ROOT, WRAPPING):
+            raise Invalid("fixed-policy", f'cannot update "{name}" policy')
+        text = policy_text(call.text("policy") or call.text("rules"))
         if not text:
             raise Invalid("no-policy", "'policy' parameter not supplied or empty")
         parse_policy(name, text)
         await self._context.engine.transact(lambda each: each.put_policy(name, text))
-        if name != call.args["name"]:
+        if call.asked_path != call.path:
             return Result(warnings=(f"policy name was converted to {name!r}",))
         return None
+
+    async def _patch(self, call: Call) -> Result | None:
+        """A new text for a policy that is there; 404 when it is not. As OpenBao has it."""
+        self._text(call)
+        return await self._write(call)
 
     async def _delete(self, call: Call) -> None:
         name = call.args["name"].lower()
@@ -94,7 +113,8 @@ class Policies:
         await self._context.engine.transact(lambda each: each.delete_policy(name))
 
 
-def _decoded(text: str) -> str:
+def policy_text(text: str) -> str:
+    """A policy as it was sent: plain, or in base64."""
     try:
         return base64.b64decode(text, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):

@@ -1,91 +1,174 @@
-"""`sys/` paths about the server itself: health, seal-status, init, leader.
+"""`sys/` paths about the server itself, sealed or not: health, seal-status, init, leader.
 
-API: https://developer.hashicorp.com/vault/api-docs/system/health.
+API: https://developer.hashicorp.com/vault/api-docs/system/health and its neighbours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
-from strongroom.model.errors import Invalid
+from strongroom.model.clock import Clock, rfc3339
+from strongroom.model.errors import Invalid, Refusal
+from strongroom.model.secret import Secret
 from strongroom.store.call import Call, Endpoint, Result
-from strongroom.store.context import Context
+from strongroom.store.engine.contract import ClusterRow
+from strongroom.store.seal.cluster import ClusterSeal, NewCluster
+from strongroom.store.seal.shares import check_split, keys_reply
+from strongroom.store.seal.stored import Split, StoredSeal, load_stored
 
 # What clients gate features on; the program's own version stands beside it.
 API_VERSION: Final = "1.16.0"
+# Makes the cluster with these splits of the unseal and the recovery key; None when it is there.
+InitialiseCluster = Callable[
+    [Split | None, Split | None], Awaitable[tuple[NewCluster, Secret] | None]
+]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the server says of itself. `audit` counts failures of devices by name."""
+
+    program_version: str = ""
+    api_version: str = API_VERSION
+    storage_type: str = "sqlite"
+    address: str = ""
+    cluster_address: str = ""
+    started: float = 0.0
+    audit: Callable[[], Mapping[str, str]] = field(default=dict)
+
+
+def raw(body: Mapping[str, Any], status: int = 0) -> Result:
+    """A reply without the envelope."""
+    return Result(raw=orjson.dumps(body) + b"\n", status=status)
 
 
 class Status:
     """Endpoints that answer anybody and are not recorded, as in Vault."""
 
-    def __init__(self, context: Context, program_version: str) -> None:
-        self._context = context
-        self._version = program_version
+    def __init__(self, seal: ClusterSeal, clock: Clock, about: About) -> None:
+        self._seal = seal
+        self._clock = clock
+        self._about = about
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
             Endpoint("health", {"read": self._health}, public=True),
             Endpoint("seal-status", {"read": self._seal_status}, public=True),
-            Endpoint("init", {"read": self._initialised, "update": self._init}, public=True),
             Endpoint("leader", {"read": self._leader}, public=True),
         )
 
+    def _found(self) -> tuple[ClusterRow | None, StoredSeal | None]:
+        row = self._seal.row()
+        return row, load_stored(row.wrapped_ring, row.seal_type) if row else None
+
     def _health(self, call: Call) -> Result:
-        cluster = self._context.view.cluster()
-        body = {
-            "initialized": True,
-            "sealed": False,
-            "standby": False,
+        row, sealed = self._seal.row(), self._seal.sealed
+        mode = "unknown" if sealed else "disabled"
+        body: dict[str, Any] = {
+            "initialized": row is not None,
+            "sealed": sealed,
+            # Every node that is open serves; a sealed one calls itself standby, as Vault does.
+            "standby": sealed,
             "performance_standby": False,
-            "replication_performance_mode": "disabled",
-            "replication_dr_mode": "disabled",
-            "server_time_utc": int(self._context.clock.now()),
-            "version": API_VERSION,
-            "strongroom_version": self._version,
-            "cluster_name": cluster.cluster_name if cluster else "",
-            "cluster_id": cluster.cluster_id if cluster else "",
+            "replication_performance_mode": mode,
+            "replication_dr_mode": mode,
+            "server_time_utc": int(self._clock.now()),
+            "version": self._about.api_version,
+            "strongroom_version": self._about.program_version,
         }
-        return Result(raw=orjson.dumps(body) + b"\n", status=call.integer("activecode", 200))
+        if row is None:
+            return raw(body, call.integer("uninitcode", 501))
+        if sealed:
+            body["waiting_for"] = self._seal.waiting_for
+            return raw(body, call.integer("sealedcode", 503))
+        body |= {"cluster_name": row.cluster_name, "cluster_id": row.cluster_id}
+        failing = self._about.audit()
+        if failing:
+            body["audit_failures"] = dict(failing)
+        return raw(body, call.integer("activecode", 200))
 
     def _seal_status(self, call: Call) -> Result:  # noqa: ARG002
-        cluster = self._context.view.cluster()
+        return raw(self.seal_status())
+
+    def seal_status(self) -> dict[str, Any]:
+        """The body of `sys/seal-status` and `sys/unseal`."""
+        row, stored = self._found()
+        sealed = self._seal.sealed
+        progress = self._seal.progress(stored) if stored and sealed else None
         body: dict[str, Any] = {
-            "type": cluster.seal_type if cluster else "",
-            "initialized": True,
-            "sealed": False,
-            "t": 1,
-            "n": 1,
-            "progress": 0,
-            "nonce": "",
-            "version": API_VERSION,
+            "type": stored.type if stored else self._seal.setting.type,
+            "initialized": stored is not None,
+            "sealed": sealed,
+            "t": stored.split.threshold if stored else 0,
+            "n": stored.split.shares if stored else 0,
+            "progress": progress.given if progress else 0,
+            "nonce": progress.nonce if progress else "",
+            "version": self._about.api_version,
             "build_date": "",
-            "migration": False,
-            "cluster_name": cluster.cluster_name if cluster else "",
-            "cluster_id": cluster.cluster_id if cluster else "",
-            "recovery_seal": True,
-            "storage_type": "sqlite",
+            "strongroom_version": self._about.program_version,
+            "migration": bool(stored and sealed and self._seal.migrating(stored)),
+            "recovery_seal": bool(stored and not stored.is_shamir),
+            "storage_type": self._about.storage_type,
         }
-        return Result(raw=orjson.dumps(body) + b"\n")
-
-    def _initialised(self, call: Call) -> Result:  # noqa: ARG002
-        return Result(raw=b'{"initialized":true}\n')
-
-    def _init(self, call: Call) -> Result:  # noqa: ARG002
-        raise Invalid(
-            "already-initialised",
-            "Vault is already initialized",
-            hint="the server initialises itself at its first start",
-        )
+        if row and not sealed:
+            body |= {"cluster_name": row.cluster_name, "cluster_id": row.cluster_id}
+        if sealed:
+            body["waiting_for"] = self._seal.waiting_for
+        return body
 
     def _leader(self, call: Call) -> Result:  # noqa: ARG002
-        body = {
-            "ha_enabled": False,
-            "is_self": True,
-            "active_time": "0001-01-01T00:00:00Z",
-            "leader_address": "",
-            "leader_cluster_address": "",
-            "performance_standby": False,
-        }
-        return Result(raw=orjson.dumps(body) + b"\n")
+        sealed, about = self._seal.sealed, self._about
+        return raw(
+            {
+                "ha_enabled": about.storage_type == "postgresql",
+                "is_self": not sealed,
+                "active_time": rfc3339(about.started) if about.started else "0001-01-01T00:00:00Z",
+                "leader_address": "" if sealed else about.address,
+                "leader_cluster_address": "" if sealed else about.cluster_address,
+                "performance_standby": False,
+            }
+        )
+
+
+class Init:
+    """`sys/init`, sealed or not."""
+
+    def __init__(self, seal: ClusterSeal, initialise: InitialiseCluster) -> None:
+        self._seal = seal
+        self._initialise = initialise
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (Endpoint("init", {"read": self._read, "update": self._init}, public=True),)
+
+    def _read(self, call: Call) -> Result:  # noqa: ARG002
+        return raw({"initialized": self._seal.row() is not None})
+
+    async def _init(self, call: Call) -> Result:
+        if self._seal.row() is not None:
+            raise _already()
+        for name in ("pgp_keys", "root_token_pgp_key", "recovery_pgp_keys"):
+            if call.data.get(name):
+                raise Invalid("no-pgp", "shares encrypted with PGP keys are not supported")
+        unseal = recovery = None
+        if self._seal.setting.auto is None:
+            unseal = check_split(call.integer("secret_shares"), call.integer("secret_threshold"))
+        elif call.integer("recovery_shares"):
+            recovery = check_split(
+                call.integer("recovery_shares"), call.integer("recovery_threshold")
+            )
+        made = await self._initialise(unseal, recovery)
+        if made is None:
+            raise _already()
+        new, root = made
+        reply: dict[str, Any] = keys_reply(new.shares)
+        if new.recovery_shares:
+            reply |= keys_reply(new.recovery_shares, "recovery_")
+        return raw({**reply, "root_token": root.reveal_text()})
+
+
+def _already() -> Refusal:
+    return Invalid("already-initialised", "Vault is already initialized")

@@ -1,0 +1,143 @@
+"""Who can read a Kubernetes Secret by RBAC, directly or in one more step. Pure over objects.
+
+`patch` and `deletecollection` return what they touch, so they count as reads.
+Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/ and
+https://kubernetes.io/docs/concepts/security/rbac-good-practices/.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from strongroom.model.reach import Reach
+
+READ_VERBS: Final = ("get", "list", "watch", "patch", "deletecollection")
+_WORKLOADS: Final = (
+    ("", "pods"), ("", "replicationcontrollers"), ("apps", "deployments"), ("apps", "daemonsets"),
+    ("apps", "statefulsets"), ("apps", "replicasets"), ("batch", "jobs"), ("batch", "cronjobs"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A permission that leads to Secrets of a namespace; `how` says by what way."""
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    how: str
+
+
+INDIRECT: Final = (
+    *(
+        Step(group, resource, ("create", "update", "patch"), "a pod of its own")
+        for group, resource in _WORKLOADS
+    ),
+    Step("", "pods/exec", ("create", "get"), "exec into a pod that holds it"),
+    Step("", "pods/attach", ("create", "get"), "attach to a pod that holds it"),
+    Step("", "pods/ephemeralcontainers", ("update", "patch"), "a debug container beside it"),
+    Step("", "serviceaccounts/token", ("create",), "a token of a service account that may read"),
+    Step("", "nodes/proxy", ("get", "create"), "the kubelet of a node that holds it"),
+    Step("", "users", ("impersonate",), "impersonation"),
+    Step("", "groups", ("impersonate",), "impersonation"),
+    Step("", "serviceaccounts", ("impersonate",), "impersonation"),
+    Step("rbac.authorization.k8s.io", "roles", ("escalate", "bind"), "rights it grants itself"),
+    Step(
+        "rbac.authorization.k8s.io", "clusterroles", ("escalate", "bind"), "rights it grants itself"
+    ),
+)
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RbacObjects:
+    """Roles and bindings as listed from the API."""
+
+    roles: tuple[Manifest, ...] = ()
+    cluster_roles: tuple[Manifest, ...] = ()
+    role_bindings: tuple[Manifest, ...] = ()
+    cluster_role_bindings: tuple[Manifest, ...] = ()
+
+
+def who_can_read(objects: RbacObjects, namespace: str, name: str) -> list[Reach]:
+    """Every subject with a way to the Secret, direct ways first."""
+    found: set[Reach] = {
+        Reach("Group", "system:masters", "get list watch", "built into the API server")
+    }
+    for binding, cite, rules in _bound_rules(objects, namespace):
+        ways = list(_ways(rules, name))
+        for subject in binding.get("subjects") or []:
+            kind, text = _subject(subject)
+            found.update(Reach(kind, text, how, cite, direct) for how, direct in ways)
+    return sorted(found, key=lambda each: (not each.direct, each))
+
+
+def who_holds(
+    objects: RbacObjects, group: str, resource: str, verb: str, namespace: str = ""
+) -> list[str]:
+    """Every subject that has a verb on a resource, as `Kind name`: in all namespaces, or in one."""
+    found = {"Group system:masters"}
+    for binding, _, rules in _bound_rules(objects, namespace):
+        if any(_covers(rule, group, resource) and _has(rule, verb) for rule in rules):
+            found.update(" ".join(_subject(each)) for each in binding.get("subjects") or [])
+    return sorted(found)
+
+
+def _bound_rules(
+    objects: RbacObjects, namespace: str
+) -> Iterator[tuple[Manifest, str, list[Manifest]]]:
+    cluster = {role["metadata"]["name"]: role for role in objects.cluster_roles}
+    local = {
+        role["metadata"]["name"]: role
+        for role in objects.roles
+        if role["metadata"]["namespace"] == namespace
+    }
+    for binding in objects.cluster_role_bindings:
+        yield _one(binding, "ClusterRoleBinding", cluster, local)
+    for binding in objects.role_bindings:
+        if binding["metadata"]["namespace"] == namespace:
+            yield _one(binding, f"RoleBinding {namespace}/", cluster, local)
+
+
+def _one(
+    binding: Manifest, kind: str, cluster: Mapping[str, Manifest], local: Mapping[str, Manifest]
+) -> tuple[Manifest, str, list[Manifest]]:
+    ref = binding["roleRef"]
+    role = (cluster if ref["kind"] == "ClusterRole" else local).get(ref["name"]) or {}
+    cite = f"{kind}{'' if kind.endswith('/') else ' '}{binding['metadata']['name']}"
+    return binding, f"{cite} -> {ref['kind']} {ref['name']}", list(role.get("rules") or [])
+
+
+def _ways(rules: Iterable[Manifest], name: str) -> Iterator[tuple[str, bool]]:
+    direct: set[str] = set()
+    for rule in rules:
+        names = rule.get("resourceNames") or []
+        if _covers(rule, "", "secrets") and (not names or name in names):
+            direct |= {verb for verb in READ_VERBS if _has(rule, verb)}
+        for step in INDIRECT:
+            if _covers(rule, step.group, step.resource) and any(
+                _has(rule, verb) for verb in step.verbs
+            ):
+                yield step.how, False
+    if direct:
+        yield " ".join(verb for verb in READ_VERBS if verb in direct), True
+
+
+def _covers(rule: Manifest, group: str, resource: str) -> bool:
+    groups, resources = rule.get("apiGroups") or [], rule.get("resources") or []
+    plain, _, subresource = resource.partition("/")
+    wanted = {resource, "*"}
+    if subresource:
+        wanted |= {f"*/{subresource}", f"{plain}/*"}
+    return bool({group, "*"} & set(groups)) and bool(wanted & set(resources))
+
+
+def _has(rule: Manifest, verb: str) -> bool:
+    return bool({verb, "*"} & set(rule.get("verbs") or []))
+
+
+def _subject(subject: Manifest) -> tuple[str, str]:
+    if subject["kind"] == "ServiceAccount":
+        return "ServiceAccount", f"{subject.get('namespace', '')}/{subject['name']}"
+    return str(subject["kind"]), str(subject["name"])

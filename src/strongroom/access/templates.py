@@ -1,0 +1,45 @@
+"""Policy templates: `{{identity.entity.name}}` and its kin in the paths of rules. Pure.
+
+A rule whose template has no value is dropped, and so is one whose value could widen it: a value
+with a slash, a wildcard or a control character never becomes part of a path.
+Names: https://developer.hashicorp.com/vault/docs/concepts/policies#templated-policies.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from strongroom.access.policy import PathRule, Policy
+
+_TEMPLATE: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}")
+_HARMFUL: Final = re.compile(r"[+*/,{}\\]|[^\x20-\x7e\xa0-\U0010ffff]")
+
+
+def is_templated(policy: Policy) -> bool:
+    """Whether a rule of the policy depends on who asks."""
+    return any("{{" in rule.path for rule in policy.rules)
+
+
+def render(policy: Policy, values: Mapping[str, str]) -> Policy:
+    """The policy for one caller; `values` has full names such as `identity.entity.id`."""
+    rules = (_rendered(rule, values) for rule in policy.rules)
+    return Policy(policy.name, tuple(rule for rule in rules if rule is not None), policy.text)
+
+
+def _rendered(rule: PathRule, values: Mapping[str, str]) -> PathRule | None:
+    if "{{" not in rule.path:
+        return rule
+    missing = False
+
+    def value(found: re.Match[str]) -> str:
+        nonlocal missing
+        said = values.get(found[1], "")
+        if not said or said in (".", "..") or _HARMFUL.search(said):
+            missing = True
+        return said
+
+    path = _TEMPLATE.sub(value, rule.path)
+    if missing or "{{" in path or "}}" in path:
+        return None
+    return dataclasses.replace(rule, path=path, pattern=path.removesuffix("*"))

@@ -1,0 +1,146 @@
+"""How far a version is known: who did read it, from when to when, who could, what is not seen."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from strongroom.audit.timeline import Entry, Subject
+from strongroom.model.clock import parse_rfc3339, rfc3339
+from strongroom.model.reach import Reach
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a version was readable; `ended` None while it still is, `destroyed` when for good."""
+
+    version: int
+    created: float
+    ended: float | None
+    destroyed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One actor's reads of the version by one way."""
+
+    actor: str
+    pod: str
+    node: str
+    way: str
+    first: float
+    last: float
+    count: int
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogCoverage:
+    """What a log covers: its first and last record, and lines that could not be read."""
+
+    name: str
+    first: float | None
+    last: float | None
+    unreadable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """The whole answer."""
+
+    subject: Subject
+    window: Window
+    did: tuple[Reader, ...]
+    could: tuple[Reach, ...]
+    blind: tuple[str, ...]
+
+    def as_data(self) -> dict[str, Any]:
+        """The stable form for machines."""
+        ended = self.window.ended
+        return {
+            "secret": str(self.subject.ref),
+            "version": self.window.version,
+            "created": rfc3339(self.window.created),
+            "ended": None if ended is None else rfc3339(ended),
+            "destroyed": self.window.destroyed,
+            "did_read": [
+                {
+                    "actor": each.actor,
+                    "pod": each.pod,
+                    "node": each.node,
+                    "way": each.way,
+                    "first": rfc3339(each.first),
+                    "last": rfc3339(each.last),
+                    "count": each.count,
+                    "certain": each.certain,
+                }
+                for each in self.did
+            ],
+            "could_read": [
+                {
+                    "kind": each.kind,
+                    "subject": each.subject,
+                    "how": each.how,
+                    "rule": each.rule,
+                    "direct": each.direct,
+                }
+                for each in self.could
+            ],
+            "cannot_see": list(self.blind),
+        }
+
+
+def readers(entries: Iterable[Entry], version: int) -> tuple[Reader, ...]:
+    """Who read the version, in order of the first read."""
+    found: dict[tuple[str, str, str, str, bool], list[float]] = {}
+    for entry in entries:
+        if entry.reads and entry.version == version:
+            actor = entry.actor
+            way = f"{entry.source} {entry.action} {entry.target}"
+            key = (actor.name, actor.pod, actor.node, way, not entry.inferred)
+            found.setdefault(key, []).append(entry.time)
+    rows = [
+        Reader(name, pod, node, way, min(times), max(times), len(times), certain)
+        for (name, pod, node, way, certain), times in found.items()
+    ]
+    return tuple(sorted(rows, key=lambda each: (each.first, each.actor)))
+
+
+def blind_spots(window: Window, logs: Sequence[LogCoverage], *, cluster: bool) -> list[str]:
+    """What this answer cannot see, as sentences."""
+    found = []
+    for log in logs:
+        if log.first is None:
+            found.append(f"{log.name} holds no record")
+        elif log.first > window.created:
+            found.append(
+                f"{log.name} begins at {rfc3339(log.first)},"
+                f" after the version was made at {rfc3339(window.created)}"
+            )
+        if log.unreadable:
+            found.append(f"{log.name} has {log.unreadable} lines that could not be read")
+    if not logs:
+        found.append("no log was given")
+    if cluster:
+        found += [
+            "a kubelet that mounts a Secret reads it once for all pods of its node; which pod"
+            " used it is not in the log",
+            "list and watch show that somebody received the Secrets of a namespace, not which;"
+            " the version a Secret held then is inferred from when versions were made",
+            "who could read is what policies, roles and bindings say now, not what they said then",
+            "reads of etcd, its backups and a node's disk leave no event",
+        ]
+    else:
+        found.append("no cluster was asked: reads of Kubernetes Secrets are missing")
+    found.append("what a reader did with the value afterwards is in no log")
+    return found
+
+
+def window_of(version: int, entry: Mapping[str, Any]) -> Window:
+    """A version's window from its entry in the store's metadata."""
+    ended = entry.get("deletion_time") or ""
+    return Window(
+        version,
+        parse_rfc3339(entry["created_time"]),
+        parse_rfc3339(ended) if ended else None,
+        bool(entry.get("destroyed")),
+    )

@@ -1,0 +1,130 @@
+"""Devices that are somebody else's program: a TCP, UDP or unix socket, and syslog.
+
+Each write has the device's deadline; after a failure the connection is made anew, so that a
+record never begins in the middle of another. Syslog lines are RFC 3164 as the local daemon reads.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from typing import Final
+
+from strongroom.audit.devices import unwritable
+
+LONGEST_DATAGRAM: Final = 65_000
+_FACILITIES: Final = {
+    name: number
+    for number, name in enumerate(
+        ("KERN", "USER", "MAIL", "DAEMON", "AUTH", "SYSLOG", "LPR", "NEWS", "UUCP", "CRON",
+         "AUTHPRIV", "FTP")
+    )
+} | {f"LOCAL{number}": 16 + number for number in range(8)}  # fmt: skip
+_INFO: Final = 6
+
+
+class SocketDevice:
+    """`kind` is tcp, udp or unix; `address` HOST:PORT or a path."""
+
+    def __init__(self, kind: str, address: str, deadline: float) -> None:
+        self.name = f"{kind}://{address}"
+        self.blocking = True
+        self._kind = kind
+        self._address = address
+        self._deadline = deadline
+        self._socket: socket.socket | None = None
+
+    def write(self, lines: bytes) -> None:
+        """Send whole lines, one datagram each over UDP."""
+        try:
+            sending = self._connected()
+            if self._kind == "udp":
+                for line in lines.splitlines():
+                    sending.send(line[:LONGEST_DATAGRAM])
+            else:
+                sending.sendall(lines)
+        except OSError as error:
+            self.close()
+            raise unwritable(self.name, error) from error
+
+    def _connected(self) -> socket.socket:
+        if self._socket is not None:
+            if self._kind == "udp" or not _has_ended(self._socket):
+                return self._socket
+            self.close()
+        if self._kind == "unix":
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            made.settimeout(self._deadline)
+            made.connect(self._address)
+        elif self._kind == "udp":
+            host, _, port = self._address.rpartition(":")
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            made = socket.socket(family, socket.SOCK_DGRAM)
+            made.settimeout(self._deadline)
+            made.connect((host.strip("[]"), int(port)))
+        else:
+            host, _, port = self._address.rpartition(":")
+            made = socket.create_connection((host.strip("[]"), int(port)), self._deadline)
+        made.settimeout(self._deadline)
+        self._socket = made
+        return made
+
+    def reopen(self) -> None:
+        """Connect anew at the next write."""
+        self.close()
+
+    def close(self) -> None:
+        """Let the connection go."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """Whether the peer has closed: what is sent then would be lost without an error."""
+    with contextlib.suppress(BlockingIOError):
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    return False
+
+
+class SyslogDevice:
+    """The machine's syslog daemon by its socket."""
+
+    def __init__(
+        self, facility: str = "AUTH", tag: str = "vault", address: str = "/dev/log",
+        deadline: float = 2.0,
+    ) -> None:  # fmt: skip
+        """Raises KeyError for an unknown facility."""
+        self.name = f"syslog:{address}"
+        self.blocking = True
+        self._head = f"<{_FACILITIES[facility.upper()] * 8 + _INFO}>"
+        self._tag = f"{tag}[{os.getpid()}]: "
+        self._address = address
+        self._deadline = deadline
+        self._socket: socket.socket | None = None
+
+    def write(self, lines: bytes) -> None:
+        """One datagram a line."""
+        stamp = time.strftime("%b %e %H:%M:%S ")
+        head = f"{self._head}{stamp}{self._tag}".encode()
+        try:
+            if self._socket is None:
+                made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                made.settimeout(self._deadline)
+                made.connect(self._address)
+                self._socket = made
+            for line in lines.splitlines():
+                self._socket.send(head + line)
+        except OSError as error:
+            self.close()
+            raise unwritable(self.name, error) from error
+
+    def reopen(self) -> None:
+        """Connect anew at the next write."""
+        self.close()
+
+    def close(self) -> None:
+        """Let the connection go."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

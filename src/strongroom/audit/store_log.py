@@ -1,0 +1,106 @@
+"""A store's audit log (Strongroom's, Vault's or OpenBao's) as values.
+
+Format: https://developer.hashicorp.com/vault/docs/audit. Pod, node and token id are there when
+the store that wrote the record keeps them; others leave them "".
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from strongroom.model.clock import parse_rfc3339
+
+KV2_VERBS: Final = ("data", "metadata", "delete", "undelete", "destroy", "subkeys")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecord:
+    """One record: a request that came in, or (`answered`) the answer that left.
+
+    `versions` are the versions the answer speaks of, `keys` the names of the fields it showed.
+    """
+
+    time: float
+    answered: bool
+    request_id: str
+    operation: str
+    path: str
+    display_name: str
+    accessor: str
+    policies: tuple[str, ...]
+    metadata: Mapping[str, str]
+    remote_address: str
+    error: str
+    versions: tuple[int, ...] = ()
+    keys: tuple[str, ...] = field(default=())
+
+
+def parse_record(line: bytes) -> StoreRecord | None:
+    """A record; None for a line that is none (torn, or of another program)."""
+    try:
+        entry = orjson.loads(line)
+        return _record(entry)
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _record(entry: dict[str, Any]) -> StoreRecord:
+    request, auth = entry["request"], entry.get("auth") or {}
+    answered = entry["type"] == "response"
+    error = str(entry.get("error") or "")
+    data = (entry.get("response") or {}).get("data") or {}
+    path = str(request["path"])
+    versions, keys = _shown(request.get("data") or {}, data) if answered else ((), ())
+    return StoreRecord(
+        time=parse_rfc3339(entry["time"]),
+        answered=answered,
+        request_id=str(request.get("id", "")),
+        operation=str(request["operation"]),
+        path=path,
+        display_name=str(auth.get("display_name") or ""),
+        accessor=str(auth.get("accessor") or ""),
+        policies=tuple(auth.get("policies") or ()),
+        metadata=dict(auth.get("metadata") or {}),
+        remote_address=str(request.get("remote_address") or ""),
+        error=error,
+        versions=() if error else versions,
+        keys=() if error else keys,
+    )
+
+
+def _shown(
+    asked: Mapping[str, Any], data: Mapping[str, Any]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    metadata = data.get("metadata")
+    if isinstance(metadata, Mapping) and isinstance(metadata.get("version"), int):
+        shown = data.get("data")
+        keys = tuple(sorted(shown)) if isinstance(shown, Mapping) else ()
+        return (metadata["version"],), keys
+    if isinstance(data.get("version"), int):
+        return (data["version"],), ()
+    if isinstance(asked.get("versions"), list):
+        return tuple(each for each in asked["versions"] if isinstance(each, int)), ()
+    return (), ()
+
+
+def paths_of(mount: str, path: str) -> dict[str, str]:
+    """The API paths that touch a KV v2 secret, each with what it is about."""
+    return {f"{mount}/{verb}/{path}": verb for verb in KV2_VERBS}
+
+
+def records_of(lines: Iterator[bytes], mount: str, path: str) -> Iterator[StoreRecord | None]:
+    """The records about one secret; None for each line that cannot be read."""
+    paths = paths_of(mount, path)
+    # A cheap look before parsing: JSON writes the path as it is when it needs no escape.
+    marks = [orjson.dumps(each) for each in paths]
+    for line in lines:
+        whole = line.endswith((b"}\n", b"}"))
+        if whole and not any(mark in line for mark in marks):
+            continue
+        record = parse_record(line)
+        if record is None:
+            yield None
+        elif record.path in paths:
+            yield record

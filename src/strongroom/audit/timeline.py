@@ -1,0 +1,239 @@
+"""One timeline of a secret from the store's log and the API server's. Pure over records.
+
+A store record and a cluster event meet by the token id (exact), then by the pod's uid, then by the
+service account. The cluster does not say which version a Secret held, so that is taken from when
+the store's versions were made, and marked as inferred.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from strongroom.audit.kubernetes_log import KubeEvent
+from strongroom.audit.store_log import StoreRecord, paths_of
+from strongroom.model.clock import rfc3339
+from strongroom.model.reference import SecretRef
+
+READS: Final = ("get", "list", "watch")
+READING_WRITES: Final = ("patch", "deletecollection")
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acted, as far as the log says."""
+
+    name: str
+    service_account: str = ""
+    pod: str = ""
+    pod_uid: str = ""
+    node: str = ""
+    token_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One touch. `version` 0 is unknown; `inferred` when it was worked out from times."""
+
+    time: float
+    source: str
+    actor: Actor
+    action: str
+    target: str
+    outcome: str
+    version: int = 0
+    inferred: bool = False
+    keys: tuple[str, ...] = ()
+    joined_by: str = ""
+    reads: bool = False
+
+    def as_data(self) -> dict[str, Any]:
+        """The stable form for machines."""
+        return {
+            "time": rfc3339(self.time),
+            "source": self.source,
+            "actor": self.actor.name,
+            "service_account": self.actor.service_account,
+            "pod": self.actor.pod,
+            "pod_uid": self.actor.pod_uid,
+            "node": self.actor.node,
+            "token_id": self.actor.token_id,
+            "action": self.action,
+            "target": self.target,
+            "keys": list(self.keys),
+            "version": self.version or None,
+            "version_inferred": self.inferred,
+            "outcome": self.outcome,
+            "joined_by": self.joined_by,
+            "read": self.reads,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the timeline is about: the secret, the Secrets made of it, when versions were made."""
+
+    ref: SecretRef
+    secrets: frozenset[tuple[str, str]] = frozenset()
+    created: Mapping[int, float] = field(default_factory=dict)
+
+    def version_at(self, time: float) -> int:
+        """The newest version that was there at a time, 0 when none is known."""
+        there = [version for version, made in self.created.items() if made <= time]
+        return max(there, default=0)
+
+
+def timeline(
+    subject: Subject, records: Sequence[StoreRecord], events: Iterable[KubeEvent]
+) -> list[Entry]:
+    """All touches since there was a version, oldest first."""
+    tokens = {each.metadata["token_id"] for each in records if each.metadata.get("token_id")}
+    pods = {
+        (each.metadata.get("service_account_namespace", ""), each.metadata["pod_name"])
+        for each in records
+        if each.metadata.get("pod_name")
+    }
+    first = min(subject.created.values(), default=0.0)
+    found, issued = [], set()
+    for event in events:
+        if event.issued_token_id and event.issued_token_id in tokens:
+            issued.add(event.issued_token_id)
+            found.append(_issued(event))
+        elif event.resource == "secrets" and event.time >= first and _concerns(event, subject):
+            found.append(_touched(event, subject))
+        elif event.resource == "pods" and event.subresource and _pod(event) in pods:
+            found.append(_entered(event))
+    answers = {each.request_id for each in records if each.answered}
+    paths = paths_of(subject.ref.mount, subject.ref.path)
+    for record in records:
+        if record.answered or record.request_id not in answers:
+            found.append(_stored(record, paths, issued))
+    return sorted(found, key=lambda each: each.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Touches in a row that differ in nothing but their time."""
+
+    entry: Entry
+    count: int
+
+
+def fold(entries: Iterable[Entry]) -> list[Folded]:
+    """One line for what repeats, at the time of the first."""
+    found: list[Folded] = []
+    for entry in entries:
+        if found and replace(entry, time=found[-1].entry.time) == found[-1].entry:
+            found[-1] = Folded(found[-1].entry, found[-1].count + 1)
+        else:
+            found.append(Folded(entry, 1))
+    return found
+
+
+# the store's side
+
+
+def _stored(record: StoreRecord, paths: Mapping[str, str], issued: set[str]) -> Entry:
+    known = record.metadata
+    name = known.get("service_account_name", "")
+    account = f"{known.get('service_account_namespace', '')}/{name}" if name else ""
+    actor = Actor(
+        name=account or record.display_name or "nobody",
+        service_account=account,
+        pod=known.get("pod_name", ""),
+        pod_uid=known.get("pod_uid", ""),
+        node=known.get("node_name", ""),
+        token_id=known.get("token_id", ""),
+    )
+    about = paths.get(record.path, "")
+    action = record.operation if about == "data" else f"{record.operation} ({about})"
+    outcome = "no answer" if not record.answered else "refused" if record.error else "ok"
+    joined = ""
+    if account:
+        joined = "service account"
+        if actor.pod_uid:
+            joined = "pod uid"
+        if actor.token_id in issued:
+            joined = "token id"
+    return Entry(
+        time=record.time,
+        source="store",
+        actor=actor,
+        action=action,
+        target=record.path,
+        outcome=outcome,
+        version=max(record.versions, default=0),
+        keys=record.keys,
+        joined_by=joined,
+        reads=bool(record.keys) and record.operation == "read",
+    )
+
+
+# the cluster's side
+
+
+def _concerns(event: KubeEvent, subject: Subject) -> bool:
+    if event.name:
+        return (event.namespace, event.name) in subject.secrets
+    # A list, watch or deletecollection without a name: of this namespace or of all.
+    return any(event.namespace in ("", namespace) for namespace, _ in subject.secrets)
+
+
+def _pod(event: KubeEvent) -> tuple[str, str]:
+    return event.namespace, event.name
+
+
+def _actor(event: KubeEvent) -> Actor:
+    account = event.user.removeprefix("system:serviceaccount:").replace(":", "/")
+    return Actor(
+        name=event.user,
+        service_account=account if account != event.user else "",
+        pod=event.pod,
+        pod_uid=event.pod_uid,
+        node=event.node,
+        token_id=event.token_id,
+    )
+
+
+def _outcome(event: KubeEvent) -> str:
+    return "ok" if event.allowed else f"refused ({event.code})"
+
+
+def _touched(event: KubeEvent, subject: Subject) -> Entry:
+    where = f"Secret {event.namespace or '*'}/{event.name or '*'}"
+    version = subject.version_at(event.time)
+    return Entry(
+        time=event.time,
+        source="kubernetes",
+        actor=_actor(event),
+        action=event.verb,
+        target=where,
+        outcome=_outcome(event),
+        version=version,
+        inferred=bool(version),
+        reads=event.allowed and event.verb in (*READS, *READING_WRITES),
+    )
+
+
+def _issued(event: KubeEvent) -> Entry:
+    account = f"{event.namespace}/{event.name}"
+    return Entry(
+        time=event.time,
+        source="kubernetes",
+        actor=_actor(event),
+        action="issue token",
+        target=f"ServiceAccount {account} {event.issued_token_id}",
+        outcome=_outcome(event),
+        joined_by="token id",
+    )
+
+
+def _entered(event: KubeEvent) -> Entry:
+    return Entry(
+        time=event.time,
+        source="kubernetes",
+        actor=_actor(event),
+        action=event.subresource,
+        target=f"Pod {event.namespace}/{event.name}",
+        outcome=_outcome(event),
+        joined_by="pod name",
+    )

@@ -1,0 +1,279 @@
+"""`auth/approle`: roles and logging in with a role id and a secret id.
+
+API: https://developer.hashicorp.com/vault/api-docs/auth/approle.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from strongroom.crypto.tokens import constant_time_equal
+from strongroom.model.errors import Denied, Invalid
+from strongroom.store.auth.approle_secret_ids import SecretIds, secret_id_key
+from strongroom.store.auth.lockout import Lockout
+from strongroom.store.auth.login import log_in
+from strongroom.store.auth.role_fields import RoleReader, role_grant, within
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.auth_contract import SecretIdRow
+from strongroom.store.engine.contract import Transaction
+from strongroom.store.envelope import nothing_here
+from strongroom.store.identity.at_login import LoginAlias
+
+ROLE: Final = "role"
+ROLE_ID: Final = "role-id"
+# The last segment of a role's path, and the field it reads, writes and resets.
+FIELDS: Final = {
+    "policies": "token_policies",
+    "bound-cidr-list": "secret_id_bound_cidrs",
+    "secret-id-bound-cidrs": "secret_id_bound_cidrs",
+    "token-bound-cidrs": "token_bound_cidrs",
+    "bind-secret-id": "bind_secret_id",
+    "secret-id-num-uses": "secret_id_num_uses",
+    "secret-id-ttl": "secret_id_ttl",
+    "period": "token_period",
+    "token-num-uses": "token_num_uses",
+    "token-ttl": "token_ttl",
+    "token-max-ttl": "token_max_ttl",
+}
+# The names of before, which a field's own endpoint shows beside the new ones.
+_SHOWN_TOO: Final = {
+    "policies": "policies",
+    "period": "period",
+    "bound-cidr-list": "bound_cidr_list",
+}
+
+
+class AppRole:
+    """The backend of every approle mount."""
+
+    def __init__(self, context: Context, new_id: Callable[[], uuid.UUID] = uuid.uuid4) -> None:
+        self._context = context
+        self._new_id = new_id
+        self._lockout = Lockout(context)
+        self._secret_ids = SecretIds(context, new_id)
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint("role", {"list": self._list}),
+            Endpoint(
+                "role/{role}",
+                {
+                    "read": self._read,
+                    "create": self._write,
+                    "update": self._write,
+                    "delete": self._delete,
+                },
+            ),
+            Endpoint(
+                "role/{role}/role-id", {"read": self._read_role_id, "update": self._write_role_id}
+            ),
+            Endpoint("role/{role}/local-secret-ids", {"read": self._read_local}),
+            *(
+                Endpoint(
+                    f"role/{{role}}/{word}",
+                    {
+                        "read": self._read_field,
+                        "update": self._write_field,
+                        "delete": self._reset_field,
+                    },
+                )
+                for word in FIELDS
+            ),
+            *self._secret_ids.endpoints,
+            Endpoint("login", {"update": self._login}, public=True),
+        )
+
+    def exists(self, call: Call) -> bool:
+        kind, _, name = call.rest.partition("/")
+        if kind != ROLE or "/" in name:
+            return True
+        return self._context.view.document(call.mount.uuid, ROLE, name.lower()) is not None
+
+    # roles
+
+    def _list(self, call: Call) -> Result:
+        names = self._context.view.document_names(call.mount.uuid, ROLE)
+        if not names:
+            raise nothing_here()
+        return Result({"keys": list(names)})
+
+    def _role(self, call: Call) -> dict[str, Any]:
+        role = self._context.view.document(call.mount.uuid, ROLE, call.args["role"].lower())
+        if role is None:
+            raise nothing_here()
+        return role
+
+    def _read(self, call: Call) -> Result:
+        return Result({key: value for key, value in self._role(call).items() if key != "role_id"})
+
+    async def _write(self, call: Call) -> None:
+        await self._change(call, lambda old: self._role_from(call, old), only_there=False)
+
+    def _role_from(self, call: Call, old: Mapping[str, Any]) -> dict[str, Any]:
+        read = RoleReader(call, old)
+        local = read.flag("local_secret_ids")
+        if old and local != old["local_secret_ids"]:
+            raise Invalid(
+                "fixed-field", "local_secret_ids can only be modified during role creation"
+            )
+        return {
+            "bind_secret_id": read.flag("bind_secret_id", default=True),
+            "local_secret_ids": local,
+            "secret_id_bound_cidrs": read.cidrs("secret_id_bound_cidrs", "bound_cidr_list"),
+            "secret_id_num_uses": read.count("secret_id_num_uses"),
+            "secret_id_ttl": read.seconds("secret_id_ttl"),
+            "role_id": call.text("role_id") or old.get("role_id") or str(self._new_id()),
+            **read.token_fields(),
+        }
+
+    async def _change(
+        self,
+        call: Call,
+        changed: Callable[[Mapping[str, Any]], dict[str, Any]],
+        *,
+        only_there: bool,
+    ) -> None:
+        mount, name = call.mount.uuid, call.args["role"].lower()
+
+        def write(transaction: Transaction) -> None:
+            old = transaction.document(mount, ROLE, name)
+            if old is None and only_there:
+                raise nothing_here()
+            role = changed(old or {})
+            bound = role["bind_secret_id"] or role["secret_id_bound_cidrs"]
+            if not bound and not role["token_bound_cidrs"]:
+                raise Invalid(
+                    "unbound-role", "at least one constraint should be enabled on the role"
+                )
+            index = self._role_id_key(role["role_id"])
+            other = transaction.document(mount, ROLE_ID, index)
+            if other is not None and other["role"] != name:
+                raise Invalid("role-id-in-use", "role_id already in use by another role")
+            if old and old["role_id"] != role["role_id"]:
+                transaction.delete_document(mount, ROLE_ID, self._role_id_key(old["role_id"]))
+            transaction.put_document(mount, ROLE_ID, index, {"role": name})
+            transaction.put_document(mount, ROLE, name, role)
+
+        await self._context.engine.transact(write)
+
+    def _role_id_key(self, role_id: str) -> str:
+        return self._context.fingerprint(f"approle role id\n{role_id}".encode())
+
+    async def _delete(self, call: Call) -> None:
+        mount, name = call.mount.uuid, call.args["role"].lower()
+
+        def write(transaction: Transaction) -> None:
+            role = transaction.document(mount, ROLE, name)
+            if role is not None:
+                transaction.delete_document(mount, ROLE_ID, self._role_id_key(role["role_id"]))
+                transaction.delete_document(mount, ROLE, name)
+                transaction.delete_secret_ids(mount, name)
+
+        await self._context.engine.transact(write)
+
+    # one field of a role
+
+    def _read_role_id(self, call: Call) -> Result:
+        return Result({"role_id": self._role(call)["role_id"]})
+
+    async def _write_role_id(self, call: Call) -> None:
+        role_id = call.text("role_id")
+        if not role_id:
+            raise Invalid("no-role-id", "missing role_id")
+        await self._change(call, lambda old: {**old, "role_id": role_id}, only_there=True)
+
+    def _read_local(self, call: Call) -> Result:
+        return Result({"local_secret_ids": self._role(call)["local_secret_ids"]})
+
+    def _read_field(self, call: Call) -> Result:
+        word = call.rest.rpartition("/")[2]
+        value = self._role(call)[FIELDS[word]]
+        older = {_SHOWN_TOO[word]: value} if word in _SHOWN_TOO else {}
+        return Result({FIELDS[word]: value, **older})
+
+    async def _write_field(self, call: Call) -> None:
+        word = call.rest.rpartition("/")[2]
+        field = FIELDS[word]
+        if not {field, word.replace("-", "_"), _SHOWN_TOO.get(word, field)} & set(call.data):
+            raise Invalid("no-value", f"missing {field}")
+
+        def changed(old: Mapping[str, Any]) -> dict[str, Any]:
+            return {**old, field: self._role_from(call, old)[field]}
+
+        await self._change(call, changed, only_there=True)
+
+    async def _reset_field(self, call: Call) -> None:
+        field = FIELDS[call.rest.rpartition("/")[2]]
+        empty = {"bind_secret_id": True}
+
+        def changed(old: Mapping[str, Any]) -> dict[str, Any]:
+            blank: Any = [] if isinstance(old[field], list) else 0
+            return {**old, field: empty.get(field, blank)}
+
+        await self._change(call, changed, only_there=True)
+
+    # login
+
+    async def _login(self, call: Call) -> Result:
+        role_id, text = call.text("role_id").strip(), call.text("secret_id").strip()
+        if not role_id:
+            raise Invalid("no-role-id", "missing role_id")
+        mount, view = call.mount.uuid, self._context.view
+        user = role_id.lower()
+        self._lockout.check(call.mount, user)
+        index = view.document(mount, ROLE_ID, self._role_id_key(role_id))
+        name = index["role"] if index else ""
+        role = view.document(mount, ROLE, name) if name else None
+        secret = view.secret_id(mount, secret_id_key(self._context, mount, name, text))
+        if role is not None and role["bind_secret_id"] and not text:
+            raise Invalid("no-secret-id", "missing secret_id")
+        if role is None or (role["bind_secret_id"] and not self._is_good(secret, name)):
+            await self._lockout.failed(call.mount, user)
+            raise Invalid("bad-login", "invalid role or secret ID")
+        if not role["bind_secret_id"]:
+            secret = None
+        _check_networks(call, role, secret)
+        return await self._granted(call, name, role, secret)
+
+    def _is_good(self, secret: SecretIdRow | None, name: str) -> bool:
+        return (
+            secret is not None
+            and constant_time_equal(secret.role.encode(), name.encode())
+            and secret.uses_left >= 0
+            and (secret.expires is None or secret.expires > self._context.clock.now())
+        )
+
+    async def _granted(
+        self, call: Call, name: str, role: dict[str, Any], secret: SecretIdRow | None
+    ) -> Result:
+        mount = call.mount.uuid
+
+        def still(transaction: Transaction) -> None:
+            if transaction.document(mount, ROLE, name) != role:
+                raise Denied("role-changed", "permission denied")
+            if secret is not None:
+                current = transaction.secret_id(mount, secret.id)
+                if current is None or not self._is_good(current, name):
+                    raise Invalid("bad-login", "invalid role or secret ID")
+                if current.uses_left and not transaction.use_secret_id(mount, secret.id):
+                    raise Invalid("bad-login", "invalid role or secret ID")
+            self._lockout.succeeded(transaction, call.mount, role["role_id"].lower())
+
+        metadata = {**(secret.metadata if secret else {}), "role_name": name}
+        narrower = (
+            {"token_bound_cidrs": list(secret.token_cidrs)} if secret and secret.token_cidrs else {}
+        )
+        grant = role_grant(call.mount, name, {**role, **narrower}, "", metadata)
+        alias = LoginAlias(role["role_id"], {"role_name": name})
+        return await log_in(self._context, call, grant, alias, still)
+
+
+def _check_networks(call: Call, role: Mapping[str, Any], secret: SecretIdRow | None) -> None:
+    for networks, words in (
+        (role["secret_id_bound_cidrs"], "by CIDR restrictions on the role"),
+        (secret.cidrs if secret else (), "through CIDR restrictions on the secret ID"),
+    ):
+        if not within(call.peer, networks):
+            raise Invalid("outside-networks", f'source address "{call.peer}" unauthorized {words}')

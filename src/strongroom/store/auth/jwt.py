@@ -1,0 +1,230 @@
+"""`auth/jwt` and `auth/oidc`: a signed token of an outside issuer becomes a store token.
+
+API: https://developer.hashicorp.com/vault/api-docs/auth/jwt.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
+from strongroom.store.auth.jwt_config import SECRET, config_from, leeways_of, role_from
+from strongroom.store.auth.jwt_verify import (
+    Claims,
+    Key,
+    as_invalid,
+    check_audience,
+    check_bound,
+    check_times,
+    group_names,
+    key_id,
+    keys_of_pems,
+    mapped,
+    text_claim,
+    verified_claims,
+)
+from strongroom.store.auth.key_sets import KeySets
+from strongroom.store.auth.login import log_in
+from strongroom.store.auth.oidc import OidcFlow
+from strongroom.store.auth.role_fields import role_grant
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import Transaction
+from strongroom.store.envelope import nothing_here
+from strongroom.store.identity.at_login import LoginAlias
+
+CONFIG: Final = "config"
+ROLE: Final = "role"
+
+
+class JwtAuth:
+    """The backend of every jwt and oidc mount."""
+
+    def __init__(self, context: Context, barrier: Barrier, key_sets: KeySets) -> None:
+        self._context = context
+        self._sets = key_sets
+        self._flow = OidcFlow(context, barrier, key_sets)
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint("config", {"read": self._read_config, "update": self._write_config}),
+            Endpoint("role", {"list": self._list_roles}),
+            Endpoint(
+                "role/{name}",
+                {
+                    "read": self._read_role,
+                    "create": self._write_role,
+                    "update": self._write_role,
+                    "delete": self._delete_role,
+                },
+            ),
+            Endpoint("login", {"update": self._login}, public=True),
+            Endpoint("oidc/auth_url", {"update": self._auth_url}, public=True),
+            Endpoint(
+                "oidc/callback", {"read": self._callback, "update": self._callback}, public=True
+            ),
+        )
+
+    def exists(self, call: Call) -> bool:
+        kind, _, name = call.rest.partition("/")
+        if kind != ROLE:
+            return True
+        return self._context.view.document(call.mount.uuid, ROLE, name) is not None
+
+    # configuration and roles
+
+    def _config(self, call: Call) -> dict[str, Any]:
+        config = self._context.view.document(call.mount.uuid, CONFIG, "")
+        if config is None:
+            raise Invalid("not-configured", "could not load configuration")
+        return config
+
+    def _read_config(self, call: Call) -> Result:
+        config = self._context.view.document(call.mount.uuid, CONFIG, "")
+        if config is None:
+            raise nothing_here()
+        return Result({key: value for key, value in config.items() if key != SECRET})
+
+    async def _write_config(self, call: Call) -> None:
+        config, mount = config_from(call), call.mount.uuid
+        try:
+            if config["oidc_discovery_url"]:
+                what = "error checking oidc discovery URL"
+                await self._sets.discovery(
+                    config["oidc_discovery_url"], config["oidc_discovery_ca_pem"]
+                )
+            elif not call.flag("skip_jwks_validation"):
+                what = "error checking jwks URL"
+                await self._keys(config, "")
+        except Unavailable as refusal:
+            raise as_invalid(refusal, what) from None
+        await self._context.engine.transact(
+            lambda transaction: transaction.put_document(mount, CONFIG, "", config)
+        )
+
+    def _list_roles(self, call: Call) -> Result:
+        names = self._context.view.document_names(call.mount.uuid, ROLE)
+        if not names:
+            raise nothing_here()
+        return Result({"keys": list(names)})
+
+    def _read_role(self, call: Call) -> Result:
+        role = self._context.view.document(call.mount.uuid, ROLE, call.args["name"].lower())
+        if role is None:
+            raise nothing_here()
+        return Result(role)
+
+    async def _write_role(self, call: Call) -> None:
+        mount, name = call.mount.uuid, call.args["name"].lower()
+
+        def write(transaction: Transaction) -> None:
+            old = transaction.document(mount, ROLE, name) or {}
+            transaction.put_document(mount, ROLE, name, role_from(call, old))
+
+        await self._context.engine.transact(write)
+
+    async def _delete_role(self, call: Call) -> None:
+        mount, name = call.mount.uuid, call.args["name"].lower()
+        await self._context.engine.transact(lambda each: each.delete_document(mount, ROLE, name))
+
+    def _named_role(
+        self, call: Call, config: Mapping[str, Any], kind: str
+    ) -> tuple[str, dict[str, Any]]:
+        name = (call.text("role") or str(config["default_role"])).lower()
+        if not name:
+            raise Invalid("no-role", "missing role")
+        role = self._context.view.document(call.mount.uuid, ROLE, name)
+        if role is None:
+            raise Invalid("no-such-role", f'role "{name}" could not be found')
+        if role["role_type"] != kind:
+            raise Invalid("role-type", f"role with {role['role_type']} role_type is not allowed")
+        return name, role
+
+    async def _keys(self, config: Mapping[str, Any], wanted: str) -> list[Key]:
+        if config["jwt_validation_pubkeys"]:
+            return keys_of_pems(config["jwt_validation_pubkeys"])
+        if config["oidc_discovery_url"]:
+            ca = config["oidc_discovery_ca_pem"]
+            found = await self._sets.discovery(config["oidc_discovery_url"], ca)
+            return await self._sets.keys(str(found.get("jwks_uri") or ""), ca, wanted)
+        alone = {"jwks_url": config["jwks_url"], "jwks_ca_pem": config["jwks_ca_pem"]}
+        keys: list[Key] = []
+        for pair in config["jwks_pairs"] or [alone]:
+            keys += await self._sets.keys(pair["jwks_url"], pair["jwks_ca_pem"], wanted)
+        return keys
+
+    # login
+
+    async def _login(self, call: Call) -> Result:
+        config = self._config(call)
+        name, role = self._named_role(call, config, "jwt")
+        token = call.text("jwt")
+        if not token:
+            raise Invalid("no-jwt", "missing token")
+        try:
+            keys = await self._keys(config, key_id(token))
+            claims = verified_claims(token, keys, config["jwt_supported_algs"])
+            issuer = config["bound_issuer"] or config["oidc_discovery_url"]
+            if issuer and claims.get("iss") != issuer:
+                raise Denied("bad-issuer", "invalid issuer (iss) claim")
+            check_times(claims, leeways_of(role), self._context.clock.now())
+        except Unavailable:
+            raise
+        except Refusal as refusal:
+            raise as_invalid(refusal, "error validating token") from None
+        return await self._finish(call, name, role, claims, role["bound_audiences"])
+
+    async def _finish(
+        self,
+        call: Call,
+        name: str,
+        role: dict[str, Any],
+        claims: Claims,
+        audiences: Sequence[str],
+    ) -> Result:
+        try:
+            check_audience(claims, audiences)
+            if role["bound_subject"] and claims.get("sub") != role["bound_subject"]:
+                raise Denied("bad-subject", "sub claim does not match bound subject")
+            globs = role["bound_claims_type"] == "glob"
+            check_bound(claims, role["bound_claims"], globs=globs)
+            user = text_claim(claims, _pointer(role))
+            groups = group_names(claims, role["groups_claim"])
+            metadata = {**mapped(claims, role["claim_mappings"]), "role": name}
+        except Refusal as refusal:
+            raise as_invalid(refusal, "error validating claims") from None
+        mount = call.mount.uuid
+
+        def still(transaction: Transaction) -> None:
+            if transaction.document(mount, ROLE, name) != role:
+                raise Denied("role-changed", "permission denied")
+
+        grant = role_grant(call.mount, name, role, user, metadata)
+        alias = LoginAlias(user, metadata, groups)
+        return await log_in(self._context, call, grant, alias, still)
+
+    # OpenID Connect
+
+    async def _auth_url(self, call: Call) -> Result:
+        config = self._config(call)
+        name, role = self._named_role(call, config, "oidc")
+        return Result({"auth_url": await self._flow.auth_url(call, config, name, role)})
+
+    async def _callback(self, call: Call) -> Result:
+        config = self._config(call)
+        begun = self._flow.begun(call)
+        role = self._context.view.document(call.mount.uuid, ROLE, begun.role)
+        if role is None:
+            raise Invalid("no-such-role", f'role "{begun.role}" could not be found')
+        claims = await self._flow.claims(call, config, role, begun)
+        # The client's own id is the audience; a role may ask for more.
+        audiences = role["bound_audiences"] or [config["oidc_client_id"]]
+        return await self._finish(call, begun.role, role, claims, audiences)
+
+
+def _pointer(role: Mapping[str, Any]) -> str:
+    name = str(role["user_claim"])
+    pointer = role["user_claim_json_pointer"]
+    # Without the flag a slash at the front is part of the name, and no claim is called so.
+    return name if pointer or not name.startswith("/") else f"/{name.replace('/', '~1')}"

@@ -1,0 +1,118 @@
+"""User lockout: after some failed logins in a row a user is refused for a while.
+
+Counted in the database by the canonical name, for every node and over restarts, and alike for
+users that do not exist, so that nobody can learn who does.
+Settings: https://developer.hashicorp.com/vault/docs/concepts/user-lockout.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from strongroom.model.errors import Denied, Invalid
+from strongroom.store.call import parse_seconds
+from strongroom.store.context import Context
+from strongroom.store.engine.auth_contract import AuthView, FailedLoginRow
+from strongroom.store.engine.contract import MountRow, Transaction
+
+CONFIG: Final = "user_lockout_config"
+METHODS: Final = frozenset({"userpass", "approle"})
+FORGOTTEN_AT_ONCE: Final = 20
+RESET: Final = "lockout_counter_reset_duration"
+# As it was called here before; still read, from requests and from mounts tuned then.
+OLD_RESET: Final = "lockout_counter_reset"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When a user is locked, and for how long, in seconds."""
+
+    threshold: int = 5
+    duration: float = 900.0
+    reset: float = 900.0
+    disabled: bool = False
+
+
+def rules_of(mount: MountRow) -> Rules:
+    """A mount's rules, Vault's where it is not tuned."""
+    config = mount.config.get(CONFIG) or {}
+    usual = Rules()
+    return Rules(
+        int(config.get("lockout_threshold") or usual.threshold),
+        float(config.get("lockout_duration") or usual.duration),
+        float(config.get(RESET) or config.get(OLD_RESET) or usual.reset),
+        bool(config.get("lockout_disable")) or mount.type not in METHODS,
+    )
+
+
+def lockout_settings(given: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The `user_lockout_config` of a tune request over what it was; raises Invalid."""
+    found = dict(before)
+    if OLD_RESET in found:
+        found[RESET] = found.pop(OLD_RESET)
+    for name in ("lockout_duration", RESET, OLD_RESET):
+        if name in given:
+            seconds = parse_seconds(given[name], name)
+            if seconds < 0:
+                raise Invalid("bad-parameter", f"{name} must not be negative")
+            found[RESET if name == OLD_RESET else name] = seconds
+    if "lockout_threshold" in given:
+        threshold = str(given["lockout_threshold"])
+        if not threshold.isdigit() or threshold == "0":
+            raise Invalid("bad-parameter", "lockout_threshold must be a positive number")
+        found["lockout_threshold"] = int(threshold)
+    if "lockout_disable" in given:
+        found["lockout_disable"] = str(given["lockout_disable"]).lower() in ("true", "1")
+    return found
+
+
+def after_failure(
+    row: FailedLoginRow | None, rules: Rules, now: float, mount: str, name: str
+) -> FailedLoginRow:
+    """The row after one more failed attempt. Pure."""
+    if row is None or row.lapses <= now:
+        row = FailedLoginRow(mount, name, 0, now + rules.reset)
+    failures = row.failures + 1
+    if failures < rules.threshold:
+        return dataclasses.replace(row, failures=failures, lapses=now + rules.reset)
+    until = row.locked or now + rules.duration
+    return dataclasses.replace(row, failures=failures, locked=until, lapses=until)
+
+
+def is_locked(row: FailedLoginRow | None, now: float) -> bool:
+    """Whether the user is refused now."""
+    return row is not None and row.locked is not None and row.locked > now
+
+
+class Lockout:
+    """The rule kept for the users of every mount."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def check(self, mount: MountRow, name: str, view: AuthView | None = None) -> None:
+        """Refuse a locked user; raises Denied with the sentence of any other refusal."""
+        rules = rules_of(mount)
+        row = (view or self._context.view).failed_login(mount.uuid, name)
+        if not rules.disabled and is_locked(row, self._context.clock.now()):
+            raise Denied("user-locked", "permission denied")
+
+    async def failed(self, mount: MountRow, name: str) -> None:
+        """Count a failed attempt."""
+        rules, now = rules_of(mount), self._context.clock.now()
+        if rules.disabled:
+            return
+
+        def write(transaction: Transaction) -> None:
+            transaction.forget_failed_logins(now, FORGOTTEN_AT_ONCE)
+            row = transaction.failed_login(mount.uuid, name)
+            transaction.put_failed_login(after_failure(row, rules, now, mount.uuid, name))
+
+        await self._context.engine.transact(write)
+
+    def succeeded(self, transaction: Transaction, mount: MountRow, name: str) -> None:
+        """A right password: forget the failures, unless the user was locked meanwhile."""
+        self.check(mount, name, transaction)
+        if transaction.failed_login(mount.uuid, name) is not None:
+            transaction.delete_failed_login(mount.uuid, name)

@@ -1,0 +1,42 @@
+"""The end of every login: entity, token and reply, in one transaction."""
+
+import dataclasses
+from collections.abc import Callable
+
+from strongroom.model.errors import Denied
+from strongroom.store.auth.role_fields import within
+from strongroom.store.call import Call, Result
+from strongroom.store.context import Context, Issued
+from strongroom.store.engine.contract import Transaction
+from strongroom.store.identity.at_login import LoginAlias, entity_for
+from strongroom.store.tokens import Grant, auth_object
+
+
+async def log_in(
+    context: Context,
+    call: Call,
+    grant: Grant,
+    alias: LoginAlias,
+    still: Callable[[Transaction], None] = lambda _: None,
+) -> Result:
+    """Give the caller a token.
+
+    `still` looks, in the same transaction, whether what was decided by is still so, and counts
+    what is used up; it raises a Refusal. Raises Denied outside the bound networks or for a
+    disabled entity.
+    """
+    if not within(call.peer, grant.bound_cidrs):
+        raise Denied("outside-networks", "permission denied")
+    now = context.clock.now()
+
+    def write(transaction: Transaction) -> Issued:
+        still(transaction)
+        entity = entity_for(transaction, call.mount, alias, now)
+        mine = dataclasses.replace(grant, entity_id=entity)
+        return context.grant(transaction, mine, context.bounds(call.mount))
+
+    issued = await context.engine.transact(write)
+    identity = context.sessions.identity_policies(issued.row)
+    # Looked at after the write: an instant earlier a second more would seem to be left.
+    auth = auth_object(issued.row, issued.text, context.clock.now(), identity)
+    return Result(auth=auth, warnings=issued.warnings)

@@ -1,0 +1,79 @@
+"""What bounds a renewal: the role, user or certificate the token came from, as it is now."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from strongroom.crypto.tokens import constant_time_equal
+from strongroom.model.errors import Invalid
+from strongroom.store.call import Call
+from strongroom.store.engine.contract import MountRow, TokenRow, Transaction
+from strongroom.store.tokens import Bounds, Grant, bounds_of, clean_policies
+
+CERTIFICATE: Final = "certificate"
+# Where each method keeps what a login went by; "role" for all others.
+_KINDS: Final = {"userpass": "user", "cert": "cert"}
+
+
+def renewal_grant(
+    row: TokenRow, transaction: Transaction, system: Bounds, call: Call
+) -> tuple[Grant, Bounds]:
+    """The limits of a renewal now.
+
+    Raises Invalid when the role is gone, its policies have changed, or the client shows another
+    certificate than at the login.
+    """
+    mount = _mount_of(row, transaction)
+    bounds = bounds_of(mount, system) if mount else system
+    role: Mapping[str, Any] = {}
+    if mount is not None and row.role:
+        kind = _KINDS.get(mount.type, "role")
+        found = transaction.document(mount.uuid, kind, row.role)
+        if found is None:
+            raise Invalid(
+                "role-gone", f'original role "{row.role}" could not be found, not renewing'
+            )
+        role = found
+        if mount.type != "token":
+            _check_policies(row, role)
+        _check_certificate(row, transaction, mount, call)
+    period = int(role.get("token_period") or 0) if role else row.period
+    return (
+        Grant(
+            policies=row.policies,
+            display_name=row.display_name,
+            path=row.path,
+            ttl=int(role.get("token_ttl") or 0),
+            max_ttl=int(role.get("token_max_ttl") or 0),
+            explicit_max_ttl=row.explicit_max_ttl,
+            period=min(period, row.period) if period and row.period else period or row.period,
+        ),
+        bounds,
+    )
+
+
+def _mount_of(row: TokenRow, transaction: Transaction) -> MountRow | None:
+    mounts = [each for each in transaction.mounts() if each.kind == "auth"]
+    if row.mount:
+        return next((each for each in mounts if each.uuid == row.mount), None)
+    # A token of a version that did not keep the mount.
+    path = row.path.removeprefix("auth/")
+    return next((each for each in mounts if path.startswith(each.path)), None)
+
+
+def _check_policies(row: TokenRow, role: Mapping[str, Any]) -> None:
+    now = clean_policies(role["token_policies"], with_default=not role["token_no_default_policy"])
+    if now != row.policies:
+        raise Invalid("policies-changed", "policies have changed, not renewing")
+
+
+def _check_certificate(
+    row: TokenRow, transaction: Transaction, mount: MountRow, call: Call
+) -> None:
+    bound = row.internal.get(CERTIFICATE)
+    if not bound or (transaction.document(mount.uuid, "config", "") or {}).get("disable_binding"):
+        return
+    if not constant_time_equal(bound.encode(), call.certificate_fingerprint.encode()):
+        raise Invalid(
+            "other-certificate", "client identity during renewal not matching client identity"
+            " used during login",
+        )  # fmt: skip

@@ -1,0 +1,195 @@
+"""The `token_*` fields that every auth method's roles share, and the grant they make.
+
+Fields: https://developer.hashicorp.com/vault/api-docs/auth/approle#parameters, the same for each
+method. The names of before 1.2 (`policies`, `ttl`, ...) are read where the new one is not given.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, Final
+
+from strongroom.model.errors import Invalid
+from strongroom.store.call import Call
+from strongroom.store.engine.contract import MountRow
+from strongroom.store.tokens import BATCH, SERVICE, Grant, clean_policies
+
+TYPES: Final = frozenset({"default", "service", "batch", "default-service", "default-batch"})
+_OLD_NAMES: Final = {
+    "token_policies": "policies",
+    "token_ttl": "ttl",
+    "token_max_ttl": "max_ttl",
+    "token_period": "period",
+    "token_num_uses": "num_uses",
+    "token_bound_cidrs": "bound_cidrs",
+}
+
+
+class RoleReader:
+    """Parameters of a role over what the role was: what is not given stays."""
+
+    def __init__(self, call: Call, old: Mapping[str, Any]) -> None:
+        self._call = call
+        self._old = old
+
+    def _given(self, name: str, *older: str) -> str | None:
+        names = (name, *older, *([_OLD_NAMES[name]] if name in _OLD_NAMES else []))
+        return next((each for each in names if each in self._call.data), None)
+
+    def texts(self, name: str, *older: str) -> list[str]:
+        """A list of strings."""
+        given = self._given(name, *older)
+        return list(self._call.texts(given)) if given else list(self._old.get(name) or [])
+
+    def seconds(self, name: str, *older: str) -> int:
+        """A duration."""
+        given = self._given(name, *older)
+        value = self._call.seconds(given) if given else int(self._old.get(name) or 0)
+        if value < 0:
+            raise Invalid("bad-parameter", f"'{name}' cannot be negative")
+        return value
+
+    def count(self, name: str, *older: str) -> int:
+        """A number that is not negative."""
+        given = self._given(name, *older)
+        value = self._call.integer(given) if given else int(self._old.get(name) or 0)
+        if value < 0:
+            raise Invalid("bad-parameter", f"'{name}' cannot be negative")
+        return value
+
+    def text(self, name: str, default: str = "") -> str:
+        """A string."""
+        return self._call.text(name, str(self._old.get(name, default)))
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """A boolean."""
+        return self._call.flag(name, default=bool(self._old.get(name, default)))
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """An object; raises Invalid for anything else."""
+        value = self._call.data.get(name, self._old.get(name)) or {}
+        if not isinstance(value, dict):
+            raise Invalid("bad-parameter", f"{name} must be an object")
+        return dict(value)
+
+    def cidrs(self, name: str, *older: str) -> list[str]:
+        """A list of networks; raises Invalid naming the one that is none."""
+        return check_cidrs(self.texts(name, *older))
+
+    def token_fields(self) -> dict[str, Any]:
+        """All `token_*` fields, checked against each other; raises Invalid."""
+        fields: dict[str, Any] = {
+            "token_policies": sorted({each.lower() for each in self.texts("token_policies")}),
+            "token_ttl": self.seconds("token_ttl"),
+            "token_max_ttl": self.seconds("token_max_ttl"),
+            "token_period": self.seconds("token_period"),
+            "token_explicit_max_ttl": self.seconds("token_explicit_max_ttl"),
+            "token_num_uses": self.count("token_num_uses"),
+            "token_bound_cidrs": self.cidrs("token_bound_cidrs"),
+            "token_no_default_policy": self.flag("token_no_default_policy"),
+            "token_type": token_type(self.text("token_type", "default")),
+        }
+        check_token_fields(fields)
+        return fields
+
+
+def token_type(name: str) -> str:
+    """A role's token type in its one spelling; raises Invalid."""
+    kind = {"": "default", "default_service": "default-service", "default_batch": "default-batch"}
+    found = kind.get(name, name)
+    if found not in TYPES:
+        raise Invalid("bad-parameter", f"invalid 'token_type' value {name!r}")
+    return found
+
+
+def check_token_fields(fields: Mapping[str, Any]) -> None:
+    """Refuse fields that contradict each other; raises Invalid."""
+    if fields["token_max_ttl"] and fields["token_ttl"] > fields["token_max_ttl"]:
+        raise Invalid("bad-parameter", "'token_ttl' cannot be greater than 'token_max_ttl'")
+    if fields["token_type"] in (BATCH, "default-batch"):
+        for name, words in (("token_num_uses", "tokens with limited use count"),
+                            ("token_period", "periodic tokens")):  # fmt: skip
+            if fields[name]:
+                raise Invalid(
+                    "bad-parameter",
+                    "'token_type' cannot be 'batch' or 'default_batch' when set to generate "
+                    + words,
+                )
+    clean_policies(fields["token_policies"])
+
+
+def check_cidrs(networks: list[str]) -> list[str]:
+    """The same networks; raises Invalid naming the one that is none."""
+    for each in networks:
+        try:
+            ipaddress.ip_network(each, strict=False)
+        except ValueError:
+            raise Invalid("bad-cidr", f'error parsing address "{each}"') from None
+    return networks
+
+
+def within(peer: str, networks: list[str] | tuple[str, ...]) -> bool:
+    """Whether an address lies in one of the networks; none at all means everywhere."""
+    if not networks:
+        return True
+    try:
+        address = ipaddress.ip_address(peer)
+        return any(address in ipaddress.ip_network(each, strict=False) for each in networks)
+    except ValueError:
+        return False
+
+
+def covered(networks: list[str], wider: list[str]) -> bool:
+    """Whether each network lies inside one of the wider ones."""
+    outer = [ipaddress.ip_network(each, strict=False) for each in wider]
+    for each in networks:
+        inner = ipaddress.ip_network(each, strict=False)
+        around = (one for one in outer if one.version == inner.version)
+        if not any(inner.subnet_of(one) for one in around):  # type: ignore[arg-type]
+            return False
+    return True
+
+
+def resolved_type(role_type: str, mount: MountRow) -> str:
+    """Service or batch: a mount that says one of them wins, then the role, then the mount's usual.
+
+    Raises Invalid where both insist on different ones.
+    """
+    usual = str(mount.config.get("token_type") or "default-service")
+    if usual in (SERVICE, BATCH):
+        if role_type in (SERVICE, BATCH) and role_type != usual:
+            raise Invalid("token-type", f"the auth method gives {usual} tokens only")
+        return usual
+    if role_type in (SERVICE, BATCH):
+        return role_type
+    named = role_type if role_type != "default" else usual
+    return BATCH if named in ("default-batch", "batch") else SERVICE
+
+
+def role_grant(
+    mount: MountRow,
+    name: str,
+    role: Mapping[str, Any],
+    display_name: str,
+    metadata: Mapping[str, str],
+    **more: Any,  # noqa: ANN401 - fields of the grant
+) -> Grant:
+    """What a login with a role, user or certificate of this name grants."""
+    policies = clean_policies(
+        role["token_policies"], with_default=not role["token_no_default_policy"]
+    )
+    return Grant(
+        policies=policies,
+        display_name="-".join(each for each in (mount.path.rstrip("/"), display_name) if each),
+        path=f"auth/{mount.path}login",
+        metadata={key: value for key, value in metadata.items() if value},
+        ttl=role["token_ttl"],
+        max_ttl=role["token_max_ttl"],
+        explicit_max_ttl=role["token_explicit_max_ttl"],
+        period=role["token_period"],
+        uses=role["token_num_uses"],
+        bound_cidrs=tuple(role["token_bound_cidrs"]),
+        type=resolved_type(role["token_type"], mount),
+        mount=mount.uuid,
+        role=name,
+        **more,
+    )

@@ -1,0 +1,61 @@
+"""Who uses which version of a secret, and the change feed."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+
+from strongroom.store.engine._sealed_rows import SealedRows, pack
+from strongroom.store.engine.contract import ConsumerRow, EventRow
+from strongroom.store.engine.sql import upsert
+
+EVENTS_KEPT: Final = 20_000
+PRUNED_EVERY: Final = 1000
+PUT_CONSUMER: Final = upsert("consumer", "path, actor", "expires, version, body")
+
+
+class FeedRows(SealedRows):
+    """Consumers and events."""
+
+    def _consumer_key(self, text: str) -> bytes:
+        return self._barrier.mac(b"consumer").digest(text.encode())
+
+    def consumers(self, path: str) -> Sequence[ConsumerRow]:
+        key = self._consumer_key(path)
+        rows = self._sql.all("SELECT actor, version, body FROM consumer WHERE path = ?", key)
+        found = [
+            ConsumerRow(**orjson.loads(self._barrier.open("consumer", actor.hex(), version, body)))
+            for actor, version, body in rows
+        ]
+        return sorted(found, key=lambda row: row.actor)
+
+    def put_consumer(self, row: ConsumerRow) -> None:
+        path, actor = self._consumer_key(row.path), self._consumer_key(f"{row.path}\n{row.actor}")
+        version, _ = self._next_version(
+            "SELECT version FROM consumer WHERE path = ? AND actor = ?", path, actor
+        )
+        body = self._barrier.seal("consumer", actor.hex(), version, pack(row))
+        self._sql.run(PUT_CONSUMER, path, actor, row.expires, version, body)
+
+    def forget_consumers(self, before: float) -> None:
+        self._sql.run("DELETE FROM consumer WHERE expires < ?", before)
+
+    def events_after(self, sequence: int, limit: int) -> Sequence[EventRow]:
+        rows = self._sql.all(
+            "SELECT sequence, body FROM event WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            sequence,
+            limit,
+        )
+        return [
+            EventRow(sequence=number, **orjson.loads(self._barrier.open("event", "", 0, body)))
+            for number, body in rows
+        ]
+
+    def last_event(self) -> int:
+        return int(self._sql.one("SELECT COALESCE(MAX(sequence), 0) FROM event")[0])
+
+    def append_event(self, event: EventRow) -> None:
+        body = self._barrier.seal("event", "", 0, pack(event, "sequence"))
+        (sequence,) = self._sql.one("INSERT INTO event (body) VALUES (?) RETURNING sequence", body)
+        if sequence % PRUNED_EVERY == 0:
+            self._sql.run("DELETE FROM event WHERE sequence <= ?", sequence - EVENTS_KEPT)

@@ -1,0 +1,80 @@
+"""Plain functions that wait: a caller is parked in a greenlet until the database has answered.
+
+Row code and backends read as if the answer were there. Under PostgreSQL they run in a greenlet;
+`answer_of` leaves it with something to await, the task that drives it awaits that, and goes back
+in with the answer. The same bridge as SQLAlchemy's asyncio extension, for plain functions and for
+coroutines that read between their awaits.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
+from typing import Any, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+from strongroom.model.errors import Misuse
+
+T = TypeVar("T")
+
+
+class _Parked(greenlet):  # type: ignore[misc]
+    """A greenlet whose parent awaits what it leaves with."""
+
+
+def answer_of(awaitable: Awaitable[T]) -> T:
+    """Park until the awaitable is done; raises Misuse where nobody awaits it."""
+    current = getcurrent()
+    if not isinstance(current, _Parked):
+        if isinstance(awaitable, Coroutine):
+            awaitable.close()
+        raise Misuse("a read that waits was made outside Engine.waiting")
+    answer: T = current.parent.switch(awaitable)
+    return answer
+
+
+async def run_parked(work: Callable[[], T]) -> T:
+    """Run a plain function that may use `answer_of`."""
+    driver = getcurrent()
+    parked = _Parked(work, driver)
+    parked.gr_context = driver.gr_context
+    outcome: Any = parked.switch()
+    while not parked.dead:
+        try:
+            answer = await outcome
+        except BaseException as error:  # noqa: BLE001 - it belongs to the parked function
+            outcome = parked.throw(error)
+        else:
+            outcome = parked.switch(answer)
+    result: T = outcome
+    return result
+
+
+class _Driven(Awaitable[T]):
+    """A coroutine each of whose steps runs in a greenlet."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        step: Callable[[], Any] = partial(self._coroutine.send, None)
+        while True:
+            ended, outcome = yield from run_parked(partial(_stepped, step)).__await__()
+            if ended:
+                result: T = outcome
+                return result
+            try:
+                step = partial(self._coroutine.send, (yield outcome))
+            except BaseException as error:  # noqa: BLE001 - it belongs to the coroutine
+                step = partial(self._coroutine.throw, error)
+
+
+def _stepped(step: Callable[[], Any]) -> tuple[bool, Any]:
+    try:
+        return False, step()
+    except StopIteration as stop:
+        return True, stop.value
+
+
+async def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that may use `answer_of` between its awaits."""
+    return await _Driven(coroutine)

@@ -1,0 +1,165 @@
+"""Row statements on PostgreSQL: placeholders, reads that share a query, writes held together.
+
+Point reads that wait in the same turn of the event loop and ask the same statement become one
+query over arrays; a caller's write waits until the next question, so that a run of equal writes
+is one round trip.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+from strongroom.model.errors import Misuse
+from strongroom.store.engine._greenlets import answer_of
+
+Values = tuple[Any, ...]
+
+
+@lru_cache(maxsize=1024)
+def numbered(statement: str) -> str:
+    """`?` placeholders as `$1`, `$2`, ...; no statement of ours has a question mark in text."""
+    head, *tails = statement.split("?")
+    return head + "".join(f"${number}{tail}" for number, tail in enumerate(tails, 1))
+
+
+@lru_cache(maxsize=1024)
+def over_arrays(statement: str, types: tuple[str, ...]) -> str:
+    """A point read for many sets of values at once; the first column numbers the set from 1."""
+    head, *tails = statement.split("?")
+    inner = head + "".join(f"asked.p{number}{tail}" for number, tail in enumerate(tails, 1))
+    arrays = ", ".join(f"${number}::{each}[]" for number, each in enumerate(types, 1))
+    names = ", ".join(f"p{number}" for number in range(1, len(types) + 1))
+    return (
+        f"SELECT asked.n, found.* FROM unnest({arrays}) WITH ORDINALITY AS asked({names}, n)"  # noqa: S608
+        f" CROSS JOIN LATERAL ({inner}) AS found"
+    )
+
+
+class Connection(Protocol):
+    """The part of asyncpg's connection that is used here."""
+
+    async def fetch(self, query: str, *args: object) -> list[Any]:
+        """Rows."""
+
+    async def prepare(self, query: str) -> Any:  # noqa: ANN401
+        """A prepared statement."""
+
+    async def executemany(self, command: str, args: Sequence[Values]) -> None:
+        """The same write for many sets of values, in one round trip."""
+
+
+Ask = Callable[[Connection], Awaitable[list[Any]]]
+
+
+class SharedReads:
+    """Reads of one turn, one query for each statement among them."""
+
+    def __init__(self, perform: "Callable[[Ask], Coroutine[Any, Any, list[Any]]]") -> None:
+        # `perform` runs a function with a connection, and turns what goes wrong into refusals.
+        self._perform = perform
+        self._asked: dict[str, dict[Values, asyncio.Future[Any]]] = {}
+        self._types: dict[str, tuple[str, ...]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def one(self, statement: str, *values: object) -> Any:  # noqa: ANN401
+        """The first row, or None."""
+        loop = asyncio.get_running_loop()
+        if not self._asked:
+            loop.call_soon(self._send)
+        asked = self._asked.setdefault(statement, {})
+        answer = asked.get(values)
+        if answer is None:
+            answer = asked[values] = loop.create_future()
+        return answer_of(asyncio.shield(answer))
+
+    def all(self, statement: str, *values: object) -> Sequence[Any]:
+        """Every row."""
+        question = numbered(statement)
+        return answer_of(self._perform(lambda connection: connection.fetch(question, *values)))
+
+    def run(self, statement: str, *values: object) -> None:  # noqa: ARG002
+        """Views do not write; raises Misuse."""
+        raise Misuse("a view does not write")
+
+    def _send(self) -> None:
+        everything, self._asked = self._asked, {}
+        for statement, asked in everything.items():
+            task = asyncio.get_running_loop().create_task(self._answer(statement, asked))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, statement: str, asked: dict[Values, asyncio.Future[Any]]) -> None:
+        try:
+            found = await self._perform(
+                lambda connection: self.fetch_each(connection, statement, list(asked))
+            )
+        except BaseException as error:
+            for answer in asked.values():
+                if not answer.done():
+                    answer.set_exception(error)
+                    answer.exception()  # Whoever was cancelled will not fetch it.
+            if not isinstance(error, Exception):
+                raise
+            return
+        for answer, row in zip(asked.values(), found, strict=True):
+            if not answer.done():
+                answer.set_result(row)
+
+    async def fetch_each(
+        self, connection: Connection, statement: str, asked: Sequence[Values]
+    ) -> list[Any]:
+        """The first row for each set of values, or None."""
+        question = numbered(statement)
+        if len(asked) == 1:
+            rows = await connection.fetch(question, *asked[0])
+            return [rows[0] if rows else None]
+        types = self._types.get(statement)
+        if types is None:
+            prepared = await connection.prepare(question)
+            types = tuple(each.name for each in prepared.get_parameters())
+            self._types[statement] = types
+        columns = [list(each) for each in zip(*asked, strict=True)]
+        found: list[Any] = [None] * len(asked)
+        for row in await connection.fetch(over_arrays(statement, types), *columns):
+            number, *rest = row
+            if found[number - 1] is None:
+                found[number - 1] = rest
+        return found
+
+
+class WritingSql:
+    """Statements of one unit of work in a transaction, in order."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._held: list[tuple[str, list[Values]]] = []
+
+    def one(self, statement: str, *values: object) -> Any:  # noqa: ANN401
+        """The first row, or None."""
+        rows = self.all(statement, *values)
+        return rows[0] if rows else None
+
+    def all(self, statement: str, *values: object) -> Sequence[Any]:
+        """Every row, after everything that was written before."""
+        return answer_of(self._ask(numbered(statement), values))
+
+    def run(self, statement: str, *values: object) -> None:
+        """A write, sent with its like before the next question."""
+        if not self._held or self._held[-1][0] != statement:
+            self._held.append((statement, []))
+        self._held[-1][1].append(values)
+
+    async def _ask(self, question: str, values: Values) -> list[Any]:
+        await self.flush()
+        return await self._connection.fetch(question, *values)
+
+    async def flush(self) -> None:
+        """Send what is held."""
+        held, self._held = self._held, []
+        for statement, values in held:
+            await self._connection.executemany(numbered(statement), values)
+
+    def drop(self) -> None:
+        """Forget what is held: the unit of work is undone."""
+        self._held.clear()

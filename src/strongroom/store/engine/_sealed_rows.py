@@ -1,0 +1,87 @@
+"""What row classes share: a connection, the barrier, and rows that carry a version.
+
+The key ring is a row as well. A unit of work seals under the newest term, and a value under a
+term that this process does not know yet makes it read the ring anew.
+"""
+
+import dataclasses
+from typing import Any
+
+import orjson
+
+from strongroom.crypto.aead import Tampered
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import ClusterRow
+from strongroom.store.engine.sql import Sql
+
+
+class RowBarrier:
+    """The barrier as rows use it."""
+
+    def __init__(self, sql: Sql, barrier: Barrier) -> None:
+        self._sql = sql
+        self._whole = barrier
+        self.seal = barrier.seal
+        self.seal_name = barrier.seal_name
+        self.open_name = barrier.open_name
+        self.mac = barrier.mac
+
+    def open(self, table: str, key: str, version: int, sealed: bytes) -> bytes:
+        """Open the value of a row; raises Tampered naming it."""
+        try:
+            return self._whole.open(table, key, version, sealed)
+        except Tampered:
+            if self._whole.knows_term(sealed):
+                raise
+        self.refresh()
+        return self._whole.open(table, key, version, sealed)
+
+    def refresh(self) -> None:
+        """Take the stored ring into use if it is another."""
+        row = self._sql.one(
+            "SELECT cluster_id, cluster_name, seal_type, wrapped_ring, created FROM cluster"
+        )
+        if row is not None:
+            self._whole.refresh(ClusterRow(*row))
+
+
+class SealedRows:
+    """The base of the row classes; one instance serves a view or the writes of a connection."""
+
+    def __init__(self, sql: Sql, barrier: Barrier) -> None:
+        self._sql = sql
+        self._barrier = RowBarrier(sql, barrier)
+        self._generation = -1
+
+    def refresh_keys(self) -> None:
+        """Take the stored key ring into use if it is another."""
+        self._barrier.refresh()
+
+    def begin_group(self) -> None:
+        """Units of work follow that run alone until the commit: they seal under the newest term."""
+        (generation,) = self._sql.one("SELECT value FROM generation")
+        if generation != self._generation:
+            self._generation = generation
+            self.refresh_keys()
+
+    def begin(self) -> None:
+        """A new unit of work: what was read before may be old."""
+
+    def undo(self) -> None:
+        """The unit of work was undone."""
+
+    def _next_version(self, statement: str, *key: object) -> tuple[int, bool]:
+        """One more than the version a row has, and whether the row is there."""
+        found = self._sql.one(statement, *key)
+        return (int(found[0]) if found else 0) + 1, found is not None
+
+    def move_generation(self) -> None:
+        self._sql.run("UPDATE generation SET value = value + 1")
+
+    _move_generation = move_generation
+
+
+def pack(row: Any, *left_out: str) -> bytes:  # noqa: ANN401 - any of the contract's rows
+    """A row's fields as JSON, without those that have a column of their own."""
+    names = (field.name for field in dataclasses.fields(row) if field.name not in left_out)
+    return orjson.dumps({name: getattr(row, name) for name in names})

@@ -1,0 +1,135 @@
+"""Service tokens by the keyed hash of their text, with their parents and times of expiry."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from strongroom.store.engine._lease_rows import after_prefix
+from strongroom.store.engine._sealed_rows import SealedRows, pack
+from strongroom.store.engine.contract import TokenRow
+from strongroom.store.engine.sql import NO_LIMIT, upsert
+
+PUT: Final = upsert("token", "id", "accessor, parent, expires, uses_left, path, version, body")
+READ: Final = "id, parent, uses_left, expires, version, body"
+# The token and everything it made, the token itself first.
+FAMILY: Final = (
+    "WITH RECURSIVE family(id) AS (SELECT id FROM token WHERE id = ? UNION"
+    " SELECT token.id FROM token JOIN family ON token.parent = family.id) SELECT id FROM family"
+)
+
+
+class TokenRows(SealedRows):
+    """Tokens."""
+
+    def _token(self, where: str, value: Any) -> TokenRow | None:  # noqa: ANN401
+        row = self._sql.one(
+            f"SELECT {READ} FROM token WHERE {where} = ?",  # noqa: S608 - our own names
+            value,
+        )
+        if row is None:
+            return None
+        token_id, parent, uses_left, expires, version, body = row
+        fields = orjson.loads(self._barrier.open("token", token_id.hex(), version, body))
+        fields["policies"] = tuple(fields["policies"])
+        fields["bound_cidrs"] = tuple(fields["bound_cidrs"])
+        # The column may cut a life short, never lengthen it: only the body is sealed.
+        ends = [each for each in (fields["expires"], expires) if each is not None]
+        fields["expires"] = min(ends, default=None)
+        return TokenRow(id=token_id, parent=parent, uses_left=uses_left, **fields)
+
+    def token(self, token_id: bytes) -> TokenRow | None:
+        return self._token("id", token_id)
+
+    def token_by_accessor(self, accessor: str) -> TokenRow | None:
+        return self._token("accessor", accessor)
+
+    def accessors(self) -> Sequence[str]:
+        return [name for (name,) in self._sql.all("SELECT accessor FROM token ORDER BY accessor")]
+
+    def put_token(self, row: TokenRow) -> None:
+        version, found = self._next_version("SELECT version FROM token WHERE id = ?", row.id)
+        if found:
+            self._move_generation()
+        packed = pack(row, "id", "parent", "uses_left")
+        body = self._barrier.seal("token", row.id.hex(), version, packed)
+        self._sql.run(
+            PUT,
+            row.id,
+            row.accessor,
+            row.parent,
+            row.expires,
+            row.uses_left,
+            row.path,
+            version,
+            body,
+        )
+
+    def token_ids(
+        self, prefix: str, *, after: str = "", limit: int = 0
+    ) -> Sequence[tuple[str, bytes]]:
+        path, _, token_id = after.rpartition("/h")
+        rows = self._sql.all(
+            "SELECT path, id FROM token WHERE (path = ? OR (path >= ? AND path < ?))"
+            " AND (path > ? OR (path = ? AND id > ?)) ORDER BY path, id LIMIT ?",
+            *_under(prefix),
+            path,
+            path,
+            bytes.fromhex(token_id),
+            limit or NO_LIMIT,
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def revoke_tokens(self, now: float, prefix: str) -> None:
+        self._move_generation()
+        self._sql.run(
+            "UPDATE token SET expires = ? WHERE (path = ? OR (path >= ? AND path < ?))"
+            " AND (expires IS NULL OR expires > ?)",
+            now,
+            *_under(prefix),
+            now,
+        )
+
+    def delete_token(
+        self, token_id: bytes, *, orphan: bool = False, now: float = 0.0
+    ) -> Sequence[bytes]:
+        self._move_generation()
+        if orphan:
+            self._sql.run("UPDATE token SET parent = NULL WHERE parent = ?", token_id)
+        family = [each for (each,) in self._sql.all(FAMILY, token_id)]
+        for each in family:
+            self._remove_token(each, now)
+        return family
+
+    def _remove_token(self, token_id: bytes, now: float) -> None:
+        self._sql.run("DELETE FROM token WHERE id = ?", token_id)
+        self._sql.run("DELETE FROM cubbyhole WHERE token = ?", token_id)
+        self._sql.run(
+            "UPDATE lease SET due = ?, state = 'revoking', token = NULL WHERE token = ?",
+            now,
+            token_id,
+        )
+
+    def delete_expired_tokens(self, now: float, limit: int) -> int:
+        rows = self._sql.all("SELECT id FROM token WHERE expires <= ? LIMIT ?", now, limit)
+        expired = {token_id for (token_id,) in rows}
+        for token_id in expired:
+            family = [each for (each,) in self._sql.all(FAMILY, token_id)]
+            if not expired.issuperset(family):
+                self._move_generation()
+            for each in family:
+                self._remove_token(each, now)
+        return len(expired)
+
+    def use_token(self, token_id: bytes) -> bool:
+        done = self._sql.one(
+            "UPDATE token SET uses_left = CASE uses_left WHEN 1 THEN -1 ELSE uses_left - 1 END"
+            " WHERE id = ? AND uses_left > 0 RETURNING id",
+            token_id,
+        )
+        return done is not None
+
+
+def _under(prefix: str) -> tuple[str, str, str]:
+    inside = f"{prefix.rstrip('/')}/" if prefix else ""
+    return prefix.rstrip("/"), inside, after_prefix(inside)

@@ -1,0 +1,177 @@
+"""The engine for more than one node: PostgreSQL, every node reading and writing.
+
+Writes that wait share one transaction and one commit, each under a savepoint of its own. The
+transaction begins by moving the revision, one row: whoever holds it has the turn to write, so a
+unit of work runs alone in the whole cluster and events are committed in order. Reading that row
+is the cheap question whether anybody has committed.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+import asyncpg
+
+from strongroom.store.engine._connections import DRIVER_ERRORS, Connections
+from strongroom.store.engine._greenlets import answer_of, drive, run_parked
+from strongroom.store.engine._postgres_sql import Ask, Connection, SharedReads, WritingSql
+from strongroom.store.engine._store_rows import StoreRows
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import Transaction, View
+from strongroom.store.engine.schema import take_step
+from strongroom.store.engine.sql import POSTGRES
+
+T = TypeVar("T")
+GROUP: Final = 256
+READERS: Final = 4
+READ_SECONDS: Final = 2.0
+WRITE_SECONDS: Final = 5.0
+STEP_SECONDS: Final = 600.0
+RACE_SECONDS: Final = 0.05
+BEGIN: Final = "BEGIN; UPDATE generation SET revision = revision + 1"
+# What nodes that start together on an empty database see of each other.
+_RACES: Final = (
+    asyncpg.UniqueViolationError,
+    asyncpg.DuplicateTableError,
+    asyncpg.DuplicateObjectError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+)
+
+_Write = tuple[Callable[[Transaction], Any], "asyncio.Future[Any]"]
+
+
+class PostgresEngine:
+    """One process's door to the database."""
+
+    waits = True
+
+    def __init__(self, url: str, barrier: Barrier) -> None:
+        self._barrier = barrier
+        self._connections = Connections(url, READERS + 1)
+        self._reads = SharedReads(self._perform)
+        self._view = StoreRows(self._reads, barrier)
+        self._queue: asyncio.Queue[_Write | None] = asyncio.Queue()
+        self._writer: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, url: str, barrier: Barrier) -> "PostgresEngine":
+        """Connect and bring the schema up to date; raises Unavailable."""
+        engine = cls(url, barrier)
+        try:
+            await engine._migrate()
+        except BaseException:
+            await engine.close()
+            raise
+        engine._writer = asyncio.create_task(engine._write_groups(), name="postgres-writer")
+        return engine
+
+    @property
+    def view(self) -> View:
+        """Committed state, inside `waiting` alone."""
+        return self._view
+
+    def revision(self) -> int:
+        """The number of transactions that have written, of all nodes."""
+        return int(self._reads.one("SELECT revision FROM generation")[0])
+
+    def waiting(self, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """See the contract."""
+        return drive(coroutine)
+
+    async def transact(self, work: Callable[[Transaction], T]) -> T:
+        """Queue the work for the next group; see the contract."""
+        self._connections.check()
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((work, done))
+        return await done
+
+    async def close(self) -> None:
+        """Finish the queue and let the connections go."""
+        if self._writer is not None:
+            self._queue.put_nowait(None)
+            await self._writer
+        await self._connections.close()
+
+    async def _perform(self, ask: Ask) -> list[Any]:
+        async with self._connections.lend(READ_SECONDS) as connection:
+            return await ask(connection)
+
+    # writes
+
+    async def _write_groups(self) -> None:
+        stopping = False
+        while not stopping:
+            first = await self._queue.get()
+            group = [first] if first else []
+            stopping = first is None
+            while len(group) < GROUP and not stopping and not self._queue.empty():
+                following = self._queue.get_nowait()
+                stopping = following is None
+                if following:
+                    group.append(following)
+            if group:
+                await self._write_group(group)
+
+    async def _write_group(self, group: list[_Write]) -> None:
+        outcomes: list[tuple[Any, BaseException | None]] = []
+        try:
+            async with self._connections.lend(WRITE_SECONDS) as connection:
+                await connection.execute(BEGIN)
+                sql = WritingSql(connection)
+                rows = StoreRows(sql, self._barrier)
+                await run_parked(rows.begin_group)
+                for work, _ in group:
+                    outcomes.append(await self._one_write(connection, sql, rows, work))
+                await connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - it is handed to whoever asked for the writes
+            # Whatever this group did is undone, so everybody in it hears the same.
+            outcomes = [(None, error)] * len(group)
+        for (_, done), (result, failure) in zip(group, outcomes, strict=True):
+            if done.done():
+                continue
+            if failure is not None:
+                done.set_exception(failure)
+            else:
+                done.set_result(result)
+
+    @staticmethod
+    async def _one_write(
+        connection: Connection,
+        sql: WritingSql,
+        rows: StoreRows,
+        work: Callable[[Transaction], Any],
+    ) -> tuple[Any, BaseException | None]:
+        rows.begin()
+        await connection.fetch("SAVEPOINT work")
+        try:
+            result = await run_parked(lambda: work(rows))
+            await sql.flush()
+        except (*DRIVER_ERRORS, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - it is handed to whoever asked for the write
+            sql.drop()
+            rows.undo()
+            await connection.fetch("ROLLBACK TO SAVEPOINT work")
+            return None, error
+        await connection.fetch("RELEASE SAVEPOINT work")
+        return result, None
+
+    async def _migrate(self) -> None:
+        missing = True
+        while missing:
+            try:
+                async with self._connections.lend(STEP_SECONDS) as connection:
+                    await connection.execute("BEGIN")
+                    missing = await run_parked(lambda: _step(connection))
+                    await connection.execute("COMMIT")
+            except _RACES:
+                # Another node took the same step at the same time; look again.
+                await asyncio.sleep(RACE_SECONDS)
+
+
+def _step(connection: Connection) -> bool:
+    sql = WritingSql(connection)
+    taken = take_step(sql, POSTGRES)
+    answer_of(sql.flush())
+    return taken

@@ -1,0 +1,147 @@
+"""The handler in front of the pipeline: sealed, it answers as Vault does; open, it steps aside.
+
+Also `/livez` and `/readyz` for probes: alive is who answers at all, ready is who can serve.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, cast
+
+import orjson
+
+from strongroom.model.errors import Refusal
+from strongroom.store.call import Call, Endpoint, Result, match
+from strongroom.store.engine.contract import Engine
+from strongroom.store.envelope import encode, encode_refusal
+from strongroom.store.normalise import Canonical, normalise
+from strongroom.store.pipeline import Pipeline
+from strongroom.store.seal.cluster import ClusterSeal
+from strongroom.wire.http import Request, Response
+from strongroom.wire.listener import Exchange
+
+API: Final = "/v1/"
+SYSTEM: Final = "sys/"
+_SEALED: Final = b'{"errors":["Vault is sealed"]}\n'
+
+_log = logging.getLogger(__name__)
+
+
+class Front:
+    """The listener's handler. `build` makes a pipeline on the engine that has just opened.
+
+    `problems` says why an open server cannot serve, {} when it can.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        seal: ClusterSeal,
+        endpoints: Sequence[Endpoint],
+        build: Callable[[], Pipeline],
+        problems: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._engine = engine
+        self._seal = seal
+        self._endpoints = endpoints
+        self._build = build
+        self._problems = problems
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.pipeline: Pipeline | None = None
+        seal.changed = self._changed
+        self._changed()
+
+    def _changed(self) -> None:
+        if not self._seal.sealed:
+            self.pipeline = self._build()
+            self.pipeline.otherwise = self
+        elif self.pipeline is not None:
+            self.pipeline.cut()
+            self.pipeline = None
+
+    async def finish(self) -> None:
+        """Wait for what is being executed."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self.pipeline is not None:
+            await self.pipeline.finish()
+
+    async def tend(self) -> int:
+        """Bring what has expired to its end; how much that was. Sealed, nothing is done."""
+        if self.pipeline is None:
+            return 0
+        return await self._engine.waiting(self.pipeline.expiration.catch_up())
+
+    def __call__(self, request: Request, exchange: Exchange) -> None:
+        pipeline = self.pipeline
+        if not request.target.startswith(API):
+            probe = self._probe(request.target.partition("?")[0])
+            if probe is not None:
+                exchange.reply(probe)
+                return
+        if pipeline is not None:
+            pipeline(request, exchange)
+            return
+        self._start(self._engine.waiting(self._while_sealed(request, exchange)))
+
+    def _probe(self, path: str) -> Response | None:
+        if path == "/livez":
+            return Response(200, b'{"live":true}\n')
+        if path != "/readyz":
+            return None
+        problems = dict(self._problems())
+        if self._seal.sealed:
+            problems["seal"] = f"waits for {self._seal.waiting_for or 'its turn to unseal'}"
+        body = orjson.dumps({"ready": not problems, "problems": problems}) + b"\n"
+        return Response(503 if problems else 200, body)
+
+    # sealed
+
+    async def _while_sealed(self, request: Request, exchange: Exchange) -> None:
+        # Another process may have been given the last share: its next request must not be refused.
+        with contextlib.suppress(Refusal):
+            await self._seal.follow()
+        if self.pipeline is not None:
+            self.pipeline(request, exchange)
+            return
+        content_type = request.headers.get("content-type", "")
+        try:
+            found = normalise(request.method, request.target, request.body, content_type)
+            result = self._result(found, request)
+        except Refusal as refusal:
+            exchange.reply(encode_refusal(refusal))
+            return
+        if result is None or isinstance(result, Result):
+            exchange.reply(encode(result, "") if result else Response(503, _SEALED))
+            return
+        await _replied(result, exchange)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _result(self, found: Canonical, request: Request) -> Any:  # noqa: ANN401 - see Handler
+        if not found.path.startswith(SYSTEM):
+            return None
+        rest = found.path.removeprefix(SYSTEM)
+        for endpoint in self._endpoints:
+            handler = endpoint.handlers.get(found.operation)
+            if handler is not None and match(endpoint.pattern, rest) is not None:
+                mount = cast(Any, None)
+                call = Call(found.operation, found.path, found.data, mount, rest, peer=request.peer)
+                return handler(call)
+        return None
+
+
+async def _replied(result: Awaitable[Result | None], exchange: Exchange) -> None:
+    try:
+        answer = await result
+    except Refusal as refusal:
+        exchange.reply(encode_refusal(refusal))
+    except Exception as error:  # noqa: BLE001 - answered as 500; the message may hold a value
+        _log.error("internal error while sealed: %s", type(error).__name__)
+        exchange.reply(Response(500, b'{"errors":["internal error"]}\n'))
+    else:
+        exchange.reply(encode(answer, ""))

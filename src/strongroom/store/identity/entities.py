@@ -1,0 +1,273 @@
+"""`identity/entity` and `identity/entity-alias`.
+
+API: https://developer.hashicorp.com/vault/api-docs/secret/identity/entity.
+"""
+
+import dataclasses
+import uuid
+from collections.abc import Callable, Sequence
+
+from strongroom.model.errors import Invalid
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.contract import MountRow, Transaction, View
+from strongroom.store.engine.identity_contract import AliasRow, EntityRow
+from strongroom.store.envelope import nothing_here
+from strongroom.store.identity.at_login import canonical_alias
+from strongroom.store.identity.merge import merge
+from strongroom.store.identity.values import (
+    checked_name,
+    metadata_of,
+    mounts_by_accessor,
+    policies_of,
+    show_alias,
+    show_entity,
+)
+
+
+class Entities:
+    """Entities by id and by name."""
+
+    def __init__(self, context: Context, new_id: Callable[[], uuid.UUID]) -> None:
+        self._context = context
+        self._new_id = new_id
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint("entity", {"update": self._write}),
+            Endpoint("entity/merge", {"update": self._merge}),
+            Endpoint("entity/batch-delete", {"update": self._delete_many}),
+            Endpoint("entity/id", {"list": self._list_ids}),
+            Endpoint("entity/name", {"list": self._list_names}),
+            *(
+                Endpoint(
+                    f"entity/{way}/{{{way}}}",
+                    {"read": self._read, "update": self._write, "delete": self._delete},
+                )
+                for way in ("id", "name")
+            ),
+        )
+
+    def _found(self, call: Call, view: View) -> EntityRow | None:
+        """The entity a path names, or, for `entity` alone, what the body names."""
+        if entity_id := call.args.get("id") or call.text("id"):
+            return view.entity(entity_id)
+        name = call.args.get("name") or call.text("name")
+        return view.entity_by_name(name) if name else None
+
+    async def _write(self, call: Call) -> Result | None:
+        now = self._context.clock.now()
+        by_id = call.args.get("id") or call.text("id")
+
+        def write(transaction: Transaction) -> tuple[EntityRow, bool]:
+            old = self._found(call, transaction)
+            if old is None and by_id:
+                raise Invalid("no-entity", f'entity with identifier "{by_id}" not found')
+            base = old or EntityRow(str(self._new_id()), f"entity_{self._new_id().hex[:8]}")
+            name = call.args.get("name") or call.text("name") or base.name
+            row = dataclasses.replace(
+                base,
+                name=checked_name(name),
+                metadata=metadata_of(call, "metadata", base.metadata),
+                policies=policies_of(call, base.policies),
+                disabled=call.flag("disabled", default=base.disabled),
+                created=base.created or now,
+                updated=now,
+            )
+            other = transaction.entity_by_name(row.name)
+            if other is not None and other.id != row.id:
+                raise Invalid("name-in-use", "entity name is already in use")
+            transaction.put_entity(row)
+            return row, old is None
+
+        row, fresh = await self._context.engine.transact(write)
+        if not fresh:
+            return None
+        return Result({"aliases": None, "id": row.id, "name": row.name})
+
+    def _read(self, call: Call) -> Result:
+        row = self._found(call, self._context.view)
+        if row is None:
+            raise nothing_here()
+        return Result(show_entity(row, self._context.view))
+
+    async def _delete(self, call: Call) -> None:
+        def write(transaction: Transaction) -> None:
+            row = self._found(call, transaction)
+            if row is not None:
+                transaction.delete_entity(row.id)
+
+        await self._context.engine.transact(write)
+
+    async def _delete_many(self, call: Call) -> None:
+        ids = call.texts("entity_ids")
+        if not ids:
+            raise Invalid("no-entities", "missing entity ids to delete")
+
+        def write(transaction: Transaction) -> None:
+            for each in ids:
+                transaction.delete_entity(each)
+
+        await self._context.engine.transact(write)
+
+    async def _merge(self, call: Call) -> None:
+        now = self._context.clock.now()
+        await self._context.engine.transact(lambda each: merge(call, each, now))
+
+    def _list_ids(self, call: Call) -> Result:  # noqa: ARG002
+        view = self._context.view
+        mounts = mounts_by_accessor(view)
+        aliases: dict[str, list[dict[str, str]]] = {}
+        for each in view.aliases():
+            mount = mounts.get(each.mount)
+            aliases.setdefault(each.owner, []).append(
+                {
+                    "id": each.id,
+                    "mount_accessor": each.mount,
+                    "mount_path": f"auth/{mount.path}" if mount else "",
+                    "mount_type": mount.type if mount else "",
+                    "name": each.name,
+                }
+            )
+        return _listed(
+            {
+                row.id: {"name": row.name, "aliases": aliases.get(row.id, [])}
+                for row in view.entities()
+            }
+        )
+
+    def _list_names(self, call: Call) -> Result:  # noqa: ARG002
+        names = sorted(row.name for row in self._context.view.entities())
+        if not names:
+            raise nothing_here()
+        return Result({"keys": names})
+
+
+def _listed(info: dict[str, dict[str, object]]) -> Result:
+    if not info:
+        raise nothing_here()
+    return Result({"keys": list(info), "key_info": info})
+
+
+class Aliases:
+    """Aliases of entities, or with `group` of outside groups."""
+
+    def __init__(
+        self, context: Context, new_id: Callable[[], uuid.UUID], *, group: bool = False
+    ) -> None:
+        self._context = context
+        self._new_id = new_id
+        self._group = group
+        self._word = "group-alias" if group else "entity-alias"
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint(self._word, {"update": self._write}),
+            Endpoint(f"{self._word}/id", {"list": self._list}),
+            Endpoint(
+                f"{self._word}/id/{{id}}",
+                {"read": self._read, "update": self._write, "delete": self._delete},
+            ),
+        )
+
+    def _found(self, alias_id: str, view: View) -> AliasRow | None:
+        row = view.alias(alias_id)
+        return row if row is not None and row.group == self._group else None
+
+    def _mount(self, call: Call, old: AliasRow | None, view: View) -> MountRow:
+        accessor = call.text("mount_accessor") or (old.mount if old else "")
+        if not accessor:
+            raise Invalid("no-accessor", "missing mount_accessor")
+        mount = mounts_by_accessor(view).get(accessor)
+        if mount is None:
+            raise Invalid("no-accessor", f'invalid mount accessor "{accessor}"')
+        return mount
+
+    async def _write(self, call: Call) -> Result:
+        now = self._context.clock.now()
+
+        def write(transaction: Transaction) -> AliasRow:
+            alias_id = call.args.get("id") or call.text("id")
+            old = self._found(alias_id, transaction) if alias_id else None
+            if alias_id and old is None:
+                raise Invalid("no-alias", "invalid alias ID")
+            mount = self._mount(call, old, transaction)
+            given = call.text("name") or (old.name if old else "")
+            if not given:
+                raise Invalid("no-name", "missing alias name")
+            name = given if self._group else canonical_alias(mount.type, given)
+            taken = transaction.alias_by_name(mount.accessor, name, group=self._group)
+            if old is None:
+                old = taken
+            elif taken is not None and taken.id != old.id:
+                raise Invalid("alias-in-use", "alias name is already in use on this auth method")
+            owner = self._owner(call, old, transaction, now)
+            self._check_one(transaction, owner, mount, old)
+            base = old or AliasRow(str(self._new_id()), owner, mount.accessor, name, created=now)
+            row = dataclasses.replace(
+                base,
+                owner=owner,
+                mount=mount.accessor,
+                name=checked_name(name),
+                custom_metadata=metadata_of(call, "custom_metadata", base.custom_metadata),
+                updated=now,
+                group=self._group,
+            )
+            transaction.put_alias(row)
+            return row
+
+        row = await self._context.engine.transact(write)
+        return Result({"id": row.id, "canonical_id": row.owner})
+
+    def _owner(self, call: Call, old: AliasRow | None, transaction: Transaction, now: float) -> str:
+        wanted = call.text("canonical_id") or call.text("entity_id")
+        if self._group:
+            wanted = wanted or (old.owner if old else "")
+            group = transaction.group(wanted) if wanted else None
+            if group is None:
+                raise Invalid("no-group", "invalid group ID given in 'canonical_id'")
+            if group.type != "external":
+                raise Invalid("internal-group", "alias can be set only for external groups")
+            return group.id
+        if wanted:
+            if transaction.entity(wanted) is None:
+                raise Invalid("no-entity", "invalid canonical ID")
+            return wanted
+        if old is not None:
+            return old.owner
+        row = EntityRow(
+            str(self._new_id()), f"entity_{self._new_id().hex[:8]}", created=now, updated=now
+        )
+        transaction.put_entity(row)
+        return row.id
+
+    @staticmethod
+    def _check_one(view: View, owner: str, mount: MountRow, old: AliasRow | None) -> None:
+        """One alias for a method: templates must never have to choose."""
+        for each in view.aliases_of(owner):
+            if each.mount == mount.accessor and (old is None or each.id != old.id):
+                raise Invalid(
+                    "second-alias", "an alias of this auth method is there already; delete it first"
+                )
+
+    def _read(self, call: Call) -> Result:
+        row = self._found(call.args["id"], self._context.view)
+        if row is None:
+            raise nothing_here()
+        return Result(show_alias(row, mounts_by_accessor(self._context.view)))
+
+    async def _delete(self, call: Call) -> None:
+        def write(transaction: Transaction) -> None:
+            if self._found(call.args["id"], transaction) is not None:
+                transaction.delete_alias(call.args["id"])
+
+        await self._context.engine.transact(write)
+
+    def _list(self, call: Call) -> Result:  # noqa: ARG002
+        view = self._context.view
+        mounts = mounts_by_accessor(view)
+        shown = (show_alias(row, mounts) for row in view.aliases(group=self._group))
+        names = ("canonical_id", "mount_accessor", "mount_path", "mount_type", "name")
+        return _listed({each["id"]: {name: each[name] for name in names} for each in shown})

@@ -1,0 +1,144 @@
+"""`identity/group`: internal groups have members, external ones get them at each login.
+
+API: https://developer.hashicorp.com/vault/api-docs/secret/identity/group.
+"""
+
+import dataclasses
+import uuid
+from collections.abc import Callable, Sequence
+
+from strongroom.model.errors import Invalid
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.contract import Transaction, View
+from strongroom.store.engine.identity_contract import GroupRow
+from strongroom.store.envelope import nothing_here
+from strongroom.store.identity.resolve import ancestors
+from strongroom.store.identity.values import checked_name, metadata_of, policies_of, show_group
+
+
+class Groups:
+    """Groups by id and by name."""
+
+    def __init__(self, context: Context, new_id: Callable[[], uuid.UUID]) -> None:
+        self._context = context
+        self._new_id = new_id
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint("group", {"update": self._write}),
+            Endpoint("group/id", {"list": self._list_ids}),
+            Endpoint("group/name", {"list": self._list_names}),
+            *(
+                Endpoint(
+                    f"group/{way}/{{{way}}}",
+                    {"read": self._read, "update": self._write, "delete": self._delete},
+                )
+                for way in ("id", "name")
+            ),
+        )
+
+    def _found(self, call: Call, view: View) -> GroupRow | None:
+        if group_id := call.args.get("id") or call.text("id"):
+            return view.group(group_id)
+        name = call.args.get("name") or call.text("name")
+        return view.group_by_name(name) if name else None
+
+    async def _write(self, call: Call) -> Result | None:
+        now = self._context.clock.now()
+        by_id = call.args.get("id") or call.text("id")
+
+        def write(transaction: Transaction) -> tuple[GroupRow, bool]:
+            old = self._found(call, transaction)
+            if old is None and by_id:
+                raise Invalid("no-group", "invalid group ID")
+            base = old or GroupRow(
+                str(self._new_id()), f"group_{self._new_id().hex[:8]}", _type(call), created=now
+            )
+            if "type" in call.data and _type(call) != base.type:
+                raise Invalid("fixed-type", "group type cannot be changed")
+            row = dataclasses.replace(
+                base,
+                name=checked_name(call.args.get("name") or call.text("name") or base.name),
+                metadata=metadata_of(call, "metadata", base.metadata),
+                policies=policies_of(call, base.policies),
+                updated=now,
+                modify_index=old.modify_index + 1 if old else base.modify_index,
+            )
+            other = transaction.group_by_name(row.name)
+            if other is not None and other.id != row.id:
+                raise Invalid("name-in-use", "group name is already in use")
+            transaction.put_group(row)
+            _set_members(call, transaction, row)
+            return row, old is None
+
+        row, fresh = await self._context.engine.transact(write)
+        return Result({"id": row.id, "name": row.name}) if fresh else None
+
+    def _read(self, call: Call) -> Result:
+        row = self._found(call, self._context.view)
+        if row is None:
+            raise nothing_here()
+        return Result(show_group(row, self._context.view))
+
+    async def _delete(self, call: Call) -> None:
+        def write(transaction: Transaction) -> None:
+            row = self._found(call, transaction)
+            if row is not None:
+                transaction.delete_group(row.id)
+
+        await self._context.engine.transact(write)
+
+    def _list_ids(self, call: Call) -> Result:  # noqa: ARG002
+        view = self._context.view
+        info = {
+            row.id: {
+                "name": row.name,
+                "num_member_entities": len(view.members(row.id, "entity")),
+                "num_parent_groups": len(view.groups_of(row.id)),
+            }
+            for row in view.groups()
+        }
+        if not info:
+            raise nothing_here()
+        return Result({"keys": list(info), "key_info": info})
+
+    def _list_names(self, call: Call) -> Result:  # noqa: ARG002
+        names = sorted(row.name for row in self._context.view.groups())
+        if not names:
+            raise nothing_here()
+        return Result({"keys": names})
+
+
+def _type(call: Call) -> str:
+    kind = call.text("type", "internal") or "internal"
+    if kind not in ("internal", "external"):
+        raise Invalid("bad-parameter", f'invalid group type "{kind}"')
+    return kind
+
+
+def _set_members(call: Call, transaction: Transaction, row: GroupRow) -> None:
+    for kind in ("entity", "group"):
+        name = f"member_{kind}_ids"
+        if name not in call.data or call.data[name] is None:
+            continue
+        wanted = set(call.texts(name))
+        if wanted and row.type == "external":
+            raise Invalid(
+                "external-group", "member entities can't be set manually for external groups"
+            )
+        current = set(transaction.members(row.id, kind))
+        for each in sorted(wanted - current):
+            _check_member(transaction, row, each, kind)
+            transaction.add_member(row.id, each, kind)
+        for each in sorted(current - wanted):
+            transaction.remove_member(row.id, each)
+
+
+def _check_member(transaction: Transaction, row: GroupRow, member: str, kind: str) -> None:
+    found = transaction.entity(member) if kind == "entity" else transaction.group(member)
+    if found is None:
+        raise Invalid("no-member", f'invalid {kind} ID "{member}"')
+    if kind == "group" and member in {row.id, *ancestors(transaction, frozenset({row.id}))}:
+        raise Invalid("group-cycle", "a cycle was detected in the group's members")

@@ -1,0 +1,242 @@
+"""Leases in use: how an engine makes something with an end, and how that end comes.
+
+An engine writes down what it is about to make (`intend`), makes it, and says so (`confirm`). What
+is never confirmed is undone like what has expired: rows that are due are claimed a batch at a
+time, undone by their engine, and then removed. Between any two of these steps the process may be
+killed; the row is there before the thing, and goes after it.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, runtime_checkable
+
+from strongroom.crypto.tokens import BASE62, random_text
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Invalid, Refusal, Unavailable
+from strongroom.store.call import Call, Result
+from strongroom.store.engine.contract import Engine, LeaseRow, MountRow, Transaction
+from strongroom.store.leases import (
+    CLAIM_SECONDS,
+    PENDING_SECONDS,
+    confirmed,
+    failed,
+    lease_terms,
+    remaining,
+    renewed,
+)
+from strongroom.store.quotas import Quotas
+from strongroom.store.routing import full_path
+from strongroom.store.sessions import invalid_token
+from strongroom.store.tokens import Bounds
+
+NAME_CHARACTERS: Final = 24
+BATCH: Final = 100
+AT_ONCE: Final = 16
+REVOKE_SECONDS: Final = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Leasing(Protocol):
+    """What a backend that issues leases does besides its endpoints."""
+
+    async def revoke_lease(self, mount: MountRow, lease: LeaseRow) -> None:
+        """Undo what was made; done already, or never made, is no error. Raises Refusal."""
+
+    async def renew_lease(self, mount: MountRow, lease: LeaseRow) -> None:
+        """Carry the lease's new `expires` to where it counts. Raises Refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a lease is asked to be, in seconds; 0 means as the mount has it."""
+
+    ttl: int = 0
+    max_ttl: int = 0
+    renewable: bool = True
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+class Leases:
+    """For the engines, for `sys/leases`, and for what runs in the background."""
+
+    def __init__(
+        self, engine: Engine, clock: Clock, quotas: Quotas, backends: Mapping[str, object]
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._quotas = quotas
+        self._backends = backends
+
+    # making
+
+    async def intend(self, call: Call, bounds: Bounds, terms: Terms) -> LeaseRow:
+        """Write down what is about to be made; raises Refusal when it may not."""
+        now, holder = self._clock.now(), call.caller.row
+        ttl, most = lease_terms(terms.ttl, terms.max_ttl, bounds)
+        expires = now + ttl
+        if not holder.id and holder.expires is not None:
+            # A batch token has no row to take its leases along.
+            expires = min(expires, holder.expires)
+        row = LeaseRow(
+            id=f"{call.path}/{random_text(NAME_CHARACTERS, BASE62)}",
+            mount=call.mount.uuid,
+            token=holder.id or None,
+            issued=now,
+            expires=expires,
+            ttl=ttl,
+            due=now + PENDING_SECONDS,
+            state="pending",
+            max_ttl=most if holder.id else int(expires - now),
+            renewable=terms.renewable,
+            data=dict(terms.data),
+        )
+
+        def write(transaction: Transaction) -> None:
+            if holder.id and transaction.token(holder.id) is None:
+                raise invalid_token()
+            if call.mount not in transaction.mounts():
+                raise Invalid("no-mount", "the mount was changed or removed meanwhile")
+            self._quotas.admit_lease(transaction, call.path, now)
+            transaction.put_lease(row)
+
+        await self._engine.transact(write)
+        return row
+
+    async def confirm(self, lease: LeaseRow) -> LeaseRow:
+        """What was intended is there; raises Denied when its token is gone meanwhile."""
+
+        def write(transaction: Transaction) -> LeaseRow:
+            row = transaction.lease(lease.id)
+            if row is None or row.state != "pending":
+                raise invalid_token()
+            row = confirmed(row)
+            transaction.put_lease(row)
+            return row
+
+        return await self._engine.transact(write)
+
+    def answer(self, data: Mapping[str, Any], lease: LeaseRow) -> Result:
+        """The reply that hands out what was made."""
+        return Result(
+            data,
+            lease_id=lease.id,
+            lease_duration=remaining(lease, self._clock.now()),
+            renewable=lease.renewable,
+        )
+
+    # renewing
+
+    async def renew(self, lease_id: str, increment: int) -> LeaseRow:
+        """Extend a lease, at its backend first: there it never ends before it does here."""
+        row = self._engine.view.lease(lease_id)
+        if row is None:
+            raise Invalid("no-lease", "lease not found")
+        wanted = renewed(row, increment, self._clock.now())
+        mount, backend = self._backend_of(row)
+        await backend.renew_lease(mount, wanted)
+
+        def write(transaction: Transaction) -> LeaseRow:
+            current = transaction.lease(lease_id)
+            if current is None or current.state != "live":
+                raise Invalid("no-lease", "lease not found")
+            transaction.put_lease(wanted)
+            return wanted
+
+        return await self._engine.transact(write)
+
+    # revoking
+
+    async def revoke_now(self, lease_id: str, *, force: bool = False) -> bool:
+        """Undo one lease and forget it; False when there is none.
+
+        Raises Refusal when its backend cannot undo it, unless `force`: then it is forgotten.
+        """
+        now = self._clock.now()
+
+        def claim(transaction: Transaction) -> LeaseRow | None:
+            row = transaction.lease(lease_id)
+            if row is None:
+                return None
+            row = dataclasses.replace(
+                row, state="revoking", due=now + CLAIM_SECONDS, attempts=row.attempts + 1
+            )
+            transaction.put_lease(row)
+            return row
+
+        row = await self._engine.transact(claim)
+        if row is None:
+            return False
+        refusal = await self._undo(row)
+        if refusal is not None and not force:
+            await self._engine.transact(
+                lambda each: each.put_lease(failed(row, refusal.message, self._clock.now()))
+            )
+            raise refusal
+        await self._engine.transact(lambda each: each.delete_lease(lease_id))
+        return True
+
+    async def revoke_due(self, limit: int = BATCH) -> int:
+        """Claim a batch of what is due, undo it, and settle it; how many were claimed."""
+        now = self._clock.now()
+        claimed = await self._engine.transact(
+            lambda each: each.claim_leases(now, now + CLAIM_SECONDS, limit)
+        )
+        if not claimed:
+            return 0
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def undo(row: LeaseRow) -> Refusal | None:
+            async with gate:
+                return await self._undo(row)
+
+        outcomes = await asyncio.gather(*(self._engine.waiting(undo(row)) for row in claimed))
+        await self._engine.transact(lambda each: self._settle(each, claimed, outcomes))
+        return len(claimed)
+
+    def _settle(
+        self,
+        transaction: Transaction,
+        claimed: Sequence[LeaseRow],
+        outcomes: Sequence[Refusal | None],
+    ) -> None:
+        now = self._clock.now()
+        for row, refusal in zip(claimed, outcomes, strict=True):
+            if refusal is None:
+                transaction.delete_lease(row.id)
+            elif transaction.lease(row.id) is not None:
+                transaction.put_lease(failed(row, refusal.message, now))
+
+    async def _undo(self, row: LeaseRow) -> Refusal | None:
+        try:
+            mount, backend = self._backend_of(row)
+            async with asyncio.timeout(REVOKE_SECONDS):
+                await backend.revoke_lease(mount, row)
+        except Refusal as refusal:
+            return refusal
+        except TimeoutError:
+            return Unavailable("revoke-timeout", "the revocation took too long")
+        except Exception as error:  # noqa: BLE001 - one engine's bug must not stop the others
+            _log.error("revoking a lease of %s: %s", row.mount, type(error).__name__)
+            return Unavailable("revoke-failed", f"internal error: {type(error).__name__}")
+        return None
+
+    def _backend_of(self, row: LeaseRow) -> tuple[MountRow, Leasing]:
+        for mount in self._engine.view.mounts():
+            if mount.uuid == row.mount:
+                backend = self._backends.get(mount.type)
+                if isinstance(backend, Leasing):
+                    return mount, backend
+                raise Unavailable("no-leasing", f"{full_path(mount)} does not revoke leases")
+        raise Unavailable("no-mount", "the mount of the lease is gone")
+
+    async def revoke_mount(self, mount: MountRow) -> None:
+        """Undo every lease of a mount now, so that it can go; raises Refusal when one cannot be."""
+        prefix = full_path(mount)
+        while ids := self._engine.view.lease_ids(prefix, limit=BATCH):
+            for lease_id in ids:
+                await self.revoke_now(lease_id)

@@ -1,0 +1,213 @@
+"""Quotas: how many requests in a time, how many leases at once.
+
+Decisions are pure over rows, counts and a clock; `Quotas` keeps what it has read of the rows
+until the generation moves. Which quota counts: the one with the longest path that fits, and of
+those with the same path the one of a login role. API:
+https://developer.hashicorp.com/vault/api-docs/system/rate-limit-quotas.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from strongroom.model.errors import Refusal
+from strongroom.store.engine.contract import Transaction, View
+
+MOUNT: Final = "system"
+RATE, LEASES, CONFIG = "quota-rate-limit", "quota-lease-count", "quota-config"
+# On from the start: a client that never renews and never stops fills no database.
+DEFAULT_NAME, DEFAULT_LEASES = "default", 300_000
+CLIENTS: Final = 50_000
+RETRY_SECONDS: Final = 60
+# How long a count holds, with what this process has added; one that refuses is taken anew.
+COUNT_SECONDS: Final = 2.0
+RECOUNT_SECONDS: Final = 0.2
+
+
+class TooMany(Refusal):
+    """A quota is used up (429). `retry_after` in seconds; `headers` tell how much there is."""
+
+    def __init__(
+        self, path: str, what: str, retry_after: int, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        super().__init__("quota-exceeded", f'request path "{path}": {what} quota exceeded')
+        self.retry_after = retry_after
+        self.headers = (("Retry-After", str(retry_after)), *headers)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """`rate` requests of a client in each `interval` seconds; then none for `block` seconds."""
+
+    name: str
+    path: str
+    rate: float
+    interval: float = 1.0
+    block: float = 0.0
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseCount:
+    """At most `most` leases and tokens under a path."""
+
+    name: str
+    path: str
+    most: int
+
+
+@dataclass(slots=True)
+class Bucket:
+    """What a client has left; filled as time goes by."""
+
+    left: float
+    at: float
+    blocked_until: float = 0.0
+
+    def take(self, limit: RateLimit, now: float) -> float:
+        """Take one; 0 when there was one, else the seconds until it is worth trying again."""
+        if now < self.blocked_until:
+            return self.blocked_until - now
+        gained = max(0.0, now - self.at) * limit.rate / limit.interval
+        self.left, self.at = min(limit.rate, self.left + gained), now
+        if self.left >= 1:
+            self.left -= 1
+            return 0.0
+        if limit.block:
+            self.blocked_until = now + limit.block
+            return limit.block
+        return (1 - self.left) * limit.interval / limit.rate
+
+
+def fits(quota_path: str, path: str) -> bool:
+    """Whether a quota's path covers a request: everything, a mount, a prefix or the path itself."""
+    if not quota_path:
+        return True
+    if quota_path.endswith("*"):
+        return path.startswith(quota_path[:-1])
+    if quota_path.endswith("/"):
+        return path.startswith(quota_path)
+    return path == quota_path
+
+
+@dataclass(slots=True)
+class _Known:
+    rates: list[RateLimit] = field(default_factory=list)
+    counts: list[LeaseCount] = field(default_factory=list)
+    exempt: tuple[str, ...] = ()
+    show: bool = False
+
+
+class Quotas:
+    """One for each process: rates are counted in each, leases in the database."""
+
+    def __init__(self) -> None:
+        self._known: _Known | None = None
+        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._counted: dict[str, tuple[float, int]] = {}
+
+    def forget(self) -> None:
+        """The generation has moved."""
+        self._known = None
+
+    def limits_requests(self, view: View) -> bool:
+        """Whether any request has to be counted."""
+        return bool(self._rows(view).rates)
+
+    def _rows(self, view: View) -> _Known:
+        if self._known is None:
+            config = view.document(MOUNT, CONFIG, "") or {}
+            known = _Known(
+                exempt=tuple(config.get("rate_limit_exempt_paths", ())),
+                show=bool(config.get("enable_rate_limit_response_headers")),
+            )
+            for name in view.document_names(MOUNT, RATE):
+                known.rates.append(RateLimit(**_fields(view.document(MOUNT, RATE, name))))
+            for name in view.document_names(MOUNT, LEASES):
+                known.counts.append(LeaseCount(**_fields(view.document(MOUNT, LEASES, name))))
+            known.rates.sort(key=lambda each: (bool(each.role), len(each.path)), reverse=True)
+            known.counts.sort(key=lambda each: len(each.path), reverse=True)
+            self._known = known
+        return self._known
+
+    def admit_request(
+        self, view: View, path: str, data: Mapping[str, Any], peer: str, now: float
+    ) -> tuple[tuple[str, str], ...]:
+        """Count a request against the quota of its path; headers for the reply.
+
+        `now` is monotonic. Raises TooMany.
+        """
+        known = self._rows(view)
+        if not known.rates or any(fits(each, path) for each in known.exempt):
+            return ()
+        login = path.startswith("auth/")
+        for limit in known.rates:
+            if fits(limit.path, path) and (
+                not limit.role or (login and data.get("role") == limit.role)
+            ):
+                return self._take(limit, path, peer, now, show=known.show)
+        return ()
+
+    def _take(
+        self, limit: RateLimit, path: str, peer: str, now: float, *, show: bool
+    ) -> tuple[tuple[str, str], ...]:
+        key = limit.name, peer
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            if len(self._buckets) >= CLIENTS:
+                # The oldest half: what a client of long ago had left is full again by now.
+                for each in list(self._buckets)[: CLIENTS // 2]:
+                    del self._buckets[each]
+            bucket = self._buckets[key] = Bucket(limit.rate, now)
+        wait = bucket.take(limit, now)
+        shown = (
+            (
+                ("X-Ratelimit-Limit", f"{limit.rate:g}"),
+                ("X-Ratelimit-Remaining", str(int(bucket.left))),
+                ("X-Ratelimit-Reset", str(math.ceil(wait or limit.interval))),
+            )
+            if show
+            else ()
+        )
+        if wait:
+            raise TooMany(path, "rate limit", math.ceil(wait), shown)
+        return shown
+
+    def admit_lease(self, view: View, path: str, now: float) -> None:
+        """Refuse one more lease or token where there are enough; raises TooMany.
+
+        `view` may be a transaction. A count holds for a moment, so the bound may be passed by
+        what other processes add in that moment.
+        """
+        for quota in self._rows(view).counts:
+            if fits(quota.path, path):
+                count = self._count(view, quota, now, COUNT_SECONDS)
+                if count >= quota.most:
+                    count = self._count(view, quota, now, RECOUNT_SECONDS)
+                if count >= quota.most:
+                    raise TooMany(path, "lease count", RETRY_SECONDS)
+                self._counted[quota.name] = self._counted[quota.name][0], count + 1
+                return
+
+    def _count(self, view: View, quota: LeaseCount, now: float, holds: float) -> int:
+        at, count = self._counted.get(quota.name, (float("-inf"), 0))
+        if not 0 <= now - at < holds:
+            count = leases_under(view, quota)
+            self._counted[quota.name] = now, count
+        return count
+
+
+def put_default_quota(transaction: Transaction) -> None:
+    """The quota that a new cluster has."""
+    quota = LeaseCount(DEFAULT_NAME, "", DEFAULT_LEASES)
+    transaction.put_document(MOUNT, LEASES, DEFAULT_NAME, asdict(quota))
+
+
+def leases_under(view: View, quota: LeaseCount) -> int:
+    """How many leases and tokens count against a quota, no further than its bound."""
+    return view.count_under(quota.path.rstrip("*"), quota.most)
+
+
+def _fields(document: Mapping[str, Any] | None) -> dict[str, Any]:
+    return dict(document or {})

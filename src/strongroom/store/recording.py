@@ -1,0 +1,123 @@
+"""What a call looks like in an audit record, in the usual form and in those of other devices.
+
+The usual form is encoded once from fragments that are kept; other forms (`log_raw`,
+`hmac_accessor`, `elide_list_responses`) are written out for each record that needs them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from strongroom.audit.record import (
+    RecordForm,
+    RecordWriter,
+    request_fragment,
+    request_head,
+    request_line,
+    response_line,
+)
+from strongroom.store.routing import full_path
+
+if TYPE_CHECKING:
+    from strongroom.audit.devices import AuditBroker
+    from strongroom.store.call import Call, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended: its result, or the sentence of a refusal."""
+
+    result: "Result | None" = None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Recording:
+    """One process's records. `headers` names request headers to record, and which are hashed."""
+
+    broker: "AuditBroker"
+    writer: RecordWriter
+    headers: Mapping[str, bool] = field(default_factory=dict)
+    _writers: dict[RecordForm, RecordWriter] = field(default_factory=dict)
+
+    @property
+    def plain(self) -> bool:
+        """Whether kept fragments say all that any device records."""
+        return not self.headers and not self.broker.other_forms
+
+    def head(self, call: "Call") -> bytes:
+        """The part of the request object that a path and an operation share."""
+        # None for a path that leads nowhere: it is recorded as well.
+        mount = cast(Any, call.mount)
+        point, kind = (full_path(mount), mount.type) if mount else ("", "")
+        return request_head(call.operation, call.path, point, kind)
+
+    def request(self, call: "Call", writer: RecordWriter | None = None) -> bytes:
+        """The request object."""
+        writer = writer or self.writer
+        clear = call.setting("audit_non_hmac_request_keys")
+        data = writer.data_fragment(call.data, clear) if call.data else b""
+        headers = writer.headers_fragment(call.headers, self.headers) if self.headers else b""
+        return request_fragment(call.request_id, self.head(call), call.peer, data, headers)
+
+    def response(
+        self, call: "Call", result: "Result | None", writer: RecordWriter | None = None
+    ) -> bytes:
+        """The response object."""
+        writer = writer or self.writer
+        if result is None:
+            return b"{}"
+        fields: dict[str, Any] = {}
+        if result.data is not None:
+            data = writer.response_data(
+                result.data,
+                is_list=call.operation == "list",
+                clear=call.setting("audit_non_hmac_response_keys"),
+            )
+            fields["data"] = orjson.Fragment(data)
+        if result.auth is not None:
+            fields["auth"] = _auth(writer, result.auth)
+        if result.wrap_info is not None:
+            fields["wrap_info"] = _wrapping(writer, result.wrap_info)
+        if result.lease_id:
+            fields["secret"] = {"lease_id": result.lease_id}
+        return orjson.dumps(fields)
+
+    def others(self, stamp: bytes, call: "Call", *outcomes: Outcome | None) -> tuple[bytes, ...]:
+        """The lines for `other_forms`: one for each outcome, None being the request's."""
+        return tuple(
+            b"".join(self._line(self._writer(form), stamp, call, each) for each in outcomes)
+            for form in self.broker.other_forms
+        )
+
+    def _writer(self, form: RecordForm) -> RecordWriter:
+        if form not in self._writers:
+            self._writers[form] = self.writer.in_form(form)
+        return self._writers[form]
+
+    def _line(
+        self, writer: RecordWriter, stamp: bytes, call: "Call", outcome: Outcome | None
+    ) -> bytes:
+        principal = call.session.principal if call.session else None
+        auth, request = writer.auth_fragment(principal, call.token), self.request(call, writer)
+        if outcome is None:
+            return request_line(stamp, auth, request)
+        response = self.response(call, outcome.result, writer)
+        return response_line(stamp, auth, request, response, outcome.error)
+
+
+def _auth(writer: RecordWriter, auth: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **auth,
+        "client_token": writer.hashed(auth["client_token"]) if auth["client_token"] else "",
+        "accessor": writer.hashed_accessor(auth["accessor"]),
+    }
+
+
+def _wrapping(writer: RecordWriter, info: Mapping[str, Any]) -> dict[str, Any]:
+    accessors = {
+        name: writer.hashed_accessor(info[name]) for name in ("accessor", "wrapped_accessor")
+    }
+    return {**info, **accessors, "token": writer.hashed(info["token"])}

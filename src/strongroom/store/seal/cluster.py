@@ -1,0 +1,524 @@
+"""The seal of a cluster: initialise, unseal, seal, and follow what other processes did.
+
+The state is in the database, so it is the cluster's and not a process's: with a backend every
+process opens the root key by itself; with Shamir the processes of one group (workers of a
+machine, or nodes that were given the same join key) share it through the database, wrapped.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from strongroom.crypto.aead import Aead, Tampered, new_key
+from strongroom.crypto.keyfile import WrappingKey
+from strongroom.crypto.keyring import KeyRing
+from strongroom.crypto.tokens import constant_time_equal
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import ClusterRow, Engine, Transaction
+from strongroom.store.seal.shares import Gathering, parse_share, split_key
+from strongroom.store.seal.stored import SHAMIR, Split, StoredSeal, load_stored, with_note
+from strongroom.wire.keywrap.contract import Wrapper
+
+_INIT: Final = "an init: strongroom operator init"
+_FIRST_FORM: Final = b"strongroom key ring\x1f"
+RETRY_SECONDS: Final = 1.0
+BACKEND_SECONDS: Final = 10.0
+FirstRows = Callable[[Transaction], None]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AutoSeal:
+    """A backend that opens the root key without a person."""
+
+    type: str
+    wrapper: Wrapper
+
+
+@dataclass(frozen=True, slots=True)
+class SealSetting:
+    """What the configuration says: the seal (None is Shamir), the one it replaces, the group."""
+
+    auto: AutoSeal | None = None
+    old: AutoSeal | None = None
+    join: WrappingKey = field(default_factory=lambda: WrappingKey([new_key()]), repr=False)
+
+    @property
+    def type(self) -> str:
+        """The seal's type as `sys/seal-status` shows it."""
+        return self.auto.type if self.auto else SHAMIR
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an unseal stands."""
+
+    given: int = 0
+    nonce: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCluster:
+    """What an init hands out once."""
+
+    shares: list[bytes] = field(repr=False)
+    recovery_shares: list[bytes] = field(repr=False)
+
+
+class ClusterSeal:
+    """One process's view of the cluster's seal. `changed` is called when it opens or closes."""
+
+    def __init__(
+        self, engine: Engine, barrier: Barrier, setting: SealSetting, clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._barrier = barrier
+        self.setting = setting
+        self._clock = clock
+        self._root: bytes | None = None
+        self._turn = asyncio.Lock()
+        self.waiting_for = ""
+        self._next_try = 0.0
+        self.changed: Callable[[], None] = _nothing
+
+    # what is there
+
+    @property
+    def sealed(self) -> bool:
+        """Whether this process has no keys."""
+        return self._root is None
+
+    def row(self) -> ClusterRow | None:
+        """The cluster, None before init."""
+        return self._engine.view.cluster()
+
+    def stored(self) -> StoredSeal | None:
+        """The stored seal, None before init."""
+        row = self.row()
+        return load_stored(row.wrapped_ring, row.seal_type) if row else None
+
+    @property
+    def root_key(self) -> bytes:
+        """The root key; raises Unavailable(`sealed`)."""
+        if self._root is None:
+            raise Unavailable("sealed", "Vault is sealed")
+        return self._root
+
+    def migrating(self, stored: StoredSeal) -> bool:
+        """Whether the configuration names another seal than the database."""
+        return stored.type != self.setting.type
+
+    def progress(self, stored: StoredSeal) -> Progress:
+        """How many shares were given."""
+        gathering = self._gathering(stored)
+        return Progress(len(gathering.shares), gathering.nonce) if gathering else Progress()
+
+    # init
+
+    async def initialise(
+        self, unseal: Split, recovery: Split | None, first_rows: FirstRows
+    ) -> NewCluster | None:
+        """Make the cluster; None when somebody was first. With a backend it is open at once."""
+        cluster_id, root = str(uuid.uuid4()), new_key()
+        ring = KeyRing.new(self._clock.now())
+        key = new_key()
+        auto = self.setting.auto
+        split, check = unseal, b""
+        if auto:
+            split = recovery or Split()
+            check = Aead(root).seal(key, _place("recovery", cluster_id)) if recovery else b""
+        wrapped, identity = await self._wrapped(root, key, cluster_id)
+        stored = StoredSeal(
+            self.setting.type, wrapped, _sealed_ring(ring, root, cluster_id), split, check, identity
+        )
+        name = f"strongroom-{cluster_id[:8]}"
+        row = ClusterRow(cluster_id, name, self.setting.type, stored.dumps(), self._clock.now())
+
+        def write(transaction: Transaction) -> bool:
+            if not transaction.put_cluster(row):
+                return False
+            self._barrier.unseal(ring)
+            first_rows(transaction)
+            return True
+
+        async with self._turn:
+            try:
+                if not await self._engine.transact(write):
+                    return None
+            finally:
+                self._barrier.seal_up()
+            if auto:
+                self._open(root, ring)
+            else:
+                self.waiting_for = _people(split)
+        shares = split_key(key, split)
+        if auto:
+            return NewCluster([], shares if recovery else [])
+        return NewCluster(shares, [])
+
+    async def _wrapped(self, root: bytes, key: bytes, cluster_id: str) -> tuple[bytes, str]:
+        auto = self.setting.auto
+        if auto is None:
+            return Aead(key).seal(root, _place("root", cluster_id)), ""
+        async with _in_time(auto):
+            identity = await auto.wrapper.identity()
+            return await auto.wrapper.wrap(root, _place("root", cluster_id)), identity
+
+    # unseal
+
+    async def unseal_by_itself(self) -> bool:
+        """Open with the backend if that needs nobody; says in `waiting_for` why it did not."""
+        row, stored = self.row(), self.stored()
+        if row is None or stored is None:
+            self.waiting_for = _INIT
+            return False
+        async with self._turn:
+            if not self.sealed:
+                return True
+            try:
+                root = await self._root_without_people(row, stored)
+            except Refusal as refusal:
+                said = f"{refusal.message}; {refusal.hint}" if refusal.hint else refusal.message
+                self.waiting_for = f"the {stored.type} seal: {said}"
+                return False
+            if root is None:
+                return False
+            await self._use(root, row)
+            return True
+
+    async def _root_without_people(self, row: ClusterRow, stored: StoredSeal) -> bytes | None:
+        shared = stored.shared.get(self.setting.join.key_id)
+        if shared and not stored.sealed and not self.migrating(stored):
+            return self._join_unwrap(shared, "shared root")
+        if self.migrating(stored):
+            if not stored.is_shamir and not stored.check and self.setting.auto:
+                return await self._root_by_backend(row, stored)
+            self.waiting_for = (
+                f"the migration of the {stored.type} seal to {self.setting.type}: "
+                "strongroom operator unseal -migrate"
+            )
+            return None
+        if stored.is_shamir:
+            self.waiting_for = _people(stored.split)
+            return None
+        return await self._root_by_backend(row, stored)
+
+    async def _root_by_backend(self, row: ClusterRow, stored: StoredSeal) -> bytes:
+        auto = self.setting.old if self.migrating(stored) else self.setting.auto
+        if auto is None or auto.type != stored.type:
+            raise Invalid(
+                "no-old-seal",
+                f"the database is sealed by {stored.type}, which the configuration does not name",
+                hint=f'give its stanza as well: seal "{stored.type}" {{ disabled = "true" ... }}',
+            )
+        async with _in_time(auto):
+            if not stored.root:
+                return await self._first_form(auto, row)
+            return await auto.wrapper.unwrap(stored.root, _place("root", row.cluster_id))
+
+    async def _first_form(self, auto: AutoSeal, row: ClusterRow) -> bytes:
+        aad = _FIRST_FORM + row.cluster_id.encode()
+        plain, root = await auto.wrapper.unwrap(row.wrapped_ring, aad), new_key()
+        wrapped, identity = await self._wrapped(root, b"", row.cluster_id)
+        ring = Aead(root).seal(plain, _place("ring", row.cluster_id))
+        better = StoredSeal(auto.type, wrapped, ring, identity=identity)
+        await self._engine.transact(lambda each: each.replace_ring(better.dumps()))
+        return root
+
+    async def give_share(self, text: str, *, migrate: bool = False) -> None:
+        """Take one share; opens when it was the last. Raises Invalid for a wrong one."""
+        share = parse_share(text)
+        async with self._turn:
+            row = self.row()
+            if row is None:
+                raise Unavailable("not-initialised", "Vault is not initialized")
+            if not self.sealed:
+                return
+            stored = load_stored(row.wrapped_ring, row.seal_type)
+            self._check_migration(stored, migrate=migrate)
+            if not stored.is_shamir and not stored.check:
+                raise Invalid(
+                    "no-recovery-keys",
+                    f"the {stored.type} seal of this cluster has no recovery keys",
+                    hint="restart the server: it unseals by itself",
+                )
+            stored, gathering = await self._gather(share)
+            key = self._combined(gathering, stored)
+            if key is None and len(gathering.shares) < stored.split.threshold:
+                return
+            await self._forget_shares()
+            root = await self._root_by_people(row, stored, key)
+            if self.migrating(stored):
+                stored = await self._migrated(row, stored, key or b"", root)
+            await self._use(root, row)
+
+    def _check_migration(self, stored: StoredSeal, *, migrate: bool) -> None:
+        if self.migrating(stored) != migrate:
+            what = "is needed" if not migrate else "is not needed"
+            raise Invalid(
+                "migration",
+                f"the seal of the database is {stored.type}, the configured one "
+                f"{self.setting.type}; 'migrate' {what}",
+                hint="" if migrate else "strongroom operator unseal -migrate",
+            )
+
+    @staticmethod
+    def _combined(gathering: Gathering, stored: StoredSeal) -> bytes | None:
+        try:
+            return gathering.key(stored.split.threshold)
+        except Invalid:
+            return None
+
+    async def _root_by_people(
+        self, row: ClusterRow, stored: StoredSeal, key: bytes | None
+    ) -> bytes:
+        wrong = Invalid(
+            "wrong-keys", "the keys do not unseal: invalid key", hint="begin again with the first"
+        )
+        if key is None or len(key) != 32:
+            raise wrong
+        try:
+            if stored.is_shamir:
+                return Aead(key).open(stored.root, _place("root", row.cluster_id))
+            root = await self._root_by_backend(row, stored)
+            if not recovery_fits(stored, root, key, row.cluster_id):
+                raise wrong
+            return root
+        except Tampered:
+            raise wrong from None
+
+    async def _migrated(
+        self, row: ClusterRow, stored: StoredSeal, key: bytes, root: bytes
+    ) -> StoredSeal:
+        """Wrapped by the configured seal. People keep their shares: unseal and recovery keys."""
+        wrapped, identity = await self._wrapped(root, key, row.cluster_id)
+        check = Aead(root).seal(key, _place("recovery", row.cluster_id)) if key else b""
+        better = dataclasses.replace(
+            stored,
+            type=self.setting.type,
+            root=wrapped,
+            identity=identity,
+            check=check if self.setting.auto else b"",
+        )
+        _log.warning("seal migrated from %s to %s", stored.type, better.type)
+        return await self.change(lambda _: better)
+
+    # the shares given so far, in the database under the group's key
+
+    async def _gather(self, share: bytes) -> tuple[StoredSeal, Gathering]:
+        found: list[Gathering] = []
+
+        def step(stored: StoredSeal) -> StoredSeal:
+            gathering = (self._gathering(stored) or Gathering.begin()).with_share(share)
+            found[:] = [gathering]
+            note = self._join_wrap(gathering.dumps(), "shares")
+            group = self.setting.join.key_id
+            return dataclasses.replace(stored, gathered=with_note(stored.gathered, group, note))
+
+        return await self.change(step), found[0]
+
+    async def reset(self) -> None:
+        """Forget the shares given so far."""
+        if self.row() is not None:
+            await self._forget_shares()
+
+    async def _forget_shares(self) -> None:
+        group = self.setting.join.key_id
+        await self.change(
+            lambda stored: dataclasses.replace(
+                stored, gathered=with_note(stored.gathered, group, b"")
+            )
+        )
+
+    def _gathering(self, stored: StoredSeal) -> Gathering | None:
+        note = stored.gathered.get(self.setting.join.key_id)
+        return Gathering.loads(self._join_unwrap(note, "shares")) if note else None
+
+    def _join_wrap(self, content: bytes, what: str) -> bytes:
+        return self.setting.join.wrap(content, _place(what, ""))
+
+    def _join_unwrap(self, note: bytes, what: str) -> bytes:
+        return self.setting.join.unwrap(note, _place(what, ""))
+
+    # open, close, follow
+
+    async def _use(self, root: bytes, row: ClusterRow) -> None:
+        fresh = self._engine.view.cluster() or row
+        stored = load_stored(fresh.wrapped_ring, fresh.seal_type)
+        ring = _opened_ring(fresh, root)
+        better = await self._refreshed(stored, root, row.cluster_id)
+        if better != stored:
+            await self.change(lambda _: better)
+        self._open(root, ring)
+
+    async def _refreshed(self, stored: StoredSeal, root: bytes, cluster_id: str) -> StoredSeal:
+        """What should be stored now: open for the group, wrapped by the backend's newest key."""
+        stored = dataclasses.replace(stored, sealed=False)
+        if self.setting.auto is None:
+            group = self.setting.join.key_id
+            if group not in stored.shared:
+                note = self._join_wrap(root, "shared root")
+                stored = dataclasses.replace(stored, shared=with_note(stored.shared, group, note))
+            return stored
+        try:
+            async with _in_time(self.setting.auto):
+                identity = await self.setting.auto.wrapper.identity()
+            if identity == stored.identity and stored.type == self.setting.type:
+                return stored
+            wrapped, identity = await self._wrapped(root, b"", cluster_id)
+        except Refusal:
+            return stored  # It opened; a fresh wrap can wait for the next start.
+        return dataclasses.replace(stored, type=self.setting.type, root=wrapped, identity=identity)
+
+    def _open(self, root: bytes, ring: KeyRing) -> None:
+        self._root = root
+        self._barrier.unseal(ring, self.ring_of)
+        self.waiting_for = ""
+        _log.warning("unsealed")
+        self.changed()
+
+    def _close(self) -> None:
+        if self._root is None:
+            return
+        self._root = None
+        self._barrier.seal_up()
+        _log.warning("sealed")
+        self.changed()
+
+    async def seal(self) -> None:
+        """Seal the whole cluster: this process now, the others as they notice."""
+        async with self._turn:
+            await self.change(
+                lambda stored: dataclasses.replace(stored, sealed=True, shared={}, gathered={})
+            )
+            self.waiting_for = "an unseal: the cluster was sealed by sys/seal"
+            self._close()
+
+    async def follow(self) -> None:
+        """Do as the cluster did: close when it was sealed, open when that needs nobody."""
+        stored = self.stored()
+        if stored is None:
+            self.waiting_for = _INIT
+            return
+        if not self.sealed:
+            if stored.sealed:
+                self._close()
+            return
+        if stored.sealed:
+            return
+        now = self._clock.monotonic()
+        if self.setting.join.key_id in stored.shared or now >= self._next_try:
+            # A backend that is away is asked once a second, however many requests wait for it.
+            self._next_try = now + RETRY_SECONDS
+            await self.unseal_by_itself()
+
+    def notice(self) -> None:
+        """Close at once when another process has sealed the cluster; a read."""
+        stored = self.stored()
+        if stored is not None and stored.sealed:
+            self._close()
+
+    async def change(self, step: Callable[[StoredSeal], StoredSeal]) -> StoredSeal:
+        """Replace the stored seal in one transaction; returns the new one."""
+
+        def write(transaction: Transaction) -> StoredSeal:
+            row = transaction.cluster()
+            if row is None:
+                raise Unavailable("not-initialised", "Vault is not initialized")
+            old = load_stored(row.wrapped_ring, row.seal_type)
+            better = step(old)
+            if better != old:
+                transaction.replace_ring(better.dumps())
+            return better
+
+        return await self._engine.transact(write)
+
+    def ring_of(self, row: ClusterRow) -> KeyRing:
+        """The key ring of a cluster row; raises Unavailable(`sealed`), Denied when damaged."""
+        return _opened_ring(row, self.root_key)
+
+    def put_ring(self, transaction: Transaction, ring: KeyRing) -> None:
+        """Store a rotated key ring inside a transaction; the seal itself is not asked."""
+        row = transaction.cluster()
+        if row is None:
+            raise Unavailable("not-initialised", "Vault is not initialized")
+        stored = load_stored(row.wrapped_ring, row.seal_type)
+        sealed = _sealed_ring(ring, self.root_key, row.cluster_id)
+        transaction.replace_ring(dataclasses.replace(stored, ring=sealed).dumps())
+
+
+def recovery_fits(stored: StoredSeal, root: bytes, key: bytes, cluster_id: str) -> bool:
+    """Whether it is the cluster's recovery key."""
+    try:
+        return constant_time_equal(
+            Aead(root).open(stored.check, _place("recovery", cluster_id)), key
+        )
+    except Tampered:
+        return False
+
+
+def sealed_recovery(key: bytes, root: bytes, cluster_id: str) -> bytes:
+    """What `recovery_fits` compares with."""
+    return Aead(root).seal(key, _place("recovery", cluster_id))
+
+
+def sealed_root(root: bytes, key: bytes, cluster_id: str) -> bytes:
+    """The root key under an unseal key."""
+    return Aead(key).seal(root, _place("root", cluster_id))
+
+
+def opens_root(stored: StoredSeal, key: bytes, cluster_id: str) -> bool:
+    """Whether it is the cluster's unseal key."""
+    try:
+        Aead(key).open(stored.root, _place("root", cluster_id))
+    except (Tampered, ValueError):
+        return False
+    return True
+
+
+def _opened_ring(row: ClusterRow, root: bytes) -> KeyRing:
+    stored = load_stored(row.wrapped_ring, row.seal_type)
+    try:
+        return KeyRing.loads(Aead(root).open(stored.ring, _place("ring", row.cluster_id)))
+    except Tampered:
+        raise Denied(
+            "key-ring-changed",
+            "the stored key ring is damaged or belongs to another cluster",
+            hint="restore the newest snapshot of this cluster",
+        ) from None
+
+
+def _sealed_ring(ring: KeyRing, root: bytes, cluster_id: str) -> bytes:
+    return Aead(root).seal(ring.dumps(), _place("ring", cluster_id))
+
+
+def _place(what: str, cluster_id: str) -> bytes:
+    return f"strongroom seal\x1f{what}\x1f{cluster_id}".encode()
+
+
+@asynccontextmanager
+async def _in_time(auto: AutoSeal) -> AsyncIterator[None]:
+    """A deadline on a backend, told as a Refusal."""
+    try:
+        async with asyncio.timeout(BACKEND_SECONDS):
+            yield
+    except TimeoutError:
+        raise Unavailable(
+            "seal-slow", f"the {auto.type} seal gave no answer in {BACKEND_SECONDS:g} s"
+        ) from None
+
+
+def _people(split: Split) -> str:
+    return f"{split.threshold} of {split.shares} unseal keys: strongroom operator unseal"
+
+
+def _nothing() -> None:
+    """Nobody listens yet."""

@@ -1,0 +1,106 @@
+"""What a database says of its seal, readable before anybody has unsealed it.
+
+The root key opens the key ring; the seal opens the root key. Stored are: the root key wrapped by
+the seal (a backend, or the unseal key that Shamir shares give), the key ring under the root key,
+how many shares there are, and what the processes of one group leave for each other.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from strongroom.crypto.aead import Tampered
+
+SHAMIR: Final = "shamir"
+# Groups of processes whose notes are kept; the oldest goes first.
+GROUPS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How many shares a key is in, and how many give it back."""
+
+    shares: int = 1
+    threshold: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSeal:
+    """The seal's part of the cluster row.
+
+    `check` is the recovery key under the root key, b"" when there is none. `identity` says which
+    key of the backend wrapped. `sealed` is set by `sys/seal` for the whole cluster. `shared` and
+    `gathered` are, by group, the root key and the shares given so far under the group's key.
+    """
+
+    type: str
+    root: bytes = field(repr=False)
+    ring: bytes = field(repr=False)
+    split: Split = Split()
+    check: bytes = field(default=b"", repr=False)
+    identity: str = ""
+    sealed: bool = False
+    shared: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    gathered: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_shamir(self) -> bool:
+        """Whether people hold the unseal key."""
+        return self.type == SHAMIR
+
+    def dumps(self) -> bytes:
+        """As it is stored."""
+        found = {
+            "v": 1,
+            "type": self.type,
+            "root": _b64(self.root),
+            "ring": _b64(self.ring),
+            "shares": self.split.shares,
+            "threshold": self.split.threshold,
+            "check": _b64(self.check),
+            "identity": self.identity,
+            "sealed": self.sealed,
+            "shared": {name: _b64(each) for name, each in self.shared.items()},
+            "gathered": {name: _b64(each) for name, each in self.gathered.items()},
+        }
+        return json.dumps(found).encode()
+
+
+def load_stored(data: bytes, seal_type: str) -> StoredSeal:
+    """Read what `dumps` wrote; raises Tampered.
+
+    The first form, the bare ring wrapped by the key file, reads as a seal without a root key.
+    """
+    if not data.startswith(b'{"v": 1,'):
+        return StoredSeal(seal_type, root=b"", ring=data)
+    try:
+        found: dict[str, Any] = json.loads(data)
+        return StoredSeal(
+            type=str(found["type"]),
+            root=_bytes(found["root"]),
+            ring=_bytes(found["ring"]),
+            split=Split(int(found["shares"]), int(found["threshold"])),
+            check=_bytes(found["check"]),
+            identity=str(found["identity"]),
+            sealed=bool(found["sealed"]),
+            shared={name: _bytes(each) for name, each in found["shared"].items()},
+            gathered={name: _bytes(each) for name, each in found["gathered"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Tampered("the stored seal") from None
+
+
+def with_note(notes: Mapping[str, bytes], group: str, note: bytes) -> dict[str, bytes]:
+    """The notes with a group's newest, oldest groups dropped; b"" removes the group's."""
+    others = [(name, each) for name, each in notes.items() if name != group]
+    return dict([*others, (group, note)][-GROUPS:]) if note else dict(others)
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)

@@ -1,0 +1,118 @@
+"""Copy and move inside a KV v2 mount: the value never leaves the store. Beyond Vault.
+
+`copy/:path` writes a version of the secret as the next version of `destination`; `move/:path`
+gives the secret with all its versions another name. Besides the capability on `copy/` or `move/`
+the caller needs what the same thing by hand would need, and check-and-set works as it does there.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from strongroom.model.errors import Denied, Invalid
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.contract import EventRow, KvMetadata, Transaction
+from strongroom.store.envelope import nothing_here
+from strongroom.store.normalise import canonical_segments
+from strongroom.store.secrets.kv_settings import settings_of
+from strongroom.store.secrets.kv_value import checked_path, positive, secret_path
+from strongroom.store.secrets.kv_versions import (
+    check_cas,
+    is_deleted,
+    version_data,
+    with_new_version,
+)
+
+
+class Copying:
+    """Both endpoints."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint("copy/{path*}", {"update": self._copy}),
+            Endpoint("move/{path*}", {"update": self._move}),
+        )
+
+    async def _copy(self, call: Call) -> Result:
+        mount, source, now = call.mount.uuid, secret_path(call), self._context.clock.now()
+        target = _destination(call, source)
+        self._require(call, f"data/{source}", "read")
+        there = self._context.view.kv_exists(mount, target)
+        self._require(call, f"data/{target}", "update" if there else "create")
+        wanted = positive(call.integer("version"))
+
+        def write(transaction: Transaction) -> KvMetadata:
+            row = transaction.kv_metadata(mount, source)
+            info = row.info(wanted or row.current_version) if row else None
+            if row is None or info is None or info.destroyed or is_deleted(info, now):
+                raise nothing_here()
+            body = transaction.kv_data(mount, source, info.version)
+            settings, old = settings_of(transaction, mount), transaction.kv_metadata(mount, target)
+            if old is not None and not there:
+                raise Denied("not-allowed", "1 error occurred:\n\t* permission denied\n\n")
+            check_cas(old, settings, call.data.get("options"))
+            fresh = KvMetadata(mount, target, created=now, updated=now, custom=row.custom)
+            made = with_new_version(old or fresh, settings, now)
+            transaction.put_kv_metadata(made)
+            transaction.put_kv_data(mount, target, made.current_version, body or b"{}")
+            transaction.append_event(_event(call, target, "write", made.current_version, now))
+            return made
+
+        made = await self._context.engine.transact(write)
+        return Result(version_data(made.versions[-1], made.custom))
+
+    async def _move(self, call: Call) -> Result:
+        mount, source, now = call.mount.uuid, secret_path(call), self._context.clock.now()
+        target = _destination(call, source)
+        self._require(call, f"data/{source}", "read")
+        self._require(call, f"metadata/{source}", "delete")
+        self._require(call, f"data/{target}", "create")
+
+        def write(transaction: Transaction) -> KvMetadata:
+            row = transaction.kv_metadata(mount, source)
+            if row is None:
+                raise nothing_here()
+            if transaction.kv_metadata(mount, target) is not None:
+                raise Invalid(
+                    "destination-exists",
+                    "there is a secret at the destination",
+                    hint="delete its metadata first, or copy onto it",
+                )
+            check_cas(row, settings_of(transaction, mount), call.data.get("options"))
+            bodies = {
+                info.version: transaction.kv_data(mount, source, info.version)
+                for info in row.versions
+            }
+            moved = dataclasses.replace(row, path=target, updated=now)
+            transaction.put_kv_metadata(moved)
+            for version, body in bodies.items():
+                if body is not None:
+                    transaction.put_kv_data(mount, target, version, body)
+            transaction.delete_kv(mount, source)
+            transaction.append_event(_event(call, source, "metadata-delete", 0, now))
+            transaction.append_event(_event(call, target, "write", row.current_version, now))
+            return moved
+
+        moved = await self._context.engine.transact(write)
+        return Result({"destination": target, "current_version": moved.current_version})
+
+    @staticmethod
+    def _require(call: Call, path: str, capability: str) -> None:
+        if not call.caller.decide(call.mount.path + path, capability).allowed:
+            raise Denied("not-allowed", "1 error occurred:\n\t* permission denied\n\n")
+
+
+def _destination(call: Call, source: str) -> str:
+    target = checked_path(canonical_segments(call.text("destination")).strip("/"))
+    if target == source:
+        raise Invalid("same-path", "source and destination are the same")
+    return target
+
+
+def _event(call: Call, path: str, operation: str, version: int, now: float) -> EventRow:
+    kind = "metadata" if operation.startswith("metadata") else "data"
+    return EventRow(0, now, f"{call.mount.path}{kind}/{path}", operation, version, call.mount.path)

@@ -1,0 +1,322 @@
+"""`transit/`: named keys that never leave the store, and what can be done with them.
+
+API: https://developer.hashicorp.com/vault/api-docs/secret/transit.
+"""
+
+import base64
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import orjson
+
+from strongroom.crypto.aead import Tampered
+from strongroom.crypto.ciphers import KEY_BYTES, unwrap_key
+from strongroom.crypto.signatures import new_key_pair, private_key_pem, public_key_text, rsa_decrypt
+from strongroom.model.errors import Denied, Invalid
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.contract import Transaction, View
+from strongroom.store.envelope import nothing_here
+from strongroom.store.secrets.transit_data import TransitData
+from strongroom.store.secrets.transit_key import (
+    HMAC,
+    TYPES,
+    KeyVersion,
+    TransitKey,
+    check_material,
+    from_base64,
+    new_material,
+)
+
+KEY: Final = "key"
+WRAPPING: Final = "wrapping"
+WRAPPING_TYPE: Final = "rsa-4096"
+RSA_4096_BYTES: Final = 512
+SHORTEST_ROTATION: Final = 3600
+DEFAULT_TYPE: Final = "aes256-gcm96"
+Change = Callable[[TransitKey], TransitKey]
+
+
+class Transit:
+    """The backend of every transit mount."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._data = TransitData(self._key_for)
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint("keys", {"list": self._list}),
+            Endpoint(
+                "keys/{name}",
+                {
+                    "read": self._read,
+                    "create": self._create,
+                    "update": self._create,
+                    "delete": self._delete,
+                },
+            ),
+            Endpoint("keys/{name}/config", {"update": self._configure}),
+            Endpoint("keys/{name}/rotate", {"update": self._rotate}),
+            Endpoint("keys/{name}/trim", {"update": self._trim}),
+            Endpoint("keys/{name}/import", {"update": self._import}),
+            Endpoint("keys/{name}/import_version", {"update": self._import_version}),
+            Endpoint("wrapping_key", {"read": self._wrapping_key}),
+            Endpoint("export/{kind}/{name}", {"read": self._export}),
+            Endpoint("export/{kind}/{name}/{version}", {"read": self._export}),
+            Endpoint("backup/{name}", {"read": self._backup}),
+            Endpoint("restore", {"update": self._restore}),
+            Endpoint("restore/{name}", {"update": self._restore}),
+            Endpoint("cache-config", {"read": self._cache, "update": self._cache}),
+            *self._data.endpoints,
+        )
+
+    def exists(self, call: Call) -> bool:
+        kind, _, name = call.rest.partition("/")
+        if kind in ("encrypt", "keys") and "/" not in name:
+            return self._context.view.document(call.mount.uuid, KEY, name) is not None
+        return True
+
+    # finding and storing
+
+    def _stored(self, view: View, call: Call, name: str) -> TransitKey:
+        document = view.document(call.mount.uuid, KEY, name)
+        if document is None:
+            raise nothing_here()
+        return TransitKey.loads(document)
+
+    async def _key_for(self, call: Call, makes: bool) -> TransitKey:  # noqa: FBT001 - FindKey
+        name, now = call.args["name"], self._context.clock.now()
+        document = self._context.view.document(call.mount.uuid, KEY, name)
+        if document is None:
+            if not makes or call.operation != "create":
+                raise Invalid("no-key", "encryption key not found")
+            return await self._make(call, name)
+        key = TransitKey.loads(document)
+        if key.due(now):
+            return await self._change(
+                call, name, lambda old: old.rotated(now) if old.due(now) else old
+            )
+        return key
+
+    async def _change(self, call: Call, name: str, change: Change) -> TransitKey:
+        def write(transaction: Transaction) -> TransitKey:
+            key = change(self._stored(transaction, call, name))
+            transaction.put_document(call.mount.uuid, KEY, name, key.dumps())
+            return key
+
+        return await self._context.engine.transact(write)
+
+    async def _make(self, call: Call, name: str, material: bytes = b"") -> TransitKey:
+        kind = call.text("type", DEFAULT_TYPE)
+        derived, convergent = call.flag("derived"), call.flag("convergent_encryption")
+        if kind not in TYPES:
+            raise Invalid("unknown-type", f"unknown key type {kind}")
+        if derived and kind not in (*KEY_BYTES, "ed25519"):
+            raise Invalid("no-derivation", f"key derivation is not supported for {kind}")
+        if convergent and not (derived and kind in KEY_BYTES):
+            raise Invalid(
+                "no-convergence", "convergent encryption requires derivation to be enabled"
+            )
+        fresh = material or new_material(kind, derived)
+        version = KeyVersion(fresh, new_material(HMAC), self._context.clock.now())
+        key = TransitKey(
+            name=name,
+            type=kind,
+            versions={1: version},
+            derived=derived,
+            convergent=convergent,
+            exportable=call.flag("exportable"),
+            allow_backup=call.flag("allow_plaintext_backup"),
+            imported=bool(material),
+            auto_rotate_seconds=_rotation(call, 0),
+        )
+
+        def write(transaction: Transaction) -> TransitKey:
+            # Two who make it at once both work with the one that was first.
+            document = transaction.document(call.mount.uuid, KEY, name)
+            if document is not None:
+                if material:
+                    raise Invalid(
+                        "key-exists", "the import path cannot be used with an existing key"
+                    )
+                return TransitKey.loads(document)
+            transaction.put_document(call.mount.uuid, KEY, name, key.dumps())
+            return key
+
+        return await self._context.engine.transact(write)
+
+    # keys
+
+    def _list(self, call: Call) -> Result:
+        names = list(self._context.view.document_names(call.mount.uuid, KEY))
+        if not names:
+            raise nothing_here()
+        return Result({"keys": names})
+
+    def _read(self, call: Call) -> Result:
+        return Result(self._stored(self._context.view, call, call.args["name"]).describe())
+
+    async def _create(self, call: Call) -> Result:
+        return Result((await self._make(call, call.args["name"])).describe())
+
+    async def _delete(self, call: Call) -> None:
+        name = call.args["name"]
+
+        def write(transaction: Transaction) -> None:
+            if not self._stored(transaction, call, name).deletion_allowed:
+                raise Invalid("not-deletable", "deletion is not allowed for this key")
+            transaction.delete_document(call.mount.uuid, KEY, name)
+
+        await self._context.engine.transact(write)
+
+    async def _configure(self, call: Call) -> Result:
+        def change(key: TransitKey) -> TransitKey:
+            decrypts = call.integer("min_decryption_version", key.min_decryption)
+            encrypts = call.integer("min_encryption_version", key.min_encryption)
+            if not 0 <= decrypts <= key.latest or not 0 <= encrypts <= key.latest:
+                raise Invalid("bad-version", "a minimum version is beyond the newest version")
+            if encrypts and encrypts < max(decrypts, 1):
+                raise Invalid(
+                    "bad-version", "min_encryption_version is less than min_decryption_version"
+                )
+            if max(decrypts, 1) < min(key.versions):
+                raise Invalid("bad-version", "a minimum version is below the trimmed ones")
+            return dataclasses.replace(
+                key,
+                min_decryption=max(decrypts, 1),
+                min_encryption=encrypts,
+                deletion_allowed=call.flag("deletion_allowed", default=key.deletion_allowed),
+                # Once on, they stay on: what has left cannot be called back.
+                exportable=key.exportable or call.flag("exportable"),
+                allow_backup=key.allow_backup or call.flag("allow_plaintext_backup"),
+                auto_rotate_seconds=_rotation(call, key.auto_rotate_seconds),
+            )
+
+        return Result((await self._change(call, call.args["name"], change)).describe())
+
+    async def _rotate(self, call: Call) -> Result:
+        now = self._context.clock.now()
+        changed = await self._change(call, call.args["name"], lambda key: key.rotated(now))
+        return Result(changed.describe())
+
+    async def _trim(self, call: Call) -> Result:
+        oldest = call.integer("min_available_version")
+        changed = await self._change(call, call.args["name"], lambda key: key.trimmed(oldest))
+        return Result(changed.describe())
+
+    # import (BYOK)
+
+    async def _wrapping_pair(self, call: Call) -> bytes:
+        mount = call.mount.uuid
+
+        def write(transaction: Transaction) -> bytes:
+            document = transaction.document(mount, WRAPPING, "")
+            if document is None:
+                made = new_key_pair(WRAPPING_TYPE)
+                document = {"key": base64.b64encode(made).decode()}
+                transaction.put_document(mount, WRAPPING, "", document)
+            return base64.b64decode(document["key"])
+
+        found = self._context.view.document(mount, WRAPPING, "")
+        if found is not None:
+            return base64.b64decode(found["key"])
+        return await self._context.engine.transact(write)
+
+    async def _wrapping_key(self, call: Call) -> Result:
+        pair = await self._wrapping_pair(call)
+        return Result({"public_key": public_key_text(WRAPPING_TYPE, pair)})
+
+    async def _unwrapped(self, call: Call, kind: str) -> bytes:
+        ciphertext = from_base64(call.text("ciphertext"), "ciphertext")
+        hash_name = {"SHA1": "sha1", "SHA512": "sha2-512"}.get(
+            call.text("hash_function").upper(), "sha2-256"
+        )
+        pair = await self._wrapping_pair(call)
+        head, wrapped = ciphertext[:RSA_4096_BYTES], ciphertext[RSA_4096_BYTES:]
+        try:
+            kek = rsa_decrypt(WRAPPING_TYPE, pair, head, hash_name)
+            material = unwrap_key(kek, wrapped)
+        except (Tampered, ValueError):
+            raise Invalid("bad-import", "the ciphertext does not unwrap to a key") from None
+        check_material(kind, material)
+        return material
+
+    async def _import(self, call: Call) -> None:
+        material = await self._unwrapped(call, call.text("type", DEFAULT_TYPE))
+        await self._make(call, call.args["name"], material)
+
+    async def _import_version(self, call: Call) -> None:
+        key = self._stored(self._context.view, call, call.args["name"])
+        if not key.imported:
+            raise Invalid("not-imported", "the key was made here; only imported keys take versions")
+        material, now = await self._unwrapped(call, key.type), self._context.clock.now()
+        await self._change(call, key.name, lambda old: old.rotated(now, material))
+
+    # what leaves the store, when the key says that it may
+
+    def _export(self, call: Call) -> Result:
+        key = self._stored(self._context.view, call, call.args["name"])
+        kind, wanted = call.args["kind"], call.args.get("version", "")
+        if not key.exportable and kind != "public-key":
+            raise Denied("not-exportable", "private key material is not exportable")
+        if wanted and wanted != "latest" and not wanted.isdigit():
+            raise Invalid("bad-version", "invalid key version")
+        chosen = list(key.versions)
+        if wanted:
+            chosen = [key.to_read(key.latest if wanted == "latest" else int(wanted))]
+        keys = {str(number): _exported(key, kind, number) for number in sorted(chosen)}
+        return Result({"name": key.name, "type": key.type, "keys": keys})
+
+    def _backup(self, call: Call) -> Result:
+        key = self._stored(self._context.view, call, call.args["name"])
+        if not (key.exportable and key.allow_backup):
+            raise Invalid("no-backup", "exporting is disallowed on the policy")
+        return Result({"backup": base64.b64encode(orjson.dumps(key.dumps())).decode()})
+
+    async def _restore(self, call: Call) -> None:
+        try:
+            document = orjson.loads(from_base64(call.text("backup"), "backup"))
+        except orjson.JSONDecodeError:
+            raise Invalid("bad-backup", "this is not the backup of a key") from None
+        key = TransitKey.loads(document)
+        key = dataclasses.replace(key, name=call.args.get("name") or key.name)
+        if not key.name or "/" in key.name:
+            raise Invalid("bad-name", "a key's name has no slash")
+        force, mount = call.flag("force"), call.mount.uuid
+
+        def write(transaction: Transaction) -> None:
+            if transaction.document(mount, KEY, key.name) is not None and not force:
+                raise Invalid("key-exists", f"key {key.name!r} already exists")
+            transaction.put_document(mount, KEY, key.name, key.dumps())
+
+        await self._context.engine.transact(write)
+
+    def _cache(self, call: Call) -> Result:  # noqa: ARG002
+        # Keys are read where they are used; there is no cache to size.
+        return Result({"size": 0})
+
+
+def _rotation(call: Call, default: int) -> int:
+    seconds = call.seconds("auto_rotate_period", default)
+    if seconds and seconds < SHORTEST_ROTATION:
+        raise Invalid("bad-period", "auto rotate period must be 0 to disable or at least an hour")
+    return seconds
+
+
+def _exported(key: TransitKey, kind: str, number: int) -> str:
+    version = key.versions[number]
+    if kind == "hmac-key":
+        material = version.material if key.type == HMAC else version.hmac_key
+        return base64.b64encode(material).decode()
+    if kind == "encryption-key" and key.encrypts:
+        if key.symmetric:
+            return base64.b64encode(version.material).decode()
+        return private_key_pem(version.material)
+    if kind == "signing-key" and key.signs and not key.derived:
+        return private_key_pem(version.material)
+    if kind == "public-key" and key.signs and not key.derived:
+        return public_key_text(key.type, version.material)
+    raise Invalid("bad-export", f"a key of type {key.type} has no {kind}")

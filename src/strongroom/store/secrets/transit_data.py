@@ -1,0 +1,214 @@
+"""Transit on data: encrypt, decrypt, rewrap, data keys, sign, verify, HMAC; single or in batches.
+
+API: https://developer.hashicorp.com/vault/api-docs/secret/transit.
+"""
+
+import base64
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from strongroom.crypto.signatures import SignatureForm, sign, verify
+from strongroom.crypto.tokens import constant_time_equal
+from strongroom.model.errors import Invalid, Refusal
+from strongroom.store import tools
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.secrets.transit_key import (
+    TransitKey,
+    from_base64,
+    tagged,
+    untagged,
+)
+
+BATCH: Final = 1000
+Item = Mapping[str, Any]
+# Gives the key of a call; the flag lets a write make it when it is not there.
+FindKey = Callable[[Call, bool], Awaitable[TransitKey]]
+
+
+class TransitData:
+    """The endpoints that work with a key's material and leave the key as it is."""
+
+    def __init__(self, find: FindKey) -> None:
+        self._find = find
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        def both(handler: Any) -> dict[Any, Any]:  # noqa: ANN401 - an endpoint's handler
+            return {"update": handler, "create": handler}
+
+        return (
+            Endpoint("encrypt/{name}", both(self._on(encrypt_item, makes=True))),
+            Endpoint("decrypt/{name}", both(self._on(decrypt_item))),
+            Endpoint("rewrap/{name}", both(self._on(rewrap_item))),
+            Endpoint("datakey/{kind}/{name}", both(self._data_key)),
+            Endpoint("sign/{name}", both(self._on(sign_item))),
+            Endpoint("sign/{name}/{hash}", both(self._on(sign_item))),
+            Endpoint("verify/{name}", both(self._on(verify_item))),
+            Endpoint("verify/{name}/{hash}", both(self._on(verify_item))),
+            Endpoint("hmac/{name}", both(self._on(hmac_item))),
+            Endpoint("hmac/{name}/{hash}", both(self._on(hmac_item))),
+            *tools.endpoints(),
+        )
+
+    def _on(
+        self, act: Callable[[TransitKey, Item, Item], dict[str, Any]], *, makes: bool = False
+    ) -> Callable[[Call], Awaitable[Result]]:
+        async def handler(call: Call) -> Result:
+            key = await self._find(call, makes)
+            common = {**call.data, **({"hash": call.args["hash"]} if "hash" in call.args else {})}
+            batch = call.data.get("batch_input")
+            if batch is None:
+                return Result(act(key, call.data, common))
+            return _in_batch(key, batch, common, act)
+
+        return handler
+
+    async def _data_key(self, call: Call) -> Result:
+        if call.args["kind"] not in ("plaintext", "wrapped"):
+            raise Invalid("bad-kind", "Invalid path, must be 'plaintext' or 'wrapped'")
+        bits = call.integer("bits", 256)
+        if bits not in (128, 256, 512):
+            raise Invalid("bad-bits", "invalid bit length")
+        fresh = base64.b64encode(os.urandom(bits // 8)).decode()
+        key = await self._find(call, False)
+        made = encrypt_item(key, {**call.data, "plaintext": fresh}, call.data)
+        return Result({**made, "plaintext": fresh} if call.args["kind"] == "plaintext" else made)
+
+
+def _in_batch(
+    key: TransitKey,
+    batch: Any,  # noqa: ANN401 - JSON
+    common: Item,
+    act: Callable[[TransitKey, Item, Item], dict[str, Any]],
+) -> Result:
+    if not isinstance(batch, list) or not batch or len(batch) > BATCH:
+        raise Invalid("bad-batch", f"batch_input is a list of 1 to {BATCH} items")
+    results: list[dict[str, Any]] = []
+    failed = 0
+    for item in batch:
+        try:
+            if not isinstance(item, Mapping):
+                raise Invalid("bad-batch", "an item of batch_input is not an object")
+            result = act(key, item, common)
+        except Refusal as refusal:
+            result, failed = {"error": refusal.message}, failed + 1
+        if isinstance(item, Mapping) and item.get("reference"):
+            result["reference"] = str(item["reference"])
+        results.append(result)
+    status = 0
+    if failed:
+        given = common.get("partial_failure_response_code")
+        partial = int(given) if isinstance(given, int | str) and str(given).isdigit() else 400
+        status = 400 if failed == len(batch) else partial
+    return Result({"batch_results": results}, status=status)
+
+
+def _text(item: Item, name: str) -> str:
+    value = item.get(name, "")
+    if not isinstance(value, str):
+        raise Invalid("bad-parameter", f"{name} must be a string")
+    return value
+
+
+def _bytes(item: Item, name: str) -> bytes:
+    return from_base64(_text(item, name), name)
+
+
+def _version(item: Item) -> int:
+    value = item.get("key_version", 0)
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise Invalid("bad-parameter", "key_version must be a whole number")
+    return value
+
+
+def encrypt_item(key: TransitKey, item: Item, _common: Item) -> dict[str, Any]:
+    """One plaintext."""
+    if "plaintext" not in item:
+        raise Invalid("no-plaintext", "missing plaintext to encrypt")
+    if _text(item, "nonce"):
+        # A nonce of the caller's choice is how two messages come to share one (CVE-2023-4680).
+        raise Invalid("nonce", "provided nonce not allowed for this key")
+    version = key.to_use(_version(item))
+    sealed = key.encrypt(
+        _bytes(item, "plaintext"), version, _bytes(item, "context"), _bytes(item, "associated_data")
+    )
+    return {"ciphertext": tagged(version, sealed), "key_version": version}
+
+
+def _opened(key: TransitKey, item: Item) -> bytes:
+    version, sealed = untagged(_text(item, "ciphertext"), "ciphertext")
+    return key.decrypt(
+        sealed, key.to_read(version), _bytes(item, "context"), _bytes(item, "associated_data")
+    )
+
+
+def decrypt_item(key: TransitKey, item: Item, _common: Item) -> dict[str, Any]:
+    """One ciphertext."""
+    try:
+        return {"plaintext": base64.b64encode(_opened(key, item)).decode()}
+    except Refusal as refusal:
+        if refusal.code == "tampered":
+            raise Invalid("bad-ciphertext", "invalid ciphertext: unable to decrypt") from None
+        raise
+
+
+def rewrap_item(key: TransitKey, item: Item, common: Item) -> dict[str, Any]:
+    """The same plaintext under the newest version; it is not shown."""
+    plain = decrypt_item(key, item, common)["plaintext"]
+    again = {name: value for name, value in item.items() if name != "ciphertext"}
+    return encrypt_item(key, {**again, "plaintext": plain}, common)
+
+
+def _form(item: Item, common: Item) -> SignatureForm:
+    def setting(name: str, default: str) -> str:
+        return str(item.get(name) or common.get(name) or default)
+
+    marshaling = setting("marshaling_algorithm", "asn1")
+    scheme = setting("signature_algorithm", "pss")
+    if marshaling not in ("asn1", "jws") or scheme not in ("pss", "pkcs1v15"):
+        raise Invalid("bad-parameter", "unknown marshaling_algorithm or signature_algorithm")
+    prehashed = item.get("prehashed", common.get("prehashed", False))
+    hash_name = setting("hash", setting("hash_algorithm", "sha2-256"))
+    return SignatureForm(
+        hash_name=setting("hash_algorithm", hash_name),
+        prehashed=prehashed is True or str(prehashed).lower() == "true",
+        pss=scheme == "pss",
+        jws=marshaling == "jws",
+        salt_length=setting("salt_length", "auto"),
+    )
+
+
+def sign_item(key: TransitKey, item: Item, common: Item) -> dict[str, Any]:
+    """One input."""
+    if not key.signs:
+        raise Invalid("no-signing", f"key type {key.type} does not support signing")
+    version, form = key.to_use(_version({**common, **item})), _form(item, common)
+    made = sign(key.type, key.pair(version, _bytes(item, "context")), _bytes(item, "input"), form)
+    return {"signature": tagged(version, made, url_safe=form.jws), "key_version": version}
+
+
+def verify_item(key: TransitKey, item: Item, common: Item) -> dict[str, Any]:
+    """One signature or HMAC."""
+    if item.get("hmac"):
+        version, given = untagged(_text(item, "hmac"), "hmac")
+        name = str(common.get("hash") or common.get("algorithm") or "sha2-256")
+        made = key.hmac(name, _bytes(item, "input"), key.to_read(version))
+        return {"valid": constant_time_equal(made, given)}
+    if not item.get("signature"):
+        raise Invalid("no-signature", "one of 'signature', 'hmac' must be provided")
+    if not key.signs:
+        raise Invalid("no-signing", f"key type {key.type} does not support verification")
+    form = _form(item, common)
+    version, given = untagged(_text(item, "signature"), "signature", url_safe=form.jws)
+    pair = key.pair(key.to_read(version), _bytes(item, "context"))
+    return {"valid": verify(key.type, pair, _bytes(item, "input"), given, form)}
+
+
+def hmac_item(key: TransitKey, item: Item, common: Item) -> dict[str, Any]:
+    """One input."""
+    version = key.to_use(_version({**common, **item}))
+    name = str(common.get("hash") or common.get("algorithm") or "sha2-256")
+    return {"hmac": tagged(version, key.hmac(name, _bytes(item, "input"), version))}

@@ -1,0 +1,100 @@
+"""`sys/explain`: why a call would be allowed or denied. Beyond Vault.
+
+The answer comes from the function that decides for real, on a call made the same way.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from strongroom.model.errors import Denied, Invalid, NotFound
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.decision import decide
+from strongroom.store.normalise import Operation, canonical_segments
+from strongroom.store.routing import Route, full_path
+from strongroom.store.sessions import Session
+
+OPERATIONS: Sequence[Operation] = ("read", "list", "scan", "create", "update", "patch", "delete")
+
+
+class Explain:
+    """`explain` for any token by its accessor, `explain-self` for the caller's own."""
+
+    def __init__(self, context: Context, find: Callable[[str, Operation], Route]) -> None:
+        self._context = context
+        self._find = find
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint("explain", {"update": self._of_another}),
+            Endpoint("explain-self", {"update": self._of_self}),
+        )
+
+    def _of_self(self, call: Call) -> Result:
+        return self._answer(call, call.caller)
+
+    def _of_another(self, call: Call) -> Result:
+        accessor, names = call.text("accessor"), call.texts("policies")
+        if accessor:
+            row = self._context.view.token_by_accessor(accessor)
+            if row is None or (
+                row.expires is not None and row.expires <= self._context.clock.now()
+            ):
+                raise Denied("bad-accessor", "invalid accessor")
+            return self._answer(call, self._context.sessions.of_row(row))
+        if names:
+            return self._answer(call, self._context.sessions.of_policies(names))
+        return self._answer(call, call.caller)
+
+    def _answer(self, call: Call, session: Session) -> Result:
+        asked, route = self._asked(call)
+        asked.session = session
+        decision = decide(session, route.endpoint if route else None, asked)
+        listing = asked.operation in ("list", "scan")
+        governing = None if session.is_root else session.acl.governing(asked.path, listing=listing)
+        return Result(
+            {
+                "allowed": decision.allowed,
+                "reason": decision.reason,
+                "rule": decision.rule,
+                "missing": decision.missing,
+                "path": asked.path,
+                "operation": asked.operation,
+                "needs_sudo": bool(route and route.endpoint.sudo),
+                "mount": full_path(route.mount) if route else "",
+                "policies": list(session.principal.policies),
+                "rules": [
+                    {
+                        "path": grant.path,
+                        "policies": list(grant.policies),
+                        "capabilities": sorted(grant.capabilities),
+                        "governs": grant is governing,
+                    }
+                    for grant in session.acl.matching(asked.path, listing=listing)
+                ],
+            }
+        )
+
+    def _asked(self, call: Call) -> tuple[Call, Route | None]:
+        path = canonical_segments(call.text("path").removeprefix("v1/").removeprefix("/v1/"))
+        operation: Any = call.text("operation", "read")
+        if not path:
+            raise Invalid("no-path", "missing path")
+        if operation not in OPERATIONS:
+            raise Invalid("bad-operation", f"operation is one of {', '.join(OPERATIONS)}")
+        if operation in ("list", "scan"):
+            path = path.rstrip("/") + "/"
+        data = call.data.get("data") or {}
+        if not isinstance(data, dict):
+            raise Invalid("bad-parameter", "data must be an object")
+        asked = Call(operation, path, data, call.mount, "")
+        try:
+            route = self._find(path, operation)
+        except NotFound:
+            return asked, None
+        asked.path, asked.mount = route.path, route.mount
+        asked.rest, asked.args = route.rest, route.args
+        if operation == "update" and not route.backend.exists(asked):
+            asked.operation = "create"
+        return asked, route

@@ -1,0 +1,178 @@
+"""`sys/internal/specs/openapi`: the API described by the table that answers it.
+
+Form: OpenAPI 3.0.3, with Vault's extensions `x-vault-sudo`, `x-vault-unauthenticated` and
+`x-vault-createSupported`. https://developer.hashicorp.com/vault/api-docs/system/internal-specs-openapi
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.contract import MountRow
+from strongroom.store.routing import full_path
+
+OPENAPI: Final = "3.0.3"
+_VERBS: Final = {
+    "get": ("read", "list", "scan"),
+    "post": ("update", "create"),
+    "patch": ("patch",),
+    "delete": ("delete",),
+}
+_NAMED: Final = re.compile(r"\{(\w+)\*?\}")
+_SINGLE: Final = frozenset({"system", "identity", "cubbyhole", "token"})
+
+Tables = Callable[[MountRow], Sequence[Endpoint]]
+
+
+class OpenApi:
+    """The endpoint; `tables` gives the endpoints of a mount."""
+
+    def __init__(self, context: Context, tables: Tables, program_version: str) -> None:
+        self._context = context
+        self._tables = tables
+        self._version = program_version
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint(
+                "internal/specs/openapi", {"read": self._read, "update": self._read}, public=True
+            ),
+        )
+
+    def _read(self, call: Call) -> Result:
+        rows = self._context.view.mounts()
+        if call.session is None:
+            # Without a token nothing is said of what is mounted where.
+            rows = [row for row in rows if row.type in _SINGLE]
+        else:
+            session = call.session
+            rows = [
+                row
+                for row in rows
+                if session.is_root or session.acl.touches(full_path(row)) or row.type in _SINGLE
+            ]
+        generic = call.flag("generic_mount_paths")
+        return Result(
+            raw=orjson.dumps(document(rows, self._tables, self._version, generic=generic))
+        )
+
+
+def document(
+    rows: Iterable[MountRow], tables: Tables, version: str, *, generic: bool = False
+) -> dict[str, Any]:
+    """The whole description of these mounts."""
+    paths: dict[str, Any] = {}
+    for row in rows:
+        prefix = full_path(row)
+        if generic and row.type not in _SINGLE:
+            prefix = ("auth/" if row.kind == "auth" else "") + f"{{{row.type}_mount_path}}/"
+        for endpoint in tables(row):
+            if endpoint.published:
+                path = "/" + _NAMED.sub(r"{\1}", prefix + endpoint.pattern).rstrip("/")
+                paths.setdefault(path, _path_item(path, endpoint, row))
+    return {
+        "openapi": OPENAPI,
+        "info": {
+            "title": "Strongroom API",
+            "description": "HTTP API of the secret store; compatible with HashiCorp Vault 1.16.",
+            "version": version or "0",
+            "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+        },
+        "servers": [{"url": "/v1"}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "token": {"type": "apiKey", "in": "header", "name": "X-Vault-Token"},
+            },
+            "schemas": {"Envelope": _ENVELOPE, "Errors": _ERRORS},
+        },
+    }
+
+
+def _path_item(path: str, endpoint: Endpoint, row: MountRow) -> dict[str, Any]:
+    item: dict[str, Any] = {
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in _NAMED.findall(path)
+        ],
+    }
+    if endpoint.sudo:
+        item["x-vault-sudo"] = True
+    if endpoint.public:
+        item["x-vault-unauthenticated"] = True
+    if "create" in endpoint.handlers:
+        item["x-vault-createSupported"] = True
+    for verb, operations in _VERBS.items():
+        served = [name for name in operations if name in endpoint.handlers]
+        if served:
+            item[verb] = _operation(path, verb, served, endpoint, row)
+    return item
+
+
+def _operation(
+    path: str, verb: str, served: Sequence[str], endpoint: Endpoint, row: MountRow
+) -> dict[str, Any]:
+    name = re.sub(r"\W+", "-", _NAMED.sub(r"\1", path)).strip("-")
+    said: dict[str, Any] = {
+        "operationId": f"{verb}-{name}",
+        "tags": ["system" if row.type == "system" else "auth" if row.kind == "auth" else "secrets"],
+        "responses": _RESPONSES,
+    }
+    if not endpoint.public:
+        said["security"] = [{"token": []}]
+    if verb == "get":
+        flags = [each for each in served if each in ("list", "scan")]
+        said["parameters"] = [
+            {
+                "name": each,
+                "in": "query",
+                "required": served == [each],
+                "schema": {"type": "string", "enum": ["true"]},
+            }
+            for each in flags
+        ]
+    if verb in ("post", "patch"):
+        kind = "application/merge-patch+json" if verb == "patch" else "application/json"
+        said["requestBody"] = {"content": {kind: {"schema": {"type": "object"}}}}
+    return said
+
+
+_ENVELOPE: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": [
+        "request_id", "lease_id", "renewable", "lease_duration",
+        "data", "wrap_info", "warnings", "auth",
+    ],
+    "properties": {
+        "request_id": {"type": "string"},
+        "lease_id": {"type": "string"},
+        "renewable": {"type": "boolean"},
+        "lease_duration": {"type": "integer"},
+        "data": {"type": "object", "nullable": True},
+        "wrap_info": {"type": "object", "nullable": True},
+        "warnings": {"type": "array", "items": {"type": "string"}, "nullable": True},
+        "auth": {"type": "object", "nullable": True},
+    },
+}  # fmt: skip
+_ERRORS: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["errors"],
+    "properties": {"errors": {"type": "array", "items": {"type": "string"}}},
+}
+
+
+def _reply(description: str, schema: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"description": description, "content": content}
+
+
+_RESPONSES: Final[Mapping[str, Any]] = {
+    "200": {"description": "done", "content": {"application/json": {"schema": {"type": "object"}}}},
+    "204": {"description": "done; nothing to say"},
+    "default": _reply("refused", "Errors"),
+}

@@ -1,0 +1,79 @@
+"""`sys/policies/password`: policies by name, and passwords made after them.
+
+API: https://developer.hashicorp.com/vault/api-docs/system/policies-password.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from strongroom.crypto.tokens import random_password
+from strongroom.model.errors import Invalid
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.contract import View
+from strongroom.store.envelope import nothing_here
+from strongroom.store.password_policy import PasswordPolicy, parse_password_policy
+from strongroom.store.system.policies import policy_text
+
+MOUNT, KIND = "system", "password-policy"
+MAX_BYTES: Final = 64 * 1024
+
+
+def password_policy(view: View, name: str) -> PasswordPolicy:
+    """A policy by its name, for whoever makes passwords; raises Invalid(`no-policy`)."""
+    document = view.document(MOUNT, KIND, name)
+    if document is None:
+        raise Invalid("no-policy", f"no password policy {name!r}")
+    return parse_password_policy(document["policy"])
+
+
+class PasswordPolicies:
+    """The endpoints."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint("policies/password", {"list": self._list}),
+            Endpoint(
+                "policies/password/{name}",
+                {"read": self._read, "update": self._write, "delete": self._delete},
+            ),
+            Endpoint("policies/password/{name}/generate", {"read": self._generate}),
+        )
+
+    def _list(self, call: Call) -> Result:  # noqa: ARG002 - the shape of a handler
+        names = list(self._context.view.document_names(MOUNT, KIND))
+        if not names:
+            raise nothing_here()
+        return Result({"keys": names})
+
+    def _read(self, call: Call) -> Result:
+        document = self._context.view.document(MOUNT, KIND, call.args["name"])
+        if document is None:
+            raise nothing_here()
+        return Result({"policy": document["policy"]}, top_level=True)
+
+    async def _write(self, call: Call) -> None:
+        name, text = call.args["name"], policy_text(call.text("policy"))
+        if not text:
+            raise Invalid("no-policy", "missing policy")
+        if len(text) > MAX_BYTES:
+            raise Invalid("policy-too-large", f"a password policy has at most {MAX_BYTES} bytes")
+        # A policy by which no password can be made is refused now, not at the first rotation.
+        parse_password_policy(text).generate(random_password)
+        await self._context.engine.transact(
+            lambda each: each.put_document(MOUNT, KIND, name, {"policy": text})
+        )
+
+    async def _delete(self, call: Call) -> None:
+        name = call.args["name"]
+        await self._context.engine.transact(lambda each: each.delete_document(MOUNT, KIND, name))
+
+    def _generate(self, call: Call) -> Result:
+        if self._context.view.document(MOUNT, KIND, call.args["name"]) is None:
+            raise nothing_here()
+        policy = password_policy(self._context.view, call.args["name"])
+        return Result({"password": policy.generate(random_password)}, top_level=True)

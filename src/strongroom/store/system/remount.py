@@ -1,0 +1,96 @@
+"""`sys/remount`: a mount under another path, with everything in it.
+
+Leases and tokens of the old path are revoked, as in Vault; the move itself is one transaction,
+so the migration that is answered is over. API:
+https://developer.hashicorp.com/vault/api-docs/system/remount.
+"""
+
+import uuid
+from collections.abc import Callable, Sequence
+
+from strongroom.model.errors import Conflict, Invalid
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.contract import MountRow, Transaction
+from strongroom.store.envelope import nothing_here
+from strongroom.store.leasing import Leases
+from strongroom.store.normalise import canonical_segments
+from strongroom.store.routing import full_path
+from strongroom.store.system.mounts import RESERVED, clash
+
+MOUNT, KIND = "system", "remount"
+
+
+class Remount:
+    """Both endpoints."""
+
+    def __init__(
+        self, context: Context, leases: Leases, new_id: Callable[[], uuid.UUID] = uuid.uuid4
+    ) -> None:
+        self._context = context
+        self._leases = leases
+        self._new_id = new_id
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint("remount", {"update": self._remount}, sudo=True),
+            Endpoint("remount/status/{id}", {"read": self._status}),
+        )
+
+    async def _remount(self, call: Call) -> Result:
+        source, target = (_path(call.text(name), name) for name in ("from", "to"))
+        row = self._found(self._context.view.mounts(), source)
+        if target.startswith("auth/") != (row.kind == "auth"):
+            raise Invalid("other-kind", "cannot move an auth mount to a secret mount or back")
+        await self._leases.revoke_mount(row)
+        migration, now = str(self._new_id()), self._context.clock.now()
+        document = {
+            "migration_id": migration,
+            "migration_info": {
+                "source_mount": source, "target_mount": target, "status": "success",
+            },
+        }  # fmt: skip
+
+        def write(transaction: Transaction) -> None:
+            mounts = transaction.mounts()
+            current = self._found(mounts, source)
+            others = [each for each in mounts if each != current]
+            path = target.removeprefix("auth/") if current.kind == "auth" else target
+            taken = clash(others, current.kind, path)
+            if taken:
+                raise Conflict("path-in-use", f"path is already in use at {taken}")
+            if transaction.lease_ids(source, limit=1):
+                raise Conflict("new-leases", "leases were made meanwhile; try again")
+            if current.kind == "auth":
+                transaction.revoke_tokens(now, source)
+            transaction.move_mount(current, path)
+            transaction.put_document(MOUNT, KIND, migration, document)
+
+        await self._context.engine.transact(write)
+        return Result({"migration_id": migration}, top_level=True)
+
+    @staticmethod
+    def _found(mounts: Sequence[MountRow], path: str) -> MountRow:
+        for row in mounts:
+            if full_path(row) == path:
+                return row
+        raise Invalid("no-mount", f"no matching mount at {path!r}")
+
+    def _status(self, call: Call) -> Result:
+        document = self._context.view.document(MOUNT, KIND, call.args["id"])
+        if document is None:
+            raise nothing_here()
+        return Result(document)
+
+
+def _path(text: str, name: str) -> str:
+    path = canonical_segments(text).rstrip("/")
+    if not path:
+        raise Invalid("no-path", f"'{name}' must be specified")
+    if f"{path}/".startswith(tuple(each for each in RESERVED if each != "auth/")) or path in (
+        "auth",
+        "auth/token",
+    ):
+        raise Invalid("reserved", f"cannot remount {path!r}")
+    return f"{path}/"

@@ -1,0 +1,62 @@
+"""Random bytes and hashes: `sys/tools/` and the same endpoints of transit.
+
+API: https://developer.hashicorp.com/vault/api-docs/system/tools.
+"""
+
+import base64
+import binascii
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from strongroom.crypto.signatures import digest
+from strongroom.model.errors import Invalid
+from strongroom.store.call import Call, Endpoint, Result
+
+RANDOM_BYTES: Final = 128 * 1024
+SOURCES: Final = ("platform", "seal", "all")
+
+
+def endpoints(prefix: str = "") -> Sequence[Endpoint]:
+    """Both tools under a prefix that ends in a slash."""
+    patterns = ("random", "random/{source}", "random/{source}/{bytes}", "hash", "hash/{hash}")
+    handlers = {"random": random_bytes, "hash": hashed}
+    return tuple(
+        Endpoint(
+            prefix + pattern,
+            dict.fromkeys(("create", "update"), handlers[pattern.partition("/")[0]]),
+        )
+        for pattern in patterns
+    )
+
+
+def hashed(call: Call) -> Result:
+    """The hash of an input in base64."""
+    name = call.args.get("hash") or call.text("algorithm", "sha2-256")
+    try:
+        content = base64.b64decode(call.text("input"), validate=True)
+    except (binascii.Error, ValueError):
+        raise Invalid("bad-base64", "failed to base64-decode input") from None
+    return Result({"sum": _shown(digest(name, content), call.text("format", "hex"))})
+
+
+def random_bytes(call: Call) -> Result:
+    """Bytes of the operating system's generator; every source is that one."""
+    source, asked = call.args.get("source", "platform"), call.args.get("bytes", "")
+    if source.isdigit() and not asked:
+        source, asked = "platform", source
+    if source not in SOURCES or (asked and not asked.isdigit()):
+        raise Invalid("bad-source", "the source is platform, seal or all")
+    count = int(asked) if asked else call.integer("bytes", 32)
+    if not 0 < count <= RANDOM_BYTES:
+        raise Invalid("bad-bytes", f"bytes is between 1 and {RANDOM_BYTES}")
+    form = call.text("format", "base64")
+    return Result({"random_bytes": _shown(os.urandom(count), form)})
+
+
+def _shown(content: bytes, form: str) -> str:
+    if form == "hex":
+        return content.hex()
+    if form == "base64":
+        return base64.b64encode(content).decode()
+    raise Invalid("bad-format", "format is hex or base64")

@@ -1,0 +1,145 @@
+"""Housekeeping of a cluster: one process leads it, a step at a time, each in a transaction.
+
+What has expired and must be revoked elsewhere is `expiration`'s; this is what only rows need.
+
+The leader is a row with an epoch. Each step first asks in its own transaction whether the epoch
+still holds, so a leader that was paused and replaced changes nothing when it wakes up; a clock
+that was stepped moves the lead at most, it never lets two do the same step. Steps are bounded
+pages, so that writes of requests come in between.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Refusal
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import Engine, Transaction
+
+TASK: Final = "upkeep"
+LEAD_SECONDS: Final = 15.0
+TICK_SECONDS: Final = 1.0
+COUNT_SECONDS: Final = 60.0
+PAGE: Final = 500
+RESEAL_PAGE: Final = 200
+CONSUMERS_KEPT_SECONDS: Final = 7 * 86400.0
+
+Step = Callable[[Transaction, float], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Work that comes up every so many seconds; `step` does a page and says whether more waits."""
+
+    name: str
+    seconds: float
+    step: Step
+
+
+def spent_secret_ids(transaction: Transaction, now: float) -> bool:
+    """Remove a page of AppRole's secret ids that are expired or used up."""
+    return transaction.delete_spent_secret_ids(now, PAGE) >= PAGE
+
+
+def old_failures(transaction: Transaction, now: float) -> bool:
+    """Forget a page of failed logins that no longer count."""
+    return transaction.forget_failed_logins(now, PAGE) >= PAGE
+
+
+def old_consumers(transaction: Transaction, now: float) -> bool:
+    """Forget acknowledgements that lapsed a week ago."""
+    transaction.forget_consumers(now - CONSUMERS_KEPT_SECONDS)
+    return False
+
+
+def old_terms(transaction: Transaction, now: float) -> bool:
+    """Bring a page of rows under the newest term of the key ring."""
+    return transaction.reseal_page(RESEAL_PAGE, now)
+
+
+CHORES: Final[tuple[Chore, ...]] = (
+    Chore("spent secret ids", 60.0, spent_secret_ids),
+    Chore("old failed logins", 60.0, old_failures),
+    Chore("old acknowledgements", 3600.0, old_consumers),
+    Chore("old key terms", TICK_SECONDS, old_terms),
+)
+
+
+class Upkeep:
+    """One process's part in it. `node` is a name that no other process has."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        barrier: Barrier,
+        clock: Clock,
+        node: str,
+        chores: Sequence[Chore] = CHORES,
+    ) -> None:
+        self._engine = engine
+        self._barrier = barrier
+        self._clock = clock
+        self._node = node
+        self._due = dict.fromkeys(chores, 0.0)
+        self._lead_until = 0.0
+        self._epoch: int | None = None
+        self._count_due = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled; a database that is away or a seal that is closed is waited for."""
+        while True:
+            with contextlib.suppress(Refusal):
+                await self._engine.waiting(self.turn())
+            await self._clock.sleep(TICK_SECONDS)
+
+    async def turn(self) -> None:
+        """Do what is due, if this process leads; call it inside `Engine.waiting`."""
+        await self._count()
+        if not await self._leads():
+            return
+        for chore, due in self._due.items():
+            if self._clock.monotonic() < due:
+                continue
+            while self._epoch is not None and await self._step(chore, self._epoch):
+                await asyncio.sleep(0)  # Requests come in between.
+                if not await self._leads():
+                    return
+            self._due[chore] = self._clock.monotonic() + chore.seconds
+
+    async def _leads(self) -> bool:
+        if self._epoch is not None and self._clock.monotonic() < self._lead_until:
+            return True
+        now, row = self._clock.now(), self._engine.view.leader(TASK)
+        if row is not None and row.node != self._node and row.expires > now:
+            self._epoch = None
+            return False
+        self._lead_until = self._clock.monotonic() + LEAD_SECONDS / 3
+        self._epoch = await self._engine.transact(
+            lambda each: each.lead(TASK, self._node, now, LEAD_SECONDS)
+        )
+        return self._epoch is not None
+
+    async def _step(self, chore: Chore, epoch: int) -> bool:
+        now = self._clock.now()
+
+        def work(transaction: Transaction) -> bool | None:
+            if not transaction.leads(TASK, self._node, epoch):
+                return None
+            return chore.step(transaction, now)
+
+        more = await self._engine.transact(work)
+        if more is None:
+            self._epoch = None
+        return bool(more)
+
+    async def _count(self) -> None:
+        """Every process tells how much it has sealed."""
+        if self._clock.monotonic() < self._count_due:
+            return
+        self._count_due = self._clock.monotonic() + COUNT_SECONDS
+        term, number = self._barrier.ring.current_term, self._barrier.take_count()
+        if number:
+            await self._engine.transact(lambda each: each.count_seals(term, number))

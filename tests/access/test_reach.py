@@ -1,0 +1,118 @@
+"""Who can read: every way has the binding or rule that grants it."""
+
+import pytest
+
+from strongroom.access.grants import Holder, role_holder, who_can_read
+from strongroom.access.rbac import RbacObjects
+from strongroom.access.rbac import who_can_read as who_can_read_secret
+
+
+def role(name, namespace="", **rule) -> dict:
+    rule.setdefault("apiGroups", [""])
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    return {"metadata": metadata, "rules": [rule]}
+
+
+def binding(name, ref, *subjects, namespace="") -> dict:
+    kind, _, role_name = ref.partition("/")
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    return {
+        "metadata": metadata,
+        "roleRef": {"kind": kind, "name": role_name},
+        "subjects": list(subjects),
+    }
+
+
+SA = {"kind": "ServiceAccount", "namespace": "shop", "name": "app"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "how", "direct"),
+    [
+        ({"resources": ["secrets"], "verbs": ["get"]}, "get", True),
+        ({"resources": ["secrets"], "verbs": ["list", "watch"]}, "list watch", True),
+        ({"resources": ["secrets"], "verbs": ["patch"]}, "patch", True),
+        ({"resources": ["secrets"], "verbs": ["deletecollection"]}, "deletecollection", True),
+        ({"resources": ["*"], "verbs": ["*"], "apiGroups": ["*"]}, "get list watch patch deletecollection", True),
+        ({"resources": ["secrets"], "verbs": ["get"], "resourceNames": ["db"]}, "get", True),
+        ({"resources": ["pods"], "verbs": ["create"]}, "a pod of its own", False),
+        ({"resources": ["pods/exec"], "verbs": ["create"]}, "exec into a pod that holds it", False),
+        ({"resources": ["*/exec"], "verbs": ["get"]}, "exec into a pod that holds it", False),
+        ({"resources": ["pods/*"], "verbs": ["create"]}, "exec into a pod that holds it", False),
+        ({"resources": ["serviceaccounts/token"], "verbs": ["create"]}, "a token of a service account that may read", False),
+    ],
+)  # fmt: skip
+def test_a_way_is_found_with_its_binding(rule, how, direct) -> None:
+    objects = RbacObjects(
+        roles=(role("r", "shop", **rule),),
+        role_bindings=(binding("b", "Role/r", SA, namespace="shop"),),
+    )
+    found = [
+        each for each in who_can_read_secret(objects, "shop", "db") if each.subject == "shop/app"
+    ]
+    assert (how, direct) in [(each.how, each.direct) for each in found]
+    assert found[0].rule == "RoleBinding shop/b -> Role r"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"resources": ["secrets"], "verbs": ["create", "update", "delete"]},
+        {"resources": ["secrets"], "verbs": ["get"], "resourceNames": ["other"]},
+        {"resources": ["secrets"], "verbs": ["get"], "apiGroups": ["example.com"]},
+        {"resources": ["configmaps"], "verbs": ["*"]},
+        {"resources": ["secrets/status"], "verbs": ["get"]},
+    ],
+)
+def test_what_is_no_way_is_not_found(rule) -> None:
+    objects = RbacObjects(
+        cluster_roles=(role("r", **rule),),
+        cluster_role_bindings=(binding("b", "ClusterRole/r", SA),),
+    )
+    assert [each.subject for each in who_can_read_secret(objects, "shop", "db")] == [
+        "system:masters"
+    ]
+
+
+def test_a_binding_of_another_namespace_or_to_a_missing_role_grants_nothing() -> None:
+    objects = RbacObjects(
+        cluster_roles=(role("r", resources=["secrets"], verbs=["get"]),),
+        role_bindings=(
+            binding("b", "ClusterRole/r", SA, namespace="other"),
+            binding("b", "ClusterRole/gone", SA, namespace="shop"),
+        ),
+    )
+    assert len(who_can_read_secret(objects, "shop", "db")) == 1
+
+
+POLICIES = {
+    "reader": 'path "secret/data/prod/*" { capabilities = ["read"] }',
+    "denied": 'path "secret/data/prod/db" { capabilities = ["deny"] }',
+    "broken": "path {",
+}
+
+
+def test_store_holders_are_decided_by_the_engine_itself() -> None:
+    holders = [
+        Holder("token", "root", ("root",)),
+        Holder("token", "a", ("reader",)),
+        Holder("token", "b", ("reader", "denied")),
+        Holder("token", "c", ("unknown",)),
+        role_holder(
+            "kubernetes",
+            "app",
+            {
+                "bound_service_account_names": ["app"],
+                "bound_service_account_namespaces": ["shop"],
+                "policies": ["reader"],
+            },
+        ),
+    ]
+    found, unreadable = who_can_read("secret/data/prod/db", POLICIES, holders)
+    assert unreadable == ["broken"]
+    assert {(each.kind, each.subject.split(" ")[0]) for each in found} == {
+        ("token", "root"),
+        ("token", "a"),
+        ("role", "auth/kubernetes/role/app"),
+    }
+    assert any("reader" in each.rule for each in found)

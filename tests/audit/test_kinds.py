@@ -1,0 +1,251 @@
+"""Devices by their type and options: files, sockets, syslog and standard output; good and bad days."""
+
+import asyncio
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from strongroom.audit.devices import AuditBroker, Enabled, StdoutDevice
+from strongroom.audit.kinds import Asked, enable
+from strongroom.audit.record import RecordForm
+from strongroom.audit.sockets import SocketDevice, SyslogDevice
+from strongroom.model.errors import Invalid, Unavailable
+
+
+def asked(kind: str, **options: str) -> Asked:
+    return Asked(f"{kind}/", kind, options)
+
+
+async def record(broker: AuditBroker, line: bytes = b"{}\n") -> bool:
+    outcome = asyncio.get_running_loop().create_future()
+    broker.submit(line, outcome.set_result)
+    async with asyncio.timeout(5):
+        return await outcome
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (asked("kafka"), "unknown backend type"),
+        (asked("file"), "file_path is required"),
+        (asked("file", file_path="x", bogus="1"), "unknown option 'bogus'"),
+        (asked("file", file_path="x", mode="0755"), "never executable"),
+        (asked("file", file_path="x", mode="high"), "mode is octal"),
+        (asked("file", file_path="x", format="jsonx"), "only format is json"),
+        (asked("file", file_path="x", log_raw="perhaps"), "log_raw must be true or false"),
+        (asked("file", file_path="x", filter="a == b"), "filter and fallback"),
+        (asked("socket"), "needs address"),
+        (asked("socket", address="nowhere"), "HOST:PORT"),
+        (asked("syslog", facility="NOPE"), "unknown syslog facility"),
+        (asked("file", file_path="x", deadline="1h"), "between 1ms and 30s"),
+    ],
+)
+def test_what_cannot_be_is_refused(given: Asked, said: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        enable(given, fixed=True)
+    assert said in caught.value.message
+
+
+def test_options_become_the_form_of_the_records(tmp_path: Path) -> None:
+    made = enable(
+        asked(
+            "file", file_path=str(tmp_path / "a"), log_raw="true", hmac_accessor="false",
+            elide_list_responses="1", prefix="@cee: ", deadline="250ms", mode="0640",
+        ),
+        fixed=True,
+    )  # fmt: skip
+    assert made.form == RecordForm(log_raw=True, hmac_accessor=False, elide_lists=True)
+    assert made.deadline == 0.25
+    assert made.prefixed(b"{1}\n{2}\n") == b"@cee: {1}\n@cee: {2}\n"
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+    made.device.close()
+    assert isinstance(enable(asked("file", file_path="stdout"), fixed=True).device, StdoutDevice)
+
+
+def test_cve_2025_6000_the_api_writes_into_nothing_but_logs(tmp_path: Path) -> None:
+    program, notes, log = tmp_path / "program", tmp_path / "notes", tmp_path / "log"
+    program.write_text("{")
+    program.chmod(0o755)
+    notes.write_text("dear diary")
+    log.write_text('{"type":"request"}\n')
+    for options, said in (
+        ({"file_path": str(program)}, "executable"),
+        ({"file_path": str(notes)}, "not an audit log"),
+        ({"file_path": str(log), "prefix": "#!/bin/sh\n"}, "prefix"),
+        ({"file_path": str(log), "mode": "0777"}, "executable"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            enable(asked("file", **options), fixed=False)
+        assert said in caught.value.message
+    enable(asked("file", file_path=str(log)), fixed=False).device.close()
+    assert notes.read_text() == "dear diary"
+
+
+def test_a_file_is_rotated_by_size_and_two_processes_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    options = {"file_path": str(path), "rotate_bytes": "1000", "rotate_keep": "100"}
+    one, two = (enable(asked("file", **options), fixed=True).device for _ in range(2))
+    lines = [json.dumps({"number": number, "filler": "x" * 80}) for number in range(200)]
+    for number, line in enumerate(lines):
+        (one if number % 3 else two).write(line.encode() + b"\n")
+    found = [line for each in tmp_path.iterdir() for line in each.read_text().splitlines()]
+    assert sorted(found) == sorted(lines)
+    assert len(list(tmp_path.iterdir())) > 10
+    assert all(each.stat().st_size < 1200 for each in tmp_path.iterdir())
+    one.close()
+    two.close()
+
+
+def test_only_so_many_old_files_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    device = enable(
+        asked("file", file_path=str(path), rotate_bytes="10", rotate_keep="2"), fixed=True
+    ).device
+    for number in range(6):
+        device.write(b'{"number":%d}\n' % number)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "audit.log", "audit.log.1", "audit.log.2",
+    ]  # fmt: skip
+    assert (tmp_path / "audit.log.1").read_text() == '{"number":4}\n'
+    device.close()
+
+
+class Peer:
+    """A TCP peer that reads lines until told to stop."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self.server = server
+        self.lines: list[bytes] = []
+        self.connections: list[socket.socket] = []
+        self.arrived = threading.Condition()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self.server.accept()
+            except OSError:
+                return
+            self.connections.append(connection)
+            threading.Thread(target=self._read, args=(connection,), daemon=True).start()
+
+    def _read(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as source:
+            for line in source:
+                with self.arrived:
+                    self.lines.append(line)
+                    self.arrived.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.lines) >= count, 5)
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def test_a_tcp_peer_gets_whole_lines_and_again_after_it_was_gone(listening: socket.socket) -> None:
+    peer = Peer(listening)
+    address = f"127.0.0.1:{listening.getsockname()[1]}"
+    device = enable(asked("socket", address=address), fixed=True).device
+    device.write(b"{1}\n{2}\n")
+    peer.wait_for(2)
+    peer.connections[0].shutdown(socket.SHUT_RDWR)
+    peer.connections[0].close()
+    device.write(b"{3}\n")
+    peer.wait_for(3)
+    assert peer.lines == [b"{1}\n", b"{2}\n", b"{3}\n"]
+    device.close()
+
+
+async def test_a_stuck_tcp_peer_passes_its_deadline_and_is_not_waited_for_again(
+    listening: socket.socket,
+) -> None:
+    address = f"127.0.0.1:{listening.getsockname()[1]}"
+    device = SocketDevice("tcp", address, 0.2)  # nobody accepts, nobody reads
+    broker = AuditBroker([Enabled("socket/", device, "socket", deadline=0.2)])
+    line = b"x" * 1_000_000 + b"\n"
+    outcomes = [await record(broker, line) for _ in range(12)]
+    assert outcomes[-1] is False
+    assert "socket/" in broker.failing
+    device.close()
+
+
+async def test_a_peer_that_refuses_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    broker = AuditBroker([enable(asked("socket", address=address), fixed=True)])
+    assert not await record(broker)
+    assert "Connection refused" in broker.failing["socket/"]
+
+
+def test_udp_and_unix_sockets(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(5)
+        address = f"127.0.0.1:{udp.getsockname()[1]}"
+        device = enable(asked("socket", address=address, socket_type="udp"), fixed=True).device
+        device.write(b"{1}\n{2}\n")
+        assert [udp.recv(100), udp.recv(100)] == [b"{1}", b"{2}"]
+        device.close()
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        device = enable(asked("socket", address=path, socket_type="unix"), fixed=True).device
+        device.write(b"{1}\n")
+        connection, _ = server.accept()
+        assert connection.recv(100) == b"{1}\n"
+        connection.close()
+        device.close()
+
+
+def test_syslog_lines_have_priority_tag_and_record(tmp_path: Path) -> None:
+    path = str(tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(path)
+        device = SyslogDevice("LOCAL3", "strongroom", path)
+        device.write(b'{"type":"request"}\n')
+        found = daemon.recv(1000).decode()
+        assert found.startswith(f"<{19 * 8 + 6}>")
+        assert found.endswith(f' strongroom[{os.getpid()}]: {{"type":"request"}}')
+        device.close()
+    with pytest.raises(Unavailable):
+        device.write(b"{}\n")
+
+
+async def test_a_pipe_nobody_reads_is_standard_output_too() -> None:
+    reading, writing = os.pipe()
+    device = StdoutDevice(writing)
+    broker = AuditBroker([Enabled("stdout/", device, "stdout", deadline=0.2)])
+    outcomes = [await record(broker, b"y" * 40_000 + b"\n") for _ in range(4)]
+    assert outcomes[0] is True
+    assert outcomes[-1] is False
+    assert "did not answer in 0.2 s" in broker.failing["stdout/"]
+    os.read(reading, 200_000)  # the thread's write comes back
+    os.close(reading)
+    os.close(writing)
+
+
+async def test_devices_of_other_forms_get_their_own_lines(tmp_path: Path) -> None:
+    plain = enable(asked("file", file_path=str(tmp_path / "plain")), fixed=True)
+    raw = enable(
+        Asked("raw/", "file", {"file_path": str(tmp_path / "raw"), "log_raw": "true"}), fixed=True
+    )
+    broker = AuditBroker([plain, raw])
+    assert broker.other_forms == (RecordForm(log_raw=True),)
+    outcome = asyncio.get_running_loop().create_future()
+    broker.submit(b"{hashed}\n", outcome.set_result, (b"{raw}\n",))
+    assert await outcome
+    assert (tmp_path / "plain").read_text() == "{hashed}\n"
+    assert (tmp_path / "raw").read_text() == "{raw}\n"
+    for each in broker.enabled:
+        each.device.close()

@@ -1,0 +1,322 @@
+"""Two logs, one timeline: joined exactly where they can be, honest where they cannot."""
+
+import asyncio
+import gzip
+import json
+
+import pytest
+
+from strongroom.app.commands.audit import reach_table
+from strongroom.app.main import main
+from strongroom.audit.exposure import LogCoverage, Window, blind_spots, readers
+from strongroom.audit.kubernetes_log import parse_line
+from strongroom.audit.store_log import parse_record, records_of
+from strongroom.audit.timeline import Subject, timeline
+from strongroom.model.reach import Reach
+from strongroom.model.reference import SecretRef
+
+REF = SecretRef("secret", "prod/db")
+SUBJECT = Subject(REF, frozenset({("shop", "db")}), {1: 100.0, 2: 200.0})
+
+
+def at(second: int) -> str:
+    return f"1970-01-01T00:{second // 60:02}:{second % 60:02}Z"
+
+
+def store_line(
+    second: int, operation="read", path="secret/data/prod/db", kind="response", **changes
+) -> bytes:
+    entry = {
+        "time": at(second),
+        "type": kind,
+        "auth": {
+            "display_name": "kubernetes-shop-app",
+            "accessor": "hmac-sha256:1",
+            "metadata": {"service_account_name": "app", "service_account_namespace": "shop", "pod_name": "app-1", "pod_uid": "u1", "node_name": "n1", "token_id": "JTI=7"},
+        },
+        "request": {"id": f"r{second}", "operation": operation, "path": path, "remote_address": "10.0.0.9"},
+        "response": {"data": {"data": {"password": "hmac-sha256:2"}, "metadata": {"version": 1}}},
+        **changes,
+    }  # fmt: skip
+    return json.dumps(entry).encode() + b"\n"
+
+
+def kube_line(
+    second: int, verb="get", resource="secrets", name="db", namespace="shop", **changes
+) -> bytes:
+    event = {
+        "stage": "ResponseComplete",
+        "requestReceivedTimestamp": at(second),
+        "verb": verb,
+        "user": {
+            "username": "system:serviceaccount:shop:debug",
+            "extra": {"authentication.kubernetes.io/pod-name": ["debug-1"]},
+        },
+        "objectRef": {"resource": resource, "namespace": namespace, "name": name},
+        "responseStatus": {"code": 200},
+        **changes,
+    }
+    return json.dumps(event).encode() + b"\n"
+
+
+def issued(second: int, token: str) -> bytes:
+    line = json.loads(kube_line(second, "create", "serviceaccounts", "app"))
+    line["objectRef"]["subresource"] = "token"
+    line["user"] = {"username": "system:node:n1"}
+    line["annotations"] = {"authentication.kubernetes.io/issued-credential-id": token}
+    return json.dumps(line).encode()
+
+
+def entries(store=(), kube=()):
+    records = [each for each in records_of(iter(store), "secret", "prod/db") if each]
+    return timeline(SUBJECT, records, [event for event in map(parse_line, kube) if event])
+
+
+def test_both_logs_stand_in_order_and_join_by_the_token() -> None:
+    found = entries(
+        [store_line(150)],
+        [
+            issued(140, "JTI=7"),
+            issued(141, "JTI=other"),
+            kube_line(250),
+            kube_line(260, name="other"),
+        ],
+    )
+    assert [(each.action, each.joined_by) for each in found] == [
+        ("issue token", "token id"),
+        ("read", "token id"),
+        ("get", ""),
+    ]
+    read, get = found[1], found[2]
+    assert (
+        read.actor.name,
+        read.actor.pod,
+        read.actor.node,
+        read.version,
+        read.keys,
+        read.inferred,
+    ) == ("shop/app", "app-1", "n1", 1, ("password",), False)
+    assert (get.actor.service_account, get.actor.pod, get.version, get.inferred) == (
+        "shop/debug",
+        "debug-1",
+        2,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "joined"),
+    [
+        ({"service_account_name": "app", "pod_uid": "u", "token_id": "JTI=8"}, "pod uid"),
+        ({"service_account_name": "app"}, "service account"),
+        ({}, ""),
+    ],
+)
+def test_a_weaker_join_says_so(metadata, joined) -> None:
+    auth = {"display_name": "root", "metadata": metadata}
+    (read,) = entries([store_line(1, auth=auth)], [])
+    assert read.joined_by == joined
+
+
+def test_reads_without_a_name_and_reading_writes_count() -> None:
+    lines = [
+        kube_line(210, "list", name=""),
+        kube_line(211, "watch", name="", namespace=""),
+        kube_line(212, "patch"),
+        kube_line(213, "list", name="", namespace="elsewhere"),
+        kube_line(214, "update"),
+        kube_line(215, "get", responseStatus={"code": 403}),
+    ]
+    assert [(each.action, each.reads) for each in entries([], lines)] == [
+        ("list", True),
+        ("watch", True),
+        ("patch", True),
+        ("update", False),
+        ("get", False),
+    ]
+
+
+def test_an_exec_into_a_pod_that_read_it_is_on_the_timeline() -> None:
+    inside = json.loads(kube_line(160, "create", "pods", "app-1"))
+    inside["objectRef"]["subresource"] = "exec"
+    other = json.loads(json.dumps(inside))
+    other["objectRef"]["name"] = "other"
+    found = entries([store_line(150)], [json.dumps(inside).encode(), json.dumps(other).encode()])
+    assert [each.action for each in found] == ["read", "exec"]
+
+
+def test_a_refusal_and_a_request_without_an_answer_are_told_apart() -> None:
+    found = entries([
+        store_line(1, error="permission denied"),
+        store_line(2, kind="request"),
+        store_line(3, kind="request"), store_line(3),
+    ])  # fmt: skip
+    assert [(each.outcome, each.reads, each.version) for each in found] == [
+        ("refused", False, 0),
+        ("no answer", False, 0),
+        ("ok", True, 1),
+    ]
+
+
+def test_writes_and_the_other_paths_of_a_secret_are_there() -> None:
+    found = entries([
+        store_line(1, "create", response={"data": {"version": 3}}),
+        store_line(2, "update", "secret/delete/prod/db", request={"id": "x", "operation": "update", "path": "secret/delete/prod/db", "data": {"versions": [1, 2]}}, response={}),
+        store_line(3, "read", "secret/metadata/prod/db", response={"data": {"current_version": 3}}),
+        store_line(4, "read", "secret/data/prod/db2"),
+    ])  # fmt: skip
+    assert [(each.action, each.version, each.reads) for each in found] == [
+        ("create", 3, False),
+        ("update (delete)", 2, False),
+        ("read (metadata)", 0, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"type":"response"}',
+        b'{"time":"x","type":"response","request":{"operation":"read","path":"p"}}',
+        store_line(1)[:-40],
+    ],
+)
+def test_a_line_that_is_none_is_counted_not_fatal(line) -> None:
+    assert parse_record(line) is None
+    assert list(records_of(iter([line[:-1] + b"\n"]), "secret", "prod/db")) in ([None], [])
+
+
+def test_a_torn_line_is_told() -> None:
+    torn = store_line(1)[:-30] + b"\n"
+    assert next(iter(records_of(iter([torn, store_line(2)]), "secret", "prod/db"))) is None
+
+
+def test_exposure_counts_one_actor_and_way_once() -> None:
+    found = readers(
+        entries(
+            [store_line(110), store_line(120), store_line(130)], [kube_line(150), kube_line(250)]
+        ),
+        1,
+    )
+    assert [(each.actor, each.first, each.last, each.count, each.certain) for each in found] == [
+        ("shop/app", 110, 130, 3, True),
+        ("system:serviceaccount:shop:debug", 150, 150, 1, False),
+    ]
+
+
+def test_blind_spots_name_what_a_log_does_not_cover() -> None:
+    window = Window(1, 100.0, None)
+    logs = [
+        LogCoverage("A", 150.0, 200.0, 2),
+        LogCoverage("B", None, None, 0),
+        LogCoverage("C", 50.0, 99.0, 0),
+    ]
+    said = "\n".join(blind_spots(window, logs, cluster=True))
+    assert "A begins at" in said
+    assert "A has 2 lines" in said
+    assert "B holds no record" in said
+    assert "C begins" not in said
+    assert "etcd" in said
+    assert "no cluster was asked" in "\n".join(blind_spots(window, [], cluster=False))
+
+
+@pytest.fixture
+async def used(store, tmp_path):
+    """A store in which prod/db was written and read, and its log in a file."""
+    await store.ask("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
+    await store.ask("POST", "secret/data/prod/db", {"data": {"password": "marked-1"}})
+    reader = await store.token_with(
+        'path "secret/data/prod/*" { capabilities = ["read"] }', display_name="reader"
+    )
+    await store.ask("GET", "secret/data/prod/db", token=reader)
+    await store.ask("POST", "secret/data/prod/db", {"data": {"password": "marked-2"}})
+    await store.ask("GET", "secret/data/prod/db", token=reader)
+    await store.ask("GET", "secret/data/prod/db", token="wrong")
+    half = len(store.device.lines) // 2
+    with gzip.open(tmp_path / "audit.log.1.gz", "wb") as old:
+        old.write(b"\n".join(store.device.lines[:half]) + b"\n")
+    (tmp_path / "audit.log").write_bytes(b"\n".join(store.device.lines[half:]) + b"\n")
+    (tmp_path / "token").write_text(store.root)
+    return store
+
+
+async def run(*words: str) -> int:
+    return await asyncio.to_thread(main, ["audit", *words])
+
+
+def logs(folder) -> list[str]:
+    return ["--store-log", str(folder / "audit.log.1.gz"), "--store-log", str(folder / "audit.log")]
+
+
+async def test_the_timeline_of_a_real_log_offline(used, tmp_path, capsys) -> None:
+    assert await run("timeline", "prod/db", "--offline", "--format", "json", *logs(tmp_path)) == 0
+    shown = capsys.readouterr().out
+    assert "marked" not in shown
+    found = json.loads(shown)["entries"]
+    assert [(each["action"], each["version"], each["outcome"]) for each in found] == [
+        ("create", 1, "ok"),
+        ("read", 1, "ok"),
+        ("update", 2, "ok"),
+        ("read", 2, "ok"),
+        ("read", None, "refused"),
+    ]
+    assert found[1]["actor"] == "token-reader"
+    assert found[1]["keys"] == ["password"]
+    assert await run("timeline", "prod/db", "--offline", *logs(tmp_path)) == 0
+    assert "5 touches" in capsys.readouterr().out
+
+
+async def test_exposure_of_a_real_store(used, tmp_path, capsys) -> None:
+    where = ["--address", used.address, "--token-file", str(tmp_path / "token"), "--no-cluster"]
+    assert (
+        await run(
+            "exposure", "prod/db", "--version", "1", "--format", "json", *where, *logs(tmp_path)
+        )
+        == 0
+    )
+    said = json.loads(capsys.readouterr().out)
+    assert [(each["actor"], each["count"]) for each in said["did_read"]] == [("token-reader", 1)]
+    could = {each["subject"].split(" ")[0]: each["rule"] for each in said["could_read"]}
+    assert could["root"] == "policy root"
+    assert "secret/data/prod/*" in could["token-reader"]
+    assert any("no cluster" in line for line in said["cannot_see"])
+    assert await run("exposure", "prod/db", *where, *logs(tmp_path)) == 0
+    shown = capsys.readouterr().out
+    assert "version 2" in shown
+    assert "still readable" in shown
+
+
+def test_the_components_of_kubernetes_are_one_row_until_all_are_asked_for() -> None:
+    own = [
+        Reach("ServiceAccount", f"kube-system/{name}", "get", f"ClusterRoleBinding system:{name}")
+        for name in ("job-controller", "namespace-controller")
+    ]
+    reach = [*own, Reach("User", "eve", "get", "RoleBinding shop/eve -> Role readers")]
+
+    def who(table) -> list[str]:
+        return list(table.columns[0].cells)
+
+    assert who(reach_table(reach, every=False)) == ["User eve", "2 of Kubernetes' own components"]
+    assert len(who(reach_table(reach, every=True))) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["timeline", "prod/db", "--offline"], "no-log"),
+        (["timeline", "prod/db", "--offline", "--store-log", "/absent"], "no-log"),
+        (["timeline", "prod/db@x", "--offline", "--store-log", "/absent"], "bad-reference"),
+        (
+            ["timeline", "prod/db", "--offline", "--secret", "db", "--store-log", "/absent"],
+            "bad-secret",
+        ),
+    ],
+)
+def test_a_bad_question_is_refused(words, code, capsys) -> None:
+    assert main(["audit", *words]) == 2
+    shown = capsys.readouterr().err
+    assert f"[{code}]" in shown
+    assert "hint:" in shown

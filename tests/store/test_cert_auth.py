@@ -1,0 +1,221 @@
+"""TLS certificates: which are trusted, which are constrained away, and renewals by the same key."""
+
+import datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+CUSTOM = x509.ObjectIdentifier("1.2.3.4")
+
+
+class Maker:
+    """An authority, or somebody alone; certificates with whatever a test needs."""
+
+    def __init__(self, now: float, name: str = "authority") -> None:
+        self.now = datetime.datetime.fromtimestamp(now, datetime.UTC)
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        self.certificate = (
+            self._builder(self.name, self.key)
+            .add_extension(x509.BasicConstraints(True, None), critical=True)
+            .add_extension(usage, critical=True)
+            .sign(self.key, hashes.SHA256())
+        )
+
+    def _builder(self, subject, key, days: int = 30):
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(self.now - datetime.timedelta(days=1))
+            .not_valid_after(self.now + datetime.timedelta(days=days))
+            .add_extension(identifier, critical=False)
+            .add_extension(issuer, critical=False)
+        )
+
+    def client(
+        self, name: str = "app", *, days: int = 30, usage=ExtendedKeyUsageOID.CLIENT_AUTH, key=None
+    ):
+        subject = x509.Name(
+            [
+                x509.NameAttribute(NameOID.COMMON_NAME, name),
+                x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "red"),
+            ]
+        )
+        names = [
+            x509.DNSName(f"{name}.example"),
+            x509.RFC822Name(f"{name}@example"),
+            x509.UniformResourceIdentifier(f"spiffe://x/{name}"),
+        ]
+        return (
+            self._builder(subject, key or ec.generate_private_key(ec.SECP256R1()), days)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.UnrecognizedExtension(CUSTOM, b"\x0c\x04prod"), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+
+    def revoked(self, *certificates) -> str:
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.name)
+            .last_update(self.now)
+            .next_update(self.now + datetime.timedelta(days=1))
+        )
+        for each in certificates:
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder()
+                .serial_number(each.serial_number)
+                .revocation_date(self.now)
+                .build()
+            )
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def pem(certificate) -> str:
+    return certificate.public_bytes(Encoding.PEM).decode()
+
+
+def der(certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
+
+
+@pytest.fixture
+def maker(store) -> Maker:
+    return Maker(store.clock.now())
+
+
+@pytest.fixture
+async def mounted(store, maker):
+    await store.ask("POST", "sys/auth/cert", {"type": "cert"})
+    await role(store, maker.certificate)
+    return store
+
+
+async def role(store, certificate, name="web", **fields):
+    body = {"certificate": pem(certificate), "token_policies": "team", **fields}
+    status, said = await store.ask("POST", f"auth/cert/certs/{name}", body)
+    assert status == 204, said
+
+
+async def login(store, certificate, **body):
+    store.certificate = der(certificate) if certificate is not None else None
+    return await store.ask("POST", "auth/cert/login", body, token="")
+
+
+async def test_a_certificate_of_a_trusted_authority_logs_in(mounted, maker) -> None:
+    status, said = await login(mounted, maker.client())
+    assert status == 200, said
+    auth = said["auth"]
+    assert auth["policies"] == ["default", "team"]
+    assert auth["metadata"]["cert_name"] == "web"
+    assert auth["metadata"]["common_name"] == "app"
+    assert auth["metadata"]["serial_number"].count(":") > 10
+    looked = await mounted.ask("GET", "auth/token/lookup-self", token=auth["client_token"])
+    assert looked[1]["data"]["display_name"] == "cert-web"
+    assert "internal" not in looked[1]["data"]
+
+
+async def test_what_is_not_trusted_is_refused(mounted, maker) -> None:
+    wrong = (400, {"errors": ["invalid certificate or no client certificate supplied"]})
+    stranger = Maker(mounted.clock.now())
+    for certificate in (
+        stranger.client(),
+        stranger.certificate,
+        maker.certificate,
+        maker.client(usage=ExtendedKeyUsageOID.SERVER_AUTH),
+    ):
+        assert await login(mounted, certificate) == wrong
+    assert (await login(mounted, None))[1] == {"errors": ["client certificate must be supplied"]}
+    assert await login(mounted, maker.client(), name="none") == wrong
+    brief = maker.client(days=1)
+    assert (await login(mounted, brief))[0] == 200
+    mounted.clock.step_wall(2 * 86400)
+    assert await login(mounted, brief) == wrong
+
+
+async def test_cve_2025_6037_a_leaf_is_trusted_as_itself_alone(store, maker) -> None:
+    await store.ask("POST", "sys/auth/cert", {"type": "cert"})
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = maker.client(key=key)
+    await role(store, leaf)
+    assert (await login(store, leaf))[0] == 200
+    # The same key and authority, another name; and the same name from somebody else.
+    assert (await login(store, maker.client("admin", key=key)))[0] == 400
+    assert (await login(store, Maker(store.clock.now()).client()))[0] == 400
+
+
+async def test_cve_2024_2048_the_same_names_of_another_authority_do_not_count(mounted) -> None:
+    twin = Maker(mounted.clock.now())
+    assert (await login(mounted, twin.client()))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ("allowed_names", "*.example", "other"),
+        ("allowed_common_names", "ap*", "b*"),
+        ("allowed_dns_sans", "app.example", "*.other"),
+        ("allowed_email_sans", "*@example", "bob@example"),
+        ("allowed_uri_sans", "spiffe://x/*", "spiffe://y/*"),
+        ("allowed_organizational_units", "red", "blue"),
+        ("required_extensions", "1.2.3.4:prod", "1.2.3.4:test"),
+        ("required_extensions", "hex:1.2.3.4:0c04*", "1.2.3.5:*"),
+    ],
+)
+async def test_each_constraint_must_hold(mounted, maker, field, good, bad) -> None:
+    await role(mounted, maker.certificate, **{field: good})
+    assert (await login(mounted, maker.client()))[0] == 200
+    await role(mounted, maker.certificate, **{field: bad})
+    status, said = await login(mounted, maker.client())
+    assert status == 400
+    assert "matching all constraints" in said["errors"][0]
+
+
+async def test_a_revoked_certificate_is_refused(mounted, maker) -> None:
+    one, two = maker.client(), maker.client()
+    body = {"crl": maker.revoked(one)}
+    assert (await mounted.ask("POST", "auth/cert/crls/main", body))[0] == 204
+    assert (await login(mounted, one))[0] == 400
+    assert (await login(mounted, two))[0] == 200
+    shown = (await mounted.ask("GET", "auth/cert/crls/main"))[1]["data"]
+    assert list(shown["serials"]) == [str(one.serial_number)]
+    other = Maker(mounted.clock.now(), "another authority").revoked(two)
+    await mounted.ask("POST", "auth/cert/crls/other", {"crl": other})
+    assert (await login(mounted, two))[0] == 200
+    await mounted.ask("DELETE", "auth/cert/crls/main")
+    assert (await login(mounted, one))[0] == 200
+    for text in ("", "no list", pem(one)):
+        assert (await mounted.ask("POST", "auth/cert/crls/x", {"crl": text}))[0] == 400
+
+
+async def test_cve_2026_39388_a_renewal_needs_the_certificate_of_the_login(mounted, maker) -> None:
+    mine = maker.client()
+    token = (await login(mounted, mine))[1]["auth"]["client_token"]
+    for shown in (maker.client(), None):
+        mounted.certificate = der(shown) if shown else None
+        status, said = await mounted.ask("POST", "auth/token/renew-self", {}, token)
+        assert status == 400
+        assert "client identity during renewal" in said["errors"][0]
+    mounted.certificate = der(mine)
+    assert (await mounted.ask("POST", "auth/token/renew-self", {}, token))[0] == 200
+    await mounted.ask("POST", "auth/cert/config", {"disable_binding": True})
+    mounted.certificate = None
+    assert (await mounted.ask("POST", "auth/token/renew-self", {}, token))[0] == 200
+
+
+async def test_what_cannot_be_configured(mounted) -> None:
+    for body in ({}, {"certificate": "none"}):
+        assert (await mounted.ask("POST", "auth/cert/certs/x", body))[0] == 400
+    assert (await mounted.ask("GET", "auth/cert/certs/x"))[0] == 404
+    assert (await mounted.ask("LIST", "auth/cert/certs"))[1]["data"]["keys"] == ["web"]
+    assert (await mounted.ask("GET", "auth/cert/config"))[1]["data"]["disable_binding"] is False

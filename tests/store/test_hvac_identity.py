@@ -1,0 +1,148 @@
+"""hvac drives the auth and identity endpoints it knows; one that is not driven is named."""
+
+import inspect
+
+from hvac.api.auth_methods import AppRole, Token, Userpass
+from hvac.api.secrets_engines import Identity
+
+# The store issues no OpenID tokens of its own (docs/limitations.md).
+NOT_SERVED = {
+    "configure_tokens_backend", "read_tokens_backend_configuration", "create_named_key",
+    "read_named_key", "delete_named_key", "list_named_keys", "rotate_named_key",
+    "create_or_update_role", "read_role", "delete_role", "list_roles", "generate_signed_id_token",
+    "introspect_signed_id_token", "read_well_known_configurations", "read_active_public_keys",
+    "validate_member_id_params_for_group_type",
+}  # fmt: skip
+
+
+def methods(kind: type) -> set[str]:
+    """Every public method a class of hvac defines itself."""
+    return {
+        name
+        for name, each in vars(kind).items()
+        if not name.startswith("_") and inspect.isroutine(each)
+    }
+
+
+class Driven:
+    """An hvac API whose methods run beside the loop, and are remembered."""
+
+    def __init__(self, store, api) -> None:
+        self._store, self._api, self.called = store, api, set()
+
+    async def __call__(self, name: str, /, *args, **kwargs):
+        self.called.add(name)
+        return await self._store.run(getattr(self._api, name), *args, **kwargs)
+
+
+async def test_every_token_method(store) -> None:
+    run = Driven(store, store.hvac().auth.token)
+    await run("create_or_update_role", "r", allowed_policies=["default"])
+    assert (await run("read_role", "r"))["data"]["name"] == "r"
+    assert (await run("list_roles"))["data"]["keys"] == ["r"]
+    made = (await run("create", policies=["default"], ttl="1h"))["auth"]
+    assert (await run("create_orphan", policies=["default"]))["auth"]["orphan"] is True
+    token, accessor = made["client_token"], made["accessor"]
+    assert (await run("lookup", token))["data"]["accessor"] == accessor
+    assert (await run("lookup_accessor", accessor))["data"]["id"] == ""
+    assert (await run("lookup_self"))["data"]["path"] == "auth/token/root"
+    assert (await run("renew", token, increment="2h"))["auth"]["lease_duration"] == 7200
+    assert (await run("renew_accessor", accessor))["auth"]["client_token"] == ""
+    assert accessor in (await run("list_accessors"))["data"]["keys"]
+    other = Driven(store, store.hvac(token).auth.token)
+    await other("renew_self")
+    await other("revoke_self")
+    for name, field in (
+        ("revoke", "client_token"), ("revoke_accessor", "accessor"),
+        ("revoke_and_orphan_children", "client_token"),
+    ):  # fmt: skip
+        made = (await run("create", policies=["default"]))["auth"]
+        await run(name, made[field])
+    await run("tidy")
+    await run("delete_role", "r")
+    assert methods(Token) - run.called - other.called == set()
+
+
+async def test_every_approle_method(store) -> None:
+    client = store.hvac()
+    await store.run(client.sys.enable_auth_method, "approle")
+    run = Driven(store, client.auth.approle)
+    await run("create_or_update_approle", "ci", token_policies=["default"])
+    assert (await run("list_roles"))["data"]["keys"] == ["ci"]
+    assert (await run("read_role", "ci"))["data"]["bind_secret_id"] is True
+    await run("update_role_id", "ci", "mine")
+    assert (await run("read_role_id", "ci"))["data"]["role_id"] == "mine"
+    await run("create_custom_secret_id", "ci", "chosen")
+    assert (await run("read_secret_id", "ci", "chosen"))["data"]["secret_id_num_uses"] == 0
+    await run("destroy_secret_id", "ci", "chosen")
+    made = (await run("generate_secret_id", "ci", metadata={"a": "b"}))["data"]
+    accessor = made["secret_id_accessor"]
+    assert (await run("list_secret_id_accessors", "ci"))["data"]["keys"] == [accessor]
+    assert (await run("read_secret_id_accessor", "ci", accessor))["data"]["metadata"] == {"a": "b"}
+    said = await run("login", "mine", made["secret_id"], use_token=False)
+    assert said["auth"]["metadata"] == {"a": "b", "role_name": "ci"}
+    await run("destroy_secret_id_accessor", "ci", accessor)
+    await run("delete_role", "ci")
+    assert methods(AppRole) - run.called == set()
+
+
+async def test_every_userpass_method(store) -> None:
+    client = store.hvac()
+    await store.run(client.sys.enable_auth_method, "userpass")
+    run = Driven(store, client.auth.userpass)
+    await run("create_or_update_user", "ada", password="pw", policies="default")
+    assert (await run("list_user"))["data"]["keys"] == ["ada"]
+    assert (await run("read_user", "ada"))["data"]["token_policies"] == ["default"]
+    await run("update_password_on_user", "ada", "new")
+    assert (await run("login", "ada", "new", use_token=False))["auth"]["entity_id"]
+    await run("delete_user", "ada")
+    assert methods(Userpass) - run.called == set()
+
+
+async def test_every_identity_method_but_those_of_tokens(store) -> None:
+    client = store.hvac()
+    await store.run(client.sys.enable_auth_method, "userpass")
+    methods_there = await store.run(client.sys.list_auth_methods)
+    accessor = methods_there["data"]["userpass/"]["accessor"]
+    run = Driven(store, client.secrets.identity)
+    one = (await run("create_or_update_entity", "one", metadata={"a": "b"}))["data"]["id"]
+    two = (await run("create_or_update_entity_by_name", "two"))["data"]["id"]
+    assert (await run("read_entity", one))["data"]["metadata"] == {"a": "b"}
+    assert (await run("read_entity_by_name", "two"))["data"]["id"] == two
+    await run("update_entity", one, policies=["default"])
+    assert set((await run("list_entities"))["data"]["keys"]) == {one, two}
+    assert (await run("list_entities_by_name"))["data"]["keys"] == ["one", "two"]
+    alias = (await run("create_or_update_entity_alias", "ada", one, accessor))["data"]["id"]
+    assert (await run("read_entity_alias", alias))["data"]["canonical_id"] == one
+    await run("update_entity_alias", alias, "bob", one, accessor)
+    assert (await run("list_entity_aliases"))["data"]["keys"] == [alias]
+    found = await run("lookup_entity", alias_name="bob", alias_mount_accessor=accessor)
+    assert found["data"]["id"] == one
+    group = (await run("create_or_update_group", "g", member_entity_ids=[one]))["data"]["id"]
+    assert (await run("read_group", group))["data"]["member_entity_ids"] == [one]
+    await run("update_group", group, "g", policies=["default"])
+    assert (await run("list_groups"))["data"]["keys"] == [group]
+    assert (await run("list_groups_by_name"))["data"]["keys"] == ["g"]
+    assert (await run("lookup_group", name="g"))["data"]["id"] == group
+    outside = (await run("create_or_update_group_by_name", "out", group_type="external"))["data"][
+        "id"
+    ]
+    assert (await run("read_group_by_name", "out"))["data"]["type"] == "external"
+    said = await run(
+        "create_or_update_group_alias", "adm", mount_accessor=accessor, canonical_id=outside
+    )
+    group_alias = said["data"]["id"]
+    await run(
+        "update_group_alias", group_alias, "adm2", mount_accessor=accessor, canonical_id=outside
+    )
+    assert (await run("read_group_alias", group_alias))["data"]["name"] == "adm2"
+    assert (await run("list_group_aliases"))["data"]["keys"] == [group_alias]
+    await run("delete_group_alias", group_alias)
+    await run("delete_group_by_name", "out")
+    await run("delete_group", group)
+    await run("delete_entity_alias", alias)
+    await run("merge_entities", two, one)
+    assert (await run("read_entity", one))["data"]["merged_entity_ids"] == [two]
+    await run("delete_entity_by_name", "none")
+    await run("delete_entity", one)
+    assert methods(Identity) - run.called == NOT_SERVED

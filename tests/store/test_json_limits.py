@@ -1,0 +1,71 @@
+"""How much structure a body may have: refused before it is parsed, whoever sends it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strongroom.model.errors import Invalid, TooLarge
+from strongroom.store.json_limits import MAX_DEPTH, MAX_ELEMENTS, MAX_STRING_BYTES, check_json
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1),
+        b'{"a":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1),
+        b"[" + b"1," * MAX_ELEMENTS + b"1]",
+        b"[" + b"[]," * (MAX_ELEMENTS // 2) + b"[]]",
+        b'{"a":"' + b"x" * (MAX_STRING_BYTES + 1) + b'"}',
+    ],
+    ids=["lists", "objects", "elements", "empty lists", "string"],
+)
+def test_too_much_structure_is_refused(text) -> None:
+    with pytest.raises(TooLarge):
+        check_json(text)
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**30])
+def test_a_number_that_would_be_rounded_is_refused(number) -> None:
+    with pytest.raises(Invalid, match="64 bits"):
+        check_json(json.dumps({"n": number}).encode())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"n": 2**64 - 1},
+        {"n": -(2**63)},
+        {"n": str(10**30)},
+        {"n": 1e300},
+        {"k": "[" * 1000 + "," * (MAX_ELEMENTS + 1)},
+        {"k": 'quote " and \\ and [' * 400},
+        {"deep": json.loads("[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1))},
+    ],
+    ids=["largest", "smallest", "digits in a string", "float", "brackets", "quotes", "deep"],
+)
+def test_what_only_looks_like_structure_is_let_through(value) -> None:
+    check_json(json.dumps(value).encode())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(JSON)
+def test_ordinary_json_is_never_refused(value) -> None:
+    check_json(json.dumps(value).encode())
+    check_json(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+async def test_the_limits_hold_before_authentication(store) -> None:
+    nested = b"[" * 5000 + b"]" * 5000
+    status, said = await store.ask("PUT", "secret/data/a", b'{"data":' + nested + b"}", token="")
+    assert status == 413
+    assert "nested" in said["errors"][0]
+    status, said = await store.ask("PUT", "secret/data/a", {"data": {"n": 2**70}})
+    assert status == 400
+    assert "as a string" in said["errors"][0]

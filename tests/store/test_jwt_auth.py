@@ -1,0 +1,333 @@
+"""JWT and OIDC: whose signature counts, which claims, and the way through a browser."""
+
+import hmac
+import json
+from base64 import urlsafe_b64encode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strongroom.model.errors import Denied
+from strongroom.store.auth.jwt_verify import Leeways, check_bound, check_times, claim
+from strongroom.store.auth.oidc import is_allowed_redirect
+
+AUDIENCE = "strongroom"
+
+
+@pytest.fixture
+async def mounted(store, issuer):
+    await store.ask("POST", "sys/auth/jwt", {"type": "jwt"})
+    status, said = await store.ask("POST", "auth/jwt/config", {"oidc_discovery_url": issuer.url})
+    assert status == 204, said
+    await role(store)
+    return store
+
+
+async def role(store, name="app", **fields):
+    body = {
+        "role_type": "jwt", "user_claim": "sub", "bound_audiences": AUDIENCE,
+        "token_policies": "team", **fields,
+    }  # fmt: skip
+    status, said = await store.ask("POST", f"auth/jwt/role/{name}", body)
+    assert status == 204, said
+
+
+async def login(store, token: str, role: str = "app"):
+    return await store.ask("POST", "auth/jwt/login", {"role": role, "jwt": token}, token="")
+
+
+async def test_a_login_carries_claims_into_metadata(mounted, issuer) -> None:
+    await role(mounted, claim_mappings={"email": "mail", "/org/unit": "unit", "admin": "admin"})
+    token = issuer.sign(aud=AUDIENCE, email="a@b", org={"unit": "x"}, admin=True)
+    status, said = await login(mounted, token)
+    assert status == 200
+    auth = said["auth"]
+    assert auth["metadata"] == {"role": "app", "mail": "a@b", "unit": "x", "admin": "true"}
+    assert auth["policies"] == ["default", "team"]
+    assert (await login(mounted, token))[1]["auth"]["entity_id"] == auth["entity_id"]
+    assert token not in str(mounted.records())
+
+
+@pytest.mark.parametrize(
+    ("claims", "sentence"),
+    [
+        ({"aud": None}, "audience claim does not match"),
+        ({"aud": "other"}, "audience claim does not match"),
+        ({"aud": ["other", "another"]}, "audience claim does not match"),
+        ({"iss": "https://elsewhere"}, "invalid issuer (iss) claim"),
+        ({"exp": 1}, "token is expired"),
+        ({"nbf": 9e9}, "not yet valid"),
+        ({"iat": 9e9}, "in the future"),
+        ({"exp": None, "iat": None}, "no issued at (iat)"),
+        ({"exp": "soon"}, "is not a time"),
+        ({"sub": None}, 'claim "sub" not found'),
+        ({"sub": 7}, "could not be converted to string"),
+    ],
+)
+async def test_a_token_that_is_not_right_is_refused(mounted, issuer, claims, sentence) -> None:
+    status, said = await login(mounted, issuer.sign(**{"aud": AUDIENCE, **claims}))
+    assert status == 400
+    assert sentence in said["errors"][0]
+
+
+async def test_cve_2024_5798_an_audience_counts_as_text_and_as_a_list(mounted, issuer) -> None:
+    for given_, status in (
+        (AUDIENCE, 200), ([AUDIENCE, "x"], 200), ("x", 400), (["x"], 400), ([], 400),
+    ):  # fmt: skip
+        assert (await login(mounted, issuer.sign(aud=given_)))[0] == status, given_
+    await role(mounted, bound_audiences="", bound_subject="ada")
+    for given_, status in ((None, 200), (AUDIENCE, 400), ([AUDIENCE], 400)):
+        assert (await login(mounted, issuer.sign(aud=given_)))[0] == status, given_
+
+
+async def test_a_forged_token_is_refused(mounted, issuer) -> None:
+    good = issuer.sign(aud=AUDIENCE)
+    head, body, _ = good.split(".")
+
+    def part(value) -> str:
+        return urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    unsigned = f"{part({'alg': 'none', 'kid': issuer.key_id})}.{body}."
+    shared_head = part({"alg": "HS256", "kid": issuer.key_id})
+    mac = hmac.digest(issuer.pem.encode(), f"{shared_head}.{body}".encode(), "sha256")
+    shared = f"{shared_head}.{body}.{urlsafe_b64encode(mac).decode().rstrip('=')}"
+    swapped = f"{head}.{part({'sub': 'root', 'aud': AUDIENCE, 'exp': 9e9})}.{good.split('.')[2]}"
+    for token in (unsigned, shared, swapped, "a.b.c", "no token", "x" * 70_000):
+        status, said = await login(mounted, token)
+        assert status == 400
+        assert "error validating token" in said["errors"][0]
+
+
+async def test_a_rotated_key_is_found_and_an_unknown_one_does_not_hammer(mounted, issuer) -> None:
+    assert (await login(mounted, issuer.sign(aud=AUDIENCE)))[0] == 200
+    issuer.rotate()
+    await mounted.clock.advance(11)
+    assert (await login(mounted, issuer.sign(aud=AUDIENCE)))[0] == 200
+    asked = len(issuer.asked)
+    known = issuer.key_id
+    for _ in range(20):
+        issuer.key_id = "unknown"
+        assert (await login(mounted, issuer.sign(aud=AUDIENCE)))[0] == 400
+    assert len(issuer.asked) == asked
+    issuer.key_id = known
+
+
+async def test_keys_are_configured_one_way(store, issuer) -> None:
+    await store.ask("POST", "sys/auth/jwt", {"type": "jwt"})
+    for body in (
+        {},
+        {"jwks_url": issuer.url + "/keys", "oidc_discovery_url": issuer.url},
+        {"jwks_url": issuer.url + "/nothing"},
+        {"oidc_discovery_url": "http://127.0.0.1:1"},
+        {"jwt_validation_pubkeys": "no key"},
+        {"jwks_url": issuer.url + "/keys", "jwt_supported_algs": "HS256"},
+        {"oidc_discovery_url": issuer.url, "oidc_client_id": "x"},
+    ):
+        assert (await store.ask("POST", "auth/jwt/config", body))[0] == 400, body
+    await role(store)
+    for body in (
+        {"jwks_url": issuer.url + "/keys"},
+        {"jwks_pairs": [{"jwks_url": issuer.url + "/keys"}]},
+        {"jwt_validation_pubkeys": issuer.pem},
+        {"jwt_validation_pubkeys": [issuer.pem], "bound_issuer": issuer.url},
+    ):
+        assert (await store.ask("POST", "auth/jwt/config", body))[0] == 204, body
+        assert (await login(store, issuer.sign(aud=AUDIENCE)))[0] == 200, body
+    assert (await login(store, issuer.sign(aud=AUDIENCE, iss="x")))[0] == 400
+
+
+async def test_a_roles_name_has_no_case(mounted, issuer) -> None:
+    await role(mounted, "Mixed", token_policies="mixed")
+    for name in ("mixed", "MIXED"):
+        status, said = await mounted.ask("GET", f"auth/jwt/role/{name}")
+        assert (status, said["data"]["token_policies"]) == (200, ["mixed"])
+        status, said = await login(mounted, issuer.sign(aud=AUDIENCE), name)
+        assert (status, said["auth"]["metadata"]["role"]) == (200, "mixed")
+    assert (await mounted.ask("LIST", "auth/jwt/role"))[1]["data"]["keys"] == ["app", "mixed"]
+    assert (await mounted.ask("DELETE", "auth/jwt/role/MiXed"))[0] == 204
+    assert (await login(mounted, issuer.sign(aud=AUDIENCE), "mixed"))[0] == 400
+
+
+async def test_roles_that_bind_nothing_are_refused(mounted) -> None:
+    for body in (
+        {"role_type": "jwt", "user_claim": "sub"},
+        {"role_type": "jwt", "bound_audiences": "x"},
+        {"role_type": "odd", "user_claim": "sub", "bound_audiences": "x"},
+        {"user_claim": "sub"},
+        {"role_type": "jwt", "user_claim": "sub", "bound_claims": {"a": {"b": 1}}},
+        {"role_type": "jwt", "user_claim": "sub", "bound_claims": {"a": "b"}, "bound_claims_type": "re"},
+        {"role_type": "jwt", "user_claim": "sub", "bound_audiences": "x", "claim_mappings": {"a": "m", "b": "m"}},
+    ):  # fmt: skip
+        assert (await mounted.ask("POST", "auth/jwt/role/r", body))[0] == 400, body
+    assert (await login(mounted, "x", role="none"))[1] == {
+        "errors": ['role "none" could not be found']
+    }
+    await mounted.ask(
+        "POST", "auth/jwt/role/Case", {"user_claim": "sub", "allowed_redirect_uris": "http://x"}
+    )
+    assert (await login(mounted, "x", role="Case"))[0] == 400
+
+
+async def test_bound_claims_are_values_lists_or_globs(mounted, issuer) -> None:
+    await role(mounted, bound_claims={"team": ["red", "blue"], "/k/v": 3})
+    for claims, status in (
+        ({"team": "red", "k": {"v": 3}}, 200),
+        ({"team": ["green", "blue"], "k": {"v": 3}}, 200),
+        ({"team": "green", "k": {"v": 3}}, 400),
+        ({"team": "red", "k": {"v": "3"}}, 400),
+        ({"team": "red"}, 400),
+    ):
+        assert (await login(mounted, issuer.sign(aud=AUDIENCE, **claims)))[0] == status, claims
+    await role(mounted, bound_claims={"sub": "ad*"}, bound_claims_type="glob")
+    assert (await login(mounted, issuer.sign(aud=AUDIENCE)))[0] == 200
+    assert (await login(mounted, issuer.sign(aud=AUDIENCE, sub="bob")))[0] == 400
+
+
+async def test_groups_of_the_token_are_outside_groups_here(mounted, issuer) -> None:
+    await role(mounted, groups_claim="groups")
+    accessor = (await mounted.ask("GET", "sys/auth"))[1]["data"]["jwt/"]["accessor"]
+    _, group = await mounted.ask(
+        "POST", "identity/group", {"name": "Admins", "type": "external", "policies": "admin"}
+    )
+    await mounted.ask(
+        "POST",
+        "identity/group-alias",
+        {"name": "adm", "mount_accessor": accessor, "canonical_id": group["data"]["id"]},
+    )
+    auth = (await login(mounted, issuer.sign(aud=AUDIENCE, groups=["adm", "x"])))[1]["auth"]
+    assert auth["identity_policies"] == ["admin"]
+    auth = (await login(mounted, issuer.sign(aud=AUDIENCE, groups=["x"])))[1]["auth"]
+    assert auth["identity_policies"] == []
+    assert (await login(mounted, issuer.sign(aud=AUDIENCE)))[0] == 400
+    assert (await login(mounted, issuer.sign(aud=AUDIENCE, groups=[1])))[0] == 400
+
+
+@given(st.integers(0, 4000), st.integers(-1, 300))
+def test_a_token_ends_at_its_time_and_its_leeway(age: int, skew: int) -> None:
+    claims = {"iat": 1000.0, "exp": 3000.0}
+    grace = 60 if skew == 0 else max(skew, 0)
+    try:
+        check_times(claims, Leeways(skew=skew), float(age))
+        accepted = True
+    except Denied:
+        accepted = False
+    assert accepted == (1000 - grace <= age <= 3000 + grace)
+
+
+def test_a_pointer_goes_into_lists_and_escapes() -> None:
+    claims = {"a/b": {"~": [1, {"c": 2}]}, "/x": 3}
+    assert claim(claims, "/a~1b/~0/1/c") == 2
+    assert claim(claims, "/a~1b/~0/7") is None
+    assert claim(claims, "/none/at/all") is None
+    with pytest.raises(Denied):
+        check_bound({"a": True}, {"a": 1}, globs=False)
+
+
+# OpenID Connect
+
+REDIRECT = "http://localhost:8250/oidc/callback"
+
+
+@pytest.fixture
+async def oidc(store, issuer):
+    await store.ask("POST", "sys/auth/oidc", {"type": "oidc"})
+    body = {
+        "oidc_discovery_url": issuer.url, "oidc_client_id": issuer.client,
+        "oidc_client_secret": issuer.secret, "default_role": "people",
+    }  # fmt: skip
+    assert (await store.ask("POST", "auth/oidc/config", body))[0] == 204
+    body = {"user_claim": "sub", "allowed_redirect_uris": REDIRECT, "oidc_scopes": "profile",
+            "groups_claim": "groups", "token_policies": "team"}  # fmt: skip
+    assert (await store.ask("POST", "auth/oidc/role/people", body))[0] == 204
+    issuer.claims = {"groups": ["g"]}
+    return store
+
+
+async def begin(store, **body):
+    sent = {"role": "people", "redirect_uri": REDIRECT, "client_nonce": "cn", **body}
+    return await store.ask("POST", "auth/oidc/oidc/auth_url", sent, token="")
+
+
+async def end(store, **query):
+    sent = "&".join(f"{key}={each}" for key, each in {"client_nonce": "cn", **query}.items())
+    return await store.ask("GET", f"auth/oidc/oidc/callback?{sent}", token="")
+
+
+async def test_a_person_comes_back_with_a_code(oidc, issuer) -> None:
+    url = (await begin(oidc))[1]["data"]["auth_url"]
+    assert url.startswith(issuer.url + "/authorize?")
+    for part in ("code_challenge_method=S256", "scope=openid+profile", "response_type=code"):
+        assert part in url
+    back = await issuer.go(url)
+    status, said = await end(oidc, **back)
+    assert status == 200, said
+    assert said["auth"]["policies"] == ["default", "team"]
+    assert (await end(oidc, **back))[0] == 400  # the issuer takes a code once
+    shown = (await oidc.ask("GET", "auth/oidc/config"))[1]["data"]
+    assert "oidc_client_secret" not in shown
+    assert issuer.secret not in str(oidc.records())
+    assert said["auth"]["client_token"] not in str(oidc.records())
+
+
+async def test_whoever_began_the_login_ends_it(oidc, issuer) -> None:
+    back = await issuer.go((await begin(oidc))[1]["data"]["auth_url"])
+    assert (await end(oidc, **back, client_nonce="other"))[1] == {
+        "errors": ["invalid client_nonce"]
+    }
+    assert (await end(oidc, code="x", state="forged"))[1] == {
+        "errors": ["Expired or missing OAuth state."]
+    }
+    assert (await end(oidc, code="x"))[0] == 400
+    assert (await end(oidc, state=back["state"]))[0] == 400
+    assert (await end(oidc, state=back["state"], error="access_denied"))[0] == 400
+    oidc.clock.step_wall(301)
+    assert "Expired" in (await end(oidc, **back))[1]["errors"][0]
+
+
+async def test_the_state_of_one_mount_is_worth_nothing_on_another(oidc, issuer) -> None:
+    await oidc.ask("POST", "sys/auth/second", {"type": "oidc"})
+    config = {
+        "oidc_discovery_url": issuer.url,
+        "oidc_client_id": issuer.client,
+        "oidc_client_secret": "s",
+    }
+    await oidc.ask("POST", "auth/second/config", config)
+    back = await issuer.go((await begin(oidc))[1]["data"]["auth_url"])
+    query = f"state={back['state']}&code={back['code']}&client_nonce=cn"
+    assert (await oidc.ask("GET", f"auth/second/oidc/callback?{query}", token=""))[0] == 400
+
+
+@pytest.mark.parametrize("wrong", ["nonce", "audience", "azp", "info", "late"])
+async def test_an_id_token_for_somebody_else_is_refused(oidc, issuer, wrong) -> None:
+    back = await issuer.go((await begin(oidc))[1]["data"]["auth_url"])
+    if wrong == "nonce":
+        issuer.nonce = "replayed"
+    elif wrong == "audience":
+        issuer.audience = "another-client"
+    elif wrong == "azp":
+        issuer.claims["azp"] = "another-client"
+    elif wrong == "info":
+        issuer.info["sub"] = "bob"
+    else:
+        issuer.claims["exp"] = int(oidc.clock.now()) - 61
+    assert (await end(oidc, **back))[0] == 400
+
+
+def test_cve_2026_33757_a_redirect_goes_where_the_role_says() -> None:
+    allowed = [REDIRECT, "https://app.example/callback"]
+    assert is_allowed_redirect("http://localhost:50000/oidc/callback", allowed)
+    assert is_allowed_redirect("https://app.example/callback", allowed)
+    for uri in (
+        "http://localhost:8250/other", "https://localhost:8250/oidc/callback",
+        "http://localhost.evil/oidc/callback", "http://user@localhost:1/oidc/callback",
+        "http://localhost:8250/oidc/callback?x=1", "https://app.example:444/callback",
+        "https://app.example/callback/", "http://127.0.0.1:8250/oidc/callback",
+    ):  # fmt: skip
+        assert not is_allowed_redirect(uri, allowed), uri
+
+
+async def test_cve_2026_33757_an_unknown_redirect_is_refused_before_anybody_is_sent(oidc) -> None:
+    assert (await begin(oidc, redirect_uri="https://evil.example/"))[0] == 400
+    assert (await begin(oidc, redirect_uri=""))[0] == 400
+    assert (await begin(oidc, role="none"))[0] == 400

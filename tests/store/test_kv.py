@@ -1,0 +1,276 @@
+"""KV v1 and v2 as clients see them: envelopes, errors and warnings, and what goes beyond Vault."""
+
+import pytest
+
+
+async def write(store, path: str, **data) -> dict:
+    status, said = await store.ask("PUT", f"secret/data/{path}", {"data": data})
+    assert status == 200
+    return said["data"]
+
+
+async def test_a_deleted_version_is_a_404_with_the_whole_envelope(store) -> None:
+    await write(store, "a", k="v")
+    await store.ask("DELETE", "secret/data/a")
+    status, said = await store.ask("GET", "secret/data/a")
+    assert status == 404
+    assert said["data"]["data"] is None
+    assert said["data"]["metadata"]["deletion_time"]
+    assert set(said) >= {"request_id", "lease_id", "renewable", "lease_duration", "wrap_info"}
+    assert await store.ask("GET", "secret/data/nothing") == (404, {"errors": []})
+    assert await store.ask("LIST", "secret/metadata/nothing") == (404, {"errors": []})
+    merge = {"Content_Type": "application/merge-patch+json"}
+    status, said = await store.ask("PATCH", "secret/data/a", {"data": {"x": 1}}, **merge)
+    assert (status, said["data"]["version"]) == (404, 1)
+    assert (await store.ask("PATCH", "secret/data/b", {"data": {"x": 1}}, **merge))[0] == 404
+
+
+async def test_patch_merges_and_checks_the_version(store) -> None:
+    await write(store, "a", keep=1, drop=2, deep={"x": 1, "y": 2})
+    merge = {"Content_Type": "application/merge-patch+json"}
+    body = {"data": {"drop": None, "deep": {"y": 3}}, "options": {"cas": 1}}
+    assert (await store.ask("PATCH", "secret/data/a", body, **merge))[0] == 200
+    _, said = await store.ask("GET", "secret/data/a")
+    assert said["data"]["data"] == {"keep": 1, "deep": {"x": 1, "y": 3}}
+    status, said = await store.ask("PATCH", "secret/data/a", body, **merge)
+    assert status == 400
+    assert "check-and-set parameter did not match the current version" in said["errors"][0]
+    assert (await store.ask("PATCH", "secret/data/a", body))[0] == 415
+    assert (await store.ask("PATCH", "secret/data/a", {}, **merge))[1]["errors"] == [
+        "no data provided"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "subkeys"),
+    [
+        ("", {"a": None, "b": {"c": None, "d": {"e": None}}, "f": None, "g": None}),
+        ("?depth=1", {"a": None, "b": None, "f": None, "g": None}),
+        ("?depth=2", {"a": None, "b": {"c": None, "d": None}, "f": None, "g": None}),
+    ],
+)
+async def test_subkeys_hide_every_leaf(store, query, subkeys) -> None:
+    await write(store, "s", a=1, b={"c": [1, {"x": 2}], "d": {"e": "z"}}, f=[], g={})
+    _, said = await store.ask("GET", f"secret/subkeys/s{query}")
+    assert said["data"]["subkeys"] == subkeys
+    assert said["data"]["metadata"]["version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("custom", "words"),
+    [
+        ({f"k{n}": "v" for n in range(65)}, "payload must contain at most 64 keys, provided 65"),
+        ({"k" * 129: "v"}, "but must be 0 < len(key) <= 128"),
+        ({"k": "v" * 513}, "but must be 0 < len(value) <= 512"),
+        ({"": "v"}, "must be 0 < len(key) <= 128"),
+        ({"k": ""}, "must be 0 < len(value) <= 512"),
+        ({"k": "a\u0007b"}, "contains unprintable characters"),
+        ({"k": {"nested": "v"}}, "expected type 'string'"),
+    ],
+)
+async def test_custom_metadata_has_limits(store, custom, words) -> None:
+    status, said = await store.ask("PUT", "secret/metadata/a", {"custom_metadata": custom})
+    assert status == 400
+    assert said["errors"][0].startswith("custom_metadata validation failed")
+    assert words in said["errors"][0]
+    assert (await store.ask("GET", "secret/metadata/a"))[0] == 404
+
+
+async def test_custom_metadata_is_replaced_by_a_write_and_merged_by_a_patch(store) -> None:
+    put = {"custom_metadata": {"a": "1", "b": 2, "c": True}}
+    assert (await store.ask("PUT", "secret/metadata/x", put))[0] == 204
+    merge = {"Content_Type": "application/merge-patch+json"}
+    change = {"custom_metadata": {"a": None, "d": "4"}, "max_versions": 3}
+    assert (await store.ask("PATCH", "secret/metadata/x", change, **merge))[0] == 204
+    _, said = await store.ask("GET", "secret/metadata/x")
+    assert said["data"]["custom_metadata"] == {"b": "2", "c": "1", "d": "4"}
+    assert said["data"]["max_versions"] == 3
+    assert (await store.ask("PATCH", "secret/metadata/y", change, **merge))[0] == 404
+    await store.ask("PUT", "secret/config", {"cas_required": True})
+    status, said = await store.ask("PUT", "secret/metadata/x", {"cas_required": False})
+    assert status == 200
+    assert "mandated by backend config" in said["warnings"][0]
+
+
+async def test_versions_delete_themselves_at_the_shorter_of_two_times(store) -> None:
+    await store.ask("PUT", "secret/config", {"delete_version_after": "1h"})
+    await store.ask("PUT", "secret/metadata/a", {"delete_version_after": "10s"})
+    await write(store, "a", k=1)
+    await write(store, "b", k=1)
+    store.clock.step_wall(11)
+    assert (await store.ask("GET", "secret/data/a"))[0] == 404
+    assert (await store.ask("GET", "secret/data/b"))[0] == 200
+    await store.ask("PUT", "secret/undelete/a", {"versions": [1]})
+    assert (await store.ask("GET", "secret/data/a"))[0] == 200
+    store.clock.step_wall(11)
+    assert (await store.ask("GET", "secret/data/a"))[0] == 404
+    await store.ask("PUT", "secret/config", {"delete_version_after": "-1s"})
+    await write(store, "a", k=1)
+    store.clock.step_wall(4000)
+    assert (await store.ask("GET", "secret/data/a"))[0] == 200
+    _, said = await store.ask("GET", "secret/config")
+    assert said["data"]["delete_version_after"] == "-1s"
+    status, _ = await store.ask("PUT", "secret/metadata/a", {"delete_version_after": "-1s"})
+    assert status == 400
+
+
+async def test_versions_of_nothing_are_changed_without_a_word(store) -> None:
+    for verb in ("delete", "undelete", "destroy"):
+        assert (await store.ask("PUT", f"secret/{verb}/none", {"versions": [1]}))[0] == 204
+        assert await store.ask("PUT", f"secret/{verb}/none", {}) == (
+            400,
+            {"errors": ["No version number provided"]},
+        )
+
+
+async def test_a_path_of_version_one_is_answered_with_the_way_out(store) -> None:
+    for method, path, words in (
+        ("GET", "secret/app", "vault kv get"),
+        ("PUT", "secret/app", "vault kv put"),
+        ("LIST", "secret/app", "secret/metadata/app"),
+        ("GET", "secret/data", "Non-listing operations"),
+    ):
+        status, said = await store.ask(method, path, {} if method == "PUT" else None)
+        assert status == 404
+        assert words in said["warnings"][0]
+
+
+# listing beyond Vault
+
+
+async def test_pages_details_and_the_whole_tree(store) -> None:
+    paths = ["a", "b", "b/c", "b/d/e", "f/g"]
+    for path in paths:
+        await write(store, path, k=1)
+    _, said = await store.ask("SCAN", "secret/metadata")
+    assert sorted(said["data"]["keys"]) == paths
+    _, said = await store.ask("GET", "secret/metadata/b?scan=true")
+    assert sorted(said["data"]["keys"]) == ["c", "d/e"]
+    seen: list[str] = []
+    while True:
+        _, said = await store.ask(
+            "SCAN", f"secret/metadata?limit=2&after={seen[-1] if seen else ''}"
+        )
+        seen += said["data"]["keys"]
+        if not said["warnings"]:
+            break
+    assert sorted(seen) == paths
+    _, said = await store.ask("LIST", "secret/detailed-metadata/")
+    assert sorted(said["data"]["keys"]) == ["a", "b", "b/", "f/"]
+    assert said["data"]["key_info"]["a"]["current_version"] == 1
+    assert set(said["data"]["key_info"]) == {"a", "b"}
+    assert (await store.ask("LIST", "secret/metadata?scan=true"))[0] == 400
+    assert (await store.ask("LIST", "secret/metadata?limit=-1"))[0] == 400
+
+
+async def test_scan_needs_a_capability_of_its_own(store) -> None:
+    await write(store, "app/x", k=1)
+    policy = 'path "secret/metadata/*" { capabilities = ["list", "read"] }'
+    token = await store.token_with(policy)
+    assert (await store.ask("SCAN", "secret/metadata/app", token=token))[0] == 403
+    assert (await store.ask("GET", "secret/metadata/app?scan=true", token=token))[0] == 403
+    token = await store.token_with(policy.replace('"list"', '"scan"'))
+    assert (await store.ask("SCAN", "secret/metadata/app", token=token))[0] == 200
+    assert (await store.ask("LIST", "secret/metadata/app", token=token))[0] == 403
+
+
+# copy, move, difference
+
+
+async def test_copy_writes_the_next_version_of_the_destination(store) -> None:
+    await store.ask("PUT", "secret/metadata/a", {"custom_metadata": {"owner": "x"}})
+    await write(store, "a", k=1)
+    await write(store, "a", k=2)
+    body = {"destination": "b/c", "options": {"cas": 0}}
+    status, said = await store.ask("PUT", "secret/copy/a", body)
+    assert (status, said["data"]["version"]) == (200, 1)
+    assert said["data"]["custom_metadata"] == {"owner": "x"}
+    assert (await store.ask("PUT", "secret/copy/a", body))[0] == 400
+    again = {"destination": "b/c", "version": 1, "options": {"cas": 1}}
+    assert (await store.ask("PUT", "secret/copy/a", again))[1]["data"]["version"] == 2
+    assert (await store.ask("GET", "secret/data/b/c"))[1]["data"]["data"] == {"k": 1}
+    for bad in ("", "../x", "a", "a/../b"):
+        assert (await store.ask("PUT", "secret/copy/a", {"destination": bad}))[0] == 400
+
+
+async def test_move_keeps_every_version_and_refuses_what_is_taken(store) -> None:
+    await write(store, "a", k=1)
+    await write(store, "a", k=2)
+    await write(store, "taken", k=9)
+    assert (await store.ask("PUT", "secret/move/a", {"destination": "taken"}))[0] == 400
+    stale = {"destination": "z", "options": {"cas": 1}}
+    assert (await store.ask("PUT", "secret/move/a", stale))[0] == 400
+    fresh = {"destination": "z", "options": {"cas": 2}}
+    assert (await store.ask("PUT", "secret/move/a", fresh))[0] == 200
+    assert (await store.ask("GET", "secret/data/z?version=1"))[1]["data"]["data"] == {"k": 1}
+    assert (await store.ask("GET", "secret/data/a")) == (404, {"errors": []})
+
+
+async def test_copy_and_move_need_what_doing_it_by_hand_needs(store) -> None:
+    await write(store, "from/a", k=1)
+    grant = 'path "secret/copy/*" { capabilities = ["update"] } path "secret/move/*" { capabilities = ["update"] }'
+    read = ' path "secret/data/from/*" { capabilities = ["read"] }'
+    create = ' path "secret/data/to/*" { capabilities = ["create"] }'
+    delete = ' path "secret/metadata/from/*" { capabilities = ["delete"] }'
+    body = {"destination": "to/a"}
+    for policy in (grant, grant + read, grant + create):
+        token = await store.token_with(policy)
+        assert (await store.ask("PUT", "secret/copy/from/a", body, token=token))[0] == 403
+    token = await store.token_with(grant + read + create)
+    assert (await store.ask("PUT", "secret/copy/from/a", body, token=token))[0] == 200
+    # It is there now, and this caller may not update.
+    assert (await store.ask("PUT", "secret/copy/from/a", body, token=token))[0] == 403
+    body = {"destination": "to/b"}
+    assert (await store.ask("PUT", "secret/move/from/a", body, token=token))[0] == 403
+    token = await store.token_with(grant + read + create + delete)
+    assert (await store.ask("PUT", "secret/move/from/a", body, token=token))[0] == 200
+
+
+async def test_a_difference_names_keys_and_shows_no_value(store) -> None:
+    await write(store, "a", same="s", changed="before", gone=1, deep={"x~/": 1})
+    await write(store, "a", same="s", changed="after", new=1, deep={"x~/": 2})
+    _, said = await store.ask("GET", "secret/diff/a?from=1&to=2")
+    data = said["data"]
+    assert data["unchanged"] == ["/same"]
+    assert list(data["added"]) == ["/new"]
+    assert list(data["removed"]) == ["/gone"]
+    assert list(data["changed"]) == ["/changed", "/deep/x~0~1"]
+    assert "before" not in str(said)
+    assert "after" not in str(said)
+    _, newest = await store.ask("GET", "secret/diff/a")
+    assert newest["data"]["changed"] == data["changed"]
+
+
+# version 1
+
+
+async def test_version_one_keeps_one_value_and_says_how_long_it_holds(store) -> None:
+    await store.ask("POST", "sys/mounts/old", {"type": "kv", "config": {"default_lease_ttl": "2h"}})
+    assert await store.ask("POST", "old/a/b", {}) == (400, {"errors": ["missing data fields"]})
+    assert (await store.ask("POST", "old/a/b", {"k": "v"}))[0] == 204
+    _, said = await store.ask("GET", "old/a/b")
+    assert (said["data"], said["lease_duration"], said["lease_id"]) == ({"k": "v"}, 7200, "")
+    await store.ask("POST", "old/a/b", {"k": "w", "ttl": "30m"})
+    _, said = await store.ask("GET", "old/a/b")
+    assert (said["data"]["k"], said["lease_duration"]) == ("w", 1800)
+    assert (await store.ask("LIST", "old/"))[1]["data"]["keys"] == ["a/"]
+    assert (await store.ask("DELETE", "old/a/b"))[0] == 204
+    assert await store.ask("GET", "old/a/b") == (404, {"errors": []})
+    assert await store.ask("LIST", "old") == (404, {"errors": []})
+
+
+async def test_version_one_turns_into_version_two_and_never_back(store) -> None:
+    await store.ask("POST", "sys/mounts/old", {"type": "kv-v1"})
+    await store.ask("POST", "old/a", {"k": "v"})
+    assert (await store.ask("POST", "sys/mounts/old/tune", {"options": {"version": "2"}}))[0] == 204
+    _, said = await store.ask("GET", "old/data/a")
+    assert said["data"]["data"] == {"k": "v"}
+    status, said = await store.ask("POST", "sys/mounts/old/tune", {"options": {"version": "1"}})
+    assert (status, said["errors"]) == (400, ["cannot downgrade mount from version 2"])
+
+
+async def test_creating_and_updating_are_different_capabilities_in_version_one(store) -> None:
+    await store.ask("POST", "sys/mounts/old", {"type": "kv-v1"})
+    token = await store.token_with('path "old/*" { capabilities = ["create"] }')
+    assert (await store.ask("POST", "old/a", {"k": "v"}, token=token))[0] == 204
+    assert (await store.ask("POST", "old/a", {"k": "v"}, token=token))[0] == 403

@@ -1,0 +1,186 @@
+"""userpass and lockout: who is let in, who is not, and that nobody learns which users exist."""
+
+import pytest
+
+from strongroom.crypto.passwords import NOBODY, hash_password, verify_password
+from strongroom.store.auth.lockout import Rules, after_failure, is_locked, lockout_settings
+from strongroom.store.auth.userpass import Userpass
+
+
+@pytest.fixture
+async def users(store):
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    body = {"password": "right", "token_policies": "team,other", "token_ttl": "10m"}
+    await store.ask("POST", "auth/userpass/users/Ada", body)
+    return store
+
+
+async def login(store, name="ada", password="right"):
+    path = f"auth/userpass/login/{name}"
+    return await store.ask("POST", path, {"password": password}, token="")
+
+
+def test_a_hash_is_salted_and_says_how_it_was_made() -> None:
+    one, two = hash_password(b"x"), hash_password(b"x")
+    assert one != two
+    assert one.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert verify_password(b"x", one)
+    assert not verify_password(b"y", one)
+    assert not verify_password(b"", NOBODY)
+
+
+async def test_a_login_carries_the_users_settings(users) -> None:
+    status, said = await login(users, "ADA")
+    assert status == 200
+    auth = said["auth"]
+    assert auth["policies"] == ["default", "other", "team"]
+    assert auth["lease_duration"] == 600
+    assert auth["metadata"] == {"username": "ada"}
+    assert "right" not in str(users.records())
+    shown = (await users.ask("GET", "auth/userpass/users/ada"))[1]["data"]
+    assert "password_hash" not in shown
+    assert shown["token_ttl"] == 600
+
+
+async def test_wrong_unknown_and_missing_are_told_apart_no_more_than_in_vault(users) -> None:
+    wrong = (400, {"errors": ["invalid username or password"]})
+    assert await login(users, password="wrong") == wrong
+    assert await login(users, name="nobody") == wrong
+    assert await login(users, password="") == (400, {"errors": ["missing password"]})
+    assert (await login(users, name="ada%20"))[0] == 400
+
+
+async def test_password_and_policies_have_paths_of_their_own(users) -> None:
+    await users.ask("POST", "auth/userpass/users/ada/password", {"password": "new"})
+    assert (await login(users))[0] == 400
+    token = (await login(users, password="new"))[1]["auth"]["client_token"]
+    assert (await users.ask("POST", "auth/token/renew-self", token=token))[0] == 200
+    await users.ask("POST", "auth/userpass/users/ada/policies", {"token_policies": "less"})
+    status, said = await users.ask("POST", "auth/token/renew-self", token=token)
+    assert (status, said) == (400, {"errors": ["policies have changed, not renewing"]})
+    path = "auth/userpass/users/nobody/password"
+    assert (await users.ask("POST", path, {"password": "x"}))[0] == 400
+    assert (await users.ask("POST", "auth/userpass/users/new", {}))[1] == {
+        "errors": ["missing password"]
+    }
+    assert (await users.ask("LIST", "auth/userpass/users"))[1]["data"]["keys"] == ["ada"]
+    await users.ask("DELETE", "auth/userpass/users/ada")
+    assert (await login(users, password="new"))[0] == 400
+
+
+async def test_five_failures_lock_a_user_whether_or_not_there_is_one(users) -> None:
+    for name in ("ada", "nobody"):
+        for _ in range(5):
+            assert (await login(users, name, "wrong"))[0] == 400
+        assert await login(users, name) == (403, {"errors": ["permission denied"]})
+    said = (await users.ask("GET", "sys/locked-users"))[1]["data"]
+    assert said["total"] == 2
+    (mount,) = said["by_namespace"][0]["mount_accessors"]
+    assert mount["alias_identifiers"] == ["ada", "nobody"]
+    path = f"sys/locked-users/{mount['mount_accessor']}/unlock/ada"
+    assert (await users.ask("POST", path))[0] == 204
+    assert (await login(users))[0] == 200
+    users.clock.step_wall(901)
+    assert (await login(users, "nobody"))[0] == 400
+    assert (await users.ask("GET", "sys/locked-users"))[1]["data"]["total"] == 0
+
+
+async def test_cve_2025_6004_spelling_does_not_give_more_attempts(users) -> None:
+    for name in ("ada", "Ada", "ADA", "aDa", "adA"):
+        assert (await login(users, name, "wrong"))[0] == 400
+    assert (await login(users, "AdA"))[0] == 403
+    for name in ("ada%20", "%20ada", "ada%09", "ada%2F"):
+        assert (await login(users, name))[0] in (400, 404)
+
+
+async def test_lockout_is_tuned_by_mount(users) -> None:
+    async def tune(**config) -> None:
+        said = await users.ask("POST", "sys/auth/userpass/tune", {"user_lockout_config": config})
+        assert said[0] == 204
+
+    await tune(lockout_threshold="2", lockout_duration="1m", lockout_counter_reset_duration="30s")
+    await login(users, password="wrong")
+    users.clock.step_wall(31)
+    assert (await login(users, password="wrong"))[0] == 400
+    assert (await login(users))[0] == 200
+    for _ in range(2):
+        await login(users, password="wrong")
+    assert (await login(users))[0] == 403
+    users.clock.step_wall(61)
+    assert (await login(users))[0] == 200
+    await tune(lockout_disable=True)
+    for _ in range(7):
+        assert (await login(users, password="wrong"))[0] == 400
+    assert (await login(users))[0] == 200
+    shown = (await users.ask("GET", "sys/auth/userpass/tune"))[1]["data"]["user_lockout_config"]
+    assert shown == {
+        "lockout_threshold": 2,
+        "lockout_duration": 60,
+        "lockout_counter_reset_duration": 30,
+        "lockout_disable": True,
+    }
+
+
+def test_failures_long_ago_do_not_count_and_a_lock_is_not_prolonged() -> None:
+    rules, row = Rules(), None
+    for number in range(4):
+        row = after_failure(row, rules, number * 10.0, "m", "u")
+    assert not is_locked(row, 31.0)
+    assert after_failure(row, rules, 30.0 + 901, "m", "u").failures == 1
+    row = after_failure(row, rules, 40.0, "m", "u")
+    assert is_locked(row, 41.0)
+    assert after_failure(row, rules, 500.0, "m", "u").locked == row.locked
+    assert not is_locked(row, 40.0 + 900)
+
+
+async def test_cve_2025_6010_and_6011_an_unknown_user_costs_what_a_known_one_does(
+    serve_with,
+) -> None:
+    """One hash of the same parameters, whoever asks and whatever the answer."""
+    computed: list[str] = []
+
+    def counted(password: bytes, hashed: str) -> bool:
+        computed.append(hashed.rpartition("p=1$")[0])
+        return verify_password(password, hashed)
+
+    async with serve_with(userpass=lambda context, _: Userpass(context, counted)) as store:
+        await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+        await store.ask("POST", "auth/userpass/users/ada", {"password": "right"})
+        costs = []
+        for name, password in (("ada", "right"), ("ada", "wrong"), ("nobody", "wrong")):
+            await login(store, name, password)
+            costs.append(computed.copy())
+            computed.clear()
+        assert costs[0] == costs[1] == costs[2]
+        assert len(costs[0]) == 1
+        for _ in range(5):
+            await login(store, "nobody", "wrong")
+            await login(store, "ada", "wrong")
+        computed.clear()
+        # A locked user costs nothing, whether there is one or not.
+        assert await login(store, "ada") == await login(store, "nobody")
+        assert computed == []
+
+
+def test_the_counters_reset_has_vaults_name_and_its_older_one_is_read() -> None:
+    given = {"lockout_counter_reset_duration": "5m", "lockout_duration": "1h"}
+    assert lockout_settings(given, {}) == {
+        "lockout_counter_reset_duration": 300, "lockout_duration": 3600,
+    }  # fmt: skip
+    older = lockout_settings({"lockout_threshold": 3}, {"lockout_counter_reset": 60})
+    assert older == {"lockout_threshold": 3, "lockout_counter_reset_duration": 60}
+
+
+@pytest.mark.component
+async def test_failures_through_one_node_lock_a_user_on_every_other(nodes) -> None:
+    await nodes[0].ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    await nodes[0].ask("POST", "auth/userpass/users/ada", {"password": "right"})
+    for attempt in range(5):
+        assert (await login(nodes[attempt % 3], password="wrong"))[0] == 400
+    for node in nodes:
+        assert (await login(node))[0] == 403
+    (found,) = (await nodes[1].ask("GET", "sys/locked-users"))[1]["data"]["by_namespace"]
+    accessor = found["mount_accessors"][0]["mount_accessor"]
+    await nodes[2].ask("POST", f"sys/locked-users/{accessor}/unlock/ada")
+    for node in nodes:
+        assert (await login(node))[0] == 200

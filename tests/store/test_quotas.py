@@ -1,0 +1,118 @@
+"""Quotas: 429 with the time to wait, before anything is authenticated; leases counted on their own."""
+
+import pytest
+
+from strongroom.store.quotas import Bucket, RateLimit, fits
+
+
+@pytest.mark.parametrize(
+    ("quota", "path", "covers"),
+    [
+        ("", "secret/data/a", True),
+        ("secret/", "secret/data/a", True),
+        ("secret/", "secret2/data/a", False),
+        ("secret/data/a*", "secret/data/abc", True),
+        ("secret/data/a", "secret/data/a", True),
+        ("secret/data/a", "secret/data/ab", False),
+    ],
+)
+def test_what_a_quota_covers(quota, path, covers) -> None:
+    assert fits(quota, path) is covers
+
+
+def test_a_bucket_fills_with_time_and_blocks_when_told() -> None:
+    limit = RateLimit("q", "", rate=2, interval=1.0)
+    bucket = Bucket(2, 0.0)
+    assert [bucket.take(limit, 0.0) > 0 for _ in range(3)] == [False, False, True]
+    assert bucket.take(limit, 0.5) == 0
+    assert bucket.take(limit, 0.5) == 0.5
+    # A long rest fills it to the rate and no further.
+    assert [bucket.take(limit, 100.0) > 0 for _ in range(3)] == [False, False, True]
+    blocking = RateLimit("q", "", rate=1, interval=1.0, block=30.0)
+    bucket = Bucket(1, 0.0)
+    assert [bucket.take(blocking, at) for at in (0.0, 0.1, 20.1)] == [0.0, 30.0, 10.0]
+    assert bucket.take(blocking, 31.0) == 0
+
+
+async def test_too_many_requests_are_told_when_to_come_back(store) -> None:
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "v"}})
+    await store.ask("GET", "secret/data/a")
+    body = {"rate": 3, "interval": "10s", "path": "secret"}
+    assert (await store.ask("POST", "sys/quotas/rate-limit/q", body))[0] == 204
+    await store.ask("POST", "sys/quotas/config", {"enable_rate_limit_response_headers": True})
+    statuses = [(await store.ask("GET", "secret/data/a"))[0] for _ in range(4)]
+    assert statuses == [200, 200, 200, 429]
+    url = f"{store.address}/v1/secret/data/a"
+    reply = await store.http.request("GET", url, headers={"X-Vault-Token": "nobody"})
+    assert reply.status == 429
+    said = {name.lower(): value for name, value in reply.headers}
+    assert said["retry-after"] == "4"
+    assert said["x-ratelimit-limit"] == "3"
+    assert said["x-ratelimit-remaining"] == "0"
+    assert (await store.ask("GET", "sys/mounts"))[0] == 200
+    await store.clock.advance(3.4)
+    assert (await store.ask("GET", "secret/data/a"))[0] == 200
+    assert (await store.ask("DELETE", "sys/quotas/rate-limit/q"))[0] == 204
+    assert (await store.ask("GET", "secret/data/a"))[0] == 200
+
+
+async def test_the_most_exact_quota_counts_and_exempt_paths_do_not(store) -> None:
+    await store.ask("POST", "sys/quotas/rate-limit/all", {"rate": 1, "interval": "60s"})
+    assert (await store.ask("GET", "sys/mounts"))[0] == 200
+    assert (await store.ask("GET", "sys/mounts"))[0] == 429
+    await store.clock.advance(60)
+    await store.ask("POST", "sys/quotas/config", {"rate_limit_exempt_paths": ["sys/*"]})
+    for _ in range(3):
+        assert (await store.ask("GET", "sys/mounts"))[0] == 200
+    body = {"rate": 100, "path": "secret/data/often"}
+    await store.ask("POST", "sys/quotas/rate-limit/often", body)
+    statuses = [(await store.ask("GET", "secret/data/often"))[0] for _ in range(5)]
+    assert statuses == [404] * 5
+    await store.clock.advance(60)
+    statuses = [(await store.ask("GET", "secret/data/other"))[0] for _ in range(2)]
+    assert statuses == [404, 429]
+
+
+async def test_a_new_cluster_counts_leases_and_tokens_from_the_start(store) -> None:
+    _, said = await store.ask("GET", "sys/quotas/lease-count/default")
+    assert said["data"]["max_leases"] == 300_000
+    assert said["data"]["counter"] >= 1
+    assert (await store.ask("LIST", "sys/quotas/lease-count"))[1]["data"]["keys"] == ["default"]
+
+
+async def test_there_are_no_more_leases_than_the_quota_says(store) -> None:
+    await store.ask("POST", "sys/mounts/iss", {"type": "issuer"})
+    body = {"path": "iss", "max_leases": 2}
+    assert (await store.ask("POST", "sys/quotas/lease-count/q", body))[0] == 204
+    answers = [await store.ask("GET", "iss/creds/app") for _ in range(3)]
+    assert [status for status, _ in answers] == [200, 200, 429]
+    assert "lease count quota exceeded" in answers[2][1]["errors"][0]
+    assert len(store.issuers[0].names) == 2
+    lease_id = answers[0][1]["lease_id"]
+    await store.ask("PUT", "sys/leases/revoke", {"lease_id": lease_id, "sync": True})
+    store.clock.step_wall(1)
+    assert (await store.ask("GET", "iss/creds/app"))[0] == 200
+    tokens = {"path": "auth/token", "max_leases": 1}
+    await store.ask("POST", "sys/quotas/lease-count/t", tokens)
+    status, _ = await store.ask("POST", "auth/token/create", {"ttl": "1h", "policies": ["default"]})
+    assert status == 429
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("rate-limit/q", {}),
+        ("rate-limit/q", {"rate": -1}),
+        ("rate-limit/q", {"rate": "many"}),
+        ("rate-limit/q", {"rate": True}),
+        ("rate-limit/q", {"rate": 0.5}),
+        ("rate-limit/q", {"rate": 5, "path": "nowhere"}),
+        ("rate-limit/q", {"rate": 5, "path": "secret", "role": "r"}),
+        ("rate-limit/q", {"rate": 5, "path": "../x"}),
+        ("lease-count/q", {}),
+        ("lease-count/q", {"max_leases": 5, "path": ""}),
+    ],
+)
+async def test_a_quota_that_cannot_be_is_refused(store, path, body) -> None:
+    assert (await store.ask("POST", f"sys/quotas/{path}", body))[0] == 400
+    assert (await store.ask("GET", f"sys/quotas/{path}"))[0] == 404

@@ -1,0 +1,69 @@
+"""The key ring's terms over HTTP, and the background work that follows a rotation."""
+
+from typing import Any
+
+from strongroom.store.assembly import upkeep
+
+
+async def turn(store: Any) -> None:
+    """One process's background work, once."""
+    keeping = upkeep(store.engine, store.barrier, store.clock, store.seal)
+    await store.engine.waiting(keeping.turn())
+
+
+async def test_rotate_adds_a_term_and_the_rows_follow_in_the_background(store: Any) -> None:
+    await store.ask("POST", "secret/data/a", {"data": {"k": "v"}})
+    status, before = await store.ask("GET", "sys/key-status")
+    assert (status, before["data"]["term"]) == (200, 1)
+    assert before["term"] == 1  # Older clients read it at the top.
+    assert (await store.ask("GET", "sys/rotate/status"))[1]["data"]["done"] is True
+    assert (await store.ask("PUT", "sys/rotate"))[0] == 204
+    assert (await store.ask("GET", "sys/key-status"))[1]["data"]["term"] == 2
+    assert (await store.ask("GET", "sys/rotate/status"))[1]["data"]["done"] is False
+    assert (await store.ask("GET", "secret/data/a"))[1]["data"]["data"] == {"k": "v"}
+    await turn(store)
+    done = (await store.ask("GET", "sys/rotate/status"))[1]["data"]
+    assert (done["done"], done["term"], done["damaged"]) == (True, 2, [])
+    assert done["resealed"] >= 5
+    assert (await store.ask("GET", "secret/data/a"))[1]["data"]["data"] == {"k": "v"}
+    assert (await store.ask("GET", "sys/key-status"))[1]["data"]["encryptions"] > 0
+
+
+async def test_the_ring_rotates_by_itself_at_its_age(store: Any) -> None:
+    config = {"interval": "24h", "max_operations": 2_000_000}
+    assert (await store.ask("POST", "sys/rotate/config", config))[0] == 204
+    found = (await store.ask("GET", "sys/rotate/config"))[1]["data"]
+    assert found == {"enabled": True, "interval": "24h0m0s", "max_operations": 2_000_000}
+    await turn(store)
+    assert (await store.ask("GET", "sys/key-status"))[1]["data"]["term"] == 1
+    await store.clock.advance(86_401)
+    await turn(store)
+    assert (await store.ask("GET", "sys/key-status"))[1]["data"]["term"] == 2
+
+
+async def test_a_config_that_would_never_or_always_rotate_is_refused(store: Any) -> None:
+    for config in ({"interval": "1h"}, {"max_operations": 1000}, {"max_operations": 2**32}):
+        assert (await store.ask("POST", "sys/rotate/config", config))[0] == 400
+
+
+async def test_rotation_needs_sudo(store: Any) -> None:
+    token = await store.token_with('path "sys/rotate" { capabilities = ["update"] }')
+    assert (await store.ask("PUT", "sys/rotate", token=token))[0] == 403
+
+
+async def test_one_process_of_a_cluster_does_the_background_work(store: Any) -> None:
+    one, two = (upkeep(store.engine, store.barrier, store.clock, store.seal) for _ in range(2))
+    await store.ask("PUT", "sys/rotate")
+    await store.engine.waiting(one.turn())
+    assert (await store.ask("GET", "sys/rotate/status"))[1]["data"]["done"] is True
+    await store.ask("PUT", "sys/rotate")
+    await store.engine.waiting(two.turn())
+    assert (await store.ask("GET", "sys/rotate/status"))[1]["data"]["done"] is False
+    # The leader is gone; its time runs out, also when somebody steps the clock back meanwhile.
+    store.clock.step_wall(-5.0)
+    await store.clock.advance(16)
+    await store.engine.waiting(two.turn())
+    assert (await store.ask("GET", "sys/rotate/status"))[1]["data"]["done"] is False
+    await store.clock.advance(6)
+    await store.engine.waiting(two.turn())
+    assert (await store.ask("GET", "sys/rotate/status"))[1]["data"]["done"] is True

@@ -1,0 +1,261 @@
+"""`sys/`: mounts and their settings, policies, tools, explanations, the description of the API."""
+
+import pytest
+
+from strongroom.model.errors import Invalid
+from strongroom.store.password_policy import parse_password_policy
+
+# mounts
+
+
+async def test_a_mount_keeps_the_settings_it_is_tuned_to(store) -> None:
+    body = {"type": "kv", "description": "d", "options": {"version": "2"}}
+    assert (await store.ask("POST", "sys/mounts/team/kv", body))[0] == 204
+    tuned = {
+        "default_lease_ttl": "1h",
+        "max_lease_ttl": 7200,
+        "description": "other",
+        "listing_visibility": "unauth",
+        "audit_non_hmac_request_keys": "a, b",
+        "allowed_response_headers": ["X-One"],
+    }
+    assert (await store.ask("POST", "sys/mounts/team/kv/tune", tuned))[0] == 204
+    _, said = await store.ask("GET", "sys/mounts/team/kv/tune")
+    data = said["data"]
+    assert (data["default_lease_ttl"], data["max_lease_ttl"]) == (3600, 7200)
+    assert data["description"] == "other"
+    assert data["audit_non_hmac_request_keys"] == ["a", "b"]
+    assert (await store.ask("POST", "sys/mounts/team/kv/tune", {"max_lease_ttl": "system"}))[
+        0
+    ] == 204
+    _, said = await store.ask("GET", "sys/mounts/team/kv/tune")
+    assert said["data"]["max_lease_ttl"] == 2764800
+    _, said = await store.ask("GET", "sys/mounts")
+    assert said["team/kv/"] == said["data"]["team/kv/"]
+    assert said["data"]["team/kv/"]["config"]["listing_visibility"] == "unauth"
+    _, open_mounts = await store.ask("GET", "sys/internal/ui/mounts", token="")
+    assert list(open_mounts["data"]["secret"]) == ["team/kv/"]
+    assert "uuid" not in open_mounts["data"]["secret"]["team/kv/"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"default_lease_ttl": "2h", "max_lease_ttl": "1h"},
+        {"default_lease_ttl": "769h"},
+        {"listing_visibility": "everywhere"},
+        {"passthrough_request_headers": [1]},
+        {"max_lease_ttl": -1},
+    ],
+)
+async def test_settings_that_cannot_be_are_refused_and_change_nothing(store, bad) -> None:
+    before = (await store.ask("GET", "sys/mounts/secret/tune"))[1]["data"]
+    assert (await store.ask("POST", "sys/mounts/secret/tune", bad))[0] == 400
+    assert (await store.ask("GET", "sys/mounts/secret/tune"))[1]["data"] == before
+
+
+async def test_paths_without_an_endpoint_tell_nothing_to_who_may_not_ask(store) -> None:
+    status, said = await store.ask("GET", "sys/pprof/heap")
+    assert (status, said) == (404, {"errors": ["1 error occurred:\n\t* unsupported path\n\n"]})
+    status, said = await store.ask("GET", "absent/x")
+    assert (status, said["errors"]) == (
+        404,
+        ['no handler for route "absent/x". route entry not found.'],
+    )
+    token = await store.token_with('path "secret/*" { capabilities = ["read"] }')
+    for path in ("sys/pprof/heap", "absent/x"):
+        assert (await store.ask("GET", path, token=token))[0] == 403
+        assert (await store.ask("GET", path, token=""))[0] == 403
+
+
+async def test_a_mount_is_handed_and_sends_the_headers_it_is_tuned_to_alone(store) -> None:
+    await store.ask("POST", "sys/mounts/iss", {"type": "issuer"})
+    sent = {"X-Vault-Token": store.root, "X-One": "1", "X-Two": "2"}
+
+    async def back() -> dict[str, str]:
+        url = f"{store.address}/v1/iss/creds/app"
+        reply = await store.http.request("GET", url, headers=sent)
+        return {name: value for name, value in reply.headers if name in ("X-Back", "X-Inner")}
+
+    assert await back() == {}
+    tuned = {
+        "passthrough_request_headers": ["x-one", "X-Vault-Token"],
+        "allowed_response_headers": ["x-back"],
+    }
+    await store.ask("POST", "sys/mounts/iss/tune", tuned)
+    assert await back() == {"X-Back": "1"}
+
+
+# policies
+
+
+async def test_a_password_policy_is_checked_kept_and_used(store) -> None:
+    text = """length = 12
+    rule "charset" { charset = "abc" min-chars = 2 }
+    rule "charset" { charset = "0123456789" min-chars = 3 }"""
+    path = "sys/policies/password/p"
+    assert (await store.ask("PUT", path, {"policy": text}))[0] == 204
+    assert (await store.ask("GET", path))[1]["data"]["policy"] == text
+    assert (await store.ask("LIST", "sys/policies/password"))[1]["data"]["keys"] == ["p"]
+    made = [(await store.ask("GET", f"{path}/generate"))[1]["data"]["password"] for _ in range(5)]
+    assert len(set(made)) == 5
+    for password in made:
+        assert len(password) == 12
+        assert sum(each in "abc" for each in password) >= 2
+        assert sum(each.isdigit() for each in password) >= 3
+    assert all(password not in str(store.records()) for password in made)
+    assert (await store.ask("DELETE", path))[0] == 204
+    assert (await store.ask("GET", path))[0] == 404
+    assert (await store.ask("GET", f"{path}/generate"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "length = 3",
+        "length = 20",
+        'length = 8 rule "charset" { charset = "ab" }',
+        'length = 8 rule "charset" { charset = "abcdefgh" min-chars = 9 }',
+        'length = 20 rule "charset" { charset = "" }',
+        'length = 20 rule "other" { charset = "abcdefgh" }',
+        'length = 20 size = 3 rule "charset" { charset = "abcdefgh" }',
+        'length = "x" rule "charset" { charset = "abcdefgh" }',
+        "length = {",
+    ],
+)
+def test_a_password_policy_that_cannot_be_is_refused(text) -> None:
+    with pytest.raises(Invalid):
+        parse_password_policy(text)
+
+
+async def test_a_patch_changes_a_policy_that_is_there(store) -> None:
+    merge = {"Content_Type": "application/merge-patch+json"}
+    body = {"policy": 'path "a" { capabilities = ["read"] }'}
+    assert (await store.ask("PATCH", "sys/policies/acl/p", body, **merge))[0] == 404
+    await store.ask("PUT", "sys/policies/acl/p", {"policy": "# nothing"})
+    assert (await store.ask("PATCH", "sys/policies/acl/p", body, **merge))[0] == 204
+    assert (await store.ask("GET", "sys/policies/acl/p"))[1]["data"]["policy"] == body["policy"]
+
+
+async def test_what_the_policies_grant_together(store) -> None:
+    token = await store.token_with(
+        'path "a/b" { capabilities = ["read"] } path "c/*" { capabilities = ["list", "read"] }'
+    )
+    _, said = await store.ask("GET", "sys/internal/ui/resultant-acl", token=token)
+    assert said["data"]["exact_paths"]["a/b"] == {"capabilities": ["read"]}
+    assert said["data"]["glob_paths"]["c/"] == {"capabilities": ["list", "read"]}
+    _, said = await store.ask("GET", "sys/internal/ui/resultant-acl")
+    assert said["data"]["root"] is True
+
+
+# explanations
+
+
+POLICY = """
+path "secret/data/app/*" { capabilities = ["read", "update"] denied_parameters = { "options" = [] } }
+path "secret/data/app/private" { capabilities = ["deny"] }
+path "sys/audit" { capabilities = ["read"] }
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed", "rule", "reason"),
+    [
+        ({"path": "secret/data/app/x"}, True, "secret/data/app/*", "allowed"),
+        ({"path": "/v1/secret/data/app/x"}, True, "secret/data/app/*", "allowed"),
+        ({"path": "secret/data/app/private"}, False, "secret/data/app/private", "denies"),
+        ({"path": "secret/data/app/x", "operation": "delete"}, False, "app/*", "lacks"),
+        ({"path": "secret/data/app/x", "operation": "update"}, False, "app/*", "lacks"),
+        ({"path": "secret/data/other"}, False, "", "no rule matches"),
+        ({"path": "sys/audit"}, False, "sys/audit", "lacks"),
+        ({"path": "absent/x"}, False, "", "no rule matches"),
+        (
+            {"path": "secret/data/app/there", "operation": "update", "data": {"options": {}}},
+            False,
+            "app/*",
+            "'options' is denied",
+        ),
+    ],
+)
+async def test_an_explanation_cites_the_rule_and_what_failed(
+    store, asked, allowed, rule, reason
+) -> None:
+    await store.ask("PUT", "secret/data/app/there", {"data": {"k": "v"}})
+    token = await store.token_with(POLICY)
+    status, said = await store.ask("POST", "sys/explain-self", asked, token=token)
+    assert status == 200
+    data = said["data"]
+    assert data["allowed"] is allowed
+    assert rule in data["rule"]
+    assert reason in data["reason"]
+    if rule:
+        assert data["rules"][0]["governs"]
+        assert rule in data["rules"][0]["path"]
+
+
+@pytest.mark.parametrize(
+    "path", ["secret/data/app/there", "secret/data/x", "sys/audit", "nowhere/x"]
+)
+@pytest.mark.parametrize("operation", ["read", "list", "update", "delete"])
+async def test_what_is_explained_is_what_is_enforced(store, path, operation) -> None:
+    await store.ask("PUT", "secret/data/app/there", {"data": {"k": "v"}})
+    token = await store.token_with(POLICY)
+    asked = {"path": path, "operation": operation}
+    _, said = await store.ask("POST", "sys/explain-self", asked, token=token)
+    verb = {"read": "GET", "list": "LIST", "update": "PUT", "delete": "DELETE"}[operation]
+    body = {"data": {}} if verb == "PUT" else None
+    status, _ = await store.ask(verb, path, body, token=token)
+    assert said["data"]["allowed"] is (status != 403)
+
+
+async def test_explaining_others_needs_a_policy_of_its_own(store) -> None:
+    token = await store.token_with(POLICY)
+    accessor = (await store.ask("GET", "auth/token/lookup-self", token=token))[1]["data"][
+        "accessor"
+    ]
+    asked = {"path": "secret/data/app/x", "accessor": accessor}
+    assert (await store.ask("POST", "sys/explain", asked, token=token))[0] == 403
+    assert (await store.ask("POST", "sys/explain", asked))[1]["data"]["allowed"] is True
+    asked = {"path": "secret/data/app/x", "policies": ["default"]}
+    assert (await store.ask("POST", "sys/explain", asked))[1]["data"]["allowed"] is False
+    asked = {"path": "secret/data/app/x", "accessor": "unknown"}
+    assert (await store.ask("POST", "sys/explain", asked))[0] == 403
+
+
+# tools, CORS, the description
+
+
+async def test_tools(store) -> None:
+    _, said = await store.ask("POST", "sys/tools/hash", {"input": "YWJj"})
+    assert said["data"]["sum"].startswith("ba7816bf")
+    _, said = await store.ask("POST", "sys/tools/random/16", {"format": "hex"})
+    assert len(said["data"]["random_bytes"]) == 32
+
+
+async def test_pages_of_other_origins_are_let_in_by_name_alone(store) -> None:
+    ask = store.ask
+    assert (await ask("OPTIONS", "secret/data/a", token="", Origin="https://a.test"))[0] == 405
+    assert (await ask("GET", "sys/config/cors"))[1]["data"] == {"enabled": False}
+    body = {"allowed_origins": "https://a.test", "allowed_headers": "X-Mine"}
+    assert (await ask("PUT", "sys/config/cors", body))[0] == 204
+    url = f"{store.address}/v1/sys/health"
+    reply = await store.http.request("OPTIONS", url, headers={"Origin": "https://a.test"})
+    assert reply.status == 204
+    said = {name.lower(): value for name, value in reply.headers}
+    assert said["access-control-allow-origin"] == "https://a.test"
+    assert "X-Mine" in said["access-control-allow-headers"]
+    reply = await store.http.request("GET", url, headers={"Origin": "https://a.test"})
+    assert ("Access-Control-Allow-Origin", "https://a.test") in reply.headers
+    assert (await ask("GET", "sys/health", Origin="https://b.test"))[0] == 403
+    assert (await ask("DELETE", "sys/config/cors"))[0] == 204
+    assert (await ask("GET", "sys/health", Origin="https://b.test"))[0] == 200
+
+
+async def test_the_root_namespace_is_accepted_and_said_back(store) -> None:
+    url = f"{store.address}/v1/sys/mounts"
+    headers = {"X-Vault-Token": store.root, "X-Vault-Namespace": "root/"}
+    reply = await store.http.request("GET", url, headers=headers)
+    assert reply.status == 200
+    assert ("X-Vault-Namespace", "root") in reply.headers
+    assert (await store.ask("GET", "sys/mounts", X_Vault_Namespace="team"))[0] == 404

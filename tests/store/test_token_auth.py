@@ -1,0 +1,294 @@
+"""auth/token: what a token may make, how long it lives, and what ends it."""
+
+import pytest
+
+SUDO = 'path "auth/token/create*" { capabilities = ["update", "sudo"] }'
+PLAIN = 'path "auth/token/create*" { capabilities = ["update"] }'
+
+
+async def create(store, token=None, path="auth/token/create", **body):
+    return await store.ask("POST", path, body, token=token)
+
+
+async def made(store, **body) -> dict:
+    status, said = await create(store, **body)
+    assert status == 200, said
+    return said["auth"]
+
+
+async def look(store, token: str) -> dict:
+    return (await store.ask("POST", "auth/token/lookup", {"token": token}))[1]["data"]
+
+
+async def test_a_child_has_no_more_than_its_parent(store) -> None:
+    parent = await store.token_with(PLAIN)
+    for body, sentence in (
+        ({"policies": ["other"]}, "child policies must be subset of parent"),
+        ({"policies": ["root"]}, "child policies must be subset of parent"),
+        ({"no_parent": True}, "root or sudo privileges required to create orphan token"),
+        ({"period": "1h"}, "root or sudo privileges required to create periodic token"),
+        ({"id": "mine"}, "root or sudo privileges required to specify token id"),
+        ({"ttl": "-1s"}, "ttl must be positive"),
+        ({"num_uses": -1}, "number of uses cannot be negative"),
+        ({"entity_alias": "a"}, "'entity_alias' is only allowed in combination with token role"),
+    ):
+        assert await create(store, parent, **body) == (400, {"errors": [sentence]})
+    assert (await create(store, parent, path="auth/token/create-orphan"))[0] == 403
+    status, said = await create(store, parent)
+    assert status == 200
+    assert said["auth"]["policies"] == (await look(store, parent))["policies"]
+    plain = (await create(store, parent, no_default_policy=True))[1]["auth"]
+    assert "default" not in plain["policies"]
+
+
+async def test_sudo_may_more_but_never_root(store) -> None:
+    strong = await store.token_with(SUDO)
+    status, said = await create(
+        store, strong, policies=["other"], no_parent=True, period="1h", id="mine"
+    )
+    assert status == 200
+    assert said["warnings"] == ['Policy "other" does not exist']
+    assert said["auth"]["client_token"] == "mine"
+    looked = await look(store, "mine")
+    assert (looked["orphan"], looked["period"], looked["ttl"]) == (True, 3600, 3600)
+    status, said = await create(store, strong, policies=["root"])
+    assert said == {"errors": ["root tokens may not be created without parent token being root"]}
+    for text in ("s.x", "hvs.x", "hvb.x", "a.b"):
+        assert (await create(store, strong, id=text))[0] == 400
+    assert (await create(store, strong, id="mine"))[0] == 400
+
+
+async def test_times_are_capped_with_a_warning(store) -> None:
+    _, said = await create(store, policies=["default"], ttl="1000h")
+    assert said["warnings"] == [
+        'TTL of "1000h0m0s" exceeded the effective max_ttl of "768h0m0s";'
+        " TTL value is capped accordingly"
+    ]
+    assert said["auth"]["lease_duration"] == 768 * 3600
+    _status, said = await create(store, policies=["default"], explicit_max_ttl="800h", ttl="1h")
+    assert "value is being capped" in said["warnings"][0]
+    await store.ask(
+        "POST", "sys/auth/token/tune", {"max_lease_ttl": "2h", "default_lease_ttl": "1h"}
+    )
+    assert (await made(store, policies=["default"]))["lease_duration"] == 3600
+    assert (await made(store, policies=["default"], ttl="9h"))["lease_duration"] == 7200
+
+
+async def test_a_renewal_ends_at_the_maximum_and_a_period_does_not(store) -> None:
+    capped = (await made(store, policies=["default"], ttl="1h", explicit_max_ttl="90m"))[
+        "client_token"
+    ]
+    endless = (await made(store, policies=["default"], period="1h"))["client_token"]
+    store.clock.step_wall(3000)
+    for token, left in ((capped, 2400), (endless, 3600)):
+        status, said = await store.ask("POST", "auth/token/renew-self", {"increment": "9h"}, token)
+        assert status == 200
+        assert said["auth"]["lease_duration"] == left
+        assert said["auth"]["client_token"] == token
+    for _ in range(30):
+        store.clock.step_wall(3500)
+        assert (await store.ask("POST", "auth/token/renew-self", {}, endless))[0] == 200
+    assert (await store.ask("POST", "auth/token/renew-self", {}, capped))[0] == 403
+
+
+async def test_cve_2021_32923_a_renewal_in_the_last_second_does_not_make_a_token_endless(
+    store,
+) -> None:
+    token = (await made(store, policies=["default"], ttl="60s", explicit_max_ttl="60s"))[
+        "client_token"
+    ]
+    store.clock.step_wall(59.6)
+    status, said = await store.ask("POST", "auth/token/renew-self", {"increment": "1h"}, token)
+    assert status == 400
+    assert "past the max TTL" in said["errors"][0]
+    store.clock.step_wall(0.5)
+    assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
+
+
+async def test_not_everything_can_be_renewed(store) -> None:
+    for body, sentence in (
+        ({"renewable": False}, "lease is not renewable"),
+        ({"type": "batch"}, "batch tokens cannot be renewed"),
+    ):
+        token = (await made(store, policies=["default"], **body))["client_token"]
+        assert await store.ask("POST", "auth/token/renew", {"token": token}) == (
+            400, {"errors": [sentence]},
+        )  # fmt: skip
+    assert (await store.ask("POST", "auth/token/renew", {"token": "nobody"}))[0] == 403
+
+
+async def test_revocation_takes_the_children_unless_they_are_to_stay(store) -> None:
+    parent = await store.token_with(PLAIN)
+    child = (await create(store, parent))[1]["auth"]["client_token"]
+    grandchild = (await create(store, child))[1]["auth"]["client_token"]
+    assert (await store.ask("POST", "auth/token/revoke-orphan", {"token": child}))[0] == 204
+    assert (await look(store, grandchild))["orphan"] is True
+    other = (await create(store, parent))[1]["auth"]
+    assert (await store.ask("POST", "auth/token/revoke-self", token=parent))[0] == 204
+    assert (await store.ask("GET", "auth/token/lookup-self", token=other["client_token"]))[0] == 403
+    assert (await store.ask("GET", "auth/token/lookup-self", token=grandchild))[0] == 200
+    assert (await store.ask("POST", "auth/token/revoke", {"token": "gone"}))[0] == 204
+    assert (await store.ask("POST", "auth/token/revoke-accessor", {"accessor": other["accessor"]})) == (
+        403, {"errors": ["invalid accessor"]},
+    )  # fmt: skip
+
+
+async def test_a_batch_token_is_its_own_text(store) -> None:
+    rows = len(await store.read(lambda view: view.accessors()))
+    parent = (await made(store, policies=["root"], ttl="1h"))["client_token"]
+    batch = (await create(store, parent, type="batch", policies=["default"], ttl="10m"))[1]["auth"]
+    token = batch["client_token"]
+    assert token.startswith("hvb.")
+    assert (batch["accessor"], batch["renewable"], batch["token_type"]) == ("", False, "batch")
+    assert len(await store.read(lambda view: view.accessors())) == rows + 1
+    looked = (await store.ask("GET", "auth/token/lookup-self", token=token))[1]["data"]
+    assert (looked["type"], looked["orphan"], looked["ttl"]) == ("batch", False, 600)
+    assert (await create(store, token))[1] == {
+        "errors": ["1 error occurred:\n\t* permission denied\n\n"]
+    }
+    assert (await store.ask("POST", "auth/token/revoke", {"token": token}))[1] == {
+        "errors": ["batch tokens cannot be revoked"]
+    }
+    last = token[-2]
+    forged = token[:-2] + ("A" if last != "A" else "B") + token[-1]
+    assert (await store.ask("GET", "auth/token/lookup-self", token=forged))[0] == 403
+    assert (await store.ask("POST", "auth/token/revoke", {"token": parent}))[0] == 204
+    assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
+
+
+async def test_a_batch_token_cannot_have_what_needs_a_row(store) -> None:
+    for name, value in (("period", "1h"), ("num_uses", 3), ("explicit_max_ttl", "1h")):
+        _status, said = await create(store, type="batch", policies=["default"], **{name: value})
+        assert said == {"errors": [f'batch tokens cannot have "{name}" set']}
+    batch = (await made(store, type="batch", policies=["root"]))["client_token"]
+    assert (await create(store, batch))[1] == {"errors": ["batch tokens cannot create more tokens"]}
+    limited = (await made(store, policies=["root"], num_uses=3))["client_token"]
+    assert (await create(store, limited))[1] == {
+        "errors": ["restricted use token cannot generate child tokens"]
+    }
+
+
+async def test_a_batch_token_ends_with_its_time_and_its_parents(store) -> None:
+    parent = (await made(store, policies=["root"], ttl="5m"))["client_token"]
+    child = (await create(store, parent, type="batch", ttl="1h"))[1]["auth"]["client_token"]
+    lone = (await made(store, type="batch", no_parent=True, policies=["default"], ttl="10m"))[
+        "client_token"
+    ]
+    store.clock.step_wall(299)
+    assert [
+        (await store.ask("GET", "auth/token/lookup-self", token=each))[0] for each in (child, lone)
+    ] == [200, 200]
+    store.clock.step_wall(2)
+    assert [
+        (await store.ask("GET", "auth/token/lookup-self", token=each))[0] for each in (child, lone)
+    ] == [403, 200]
+    store.clock.step_wall(300)
+    assert (await store.ask("GET", "auth/token/lookup-self", token=lone))[0] == 403
+
+
+@pytest.fixture
+async def roles(store):
+    await store.ask(
+        "POST",
+        "auth/token/roles/Deploy",
+        {
+            "allowed_policies": "dev,test",
+            "allowed_policies_glob": "team-*",
+            "disallowed_policies": ["team-admin"],
+            "orphan": True,
+            "token_period": "2h",
+            "path_suffix": "ci",
+            "token_bound_cidrs": "127.0.0.0/8",
+            "token_num_uses": 5,
+        },
+    )
+    return store
+
+
+async def test_a_role_bounds_what_is_made_with_it(roles) -> None:
+    caller = await roles.token_with('path "auth/token/create/deploy" { capabilities = ["update"] }')
+    path = "auth/token/create/deploy"
+    _status, said = await create(roles, caller, path=path)
+    auth = said["auth"]
+    assert auth["policies"] == ["default", "dev", "test"]
+    assert (auth["orphan"], auth["lease_duration"], auth["num_uses"]) == (True, 7200, 5)
+    looked = await look(roles, auth["client_token"])
+    assert looked["role"] == "deploy"
+    assert looked["path"] == "auth/token/create/deploy/ci"
+    assert looked["bound_cidrs"] == ["127.0.0.0/8"]
+    assert (await create(roles, caller, path=path, policies=["team-x"]))[0] == 200
+    assert "subset of the role's allowed policies" in (
+        await create(roles, caller, path=path, policies=["prod"]))[1]["errors"][0]  # fmt: skip
+    assert (await create(roles, caller, path=path, policies=["team-admin"]))[1] == {
+        "errors": ['token policy "team-admin" is disallowed by this role']
+    }
+    assert (await create(roles, path="auth/token/create/none"))[1] == {
+        "errors": ["unknown role none"]
+    }
+
+
+async def test_a_token_of_a_role_that_is_gone_is_not_renewed(roles) -> None:
+    token = (await create(roles, path="auth/token/create/deploy"))[1]["auth"]["client_token"]
+    await roles.ask("DELETE", "auth/token/roles/deploy")
+    status, said = await roles.ask("POST", "auth/token/renew", {"token": token})
+    assert status == 400
+    assert "could not be found, not renewing" in said["errors"][0]
+
+
+async def test_a_role_that_contradicts_itself_is_refused(store) -> None:
+    for body in (
+        {"token_type": "batch"},
+        {"token_type": "batch", "orphan": True},
+        {"token_type": "other"},
+        {"path_suffix": "../x"},
+        {"token_bound_cidrs": "here"},
+        {"token_period": "-1h"},
+    ):
+        assert (await store.ask("POST", "auth/token/roles/r", body))[0] == 400, body
+    fine = {"token_type": "batch", "orphan": True, "renewable": False}
+    assert (await store.ask("POST", "auth/token/roles/r", fine))[0] == 204
+    auth = (await create(store, path="auth/token/create/r", policies=["default"]))[1]["auth"]
+    assert auth["token_type"] == "batch"
+    assert (await create(store, path="auth/token/create/r", type="service"))[0] == 400
+    shown = (await store.ask("GET", "auth/token/roles/r"))[1]["data"]
+    assert shown["name"] == "r"
+    assert shown["explicit_max_ttl"] == 0
+
+
+async def test_tidy_answers_at_once_and_removes_what_has_expired(store) -> None:
+    await made(store, policies=["default"], ttl="10s")
+    store.clock.step_wall(11)
+    before = len(await store.read(lambda view: view.accessors()))
+    status, said = await store.ask("POST", "auth/token/tidy")
+    assert status == 202
+    assert "Tidy operation successfully started" in said["warnings"][0]
+    assert len(await store.read(lambda view: view.accessors())) == before - 1
+
+
+async def test_a_token_does_not_outlive_its_auth_method(store) -> None:
+    await store.ask("POST", "sys/auth/kubernetes", {"type": "kubernetes"})
+    from strongroom.model.principal import ReviewedToken
+
+    jwt = "e30.eyJleHAiOjk5OTk5OTk5OTl9.c2ln"
+    store.reviewer.known[jwt] = ReviewedToken("n", "a", "uid")
+    config = {"kubernetes_host": "https://c", "token_reviewer_jwt": "r"}
+    await store.ask("POST", "auth/kubernetes/config", config)
+    for kind in ("service", "batch"):
+        body = {
+            "bound_service_account_names": "*",
+            "bound_service_account_namespaces": "*",
+            "token_type": kind,
+        }
+        await store.ask("POST", f"auth/kubernetes/role/{kind}", body)
+    tokens = []
+    for kind in ("service", "batch"):
+        login = {"role": kind, "jwt": jwt}
+        said = (await store.ask("POST", "auth/kubernetes/login", login, token=""))[1]
+        assert said["auth"]["token_type"] == kind
+        tokens.append(said["auth"]["client_token"])
+    for token in tokens:
+        assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 200
+    await store.ask("DELETE", "sys/auth/kubernetes")
+    await store.ask("POST", "sys/auth/kubernetes", {"type": "kubernetes"})
+    for token in tokens:
+        assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403

@@ -1,0 +1,155 @@
+"""Response wrapping and cubbyholes: once, and for one token alone."""
+
+import asyncio
+
+import hvac.exceptions
+import pytest
+
+WRAPPED = {"X_Vault_Wrap_TTL": "5m"}
+
+
+async def test_a_wrapped_reply_is_got_back_once_as_it_was(store) -> None:
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "marked-value"}})
+    status, said = await store.ask("GET", "secret/data/a", **WRAPPED)
+    assert status == 200
+    info = said["wrap_info"]
+    assert (info["ttl"], info["creation_path"]) == (300, "secret/data/a")
+    assert said["data"] is None
+    assert said["auth"] is None
+    assert said["lease_id"] == ""
+    assert "marked-value" not in str(said)
+    _, looked = await store.ask("PUT", "sys/wrapping/lookup", {"token": info["token"]}, token="")
+    assert looked["data"]["creation_ttl"] == 300
+    assert looked["data"]["creation_path"] == "secret/data/a"
+    status, back = await store.ask("PUT", "sys/wrapping/unwrap", {}, token=info["token"])
+    assert status == 200
+    assert back["data"]["data"] == {"k": "marked-value"}
+    for token, body in ((info["token"], {}), (None, {"token": info["token"]})):
+        status, said = await store.ask("PUT", "sys/wrapping/unwrap", body, token=token)
+        assert status in (400, 403)
+    assert said["errors"] == ["wrapping token is not valid or does not exist"]
+    records = str(store.records())
+    assert "marked-value" not in records
+    assert info["token"] not in records
+
+
+async def test_of_many_who_unwrap_at_once_one_gets_it(store) -> None:
+    _, said = await store.ask("POST", "sys/wrapping/wrap", {"k": "v"}, **WRAPPED)
+    token = said["wrap_info"]["token"]
+    by_body = [store.ask("PUT", "sys/wrapping/unwrap", {"token": token}) for _ in range(8)]
+    by_header = [store.ask("PUT", "sys/wrapping/unwrap", {}, token=token) for _ in range(8)]
+    answers = await asyncio.gather(*by_body, *by_header)
+    assert sorted(status for status, _ in answers)[0] == 200
+    assert [status for status, _ in answers].count(200) == 1
+
+
+async def test_a_wrapped_login_names_the_accessor_inside(store) -> None:
+    _, said = await store.ask("POST", "auth/token/create", {"ttl": "1h"}, **WRAPPED)
+    info = said["wrap_info"]
+    _, back = await store.ask("PUT", "sys/wrapping/unwrap", {"token": info["token"]})
+    assert back["auth"]["accessor"] == info["wrapped_accessor"]
+    token = back["auth"]["client_token"]
+    assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 200
+
+
+async def test_rewrapping_gives_a_new_token_for_the_same_time(store) -> None:
+    _, said = await store.ask("POST", "sys/wrapping/wrap", {"k": "v"}, X_Vault_Wrap_TTL="60")
+    first = said["wrap_info"]
+    _, said = await store.ask("POST", "sys/wrapping/rewrap", {"token": first["token"]})
+    second = said["wrap_info"]
+    assert second["token"] != first["token"]
+    assert second["creation_path"] == "sys/wrapping/wrap"
+    assert second["ttl"] == 60
+    status, _ = await store.ask("PUT", "sys/wrapping/unwrap", {"token": first["token"]})
+    assert status == 400
+    _, back = await store.ask("PUT", "sys/wrapping/unwrap", {"token": second["token"]})
+    assert back["data"] == {"k": "v"}
+
+
+async def test_what_cannot_be_wrapped_or_unwrapped(store) -> None:
+    assert (await store.ask("POST", "sys/wrapping/wrap", {"k": "v"}))[0] == 400
+    assert (await store.ask("GET", "secret/data/none", **WRAPPED))[0] == 404
+    assert (await store.ask("PUT", "secret/data/a", {}, **WRAPPED))[0] == 400
+    for ttl in ("x", "-5"):
+        status, _ = await store.ask("GET", "sys/mounts", X_Vault_Wrap_TTL=ttl)
+        assert status == 400
+    for token in ("", "hvs.unknown", store.root):
+        status, _ = await store.ask("PUT", "sys/wrapping/lookup", {"token": token}, token="")
+        assert status == 400
+    _, said = await store.ask("POST", "sys/wrapping/wrap", {"k": "v"}, X_Vault_Wrap_TTL="60")
+    store.clock.step_wall(61)
+    body = {"token": said["wrap_info"]["token"]}
+    assert (await store.ask("PUT", "sys/wrapping/unwrap", body))[0] == 400
+    assert await store.expire() == 1
+
+
+async def test_a_wrapping_token_can_do_nothing_else(store) -> None:
+    _, said = await store.ask("POST", "sys/wrapping/wrap", {"k": "v"}, **WRAPPED)
+    token = said["wrap_info"]["token"]
+    for path in ("secret/data/a", "sys/mounts", "auth/token/lookup-self"):
+        assert (await store.ask("GET", path, token=token))[0] == 403
+    # Nor can anybody make it do more.
+    body = {"policy": 'path "*" { capabilities = ["read"] }'}
+    assert (await store.ask("PUT", "sys/policies/acl/response-wrapping", body))[0] == 400
+
+
+async def test_the_bounds_of_a_policy_make_wrapping_mandatory(store) -> None:
+    token = await store.token_with(
+        'path "secret/*" { capabilities = ["read"] min_wrapping_ttl = "1m" max_wrapping_ttl = "1h" }'
+    )
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "v"}})
+    wanted = {"": 403, "30s": 403, "2m": 200, "2h": 403}
+    for ttl, expected in wanted.items():
+        headers = {"X_Vault_Wrap_TTL": ttl} if ttl else {}
+        status, said = await store.ask("GET", "secret/data/a", token=token, **headers)
+        assert status == expected, ttl
+    asked = {"path": "secret/data/a"}
+    _, said = await store.ask("POST", "sys/explain-self", asked, token=token)
+    assert said["data"]["reason"] == "the reply has to be wrapped"
+
+
+async def test_hvac_wraps_and_unwraps(store) -> None:
+    client = store.hvac()
+    made = await store.run(client.auth.token.create, ttl="1h", wrap_ttl="60s")
+    token = made["wrap_info"]["token"]
+    other = store.hvac(token)
+    back = await store.run(other.sys.unwrap)
+    assert back["auth"]["client_token"].startswith("hvs.")
+    with pytest.raises((hvac.exceptions.InvalidRequest, hvac.exceptions.Forbidden)):
+        await store.run(store.hvac(token).sys.unwrap)
+    made = await store.run(client.sys.wrap, payload={"a": 1}, ttl=60)
+    assert (await store.run(client.sys.unwrap, token=made["wrap_info"]["token"]))["data"] == {
+        "a": 1
+    }
+
+
+# cubbyholes
+
+
+async def test_a_cubbyhole_belongs_to_its_token_and_goes_with_it(store) -> None:
+    one = await store.token_with("# one")
+    two = await store.token_with("# two")
+    assert (await store.ask("PUT", "cubbyhole/a/b", {"k": "v"}, token=one))[0] == 204
+    assert (await store.ask("GET", "cubbyhole/a/b", token=one))[1]["data"] == {"k": "v"}
+    for other in (two, None):
+        assert await store.ask("GET", "cubbyhole/a/b", token=other) == (404, {"errors": []})
+    assert (await store.ask("LIST", "cubbyhole/", token=one))[1]["data"]["keys"] == ["a/"]
+    assert (await store.ask("LIST", "cubbyhole/a", token=one))[1]["data"]["keys"] == ["b"]
+    assert (await store.ask("LIST", "cubbyhole/", token=two))[0] == 404
+    assert (await store.ask("PUT", "cubbyhole/a", {}, token=one))[0] == 400
+    assert (await store.ask("DELETE", "cubbyhole/a/b", token=one))[0] == 204
+    assert (await store.ask("GET", "cubbyhole/a/b", token=one))[0] == 404
+    await store.ask("PUT", "cubbyhole/x", {"k": "v"}, token=one)
+    token_id = (await store.ask("GET", "auth/token/lookup-self", token=one))[1]["data"]["accessor"]
+    row = await store.read(lambda view: view.token_by_accessor(token_id))
+    await store.ask("POST", "auth/token/revoke-self", {}, token=one)
+    assert await store.read(lambda view: view.cubbyhole_paths(row.id)) == []
+
+
+async def test_a_batch_token_has_no_cubbyhole(store) -> None:
+    token = await store.token_with("# batch", type="batch")
+    status, said = await store.ask("PUT", "cubbyhole/a", {"k": "v"}, token=token)
+    assert (status, said["errors"]) == (
+        400,
+        ["cubbyhole operations are only supported by service tokens"],
+    )

@@ -1,0 +1,144 @@
+"""`sys/audit` and its neighbours: devices by API, fixed ones, forms, request headers, failures."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom.audit.kinds import Asked, enable
+
+
+class Store:
+    """An open node and its root token."""
+
+    def __init__(self, node: Any, root: str) -> None:
+        self.node, self.root, self.device = node, root, node.device
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any]:
+        return await self.node.ask(method, path, body, self.root, **headers)
+
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.device.lines]
+
+
+async def opened(start: Any, **more: Any) -> Store:
+    node = start(**more)
+    keys, root = await node.init(1, 1)
+    await node.unseal(keys)
+    store = Store(node, root)
+    mount = {"type": "kv", "options": {"version": "2"}}
+    assert (await store.ask("POST", "sys/mounts/secret", mount))[0] == 204
+    return store
+
+
+@pytest.fixture
+async def store(start: Any) -> Store:
+    """With one device in memory, and none by the API."""
+    return await opened(start)
+
+
+@pytest.fixture
+async def open_store(start: Any, tmp_path: Path) -> AsyncIterator[Store]:
+    """One that takes audit devices by API, with a fixed file beside the device in memory."""
+    options = {"file_path": str(tmp_path / "fixed.log")}
+    fixed = enable(Asked("fixed/", "file", options), fixed=True)
+    yield await opened(start, audit=(fixed,))
+    fixed.device.close()
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+async def test_without_the_switch_the_api_enables_nothing(store, tmp_path: Path) -> None:
+    body = {"type": "file", "options": {"file_path": str(tmp_path / "a")}}
+    status, reply = await store.ask("PUT", "sys/audit/mine", body)
+    assert (status, "unsafe_allow_api_audit_creation" in reply["errors"][0]) == (400, True)
+    assert not (tmp_path / "a").exists()
+
+
+async def test_a_device_comes_records_in_its_form_and_goes(open_store, tmp_path: Path) -> None:
+    store, path = open_store, tmp_path / "raw.log"
+    options = {"file_path": str(path), "log_raw": True, "elide_list_responses": "true"}
+    body = {"type": "file", "description": "everything", "options": options}
+    assert await store.ask("PUT", "sys/audit/raw", body) == (204, None)
+    _, reply = await store.ask("GET", "sys/audit")
+    assert reply["raw/"] == reply["data"]["raw/"]
+    assert reply["raw/"]["options"]["log_raw"] == "true"
+    assert (await store.ask("PUT", "sys/audit/raw", body))[0] == 400
+    await store.ask("POST", "secret/data/a", {"data": {"password": "marked-value"}})
+    for _ in range(2):  # the second may come from memory
+        assert (await store.ask("GET", "secret/data/a"))[0] == 200
+    await store.ask("LIST", "secret/metadata")
+    found = lines(path)
+    assert sum("marked-value" in json.dumps(each) for each in found) == 4  # write twice, two reads
+    listed = [each for each in found if each.get("request", {}).get("operation") == "list"]
+    assert listed[-1]["response"]["data"]["keys"] == 1
+    for other in (tmp_path / "fixed.log").read_text(), "".join(map(str, store.device.lines)):
+        assert "marked-value" not in other
+        assert "hmac-sha256:" in other
+    assert (await store.ask("DELETE", "sys/audit/raw"))[0] == 204
+    count = len(lines(path))
+    await store.ask("GET", "secret/data/a")
+    assert len(lines(path)) == count
+    assert "raw/" not in (await store.ask("GET", "sys/audit"))[1]["data"]
+
+
+async def test_a_device_of_the_configuration_stays(open_store) -> None:
+    status, reply = await open_store.ask("DELETE", "sys/audit/fixed")
+    assert (status, "defined in the server's configuration" in reply["errors"][0]) == (400, True)
+    assert "fixed/" in (await open_store.ask("GET", "sys/audit"))[1]["data"]
+
+
+async def test_a_device_that_cannot_write_is_not_enabled(open_store, tmp_path: Path) -> None:
+    for path, said in (
+        ("/dev/full", "sanity check failed"),
+        (str(tmp_path / "no/where"), "cannot be"),
+    ):
+        body = {"type": "file", "options": {"file_path": path}}
+        status, reply = await open_store.ask("PUT", "sys/audit/bad", body)
+        assert status in (400, 503)
+        assert said in reply["errors"][0]
+    assert "bad/" not in (await open_store.ask("GET", "sys/audit"))[1]["data"]
+
+
+async def test_one_that_fails_is_reported_and_none_left_refuses(open_store) -> None:
+    store = open_store
+    store.device.broken = True
+    assert (await store.ask("GET", "auth/token/lookup-self"))[0] == 200
+    _, health = await store.ask("GET", "sys/health")
+    assert health["audit_failures"] == {"memory": "the audit device memory is broken"}
+    _, text = await store.ask("GET", "sys/metrics")
+    assert 'strongroom_audit_failures_total{device="memory"' in text
+    store.device.broken = False
+    await store.ask("GET", "auth/token/lookup-self")
+    assert "audit_failures" not in (await store.ask("GET", "sys/health"))[1]
+
+
+async def test_request_headers_are_recorded_as_configured(open_store) -> None:
+    store, path = open_store, "sys/config/auditing/request-headers"
+    assert (await store.ask("PUT", f"{path}/X-Team", {"hmac": True}))[0] == 204
+    assert (await store.ask("PUT", f"{path}/x-ticket", {}))[0] == 204
+    assert (await store.ask("PUT", f"{path}/X-Vault-Token", {}))[0] == 400
+    _, reply = await store.ask("GET", path)
+    assert reply["headers"] == {"x-team": {"hmac": True}, "x-ticket": {"hmac": False}}
+    assert (await store.ask("GET", f"{path}/x-team"))[1]["data"] == {"x-team": {"hmac": True}}
+    await store.ask("GET", "auth/token/lookup-self", x_team="blue", x_ticket="42", x_other="no")
+    recorded = store.records()[-1]["request"]["headers"]
+    assert recorded["x-ticket"] == ["42"]
+    (hashed,) = recorded["x-team"]
+    _, known = await store.ask("PUT", "sys/audit-hash/fixed", {"input": "blue"})
+    assert hashed == known["data"]["hash"] == known["hash"]
+    assert set(recorded) == {"x-team", "x-ticket"}
+    await store.ask("DELETE", f"{path}/x-team")
+    assert (await store.ask("GET", f"{path}/x-team"))[0] == 404
+
+
+async def test_what_is_searched_for_is_what_is_recorded(store) -> None:
+    await store.ask("POST", "secret/data/a", {"data": {"password": "findme"}})
+    _, known = await store.ask("PUT", "sys/audit-hash/any", {"input": "findme"})
+    assert any(known["data"]["hash"] in json.dumps(each) for each in store.records())

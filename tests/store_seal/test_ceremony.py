@@ -1,0 +1,165 @@
+"""Rekey, recovery keys, generate-root and the migration of a seal."""
+
+import pytest
+
+from strongroom.store.seal.ceremony import decode_token
+from strongroom.wire.keywrap.fake import FakeWrapper
+
+
+async def opened(start, **more):
+    node = start(**more)
+    keys, root = await node.init()
+    await node.unseal(keys[:2])
+    return node, keys, root
+
+
+async def test_a_rekey_gives_new_shares_and_ends_the_old(start) -> None:
+    node, keys, root = await opened(start)
+    body = {"secret_shares": 4, "secret_threshold": 3}
+    status, begun = await node.ask("PUT", "sys/rekey/init", body)
+    assert (status, begun["started"], begun["required"], begun["t"]) == (200, True, 2, 3)
+    nonce = begun["nonce"]
+    assert (await node.ask("PUT", "sys/rekey/init", body))[0] == 400
+    assert (await node.ask("PUT", "sys/rekey/update", {"key": keys[0], "nonce": "other"}))[0] == 400
+    _, one = await node.ask("PUT", "sys/rekey/update", {"key": keys[0], "nonce": nonce})
+    assert one["progress"] == 1
+    _, done = await node.ask("PUT", "sys/rekey/update", {"key": keys[2], "nonce": nonce})
+    assert (done["complete"], len(done["keys"])) == (True, 4)
+    await node.ask("PUT", "sys/seal", token=root)
+    await node.unseal(keys[:2])
+    assert node.seal.sealed
+    await node.ask("PUT", "sys/unseal", {"reset": True})
+    assert (await node.unseal(done["keys"][1:]))["sealed"] is False
+
+
+async def test_a_rekey_with_verification_holds_back_until_the_new_shares_were_shown(
+    start,
+) -> None:
+    node, keys, _ = await opened(start)
+    body = {"secret_shares": 3, "secret_threshold": 2, "require_verification": True}
+    nonce = (await node.ask("PUT", "sys/rekey/init", body))[1]["nonce"]
+    for key in keys[:2]:
+        _, done = await node.ask("PUT", "sys/rekey/update", {"key": key, "nonce": nonce})
+    before = node.seal.stored()
+    assert done["verification_required"]
+    second = done["verification_nonce"]
+    for key in keys[:2]:
+        status, _ = await node.ask("PUT", "sys/rekey/verify", {"key": key, "nonce": second})
+    assert status == 400
+    assert node.seal.stored() == before
+    for key in done["keys"][:2]:
+        status, last = await node.ask("PUT", "sys/rekey/verify", {"key": key, "nonce": second})
+    assert (status, last["complete"]) == (200, True)
+    assert node.seal.stored().root != before.root
+    assert (await node.ask("GET", "sys/rekey/init"))[1]["started"] is False
+
+
+async def test_wrong_shares_do_not_rekey(start) -> None:
+    node, keys, _ = await opened(start)
+    body = {"secret_shares": 1, "secret_threshold": 1}
+    nonce = (await node.ask("PUT", "sys/rekey/init", body))[1]["nonce"]
+    wrong = bytes(31).hex() + "aa" + keys[1][-2:]
+    await node.ask("PUT", "sys/rekey/update", {"key": keys[0], "nonce": nonce})
+    status, reply = await node.ask("PUT", "sys/rekey/update", {"key": wrong, "nonce": nonce})
+    assert (status, "do not fit" in reply["errors"][0]) == (400, True)
+    assert (await node.ask("GET", "sys/rekey/init"))[1]["progress"] == 0
+    assert (await node.ask("DELETE", "sys/rekey/init"))[0] == 204
+    assert (await node.ask("GET", "sys/rekey/init"))[1]["started"] is False
+
+
+async def test_generate_root_xors_a_token_with_the_pad(start) -> None:
+    node, keys, _ = await opened(start)
+    _, before = await node.ask("GET", "sys/generate-root/attempt")
+    assert (before["started"], before["otp_length"]) == (False, 28)
+    assert (await node.ask("PUT", "sys/generate-root/attempt", {"otp": "short"}))[0] == 400
+    _, begun = await node.ask("PUT", "sys/generate-root/attempt", {})
+    assert len(begun["otp"]) == 28
+    for key in keys[1:]:
+        body = {"key": key, "nonce": begun["nonce"]}
+        _, done = await node.ask("PUT", "sys/generate-root/update", body)
+    assert done["complete"]
+    token = decode_token(done["encoded_root_token"], begun["otp"])
+    status, found = await node.ask("GET", "auth/token/lookup-self", token=token)
+    assert (status, found["data"]["policies"]) == (200, ["root"])
+
+
+async def test_without_the_switch_rekey_and_generate_root_want_sudo(start) -> None:
+    node, _, root = await opened(start, open_paths=False)
+    for path in ("sys/rekey/init", "sys/generate-root/attempt", "sys/rekey-recovery-key/init"):
+        assert (await node.ask("GET", path))[0] == 403
+        assert (await node.ask("GET", path, token=root))[0] == 200
+
+
+async def test_recovery_keys_are_renewed_and_unseal_keys_refused(start) -> None:
+    node = start(FakeWrapper("transit"))
+    _, made = await node.ask("PUT", "sys/init", {"recovery_shares": 1, "recovery_threshold": 1})
+    body = {"secret_shares": 2, "secret_threshold": 2}
+    status, reply = await node.ask("PUT", "sys/rekey/init", body)
+    assert (status, "recovery keys" in reply["errors"][0]) == (400, True)
+    nonce = (await node.ask("PUT", "sys/rekey-recovery-key/init", body))[1]["nonce"]
+    path = "sys/rekey-recovery-key/update"
+    give = {"key": made["recovery_keys"][0], "nonce": nonce}
+    _, done = await node.ask("PUT", path, give)
+    assert len(done["keys"]) == 2
+    await node.ask("PUT", "sys/seal", token=made["root_token"])
+    assert (await node.unseal(done["keys"]))["sealed"] is False
+
+
+async def test_shamir_becomes_a_backend_and_the_shares_recovery_keys(start) -> None:
+    first, keys, root = await opened(start)
+    del first
+    backend = FakeWrapper("transit")
+    node = start(backend)
+    await node.seal.follow()
+    assert "unseal -migrate" in node.seal.waiting_for
+    assert (await node.ask("GET", "sys/seal-status"))[1]["migration"] is True
+    status, reply = await node.ask("PUT", "sys/unseal", {"key": keys[0]})
+    assert (status, "'migrate' is needed" in reply["errors"][0]) == (400, True)
+    assert (await node.unseal(keys[:2], migrate=True))["sealed"] is False
+    later = start(backend)
+    await later.seal.follow()
+    _, body = await later.ask("GET", "sys/seal-status")
+    assert (body["type"], body["sealed"], body["recovery_seal"], body["n"]) == (
+        "transit", False, True, 3,
+    )  # fmt: skip
+    await later.ask("PUT", "sys/seal", token=root)
+    assert (await later.unseal(keys[1:]))["sealed"] is False
+
+
+async def test_a_backend_becomes_shamir_and_the_recovery_keys_shares(start) -> None:
+    backend = FakeWrapper("transit")
+    _, made = await start(backend).ask(
+        "PUT", "sys/init", {"recovery_shares": 3, "recovery_threshold": 2}
+    )
+    node = start(None, backend)
+    assert (await node.unseal(made["recovery_keys"][:2], migrate=True))["sealed"] is False
+    backend.remake()
+    later = start()
+    await later.seal.seal()
+    assert (await later.unseal(made["recovery_keys"][1:]))["sealed"] is False
+    assert (await later.ask("GET", "sys/seal-status"))[1]["type"] == "shamir"
+
+
+@pytest.mark.parametrize("recovery", [0, 2])
+async def test_one_backend_becomes_another(start, recovery: int) -> None:
+    old, new = FakeWrapper("transit"), FakeWrapper("awskms")
+    body = {"recovery_shares": recovery, "recovery_threshold": recovery}
+    _, made = await start(old).ask("PUT", "sys/init", body)
+    node = start(new, old)
+    await node.seal.follow()
+    if recovery:
+        assert node.seal.sealed
+        await node.unseal(made["recovery_keys"], migrate=True)
+    assert not node.seal.sealed
+    old.remake()
+    later = start(new)
+    await later.seal.follow()
+    assert (await later.ask("GET", "sys/seal-status"))[1]["type"] == "awskms"
+    assert not later.seal.sealed
+
+
+async def test_a_seal_the_configuration_does_not_name_is_asked_for(start) -> None:
+    await start(FakeWrapper("transit")).ask("PUT", "sys/init", {})
+    node = start(FakeWrapper("awskms"))
+    await node.seal.follow()
+    assert 'seal "transit" { disabled = "true"' in node.seal.waiting_for

@@ -1,0 +1,229 @@
+"""A cluster that is initialised, unsealed, sealed and followed, as Vault's clients see it."""
+
+import base64
+
+import pytest
+
+from strongroom.crypto.aead import new_key
+from strongroom.crypto.keyfile import WrappingKey
+from strongroom.model.errors import Unavailable
+from strongroom.wire.keywrap.fake import FakeWrapper
+
+
+async def test_an_empty_server_says_so_in_vaults_codes(start) -> None:
+    node = start()
+    assert (await node.ask("GET", "sys/health"))[0] == 501
+    assert (await node.ask("GET", "sys/health?uninitcode=299"))[0] == 299
+    assert await node.ask("GET", "sys/init") == (200, {"initialized": False})
+    assert "operator init" in (await node.ask("GET", "/readyz"))[1]["problems"]["seal"]
+    status, body = await node.ask("GET", "sys/seal-status")
+    assert status == 200
+    assert {name: body[name] for name in ("initialized", "sealed", "t", "n", "progress")} == {
+        "initialized": False, "sealed": True, "t": 0, "n": 0, "progress": 0,
+    }  # fmt: skip
+    assert await node.ask("GET", "secret/data/x", token="hvs.x") == (
+        503,
+        {"errors": ["Vault is sealed"]},
+    )
+    assert (await node.ask("PUT", "sys/unseal", {"key": "00" * 32}))[0] == 503
+
+
+async def test_init_gives_shares_and_leaves_it_sealed(start) -> None:
+    node = start()
+    status, made = await node.ask("PUT", "sys/init", {"secret_shares": 5, "secret_threshold": 3})
+    assert status == 200
+    assert [base64.b64decode(each).hex() for each in made["keys_base64"]] == made["keys"]
+    assert len(made["keys"]) == 5
+    assert len(made["root_token"]) == 28
+    status, health = await node.ask("GET", "sys/health")
+    assert (status, health["initialized"], health["sealed"]) == (503, True, True)
+    assert health["waiting_for"] == "3 of 5 unseal keys: strongroom operator unseal"
+    assert (await node.ask("GET", "sys/health?sealedcode=204&standbyok=true"))[0] == 204
+    again = await node.ask("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
+    assert again == (400, {"errors": ["Vault is already initialized"]})
+
+
+async def test_shares_are_counted_and_the_last_opens_in_the_same_reply(start) -> None:
+    node = start()
+    keys, root = await node.init(5, 3)
+    first = await node.unseal(keys[:1])
+    assert (first["sealed"], first["progress"], first["t"], first["n"]) == (True, 1, 3, 5)
+    assert first["nonce"]
+    assert (await node.unseal(keys[:1]))["progress"] == 1  # the same share again
+    assert (await node.unseal([keys[1].upper()]))["progress"] == 2
+    _, reset = await node.ask("PUT", "sys/unseal", {"reset": True})
+    assert (reset["progress"], reset["nonce"]) == (0, "")
+    last = await node.unseal([base64.b64encode(bytes.fromhex(each)).decode() for each in keys[2:]])
+    assert last["sealed"] is False
+    assert last["cluster_id"]
+    status, health = await node.ask("GET", "sys/health")
+    assert (status, health["standby"]) == (200, False)
+    assert (await node.ask("GET", "auth/token/lookup-self", token=root))[0] == 200
+    assert (await node.unseal(keys[:1]))["sealed"] is False  # already open
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "'key' must be specified"),
+        ({"key": "not a key!"}, "valid hex or base64"),
+        ({"key": "00ff"}, "shorter than minimum 16"),
+        ({"key": "00" * 33, "migrate": True}, "'migrate' is not needed"),
+    ],
+)
+async def test_a_bad_share_is_refused_and_counts_nothing(start, body, said: str) -> None:
+    node = start()
+    await node.init()
+    status, reply = await node.ask("PUT", "sys/unseal", body)
+    assert status == 400
+    assert said in reply["errors"][0]
+    assert (await node.ask("GET", "sys/seal-status"))[1]["progress"] == 0
+
+
+async def test_shares_of_another_cluster_do_not_open_and_start_anew(start) -> None:
+    node = start()
+    keys, _ = await node.init()
+    await node.unseal(keys[:1])
+    wrong = bytes(31).hex() + "aa" + keys[1][-2:]
+    status, reply = await node.ask("PUT", "sys/unseal", {"key": wrong})
+    assert status == 400
+    assert "invalid key" in reply["errors"][0]
+    assert (await node.ask("GET", "sys/seal-status"))[1]["progress"] == 0
+    assert (await node.unseal(keys[1:]))["sealed"] is False
+
+
+async def test_one_share_is_the_key_itself(start) -> None:
+    node = start()
+    keys, _ = await node.init(1, 1)
+    assert (await node.unseal(keys))["sealed"] is False
+
+
+@pytest.mark.parametrize(("shares", "threshold"), [(0, 0), (2, 1), (2, 3), (256, 3)])
+async def test_impossible_splits_make_no_cluster(start, shares: int, threshold: int) -> None:
+    node = start()
+    body = {"secret_shares": shares, "secret_threshold": threshold}
+    assert (await node.ask("PUT", "sys/init", body))[0] == 400
+    assert await node.ask("GET", "sys/init") == (200, {"initialized": False})
+
+
+async def test_shares_given_to_two_workers_of_a_group_add_up_and_open_both(start) -> None:
+    one, two = start(), start()
+    keys, root = await one.init()
+    await one.unseal(keys[:1])
+    assert (await two.ask("GET", "sys/seal-status"))[1]["progress"] == 1
+    assert (await two.unseal(keys[1:2]))["sealed"] is False
+    await one.seal.follow()
+    assert (await one.ask("GET", "auth/token/lookup-self", token=root))[0] == 200
+
+
+async def test_a_node_that_joins_needs_nobody_with_the_join_key_and_people_without(
+    start,
+) -> None:
+    one = start()
+    keys, root = await one.init()
+    await one.unseal(keys[:2])
+    joined = start()
+    await joined.seal.follow()
+    assert (await joined.ask("GET", "auth/token/lookup-self", token=root))[0] == 200
+    stranger = start(join=WrappingKey([new_key()]))
+    await stranger.seal.follow()
+    assert (await stranger.ask("GET", "sys/health"))[0] == 503
+    status, ready = await stranger.ask("GET", "/readyz")
+    assert (status, ready["ready"]) == (503, False)
+    assert "2 of 3 unseal keys" in ready["problems"]["seal"]
+    assert (await stranger.ask("GET", "/livez"))[0] == 200
+    assert (await stranger.unseal(keys[:2]))["sealed"] is False
+    assert (await stranger.ask("GET", "/readyz"))[0] == 200
+
+
+async def test_seal_closes_the_whole_cluster_until_people_open_it(start) -> None:
+    one, two = start(), start()
+    keys, root = await one.init()
+    await one.unseal(keys[:2])
+    await two.seal.follow()
+    assert (await one.ask("PUT", "sys/seal"))[0] == 403
+    assert (await one.ask("PUT", "sys/seal", token=root))[0] == 204
+    assert (await one.ask("GET", "secret/data/x", token=root))[0] == 503
+    await two.seal.follow()
+    assert (await two.ask("GET", "sys/health"))[0] == 503
+    await two.seal.follow()
+    assert two.seal.sealed
+    with pytest.raises(Unavailable):
+        two.barrier.mac(b"any")
+    await two.unseal(keys[1:])
+    await one.seal.follow()
+    assert not one.seal.sealed
+
+
+async def test_a_backend_opens_by_itself_and_new_nodes_too(start) -> None:
+    backend = FakeWrapper("transit")
+    one = start(backend)
+    body = {"recovery_shares": 3, "recovery_threshold": 2}
+    status, made = await one.ask("PUT", "sys/init", body)
+    assert status == 200
+    assert (made["keys"], len(made["recovery_keys"])) == ([], 3)
+    status, body = await one.ask("GET", "sys/seal-status")
+    assert (body["sealed"], body["type"], body["recovery_seal"], body["t"]) == (
+        False, "transit", True, 2,
+    )  # fmt: skip
+    two = start(backend)
+    await two.seal.follow()
+    assert (await two.ask("GET", "auth/token/lookup-self", token=made["root_token"]))[0] == 200
+
+
+async def test_a_backend_that_is_away_is_named_and_waited_for(start) -> None:
+    backend = FakeWrapper("transit")
+    await start(backend).ask("PUT", "sys/init", {})
+    backend.broken = Unavailable("away", "the key server does not answer", hint="start it")
+    late = start(backend)
+    await late.seal.follow()
+    _, ready = await late.ask("GET", "/readyz")
+    assert "the transit seal: the key server does not answer; start it" in ready["problems"]["seal"]
+    assert (await late.ask("GET", "sys/health"))[0] == 503
+    backend.broken = None
+    await late.clock.advance(1.1)  # one question a second, however many requests wait
+    assert (await late.ask("GET", "sys/health"))[0] == 200
+
+
+async def test_a_wrong_backend_key_does_not_open(start) -> None:
+    backend = FakeWrapper("transit")
+    await start(backend).ask("PUT", "sys/init", {})
+    backend.remake()
+    late = start(backend)
+    await late.seal.follow()
+    assert late.seal.sealed
+    assert "does not open" in late.seal.waiting_for
+
+
+async def test_the_root_key_is_wrapped_anew_when_the_backend_has_rotated(start) -> None:
+    backend = FakeWrapper("transit")
+    one = start(backend)
+    await one.ask("PUT", "sys/init", {})
+    before = one.seal.stored()
+    backend.rotate()
+    two = start(backend)
+    await two.seal.follow()
+    after = two.seal.stored()
+    assert (before.identity, after.identity) == ("transit/1", "transit/2")
+    assert not two.seal.sealed
+
+
+async def test_a_sealed_cluster_with_a_backend_opens_with_recovery_keys(start) -> None:
+    node = start(FakeWrapper("transit"))
+    _, made = await node.ask("PUT", "sys/init", {"recovery_shares": 3, "recovery_threshold": 2})
+    await node.ask("PUT", "sys/seal", token=made["root_token"])
+    await node.seal.follow()
+    assert node.seal.sealed
+    assert (await node.unseal(made["recovery_keys"][1:]))["sealed"] is False
+
+
+async def test_ten_nodes_that_init_at_once_make_one_cluster(start) -> None:
+    import asyncio
+
+    nodes = [start() for _ in range(10)]
+    body = {"secret_shares": 1, "secret_threshold": 1}
+    replies = await asyncio.gather(*(each.ask("PUT", "sys/init", body) for each in nodes))
+    won = [reply for status, reply in replies if status == 200]
+    assert len(won) == 1
+    assert sorted(status for status, _ in replies) == [200] + [400] * 9
+    assert (await nodes[3].unseal(won[0]["keys"]))["sealed"] is False
