@@ -1,101 +1,112 @@
-"""Specs, values and the wanted Secret: the pure parts."""
+"""Values, keys and decoding: the pure parts between a provider and a Secret."""
 
 import pytest
 
-from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal
-from strongroom.sync.desired import actor, build, check_consent, compare, created_by, describe
+from strongroom.model.errors import Invalid, NotFound, Refusal
+from strongroom.sync.json_path import ABSENT, lookup
+from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.vault import VaultSettings, split_key
-from strongroom.sync.spec import RemoteRef, parse_duration, parse_spec
-from strongroom.sync.stores import allows
-from strongroom.sync.values import convert, decode, extract, pick
+from strongroom.sync.spec import RemoteRef
+from strongroom.sync.values import as_bytes, convert, decode, extract, finish, pick
 
-STORE = {"name": "s"}
-ROW = {"secretKey": "k", "remoteRef": {"key": "prod/db", "property": "p"}}
-
-
-def external(**spec) -> dict:
-    spec.setdefault("secretStoreRef", STORE)
-    metadata = {
-        "name": "db",
-        "namespace": "n",
-        "uid": "u1",
-        "generation": 1,
-        "labels": {"team": "x"},
-    }
-    return {
-        "apiVersion": "external-secrets.io/v1",
-        "kind": "ExternalSecret",
-        "metadata": metadata,
-        "spec": spec,
-    }
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {},
-        {"data": [ROW], "secretStoreRef": {}},
-        {"data": [{"secretKey": "a b", "remoteRef": {"key": "x"}}]},
-        {"data": [{"secretKey": "a", "remoteRef": {}}]},
-        {"data": [ROW], "refreshInterval": "soon"},
-        {"data": [ROW], "target": {"creationPolicy": "Merge", "deletionPolicy": "Delete"}},
-        {"data": [ROW], "target": {"creationPolicy": "None", "deletionPolicy": "Merge"}},
-        {"data": [ROW], "target": {"template": {"data": {"a": "b"}}}},
-        {"dataFrom": [{"find": {"name": {"regexp": ".*"}}}]},
-        {"dataFrom": [{"sourceRef": {"generatorRef": {"kind": "Password"}}}]},
+DATA = {"a.b": "exact", "a": {"b": "nested"}, "text": '{"x": ["y", "z"]}', "n": 5, "t": True}
+# The example document of GJSON's own syntax page.
+PEOPLE = {
+    "name": {"first": "Tom", "last": "Anderson"},
+    "age": 37,
+    "children": ["Sara", "Alex", "Jack"],
+    "fav.movie": "Deer Hunter",
+    "friends": [
+        {"first": "Dale", "last": "Murphy", "age": 44, "nets": ["ig", "fb", "tw"]},
+        {"first": "Roger", "last": "Craig", "age": 68, "nets": ["fb", "tw"]},
+        {"first": "Jane", "last": "Murphy", "age": 47, "nets": ["ig", "tw"]},
     ],
-)
-def test_a_spec_that_cannot_be_is_refused(spec: dict) -> None:
-    with pytest.raises(Invalid):
-        parse_spec(external(**spec))
-
-
-def test_defaults_are_the_ones_users_know() -> None:
-    spec = parse_spec(external(data=[ROW]))
-    assert (spec.target, spec.creation, spec.deletion, spec.refresh_seconds) == (
-        "db",
-        "Owner",
-        "Retain",
-        3600.0,
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("1h", 3600), ("1h30m", 5400), ("0", 0), ("15s", 15), ("1h0m0s", 3600), (30, 30)],
-)
-def test_durations(text, seconds: float) -> None:
-    assert parse_duration(text) == seconds
+}
 
 
 def test_properties_exact_first_then_path_into_json_text() -> None:
-    data = {"a.b": "exact", "a": {"b": "nested"}, "text": '{"x": ["y", "z"]}', "n": 5, "t": True}
-    assert pick(data, RemoteRef("k", "a.b")) == b"exact"
+    assert pick(DATA, RemoteRef("k", "a.b")) == b"exact"
     assert pick({"a": {"b": "nested"}}, RemoteRef("k", "a.b")) == b"nested"
-    assert pick(data, RemoteRef("k", "text.x.1")) == b"z"
-    assert pick(data, RemoteRef("k", "n")) == b"5"
-    assert pick(data, RemoteRef("k", "t")) == b"true"
+    assert pick(DATA, RemoteRef("k", "text.x.1")) == b"z"
+    assert pick(DATA, RemoteRef("k", "n")) == b"5"
+    assert pick(DATA, RemoteRef("k", "t")) == b"true"
     assert pick({"x": "y"}, RemoteRef("k")) == b'{"x":"y"}'
-    with pytest.raises(NotFound):
-        pick(data, RemoteRef("k", "missing"))
+    assert pick(b"\xff\0raw", RemoteRef("k")) == b"\xff\0raw"
+    assert pick(b'{"x": {"y": 1}}', RemoteRef("k", "x.y")) == b"1"
+    for data in (DATA, b"no json"):
+        with pytest.raises(NotFound):
+            pick(data, RemoteRef("k", "missing"))
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("name.last", "Anderson"),
+        ("age", 37),
+        ("children.#", 3),
+        ("children.1", "Alex"),
+        ("child*.2", "Jack"),
+        ("c?ildren.0", "Sara"),
+        (r"fav\.movie", "Deer Hunter"),
+        ("friends.#.first", ["Dale", "Roger", "Jane"]),
+        ("friends.1.last", "Craig"),
+        ('friends.#(last=="Murphy").first', "Dale"),
+        ('friends.#(last=="Murphy")#.first', ["Dale", "Jane"]),
+        ("friends.#(age>45)#.last", ["Craig", "Murphy"]),
+        ('friends.#(first%"D*").last', "Murphy"),
+        ('friends.#(first!%"D*").last', "Craig"),
+        ('friends.#(nets.#(=="fb"))#.first', ["Dale", "Roger"]),
+        ("children|@reverse", ["Jack", "Alex", "Sara"]),
+        ("children.@reverse.0", "Jack"),
+        ("friends.#.nets|@flatten|#", 7),
+        ("name.@keys", ["first", "last"]),
+        ("children.7", ABSENT),
+        ("nobody.x", ABSENT),
+        ('friends.#(last=="X").first', ABSENT),
+    ],
+)
+def test_paths_as_gjson_reads_them(path: str, expected: object) -> None:
+    assert lookup(PEOPLE, path) == expected
+
+
+@pytest.mark.parametrize("path", ["friends.#(a", "a.@nosuch", "a" * 3000])
+def test_paths_that_are_not_served_are_refused(path: str) -> None:
+    with pytest.raises(Invalid):
+        lookup({"a": {}, "friends": []}, path)
 
 
 def test_extract_makes_keys_and_refuses_collisions() -> None:
-    assert extract({"a b": "1", "c": {"d": 2}}, RemoteRef("k")) == {"a_b": b"1", "c": b'{"d":2}'}
+    found = extract({"a b": "1", "c": {"d": 2}}, RemoteRef("k"))
+    assert finish(found, RemoteRef("k"), "k", rewritten=False) == {"a_b": b"1", "c": b'{"d":2}'}
     with pytest.raises(Invalid):
-        extract({"a b": "1", "a/b": "2"}, RemoteRef("k"))
-    with pytest.raises(Invalid):
-        extract({"x": "text"}, RemoteRef("k", "x"))
+        finish({"a b": b"1", "a/b": b"2"}, RemoteRef("k"), "k", rewritten=False)
+    with pytest.raises(Invalid) as error:
+        finish({"a b": b"1"}, RemoteRef("k"), "k", rewritten=True)
+    assert "a b" in str(error.value)
+    for data in ({"x": "text"}, b'{"x": "text"}'):
+        with pytest.raises(Invalid):
+            extract(data, RemoteRef("k", "x"))
+    assert extract(b'{"x": {"y": null}}', RemoteRef("k", "x")) == {"y": b""}
     assert convert("a b", "Unicode") == "a_U0020_b"
 
 
+def test_scalars_are_the_bytes_the_other_controller_makes() -> None:
+    given = ["text", 5, 1.5, True, None, ["a", 1], {"b": "c"}, b"\xff"]
+    made = [b"text", b"5", b"1.5", b"true", b"", b'["a",1]', b'{"b":"c"}', b"\xff"]
+    assert [as_bytes(each) for each in given] == made
+
+
 def test_decoding_never_shows_the_value() -> None:
-    assert decode(b"dg==", RemoteRef("k", decoding="Base64")) == b"v"
-    assert decode(b"-_-_", RemoteRef("k", decoding="Base64URL")) == b"\xfb\xff\xbf"
-    assert decode(b"not base64!", RemoteRef("k", decoding="Auto")) == b"not base64!"
-    for refused in (RemoteRef("k", decoding="Base64"), RemoteRef("k", refuse_null_bytes=True)):
+    def how(decoding: str) -> RemoteRef:
+        return RemoteRef("k", decoding=decoding)
+
+    assert decode(b"dg==", how("Base64"), "k") == b"v"
+    assert decode(b"-_-_", how("Base64URL"), "k") == b"\xfb\xff\xbf"
+    assert decode(b"not base64!", how("Auto"), "k") == b"not base64!"
+    assert decode(b"-_-_", how("Auto"), "k") == b"\xfb\xff\xbf"
+    for refused in (how("Base64"), RemoteRef("k", refuse_null_bytes=True)):
         with pytest.raises(Invalid) as error:
-            decode(b"marked!\0", refused)
+            decode(b"marked!\0", refused, "k")
         assert "marked" not in str(error.value)
 
 
@@ -122,75 +133,6 @@ def test_a_key_without_a_path_and_a_bad_store_are_refused() -> None:
         {},
         {"server": "nowhere"},
         {"server": "https://s", "version": "v3"},
-        {"server": "https://s", "caBundle": "!"},
     ):
         with pytest.raises(Refusal):
-            VaultSettings.from_spec(spec)
-
-
-def test_the_secret_carries_owner_labels_and_versions() -> None:
-    item = external(data=[ROW])
-    made = build(item, parse_spec(item), {"k": b"v"}, {"secret/data/prod/db": 3})
-    metadata = made["metadata"]
-    assert metadata["ownerReferences"][0]["uid"] == "u1"
-    assert metadata["labels"]["reconcile.external-secrets.io/created-by"] == created_by("n", "db")
-    assert metadata["labels"]["team"] == "x"
-    assert metadata["annotations"]["strongroom.dev/source-versions"] == '{"secret/data/prod/db": 3}'
-    assert made["data"] == {"k": "dg=="}
-
-
-def test_differences_name_keys_and_no_values() -> None:
-    item = external(data=[ROW])
-    wanted = build(item, parse_spec(item), {"k": b"v", "l": b"w"}, {})
-    assert compare(None, wanted, whole=True).missing
-    current = {"metadata": wanted["metadata"], "data": {"k": "bWFya2Vk", "extra": "eA=="}}
-    found = compare(current, wanted, whole=True)
-    assert (found.changed, found.removed, found.added) == (("k",), ("l",), ("extra",))
-    assert compare(current, wanted, whole=False).added == ()
-    assert not compare(
-        {"metadata": wanted["metadata"], "data": wanted["data"]}, wanted, whole=True
-    ).any
-    assert "marked" not in describe(found, "db")
-
-
-def test_nothing_is_taken_over_without_consent() -> None:
-    item = external(data=[ROW])
-    spec = parse_spec(item)
-    bare = {"metadata": {"name": "db"}}
-    check_consent(item, spec, None)
-    with pytest.raises(Conflict):
-        check_consent(item, spec, bare)
-    item["metadata"]["annotations"] = {"strongroom.dev/adopt": "true"}
-    check_consent(item, spec, bare)
-    other = {
-        "metadata": {
-            "ownerReferences": [{"controller": True, "uid": "other", "kind": "X", "name": "y"}]
-        }
-    }
-    with pytest.raises(Conflict):
-        check_consent(item, spec, other)
-
-
-def test_the_actor_is_the_newest_manager_of_data_that_is_not_us() -> None:
-    def entry(manager: str, time: str, field: str = "f:data") -> dict:
-        return {"manager": manager, "operation": "Update", "time": time, "fieldsV1": {field: {}}}
-
-    item = {
-        "metadata": {
-            "managedFields": [
-                entry("us", "3"),
-                entry("kubectl-edit", "2"),
-                entry("old", "1"),
-                entry("x", "9", "f:metadata"),
-            ]
-        }
-    }
-    assert actor(item, "us") == "kubectl-edit (Update at 2)"
-    assert actor({"metadata": {}}, "us") == ""
-
-
-def test_cluster_stores_let_namespaces_in() -> None:
-    assert allows({"namespaces": ["a"]}, "a", {})
-    assert allows({"namespaceRegexes": ["team-.*"]}, "team-x", {})
-    assert allows({"namespaceSelector": {"matchLabels": {"env": "prod"}}}, "z", {"env": "prod"})
-    assert not allows({"namespaceSelector": {}, "namespaces": ["a"]}, "z", {})
+            VaultSettings.from_spec(Fields(spec, "spec.provider.vault"))

@@ -1,303 +1,358 @@
 """The ExternalSecret controller: every reason to look again leads to the same reconcile."""
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-from strongroom.kube.api import KubeApi, Scope
-from strongroom.kube.controller import Controller, Key
-from strongroom.kube.events import EventRecorder
-from strongroom.kube.informer import Informer
-from strongroom.kube.queue import Lane, WorkQueue
-from strongroom.kube.resource import SECRETS, Object, key_of
-from strongroom.model.clock import Clock, rfc3339
-from strongroom.model.errors import Conflict, NotFound, Refusal, Unavailable
-from strongroom.sync.crds import CLUSTER_SECRET_STORES, EXTERNAL_SECRETS, SECRET_STORES
+from strongroom.kube.api import KubeApi
+from strongroom.kube.controller import Controller, Key, Pause
+from strongroom.kube.queue import LAST_BACKOFF, Lane, WorkQueue
+from strongroom.kube.resource import Object, key_of
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
+from strongroom.sync.crds import EXTERNAL_SECRETS
 from strongroom.sync.desired import (
-    MANAGED,
     Difference,
-    actor,
     build,
-    check_consent,
     compare,
-    describe,
-    field_manager,
+    created_by,
     synced_version,
 )
-from strongroom.sync.providers.contract import Fetched, Provider
-from strongroom.sync.spec import RemoteRef, Spec, StoreRef, parse_spec
-from strongroom.sync.status import failed_conditions, ready_conditions, says_the_same
-from strongroom.sync.stores import StoreKey, Stores
-from strongroom.sync.values import extract, pick
+from strongroom.sync.drift import Contest, opponent_of
+from strongroom.sync.due import Known, Need, follows_the_store, need, next_look, start_lane
+from strongroom.sync.pace import LAST_PAUSE
+from strongroom.sync.reader import Collected, Reader
+from strongroom.sync.render import Rendered, render_target
+from strongroom.sync.reporting import Reporter
+from strongroom.sync.rewrite import Render
+from strongroom.sync.spec import Spec, parse_spec
+from strongroom.sync.status import DELETED, MISSING, RETAINED, SYNCED, StoreAway
+from strongroom.sync.stores import Stores
+from strongroom.sync.target import Outcome, Targets
+from strongroom.sync.template_texts import template_texts
+from strongroom.sync.watches import Watches
 
-CONTROLLER: Final = "external-secrets.io/strongroom"
-FEED_RETRY_SECONDS: Final = 1.0
-# Asks who changed a Secret: namespace and name in, a name or "" out.
-WhoChanged = Callable[[str, str], Awaitable[str]]
+FINALIZER: Final = "externalsecrets.external-secrets.io/externalsecret-cleanup"
+WORKERS: Final = 24
+# A refusal that only a change can mend is looked at again after this, for changes go unseen.
+UNSEEN_SECONDS: Final = 300.0
+LAST_API_PAUSE: Final = 30.0
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Known:
-    """What was synced last for one ExternalSecret."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the controller works with."""
 
-    version: str
-    data: dict[str, bytes] = field(repr=False)
-    versions: dict[str, int]
-    refreshed: float
-    written: bool = False
-
-
-async def _nobody(namespace: str, name: str) -> str:  # noqa: ARG001 - without a log nobody knows
-    return ""
+    watches: Watches
+    stores: Stores
+    reader: Reader
+    targets: Targets
+    reporter: Reporter
+    render: Render
+    # Whether External Secrets Operator's hash of the data is written at a Secret.
+    hashed: bool = True
+    # Called with key, seconds and whether it went well, for each reconcile.
+    # Told of a key and the places in stores (uid, path) that it has read.
+    noted: Callable[[Key, set[tuple[str, str]]], None] = field(default=lambda _key, _places: None)
+    forgotten: Callable[[Key], None] = field(default=lambda _key: None)
+    measured: Callable[[Key, float, bool], None] = field(default=lambda _key, _seconds, _well: None)
 
 
 class SyncController:
     """Runs until cancelled."""
 
-    def __init__(
-        self, api: KubeApi, stores: Stores, clock: Clock, who_changed: WhoChanged = _nobody
-    ) -> None:
+    def __init__(self, api: KubeApi, parts: Parts, clock: Clock) -> None:
         self._api = api
-        self._stores = stores
+        self._parts = parts
         self._clock = clock
-        self._who_changed = who_changed
-        self._queue: WorkQueue[Key] = WorkQueue(clock)
-        self._events = EventRecorder(api, CONTROLLER, "strongroom-operator", clock)
-        self._objects = Informer(api, EXTERNAL_SECRETS, clock)
-        scope = Scope(label_selector=f"{MANAGED}=true", metadata_only=True)
-        self._secrets = Informer(api, SECRETS, clock, scope)
-        self._store_informers = [
-            Informer(api, each, clock) for each in (SECRET_STORES, CLUSTER_SECRET_STORES)
-        ]
+        self.queue: WorkQueue[Key] = WorkQueue(clock)
+        self.controller = Controller("externalsecret", self.queue, self.reconcile, self._patience)
         self._known: dict[Key, Known] = {}
         self._stale: set[Key] = set()
-        self._readers: dict[str, set[Key]] = {}
-        self._by_target: dict[Key, Key] = {}
-        self._tasks: asyncio.TaskGroup | None = None
-        stores.on_new = self._follow_new
+        self._contests: dict[Key, Contest] = {}
+        parts.watches.on_reason(self._wake)
+        # Never read so far, for their store did not answer.
+        self._failed_first: set[Key] = set()
 
-    async def run(self) -> None:
-        """Watch, work and follow feeds."""
-        self._objects.on_change(self._object_changed)
-        self._secrets.on_change(self._secret_changed)
-        for informer in self._store_informers:
-            informer.on_change(self._store_changed)
-        async with asyncio.TaskGroup() as group:
-            self._tasks = group
-            for informer in (self._objects, self._secrets, *self._store_informers):
-                group.create_task(informer.run())
-            await self._secrets.synced.wait()
-            group.create_task(Controller("sync", self._queue, self.reconcile).run())
+    async def run(self, workers: int = WORKERS) -> None:
+        """Work; the watches run beside it. May be run again after it was cancelled.
 
-    # reasons to look again
+        Another replica may have written since, so nothing is known at the beginning.
+        """
+        self._known.clear()
+        self._contests.clear()
+        for each in (*self._parts.watches.needed_at_start(), self._parts.watches.objects):
+            await each.synced.wait()
+        for item in self._parts.watches.objects:
+            self.queue.add(key_of(item), start_lane(item))
+        await self.controller.run(workers)
 
-    def _object_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is None:
-            if old is not None:
-                self._known.pop(key_of(old), None)
-            return
-        # A write of the status is not a change anybody asked for.
-        if old is None or synced_version(old) != synced_version(new):
-            self._queue.add(key_of(new), Lane.CHANGED)
-
-    def _secret_changed(self, old: Object | None, new: Object | None) -> None:
-        item = new or old
-        if item is not None:
-            key = self._by_target.get(key_of(item))
-            if key is not None:
-                self._queue.add(key, Lane.EVENT)
-
-    def _store_changed(self, old: Object | None, new: Object | None) -> None:
-        item = new or old
-        if item is None or (
-            old and new and old["metadata"].get("generation") == new["metadata"].get("generation")
-        ):
-            return
-        where, name = key_of(item)
-        for each in self._objects:
-            refs = [(each.get("spec") or {}).get("secretStoreRef") or {}]
-            namespace = each["metadata"]["namespace"]
-            if where in ("", namespace) and any(ref.get("name") == name for ref in refs):
-                self._stale.add(key_of(each))
-                self._queue.add(key_of(each), Lane.EVENT)
-
-    def _follow_new(self, key: StoreKey, provider: Provider) -> None:
-        if self._tasks is not None:
-            self._tasks.create_task(self._follow(key, provider))
-
-    async def _follow(self, key: StoreKey, provider: Provider) -> None:
-        """Mark what changes; after a break everything of the namespace may have changed."""
-        while True:
-            try:
-                async for path in provider.changes():
-                    self._mark(self._readers.get(path, set()))
-                return
-            except Refusal as refusal:
-                _log.warning("change feed: %s", refusal.code)
-            await self._clock.sleep(FEED_RETRY_SECONDS)
-            self._mark({each for each in self._known if each[0] == key.namespace})
-
-    def _mark(self, keys: set[Key]) -> None:
-        for key in keys:
+    def _wake(self, key: Key, lane: Lane, read: bool) -> None:  # noqa: FBT001 - the callback's shape
+        if read:
             self._stale.add(key)
-            self._queue.add(key, Lane.EVENT)
+        self.queue.add(key, lane)
+
+    def changed_at_store(self, key: Key, lane: Lane = Lane.EVENT) -> None:
+        """The store says that something this key reads has changed."""
+        item = self._parts.watches.objects.get(*key)
+        if item is not None and (key not in self._known or follows_the_store(item)):
+            self._wake(key, lane, True)
+
+    def store_is_back(self, readers: Iterable[Key]) -> None:
+        """A store answers again: those that it failed are tried now, not at their next turn."""
+        for key in readers:
+            if key in self._stale:
+                self.queue.add(key, Lane.PERIODIC)
+        for key in self._failed_first:
+            self.queue.add(key, Lane.PERIODIC)
+        self._failed_first.clear()
 
     # the work
 
     async def reconcile(self, key: Key) -> float | None:
-        """Bring one ExternalSecret's Secret in order; the seconds until it is due again."""
-        item = self._objects.get(*key)
-        if item is None or item["metadata"].get("deletionTimestamp"):
+        """Bring one ExternalSecret's target in order; the seconds until it is due again."""
+        item = self._parts.watches.objects.get(*key)
+        if item is None:
+            self._forget(key)
             return None
+        began = self._clock.monotonic()
         try:
-            spec = parse_spec(item)
-            return await self._reconcile(key, item, spec)
+            again = await self._reconcile(key, item)
         except Refusal as refusal:
-            await self._report_failure(item, refusal)
+            self._parts.measured(key, self._clock.monotonic() - began, False)
+            manifest = bool(((item.get("spec") or {}).get("target") or {}).get("manifest"))
+            await self._parts.reporter.failed(item, refusal, manifest=manifest)
             raise
+        except Exception as error:
+            # A bug of ours is no reason to be silent at the object.
+            self._parts.measured(key, self._clock.monotonic() - began, False)
+            said = Conflict("internal-error", f"the operator failed with {type(error).__name__}")
+            await self._parts.reporter.failed(item, said)
+            raise
+        self._parts.measured(key, self._clock.monotonic() - began, True)
+        return again
 
-    async def _reconcile(self, key: Key, item: Object, spec: Spec) -> float | None:
-        self._by_target[key[0], spec.target] = key
-        current = await self._current(key[0], spec.target)
-        check_consent(item, spec, current)
-        known = self._known.get(key)
-        version, now = synced_version(item), self._clock.monotonic()
-        if known is None or key in self._stale or is_due(spec, known, version, now):
-            self._stale.discard(key)
-            try:
-                data, versions = await self._collect(item, spec)
-            except NotFound:
-                if spec.deletion != "Delete":
-                    raise
-                return await self._delete_target(item, spec, current)
-            except Refusal:
-                self._stale.add(key)
-                raise
-            drifted = False
-        else:
-            data, versions, drifted = known.data, known.versions, known.written
-        await self._write(item, spec, current, build(item, spec, data, versions), drifted=drifted)
-        self._known[key] = Known(version, data, versions, now, written=spec.creation != "None")
-        return spec.refresh_seconds or None
+    def _forget(self, key: Key) -> None:
+        self._known.pop(key, None)
+        self._stale.discard(key)
+        self._contests.pop(key, None)
+        self._parts.watches.forget(key)
+        self._parts.forgotten(key)
 
-    async def _current(self, namespace: str, name: str) -> Object | None:
-        try:
-            return await self._api.get(SECRETS, name, namespace)
-        except NotFound:
+    async def _reconcile(self, key: Key, item: Object) -> float | None:
+        if item["metadata"].get("deletionTimestamp"):
+            await self._finalize(item)
             return None
+        spec = parse_spec(item)
+        self._parts.watches.depends(key, spec)
+        for store in spec.stores:
+            if not await self._parts.stores.managed(store, key[0]):
+                return None
+        now = (self._clock.now(), self._clock.monotonic())
+        known = self._known.get(key)
+        target = self._parts.watches.targets.get(key[0], spec.target)
+        what = Need.READ if key in self._stale else need(item, spec, known, target, now)
+        if what is Need.NOTHING:
+            return next_look(spec, item, known, now)
+        truce = self._contests.get(key, Contest()).truce(now[1])
+        if truce and what is Need.CHECK:
+            return truce
+        if what is Need.READ or known is None:
+            fresh = await self._read(key, item, spec, known)
+            if fresh is None:
+                return next_look(spec, item, self._known.get(key), now)
+        else:
+            fresh = known
+        await self._write(key, item, spec, fresh, known)
+        return next_look(spec, item, self._known.get(key), now)
 
-    async def _collect(self, item: Object, spec: Spec) -> tuple[dict[str, bytes], dict[str, int]]:
-        """Read each secret once and make the keys of it; later rows win."""
-        fetched: dict[tuple[StoreRef, str, str, bool], Fetched] = {}
-        data: dict[str, bytes] = {}
-        versions: dict[str, int] = {}
-        for row in spec.rows:
-            ref = row.remote
-            place = (row.store, ref.key, ref.version, ref.metadata)
-            if place not in fetched:
-                fetched[place] = await self._fetch(item, row.store, ref)
-            found = fetched[place]
-            if row.secret_key:
-                data[row.secret_key] = pick(found.data, ref)
-            else:
-                data |= extract(found.data, ref)
-            versions[found.path] = found.version
-        return data, versions
+    async def _read(self, key: Key, item: Object, spec: Spec, known: Known | None) -> Known | None:
+        """The target as the store says it should be; None when there is nothing to write."""
+        self._stale.discard(key)
+        try:
+            await self._hold(item, spec)
+            collected = await self._collect(item, spec)
+            inputs, versions = await template_texts(self._api, key[0], spec.template)
+        except Refusal as refusal:
+            self._stale.add(key)
+            if isinstance(refusal, StoreAway) and known is None:
+                self._failed_first.add(key)
+            raise
+        self._parts.noted(key, collected.places)
+        await self._parts.reporter.missing(item, collected.missing)
+        if not collected.data and spec.deletion in ("Retain", "Delete"):
+            await self._nothing(key, item, spec)
+            return None
+        same = (
+            known is not None
+            and known.values == collected.data
+            and known.inputs == versions
+            and known.version == synced_version(item)
+        )
+        if known is not None and same:
+            # Templates may not give the same twice; what has not changed is not rendered anew.
+            made = known.made
+        else:
+            made = render_target(item, spec, collected.data, inputs, self._parts.render)
+        return self._fresh(item, spec, made, collected, versions)
 
-    async def _fetch(self, item: Object, store: StoreRef, ref: RemoteRef) -> Fetched:
-        key = key_of(item)
-        provider = await self._stores.provider(store, key[0])
-        found = await provider.fetch(ref)
-        self._readers.setdefault(found.path, set()).add(key)
-        return found
+    async def _collect(self, item: Object, spec: Spec) -> Collected:
+        try:
+            return await self._parts.reader.collect(item, spec)
+        except Unavailable as refusal:
+            # Told apart from an API server that is away: only a store makes a value stale.
+            raise StoreAway(refusal) from None
+
+    def _fresh(
+        self, item: Object, spec: Spec, made: Rendered, collected: Collected,
+        inputs: tuple[str, ...],
+    ) -> Known:  # fmt: skip
+        wanted = build(item, spec, made, collected.versions, hashed=self._parts.hashed)
+        return Known(
+            version=synced_version(item),
+            wanted=wanted,
+            made=made,
+            values=collected.data,
+            inputs=inputs,
+            refreshed=self._clock.monotonic(),
+            target_version="",
+            written=False,
+        )
+
+    async def _nothing(self, key: Key, item: Object, spec: Spec) -> None:
+        """The store answered, and has none of it."""
+        outcome = Outcome(Difference(), None, "")
+        if spec.deletion == "Delete":
+            if await self._parts.targets.delete(item, spec):
+                await self._parts.reporter.deleted(
+                    item, "secret deleted due to DeletionPolicy=Delete"
+                )
+            await self._parts.reporter.synced(item, spec, outcome, DELETED)
+        else:
+            await self._parts.reporter.synced(item, spec, outcome, RETAINED)
+        empty = self._fresh(item, spec, Rendered(), Collected(), ())
+        self._known[key] = empty
 
     async def _write(
-        self, item: Object, spec: Spec, current: Object | None, wanted: Object, *, drifted: bool
+        self, key: Key, item: Object, spec: Spec, fresh: Known, known: Known | None
     ) -> None:
-        if spec.creation == "None":
-            await self._report_success(item, spec, Difference())
+        outcome = Outcome(Difference(), None, "")
+        said = SYNCED
+        if spec.creation != "None":
+            drifted = known is not None and known.written and known.wanted.data == fresh.wanted.data
+            if drifted and spec.creation == "Orphan" and await self._kept(key, item, spec, fresh):
+                return
+            outcome = await self._put(item, spec, fresh)
+            said = MISSING if outcome.absent else SYNCED
+            if drifted and outcome.difference.of_data:
+                await self._repaired(key, item, spec, outcome)
+            if known is None or known.wanted.name != spec.target:
+                await self._delete_orphans(item, spec)
+        if not self._contests.get(key, Contest()).truce(self._clock.monotonic()):
+            await self._parts.reporter.synced(item, spec, outcome, said)
+        # Known only now: what could not be said is looked at again, and said then.
+        self._known[key] = replace(
+            fresh,
+            target_version=outcome.version,
+            written=spec.creation != "None" and not outcome.absent and spec.manifest is None,
+        )
+
+    async def _put(self, item: Object, spec: Spec, fresh: Known) -> Outcome:
+        if spec.manifest is not None:
+            return await self._parts.targets.write_manifest(item, spec, fresh.wanted, fresh.made)
+        target = self._parts.watches.targets.get(item["metadata"]["namespace"], spec.target)
+        return await self._parts.targets.write(
+            item, spec, fresh.wanted, target, may_create=spec.creation != "Merge"
+        )
+
+    async def _kept(self, key: Key, item: Object, spec: Spec, fresh: Known) -> bool:
+        """An Orphan's drift is told, not repaired; whether there was a Secret to keep."""
+        current = await self._parts.targets.current(key[0], spec.target)
+        if current is None:
+            return False
+        difference = compare(current, fresh.wanted)
+        version = current["metadata"]["resourceVersion"]
+        self._known[key] = replace(fresh, target_version=version, written=True)
+        if difference.of_data:
+            who = await self._parts.reporter.who(item, spec, current)
+            await self._parts.reporter.drift(item, spec, difference, who, repaired=False)
+        return True
+
+    async def _repaired(self, key: Key, item: Object, spec: Spec, outcome: Outcome) -> None:
+        who = await self._parts.reporter.who(item, spec, outcome.before)
+        contest = self._contests.setdefault(key, Contest())
+        await self._parts.reporter.drift(item, spec, outcome.difference, who, repaired=True)
+        if contest.repaired(self._clock.monotonic(), who):
+            rivals = self._parts.watches.competitors(key, spec)
+            named = f"ExternalSecret {rivals[0][1]}" if rivals else opponent_of(who)
+            await self._parts.reporter.fight(item, named)
+
+    async def _delete_orphans(self, item: Object, spec: Spec) -> None:
+        """Secrets that were made under an earlier target name."""
+        if spec.creation != "Owner":
             return
-        if spec.creation == "Merge" and current is None:
-            raise NotFound("secret-missing", f"the Secret {spec.target} to merge into is not there")
-        whole = spec.creation in ("Owner", "Orphan")
-        difference = compare(current, wanted, whole=whole)
-        manager = field_manager(item["metadata"]["name"])
-        if difference.any:
-            await self._api.apply(SECRETS, wanted, manager)
-            if difference.added:
-                gone = {"data": dict.fromkeys(difference.added)}
-                await self._api.merge_patch(
-                    SECRETS, spec.target, item["metadata"]["namespace"], gone
-                )
-        if drifted and difference.of_data:
-            await self._report_drift(item, spec, current, difference)
-        await self._report_success(item, spec, difference)
+        maker = created_by(item["metadata"]["namespace"], item["metadata"]["name"])
+        for each in self._parts.watches.made_by(maker):
+            if each["metadata"]["name"] == spec.target:
+                continue
+            if await self._parts.targets.delete_orphan(item, each):
+                note = "secret deleted because it was orphaned"
+                await self._parts.reporter.deleted(item, note)
 
-    async def _delete_target(
-        self, item: Object, spec: Spec, current: Object | None
-    ) -> float | None:
-        if current is not None:
-            await self._api.delete(SECRETS, spec.target, item["metadata"]["namespace"])
-            note = f"Secret {spec.target} deleted: the provider has none of it"
-            await self._events.emit(item, "Normal", "Deleted", note)
-        self._known.pop(key_of(item), None)
-        return spec.refresh_seconds or None
+    # the end of an object
 
-    # what people see
+    async def _hold(self, item: Object, spec: Spec) -> None:
+        """An ExternalSecret whose Secret has to go with it stays until that is gone."""
+        if spec.deletion == "Delete" and FINALIZER not in (
+            item["metadata"].get("finalizers") or []
+        ):
+            await self._set_finalizers(
+                item, [*(item["metadata"].get("finalizers") or []), FINALIZER]
+            )
 
-    async def _report_drift(
-        self, item: Object, spec: Spec, current: Object | None, difference: Difference
-    ) -> None:
-        namespace = item["metadata"]["namespace"]
-        who = await self._who_changed(namespace, spec.target)
-        if not who and current is not None:
-            who = actor(current, field_manager(item["metadata"]["name"]))
-        by = f" by {who}" if who else " (the API server's audit log names the actor)"
-        note = f"{describe(difference, spec.target)}{by}; repaired"
-        await self._events.emit(item, "Warning", "DriftRepaired", note)
-
-    async def _report_success(self, item: Object, spec: Spec, difference: Difference) -> None:
-        before = item.get("status") or {}
-        status: dict[str, Any] = {
-            "syncedResourceVersion": synced_version(item),
-            "binding": {"name": spec.target},
-            "conditions": ready_conditions(before, self._clock.now()),
-        }
-        if difference.any:
-            reason = "Created" if difference.missing else "Updated"
-            await self._events.emit(item, "Normal", reason, f"{reason} Secret {spec.target}")
-        if difference.any or not says_the_same(before, status):
-            status["refreshTime"] = _seconds(self._clock.now())
-            await self._put_status(item, status)
-
-    async def _report_failure(self, item: Object, refusal: Refusal) -> None:
-        before = item.get("status") or {}
-        conditions = failed_conditions(before, refusal, self._clock.now())
-        await self._events.emit(item, "Warning", "UpdateFailed", str(refusal))
-        if not says_the_same(before, {"conditions": conditions}):
-            await self._put_status(item, {"conditions": conditions})
-
-    async def _put_status(self, item: Object, status: Mapping[str, Any]) -> None:
-        namespace, name = key_of(item)
-        patch = {"status": dict(status)}
+    async def _finalize(self, item: Object) -> None:
+        finalizers = item["metadata"].get("finalizers") or []
+        if FINALIZER not in finalizers:
+            return
         try:
-            await self._api.merge_patch(EXTERNAL_SECRETS, name, namespace, patch, "status")
-        except (NotFound, Conflict, Unavailable) as refusal:
-            _log.warning("status of %s/%s: %s", namespace, name, refusal.code)
+            spec = parse_spec(item)
+        except Invalid:
+            # What it asked for cannot be read, so nothing is deleted for it.
+            spec = None
+        if spec is not None and spec.deletion == "Delete":
+            try:
+                await self._parts.targets.delete(item, spec)
+            except Conflict as refusal:
+                _log.warning("%s/%s: %s", *key_of(item), refusal.code)
+        await self._set_finalizers(item, [each for each in finalizers if each != FINALIZER])
 
+    async def _set_finalizers(self, item: Object, finalizers: list[str]) -> None:
+        namespace, name = key_of(item)
+        metadata = {"finalizers": finalizers or None}
+        metadata["resourceVersion"] = item["metadata"]["resourceVersion"]
+        try:
+            await self._api.merge_patch(EXTERNAL_SECRETS, name, namespace, {"metadata": metadata})
+        except NotFound:
+            return
 
-def is_due(spec: Spec, known: Known, version: str, now: float) -> bool:
-    """Whether the values must be read again. Pure."""
-    if known.version != version:
-        return spec.refresh_policy != "CreatedOnce"
-    if spec.refresh_policy != "Periodic" or not spec.refresh_seconds:
-        return False
-    return now - known.refreshed >= spec.refresh_seconds
-
-
-def _seconds(now: float) -> str:
-    return rfc3339(now).partition(".")[0] + "Z"
+    def _patience(self, key: Key, refusal: Refusal) -> Pause | None:
+        """How long to stay away: no shorter than the store asks, no longer than the interval."""
+        item = self._parts.watches.objects.get(*key)
+        if item is None:
+            return None
+        try:
+            interval = parse_spec(item).refresh_seconds or LAST_BACKOFF
+        except Invalid:
+            return None
+        asked = getattr(refusal, "retry_after", None)
+        if isinstance(refusal, StoreAway):
+            # The store's pace lets one in that long through; the others only look at it.
+            return Pause(asked or 0.0, max(LAST_PAUSE, asked or 0.0))
+        if isinstance(refusal, Unavailable):
+            return Pause(0.0, LAST_API_PAUSE)
+        if isinstance(refusal, Conflict) and not refusal.code.startswith("kube-"):
+            return Pause(min(UNSEEN_SECONDS, interval), interval)
+        return Pause(0.0, interval)

@@ -1,37 +1,48 @@
-"""The Secret that should be, what differs in the one that is, and who changed it. Pure."""
+"""The target that should be, and what differs in the one that is. Pure.
+
+Labels, annotations, hashes and the field manager are External Secrets Operator's own, so that
+either controller finds the other's Secrets in order.
+"""
 
 import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from strongroom.kube.resource import Object
 from strongroom.model.errors import Conflict
+from strongroom.sync.providers.contract import Version
+from strongroom.sync.render import NOT_COPIED, Rendered
 from strongroom.sync.spec import Spec
 
 MANAGED: Final = "reconcile.external-secrets.io/managed"
 CREATED_BY: Final = "reconcile.external-secrets.io/created-by"
+DATA_HASH: Final = "reconcile.external-secrets.io/data-hash"
 SOURCE_VERSIONS: Final = "strongroom.dev/source-versions"
-ADOPT: Final = "strongroom.dev/adopt"
-_NOT_COPIED: Final = ("kubectl.kubernetes.io/", "strongroom.dev/")
+OPAQUE: Final = "Opaque"
+_OWN: Final = "externalsecrets.external-secrets.io/"
+# Kept up to date with what else is written; alone they are no reason to write.
+_ALONG: Final = (DATA_HASH, SOURCE_VERSIONS)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What is wrong with a Secret: names of keys, never values."""
+    """What is wrong with a target: names of keys, never values."""
 
     missing: bool = False
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
-    metadata: bool = False
+    labels: tuple[str, ...] = ()
+    annotations: tuple[str, ...] = ()
+    shape: tuple[str, ...] = ()
 
     @property
     def any(self) -> bool:
         """Whether something has to be written."""
-        return bool(self.missing or self.changed or self.removed or self.added or self.metadata)
+        return self.of_data or bool(self.labels or self.annotations or self.shape)
 
     @property
     def of_data(self) -> bool:
@@ -39,9 +50,27 @@ class Difference:
         return bool(self.missing or self.changed or self.removed or self.added)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The target of one ExternalSecret. `hashed`: whether the data's hash is written at it."""
+
+    name: str
+    namespace: str
+    data: Mapping[str, bytes] = field(repr=False)
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    owner: Object | None
+    type: str
+    finalizers: tuple[str, ...]
+    immutable: bool
+    manager: str
+    whole: bool
+    hashed: bool = True
+
+
 def field_manager(name: str) -> str:
     """The manager all fields written for an ExternalSecret belong to."""
-    full = f"externalsecrets.external-secrets.io/{name}"
+    full = f"{_OWN}{name}"
     return full if len(full) <= 63 else hashlib.sha3_224(full.encode()).hexdigest()
 
 
@@ -55,127 +84,202 @@ def synced_version(item: Object) -> str:
     metadata = item["metadata"]
 
     def go_map(values: Mapping[str, str] | None) -> str:
-        return (
-            "map[" + " ".join(f"{key}:{each}" for key, each in sorted((values or {}).items())) + "]"
-        )
+        pairs = sorted((values or {}).items())
+        return "map[" + " ".join(f"{key}:{each}" for key, each in pairs) + "]"
 
     annotations, labels = go_map(metadata.get("annotations")), go_map(metadata.get("labels"))
     text = f"{{annotations:{annotations} labels:{labels}}}"
     return f"{metadata.get('generation', 0)}-{hashlib.sha3_224(text.encode()).hexdigest()}"
 
 
+def data_hash(data: Mapping[str, bytes]) -> str:
+    """The other controller's hash of a Secret's data: SHA3-224 of Go's `%+v` of the map."""
+    inner = " ".join(f"{key}:[{' '.join(map(str, value))}]" for key, value in sorted(data.items()))
+    return hashlib.sha3_224(f"map[{inner}]".encode()).hexdigest()
+
+
 def build(
-    item: Object, spec: Spec, data: Mapping[str, bytes], versions: Mapping[str, int]
-) -> Object:
-    """The Secret to apply."""
+    item: Object, spec: Spec, made: Rendered, versions: Mapping[str, Version], *, hashed: bool
+) -> Wanted:
+    """The target as it should be."""
     metadata = item["metadata"]
-    labels = {**_copied(metadata.get("labels")), MANAGED: "true"}
-    annotations = {
-        **_copied(metadata.get("annotations")),
-        SOURCE_VERSIONS: json.dumps(dict(sorted(versions.items()))),
-    }
-    wanted: Object = {
-        "metadata": {
-            "name": spec.target,
-            "namespace": metadata["namespace"],
-            "labels": labels,
-            "annotations": annotations,
-        },
-        "data": {key: base64.b64encode(value).decode() for key, value in sorted(data.items())},
-    }
+    labels = {**made.labels, MANAGED: "true"}
+    owner = None
     if spec.creation == "Owner":
         labels[CREATED_BY] = created_by(metadata["namespace"], metadata["name"])
-        wanted["metadata"]["ownerReferences"] = [
-            {
-                "apiVersion": item["apiVersion"],
-                "kind": item["kind"],
-                "name": metadata["name"],
-                "uid": metadata["uid"],
-                "controller": True,
-                "blockOwnerDeletion": True,
-            }
-        ]
-    if spec.creation in ("Owner", "Orphan"):
-        wanted["type"] = "Opaque"
-    if spec.immutable:
-        wanted["immutable"] = True
-    return wanted
+        owner = owner_reference(item)
+    annotations = dict(made.annotations)
+    if versions:
+        annotations[SOURCE_VERSIONS] = json.dumps(dict(sorted(versions.items())))
+    return Wanted(
+        name=spec.target,
+        namespace=metadata["namespace"],
+        data=made.data,
+        labels=labels,
+        annotations=annotations,
+        owner=owner,
+        type=made.type,
+        finalizers=made.finalizers,
+        immutable=spec.immutable,
+        manager=field_manager(metadata["name"]),
+        whole=spec.whole,
+        hashed=hashed,
+    )
 
 
-def _copied(values: Mapping[str, str] | None) -> dict[str, str]:
-    return {key: each for key, each in (values or {}).items() if not key.startswith(_NOT_COPIED)}
+def owner_reference(item: Object) -> Object:
+    """The controlling reference to an object."""
+    return {
+        "apiVersion": item["apiVersion"],
+        "kind": item["kind"],
+        "name": item["metadata"]["name"],
+        "uid": item["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
 
 
-def compare(current: Object | None, wanted: Object, *, whole: bool) -> Difference:
-    """What has to be repaired; with `whole`, keys that are not wanted count as well."""
+def compare(current: Object | None, wanted: Wanted) -> Difference:
+    """What has to be repaired.
+
+    In a Secret that is the ExternalSecret's alone every other key counts; in a shared one only
+    keys that it wrote before and wants no longer.
+    """
     if current is None:
         return Difference(missing=True)
-    have, want = current.get("data") or {}, wanted["data"]
+    have, want = secret_data(current), wanted.data
+    owned = owned_fields(current, wanted.manager)
+    foreign = [key for key in have if key not in want]
     kept = current["metadata"]
     return Difference(
         changed=tuple(key for key in want if key in have and have[key] != want[key]),
         removed=tuple(key for key in want if key not in have),
-        added=tuple(key for key in have if key not in want) if whole else (),
-        metadata=any(
-            (kept.get(part) or {}).get(key) != value
-            for part in ("labels", "annotations")
-            for key, value in wanted["metadata"][part].items()
-        ),
+        added=tuple(key for key in foreign if wanted.whole or ("data", key) in owned),
+        labels=_wrong(kept.get("labels"), wanted.labels, owned, "labels"),
+        annotations=_wrong(kept.get("annotations"), wanted.annotations, owned, "annotations"),
+        shape=_shape(current, wanted),
     )
 
 
-def check_consent(item: Object, spec: Spec, current: Object | None) -> None:
-    """Refuse to take over what somebody else made; raises Conflict(`not-ours`)."""
-    if current is None or spec.creation != "Owner":
-        return
-    metadata = current["metadata"]
-    owner = next(
-        (each for each in metadata.get("ownerReferences") or [] if each.get("controller")), None
-    )
-    if owner is not None:
-        if owner.get("uid") == item["metadata"]["uid"]:
-            return
-        raise Conflict(
-            "not-ours",
-            f"the Secret {spec.target} belongs to {owner.get('kind')} {owner.get('name')}",
-            hint="choose another target.name",
-        )
-    label = (metadata.get("labels") or {}).get(CREATED_BY)
-    if label == created_by(item["metadata"]["namespace"], item["metadata"]["name"]):
-        return
-    if (item["metadata"].get("annotations") or {}).get(ADOPT) != "true":
-        raise Conflict(
-            "not-ours",
-            f"the Secret {spec.target} is there already and has no owner; it is left alone",
-            hint=f"annotate the ExternalSecret with {ADOPT}=true, or use creationPolicy Merge",
-        )
-
-
-def actor(current: Object, ours: str) -> str:
-    """Who changed the data last, from managedFields; "" when only we did."""
-    entries = [
-        each
-        for each in current["metadata"].get("managedFields") or []
-        if each.get("manager") != ours and "f:data" in (each.get("fieldsV1") or {})
+def _wrong(
+    have: Mapping[str, str] | None,
+    want: Mapping[str, str],
+    owned: frozenset[tuple[str, str]],
+    part: str,
+) -> tuple[str, ...]:
+    held = have or {}
+    wrong = [
+        key
+        for key, value in want.items()
+        if held.get(key) != value and (key not in _ALONG or key in held)
     ]
-    if not entries:
-        return ""
-    latest = max(entries, key=lambda each: str(each.get("time", "")))
-    when = f" at {latest['time']}" if latest.get("time") else ""
-    return f"{latest.get('manager', 'somebody')} ({latest.get('operation', 'Update')}{when})"
-
-
-def describe(difference: Difference, target: str) -> str:
-    """A sentence for an Event."""
-    if difference.missing:
-        return f"Secret {target} was deleted"
-    parts = [
-        f"{word} {', '.join(sorted(keys))}"
-        for word, keys in (
-            ("changed", difference.changed),
-            ("removed", difference.removed),
-            ("added", difference.added),
-        )
-        if keys
+    left = [
+        key
+        for key in held
+        if key not in want
+        and (part, key) in owned
+        and key not in (MANAGED, CREATED_BY, *_ALONG)
+        and not key.startswith(NOT_COPIED)
     ]
-    return f"Secret {target} differed: {'; '.join(parts) or 'labels or annotations'}"
+    return tuple(wrong + left)
+
+
+def _shape(current: Object, wanted: Wanted) -> tuple[str, ...]:
+    references = current["metadata"].get("ownerReferences") or []
+    uids = {each.get("uid") for each in references}
+    found = []
+    if wanted.owner is not None and wanted.owner["uid"] not in uids:
+        found.append("ownerReferences")
+    if wanted.immutable and not current.get("immutable"):
+        found.append("immutable")
+    if not set(wanted.finalizers) <= set(current["metadata"].get("finalizers") or []):
+        found.append("finalizers")
+    return tuple(found)
+
+
+def check_changeable(current: Object, wanted: Wanted, difference: Difference) -> None:
+    """Refuse what the API server would refuse; raises Conflict that is not tried again."""
+    if current.get("immutable") and difference.of_data:
+        raise Conflict(
+            "immutable",
+            f"the Secret {wanted.name} is immutable and its values have changed",
+            hint="delete the Secret, or name a new target",
+        )
+    kind = current.get("type") or OPAQUE
+    if wanted.type and kind != wanted.type:
+        raise Conflict(
+            "type-immutable",
+            f"the Secret {wanted.name} has the type {kind} and cannot become {wanted.type}",
+            hint="delete the Secret, or name a new target",
+        )
+
+
+def secret_data(current: Object) -> dict[str, bytes]:
+    """The decoded data of a Secret."""
+    return {key: base64.b64decode(each or "") for key, each in (current.get("data") or {}).items()}
+
+
+def new_secret(wanted: Wanted) -> Object:
+    """The Secret to create."""
+    metadata: Object = {
+        "name": wanted.name,
+        "namespace": wanted.namespace,
+        "labels": dict(wanted.labels),
+        "annotations": {**wanted.annotations, **_hash_of(wanted, wanted.data)},
+    }
+    if wanted.owner is not None:
+        metadata["ownerReferences"] = [wanted.owner]
+    if wanted.finalizers:
+        metadata["finalizers"] = list(wanted.finalizers)
+    made: Object = {"metadata": metadata, "type": wanted.type or OPAQUE}
+    made["data"] = {key: _encoded(each) for key, each in sorted(wanted.data.items())}
+    return made | ({"immutable": True} if wanted.immutable else {})
+
+
+def repair(current: Object, wanted: Wanted, difference: Difference) -> Object:
+    """The merge patch (RFC 7396) that makes it right, on the version that was looked at."""
+    metadata: Object = {"resourceVersion": current["metadata"]["resourceVersion"]}
+    data: dict[str, Any] = {
+        key: _encoded(wanted.data[key]) for key in (*difference.changed, *difference.removed)
+    }
+    data |= dict.fromkeys(difference.added)
+    after = {**secret_data(current), **wanted.data}
+    for key in difference.added:
+        after.pop(key, None)
+    labels = {key: wanted.labels.get(key) for key in difference.labels}
+    annotations = {key: wanted.annotations.get(key) for key in difference.annotations}
+    annotations |= {key: wanted.annotations[key] for key in _ALONG if key in wanted.annotations}
+    annotations |= _hash_of(wanted, after)
+    metadata |= {"annotations": annotations} | ({"labels": labels} if labels else {})
+    kept = current["metadata"]
+    if "ownerReferences" in difference.shape and wanted.owner is not None:
+        metadata["ownerReferences"] = [*(kept.get("ownerReferences") or []), wanted.owner]
+    if "finalizers" in difference.shape:
+        metadata["finalizers"] = sorted({*(kept.get("finalizers") or []), *wanted.finalizers})
+    patch: Object = {"metadata": metadata} | ({"data": data} if data else {})
+    return patch | ({"immutable": True} if "immutable" in difference.shape else {})
+
+
+def _hash_of(wanted: Wanted, data: Mapping[str, bytes]) -> dict[str, str]:
+    return {DATA_HASH: data_hash(data)} if wanted.hashed else {}
+
+
+def _encoded(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def owned_fields(current: Object, manager: str) -> frozenset[tuple[str, str]]:
+    """Keys of data, labels and annotations that a manager wrote last, from managedFields."""
+    found: set[tuple[str, str]] = set()
+    for entry in current["metadata"].get("managedFields") or []:
+        if entry.get("manager") != manager:
+            continue
+        fields = entry.get("fieldsV1") or {}
+        metadata = fields.get("f:metadata") or {}
+        for part, held in (
+            ("data", fields.get("f:data")),
+            ("labels", metadata.get("f:labels")),
+            ("annotations", metadata.get("f:annotations")),
+        ):
+            found |= {(part, key[2:]) for key in held or {} if key.startswith("f:")}
+    return frozenset(found)

@@ -1,27 +1,25 @@
 """An ExternalSecret's spec as values, with every rule checked. Pure.
 
-Fields: https://external-secrets.io/latest/api/externalsecret/.
+Fields: https://external-secrets.io/latest/api/externalsecret/. The rules that the other
+controller leaves to an admission webhook are checked here, at every reconcile.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from strongroom.kube.resource import Object
 from strongroom.model.errors import Invalid
+from strongroom.sync.durations import Windows, parse_duration, parse_windows
+from strongroom.sync.rewrite_spec import Rewrite, parse_rewrites
+from strongroom.sync.template_spec import Template, parse_template
 
 KEY: Final = re.compile(r"[-._a-zA-Z0-9]{1,253}")
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|ns|h|m|s|d)")
-_SECONDS: Final = {
-    "h": 3600.0,
-    "m": 60.0,
-    "s": 1.0,
-    "ms": 0.001,
-    "us": 1e-6,
-    "ns": 1e-9,
-    "d": 86400.0,
-}
+CREATION: Final = ("Owner", "Orphan", "Merge", "None", "CreateOrMerge")
+DELETION: Final = ("Retain", "Delete", "Merge")
+REFRESH: Final = ("Periodic", "OnChange", "CreatedOnce")
+GENERATORS: Final = "generators.external-secrets.io/v1alpha1"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,12 +44,53 @@ class RemoteRef:
 
 
 @dataclass(frozen=True, slots=True)
+class FindRef:
+    """Which of a provider's secrets: below a path, whose name matches, that have all the tags."""
+
+    path: str = ""
+    name_pattern: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    conversion: str = "Default"
+    decoding: str = "None"
+    refuse_null_bytes: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GeneratorRef:
+    """A generator object in the same namespace, or a ClusterGenerator."""
+
+    kind: str
+    name: str
+    api_version: str = GENERATORS
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One key of the Secret, or with `secret_key` "" a whole object (`dataFrom.extract`)."""
+    """One key of the Secret (`data[]`)."""
 
     secret_key: str
     remote: RemoteRef
-    store: StoreRef
+    store: StoreRef | None
+    generator: GeneratorRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One entry of `dataFrom`: exactly one of extract, find and generator."""
+
+    extract: RemoteRef | None = None
+    find: FindRef | None = None
+    generator: GeneratorRef | None = None
+    store: StoreRef | None = None
+    rewrites: tuple[Rewrite, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A target that is no Secret."""
+
+    api_version: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,61 +98,112 @@ class Spec:
     """What an ExternalSecret asks for; `refresh_seconds` 0 means once."""
 
     rows: tuple[Row, ...]
+    sources: tuple[Source, ...]
     target: str
     creation: str
     deletion: str
     refresh_policy: str
     refresh_seconds: float
     immutable: bool = False
+    template: Template | None = None
+    manifest: Manifest | None = None
+    windows: Windows = field(default_factory=Windows)
+
+    @property
+    def parts(self) -> tuple[Source | Row, ...]:
+        """All entries in the order in which later ones win."""
+        return (*self.sources, *self.rows)
 
     @property
     def stores(self) -> frozenset[StoreRef]:
         """All stores it reads."""
-        return frozenset(row.store for row in self.rows)
+        return frozenset(each.store for each in self.parts if each.store)
+
+    @property
+    def generators(self) -> frozenset[GeneratorRef]:
+        """All generators it asks."""
+        return frozenset(each.generator for each in self.parts if each.generator)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the Secret is this object's alone, so that a foreign key is drift."""
+        return self.creation in ("Owner", "Orphan")
 
 
 def parse_spec(item: Object) -> Spec:
     """Read and check; raises Invalid with the field at fault."""
     spec = item.get("spec") or {}
     target = spec.get("target") or {}
-    for name, holder in (("syncWindows", spec), ("template", target), ("manifest", target)):
-        if holder.get(name):
-            raise _unsupported(name)
-    default = _store(spec.get("secretStoreRef"))
-    rows = [_extract(entry, default) for entry in spec.get("dataFrom") or []]
-    rows += [_row(entry, default) for entry in spec.get("data") or []]
-    if not rows:
-        raise Invalid("no-data", "either data or dataFrom should be specified")
-    creation = target.get("creationPolicy") or "Owner"
-    deletion = target.get("deletionPolicy") or "Retain"
-    if deletion == "Delete" and creation != "Owner":
-        raise Invalid(
-            "bad-policy", f"deletionPolicy=Delete cannot go with creationPolicy={creation}"
-        )
-    if deletion == "Merge" and creation == "None":
-        raise Invalid("bad-policy", "deletionPolicy=Merge cannot go with creationPolicy=None")
-    return Spec(
-        rows=tuple(rows),
+    default = parse_store_ref(spec.get("secretStoreRef"))
+    sources = tuple(_source(entry, default) for entry in spec.get("dataFrom") or [])
+    rows = tuple(_row(entry, default) for entry in spec.get("data") or [])
+    template = parse_template(target.get("template"), manifest=bool(target.get("manifest")))
+    found = Spec(
+        rows=rows,
+        sources=sources,
         target=target.get("name") or item["metadata"]["name"],
-        creation=creation,
-        deletion=deletion,
-        refresh_policy=spec.get("refreshPolicy") or "Periodic",
+        creation=one_of("creationPolicy", target.get("creationPolicy") or "Owner", CREATION),
+        deletion=one_of("deletionPolicy", target.get("deletionPolicy") or "Retain", DELETION),
+        refresh_policy=one_of("refreshPolicy", spec.get("refreshPolicy") or "Periodic", REFRESH),
         refresh_seconds=parse_duration(spec.get("refreshInterval", "1h")),
         immutable=bool(target.get("immutable")),
+        template=template,
+        manifest=_manifest(target.get("manifest")),
+        windows=parse_windows(spec.get("syncWindows")),
+    )
+    _check_policies(found)
+    return found
+
+
+def _check_policies(spec: Spec) -> None:
+    """The rules of the other controller's webhook (externalsecret_validator)."""
+    if not spec.rows and not spec.sources:
+        raise Invalid("no-data", "either data or dataFrom should be specified")
+    if spec.deletion == "Delete" and spec.creation != "Owner":
+        raise Invalid(
+            "bad-policy",
+            f"deletionPolicy=Delete cannot go with creationPolicy={spec.creation}",
+            hint="only a Secret that the ExternalSecret owns can be deleted by it",
+        )
+    if spec.deletion == "Merge" and spec.creation == "None":
+        raise Invalid("bad-policy", "deletionPolicy=Merge cannot go with creationPolicy=None")
+    names = [row.secret_key for row in spec.rows]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice and spec.deletion != "Retain":
+        raise Invalid(
+            "duplicate-key",
+            f"secretKey {', '.join(twice)} stands twice, which only deletionPolicy=Retain allows",
+        )
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    """The value, when it is allowed; raises Invalid(`bad-value`)."""
+    if value not in allowed:
+        raise Invalid("bad-value", f"{name} {value!r} is none of {', '.join(allowed)}")
+    return value
+
+
+def parse_store_ref(entry: Mapping[str, Any] | None) -> StoreRef | None:
+    """A reference to a store; None when it names none."""
+    if not entry or not entry.get("name"):
+        return None
+    kind = entry.get("kind") or "SecretStore"
+    return StoreRef(str(entry["name"]), one_of("kind", kind, ("SecretStore", "ClusterSecretStore")))
+
+
+def parse_generator_ref(entry: Mapping[str, Any] | None) -> GeneratorRef | None:
+    """A reference to a generator; None when there is none."""
+    if not entry:
+        return None
+    if not entry.get("kind") or not entry.get("name"):
+        raise Invalid("bad-generator", "generatorRef needs kind and name")
+    return GeneratorRef(
+        str(entry["kind"]), str(entry["name"]), str(entry.get("apiVersion") or GENERATORS)
     )
 
 
-def _store(entry: Mapping[str, Any] | None) -> StoreRef | None:
-    if not entry or not entry.get("name"):
-        return None
-    return StoreRef(str(entry["name"]), entry.get("kind") or "SecretStore")
-
-
 def _store_of(entry: Mapping[str, Any], default: StoreRef | None) -> StoreRef:
-    source = entry.get("sourceRef") or {}
-    if source.get("generatorRef"):
-        raise _unsupported("generatorRef")
-    store = _store(source.get("storeRef")) or default
+    store = parse_store_ref((entry.get("sourceRef") or {}).get("storeRef")) or default
     if store is None:
         raise Invalid("no-store", "a secretStoreRef or sourceRef.storeRef is needed")
     return store
@@ -123,15 +213,28 @@ def _row(entry: Mapping[str, Any], default: StoreRef | None) -> Row:
     key = str(entry.get("secretKey") or "")
     if not KEY.fullmatch(key):
         raise Invalid("bad-key", f"secretKey {key!r} is no valid key of a Secret")
+    generator = parse_generator_ref((entry.get("sourceRef") or {}).get("generatorRef"))
+    if generator is not None:
+        remote = entry.get("remoteRef") or {}
+        return Row(key, _remote({"key": key, **remote}), None, generator)
     return Row(key, _remote(entry.get("remoteRef")), _store_of(entry, default))
 
 
-def _extract(entry: Mapping[str, Any], default: StoreRef | None) -> Row:
-    if entry.get("find"):
-        raise _unsupported("dataFrom.find")
-    if entry.get("rewrite"):
-        raise _unsupported("dataFrom.rewrite")
-    return Row("", _remote(entry.get("extract")), _store_of(entry, default))
+def _source(entry: Mapping[str, Any], default: StoreRef | None) -> Source:
+    generator = parse_generator_ref((entry.get("sourceRef") or {}).get("generatorRef"))
+    extract, find = entry.get("extract"), entry.get("find")
+    given = [name for name, each in (("extract", extract), ("find", find)) if each is not None]
+    given += ["generatorRef"] if generator else []
+    if len(given) != 1:
+        said = " and ".join(given) if given else "none"
+        raise Invalid("bad-source", f"dataFrom needs one of extract, find, generatorRef: {said}")
+    rewrites = parse_rewrites(entry.get("rewrite") or [])
+    if generator:
+        return Source(generator=generator, rewrites=rewrites)
+    store = _store_of(entry, default)
+    if extract is not None:
+        return Source(extract=_remote(extract), store=store, rewrites=rewrites)
+    return Source(find=_find(find or {}), store=store, rewrites=rewrites)
 
 
 def _remote(entry: Mapping[str, Any] | None) -> RemoteRef:
@@ -149,22 +252,22 @@ def _remote(entry: Mapping[str, Any] | None) -> RemoteRef:
     )
 
 
-def _unsupported(field: str) -> Invalid:
-    return Invalid(
-        "unsupported-field",
-        f"{field} is not supported by this version",
-        hint="leave this ExternalSecret to the other controller until it is",
+def _find(entry: Mapping[str, Any]) -> FindRef:
+    return FindRef(
+        path=str(entry.get("path") or ""),
+        name_pattern=str((entry.get("name") or {}).get("regexp") or ""),
+        tags=tuple(sorted((entry.get("tags") or {}).items())),
+        conversion=entry.get("conversionStrategy") or "Default",
+        decoding=entry.get("decodingStrategy") or "None",
+        refuse_null_bytes=entry.get("nullBytePolicy") == "Fail",
     )
 
 
-def parse_duration(text: Any) -> float:  # noqa: ANN401 - a manifest's value
-    """Seconds of a Go duration (`1h30m`, `0`); raises Invalid."""
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        return float(text)
-    value = str(text)
-    if value in ("0", ""):
-        return 0.0
-    parts = _DURATION.findall(value)
-    if "".join(number + unit for number, unit in parts) != value:
-        raise Invalid("bad-duration", f"refreshInterval {value!r} is no duration", hint="1h30m")
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+def _manifest(entry: Mapping[str, Any] | None) -> Manifest | None:
+    if not entry:
+        return None
+    if not entry.get("apiVersion") or not entry.get("kind"):
+        raise Invalid("bad-manifest", "target.manifest needs apiVersion and kind")
+    if (entry["apiVersion"], entry["kind"]) == ("v1", "Secret"):
+        return None
+    return Manifest(str(entry["apiVersion"]), str(entry["kind"]))

@@ -4,52 +4,107 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from strongroom.model.clock import rfc3339
-from strongroom.model.errors import Refusal, Unavailable
+from strongroom.model.errors import Refusal, Throttled, Unavailable
 
 READY: Final = "Ready"
 STALE: Final = "Stale"
+CONTENDED: Final = "Contended"
+SYNCED: Final = ("SecretSynced", "secret synced")
+RETAINED: Final = ("SecretSynced", "secret retained due to DeletionPolicy=Retain")
+DELETED: Final = ("SecretDeleted", "secret deleted due to DeletionPolicy=Delete")
+MISSING: Final = ("SecretMissing", "secret will not be created due to CreationPolicy=Merge")
+Status = Mapping[str, Any]
 
 
-def ready_conditions(before: Mapping[str, Any], now: float) -> list[dict[str, Any]]:
-    """Synced; no other condition stays."""
-    return [_condition(before, READY, "True", ("SecretSynced", "secret synced"), now)]
+class StoreAway(Unavailable):
+    """A store did not answer, or asked to be left alone, for `retry_after` seconds if it said."""
+
+    def __init__(self, refusal: Unavailable) -> None:
+        super().__init__(refusal.code, refusal.message, hint=refusal.hint)
+        self.throttled = isinstance(refusal, Throttled)
+        self.retry_after: float | None = getattr(refusal, "retry_after", None)
+
+
+def seconds(now: float) -> str:
+    """A time as the API writes it: RFC 3339 in whole seconds."""
+    return rfc3339(now).partition(".")[0] + "Z"
+
+
+def ready_conditions(
+    before: Status, said: tuple[str, str], now: float, *, manifest: bool = False
+) -> list[dict[str, Any]]:
+    """In order; no other condition stays."""
+    return [condition(before, READY, "True", _for(said, manifest=manifest), now)]
 
 
 def failed_conditions(
-    before: Mapping[str, Any], refusal: Refusal, now: float
+    before: Status, refusal: Refusal, now: float, *, manifest: bool = False
 ) -> list[dict[str, Any]]:
-    """Not synced, and why.
+    """Not in order, and why.
 
     While the provider is away the last good value stays, so Ready stays True and `Stale` says
     since when and why; any other refusal takes Ready away.
     """
-    said = ("SecretSyncedError", str(refusal))
-    was_ready = any(
-        each.get("type") == READY and each.get("status") == "True"
-        for each in before.get("conditions") or []
-    )
-    if was_ready and isinstance(refusal, Unavailable):
-        ready = _condition(before, READY, "True", ("SecretSynced", "secret synced"), now)
-        stale = _condition(before, STALE, "True", ("ProviderUnavailable", str(refusal)), now)
-        return [ready, stale]
-    return [_condition(before, READY, "False", said, now)]
+    if isinstance(refusal, Unavailable) and not isinstance(refusal, StoreAway):
+        # The cluster's own API: nothing is known to be wrong with the object.
+        return list(before.get("conditions") or [])
+    if is_ready(before) and isinstance(refusal, StoreAway):
+        ready = dict(find(before, READY))
+        reason = "ProviderThrottled" if refusal.throttled else "ProviderUnavailable"
+        since = before.get("refreshTime") or "an unknown time"
+        message = f"last good value of {since}: {refusal}"
+        if find(before, STALE).get("reason") == reason:
+            # Told once; the text of each new refusal would be a write each time.
+            message = find(before, STALE)["message"]
+        return [ready, condition(before, STALE, "True", (reason, message), now)]
+    said = _for(("SecretSyncedError", str(refusal)), manifest=manifest)
+    return [condition(before, READY, "False", said, now)]
 
 
-def _condition(
-    before: Mapping[str, Any], kind: str, status: str, said: tuple[str, str], now: float
+def contended(before: Status, opponent: str, now: float) -> list[dict[str, Any]]:
+    """A fight that was stopped: the value in place may be the other's."""
+    message = f"{opponent} undoes every repair; repairs are stopped for ten minutes"
+    said = ("FightDetected", message)
+    ready = condition(before, READY, "False", ("SecretSyncedError", message), now)
+    return [ready, condition(before, CONTENDED, "True", said, now)]
+
+
+def is_ready(before: Status) -> bool:
+    """Whether Ready is True."""
+    return find(before, READY).get("status") == "True"
+
+
+def find(before: Status, kind: str) -> Mapping[str, Any]:
+    """The condition of a type, {} when there is none."""
+    conditions = before.get("conditions") or []
+    return next((each for each in conditions if each.get("type") == kind), {})
+
+
+def _for(said: tuple[str, str], *, manifest: bool) -> tuple[str, str]:
+    """Targets that are no Secrets have their own words."""
+    if not manifest:
+        return said
+    return said[0].replace("Secret", "Resource", 1), said[1].replace("secret", "resource", 1)
+
+
+def condition(
+    before: Status, kind: str, status: str, said: tuple[str, str], now: float
 ) -> dict[str, Any]:
-    conditions: list[dict[str, Any]] = before.get("conditions") or []
-    old = next((each for each in conditions if each.get("type") == kind), {})
-    moved = rfc3339(now).partition(".")[0] + "Z"
+    """A condition; its transition time moves only when its status does."""
+    old = find(before, kind)
     return {
         "type": kind,
         "status": status,
         "reason": said[0],
         "message": said[1],
-        "lastTransitionTime": old["lastTransitionTime"] if old.get("status") == status else moved,
+        "lastTransitionTime": (
+            old["lastTransitionTime"]
+            if old.get("status") == status and old.get("lastTransitionTime")
+            else seconds(now)
+        ),
     }
 
 
-def says_the_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+def says_the_same(before: Status, after: Status) -> bool:
     """Whether a write would tell nobody anything new."""
     return all(before.get(key) == value for key, value in after.items())

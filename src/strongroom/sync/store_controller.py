@@ -8,79 +8,125 @@ from strongroom.kube.controller import Controller, Key
 from strongroom.kube.informer import Informer
 from strongroom.kube.queue import WorkQueue
 from strongroom.kube.resource import Object, Resource, key_of
-from strongroom.model.clock import Clock, rfc3339
+from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, Refusal
+from strongroom.sync.durations import parse_duration
+from strongroom.sync.patterns import compile_pattern
+from strongroom.sync.providers.references import depends_on_namespace
+from strongroom.sync.reporting import put_status
 from strongroom.sync.spec import StoreRef
-from strongroom.sync.status import says_the_same
-from strongroom.sync.stores import Stores
+from strongroom.sync.status import condition, says_the_same
+from strongroom.sync.stores import Stores, is_managed
 
 REVALIDATE_SECONDS: Final = 300.0
+FAILED_SECONDS: Final = 30.0
+_UNKNOWN: Final = ("ValidationUnknown", "the store's identity is that of the namespace that asks")
 
 
 class StoreController:
-    """For one of the two kinds of store."""
+    """For one of the two kinds of store, whose informer runs elsewhere."""
 
-    def __init__(self, api: KubeApi, resource: Resource, stores: Stores, clock: Clock) -> None:
+    def __init__(
+        self,
+        api: KubeApi,
+        informer: Informer,
+        stores: Stores,
+        clock: Clock,
+        controller_class: str = "",
+    ) -> None:
+        self.name = informer.resource.kind.lower()
         self._api = api
-        self._resource = resource
+        self._resource: Resource = informer.resource
+        self._informer = informer
         self._stores = stores
         self._clock = clock
-        self._queue: WorkQueue[Key] = WorkQueue(clock)
-        self._informer = Informer(api, resource, clock)
+        self._class = controller_class
+        self.queue: WorkQueue[Key] = WorkQueue(clock)
+        self._closing: set[asyncio.Task[None]] = set()
+        informer.on_change(self._changed)
 
     async def run(self) -> None:
-        """Watch and validate until cancelled."""
-        self._informer.on_change(self._changed)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._informer.run())
-            group.create_task(Controller("stores", self._queue, self.reconcile).run(2))
+        """Validate until cancelled."""
+        for item in self._informer:
+            self.queue.add(key_of(item))
+        await Controller(self.name, self.queue, self.reconcile).run(2)
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
-        if new is not None and (
+        if new is None and old is not None:
+            for reads in self._stores.forget(old["metadata"]["uid"]):
+                task = asyncio.get_running_loop().create_task(reads.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+        elif new is not None and (
             old is None or old["metadata"].get("generation") != new["metadata"].get("generation")
         ):
-            self._queue.add(key_of(new))
+            self.queue.add(key_of(new))
 
     async def reconcile(self, key: Key) -> float | None:
         """Validate one store and say so; the seconds until it is looked at again."""
         item = self._informer.get(*key)
-        if item is None:
+        if item is None or not is_managed(item, self._class):
             return None
-        # A cluster store has no namespace of its own; its logins name theirs.
-        where = key[0] or "default"
         refusal: Refusal | None = None
+        capabilities = ""
+        unknown = not key[0] and depends_on_namespace((item.get("spec") or {}).get("provider"))
         try:
-            provider = await self._stores.provider(StoreRef(key[1], self._resource.kind), where)
-            await provider.validate()
+            check_conditions(item)
+            if not unknown:
+                # A cluster store with an identity of its own is the same for every namespace.
+                ref = StoreRef(key[1], self._resource.kind)
+                reads = await self._stores.of(item, ref, key[0])
+                capabilities = reads.provider.traits.access
+                await reads.provider.validate()
         except Refusal as caught:
             refusal = caught
-        await self._say(item, refusal)
-        return REVALIDATE_SECONDS if refusal is None else 30.0
+        await self._say(item, refusal, capabilities, unknown=unknown)
+        return revalidate_after(item) if refusal is None else FAILED_SECONDS
 
-    async def _say(self, item: Object, refusal: Refusal | None) -> None:
+    async def _say(
+        self, item: Object, refusal: Refusal | None, capabilities: str, *, unknown: bool
+    ) -> None:
         before = item.get("status") or {}
-        conditions = [store_condition(before, refusal, rfc3339(self._clock.now()))]
-        status = {"capabilities": "ReadOnly", "conditions": conditions}
+        said = _UNKNOWN if unknown and refusal is None else None
+        made = store_condition(before, refusal, self._clock.now(), said)
+        status: dict[str, Any] = {"conditions": [made]}
+        if capabilities:
+            status["capabilities"] = capabilities
         if not says_the_same(before, status):
-            namespace, name = key_of(item)
-            patch = {"status": status}
-            await self._api.merge_patch(self._resource, name, namespace, patch, "status")
+            await put_status(self._api, self._resource, item, status)
 
 
-def store_condition(before: Object, refusal: Refusal | None, now: str) -> dict[str, Any]:
+class BadConditions(Invalid):
+    """`spec.conditions` of a cluster store cannot be used."""
+
+
+def check_conditions(store: Object) -> None:
+    """Refuse patterns that do not compile, before a namespace meets them; raises BadConditions."""
+    for each in (store.get("spec") or {}).get("conditions") or []:
+        for pattern in each.get("namespaceRegexes") or []:
+            try:
+                compile_pattern(pattern)
+            except Invalid as refusal:
+                raise BadConditions(refusal.code, f"spec.conditions: {refusal.message}") from None
+
+
+def revalidate_after(store: Object) -> float:
+    """Seconds until a good store is looked at again: `spec.refreshInterval`, 0 for the default."""
+    try:
+        given = parse_duration((store.get("spec") or {}).get("refreshInterval") or 0)
+    except Invalid:
+        given = 0.0
+    return given or REVALIDATE_SECONDS
+
+
+def store_condition(
+    before: Object, refusal: Refusal | None, now: float, said: tuple[str, str] | None = None
+) -> dict[str, Any]:
     """The Ready condition of a store. Pure."""
-    status = "True" if refusal is None else "False"
     if refusal is None:
-        reason, message = "Valid", "store validated"
+        return condition(before, "Ready", "True", said or ("Valid", "store validated"), now)
+    if isinstance(refusal, BadConditions):
+        kind = "InvalidStoreConfiguration"
     else:
         kind = "InvalidProviderConfig" if isinstance(refusal, Invalid) else "ValidationFailed"
-        reason, message = kind, str(refusal)
-    old: dict[str, Any] = next(iter(before.get("conditions") or []), {})
-    moved = now.partition(".")[0] + "Z"
-    return {
-        "type": "Ready",
-        "status": status,
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": old["lastTransitionTime"] if old.get("status") == status else moved,
-    }
+    return condition(before, "Ready", "False", (kind, str(refusal)), now)

@@ -6,57 +6,101 @@ Order and rules: https://external-secrets.io/latest/guides/getallsecrets/ and th
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
 from strongroom.model.errors import Invalid, NotFound
+from strongroom.sync.json_path import ABSENT, lookup
 from strongroom.sync.spec import KEY, RemoteRef
 
 _ALLOWED: Final = frozenset("-._abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
+# An object of named values, or one value whose bytes may be JSON or anything else.
+Data = Mapping[str, Any] | bytes
 
 
-def as_bytes(value: Any) -> bytes:  # noqa: ANN401 - JSON
-    """A string as it is, anything else as JSON text."""
-    return value.encode() if isinstance(value, str) else orjson.dumps(value)
+class Decoding(Protocol):
+    """The parts of a reference that say how values and keys are read."""
+
+    @property
+    def conversion(self) -> str:
+        """Default or Unicode."""
+
+    @property
+    def decoding(self) -> str:
+        """None, Base64, Base64URL or Auto."""
+
+    @property
+    def refuse_null_bytes(self) -> bool:
+        """Whether a value with a null byte is an error."""
 
 
-def pick(data: Mapping[str, Any], ref: RemoteRef) -> bytes:
-    """One value: the whole object as JSON, or its property; raises NotFound(`no-property`).
+def as_bytes(value: Any) -> bytes:  # noqa: ANN401 - JSON, with bytes in it
+    """Text and bytes as they are, nothing for null, anything else as JSON text."""
+    if isinstance(value, bytes):
+        return value
+    if value is None:
+        return b""
+    if isinstance(value, str):
+        return value.encode()
+    return orjson.dumps(value, default=_as_text)
 
-    An exact key goes before a dotted path; a path also steps into lists and JSON text.
+
+def _as_text(value: Any) -> Any:  # noqa: ANN401 - what JSON has no form for
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return dict(value)
+
+
+def whole(data: Data) -> bytes:
+    """A fetched secret as one value: its bytes, or its object as JSON."""
+    return data if isinstance(data, bytes) else as_bytes(dict(data))
+
+
+def pick(data: Data, ref: RemoteRef) -> bytes:
+    """One value: the whole secret, or its property; raises NotFound(`no-property`).
+
+    An exact key goes before a path (`json_path`).
     """
     if not ref.property:
-        return decode(as_bytes(dict(data)), ref)
-    if ref.property in data:
-        return decode(as_bytes(data[ref.property]), ref)
-    value: Any = data
-    for step in ref.property.split("."):
-        if isinstance(value, str):
-            value = _parsed(value)
-        if isinstance(value, Mapping) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            raise NotFound("no-property", f"cannot find the property {ref.property} in {ref.key}")
-    return decode(as_bytes(value), ref)
+        return decode(whole(data), ref, ref.key)
+    held = _parsed(data) if isinstance(data, bytes) else data
+    exact = isinstance(held, Mapping) and ref.property in held
+    found = held[ref.property] if exact else lookup(held, ref.property)
+    if found is ABSENT:
+        raise NotFound(
+            "no-property",
+            f"cannot find the property {ref.property} in {ref.key}",
+            hint="the property is a key of the secret, or a path within it",
+        )
+    return decode(as_bytes(found), ref, ref.key)
 
 
-def extract(data: Mapping[str, Any], ref: RemoteRef) -> dict[str, bytes]:
-    """Every key of an object; of the property's object when one is named."""
-    source: Any = data
+def extract(data: Data, ref: RemoteRef) -> dict[str, bytes]:
+    """Every key of an object, as the provider names it; of the property's when one is named."""
+    source: Any = _parsed(data) if isinstance(data, bytes) else data
     if ref.property:
-        source = _parsed(pick(data, RemoteRef(ref.key, ref.property)).decode(errors="replace"))
+        source = _parsed(pick(data, RemoteRef(ref.key, ref.property)))
     if not isinstance(source, Mapping):
         raise Invalid("not-an-object", f"{ref.key} does not hold an object")
-    found: dict[str, bytes] = {}
-    for name, value in source.items():
-        key = convert(str(name), ref.conversion)
-        if key in found:
-            raise Invalid("key-collision", f"two keys of {ref.key} become {key!r}")
-        found[key] = decode(as_bytes(value), ref)
-    return found
+    return {str(name): as_bytes(value) for name, value in source.items()}
+
+
+def finish(
+    found: Mapping[str, bytes], how: Decoding, where: str, *, rewritten: bool
+) -> dict[str, bytes]:
+    """Convert keys (unless a rewrite has made them), check them, and decode the values."""
+    data: dict[str, bytes] = {}
+    for name, value in found.items():
+        key = name if rewritten else convert(name, how.conversion)
+        if not KEY.fullmatch(key):
+            hint = "rewrite the key, or leave the rewrite out so that it is converted"
+            raise Invalid("bad-key", f"{key!r} cannot be a key of a Secret", hint=hint)
+        if key in data:
+            raise Invalid("key-collision", f"two keys of {where} become {key!r}")
+        data[key] = decode(value, how, where)
+    return data
 
 
 def convert(name: str, strategy: str) -> str:
@@ -70,28 +114,33 @@ def convert(name: str, strategy: str) -> str:
     return key
 
 
-def decode(value: bytes, ref: RemoteRef) -> bytes:
+def decode(value: bytes, how: Decoding, where: str) -> bytes:
     """Apply the decoding strategy; raises Invalid(`bad-encoding`) without showing the value."""
-    if ref.decoding == "Base64":
-        value = _base64(value, ref)
-    elif ref.decoding == "Base64URL":
-        value = _base64(value.translate(bytes.maketrans(b"-_", b"+/")), ref)
-    elif ref.decoding == "Auto":
+    if how.decoding == "Base64":
+        value = _base64(value, where)
+    elif how.decoding == "Base64URL":
+        value = _base64(value.translate(_URL_SAFE), where)
+    elif how.decoding == "Auto":
         value = _guess(value)
-    if ref.refuse_null_bytes and b"\0" in value:
-        raise Invalid("null-byte", f"the value of {ref.key} has a null byte")
+    if how.refuse_null_bytes and b"\0" in value:
+        raise Invalid("null-byte", f"the value of {where} has a null byte")
     return value
 
 
-def _base64(value: bytes, ref: RemoteRef) -> bytes:
+def decode_named(value: bytes, strategy: str, where: str) -> bytes:
+    """Apply a strategy that stands alone (`valuesDecodingStrategy`)."""
+    return decode(value, RemoteRef(where, decoding=strategy), where)
+
+
+def _base64(value: bytes, where: str) -> bytes:
     try:
         return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
     except binascii.Error:
-        raise Invalid("bad-encoding", f"the value of {ref.key} is not base64") from None
+        raise Invalid("bad-encoding", f"the value of {where} is not base64") from None
 
 
 def _guess(value: bytes) -> bytes:
-    for text in (value, value.translate(bytes.maketrans(b"-_", b"+/"))):
+    for text in (value, value.translate(_URL_SAFE)):
         try:
             return base64.b64decode(text, validate=True)
         except binascii.Error:
@@ -99,7 +148,7 @@ def _guess(value: bytes) -> bytes:
     return value
 
 
-def _parsed(text: str) -> Any:  # noqa: ANN401 - JSON
+def _parsed(text: bytes) -> Any:  # noqa: ANN401 - JSON
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -1,33 +1,198 @@
-"""What sync asks of a provider."""
+"""What sync asks of a provider: one protocol for the clouds, the stores and the fake.
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+Every method raises a Refusal of one of these families, and no other exception:
 
+    NotFound      there is no such secret, version or property
+    Denied        this identity may not; the same call a second later will not help
+    Throttled     asked too often; `retry_after` when the server said when
+    Unavailable   no answer, or none that can be used: the last good value stays
+    Conflict      a push would overwrite what somebody else made, or lost a race
+    Invalid       the reference or the store's spec is at fault, and the message names the field
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Final, Protocol
+
+from strongroom.model.errors import Conflict, NotFound, Refusal, Unavailable
+from strongroom.model.secret import Secret
 from strongroom.sync.spec import RemoteRef
+
+# Vault and Google count; AWS, Azure and Kubernetes have names. "" where there are no versions.
+Version = int | str
+# An object of named values, or one value whose bytes may be JSON or anything else.
+Data = Mapping[str, Any] | bytes
+# Tells whether a name is wanted. A compiled pattern's `search` fits.
+Matches = Callable[[str], object]
+
+# What a pushed secret is marked with, so that nothing made by hand is overwritten.
+MANAGED_BY: Final = ("managed-by", "external-secrets")
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a provider can do.
+
+    `batch` is how many references one request reads. `by_property`: the property is part of the
+    request, so two references to one key with different properties are two reads. `bytes_by_key`:
+    a push of a whole source is written from `PushTarget.whole`, so its values may be any bytes.
+    """
+
+    access: str = "ReadOnly"
+    batch: int = 1
+    by_property: bool = False
+    bytes_by_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """One secret at one version; `path` is the name that records and events have for it."""
+    """One secret at one version; `path` is the name that records and events have for it.
+
+    With `metadataPolicy: Fetch` the data are the secret's tags, labels or custom metadata.
+    """
 
     path: str
-    version: int
-    data: Mapping[str, Any] = field(repr=False)
-    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    version: Version
+    data: Data = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Which secrets `dataFrom.find` wants: below a path, by name, by tags; all must hold."""
+
+    path: str = ""
+    matches: Matches | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metadata: bool = False
+
+    def wants(self, name: str, tags: Mapping[str, Any] | None = None) -> bool:
+        """Whether a name with these tags is meant; None when the tags are not to be looked at."""
+        if self.matches is not None and not self.matches(name):
+            return False
+        return tags is None or all(str(tags.get(key)) == value for key, value in self.tags.items())
+
+
+@dataclass(frozen=True, slots=True)
+class PushTarget:
+    """Where a PushSecret writes: a key, and a property of the object there unless it is "".
+
+    `metadata` is the `spec` of a PushSecretMetadata, free in form and different by provider.
+    `whole` are the keys of the source when all of it is pushed: for a target that holds bytes by
+    key, where the value as JSON could not hold them.
+    """
+
+    key: str
+    property: str = ""
+    _: KW_ONLY
+    whole: Mapping[str, bytes] | None = field(default=None, repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a push did; nothing is written when the value is there already."""
+
+    changed: bool
+    version: Version = ""
 
 
 class Provider(Protocol):
-    """One store with one identity."""
+    """One store with one identity: one client, and one session that concurrent reads share."""
+
+    @property
+    def traits(self) -> Traits:
+        """What it can do; the same for its whole life."""
 
     async def validate(self) -> None:
-        """Prove that it can be reached and lets us in; raises a Refusal."""
+        """Prove that it can be reached and lets us in."""
 
     async def fetch(self, ref: RemoteRef) -> Fetched:
-        """Read the secret a reference names; raises NotFound when it is not there."""
+        """Read the secret a reference names, whole: its property is picked afterwards."""
+
+    async def fetch_many(self, refs: Sequence[RemoteRef]) -> Sequence[Fetched | Refusal]:
+        """Read several, in as few requests as the service allows; one answer for each."""
+
+    async def find(self, wanted: Find) -> Mapping[str, Fetched]:
+        """Read every secret that is wanted, by the name users know it under."""
+
+    async def push(self, target: PushTarget, value: Secret) -> Pushed:
+        """Write a value unless it is there; raises Conflict for what we did not make."""
+
+    async def delete(self, target: PushTarget) -> None:
+        """Take back what was pushed; what is gone or not ours is left alone."""
+
+    async def exists(self, target: PushTarget) -> bool:
+        """Whether there is something under the key and property."""
 
     def changes(self) -> AsyncIterator[str]:
         """Paths as they change; ends when there is no feed, raises Unavailable when it breaks."""
 
     async def close(self) -> None:
         """Let go of connections and give back the login."""
+
+
+class OneByOne:
+    """Half a provider: what a service without batches and without a change feed does."""
+
+    async def fetch(self, ref: RemoteRef) -> Fetched:
+        """See Provider."""
+        raise NotImplementedError
+
+    async def fetch_many(self, refs: Sequence[RemoteRef]) -> Sequence[Fetched | Refusal]:
+        """See Provider."""
+        return await asyncio.gather(*(self._tried(ref) for ref in refs))
+
+    async def _tried(self, ref: RemoteRef) -> Fetched | Refusal:
+        try:
+            return await self.fetch(ref)
+        except Refusal as refusal:
+            return refusal
+
+    async def changes(self) -> AsyncIterator[str]:
+        """No feed."""
+        return
+        yield ""
+
+
+@contextmanager
+def understood(service: str) -> Iterator[None]:
+    """Around the reading of a reply: one without what it must have is no answer.
+
+    What was wrong is named by its kind alone, for the reply may hold values.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise Unavailable(
+            "bad-reply", f"the reply of {service} is not understood ({type(error).__name__})"
+        ) from None
+
+
+def read_only(kind: str) -> Conflict:
+    """The refusal of a provider that PushSecrets cannot write to."""
+    return Conflict("read-only", f"the {kind} provider cannot be written to")
+
+
+def not_ours(key: str) -> Conflict:
+    """The refusal to overwrite a secret that no PushSecret made."""
+    return Conflict(
+        "not-managed",
+        f"{key} exists and is not marked {MANAGED_BY[0]}={MANAGED_BY[1]}",
+        hint="delete it, or mark it so if a PushSecret may own it",
+    )
+
+
+def present(found: Mapping[str, Fetched | Refusal]) -> dict[str, Fetched]:
+    """What was found of a list; what went since it was listed is left out.
+
+    Raises any other refusal: half a find would look like secrets that are gone.
+    """
+    kept: dict[str, Fetched] = {}
+    for name, each in found.items():
+        if isinstance(each, Fetched):
+            kept[name] = each
+        elif not isinstance(each, NotFound):
+            raise each
+    return kept

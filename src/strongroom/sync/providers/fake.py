@@ -1,19 +1,42 @@
-"""The fake provider: secrets in a dictionary, with versions and a feed."""
+"""The fake provider: secrets in a dictionary, with versions, tags, pushes and a feed.
+
+A store of kind `fake` (https://external-secrets.io/latest/provider/fake/) is one of these that
+was filled from its spec; controllers' tests fill it with `put`.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from strongroom.model.errors import NotFound, Refusal
-from strongroom.sync.providers.contract import Fetched
+from strongroom.model.errors import NotFound, Refusal, Unavailable
+from strongroom.model.secret import Secret
+from strongroom.sync.providers.contract import (
+    MANAGED_BY,
+    Data,
+    Fetched,
+    Find,
+    OneByOne,
+    Provider,
+    Pushed,
+    PushTarget,
+    Traits,
+    not_ours,
+)
+from strongroom.sync.providers.fields import Fields
+from strongroom.sync.providers.objects import has_property, with_property, without_property
+from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.spec import RemoteRef
+from strongroom.sync.values import as_bytes
 
 
-class FakeProvider:
+class FakeProvider(OneByOne):
     """Implements Provider. `broken` is raised by every read while it is set."""
 
-    def __init__(self) -> None:
-        self.secrets: dict[str, list[dict[str, Any]]] = {}
+    def __init__(self, traits: Traits | None = None) -> None:
+        self.traits = traits or Traits("ReadWrite")
+        self.secrets: dict[str, list[Data]] = {}
+        self.named: dict[tuple[str, str], Data] = {}
+        self.tags: dict[str, dict[str, str]] = {}
         self.broken: Refusal | None = None
         self.reads = 0
         self.has_feed = True
@@ -21,7 +44,13 @@ class FakeProvider:
 
     def put(self, key: str, **data: Any) -> None:  # noqa: ANN401 - JSON
         """Write a new version and tell the feed."""
+        self.put_data(key, data)
+
+    def put_data(self, key: str, data: Data, tags: Mapping[str, str] | None = None) -> None:
+        """The same with any data, and tags when they change."""
         self.secrets.setdefault(key, []).append(data)
+        if tags is not None:
+            self.tags[key] = dict(tags)
         for each in self._listeners:
             each.put_nowait(key)
 
@@ -33,11 +62,58 @@ class FakeProvider:
         self.reads += 1
         if self.broken:
             raise self.broken
+        if (ref.key, ref.version) in self.named:
+            return Fetched(ref.key, ref.version, self.named[ref.key, ref.version])
         versions = self.secrets.get(ref.key)
-        number = int(ref.version or len(versions or ()))
+        asked = ref.version or str(len(versions or ()))
+        number = int(asked) if asked.isdigit() else 0
         if not versions or not 1 <= number <= len(versions):
-            raise NotFound("store-not-found", f"{ref.key} is not there")
+            raise NotFound("fake-not-found", f"{ref.key} is not there")
+        if ref.metadata:
+            return Fetched(ref.key, number, self.tags.get(ref.key, {}))
         return Fetched(ref.key, number, versions[number - 1])
+
+    async def find(self, wanted: Find) -> Mapping[str, Fetched]:
+        names = [
+            name
+            for name in self.secrets
+            if name.startswith(wanted.path) and wanted.wants(name, self.tags.get(name, {}))
+        ]
+        return {name: await self.fetch(RemoteRef(name, metadata=wanted.metadata)) for name in names}
+
+    async def push(self, target: PushTarget, value: Secret) -> Pushed:
+        versions = self.secrets.get(target.key) or []
+        if versions and not self._ours(target.key):
+            raise not_ours(target.key)
+        content = value.reveal()
+        if target.property:
+            old = as_bytes(versions[-1]) if versions else None
+            content = with_property(old, target.key, target.property, content)
+        if versions and as_bytes(versions[-1]) == content:
+            return Pushed(changed=False, version=len(versions))
+        self.put_data(target.key, content, dict([MANAGED_BY]))
+        return Pushed(changed=True, version=len(self.secrets[target.key]))
+
+    def _ours(self, key: str) -> bool:
+        return self.tags.get(key, {}).get(MANAGED_BY[0]) == MANAGED_BY[1]
+
+    async def delete(self, target: PushTarget) -> None:
+        if not self._ours(target.key):
+            return
+        rest = None
+        if target.property:
+            old = as_bytes(self.secrets[target.key][-1])
+            rest = without_property(old, target.key, target.property)
+        if rest is not None:
+            self.put_data(target.key, rest)
+        else:
+            del self.secrets[target.key], self.tags[target.key]
+
+    async def exists(self, target: PushTarget) -> bool:
+        versions = self.secrets.get(target.key)
+        if not versions or not target.property:
+            return bool(versions)
+        return has_property(versions[-1], target.key, target.property)
 
     async def changes(self) -> AsyncIterator[str]:
         if not self.has_feed:
@@ -52,3 +128,18 @@ class FakeProvider:
 
     async def close(self) -> None:
         """Nothing to let go of."""
+
+
+async def build(spec: Fields, references: References, around: Surroundings) -> Provider:  # noqa: ARG001
+    """The provider of `spec.provider.fake`."""
+    made = FakeProvider()
+    made.has_feed = False
+    for entry in spec.parts("data"):
+        key, value = entry.required("key"), entry.text("value").encode()
+        if entry.text("version"):
+            made.named[key, entry.text("version")] = value
+        else:
+            made.put_data(key, value)
+    if spec.number("validationResult", 0):
+        made.broken = Unavailable("fake-broken", "spec.provider.fake.validationResult says so")
+    return made

@@ -4,52 +4,74 @@ Fields and key forms: https://external-secrets.io/latest/provider/hashicorp-vaul
 """
 
 import asyncio
-import base64
-import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
+from strongroom.model.errors import Conflict, Invalid, NotFound, Unavailable
 from strongroom.model.secret import Secret
-from strongroom.sync.providers.contract import Fetched
+from strongroom.sync.providers.contract import (
+    MANAGED_BY,
+    Fetched,
+    Find,
+    OneByOne,
+    Provider,
+    Pushed,
+    PushTarget,
+    Traits,
+    not_ours,
+)
+from strongroom.sync.providers.fields import Fields
+from strongroom.sync.providers.objects import as_value, object_in
+from strongroom.sync.providers.references import References, Surroundings
+from strongroom.sync.providers.session import Session
+from strongroom.sync.providers.vault_login import Login, login_of
 from strongroom.sync.spec import RemoteRef
 from strongroom.wire.client import HttpClient
+from strongroom.wire.tls import ClientPem
 from strongroom.wire.vault import VaultClient
 
-RENEW_AT: Final = 0.66
-# A login gives a token and the seconds it lives, 0 for ever.
-Login = Callable[[VaultClient], Awaitable[tuple[Secret, int]]]
+READS_AT_ONCE: Final = 16
+# KV v1 has no metadata of its own: the mark of what we wrote is a key of the secret.
+_MARK: Final = "custom_metadata"
+_MARKED: Final = {MANAGED_BY[0]: MANAGED_BY[1]}
 
 
 @dataclass(frozen=True, slots=True)
 class VaultSettings:
-    """The parts of a store's `spec.provider.vault` that say where."""
+    """The parts of a store's `spec.provider.vault` that say where; `ca` is PEM."""
 
     server: str
-    mount: str
-    version: str
-    namespace: str
-    ca: str
+    mount: str = ""
+    version: str = "v2"
+    namespace: str = ""
+    ca: str = ""
+    login_namespace: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    read_your_writes: bool = False
 
     @classmethod
-    def from_spec(cls, spec: Mapping[str, Any], ca: str = "") -> "VaultSettings":
-        """Read the spec; `ca` is what a caProvider gave. Raises Invalid."""
-        server = str(spec.get("server") or "")
+    def from_spec(cls, spec: Fields, ca: str = "") -> "VaultSettings":
+        """Read the spec; raises Invalid."""
+        server = spec.required("server")
         if not server.startswith(("http://", "https://")):
-            raise Invalid("bad-server", "spec.provider.vault.server must be a URL")
-        version = str(spec.get("version") or "v2")
-        if version not in ("v1", "v2"):
-            raise Invalid("bad-version", "spec.provider.vault.version must be v1 or v2")
-        bundle = str(spec.get("caBundle") or "")
-        if bundle:
-            try:
-                ca = base64.b64decode(bundle, validate=True).decode()
-            except (binascii.Error, UnicodeDecodeError):
-                raise Invalid("bad-ca", "caBundle is not base64 of PEM") from None
-        mount = str(spec.get("path") or "").strip("/")
-        return cls(server.rstrip("/"), mount, version, str(spec.get("namespace") or ""), ca)
+            raise spec.bad("server", "must be a URL")
+        headers = spec.labels("headers")
+        if spec.flag("forwardInconsistent"):
+            headers["X-Vault-Inconsistent"] = "forward-active-node"
+        # `checkAndSet.required` needs no answer: every write is against the version that was read.
+        auth = spec.part("auth")
+        return cls(
+            server=server.rstrip("/"),
+            mount=spec.text("path").strip("/"),
+            version=spec.choice("version", ("v1", "v2"), "v2"),
+            namespace=spec.text("namespace"),
+            ca=ca,
+            login_namespace=auth.text("namespace") if auth else "",
+            headers=headers,
+            read_your_writes=spec.flag("readYourWrites"),
+        )
 
 
 def split_key(key: str, settings: VaultSettings) -> tuple[str, str]:
@@ -75,60 +97,229 @@ def split_key(key: str, settings: VaultSettings) -> tuple[str, str]:
     return mount, path
 
 
-class VaultProvider:
-    """One server and one identity; logs in when it has to."""
+async def build(spec: Fields, references: References, around: Surroundings) -> Provider:
+    """The provider of `spec.provider.vault` or `openBao`; raises Invalid."""
+    settings = VaultSettings.from_spec(spec, await references.authority(spec))
+    auth = spec.needed("auth")
+    login = login_of(auth, references)
+    pem = await _client_pem(spec, auth, references)
+    return VaultProvider(settings, login, around.clock, pem)
 
-    def __init__(self, settings: VaultSettings, login: Login, clock: Clock) -> None:
+
+async def _client_pem(spec: Fields, auth: Fields, references: References) -> ClientPem | None:
+    tls, cert = spec.part("tls"), auth.part("cert")
+    if cert:
+        pair = cert.needed("clientCert"), cert.needed("secretRef")
+    elif tls:
+        pair = tls.needed("certSecretRef"), tls.needed("keySecretRef")
+    else:
+        return None
+    return ClientPem(
+        await references.text(pair[0], "tls.crt"), await references.secret(pair[1], "tls.key")
+    )
+
+
+class VaultProvider(OneByOne):
+    """One server and one identity; logs in when it has to. Implements Provider."""
+
+    traits = Traits("ReadWrite")
+
+    def __init__(
+        self,
+        settings: VaultSettings,
+        login: Login,
+        clock: Clock,
+        pem: ClientPem | None = None,
+    ) -> None:
         self._settings = settings
+        self._http = HttpClient(ca_data=settings.ca, client_pem=pem)
+        self._client = VaultClient(
+            settings.server, None, self._http, settings.namespace,
+            headers=settings.headers, read_your_writes=settings.read_your_writes,
+        )  # fmt: skip
         self._login = login
-        self._clock = clock
-        self._http = HttpClient(ca_data=settings.ca)
-        self._client = VaultClient(settings.server, None, self._http, settings.namespace)
-        self._renew_after = 0.0
-        self._entry = asyncio.Lock()
+        self._session = Session(self._enter, clock)
+        self._at_once = asyncio.Semaphore(READS_AT_ONCE)
 
-    async def _ready(self) -> VaultClient:
-        async with self._entry:
-            if self._client.token is None or self._clock.monotonic() >= self._renew_after:
-                token, seconds = await self._login(self._client)
-                self._client.token = token
-                life = seconds * RENEW_AT if seconds else float("inf")
-                self._renew_after = self._clock.monotonic() + life
-        return self._client
+    async def _enter(self) -> tuple[Secret, float]:
+        where = self._settings.login_namespace
+        client = self._client.in_namespace(where or self._settings.namespace)
+        token, seconds = await self._login(client)
+        self._client.token = token
+        return token, seconds
 
     async def validate(self) -> None:
-        await self._ready()
+        async def look(_: Secret) -> None:
+            await self._client.request("GET", "auth/token/lookup-self")
+
+        await self._session.use(look)
+
+    # reading
 
     async def fetch(self, ref: RemoteRef) -> Fetched:
-        try:
-            return await self._fetch(await self._ready(), ref)
-        except Denied:
-            # The login may have been revoked; one fresh one tells that from a missing policy.
-            self._client.token = None
-            return await self._fetch(await self._ready(), ref)
+        async def read(_: Secret) -> Fetched:
+            async with self._at_once:
+                return await self._fetch(ref)
 
-    async def _fetch(self, client: VaultClient, ref: RemoteRef) -> Fetched:
+        try:
+            return await self._session.use(read)
+        except Conflict as refusal:
+            # 412: this replica has not seen what we wrote yet.
+            raise Unavailable("store-behind", refusal.message) from None
+
+    async def _fetch(self, ref: RemoteRef) -> Fetched:
         mount, path = split_key(ref.key, self._settings)
         if self._settings.version == "v1":
-            reply = await client.request("GET", f"{mount}/{path}")
-            return Fetched(f"{mount}/{path}", 0, reply["data"])
+            if ref.metadata:
+                raise Invalid("no-metadata", "KV v1 has no metadata", hint="use a KV v2 mount")
+            reply = await self._client.request("GET", f"{mount}/{path}")
+            data = {name: value for name, value in reply["data"].items() if value != _MARKED}
+            return Fetched(f"{mount}/{path}", 0, data)
         if ref.metadata:
-            metadata = await client.kv2_metadata(mount, path)
+            metadata = await self._client.kv2_metadata(mount, path)
             custom = metadata.get("custom_metadata") or {}
             return Fetched(f"{mount}/data/{path}", int(metadata["current_version"]), custom)
         if ref.version and not ref.version.isdigit():
-            raise Invalid("bad-version", f"version {ref.version!r} is no number")
-        found = await client.kv2_read(mount, path, int(ref.version or 0))
+            raise Invalid("bad-version", f"version {ref.version!r} of {ref.key} is no number")
+        found = await self._client.kv2_read(mount, path, int(ref.version or 0))
         if found.deletion_time or found.destroyed:
             raise NotFound(
                 "version-gone", f"{ref.key} version {found.version} is deleted or destroyed"
             )
         return Fetched(f"{mount}/data/{path}", found.version, found.data)
 
-    async def changes(self) -> AsyncIterator[str]:
-        client = await self._ready()
+    async def find(self, wanted: Find) -> Mapping[str, Fetched]:
+        mount, start = self._where_to_look(wanted.path)
+        if wanted.tags and self._settings.version == "v1":
+            raise Invalid("no-metadata", "KV v1 has no tags to find by", hint="use a KV v2 mount")
+
+        async def look(_: Secret) -> Mapping[str, Fetched]:
+            names = [each async for each in self._names(mount, start) if wanted.wants(each)]
+            found = await asyncio.gather(*(self._found(mount, each, wanted) for each in names))
+            return {name: each for name, each in zip(names, found, strict=True) if each}
+
+        return await self._session.use(look)
+
+    def _where_to_look(self, path: str) -> tuple[str, str]:
+        if self._settings.mount:
+            return self._settings.mount, f"{path.strip('/')}/".lstrip("/")
+        mount, _, rest = path.strip("/").partition("/")
+        if not mount:
+            raise Invalid(
+                "bad-find", "find.path must begin with the mount, for the store names no path"
+            )
+        rest = rest.removeprefix("data").strip("/") if self._settings.version == "v2" else rest
+        return mount, f"{rest}/".lstrip("/")
+
+    async def _names(self, mount: str, folder: str) -> AsyncIterator[str]:
+        """Every name below a folder; one request for each folder."""
+        kind = "metadata/" if self._settings.version == "v2" else ""
+        folders = [folder]
+        while folders:
+            at = folders.pop()
+            for name in await self._client.list(f"{mount}/{kind}{at}"):
+                if name.endswith("/"):
+                    folders.append(at + name)
+                else:
+                    yield at + name
+
+    async def _found(self, mount: str, name: str, wanted: Find) -> Fetched | None:
+        key = name if self._settings.mount else f"{mount}/{name}"
+        async with self._at_once:
+            try:
+                if wanted.tags:
+                    metadata = await self._client.kv2_metadata(mount, name)
+                    if not wanted.wants(name, metadata.get("custom_metadata") or {}):
+                        return None
+                return await self._fetch(RemoteRef(key, metadata=wanted.metadata))
+            except NotFound:
+                # Deleted, or gone since it was listed.
+                return None
+
+    # writing
+
+    async def push(self, target: PushTarget, value: Secret) -> Pushed:
+        mount, path = split_key(target.key, self._settings)
+
+        async def write(_: Secret) -> Pushed:
+            before, version, ours = await self._stored(mount, path)
+            if before is not None and not ours:
+                raise not_ours(target.key)
+            after = dict(before or {})
+            if target.property:
+                after[target.property] = as_value(value.reveal(), target.key)
+            else:
+                after = object_in(value.reveal(), target.key)
+            if after == before:
+                return Pushed(changed=False, version=version)
+            return Pushed(changed=True, version=await self._write(mount, path, after, version))
+
+        return await self._session.use(write)
+
+    async def _stored(self, mount: str, path: str) -> tuple[dict[str, Any] | None, int, bool]:
+        """What is there (None: nothing), its version, and whether a PushSecret made it."""
+        if self._settings.version == "v1":
+            try:
+                data = (await self._client.request("GET", f"{mount}/{path}"))["data"]
+            except NotFound:
+                return None, 0, False
+            return data, 0, data.pop(_MARK, None) == _MARKED
         try:
-            async for event in client.subscribe("kv*"):
+            found = await self._client.kv2_read(mount, path)
+            metadata = await self._client.kv2_metadata(mount, path)
+        except NotFound:
+            return None, 0, False
+        ours = (metadata.get("custom_metadata") or {}).get(MANAGED_BY[0]) == MANAGED_BY[1]
+        gone = bool(found.deletion_time or found.destroyed)
+        return (None if gone else dict(found.data)), found.version, ours
+
+    async def _write(self, mount: str, path: str, data: dict[str, Any], version: int) -> int:
+        if self._settings.version == "v1":
+            await self._client.request("POST", f"{mount}/{path}", {**data, _MARK: _MARKED})
+            return 0
+        try:
+            # Against the version that was read: another writer's properties are never lost.
+            written = await self._client.kv2_write(mount, path, data, version)
+        except Invalid as refusal:
+            if "check-and-set" in refusal.message:
+                raise Conflict("store-conflict", f"{path} was written meanwhile") from None
+            raise
+        if version == 0:
+            await self._client.request(
+                "POST", f"{mount}/metadata/{path}", {"custom_metadata": _MARKED}
+            )
+        return written
+
+    async def delete(self, target: PushTarget) -> None:
+        mount, path = split_key(target.key, self._settings)
+
+        async def remove(_: Secret) -> None:
+            before, version, ours = await self._stored(mount, path)
+            if before is None or not ours:
+                return
+            rest = {name: each for name, each in before.items() if name != target.property}
+            if target.property and rest:
+                if rest != before:
+                    await self._write(mount, path, rest, version)
+                return
+            kind = "metadata/" if self._settings.version == "v2" else ""
+            await self._client.request("DELETE", f"{mount}/{kind}{path}")
+
+        await self._session.use(remove)
+
+    async def exists(self, target: PushTarget) -> bool:
+        try:
+            found = await self.fetch(RemoteRef(target.key))
+        except NotFound:
+            return False
+        return not target.property or target.property in found.data
+
+    # the rest of a life
+
+    async def changes(self) -> AsyncIterator[str]:
+        await self._session.enter()
+        try:
+            async for event in self._client.subscribe("kv*"):
                 metadata = (event.get("data") or {}).get("event", {}).get("metadata", {})
                 path = metadata.get("data_path") or metadata.get("path")
                 if isinstance(path, str):

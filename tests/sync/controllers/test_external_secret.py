@@ -1,77 +1,15 @@
-"""The controller on the fake API and provider, on simulated time."""
+"""ExternalSecrets from manifest to Secret, and what happens when something changes."""
 
-import asyncio
-import base64
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 
-from strongroom.kube.fake import FakeKubeApi
-from strongroom.kube.resource import EVENTS, SECRETS
-from strongroom.model.clock import SimulatedClock
+from strongroom.kube.resource import SECRETS
 from strongroom.model.errors import Denied, NotFound, Unavailable
-from strongroom.sync.controller import SyncController
-from strongroom.sync.crds import EXTERNAL_SECRETS, SECRET_STORES
-from strongroom.sync.providers.fake import FakeProvider
-from strongroom.sync.stores import Stores
+from strongroom.sync.crds import EXTERNAL_SECRETS
 
 
-@dataclass
-class Bench:
-    clock: SimulatedClock
-    api: FakeKubeApi
-    provider: FakeProvider
-
-    async def external(self, name: str = "db", **spec) -> None:
-        spec = {
-            "secretStoreRef": {"name": "s"},
-            "data": [
-                {"secretKey": "password", "remoteRef": {"key": "prod/db", "property": "password"}}
-            ],
-            "refreshInterval": "1h",
-            **spec,
-        }
-        await self.api.create(
-            EXTERNAL_SECRETS, {"metadata": {"name": name, "namespace": "n"}, "spec": spec}
-        )
-        await self.clock.advance(0.1)
-
-    async def secret(self, name: str = "db") -> dict[str, str]:
-        item = await self.api.get(SECRETS, name, "n")
-        return {key: base64.b64decode(value).decode() for key, value in item["data"].items()}
-
-    async def condition(self, kind: str = "Ready", name: str = "db") -> dict:
-        item = await self.api.get(EXTERNAL_SECRETS, name, "n")
-        found = [each for each in item["status"]["conditions"] if each["type"] == kind]
-        return found[0] if found else {}
-
-    async def notes(self) -> list[str]:
-        return [f"{each['reason']}: {each['note']}" for each in (await self.api.list(EVENTS)).items]
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    clock = SimulatedClock()
-    api, provider = FakeKubeApi(clock), FakeProvider()
-    await api.create(
-        SECRET_STORES,
-        {"metadata": {"name": "s", "namespace": "n"}, "spec": {"provider": {"fake": {}}}},
-    )
-    provider.put("prod/db", password="one", username="app")
-
-    async def make(store, namespace):
-        return provider
-
-    running = asyncio.create_task(SyncController(api, Stores(api, make), clock).run())
-    await clock.advance(0)
-    yield Bench(clock, api, provider)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_a_new_object_becomes_a_secret_with_its_version(bench: Bench) -> None:
+async def test_a_new_object_becomes_a_secret_with_its_version(bench) -> None:
     await bench.external()
     assert await bench.secret() == {"password": "one"}
     item = await bench.api.get(SECRETS, "db", "n")
@@ -82,22 +20,24 @@ async def test_a_new_object_becomes_a_secret_with_its_version(bench: Bench) -> N
     assert any(note.startswith("Created") for note in await bench.notes())
 
 
-async def test_one_read_serves_all_rows_and_later_rows_win(bench: Bench) -> None:
+async def test_one_read_serves_all_rows_and_later_rows_win(bench) -> None:
     row = {"secretKey": "password", "remoteRef": {"key": "prod/db", "property": "username"}}
     await bench.external(data=[row], dataFrom=[{"extract": {"key": "prod/db"}}])
     assert await bench.secret() == {"password": "app", "username": "app"}
     assert bench.provider.reads == 1
 
 
-async def test_the_feed_brings_a_change_at_once(bench: Bench) -> None:
+async def test_the_feed_brings_a_change_at_once(bench) -> None:
     await bench.external()
     bench.provider.put("prod/db", password="two")
     await bench.clock.advance(0.5)
     assert await bench.secret() == {"password": "two"}
 
 
-async def test_without_a_feed_the_interval_brings_it(bench: Bench) -> None:
+async def test_without_a_feed_the_interval_brings_it(idle) -> None:
+    bench = idle
     bench.provider.has_feed = False
+    await bench.start()
     await bench.external(refreshInterval="10m")
     bench.provider.put("prod/db", password="two")
     await bench.clock.advance(500)
@@ -106,7 +46,7 @@ async def test_without_a_feed_the_interval_brings_it(bench: Bench) -> None:
     assert await bench.secret() == {"password": "two"}
 
 
-async def test_a_due_and_unchanged_object_costs_no_write(bench: Bench) -> None:
+async def test_a_due_and_unchanged_object_costs_no_write(bench) -> None:
     await bench.external(refreshInterval="1m")
     await bench.clock.advance(1)
     writes, reads = bench.api.writes, bench.provider.reads
@@ -115,7 +55,7 @@ async def test_a_due_and_unchanged_object_costs_no_write(bench: Bench) -> None:
     assert bench.api.writes == writes
 
 
-async def test_drift_is_repaired_at_once_and_reported_with_the_actor(bench: Bench) -> None:
+async def test_drift_is_repaired_at_once_and_reported_with_the_actor(bench) -> None:
     await bench.external()
     await bench.api.apply(
         SECRETS,
@@ -137,7 +77,7 @@ async def test_drift_is_repaired_at_once_and_reported_with_the_actor(bench: Benc
     assert any("was deleted" in note for note in await bench.notes())
 
 
-async def test_what_somebody_else_made_is_left_alone(bench: Bench) -> None:
+async def test_what_somebody_else_made_is_left_alone(bench) -> None:
     await bench.api.create(
         SECRETS, {"metadata": {"name": "db", "namespace": "n"}, "stringData": {"mine": "x"}}
     )
@@ -148,7 +88,7 @@ async def test_what_somebody_else_made_is_left_alone(bench: Bench) -> None:
     assert "not-ours" in said["message"]
 
 
-async def test_merge_keeps_other_keys(bench: Bench) -> None:
+async def test_merge_keeps_other_keys(bench) -> None:
     await bench.api.create(
         SECRETS, {"metadata": {"name": "db", "namespace": "n"}, "stringData": {"mine": "x"}}
     )
@@ -156,7 +96,7 @@ async def test_merge_keeps_other_keys(bench: Bench) -> None:
     assert await bench.secret() == {"mine": "x", "password": "one"}
 
 
-async def test_a_provider_that_is_away_leaves_the_last_good_value_and_says_so(bench: Bench) -> None:
+async def test_a_provider_that_is_away_leaves_the_last_good_value_and_says_so(bench) -> None:
     await bench.external(refreshInterval="1m")
     bench.provider.broken = Unavailable("unreachable", "no answer")
     await bench.clock.advance(70)
@@ -170,7 +110,7 @@ async def test_a_provider_that_is_away_leaves_the_last_good_value_and_says_so(be
     assert await bench.condition("Stale") == {}
 
 
-async def test_refusals_stand_at_the_object(bench: Bench) -> None:
+async def test_refusals_stand_at_the_object(bench) -> None:
     bench.provider.broken = Denied("store-denied", "permission denied")
     await bench.external()
     assert (await bench.condition())["status"] == "False"
@@ -181,7 +121,7 @@ async def test_refusals_stand_at_the_object(bench: Bench) -> None:
     assert "bad-key" in (await bench.condition(name="bad"))["message"]
 
 
-async def test_a_missing_key_keeps_or_deletes_as_the_policy_says(bench: Bench) -> None:
+async def test_a_missing_key_keeps_or_deletes_as_the_policy_says(bench) -> None:
     await bench.external(refreshInterval="1m", target={"deletionPolicy": "Delete"})
     await bench.external("kept", refreshInterval="1m", target={"name": "kept"})
     del bench.provider.secrets["prod/db"]
@@ -192,7 +132,7 @@ async def test_a_missing_key_keeps_or_deletes_as_the_policy_says(bench: Bench) -
     assert (await bench.condition(name="kept"))["status"] == "False"
 
 
-async def test_an_edit_of_the_spec_counts_at_once(bench: Bench) -> None:
+async def test_an_edit_of_the_spec_counts_at_once(bench) -> None:
     await bench.external()
     row = {"secretKey": "user", "remoteRef": {"key": "prod/db", "property": "username"}}
     await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"spec": {"data": [row]}})
@@ -200,7 +140,7 @@ async def test_an_edit_of_the_spec_counts_at_once(bench: Bench) -> None:
     assert await bench.secret() == {"user": "app"}
 
 
-async def test_two_objects_share_one_provider(bench: Bench) -> None:
+async def test_two_objects_share_one_provider(bench) -> None:
     await bench.external()
     await bench.external("other", target={"name": "other"})
     assert await bench.secret("other") == {"password": "one"}

@@ -1,0 +1,193 @@
+"""The whole operator from its parts: caches, stores, controllers, feeds."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from strongroom.kube.api import KubeApi
+from strongroom.kube.election import Election
+from strongroom.kube.events import EventRecorder
+from strongroom.kube.informer import Informer
+from strongroom.kube.progress import CacheState, QueueState, troubles
+from strongroom.kube.queue import WorkQueue
+from strongroom.model.clock import Clock
+from strongroom.model.secret import Secret
+from strongroom.sync.controller import WORKERS, Parts, SyncController
+from strongroom.sync.fan_out import CLUSTER_EXTERNAL_SECRET, CLUSTER_PUSH_SECRET, FanOut
+from strongroom.sync.feeds import Feeds
+from strongroom.sync.metrics import SyncMetrics, conditions, gauge, queues
+from strongroom.sync.pace import Rate
+from strongroom.sync.push_controller import PushController, PushParts
+from strongroom.sync.reader import Generators, NoGenerators, Reader
+from strongroom.sync.reporting import Reporter, WhoChanged, nobody
+from strongroom.sync.rewrite import Render
+from strongroom.sync.store_controller import StoreController
+from strongroom.sync.stores import CachedLookup, ProviderFactory, Stores
+from strongroom.sync.target import ResolveKind, Targets, config_maps_only
+from strongroom.sync.watches import Watches
+from strongroom.sync.web import OperatorPage
+
+REPORTER: Final = "external-secrets"
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person decides about an operator. `namespace` "" is the whole cluster."""
+
+    namespace: str = ""
+    controller_class: str = ""
+    workers: int = WORKERS
+    rate: Rate = field(default_factory=Rate)
+    hashed: bool = True
+    cluster_stores: bool = True
+    instance: str = "strongroom-operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the operator meets the world through."""
+
+    make: ProviderFactory
+    render: Render
+    generators: Generators = field(default_factory=NoGenerators)
+    who_changed: WhoChanged = nobody
+    resolve: ResolveKind = config_maps_only
+
+
+class Operator:
+    """Runs until cancelled."""
+
+    def __init__(self, api: KubeApi, doors: Doors, clock: Clock, options: Options) -> None:
+        self._options = options
+        self._election: Election | None = None
+        self.metrics = SyncMetrics(clock)
+        self.watches = Watches(api, clock, options.namespace, cluster_stores=options.cluster_stores)
+        lookup = CachedLookup(
+            self.watches.stores, self.watches.cluster_stores, self.watches.namespaces
+        )
+        self.stores = Stores(
+            lookup,
+            doors.make,
+            clock,
+            controller_class=options.controller_class,
+            rate=options.rate,
+            counted=self.metrics.called,
+        )
+        events = EventRecorder(api, REPORTER, options.instance, clock)
+        self.feeds = Feeds(self.stores, clock, self._changed)
+        self.sync = SyncController(
+            api,
+            Parts(
+                watches=self.watches,
+                stores=self.stores,
+                reader=Reader(self.stores, doors.generators, doors.render),
+                targets=Targets(api, doors.resolve),
+                reporter=Reporter(api, events, clock, doors.who_changed),
+                render=doors.render,
+                hashed=options.hashed,
+                noted=self.feeds.read,
+                forgotten=self._forgotten,
+                measured=self.metrics.reconciled,
+            ),
+            clock,
+        )
+        self.store_controllers = [
+            StoreController(api, each, self.stores, clock, options.controller_class)
+            for each in (self.watches.stores, self.watches.cluster_stores)
+            if each is not None
+        ]
+        self.stores.on_back.append(self._back)
+        parts = PushParts(self.watches, self.stores, doors.generators, events, doors.render)
+        self.push = PushController(api, parts, clock, options.namespace)
+        self.fan_outs = []
+        if self.watches.namespaces is not None:
+            for shape, children in (
+                (CLUSTER_EXTERNAL_SECRET, self.watches.objects),
+                (CLUSTER_PUSH_SECRET, self.push.objects),
+            ):
+                made = FanOut(api, shape, children, self.watches.namespaces, clock)
+                self.fan_outs.append(made)
+
+    def _changed(self, key: Key) -> None:
+        self.sync.changed_at_store(key)
+
+    def _forgotten(self, key: Key) -> None:
+        self.feeds.forget(key)
+        self.metrics.forget(key)
+
+    def _back(self, uid: str) -> None:
+        """A store answers again: whoever waits for it need wait no longer."""
+        self.sync.store_is_back(self.feeds.readers(uid))
+
+    async def run(self, election: Election | None = None) -> None:
+        """Watch always; work while leading, which without an election is always."""
+        self._election = election
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.watches.run())
+                for each in self._own_caches():
+                    group.create_task(each.run())
+                group.create_task(election.lead(self._work) if election else self._work())
+        finally:
+            await self.stores.close()
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.feeds.run())
+            group.create_task(self.push.run())
+            for fan_out in self.fan_outs:
+                group.create_task(fan_out.run())
+            for each in self.store_controllers:
+                group.create_task(each.run())
+            group.create_task(self.sync.run(self._options.workers))
+
+    def _own_caches(self) -> list[Informer]:
+        return [self.push.objects, *(each.objects for each in self.fan_outs)]
+
+    # what probes and Prometheus see
+
+    def _queues(self) -> list[tuple[str, WorkQueue[Key]]]:
+        named = [("externalsecret", self.sync.queue), ("pushsecret", self.push.queue)]
+        named += [(each.name, each.queue) for each in self.store_controllers]
+        return named + [(each.name, each.queue) for each in self.fan_outs]
+
+    def troubles(self) -> list[str]:
+        """What keeps it from being ready; a replica that does not lead is ready with its caches."""
+        watched = [*self.watches.needed_at_start(), self.watches.objects, *self._own_caches()]
+        caches = [
+            CacheState(each.resource.plural, each.synced.is_set(), each.silence())
+            for each in watched
+        ]
+        if self._election is not None and not self._election.leading:
+            return troubles(caches, ())
+        worked = self.sync.controller
+        queue = QueueState("externalsecret", self.sync.queue.oldest(), worked.idle())
+        return troubles(caches, (queue,))
+
+    def lines(self) -> Iterator[str]:
+        """The metrics page."""
+        yield from self.metrics.lines()
+        yield from self.metrics.ages(self.watches.objects)
+        yield from conditions("externalsecret_status_condition", self.watches.objects)
+        yield from conditions("pushsecret_status_condition", self.push.objects)
+        yield from conditions("secretstore_status_condition", self.watches.stores)
+        cluster = self.watches.cluster_stores or ()
+        yield from conditions("clustersecretstore_status_condition", cluster)
+        spread = self.fan_outs[0].objects if self.fan_outs else ()
+        yield from conditions("clusterexternalsecret_status_condition", spread)
+        yield from queues(self._queues())
+        leading = self._election is None or self._election.leading
+        yield from gauge("strongroom_sync_leader", [({}, int(leading))])
+        held = [*self.watches.needed_at_start(), self.watches.objects, *self._own_caches()]
+        counts = [({"kind": each.resource.kind}, len(each)) for each in held]
+        yield from gauge("strongroom_sync_objects", counts)
+
+    def page(self, token: Secret | None) -> OperatorPage:
+        """The HTTP page; `token` is what senders of notices have to know."""
+
+        def noted(result: str) -> None:
+            self.metrics.notices[result] += 1
+
+        return OperatorPage(self.troubles, self.lines, self.feeds.noticed, token, noted)

@@ -1,0 +1,137 @@
+"""Consent, drift and fights: whose a target is, who changed it, and when to stop. Pure."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from strongroom.kube.resource import Object
+from strongroom.model.errors import Conflict
+from strongroom.sync.desired import (
+    CREATED_BY,
+    Difference,
+    created_by,
+    field_manager,
+)
+from strongroom.sync.spec import Spec
+
+ADOPT: Final = "strongroom.dev/adopt"
+# So many repairs in so many seconds are a fight; then hands off for so long.
+FIGHT_REPAIRS: Final = 5
+FIGHT_SECONDS: Final = 60.0
+TRUCE_SECONDS: Final = 600.0
+
+
+def check_consent(item: Object, spec: Spec, current: Object | None) -> None:
+    """Refuse to take over what somebody else made; raises Conflict(`not-ours`).
+
+    Consent is creationPolicy Merge or CreateOrMerge, or the annotation `strongroom.dev/adopt`.
+    """
+    if current is None or not spec.whole:
+        return
+    metadata = current["metadata"]
+    references = metadata.get("ownerReferences") or []
+    owner = next((each for each in references if each.get("controller")), None)
+    if owner is not None:
+        if owner.get("uid") == item["metadata"]["uid"]:
+            return
+        raise Conflict(
+            "not-ours",
+            f"the {current.get('kind', 'Secret')} {spec.target} belongs to "
+            f"{owner.get('kind')} {owner.get('name')}",
+            hint="choose another target.name",
+        )
+    made_by = (metadata.get("labels") or {}).get(CREATED_BY)
+    if made_by == created_by(item["metadata"]["namespace"], item["metadata"]["name"]):
+        return
+    adopted = (item["metadata"].get("annotations") or {}).get(ADOPT) == "true"
+    if made_by and not adopted:
+        raise Conflict(
+            "not-ours",
+            f"the Secret {spec.target} was made for another ExternalSecret",
+            hint="choose another target.name",
+        )
+    if not adopted and not written_by(current, field_manager(item["metadata"]["name"])):
+        raise Conflict(
+            "not-ours",
+            f"the {current.get('kind', 'Secret')} {spec.target} is there already and has no owner; "
+            "it is left alone",
+            hint=f"annotate the ExternalSecret with {ADOPT}=true, or use creationPolicy Merge",
+        )
+
+
+def written_by(current: Object, manager: str) -> bool:
+    """Whether a manager holds fields of the object."""
+    entries = current["metadata"].get("managedFields") or []
+    return any(each.get("manager") == manager for each in entries)
+
+
+def actor(current: Object, ours: str) -> str:
+    """Who changed the data last, from managedFields; "" when only we did."""
+    entries = [
+        each
+        for each in current["metadata"].get("managedFields") or []
+        if each.get("manager") != ours and "f:data" in (each.get("fieldsV1") or {})
+    ]
+    if not entries:
+        return ""
+    latest = max(entries, key=lambda each: str(each.get("time", "")))
+    when = f" at {latest['time']}" if latest.get("time") else ""
+    return f"{latest.get('manager', 'somebody')} ({latest.get('operation', 'Update')}{when})"
+
+
+def describe(difference: Difference, target: str) -> str:
+    """A sentence for an Event."""
+    if difference.missing:
+        return f"{target} was deleted"
+    parts = [
+        f"{word} {', '.join(sorted(keys))}"
+        for word, keys in (
+            ("changed", difference.changed),
+            ("removed", difference.removed),
+            ("added", difference.added),
+            ("labels", difference.labels),
+            ("annotations", difference.annotations),
+            ("fields", difference.shape),
+        )
+        if keys
+    ]
+    return f"{target} differed: {'; '.join(parts) or 'nothing'}"
+
+
+@dataclass(slots=True)
+class Contest:
+    """The repairs of one target; many in a short time mean that somebody undoes them."""
+
+    repairs: deque[float] = field(default_factory=deque)
+    until: float = 0.0
+    opponent: str = ""
+
+    def repaired(self, now: float, who: str) -> bool:
+        """Note a repair at a monotonic time; True when this one makes it a fight."""
+        self.repairs.append(now)
+        while self.repairs and now - self.repairs[0] > FIGHT_SECONDS:
+            self.repairs.popleft()
+        if len(self.repairs) < FIGHT_REPAIRS:
+            return False
+        self.repairs.clear()
+        self.until, self.opponent = now + TRUCE_SECONDS, who
+        return True
+
+    def truce(self, now: float) -> float:
+        """Seconds for which nothing is repaired."""
+        return max(0.0, self.until - now)
+
+
+def opponent_of(who: str) -> str:
+    """The name alone of an actor that `actor` describes."""
+    return who.partition(" (")[0] or "an unknown writer"
+
+
+def foreign_writer(metadata: Mapping[str, object], manager: str) -> bool:
+    """Whether anybody but the manager wrote data, as far as metadata alone tells."""
+    entries = metadata.get("managedFields")
+    return isinstance(entries, list) and any(
+        each.get("manager") != manager and "f:data" in (each.get("fieldsV1") or {})
+        for each in entries
+    )

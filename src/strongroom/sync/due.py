@@ -1,0 +1,144 @@
+"""What an ExternalSecret needs now: nothing, a look at its target, or a read of the store. Pure."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from strongroom.kube.queue import Lane
+from strongroom.kube.resource import Object
+from strongroom.model.clock import parse_rfc3339
+from strongroom.sync.desired import DATA_HASH, Wanted, field_manager, synced_version
+from strongroom.sync.drift import foreign_writer
+from strongroom.sync.render import Rendered
+from strongroom.sync.spec import Spec
+
+JITTER: Final = 0.1
+# Nothing is looked at again more often than this, whatever the manifest says.
+SHORTEST: Final = 1.0
+FUTURE_SECONDS: Final = 60.0
+
+
+class Need(Enum):
+    """In order of cost."""
+
+    NOTHING = "nothing"
+    CHECK = "check"
+    READ = "read"
+
+
+@dataclass(slots=True)
+class Known:
+    """What was synced last for one ExternalSecret; `refreshed` is monotonic."""
+
+    version: str
+    wanted: Wanted
+    made: Rendered = field(repr=False)
+    values: dict[str, bytes] = field(repr=False)
+    inputs: tuple[str, ...]
+    refreshed: float
+    target_version: str
+    written: bool
+
+
+def need(
+    item: Object, spec: Spec, known: Known | None, target: Object | None, now: tuple[float, float]
+) -> Need:
+    """What to do; `target` is the target's metadata as last seen, `now` wall and monotonic."""
+    wall, monotonic = now
+    version = synced_version(item)
+    if known is None:
+        return _unknown(item, spec, target, version, wall)
+    if known.version != version and spec.refresh_policy != "CreatedOnce":
+        return Need.READ
+    due = _periodic(spec) and monotonic - known.refreshed >= interval_of(spec, item)
+    if due and spec.windows.open(wall):
+        return Need.READ
+    if not known.written:
+        return Need.NOTHING
+    seen = (target or {}).get("metadata", {}).get("resourceVersion", "")
+    return Need.NOTHING if seen == known.target_version else Need.CHECK
+
+
+def _unknown(item: Object, spec: Spec, target: Object | None, version: str, wall: float) -> Need:
+    """After a start: what the status says is believed as far as the target bears it out."""
+    status = item.get("status") or {}
+    refreshed = refresh_time(status)
+    if refreshed is None or not _ready(status):
+        return Need.READ
+    if status.get("syncedResourceVersion") != version and spec.refresh_policy != "CreatedOnce":
+        return Need.READ
+    if spec.creation != "None" and spec.manifest is None and not _bears_out(item, target):
+        return Need.READ
+    # A time that is still to come was written by a clock that has since been set back.
+    due = wall - refreshed >= spec.refresh_seconds or refreshed > wall + FUTURE_SECONDS
+    return Need.READ if _periodic(spec) and due and spec.windows.open(wall) else Need.NOTHING
+
+
+def _bears_out(item: Object, target: Object | None) -> bool:
+    if target is None:
+        return False
+    metadata = target["metadata"]
+    hashed = DATA_HASH in (metadata.get("annotations") or {})
+    return hashed and not foreign_writer(metadata, field_manager(item["metadata"]["name"]))
+
+
+def _ready(status: Mapping[str, Any]) -> bool:
+    return any(
+        each.get("type") == "Ready" and each.get("status") == "True"
+        for each in status.get("conditions") or []
+    )
+
+
+def _periodic(spec: Spec) -> bool:
+    return spec.refresh_policy == "Periodic" and spec.refresh_seconds > 0
+
+
+def follows_the_store(item: Object) -> bool:
+    """Whether a change at the store concerns it now; else its policy or windows say when."""
+    spec = item.get("spec") or {}
+    return spec.get("refreshPolicy", "Periodic") == "Periodic" and not spec.get("syncWindows")
+
+
+def start_lane(item: Object) -> Lane:
+    """The lane of an object that was there before we were: first what is new or was changed."""
+    status = item.get("status") or {}
+    if refresh_time(status) is None:
+        return Lane.CHANGED
+    changed = status.get("syncedResourceVersion") != synced_version(item)
+    return Lane.EVENT if changed else Lane.PERIODIC
+
+
+def refresh_time(status: Mapping[str, Any]) -> float | None:
+    """`status.refreshTime` as epoch seconds; None when there is none that can be read."""
+    try:
+        return parse_rfc3339(str(status["refreshTime"]).replace("Z", "+00:00"))
+    except (KeyError, ValueError):
+        return None
+
+
+def interval_of(spec: Spec, item: Object) -> float:
+    """The refresh interval less up to a tenth by a stable hash: what is made together spreads."""
+    metadata = item["metadata"]
+    place = zlib.crc32(f"{metadata.get('namespace', '')}/{metadata['name']}".encode()) / 2**32
+    return max(SHORTEST, spec.refresh_seconds * (1 - JITTER * place))
+
+
+def next_look(
+    spec: Spec, item: Object, known: Known | None, now: tuple[float, float]
+) -> float | None:
+    """Seconds until it is due; None when only a change can make it so."""
+    if not _periodic(spec):
+        return None
+    wall, monotonic = now
+    if not spec.windows.open(wall):
+        return 60.0
+    every = interval_of(spec, item)
+    if known is not None:
+        passed = monotonic - known.refreshed
+    else:
+        refreshed = refresh_time(item.get("status") or {})
+        passed = every if refreshed is None else wall - refreshed
+    # A wall clock that was set back must not put it off for longer than one interval.
+    return min(every, max(SHORTEST, every - passed))

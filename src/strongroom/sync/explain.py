@@ -1,0 +1,313 @@
+"""Walks the chain of one ExternalSecret and names the first thing that is wrong, with the remedy.
+
+The steps are the operator's own: the same parsing, lookups, logins, reads, templates and checks
+of consent decide here and there, so what is explained is what happens.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from strongroom.kube.api import KubeApi
+from strongroom.kube.resource import Object, key_of
+from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
+from strongroom.sync.desired import (
+    Difference,
+    Wanted,
+    build,
+    check_changeable,
+    compare,
+    synced_version,
+)
+from strongroom.sync.drift import ADOPT, check_consent, describe, written_by
+from strongroom.sync.reader import Collected, Reader
+from strongroom.sync.reads import SharedReads
+from strongroom.sync.render import render_target
+from strongroom.sync.rewrite import Render
+from strongroom.sync.spec import RemoteRef, Row, Source, Spec, StoreRef, parse_spec
+from strongroom.sync.status import find
+from strongroom.sync.stores import Lookup, Stores, is_managed
+from strongroom.sync.target import Targets
+from strongroom.sync.template_texts import template_texts
+from strongroom.sync.values import pick
+
+STEPS: Final = (
+    "manifest",
+    "store",
+    "identity",
+    "permission",
+    "path",
+    "property",
+    "template",
+    "target",
+    "status",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One link: what was found, and when it is broken what to do."""
+
+    name: str
+    good: bool
+    said: str
+    remedy: str = ""
+    code: str = ""
+
+
+@dataclass(slots=True)
+class Explanation:
+    """The links in order, up to the first that is broken."""
+
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def broken(self) -> Step | None:
+        """The first thing that is wrong."""
+        return next((each for each in self.steps if not each.good), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What is walked with."""
+
+    api: KubeApi
+    lookup: Lookup
+    stores: Stores
+    reader: Reader
+    targets: Targets
+    render: Render
+    controller_class: str = ""
+
+
+class _Broken(Exception):
+    """The walk has ended."""
+
+
+class _Walk:
+    def __init__(self, chain: Chain, item: Object) -> None:
+        self.chain = chain
+        self.item = item
+        self.found = Explanation()
+
+    def good(self, name: str, said: str) -> None:
+        self.found.steps.append(Step(name, True, said))
+
+    def broken(self, name: str, refusal: Refusal, remedy: str = "") -> _Broken:
+        said = refusal.hint or remedy
+        self.found.steps.append(Step(name, False, refusal.message, said, refusal.code))
+        return _Broken()
+
+
+async def explain(chain: Chain, item: Object) -> Explanation:
+    """Walk; reads the store as the operator would, and writes nothing."""
+    walk = _Walk(chain, item)
+    try:
+        spec = _manifest(walk)
+        used = {ref: await _store(walk, ref) for ref in sorted(spec.stores)}
+        for each in spec.parts:
+            await _read(walk, each, used)
+        wanted = await _values(walk, spec)
+        await _target(walk, spec, wanted)
+        _status(walk)
+    except _Broken:
+        pass
+    return walk.found
+
+
+def _manifest(walk: _Walk) -> Spec:
+    try:
+        spec = parse_spec(walk.item)
+    except Invalid as refusal:
+        raise walk.broken("manifest", refusal, "correct the field in the manifest") from None
+    rows = len(spec.rows) + len(spec.sources)
+    walk.good("manifest", f"{rows} entries for the target {spec.target}, every rule holds")
+    return spec
+
+
+async def _store(walk: _Walk, ref: StoreRef) -> SharedReads:
+    chain, namespace = walk.chain, walk.item["metadata"]["namespace"]
+    store = await chain.lookup.store(ref, namespace)
+    named = f"{ref.kind} {ref.name}"
+    if store is not None and not is_managed(store, chain.controller_class):
+        other = (store.get("spec") or {}).get("controller")
+        refusal = Invalid("other-class", f"{named} is for the controller class {other!r}")
+        remedy = "start an operator of that class, or change spec.controller"
+        raise walk.broken("store", refusal, remedy)
+    try:
+        reads = await chain.stores.reads(ref, namespace)
+    except (NotFound, Denied, Invalid) as refusal:
+        raise walk.broken("store", refusal, f"correct {named}") from None
+    walk.good("store", f"{named} is there and may be used from {namespace}")
+    try:
+        await reads.provider.validate()
+    except Refusal as refusal:
+        raise walk.broken("identity", refusal, _identity_remedy(refusal)) from None
+    walk.good("identity", f"{named} lets us in")
+    return reads
+
+
+def _identity_remedy(refusal: Refusal) -> str:
+    if isinstance(refusal, Unavailable):
+        return "check that the store runs, its address, and network policies on the way"
+    if refusal.code == "credential-missing":
+        return "create what the store's auth refers to"
+    return "check the role, its bound service accounts, and what the store's auth refers to"
+
+
+async def _read(walk: _Walk, part: Row | Source, used: dict[StoreRef, SharedReads]) -> None:
+    ref: RemoteRef | None = part.remote if isinstance(part, Row) else part.extract
+    if ref is None or part.store is None:
+        return
+    try:
+        found = await used[part.store].fetch(ref)
+    except Denied as refusal:
+        raise walk.broken("permission", refusal, f"let the identity read {ref.key}") from None
+    except NotFound as refusal:
+        raise walk.broken("path", refusal, f"write {ref.key}, or correct remoteRef") from None
+    except Refusal as refusal:
+        raise walk.broken("path", refusal, "look at the store") from None
+    version = f" at version {found.version}" if found.version != "" else ""
+    walk.good("path", f"{found.path} is readable{version}")
+    if isinstance(part, Row) and ref.property:
+        try:
+            pick(found.data, ref)
+        except Refusal as refusal:
+            raise walk.broken("property", refusal, "correct remoteRef.property") from None
+        walk.good("property", f"{ref.property} is in {ref.key}")
+
+
+async def _values(walk: _Walk, spec: Spec) -> Wanted:
+    chain, item = walk.chain, walk.item
+    try:
+        collected = await chain.reader.collect(item, spec)
+    except Refusal as refusal:
+        raise walk.broken("property", refusal, "correct the entry of data or dataFrom") from None
+    try:
+        wanted = await render_wanted(chain, item, spec, collected)
+    except Refusal as refusal:
+        raise walk.broken("template", refusal, "correct target.template") from None
+    keys = ", ".join(sorted(wanted.data)) or "no keys"
+    walk.good("template", f"the target shall have {keys}")
+    return wanted
+
+
+async def render_wanted(chain: Chain, item: Object, spec: Spec, collected: Collected) -> Wanted:
+    """The target that the values make."""
+    inputs, _ = await template_texts(chain.api, item["metadata"]["namespace"], spec.template)
+    made = render_target(item, spec, collected.data, inputs, chain.render)
+    return build(item, spec, made, collected.versions, hashed=True)
+
+
+async def _target(walk: _Walk, spec: Spec, wanted: Wanted) -> None:
+    if spec.creation == "None" or spec.manifest is not None:
+        walk.good("target", "not compared: creationPolicy None, or a target that is no Secret")
+        return
+    current = await walk.chain.targets.current(wanted.namespace, wanted.name)
+    try:
+        check_consent(walk.item, spec, current)
+        difference = compare(current, wanted)
+        if current is not None:
+            check_changeable(current, wanted, difference)
+    except Conflict as refusal:
+        raise walk.broken("target", refusal) from None
+    if not difference.any:
+        walk.good("target", f"Secret {wanted.name} is as it should be")
+        return
+    said = describe(difference, f"Secret {wanted.name}")
+    if current is None and spec.creation == "Merge":
+        missing = NotFound("secret-missing", f"Secret {wanted.name} to merge into is not there")
+        raise walk.broken("target", missing, "create it, or use CreateOrMerge")
+    remedy = "wait for the operator, or look whether it runs: `kubectl get lease -A`"
+    raise walk.broken("target", Conflict("differs", said), remedy)
+
+
+def _status(walk: _Walk) -> None:
+    """What the operator said last; after a repair it may not have looked again yet."""
+    status = walk.item.get("status") or {}
+    for kind, good in (("Contended", "False"), ("Stale", "False"), ("Ready", "True")):
+        held = find(status, kind)
+        if held and held.get("status") != good:
+            refusal = Conflict(str(held.get("reason") or kind), str(held.get("message") or kind))
+            remedy = "annotate it with force-sync to have it looked at now"
+            raise walk.broken("status", refusal, remedy)
+    if status.get("syncedResourceVersion") != synced_version(walk.item):
+        refusal = Conflict("not-seen", "the operator has not seen this version of the object")
+        raise walk.broken("status", refusal, "look whether the operator runs and leads")
+    walk.good("status", f"synced at {status.get('refreshTime', 'an unknown time')}")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a manifest would do to its target: `action` is one of ACTIONS."""
+
+    namespace: str
+    name: str
+    target: str
+    action: str
+    said: str
+    code: str = ""
+
+
+ACTIONS: Final = ("create", "change", "take over", "delete", "nothing", "refuse", "unknown")
+
+
+async def plan(chain: Chain, item: Object) -> Planned:
+    """What would be written for a manifest, before it is applied; writes nothing."""
+    namespace, name = key_of(item)
+
+    def planned(action: str, said: str, code: str = "", target: str = name) -> Planned:
+        return Planned(namespace, name, target, action, said, code)
+
+    try:
+        spec = parse_spec(item)
+    except Invalid as refusal:
+        return planned("refuse", str(refusal), refusal.code)
+    try:
+        collected = await chain.reader.collect(item, spec)
+        wanted = await render_wanted(chain, item, spec, collected)
+    except Refusal as refusal:
+        unknown = isinstance(refusal, Unavailable)
+        action = "unknown" if unknown else "refuse"
+        return planned(action, str(refusal), refusal.code, spec.target)
+    action, said, code = await _would(chain, item, spec, wanted)
+    return planned(action, said, code, spec.target)
+
+
+async def _would(chain: Chain, item: Object, spec: Spec, wanted: Wanted) -> tuple[str, str, str]:
+    if spec.creation == "None":
+        return "nothing", "creationPolicy is None", ""
+    if spec.manifest is not None:
+        return "unknown", f"a {spec.manifest.kind} is applied as a whole", ""
+    current = await chain.targets.current(wanted.namespace, wanted.name)
+    if not wanted.data and spec.deletion != "Merge":
+        deletes = spec.deletion == "Delete" and current is not None
+        return ("delete" if deletes else "nothing"), "the store has none of it", ""
+    try:
+        check_consent(item, spec, current)
+        difference = compare(current, wanted)
+        if current is not None:
+            check_changeable(current, wanted, difference)
+    except Conflict as refusal:
+        return "refuse", str(refusal), refusal.code
+    return _action(item, spec, wanted, current, difference)
+
+
+def _action(
+    item: Object, spec: Spec, wanted: Wanted, current: Object | None, difference: Difference
+) -> tuple[str, str, str]:
+    keys = ", ".join(sorted(wanted.data))
+    if current is None:
+        if spec.creation == "Merge":
+            return "nothing", "there is no Secret to merge into", "secret-missing"
+        return "create", f"keys {keys}", ""
+    if not difference.any:
+        return "nothing", "it is as it should be", ""
+    said = describe(difference, wanted.name).partition(": ")[2]
+    if spec.whole and not written_by(current, wanted.manager):
+        return "take over", f"{said} (consent: {_consent(item)})", ""
+    return "change", said, ""
+
+
+def _consent(item: Object) -> str:
+    adopted = (item["metadata"].get("annotations") or {}).get(ADOPT) == "true"
+    return f"annotation {ADOPT}" if adopted else "label created-by"

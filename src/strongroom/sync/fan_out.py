@@ -1,0 +1,261 @@
+"""ClusterExternalSecret and ClusterPushSecret: one child in every namespace that is selected."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Final
+
+from strongroom.kube.api import KubeApi
+from strongroom.kube.controller import Controller, Key
+from strongroom.kube.informer import Informer
+from strongroom.kube.queue import Lane, WorkQueue
+from strongroom.kube.resource import NAMESPACES, Object, Resource, key_of
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal
+from strongroom.sync.crds import (
+    CLUSTER_EXTERNAL_SECRETS,
+    CLUSTER_PUSH_SECRETS,
+    EXTERNAL_SECRETS,
+    PUSH_SECRETS,
+)
+from strongroom.sync.desired import owner_reference
+from strongroom.sync.durations import parse_duration
+from strongroom.sync.reporting import put_status
+from strongroom.sync.selectors import namespaces_of
+from strongroom.sync.status import condition, says_the_same
+
+ATTEMPTS: Final = 4
+FORCE_SYNC: Final = "external-secrets.io/force-sync"
+# Left by the other controller at the object and at its namespaces; both are let go here.
+FINALIZER: Final = "externalsecrets.external-secrets.io/clusterexternalsecret-cleanup"
+NAMESPACE_FINALIZER: Final = "externalsecrets.external-secrets.io/ces-"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How one of the two kinds spells its fields."""
+
+    resource: Resource
+    child: Resource
+    spec: str
+    name: str
+    metadata: str
+
+
+CLUSTER_EXTERNAL_SECRET: Final = Shape(
+    CLUSTER_EXTERNAL_SECRETS,
+    EXTERNAL_SECRETS,
+    "externalSecretSpec",
+    "externalSecretName",
+    "externalSecretMetadata",
+)
+CLUSTER_PUSH_SECRET: Final = Shape(
+    CLUSTER_PUSH_SECRETS, PUSH_SECRETS, "pushSecretSpec", "pushSecretName", "pushSecretMetadata"
+)
+
+
+class FanOut:
+    """For one of the two kinds; `children` and `namespaces` are caches that run elsewhere."""
+
+    def __init__(
+        self, api: KubeApi, shape: Shape, children: Informer, namespaces: Informer, clock: Clock
+    ) -> None:
+        self.name = shape.resource.kind.lower()
+        self._api = api
+        self._shape = shape
+        self._children = children
+        self._namespaces = namespaces
+        self._clock = clock
+        self.objects = Informer(api, shape.resource, clock)
+        self.queue: WorkQueue[Key] = WorkQueue(clock)
+        self.objects.on_change(self._object_changed)
+        children.on_change(self._child_changed)
+        namespaces.on_change(self._namespace_changed)
+
+    async def run(self) -> None:
+        """Work; the caches of children and namespaces run elsewhere."""
+        for each in (self._children, self._namespaces):
+            await each.synced.wait()
+        await Controller(self.name, self.queue, self.reconcile).run(2)
+
+    def _object_changed(self, old: Object | None, new: Object | None) -> None:
+        parts = ("generation", "annotations", "deletionTimestamp")
+        if new is not None and (
+            old is None
+            or any(old["metadata"].get(each) != new["metadata"].get(each) for each in parts)
+        ):
+            self.queue.add(key_of(new), Lane.CHANGED)
+
+    def _child_changed(self, old: Object | None, new: Object | None) -> None:
+        item = new or old
+        if item is None or (old and new and old.get("spec") == new.get("spec")):
+            return
+        for owner in item["metadata"].get("ownerReferences") or []:
+            if owner.get("kind") == self._shape.resource.kind:
+                self.queue.add(("", owner["name"]), Lane.EVENT)
+
+    def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
+        parts = ("labels", "deletionTimestamp")
+        if (
+            old
+            and new
+            and all(old["metadata"].get(each) == new["metadata"].get(each) for each in parts)
+        ):
+            return
+        for each in self.objects:
+            self.queue.add(key_of(each), Lane.EVENT)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Have a child in each selected namespace, and none elsewhere."""
+        item = self.objects.get(*key)
+        if item is None:
+            return None
+        if item["metadata"].get("deletionTimestamp"):
+            await self._finalize(item)
+            return None
+        spec = item.get("spec") or {}
+        name = spec.get(self._shape.name) or item["metadata"]["name"]
+        alive = [
+            (each["metadata"]["name"], each["metadata"].get("labels") or {})
+            for each in self._namespaces
+            if not each["metadata"].get("deletionTimestamp")
+        ]
+        chosen = namespaces_of(spec, alive)
+        failed: list[Object] = []
+        for namespace in chosen:
+            try:
+                await self._provide(item, name, namespace)
+            except Refusal as refusal:
+                failed.append({"namespace": namespace, "reason": refusal.message})
+        await self._withdraw(item, name, set(chosen))
+        await self._let_namespaces_go(item)
+        refused = {each["namespace"] for each in failed}
+        await self._say(item, name, [each for each in chosen if each not in refused], failed)
+        return _refresh(spec) if not failed else 30.0
+
+    async def _provide(self, item: Object, name: str, namespace: str) -> None:
+        wanted = child_of(item, self._shape, name, namespace)
+        current = self._children.get(namespace, name)
+        for attempt in range(ATTEMPTS):
+            try:
+                if current is None:
+                    await self._api.create(self._shape.child, wanted)
+                else:
+                    await self._put_right(item, current, wanted)
+                return
+            except Conflict as refusal:
+                if attempt == ATTEMPTS - 1 or not refusal.code.startswith("kube-"):
+                    raise
+                # Made or written by somebody else meanwhile; look again.
+                current = await self._api.get(self._shape.child, name, namespace)
+
+    async def _put_right(self, item: Object, current: Object, wanted: Object) -> None:
+        if not _owned_by(current, item):
+            kind, name = self._shape.child.kind, current["metadata"]["name"]
+            raise Conflict("not-ours", f"{kind} {name} is there already and is not this object's")
+        if _is_as_wanted(current, wanted):
+            return
+        changed = copy.deepcopy(current)
+        changed["spec"] = wanted["spec"]
+        for part in ("labels", "annotations"):
+            changed["metadata"][part] = {
+                **(current["metadata"].get(part) or {}),
+                **wanted["metadata"][part],
+            }
+        await self._api.replace(self._shape.child, changed)
+
+    async def _withdraw(self, item: Object, name: str, chosen: set[str]) -> None:
+        """Delete children where they are no longer asked for."""
+        for child in self._children:
+            namespace, child_name = key_of(child)
+            if not _owned_by(child, item) or (child_name == name and namespace in chosen):
+                continue
+            try:
+                uid = child["metadata"]["uid"]
+                await self._api.delete(self._shape.child, child_name, namespace, uid)
+            except (NotFound, Conflict):
+                continue
+
+    async def _finalize(self, item: Object) -> None:
+        await self._withdraw(item, "", set())
+        await self._let_namespaces_go(item)
+        finalizers = item["metadata"].get("finalizers") or []
+        if FINALIZER in finalizers:
+            left = [each for each in finalizers if each != FINALIZER]
+            await self._set_finalizers(self._shape.resource, item, left)
+
+    async def _let_namespaces_go(self, item: Object) -> None:
+        """Take off the other controller's finalizers where they would hold a namespace back."""
+        ending = bool(item["metadata"].get("deletionTimestamp"))
+        mark = f"{NAMESPACE_FINALIZER}{item['metadata']['name']}"
+        for each in self._namespaces:
+            finalizers = each["metadata"].get("finalizers") or []
+            if mark in finalizers and (ending or each["metadata"].get("deletionTimestamp")):
+                left = [other for other in finalizers if other != mark]
+                await self._set_finalizers(NAMESPACES, each, left)
+
+    async def _set_finalizers(
+        self, resource: Resource, item: Object, finalizers: list[str]
+    ) -> None:
+        patch = {"metadata": {"finalizers": finalizers or None}}
+        try:
+            await self._api.merge_patch(resource, item["metadata"]["name"], "", patch)
+        except NotFound:
+            return
+
+    async def _say(
+        self, item: Object, name: str, provisioned: list[str], failed: list[Object]
+    ) -> None:
+        before = item.get("status") or {}
+        said = ("", "one or more namespaces failed") if failed else ("", "")
+        ready = condition(before, "Ready", "False" if failed else "True", said, self._clock.now())
+        made = {key: value for key, value in ready.items() if value}
+        status: dict[str, Any] = {
+            self._shape.name: name,
+            "provisionedNamespaces": provisioned,
+            "failedNamespaces": failed,
+            "conditions": [made],
+        }
+        empty: dict[str, Any] = {"provisionedNamespaces": [], "failedNamespaces": []}
+        if not says_the_same({**empty, **before}, status):
+            await put_status(self._api, self._shape.resource, item, status)
+
+
+def child_of(item: Object, shape: Shape, name: str, namespace: str) -> Object:
+    """The child that one namespace should have. Pure."""
+    given = (item.get("spec") or {}).get(shape.metadata) or {}
+    annotations = dict(given.get("annotations") or {})
+    forced = (item["metadata"].get("annotations") or {}).get(FORCE_SYNC)
+    if forced is not None:
+        annotations[FORCE_SYNC] = forced
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": dict(given.get("labels") or {}),
+            "annotations": annotations,
+            "ownerReferences": [owner_reference(item)],
+        },
+        "spec": copy.deepcopy((item.get("spec") or {}).get(shape.spec) or {}),
+    }
+
+
+def _owned_by(child: Object, item: Object) -> bool:
+    owners = child["metadata"].get("ownerReferences") or []
+    return any(each.get("uid") == item["metadata"]["uid"] for each in owners)
+
+
+def _is_as_wanted(current: Object, wanted: Object) -> bool:
+    if current.get("spec") != wanted["spec"]:
+        return False
+    return all(
+        (current["metadata"].get(part) or {}).get(key) == value
+        for part in ("labels", "annotations")
+        for key, value in wanted["metadata"][part].items()
+    )
+
+
+def _refresh(spec: Object) -> float | None:
+    try:
+        return parse_duration(spec.get("refreshTime") or 0, "refreshTime") or None
+    except Invalid:
+        return None

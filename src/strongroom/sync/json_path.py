@@ -1,0 +1,198 @@
+"""Paths into JSON as manifests write them: the part of GJSON that properties use. Pure.
+
+Syntax: https://github.com/tidwall/gjson/blob/master/SYNTAX.md. Served: keys with `*` and `?`,
+escapes, array indices, `#` (length, or every element), queries `#(a>1)` and `#(a>1)#` with
+== != < <= > >= % !%, pipes, and the modifiers @this @keys @values @reverse @flatten @valid.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import translate
+from typing import Any, Final
+
+import orjson
+
+from strongroom.model.errors import Invalid
+
+ABSENT: Final = object()
+PATH_CHARACTERS: Final = 2048
+_OPERATORS: Final = ("==", "!=", "<=", ">=", "!%", "<", ">", "=", "%")
+_MODIFIERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "this": lambda value: value,
+    "valid": lambda value: value,
+    "keys": lambda value: list(value) if isinstance(value, Mapping) else [],
+    "values": lambda value: list(value.values()) if isinstance(value, Mapping) else [],
+    "reverse": lambda value: (
+        value[::-1]
+        if isinstance(value, list)
+        else dict(reversed(value.items()))
+        if isinstance(value, dict)
+        else value
+    ),
+    "flatten": lambda value: [
+        inner
+        for each in (value if isinstance(value, list) else [value])
+        for inner in (each if isinstance(each, list) else [each])
+    ],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    text: str
+    pattern: bool = False
+    query: bool = False
+    pipe: bool = False
+
+
+def lookup(value: Any, path: str) -> Any:  # noqa: ANN401 - JSON
+    """What lies at the path, or `ABSENT`; raises Invalid(`bad-property`) for a path not served."""
+    if len(path) > PATH_CHARACTERS:
+        raise Invalid("bad-property", f"a property path has at most {PATH_CHARACTERS} characters")
+    return _walk(value, list(_steps(path)))
+
+
+def _walk(value: Any, steps: list[_Step]) -> Any:  # noqa: ANN401 - JSON
+    for index, step in enumerate(steps):
+        rest = steps[index + 1 :]
+        value = _opened(value)
+        if step.query:
+            return _queried(value, step.text, rest)
+        if step.text == "#" and not step.pattern:
+            if not isinstance(value, list):
+                return ABSENT
+            if not rest or rest[0].pipe:
+                return _walk(len(value), rest) if rest else len(value)
+            return _mapped(value, rest)
+        value = _stepped(value, step)
+        if value is ABSENT:
+            return ABSENT
+    return value
+
+
+def _mapped(values: list[Any], rest: list[_Step]) -> Any:  # noqa: ANN401 - JSON
+    """The rest of the path for each element, up to a pipe; then the pipe on the whole."""
+    end = next((number for number, each in enumerate(rest) if each.pipe), len(rest))
+    found = [_walk(each, rest[:end]) for each in values]
+    return _walk([each for each in found if each is not ABSENT], rest[end:])
+
+
+def _opened(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """A string that holds JSON counts as what it holds."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
+
+
+def _stepped(value: Any, step: _Step) -> Any:  # noqa: ANN401 - JSON
+    if step.text.startswith("@") and not step.pattern:
+        modifier = _MODIFIERS.get(step.text[1:].partition(":")[0])
+        if modifier is None:
+            raise Invalid("bad-property", f"the modifier {step.text} is not served")
+        return modifier(value)
+    if isinstance(value, Mapping):
+        if step.pattern:
+            matcher = re.compile(translate(step.text.replace("[", "[[]")))
+            return next((each for key, each in value.items() if matcher.match(key)), ABSENT)
+        return value.get(step.text, ABSENT)
+    if isinstance(value, list) and step.text.isdigit() and int(step.text) < len(value):
+        return value[int(step.text)]
+    return ABSENT
+
+
+def _queried(value: Any, query: str, rest: list[_Step]) -> Any:  # noqa: ANN401 - JSON
+    every = query.endswith(")#")
+    inner = query[2:-2] if every else query[2:-1]
+    if not isinstance(value, list):
+        return ABSENT
+    found = [each for each in value if _holds(each, inner.strip())]
+    if every:
+        return _mapped(found, rest) if rest and not rest[0].pipe else _walk(found, rest)
+    return _walk(found[0], rest) if found else ABSENT
+
+
+def _holds(value: Any, query: str) -> bool:  # noqa: ANN401 - JSON
+    at, operator = _operator(query)
+    if not operator:
+        return _walk(value, list(_steps(query))) not in (ABSENT, None, False)
+    path, wanted = query[:at].strip(), query[at + len(operator) :].strip()
+    left = _walk(value, list(_steps(path))) if path else value
+    if left is ABSENT:
+        return False
+    try:
+        right = orjson.loads(wanted)
+    except orjson.JSONDecodeError:
+        right = wanted
+    return _compared(left, operator, right)
+
+
+def _operator(query: str) -> tuple[int, str]:
+    """Where the comparison of a query stands, outside of queries within it; "" when it has none."""
+    depth = 0
+    for index, character in enumerate(query):
+        depth += (character == "(") - (character == ")")
+        if character == '"':
+            break
+        if depth == 0:
+            for operator in _OPERATORS:
+                if query.startswith(operator, index):
+                    return index, operator
+    return 0, ""
+
+
+def _compared(left: Any, operator: str, right: Any) -> bool:  # noqa: ANN401 - JSON
+    if operator in ("%", "!%"):
+        pattern = translate(str(right).replace("[", "[[]"))
+        return bool(re.match(pattern, str(left))) is (operator == "%")
+    if operator in ("=", "=="):
+        return bool(left == right)
+    if operator == "!=":
+        return bool(left != right)
+    numbers = isinstance(left, int | float) and isinstance(right, int | float)
+    if not numbers and not (isinstance(left, str) and isinstance(right, str)):
+        return False
+    order = (left > right) - (left < right)
+    return bool({"<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[operator])
+
+
+def _steps(path: str) -> Iterator[_Step]:
+    """Cut the path at dots and pipes, outside queries and escapes."""
+    position, pipe = 0, False
+    while position < len(path):
+        if path.startswith("#(", position):
+            end = _query_end(path, position)
+            yield _Step(path[position:end], query=True, pipe=pipe)
+        else:
+            text, pattern, end = _plain(path, position)
+            yield _Step(text, pattern=pattern, pipe=pipe)
+        pipe = path[end : end + 1] == "|"
+        position = end + 1
+
+
+def _plain(path: str, position: int) -> tuple[str, bool, int]:
+    text, pattern = "", False
+    while position < len(path) and path[position] not in ".|":
+        if path[position] == "\\" and position + 1 < len(path):
+            position += 1
+        elif path[position] in "*?":
+            pattern = True
+        text += path[position]
+        position += 1
+    return text, pattern, position
+
+
+def _query_end(path: str, position: int) -> int:
+    depth, quoted = 0, False
+    for index in range(position + 1, len(path)):
+        character = path[index]
+        if character == '"' and path[index - 1] != "\\":
+            quoted = not quoted
+        elif not quoted:
+            depth += (character == "(") - (character == ")")
+            if depth == 0:
+                return index + (2 if path[index + 1 : index + 2] == "#" else 1)
+    raise Invalid("bad-property", f"the query in {path!r} is not closed")

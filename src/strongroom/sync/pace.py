@@ -1,0 +1,108 @@
+"""How fast one store is asked: a token bucket, its Retry-After, and a breaker when it is down.
+
+Nobody waits here for long: a read that would have to wait is refused with the time to come back,
+so that workers stay free for other stores.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Throttled, Unavailable
+
+READS_PER_SECOND: Final = 500.0
+BURST: Final = 1000.0
+# A wait up to this is slept; a longer one is refused.
+SLEPT_SECONDS: Final = 0.25
+FAILURES_TO_OPEN: Final = 3
+FIRST_PAUSE: Final = 1.0
+LAST_PAUSE: Final = 30.0
+DEFAULT_RETRY_AFTER: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Reads that a store takes: steadily, and at once."""
+
+    per_second: float = READS_PER_SECOND
+    burst: float = BURST
+
+
+class Pace:
+    """The pace of one store."""
+
+    def __init__(self, clock: Clock, rate: Rate | None = None) -> None:
+        self._clock = clock
+        self._rate = rate or Rate()
+        self._tokens = self._rate.burst
+        self._filled = clock.monotonic()
+        self._closed_until = 0.0
+        self._why: Unavailable | None = None
+        self._probing = False
+        self.failures = 0
+
+    @property
+    def down(self) -> bool:
+        """Whether the store is left alone, or being tried after that."""
+        return self.failures >= FAILURES_TO_OPEN or self._clock.monotonic() < self._closed_until
+
+    async def turn(self) -> None:
+        """Return when a read may begin; raises what the store said last, or Throttled."""
+        now = self._clock.monotonic()
+        if now < self._closed_until and self._why is not None:
+            raise self._refusal(self._closed_until - now)
+        if self.failures >= FAILURES_TO_OPEN and self._why is not None:
+            # One read finds out whether it is back; the others wait for what it finds.
+            if self._probing:
+                raise self._refusal(FIRST_PAUSE)
+            self._probing = True
+            return
+        self._tokens = min(
+            self._rate.burst, self._tokens + (now - self._filled) * self._rate.per_second
+        )
+        self._filled = now
+        self._tokens -= 1
+        if self._tokens >= 0:
+            return
+        wait = -self._tokens / self._rate.per_second
+        if wait > SLEPT_SECONDS:
+            self._tokens += 1
+            raise Throttled(
+                "store-busy", "the store is asked as often as it may be", retry_after=wait
+            )
+        await self._clock.sleep(wait)
+
+    def answered(self) -> bool:
+        """Note an answer, of whatever content; True when the store was down before."""
+        back = self.failures >= FAILURES_TO_OPEN or self._why is not None
+        self.failures, self._why, self._closed_until, self._probing = 0, None, 0.0, False
+        return back
+
+    def refused(self, refusal: Unavailable) -> None:
+        """Note that the store did not answer, or asked to be left alone."""
+        self._probing = False
+        self.failures += 1
+        now = self._clock.monotonic()
+        if isinstance(refusal, Throttled):
+            pause = refusal.retry_after
+            self._closed_until = now + (DEFAULT_RETRY_AFTER if pause is None else pause)
+            self._why = refusal
+        elif self.failures >= FAILURES_TO_OPEN:
+            over = min(16, self.failures - FAILURES_TO_OPEN)
+            self._closed_until = now + min(LAST_PAUSE, FIRST_PAUSE * 2**over)
+            self._why = refusal
+
+    def _refusal(self, seconds: float) -> Unavailable:
+        why = self._why
+        if why is None or isinstance(why, Throttled):
+            code, message = (why.code, why.message) if why else ("store-busy", "asked too often")
+            return Throttled(code, message, retry_after=seconds)
+        return Resting(why.code, why.message, hint=why.hint, retry_after=seconds)
+
+
+class Resting(Unavailable):
+    """The store did not answer others either; it is asked again in `retry_after` seconds."""
+
+    def __init__(self, code: str, message: str, *, hint: str, retry_after: float) -> None:
+        super().__init__(code, message, hint=hint)
+        self.retry_after = retry_after

@@ -1,0 +1,35 @@
+"""AWS: one identity, and the service that the store names.
+
+Endpoints can be moved by the variables that the other controller knows:
+`AWS_SECRETSMANAGER_ENDPOINT`, `AWS_SSM_ENDPOINT` and `AWS_STS_ENDPOINT`.
+"""
+
+import uuid
+
+from strongroom.sync.providers.aws_parameter_store import ParameterStore
+from strongroom.sync.providers.aws_secrets_manager import SecretsManager, SecretsManagerSettings
+from strongroom.sync.providers.aws_session import identity_of
+from strongroom.sync.providers.contract import Provider
+from strongroom.sync.providers.fields import Fields
+from strongroom.sync.providers.references import References, Surroundings
+from strongroom.wire.aws import AwsJson
+from strongroom.wire.client import HttpClient
+
+
+async def build(spec: Fields, references: References, around: Surroundings) -> Provider:
+    """The provider of `spec.provider.aws`; raises Invalid."""
+    service = spec.choice("service", ("SecretsManager", "ParameterStore"), "")
+    region = spec.required("region")
+    http = HttpClient()
+    identity = identity_of(spec, references, around, http)
+
+    def api(name: str, variable: str) -> AwsJson:
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        endpoint = around.environment.get(variable) or f"https://{name}.{region}.{suffix}"
+        return AwsJson(endpoint, (region, name), identity, http, around.clock)
+
+    if service == "ParameterStore":
+        return ParameterStore(spec.text("prefix"), api("ssm", "AWS_SSM_ENDPOINT"), identity, http)
+    settings = SecretsManagerSettings.from_spec(spec)
+    manager = api("secretsmanager", "AWS_SECRETSMANAGER_ENDPOINT")
+    return SecretsManager(settings, manager, identity, http, lambda: str(uuid.uuid4()))

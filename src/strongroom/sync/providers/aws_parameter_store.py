@@ -1,0 +1,258 @@
+"""AWS Systems Manager Parameter Store.
+
+Fields: https://external-secrets.io/latest/provider/aws-parameter-store/; API:
+https://docs.aws.amazon.com/systems-manager/latest/APIReference/.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from strongroom.model.errors import Denied, NotFound, Refusal
+from strongroom.model.secret import Secret
+from strongroom.sync.providers.aws_session import AwsIdentity
+from strongroom.sync.providers.contract import (
+    MANAGED_BY,
+    Fetched,
+    Find,
+    OneByOne,
+    Pushed,
+    PushTarget,
+    Traits,
+    not_ours,
+    present,
+    understood,
+)
+from strongroom.sync.providers.fields import Fields
+from strongroom.sync.providers.objects import (
+    as_value,
+    has_property,
+    with_property,
+    without_property,
+)
+from strongroom.sync.spec import RemoteRef
+from strongroom.wire.aws import AwsJson
+from strongroom.wire.client import HttpClient
+
+BATCH: Final = 10
+_KINDS: Final = ("String", "StringList", "SecureString")
+_TIERS: Final = ("Standard", "Advanced", "Intelligent-Tiering")
+_SERVICE: Final = "AWS Parameter Store"
+_TAGGED: Final = "Parameter"
+
+
+class ParameterStore(OneByOne):
+    """One region and one identity. Implements Provider."""
+
+    traits = Traits("ReadWrite", batch=BATCH)
+
+    def __init__(self, prefix: str, api: AwsJson, identity: AwsIdentity, http: HttpClient) -> None:
+        self._prefix = prefix
+        self._api = api
+        self._identity = identity
+        self._http = http
+        self._may_batch = True
+
+    async def _call(self, operation: str, **body: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+        return await self._identity.session.use(
+            lambda _: self._api.call(f"AmazonSSM.{operation}", body)
+        )
+
+    async def validate(self) -> None:
+        await self._identity.prove()
+
+    # reading
+
+    async def fetch(self, ref: RemoteRef) -> Fetched:
+        name = self._prefix + ref.key
+        try:
+            found = await self._parameter(f"{name}:{ref.version}" if ref.version else name)
+        except NotFound as refusal:
+            raise NotFound(refusal.code, f"{name} is not there ({refusal.message})") from None
+        if ref.metadata:
+            return Fetched(found.path, found.version, await self._tags(name))
+        return found
+
+    async def _parameter(self, name: str) -> Fetched:
+        said = await self._call("GetParameter", Name=name, WithDecryption=True)
+        return _fetched(said.get("Parameter") or {})
+
+    async def _tags(self, name: str) -> dict[str, str]:
+        said = await self._call("ListTagsForResource", ResourceType=_TAGGED, ResourceId=name)
+        return {each["Key"]: each["Value"] for each in said.get("TagList") or []}
+
+    async def fetch_many(self, refs: Sequence[RemoteRef]) -> Sequence[Fetched | Refusal]:
+        names = {
+            f"{self._prefix}{ref.key}{f':{ref.version}' if ref.version else ''}": ref
+            for ref in refs
+            if not ref.metadata
+        }
+        found: dict[RemoteRef, Fetched | Refusal] = {}
+        every = list(names)
+        for start in range(0, len(every), BATCH):
+            answers = await self._batch(every[start : start + BATCH])
+            found |= {names[name]: each for name, each in answers.items()}
+        rest = [ref for ref in refs if ref not in found]
+        found |= dict(zip(rest, await super().fetch_many(rest), strict=True))
+        return [found[ref] for ref in refs]
+
+    async def _batch(self, names: list[str]) -> dict[str, Fetched | Refusal]:
+        """What one request gives; nothing where the identity may only read them one by one."""
+        if len(names) < 2 or not self._may_batch:
+            return {}
+        try:
+            said = await self._call("GetParameters", Names=names, WithDecryption=True)
+        except Denied:
+            # GetParameters is a permission of its own, which narrow policies do not have.
+            self._may_batch = False
+            return {}
+        found: dict[str, Fetched | Refusal] = {}
+        for each in _entries(said):
+            for name in (each["Name"] + each.get("Selector", ""), each.get("ARN", "")):
+                if name in names:
+                    found[name] = _fetched(each)
+        return found
+
+    async def find(self, wanted: Find) -> Mapping[str, Fetched]:
+        if wanted.tags:
+            return await self._find_by_tags(wanted)
+        found: dict[str, Fetched] = {}
+        asked = {"Path": wanted.path or "/", "Recursive": True, "WithDecryption": True}
+        async for page in self._pages("GetParametersByPath", asked):
+            for each in _entries(page):
+                if wanted.wants(each["Name"]):
+                    found[each["Name"]] = _fetched(each)
+        if wanted.metadata:
+            return {
+                name: Fetched(name, each.version, await self._tags(name))
+                for name, each in found.items()
+            }
+        return found
+
+    async def _find_by_tags(self, wanted: Find) -> Mapping[str, Fetched]:
+        filters = [{"Key": f"tag:{k}", "Values": [v]} for k, v in wanted.tags.items()]
+        if wanted.path:
+            filters.append({"Key": "Path", "Option": "Recursive", "Values": [wanted.path]})
+        names: list[str] = []
+        async for page in self._pages("DescribeParameters", {"ParameterFilters": filters}):
+            names += [each["Name"] for each in _entries(page) if wanted.wants(each["Name"])]
+        bare = ParameterStore("", self._api, self._identity, self._http)
+        refs = [RemoteRef(name, metadata=wanted.metadata) for name in names]
+        return present(dict(zip(names, await bare.fetch_many(refs), strict=True)))
+
+    async def _pages(self, operation: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+        more: dict[str, str] = {}
+        while True:
+            page = await self._call(operation, **body, **more)
+            yield page
+            if not page.get("NextToken"):
+                return
+            more = {"NextToken": page["NextToken"]}
+
+    # writing
+
+    async def push(self, target: PushTarget, value: Secret) -> Pushed:
+        name = self._prefix + target.key
+        meta = Fields(target.metadata, "metadata.spec")
+        before = await self._ours(name)
+        content = value.reveal()
+        if target.property:
+            old = before.data if before else None
+            content = with_property(_bytes(old), name, target.property, content)
+        if before is not None:
+            if before.data == content:
+                return Pushed(changed=False, version=before.version)
+            said = await self._put(name, content, meta, Overwrite=True)
+            await self._settle_tags(name, meta)
+        else:
+            tags = [{"Key": k, "Value": v} for k, v in _wanted_tags(meta).items()]
+            said = await self._put(name, content, meta, Tags=tags)
+        with understood(_SERVICE):
+            return Pushed(changed=True, version=int(said["Version"]))
+
+    async def _ours(self, name: str) -> Fetched | None:
+        """The parameter that a PushSecret made, None for none; raises Conflict."""
+        try:
+            found = await self._parameter(name)
+        except NotFound:
+            return None
+        if (await self._tags(name)).get(MANAGED_BY[0]) != MANAGED_BY[1]:
+            raise not_ours(name)
+        return found
+
+    async def _put(self, name: str, content: bytes, meta: Fields, **how: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+        kind = meta.choice("secretType", _KINDS, "String")
+        body: dict[str, Any] = {"Name": name, "Value": as_value(content, name), "Type": kind, **how}
+        if kind == "SecureString":
+            body["KeyId"] = meta.text("kmsKeyID", "alias/aws/ssm")
+        if meta.text("description"):
+            body["Description"] = meta.text("description")
+        tier = meta.part("tier")
+        if tier:
+            body["Tier"] = tier.choice("type", _TIERS, "Standard")
+            policies = tier.raw().get("policies")
+            if policies:
+                body["Policies"] = orjson.dumps(policies).decode()
+        return await self._call("PutParameter", **body)
+
+    async def _settle_tags(self, name: str, meta: Fields) -> None:
+        if not meta.labels("tags"):
+            return
+        before, after = await self._tags(name), _wanted_tags(meta)
+        place = {"ResourceType": _TAGGED, "ResourceId": name}
+        gone = [each for each in before if each not in after]
+        if gone:
+            await self._call("RemoveTagsFromResource", TagKeys=gone, **place)
+        new = [{"Key": k, "Value": v} for k, v in after.items() if before.get(k) != v]
+        if new:
+            await self._call("AddTagsToResource", Tags=new, **place)
+
+    async def delete(self, target: PushTarget) -> None:
+        name = self._prefix + target.key
+        try:
+            before = await self._parameter(name)
+        except NotFound:
+            return
+        if (await self._tags(name)).get(MANAGED_BY[0]) != MANAGED_BY[1]:
+            return
+        if target.property:
+            old = _bytes(before.data) or b""
+            rest = without_property(old, name, target.property)
+            if rest is not None:
+                if rest != old:
+                    await self._call("PutParameter", Name=name, Value=rest.decode(), Overwrite=True)
+                return
+        await self._call("DeleteParameter", Name=name)
+
+    async def exists(self, target: PushTarget) -> bool:
+        name = self._prefix + target.key
+        try:
+            found = await self._parameter(name)
+        except NotFound:
+            return False
+        return not target.property or has_property(found.data, name, target.property)
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
+def _bytes(data: Any) -> bytes | None:  # noqa: ANN401 - a parameter's value is always bytes
+    return data if isinstance(data, bytes) else None
+
+
+def _entries(page: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    with understood(_SERVICE):
+        return [each for each in page["Parameters"] if each["Name"]]
+
+
+def _fetched(said: Mapping[str, Any]) -> Fetched:
+    with understood(_SERVICE):
+        return Fetched(said["Name"], int(said["Version"]), str(said["Value"]).encode())
+
+
+def _wanted_tags(meta: Fields) -> dict[str, str]:
+    tags = meta.labels("tags")
+    if MANAGED_BY[0] in tags:
+        raise meta.bad("tags", f"cannot have {MANAGED_BY[0]}, which is ours")
+    return tags | dict([MANAGED_BY])

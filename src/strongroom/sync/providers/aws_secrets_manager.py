@@ -1,0 +1,329 @@
+"""AWS Secrets Manager.
+
+Fields: https://external-secrets.io/latest/provider/aws-secrets-manager/; API:
+https://docs.aws.amazon.com/secretsmanager/latest/apireference/.
+"""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from strongroom.model.errors import Denied, Invalid, NotFound, Refusal
+from strongroom.model.secret import Secret
+from strongroom.sync.providers.aws_session import AwsIdentity
+from strongroom.sync.providers.contract import (
+    MANAGED_BY,
+    Fetched,
+    Find,
+    OneByOne,
+    Pushed,
+    PushTarget,
+    Traits,
+    not_ours,
+    present,
+    understood,
+)
+from strongroom.sync.providers.fields import Fields
+from strongroom.sync.providers.objects import has_property, with_property, without_property
+from strongroom.sync.spec import RemoteRef
+from strongroom.wire.aws import AwsJson
+from strongroom.wire.client import HttpClient
+
+BATCH: Final = 20
+CURRENT: Final = "AWSCURRENT"
+_DELETED: Final = "aws-deleted"
+_DEFAULT_KEY: Final = "alias/aws/secretsmanager"
+_SERVICE: Final = "AWS Secrets Manager"
+_FORMAT: Final = "secretPushFormat"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretsManagerSettings:
+    """`prefix` stands before every key; the other two say how a pushed secret is deleted."""
+
+    prefix: str = ""
+    force_delete: bool = False
+    recovery_days: int = 0
+
+    @classmethod
+    def from_spec(cls, spec: Fields) -> "SecretsManagerSettings":
+        """Read `spec.provider.aws`; raises Invalid."""
+        part = spec.part("secretsManager") or Fields({}, spec.where)
+        force, days = (
+            part.flag("forceDeleteWithoutRecovery"),
+            part.number("recoveryWindowInDays", 0),
+        )
+        if force and days:
+            raise part.bad("recoveryWindowInDays", "cannot go with forceDeleteWithoutRecovery")
+        if days and not 7 <= days <= 30:
+            raise part.bad("recoveryWindowInDays", "must be 7 to 30")
+        return cls(spec.text("prefix"), force, days)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    content: bytes = field(repr=False)
+    version: str
+    form: str
+
+
+class SecretsManager(OneByOne):
+    """One region and one identity. Implements Provider."""
+
+    traits = Traits("ReadWrite", batch=BATCH)
+
+    def __init__(
+        self,
+        settings: SecretsManagerSettings,
+        api: AwsJson,
+        identity: AwsIdentity,
+        http: HttpClient,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._settings = settings
+        self._api = api
+        self._identity = identity
+        self._http = http
+        self._new_id = new_id
+        self._may_batch = True
+
+    async def _call(self, operation: str, **body: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+        return await self._identity.session.use(
+            lambda _: self._api.call(f"secretsmanager.{operation}", body)
+        )
+
+    async def validate(self) -> None:
+        await self._identity.prove()
+
+    # reading
+
+    async def fetch(self, ref: RemoteRef) -> Fetched:
+        name = self._settings.prefix + ref.key
+        try:
+            if ref.metadata:
+                found = await self._call("DescribeSecret", SecretId=name)
+                return Fetched(str(found.get("Name")), ref.version or CURRENT, _tags(found))
+            return _fetched(await self._call("GetSecretValue", SecretId=name, **_version(ref)))
+        except NotFound as refusal:
+            raise NotFound(refusal.code, f"{name} is not there ({refusal.message})") from None
+
+    async def fetch_many(self, refs: Sequence[RemoteRef]) -> Sequence[Fetched | Refusal]:
+        plain = [ref for ref in refs if not ref.version and not ref.metadata]
+        found: dict[str, Fetched | Refusal] = {}
+        for start in range(0, len(plain), BATCH):
+            found |= await self._batch([ref.key for ref in plain[start : start + BATCH]])
+        rest = [ref for ref in refs if ref not in plain or ref.key not in found]
+        others = dict(zip(rest, await super().fetch_many(rest), strict=True))
+        return [others[ref] if ref in others else found[ref.key] for ref in refs]
+
+    async def _batch(self, keys: list[str]) -> dict[str, Fetched | Refusal]:
+        """What one request gives; nothing where the identity may only read them one by one."""
+        if len(keys) < 2 or not self._may_batch:
+            return {}
+        names = {self._settings.prefix + key: key for key in keys}
+        try:
+            said = await self._call("BatchGetSecretValue", SecretIdList=list(names))
+        except Denied:
+            # BatchGetSecretValue is a permission of its own, which older policies do not have.
+            self._may_batch = False
+            return {}
+        found: dict[str, Fetched | Refusal] = {}
+        for entry in said.get("SecretValues") or []:
+            key = names.get(entry.get("Name")) or names.get(entry.get("ARN"))
+            if key is not None:
+                found[key] = _fetched(entry)
+        for error in said.get("Errors") or []:
+            name = str(error.get("SecretId"))
+            if "NotFound" in str(error.get("ErrorCode")) and name in names:
+                found[names[name]] = NotFound("aws-not-found", f"{name} is not there")
+        # Any other failure of one secret is looked at by reading it alone.
+        return found
+
+    async def find(self, wanted: Find) -> Mapping[str, Fetched]:
+        filters = [{"Key": "name", "Values": [wanted.path]}] if wanted.path else []
+        for key, value in wanted.tags.items():
+            filters += [
+                {"Key": "tag-key", "Values": [key]},
+                {"Key": "tag-value", "Values": [value]},
+            ]
+        entries: dict[str, dict[str, str]] = {}
+        more: dict[str, str] = {}
+        while True:
+            page = await self._call("ListSecrets", Filters=filters, MaxResults=100, **more)
+            with understood(_SERVICE):
+                tagged = {each["Name"]: _tags(each) for each in page["SecretList"]}
+            entries |= {name: tags for name, tags in tagged.items() if wanted.wants(name, tags)}
+            if not page.get("NextToken"):
+                break
+            more = {"NextToken": page["NextToken"]}
+        if wanted.metadata:
+            return {name: Fetched(name, CURRENT, tags) for name, tags in entries.items()}
+        # Names of a list are whole; a prefix stands before keys of references alone.
+        bare = SecretsManager(
+            SecretsManagerSettings(), self._api, self._identity, self._http, self._new_id
+        )
+        found = await bare.fetch_many([RemoteRef(name) for name in entries])
+        return present(dict(zip(entries, found, strict=True)))
+
+    # writing
+
+    async def push(self, target: PushTarget, value: Secret) -> Pushed:
+        name = self._settings.prefix + target.key
+        meta = Fields(target.metadata, "metadata.spec")
+        described = await self._described(name)
+        if described is None:
+            content = value.reveal()
+            if target.property:
+                content = with_property(None, name, target.property, content)
+            return await self._create(name, content, meta)
+        if not _ours(described):
+            raise not_ours(name)
+        before = await self._value(name)
+        content = value.reveal()
+        if target.property:
+            content = with_property(
+                before.content if before else None, name, target.property, content
+            )
+        await self._settle(name, described, meta)
+        if before and before.content == content:
+            return Pushed(changed=False, version=before.version)
+        return await self._put(name, _form(content, meta))
+
+    async def _put(self, name: str, form: Mapping[str, str]) -> Pushed:
+        said = await self._call(
+            "PutSecretValue", SecretId=name, ClientRequestToken=self._new_id(), **form
+        )
+        return _pushed(said)
+
+    async def _described(self, name: str) -> dict[str, Any] | None:
+        try:
+            described = await self._call("DescribeSecret", SecretId=name)
+        except NotFound:
+            return None
+        with understood(_SERVICE):
+            name = described["Name"]
+        if described.get("DeletedDate"):
+            raise Invalid(_DELETED, f"{name} is marked for deletion", hint="restore it, or wait")
+        return described
+
+    async def _value(self, name: str) -> "_Stored | None":
+        try:
+            said = await self._call("GetSecretValue", SecretId=name)
+        except NotFound:
+            return None
+        form = "string" if said.get("SecretString") is not None else "binary"
+        found = _fetched(said)
+        return _Stored(_content(said), str(found.version), form)
+
+    async def _create(self, name: str, content: bytes, meta: Fields) -> Pushed:
+        key = meta.text("kmsKeyId", _DEFAULT_KEY)
+        body: dict[str, Any] = {
+            "Name": name,
+            "Description": meta.text("description", "secret 'managed-by:external-secrets'"),
+            "KmsKeyId": key,
+            "Tags": [{"Key": k, "Value": v} for k, v in _wanted_tags(meta).items()],
+            "ClientRequestToken": self._new_id(),
+        }
+        regions = meta.texts("replicationLocations")
+        if regions:
+            body["AddReplicaRegions"] = [{"Region": each} for each in regions]
+        said = await self._call("CreateSecret", **body, **_form(content, meta))
+        return _pushed(said)
+
+    async def _settle(self, name: str, described: Mapping[str, Any], meta: Fields) -> None:
+        """Tags and replicas as the PushSecret wants them, when it says anything about them."""
+        before, after = _tags(described), _wanted_tags(meta)
+        if meta.labels("tags"):
+            gone = [each for each in before if each not in after and not each.startswith("aws:")]
+            if gone:
+                await self._call("UntagResource", SecretId=name, TagKeys=gone)
+            new = [{"Key": k, "Value": v} for k, v in after.items() if before.get(k) != v]
+            if new:
+                await self._call("TagResource", SecretId=name, Tags=new)
+        there = {each.get("Region") for each in described.get("ReplicationStatus") or []}
+        missing = [each for each in meta.texts("replicationLocations") if each not in there]
+        if missing:
+            regions = [{"Region": each} for each in missing]
+            await self._call("ReplicateSecretToRegions", SecretId=name, AddReplicaRegions=regions)
+
+    async def delete(self, target: PushTarget) -> None:
+        name = self._settings.prefix + target.key
+        try:
+            described = await self._described(name)
+        except Invalid as refusal:
+            if refusal.code == _DELETED:
+                return
+            raise
+        if described is None or not _ours(described):
+            return
+        if target.property:
+            before = await self._value(name)
+            rest = without_property(before.content, name, target.property) if before else None
+            if before and rest is not None:
+                if rest != before.content:
+                    await self._put(name, _form(rest, Fields({_FORMAT: before.form}, name)))
+                return
+        how: dict[str, Any] = {}
+        if self._settings.force_delete:
+            how["ForceDeleteWithoutRecovery"] = True
+        elif self._settings.recovery_days:
+            how["RecoveryWindowInDays"] = self._settings.recovery_days
+        await self._call("DeleteSecret", SecretId=name, **how)
+
+    async def exists(self, target: PushTarget) -> bool:
+        name = self._settings.prefix + target.key
+        found = await self._value(name)
+        if found is None or not target.property:
+            return found is not None
+        return has_property(found.content, name, target.property)
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
+def _version(ref: RemoteRef) -> dict[str, str]:
+    """A stage, or with `uuid/` before it a version's id."""
+    if ref.version.startswith("uuid/"):
+        return {"VersionId": ref.version.removeprefix("uuid/")}
+    return {"VersionStage": ref.version or CURRENT}
+
+
+def _fetched(said: Mapping[str, Any]) -> Fetched:
+    with understood(_SERVICE):
+        return Fetched(said["Name"], str(said["VersionId"]), _content(said))
+
+
+def _pushed(said: Mapping[str, Any]) -> Pushed:
+    with understood(_SERVICE):
+        return Pushed(changed=True, version=str(said["VersionId"]))
+
+
+def _content(said: Mapping[str, Any]) -> bytes:
+    if said.get("SecretString") is not None:
+        return str(said["SecretString"]).encode()
+    return base64.b64decode(said["SecretBinary"], validate=True)
+
+
+def _form(content: bytes, meta: Fields) -> dict[str, str]:
+    if meta.choice(_FORMAT, ("binary", "string"), "binary") == "binary":
+        return {"SecretBinary": base64.b64encode(content).decode()}
+    try:
+        return {"SecretString": content.decode()}
+    except UnicodeDecodeError:
+        raise meta.bad(_FORMAT, "is string, and the value is no text") from None
+
+
+def _tags(said: Mapping[str, Any]) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in said.get("Tags") or []}
+
+
+def _ours(described: Mapping[str, Any]) -> bool:
+    return _tags(described).get(MANAGED_BY[0]) == MANAGED_BY[1]
+
+
+def _wanted_tags(meta: Fields) -> dict[str, str]:
+    tags = meta.labels("tags")
+    if MANAGED_BY[0] in tags:
+        raise meta.bad("tags", f"cannot have {MANAGED_BY[0]}, which is ours")
+    return tags | dict([MANAGED_BY])

@@ -1,0 +1,175 @@
+"""The identity of an AWS store: where its credentials begin, and which roles it takes on then.
+
+Fields: https://external-secrets.io/latest/provider/aws-access/.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Invalid
+from strongroom.model.secret import Secret
+from strongroom.sync.providers.fields import Fields
+from strongroom.sync.providers.references import References, Surroundings
+from strongroom.sync.providers.session import Session
+from strongroom.wire.aws import METADATA, AwsCredentials, InstanceCredentials
+from strongroom.wire.aws_sts import Role, Sts, agent_credentials, sts_endpoint
+from strongroom.wire.client import HttpClient
+
+SESSION_NAME: Final = "external-secrets-provider-aws"
+AUDIENCE: Final = "sts.amazonaws.com"
+ROLE_ANNOTATION: Final = "eks.amazonaws.com/role-arn"
+AUDIENCE_ANNOTATION: Final = "eks.amazonaws.com/audience"
+# Keys from a Secret are read again after this time, so that replaced ones are taken up.
+REREAD_SECONDS: Final = 600.0
+Begin = Callable[[], Awaitable[AwsCredentials]]
+
+
+@dataclass(frozen=True, slots=True)
+class Aws:
+    """What a login needs of the world."""
+
+    sts: Sts
+    http: HttpClient
+    clock: Clock
+    environment: Mapping[str, str]
+
+
+class AwsIdentity:
+    """The credentials of one store, shared by its calls. A wire.aws.CredentialSource."""
+
+    def __init__(self, begin: Begin, roles: tuple[Role, ...], aws: Aws) -> None:
+        self._begin = begin
+        self._roles = roles
+        self._aws = aws
+        self.session: Session[AwsCredentials] = Session(self._enter, aws.clock)
+
+    async def _enter(self) -> tuple[AwsCredentials, float]:
+        held = await self._begin()
+        for role in self._roles:
+            held = await self._aws.sts.assume_role(held, role)
+        if held.expires is None:
+            return held, REREAD_SECONDS
+        return held, max(1.0, held.expires - self._aws.clock.now())
+
+    async def credentials(self) -> AwsCredentials:
+        """Good ones; raises what the login raises."""
+        return await self.session.enter()
+
+    async def prove(self) -> None:
+        """Ask AWS who we are; raises Denied."""
+        await self.session.use(self._aws.sts.caller)
+
+
+def identity_of(
+    spec: Fields, references: References, around: Surroundings, http: HttpClient
+) -> AwsIdentity:
+    """The identity of `spec.provider.aws`; raises Invalid."""
+    region, environment = spec.required("region"), around.environment
+    endpoint = environment.get("AWS_STS_ENDPOINT") or sts_endpoint(region)
+    sts = Sts(endpoint, region, http, around.clock)
+    aws = Aws(sts, http, around.clock, environment)
+    auth = spec.part("auth") or Fields({}, f"{spec.where}.auth")
+    kind = auth.one_of("secretRef", "jwt", default="ambient")
+    if kind == "secretRef":
+        begin = _from_secret(auth.needed(kind), references)
+    elif kind == "jwt":
+        begin = _from_account(auth.needed(kind).needed("serviceAccountRef"), references, sts)
+    else:
+        begin = _ambient(aws)
+    return AwsIdentity(begin, _roles(spec, references), aws)
+
+
+def _roles(spec: Fields, references: References) -> tuple[Role, ...]:
+    """The chain: additional roles in their order, then the role with its id and tags."""
+    chain = [Role(each, SESSION_NAME) for each in spec.texts("additionalRoles")]
+    role = spec.text("role")
+    tags = {each.required("key"): each.text("value") for each in spec.parts("sessionTags")}
+    policy = spec.choice("sessionTagsPolicy", ("None", "Simple", "Custom"), "None")
+    if policy != "None":
+        tags |= {
+            "esoNamespace": references.asking,
+            "esoStoreName": references.store_name,
+            "esoStoreKind": references.store_kind,
+        }
+    if policy == "Custom":
+        tags |= spec.labels("customSessionTags")
+    transitive = spec.texts("transitiveTagKeys")
+    if role:
+        chain.append(Role(role, SESSION_NAME, spec.text("externalID"), tags, transitive))
+    elif tags:
+        raise spec.bad("role", "is needed for session tags, which come with a role")
+    return tuple(chain)
+
+
+def _from_secret(part: Fields, references: References) -> Begin:
+    key, secret = part.needed("accessKeyIDSecretRef"), part.needed("secretAccessKeySecretRef")
+    token = part.part("sessionTokenSecretRef")
+
+    async def begin() -> AwsCredentials:
+        return AwsCredentials(
+            await references.text(key),
+            Secret(await references.text(secret)),
+            Secret(await references.text(token)) if token else None,
+        )
+
+    return begin
+
+
+def _from_account(selector: Fields, references: References, sts: Sts) -> Begin:
+    async def begin() -> AwsCredentials:
+        account = await references.account(selector)
+        annotations = account["metadata"].get("annotations") or {}
+        arn = annotations.get(ROLE_ANNOTATION)
+        if not arn:
+            raise Invalid(
+                "no-aws-role",
+                f"the service account {selector.text('name')} has no annotation {ROLE_ANNOTATION}",
+                hint=f"annotate it with the role that trusts it ({selector.where})",
+            )
+        audience = annotations.get(AUDIENCE_ANNOTATION) or AUDIENCE
+        token = await references.account_token(selector, (audience,))
+        return await sts.assume_role_with_web_identity(Role(arn, SESSION_NAME), token)
+
+    return begin
+
+
+def _ambient(aws: Aws) -> Begin:
+    """The SDKs' chain: keys, web identity and agent from the environment, then the machine."""
+    environment = aws.environment
+    key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
+    token_file, arn = (
+        environment.get("AWS_WEB_IDENTITY_TOKEN_FILE"),
+        environment.get("AWS_ROLE_ARN"),
+    )
+    agent = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    relative = environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+    if relative:
+        agent = f"http://169.254.170.2{relative}"
+
+    if key and secret:
+        session = environment.get("AWS_SESSION_TOKEN")
+        held = AwsCredentials(key, Secret(secret), Secret(session) if session else None)
+
+        async def from_environment() -> AwsCredentials:
+            return held
+
+        return from_environment
+    if token_file and arn:
+        role = Role(arn, environment.get("AWS_ROLE_SESSION_NAME") or SESSION_NAME)
+
+        async def from_file() -> AwsCredentials:
+            try:
+                token = Secret(Path(token_file).read_text().strip())
+            except OSError as error:
+                raise Invalid("aws-token-file", f"cannot read {token_file}: {error}") from None
+            return await aws.sts.assume_role_with_web_identity(role, token)
+
+        return from_file
+    if agent:
+        file = environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+        return lambda: agent_credentials(aws.http, agent, Path(file) if file else None)
+    machine = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or METADATA
+    return InstanceCredentials(aws.http, aws.clock, machine).credentials

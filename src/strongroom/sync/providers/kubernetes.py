@@ -1,0 +1,260 @@
+"""The Kubernetes provider: Secrets of another namespace, or of another cluster.
+
+Fields: https://external-secrets.io/latest/provider/kubernetes/.
+"""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from strongroom.kube.api import KubeApi, Scope
+from strongroom.kube.client import KubeClient
+from strongroom.kube.config import KubeConfig, embedded_kubeconfig
+from strongroom.kube.resource import SECRETS, Object, Resource
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Denied, NotFound, Unavailable
+from strongroom.model.secret import Secret
+from strongroom.sync.providers.contract import (
+    Fetched,
+    Find,
+    OneByOne,
+    Provider,
+    Pushed,
+    PushTarget,
+    Traits,
+)
+from strongroom.sync.providers.fields import Fields
+from strongroom.sync.providers.objects import object_in
+from strongroom.sync.providers.references import References, Surroundings
+from strongroom.sync.providers.session import Session
+from strongroom.sync.spec import RemoteRef
+from strongroom.sync.values import as_bytes
+from strongroom.wire.tls import ClientPem
+
+TOKEN_SECONDS: Final = 3600
+# A bearer token from a Secret is read again after this time, so that a replaced one is taken up.
+REREAD_SECONDS: Final = 600.0
+_ACCESS: Final = Resource(
+    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview",
+    namespaced=False,
+)  # fmt: skip
+Login = Callable[[], Awaitable[tuple[Secret | None, float]]]
+
+
+async def _certificate_speaks() -> tuple[Secret | None, float]:
+    return None, 0
+
+
+class Cluster:
+    """An API server with one identity. `api` is asked only within `entered`, which logs in."""
+
+    def __init__(self, config: KubeConfig, login: Login, clock: Clock) -> None:
+        self._token: Secret | None = None
+        self._login = login
+        self.session: Session[Secret | None] = Session(self._enter, clock)
+        if login is not _certificate_speaks:
+            config = replace(config, token_source=lambda: self._token)
+        self.api = KubeClient(config, clock)
+
+    async def _enter(self) -> tuple[Secret | None, float]:
+        self._token, seconds = await self._login()
+        return self._token, seconds
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self.api.__aexit__()
+
+
+async def build(spec: Fields, references: References, around: Surroundings) -> Provider:
+    """The provider of `spec.provider.kubernetes`; raises Invalid."""
+    config, login = await _remote(spec, references)
+    cluster = Cluster(config, login, around.clock)
+    anywhere = references.store_kind == "ClusterSecretStore"
+    settings = KubernetesSettings(spec.text("remoteNamespace", "default"), anywhere)
+    return KubernetesProvider(settings, cluster.api, cluster.session, cluster.close)
+
+
+async def _remote(spec: Fields, references: References) -> tuple[KubeConfig, Login]:
+    kubeconfig = spec.part("authRef")
+    if kubeconfig is not None:
+        text = await references.text(kubeconfig, "config")
+        return embedded_kubeconfig(text), _certificate_speaks
+    server = spec.part("server") or Fields({}, f"{spec.where}.server")
+    url = server.text("url", "kubernetes.default")
+    url = url if "://" in url else f"https://{url}"
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise server.bad("url", "must be a URL or the name of a host")
+    config = KubeConfig(url.rstrip("/"), await references.authority(server))
+    auth = spec.needed("auth")
+    kind = auth.one_of("cert", "token", "serviceAccount")
+    part = auth.needed(kind)
+    if kind == "cert":
+        certificate = await references.text(part.needed("clientCert"), "tls.crt")
+        key = await references.secret(part.needed("clientKey"), "tls.key")
+        return replace(config, client_pem=ClientPem(certificate, key)), _certificate_speaks
+    selector = part.needed("bearerToken") if kind == "token" else part
+    selector.required("name")
+
+    async def login() -> tuple[Secret | None, float]:
+        if kind == "token":
+            return Secret(await references.text(selector, "token")), REREAD_SECONDS
+        return await references.account_token(selector, (), TOKEN_SECONDS), TOKEN_SECONDS
+
+    return config, login
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesSettings:
+    """Which namespace; `anywhere` lets a PushSecret name another, as cluster stores may."""
+
+    namespace: str
+    anywhere: bool = False
+
+
+async def _nothing() -> None:
+    return None
+
+
+class KubernetesProvider(OneByOne):
+    """Secrets of one namespace. Implements Provider.
+
+    Secrets carry no mark of who pushed them, as with the other controller: what a PushSecret
+    names is its own to write.
+    """
+
+    traits = Traits("ReadWrite", bytes_by_key=True)
+
+    def __init__(
+        self,
+        settings: KubernetesSettings,
+        api: KubeApi,
+        session: Session[Secret | None],
+        closing: Callable[[], Awaitable[None]] = _nothing,
+    ) -> None:
+        self._settings = settings
+        self._api = api
+        self._session = session
+        self._closing = closing
+
+    async def _get(self, name: str, namespace: str = "") -> Object:
+        where = namespace or self._settings.namespace
+        return await self._session.use(lambda _: self._api.get(SECRETS, name, where))
+
+    async def validate(self) -> None:
+        asked = {"namespace": self._settings.namespace, "verb": "get", "resource": "secrets"}
+        kinds = {"apiVersion": _ACCESS.api_version, "kind": _ACCESS.kind}
+        review = {**kinds, "spec": {"resourceAttributes": asked}}
+        said = await self._session.use(lambda _: self._api.create(_ACCESS, dict(review)))
+        if (said.get("status") or {}).get("allowed") is False:
+            raise Denied(
+                "kube-forbidden",
+                f"this identity may not read Secrets of {self._settings.namespace}",
+                hint="bind a Role with get and list on secrets to it",
+            )
+
+    # reading
+
+    async def fetch(self, ref: RemoteRef) -> Fetched:
+        return self._fetched(await self._get(ref.key), metadata=ref.metadata)
+
+    def _fetched(self, item: Object, *, metadata: bool) -> Fetched:
+        said = item["metadata"]
+        path = f"{self._settings.namespace}/{said['name']}"
+        data: Mapping[str, Any] = _data(item)
+        if metadata:
+            data = {name: said.get(name) or {} for name in ("labels", "annotations")}
+        return Fetched(path, str(said.get("resourceVersion", "")), data)
+
+    async def find(self, wanted: Find) -> Mapping[str, Fetched]:
+        selector = ",".join(f"{key}={value}" for key, value in sorted(wanted.tags.items()))
+        scope = Scope(self._settings.namespace, label_selector=selector)
+        listing = await self._session.use(lambda _: self._api.list(SECRETS, scope))
+        return {
+            item["metadata"]["name"]: self._fetched(item, metadata=wanted.metadata)
+            for item in listing.items
+            if wanted.wants(item["metadata"]["name"])
+        }
+
+    # writing
+
+    async def push(self, target: PushTarget, value: Secret) -> Pushed:
+        meta = Fields(target.metadata, "metadata.spec")
+        namespace = self._namespace_of(meta)
+        try:
+            before: Object | None = await self._get(target.key, namespace)
+        except NotFound:
+            before = None
+        old = _data(before) if before else {}
+        new = _wanted(target, value, old)
+        held = (before or {}).get("metadata") or {}
+        labels = {**(held.get("labels") or {}), **meta.labels("labels")}
+        notes = {**(held.get("annotations") or {}), **meta.labels("annotations")}
+        settled = labels == (held.get("labels") or {}) and notes == (held.get("annotations") or {})
+        if before and settled and new == old:
+            return Pushed(changed=False, version=str(held.get("resourceVersion", "")))
+        item: Object = {
+            **(before or {"type": "Opaque"}),
+            "metadata": {
+                **held, "name": target.key, "namespace": namespace,
+                "labels": labels, "annotations": notes,
+            },
+            "data": {name: base64.b64encode(each).decode() for name, each in new.items()},
+        }  # fmt: skip
+        work = self._api.replace if before else self._api.create
+        said = await self._session.use(lambda _: work(SECRETS, item))
+        return Pushed(changed=True, version=str(said["metadata"].get("resourceVersion", "")))
+
+    def _namespace_of(self, meta: Fields) -> str:
+        named = meta.text("remoteNamespace")
+        if named and not self._settings.anywhere:
+            raise meta.bad("remoteNamespace", "is for ClusterSecretStores alone")
+        return named or self._settings.namespace
+
+    async def delete(self, target: PushTarget) -> None:
+        try:
+            before = await self._get(target.key)
+            data = _data(before)
+            if target.property and target.property not in data:
+                return
+            if target.property and len(data) > 1:
+                # A replace with the version that was read: nobody else's change is lost.
+                del before["data"][target.property]
+                await self._session.use(lambda _: self._api.replace(SECRETS, before))
+                return
+            where = self._settings.namespace
+            await self._session.use(lambda _: self._api.delete(SECRETS, target.key, where))
+        except NotFound:
+            return
+
+    async def exists(self, target: PushTarget) -> bool:
+        try:
+            data = _data(await self._get(target.key))
+        except NotFound:
+            return False
+        return not target.property or target.property in data
+
+    async def close(self) -> None:
+        await self._closing()
+
+
+def _data(item: Object) -> dict[str, bytes]:
+    try:
+        return {
+            name: base64.b64decode(value, validate=True)
+            for name, value in (item.get("data") or {}).items()
+        }
+    except (binascii.Error, TypeError):
+        raise Unavailable("bad-reply", "the Secret's data are not base64") from None
+
+
+def _wanted(target: PushTarget, value: Secret, old: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What the Secret shall hold: one key more, or the whole source instead."""
+    if target.property:
+        return {**old, target.property: value.reveal()}
+    if target.whole is not None:
+        return dict(target.whole)
+    whole = object_in(value.reveal(), target.key)
+    return {name: as_bytes(each) for name, each in whole.items()}

@@ -1,0 +1,200 @@
+"""What a store may read in the cluster on its own behalf: the one place of the namespace rule.
+
+A SecretStore reads in its own namespace and nowhere else. A ClusterSecretStore reads where its
+selector says, or in the namespace that asks.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from strongroom.kube.api import KubeApi
+from strongroom.kube.resource import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, Object
+from strongroom.kube.token_review import request_token
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Invalid, NotFound, Unavailable
+from strongroom.model.secret import Secret
+from strongroom.sync.providers.fields import Fields
+
+TOKEN_SECONDS: Final = 600
+OWN_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+# What selectors of Secrets, ConfigMaps and service accounts consist of.
+_SELECTOR: Final = frozenset(("name", "namespace", "key", "type", "audiences"))
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is around every provider.
+
+    `environment` holds the variables that clouds and clusters give to a pod (AWS_*, GOOGLE_*,
+    AZURE_*), with which their SDKs' users also point at other endpoints.
+    """
+
+    api: KubeApi
+    clock: Clock
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WholeSecret:
+    """A Secret's labels and its keys."""
+
+    labels: Mapping[str, str]
+    data: Mapping[str, bytes] = field(repr=False)
+
+
+@contextmanager
+def _there(selector: Fields) -> Iterator[None]:
+    """Around what a store needs of the cluster.
+
+    That it is missing is the store's fault, and must never be taken for a remote secret that is
+    not there: policies delete on that.
+    """
+    try:
+        yield
+    except NotFound as refusal:
+        raise Invalid(
+            "credential-missing",
+            f"{selector.where} points to nothing: {refusal.message}",
+            hint="create it; what was synced stays until then",
+        ) from None
+
+
+class References:
+    """The references of one store, for the namespace that asks.
+
+    What is missing is an Invalid(`credential-missing`) in every method.
+    """
+
+    def __init__(self, around: Surroundings, store: Object, namespace: str) -> None:
+        self._api = around.api
+        self._home = str(store["metadata"].get("namespace") or "")
+        self._asking = namespace
+        self.store_name = str(store["metadata"].get("name") or "")
+        self.store_kind = "SecretStore" if self._home else "ClusterSecretStore"
+
+    @property
+    def asking(self) -> str:
+        """The namespace that asks."""
+        return self._asking
+
+    def where(self, selector: Fields) -> str:
+        """The namespace a selector points to; raises Invalid for one that leaves its store's."""
+        named = selector.text("namespace")
+        if not self._home:
+            return named or self._asking
+        if named not in ("", self._home):
+            raise selector.bad(
+                "namespace", f"must be {self._home}, the SecretStore's own, or empty"
+            )
+        return self._home
+
+    async def secret(self, selector: Fields, key: str = "") -> Secret:
+        """A value of a Secret; `key` when the selector names none."""
+        name, wanted = selector.required("name"), selector.text("key") or key
+        if not wanted:
+            raise selector.bad("key", "is needed")
+        with _there(selector):
+            found = await self._api.get(SECRETS, name, self.where(selector))
+            value = (found.get("data") or {}).get(wanted)
+            if value is None:
+                raise NotFound("no-secret-key", f"the Secret {name} has no key {wanted}")
+        return Secret(base64.b64decode(value))
+
+    async def whole_secret(self, selector: Fields) -> "WholeSecret":
+        """All keys of a Secret and its labels."""
+        with _there(selector):
+            item = await self._api.get(SECRETS, selector.required("name"), self.where(selector))
+        data = {name: base64.b64decode(each) for name, each in (item.get("data") or {}).items()}
+        return WholeSecret(dict(item["metadata"].get("labels") or {}), data)
+
+    async def text(self, selector: Fields, key: str = "") -> str:
+        """The same as text without the line end that editors add; raises Invalid for bytes."""
+        try:
+            return (await self.secret(selector, key)).reveal_text().strip()
+        except UnicodeDecodeError:
+            raise Invalid("bad-secret", f"{selector.where} points to no text") from None
+
+    async def authority(self, spec: Fields) -> str:
+        """PEM of `caBundle` or `caProvider`; "" when neither is there."""
+        bundle = spec.text("caBundle")
+        if bundle:
+            try:
+                return base64.b64decode(bundle, validate=True).decode()
+            except (binascii.Error, UnicodeDecodeError):
+                raise spec.bad("caBundle", "is not base64 of PEM") from None
+        selector = spec.part("caProvider")
+        if selector is None:
+            return ""
+        if selector.choice("type", ("Secret", "ConfigMap"), "Secret") == "Secret":
+            return (await self.secret(selector, "ca.crt")).reveal_text()
+        return await self.config_map(selector, "ca.crt")
+
+    async def config_map(self, selector: Fields, key: str = "") -> str:
+        """A value of a ConfigMap; `key` when the selector names none."""
+        name, key = selector.required("name"), selector.text("key") or key
+        if not key:
+            raise selector.bad("key", "is needed")
+        with _there(selector):
+            found = await self._api.get(CONFIG_MAPS, name, self.where(selector))
+            text = (found.get("data") or {}).get(key)
+            if text is None:
+                raise NotFound("no-config-map-key", f"the ConfigMap {name} has no key {key}")
+        return str(text)
+
+    def own_token(self) -> Secret:
+        """The token of the operator's own pod; raises Unavailable outside of one."""
+        try:
+            return Secret(OWN_TOKEN.read_text().strip())
+        except OSError:
+            raise Unavailable(
+                "no-own-token",
+                "the operator has no service account token of its own",
+                hint="name a serviceAccountRef or secretRef in the store",
+            ) from None
+
+    async def account(self, selector: Fields) -> Object:
+        """A service account; its annotations name cloud identities."""
+        name = selector.required("name")
+        with _there(selector):
+            return await self._api.get(SERVICE_ACCOUNTS, name, self.where(selector))
+
+    async def account_token(
+        self, selector: Fields, audiences: tuple[str, ...], seconds: int = TOKEN_SECONDS
+    ) -> Secret:
+        """A fresh token of a service account; its own audiences are asked for as well."""
+        wanted = tuple(dict.fromkeys((*audiences, *selector.texts("audiences"))))
+        name = selector.required("name")
+        with _there(selector):
+            return await request_token(self._api, self.where(selector), name, wanted, seconds)
+
+
+def session_namespace(store: Object, namespace: str) -> str:
+    """The namespace whose identity a session has: stores with the same answer share one. Pure.
+
+    "" when it does not matter who asks: all selectors of a ClusterSecretStore say where they
+    point, or it has none.
+    """
+    home = str(store["metadata"].get("namespace") or "")
+    if home:
+        return home
+    provider = (store.get("spec") or {}).get("provider") or {}
+    return namespace if depends_on_namespace(provider) else ""
+
+
+def depends_on_namespace(part: Any) -> bool:  # noqa: ANN401 - a manifest's value
+    """Whether a selector somewhere in a provider's spec leaves its namespace open. Pure."""
+    if isinstance(part, list):
+        return any(depends_on_namespace(each) for each in part)
+    if not isinstance(part, Mapping):
+        return False
+    if part.get("sessionTagsPolicy") in ("Simple", "Custom"):
+        # AWS sees the namespace as a session tag.
+        return True
+    if isinstance(part.get("name"), str) and set(part) <= _SELECTOR:
+        return not part.get("namespace")
+    return any(depends_on_namespace(value) for value in part.values())

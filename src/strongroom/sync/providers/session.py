@@ -1,0 +1,63 @@
+"""A login that concurrent reads share: made once, renewed before it ends, dropped when refused."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, TypeVar
+
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Denied, NotFound, Unavailable
+
+RENEW_AT: Final = 0.66
+# A login younger than this is not to blame for a refusal, so refusals do not become logins.
+BLAME_SECONDS: Final = 10.0
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Session(Generic[T]):
+    """`login` gives what a session consists of, and the seconds it lives (0: for ever)."""
+
+    def __init__(self, login: Callable[[], Awaitable[tuple[T, float]]], clock: Clock) -> None:
+        self._login = login
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._held: T | None = None
+        self._renew_after = 0.0
+        self._since = 0.0
+
+    async def enter(self) -> T:
+        """The session; many callers at once make one login. Raises what the login raises.
+
+        A login that finds nothing is an Unavailable(`no-login`): only what is asked for with a
+        session can be not there.
+        """
+        async with self._lock:
+            if self._held is None or self._clock.monotonic() >= self._renew_after:
+                try:
+                    self._held, seconds = await self._login()
+                except NotFound as refusal:
+                    raise Unavailable(
+                        "no-login",
+                        f"there is nothing to log in to: {refusal.message}",
+                        hint="is the path of the auth method right, and is it enabled?",
+                    ) from None
+                self._since = self._clock.monotonic()
+                life = seconds * RENEW_AT if seconds else float("inf")
+                self._renew_after = self._since + life
+            return self._held
+
+    async def use(self, work: Callable[[T], Awaitable[R]]) -> R:
+        """Do something with the session; a refusal is tried once more after a fresh login.
+
+        The login may have been revoked or its credentials replaced: a second refusal means that
+        the identity may not.
+        """
+        held = await self.enter()
+        try:
+            return await work(held)
+        except Denied:
+            if self._held is held:
+                if self._clock.monotonic() - self._since < BLAME_SECONDS:
+                    raise
+                self._held = None
+            return await work(await self.enter())

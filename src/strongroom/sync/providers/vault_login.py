@@ -1,0 +1,117 @@
+"""The logins of a Vault store: a function of a client that gives a token and its seconds.
+
+Fields: https://external-secrets.io/latest/provider/hashicorp-vault/#authentication.
+Paths: https://developer.hashicorp.com/vault/api-docs/auth.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from strongroom.model.secret import Secret
+from strongroom.sync.providers.fields import Fields
+from strongroom.sync.providers.references import References
+from strongroom.wire.vault import VaultClient
+
+# A token from a Secret is read again after this time, so that a replaced one is taken up.
+REREAD_SECONDS: Final = 600
+# A login gives a token and the seconds it lives, 0 for ever.
+Login = Callable[[VaultClient], Awaitable[tuple[Secret, float]]]
+_Body = Callable[[], Awaitable[dict[str, Any]]]
+
+
+def login_of(auth: Fields, references: References) -> Login:
+    """The login of `spec.provider.vault.auth`; raises Invalid for none, several or a bad one."""
+    kinds = {
+        "tokenSecretRef": _token,
+        "appRole": _app_role,
+        "kubernetes": _kubernetes,
+        "jwt": _jwt,
+        "userPass": _user_pass,
+        "ldap": _user_pass,
+        "cert": _cert,
+    }
+    kind = auth.one_of(*kinds)
+    return kinds[kind](auth.needed(kind), references)
+
+
+def _posting(path: str, body: _Body) -> Login:
+    async def login(client: VaultClient) -> tuple[Secret, float]:
+        result = await client.login(f"auth/{path}", await body())
+        return result.token, result.lease_duration
+
+    return login
+
+
+def _token(part: Fields, references: References) -> Login:
+    async def login(client: VaultClient) -> tuple[Secret, float]:  # noqa: ARG001 - nobody to ask
+        return Secret(await references.text(part, "token")), REREAD_SECONDS
+
+    return login
+
+
+def _app_role(part: Fields, references: References) -> Login:
+    mount, secret = part.text("path", "approle"), part.needed("secretRef")
+    one = part.one_of("roleId", "roleRef")
+    role = part.part("roleRef") if one == "roleRef" else None
+
+    async def body() -> dict[str, Any]:
+        role_id = await references.text(role) if role else part.required("roleId")
+        return {"role_id": role_id, "secret_id": await references.text(secret)}
+
+    return _posting(f"{mount}/login", body)
+
+
+def _kubernetes(part: Fields, references: References) -> Login:
+    mount, role = part.text("mountPath", "kubernetes"), part.required("role")
+    one = part.one_of("serviceAccountRef", "secretRef", default="own")
+    source = part if one == "own" else part.needed(one)
+
+    async def body() -> dict[str, Any]:
+        if one == "secretRef":
+            return {"role": role, "jwt": await references.text(source, "token")}
+        if one == "own":
+            return {"role": role, "jwt": references.own_token().reveal_text()}
+        # Without audiences of its own a token is asked for the store alone.
+        wanted = () if source.texts("audiences") else ("vault",)
+        jwt = await references.account_token(source, wanted)
+        return {"role": role, "jwt": jwt.reveal_text()}
+
+    return _posting(f"{mount}/login", body)
+
+
+def _jwt(part: Fields, references: References) -> Login:
+    mount, role = part.text("path", "jwt"), part.text("role")
+    one = part.one_of("secretRef", "kubernetesServiceAccountToken")
+    source = part.needed(one)
+    account = source.needed("serviceAccountRef") if one != "secretRef" else None
+    audiences = source.texts("audiences") or ("vault",)
+    seconds = source.number("expirationSeconds", 600)
+
+    async def body() -> dict[str, Any]:
+        if account is None:
+            jwt = await references.text(source, "jwt")
+        else:
+            jwt = (await references.account_token(account, audiences, seconds)).reveal_text()
+        return {"jwt": jwt} | ({"role": role} if role else {})
+
+    return _posting(f"{mount}/login", body)
+
+
+def _user_pass(part: Fields, references: References) -> Login:
+    kind = part.where.rpartition(".")[2]
+    mount, user = part.text("path", kind.lower()), part.required("username")
+    secret = part.needed("secretRef")
+
+    async def body() -> dict[str, Any]:
+        return {"password": await references.text(secret, "password")}
+
+    return _posting(f"{mount}/login/{user}", body)
+
+
+def _cert(part: Fields, references: References) -> Login:  # noqa: ARG001 - TLS has it
+    role = part.text("vaultRole")
+
+    async def body() -> dict[str, Any]:
+        return {"name": role} if role else {}
+
+    return _posting(f"{part.text('path', 'cert')}/login", body)

@@ -1,0 +1,264 @@
+"""The webhook provider: one HTTP request for each secret, templated by the store.
+
+Fields: https://external-secrets.io/latest/provider/webhook/. JSONPath is RFC 9535. Secrets that
+are put into requests must be labelled for it, for the store's author chooses where they go.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import quote_plus, urlsplit
+
+import jsonpath
+import orjson
+
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavailable
+from strongroom.model.secret import Secret
+from strongroom.sync.durations import parse_duration
+from strongroom.sync.providers.contract import (
+    Fetched,
+    Find,
+    OneByOne,
+    Provider,
+    Pushed,
+    PushTarget,
+    Traits,
+)
+from strongroom.sync.providers.fields import Fields
+from strongroom.sync.providers.references import References, Surroundings
+from strongroom.sync.spec import RemoteRef
+from strongroom.sync.values import as_bytes
+from strongroom.template.engine import Template
+from strongroom.template.engine import compile as compiled
+from strongroom.template.values import Map, Value
+from strongroom.wire.client import TIMEOUT_SECONDS, HttpClient
+from strongroom.wire.http import Response
+from strongroom.wire.rest import refusal_of
+
+# Secrets without this label are not sent anywhere.
+LABEL: Final = ("external-secrets.io/type", "webhook")
+_NAME: Final = "webhook"
+# The groups of names a template sees: remoteRef, and each of the store's secrets.
+Groups = Mapping[str, Mapping[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTemplates:
+    """The parts of a request and of the way to its answer, parsed."""
+
+    url: Template
+    body: Template | None
+    headers: Mapping[str, Template]
+    path: Template | None
+    method: str = ""
+    timeout: float = TIMEOUT_SECONDS
+
+    @classmethod
+    def from_spec(cls, spec: Fields) -> "WebhookTemplates":
+        """Read `spec.provider.webhook`; raises Invalid with the template at fault."""
+
+        def parsed(part: Fields, name: str) -> Template | None:
+            text = part.text(name)
+            return compiled(text, f"{part.where}.{name}") if text else None
+
+        auth = spec.part("auth")
+        if auth is not None and auth.names():
+            raise auth.bad(auth.names()[0], "is not served: use headers with a token")
+        result = spec.part("result") or Fields({}, f"{spec.where}.result")
+        headers = spec.labels("headers")
+        timeout = spec.text("timeout")
+        return cls(
+            url=compiled(spec.required("url"), f"{spec.where}.url"),
+            body=parsed(spec, "body"),
+            headers={
+                name: compiled(text, f"{spec.where}.headers.{name}")
+                for name, text in headers.items()
+            },
+            path=parsed(result, "jsonPath"),
+            method=spec.text("method").upper(),
+            timeout=parse_duration(timeout, "timeout") if timeout else TIMEOUT_SECONDS,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, rendered; its parts may hold secrets."""
+
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+async def build(spec: Fields, references: References, around: Surroundings) -> Provider:
+    """The provider of `spec.provider.webhook`; raises Invalid."""
+    templates = WebhookTemplates.from_spec(spec)
+    secrets = {each.required("name"): each.needed("secretRef") for each in spec.parts("secrets")}
+    http = HttpClient(ca_data=await references.authority(spec))
+    return WebhookProvider(templates, secrets, references, http, around.clock)
+
+
+class WebhookProvider(OneByOne):
+    """One store's endpoint. Implements Provider."""
+
+    traits = Traits("ReadWrite", by_property=True)
+
+    def __init__(
+        self,
+        templates: WebhookTemplates,
+        secrets: Mapping[str, Fields],
+        references: References,
+        http: HttpClient,
+        clock: Clock,
+    ) -> None:
+        self._templates = templates
+        self._secrets = secrets
+        self._references = references
+        self._http = http
+        self._clock = clock
+
+    async def validate(self) -> None:
+        # No request is harmless everywhere; what a request needs must be there.
+        await self._groups({})
+
+    # reading
+
+    async def fetch(self, ref: RemoteRef) -> Fetched:
+        if ref.metadata:
+            raise Invalid("no-metadata", "the webhook provider has no metadata")
+        groups = await self._groups(
+            {
+                "key": ref.key,
+                "version": ref.version,
+                "property": ref.property,
+                "namespace": self._references.asking,
+            }
+        )
+        call = self._call(groups, "GET", self._templates.body)
+        reply = await self._answered(call, ref.key)
+        value = self._picked(reply.body, groups)
+        # The property was part of the request: the answer is its value.
+        return Fetched(ref.key, ref.version, {ref.property: value} if ref.property else value)
+
+    async def find(self, wanted: Find) -> Mapping[str, Fetched]:  # noqa: ARG002
+        raise Invalid("no-find", "the webhook provider cannot find secrets; name them by key")
+
+    def _picked(self, body: bytes, groups: Groups) -> bytes:
+        if self._templates.path is None:
+            return body
+        path = self._templates.path.render_value(_values(groups)).decode(errors="replace")
+        if not path:
+            return body
+        try:
+            said = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise Unavailable("bad-reply", "the reply of the webhook is not JSON") from None
+        try:
+            found = jsonpath.findall(path, said)
+        except jsonpath.JSONPathError as error:
+            raise Invalid(
+                "bad-json-path", f"result.jsonPath {path!r} is no path ({type(error).__name__})"
+            ) from None
+        if not found:
+            raise Invalid("no-result", f"result.jsonPath {path!r} finds nothing in the reply")
+        first = found[0]
+        # A list is taken for the matches of a filter, of which the first counts.
+        while isinstance(first, list):
+            if not first:
+                raise Invalid("no-result", f"result.jsonPath {path!r} finds an empty list")
+            first = first[0]
+        return as_bytes(first)
+
+    # writing
+
+    async def push(self, target: PushTarget, value: Secret) -> Pushed:
+        named = {"remoteKey": target.key, "secretKey": target.property}
+        groups = await self._groups({name: each for name, each in named.items() if each})
+        groups["remoteRef"] = {**groups["remoteRef"], target.key: value.reveal()}
+        call = self._call(groups, "POST", self._templates.body)
+        if self._templates.body is None:
+            call = Call(call.method, call.url, call.headers, value.reveal())
+        await self._answered(call, target.key)
+        return Pushed(changed=True)
+
+    async def delete(self, target: PushTarget) -> None:
+        groups = await self._groups({"remoteKey": target.key})
+        call = self._call(groups, "DELETE", None)
+        try:
+            await self._answered(Call("DELETE", call.url, call.headers, b""), target.key)
+        except NotFound:
+            return
+
+    async def exists(self, target: PushTarget) -> bool:
+        try:
+            await self.fetch(RemoteRef(target.key))
+        except NotFound:
+            return False
+        return True
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    # one request
+
+    async def _groups(self, ref: Mapping[str, str]) -> dict[str, Mapping[str, bytes]]:
+        groups: dict[str, Mapping[str, bytes]] = {
+            "remoteRef": {name: each.encode() for name, each in ref.items()}
+        }
+        for name, selector in self._secrets.items():
+            item = await self._references.whole_secret(selector)
+            if item.labels.get(LABEL[0]) != LABEL[1]:
+                raise Denied(
+                    "not-for-webhooks",
+                    f"the Secret {selector.text('name')} is not labelled {LABEL[0]}={LABEL[1]}",
+                    hint="label it if the store may send it to its URL",
+                )
+            groups[name] = item.data
+        return groups
+
+    def _call(self, groups: Groups, method: str, body: Template | None) -> Call:
+        values = _values(groups)
+        escaped = dict(groups)
+        escaped["remoteRef"] = {
+            name: each if name == "namespace" else quote_plus(each).encode()
+            for name, each in groups["remoteRef"].items()
+        }
+        url = self._templates.url.render_value(_values(escaped)).decode(errors="replace")
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise Invalid("bad-url", "spec.provider.webhook.url does not become an HTTP address")
+        headers = {
+            name: each.render_value(values).decode(errors="replace").strip()
+            for name, each in self._templates.headers.items()
+        }
+        content = body.render_value(values) if body else b""
+        return Call(self._templates.method or method, url, headers, content)
+
+    async def _answered(self, call: Call, key: str) -> Response:
+        try:
+            reply = await self._http.request(
+                call.method,
+                call.url,
+                headers=call.headers,
+                body=call.body or None,
+                timeout=self._templates.timeout,
+            )
+        except Refusal as refusal:
+            # The address may hold a secret, so only its host is named.
+            where = urlsplit(call.url).hostname
+            raise Unavailable("unreachable", f"no answer from {where} for {key}") from refusal
+        if reply.status >= 300:
+            # Nor is the endpoint's sentence believed to be free of what it was sent.
+            bare = Response(reply.status, b"", reply.headers)
+            raise refusal_of(bare, _NAME, self._clock.now())
+        return reply
+
+
+def _values(groups: Groups) -> Value:
+    return Map(
+        "map[string]string",
+        {
+            name.encode(): Map("string", {key.encode(): each for key, each in group.items()})
+            for name, group in groups.items()
+        },
+    )

@@ -1,0 +1,386 @@
+"""The PushSecret controller: from Secrets of the cluster to stores, written when they differ."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from strongroom.kube.api import EVERYTHING, KubeApi, Scope
+from strongroom.kube.controller import Controller, Key
+from strongroom.kube.events import EventRecorder
+from strongroom.kube.informer import Informer
+from strongroom.kube.queue import Lane, WorkQueue
+from strongroom.kube.resource import SECRETS, Object, Resource, key_of
+from strongroom.model.clock import Clock
+from strongroom.model.errors import NotFound, Refusal
+from strongroom.model.secret import Secret
+from strongroom.sync.crds import CLUSTER_SECRET_STORES, PUSH_SECRETS, SECRET_STORES
+from strongroom.sync.desired import secret_data, synced_version
+from strongroom.sync.due import JITTER, SHORTEST
+from strongroom.sync.providers.contract import PushTarget
+from strongroom.sync.push_spec import (
+    Push,
+    PushSpec,
+    parse_push,
+    place_of,
+    pushed_before,
+    pushes_for,
+)
+from strongroom.sync.reader import Generators
+from strongroom.sync.render import render_template
+from strongroom.sync.reporting import put_status
+from strongroom.sync.rewrite import Render
+from strongroom.sync.selectors import selects
+from strongroom.sync.spec import StoreRef
+from strongroom.sync.status import condition, says_the_same, seconds
+from strongroom.sync.stores import Stores
+from strongroom.sync.template_texts import template_texts
+from strongroom.sync.watches import Watches
+
+FINALIZER: Final = "pushsecret.externalsecrets.io/finalizer"
+STORE_FINALIZER: Final = "secretstore.externalsecrets.io/finalizer"
+Places = dict[tuple[StoreRef, str], PushTarget]
+
+
+@dataclass(frozen=True, slots=True)
+class PushParts:
+    """What the controller works with."""
+
+    watches: Watches
+    stores: Stores
+    generators: Generators
+    events: EventRecorder
+    render: Render
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What was true after the last push: of the object, and of its sources."""
+
+    version: str
+    sources: tuple[str, ...]
+    at: float
+
+
+class PushController:
+    """Runs until cancelled."""
+
+    def __init__(self, api: KubeApi, parts: PushParts, clock: Clock, namespace: str = "") -> None:
+        self._api = api
+        self._parts = parts
+        self._clock = clock
+        scope = Scope(namespace=namespace) if namespace else EVERYTHING
+        self.objects = Informer(api, PUSH_SECRETS, clock, scope)
+        self.queue: WorkQueue[Key] = WorkQueue(clock)
+        self._done: dict[Key, _Done] = {}
+        self.objects.on_change(self._object_changed)
+        parts.watches.secrets.on_change(self._secret_changed)
+        parts.watches.stores.on_change(self._store_changed)
+        if parts.watches.cluster_stores is not None:
+            parts.watches.cluster_stores.on_change(self._store_changed)
+
+    async def run(self) -> None:
+        """Work; the watches run beside it."""
+        for each in self._parts.watches.needed_at_start():
+            await each.synced.wait()
+        await Controller("pushsecret", self.queue, self.reconcile).run(4)
+
+    # reasons to look again
+
+    def _object_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            if old is not None:
+                self._done.pop(key_of(old), None)
+            return
+        self._parts.watches.use_secrets()
+        parts = ("generation", "labels", "annotations", "deletionTimestamp")
+        if old is None or any(
+            old["metadata"].get(each) != new["metadata"].get(each) for each in parts
+        ):
+            self.queue.add(key_of(new), Lane.CHANGED)
+
+    def _secret_changed(self, old: Object | None, new: Object | None) -> None:
+        item = new or old
+        if item is None:
+            return
+        namespace, name = key_of(item)
+        labels = [(each or {}).get("metadata", {}).get("labels") or {} for each in (old, new)]
+        for each in self.objects:
+            source = ((each.get("spec") or {}).get("selector") or {}).get("secret") or {}
+            chosen = source.get("name") == name or any(
+                selects(source.get("selector"), every) for every in labels
+            )
+            if each["metadata"]["namespace"] == namespace and chosen:
+                self.queue.add(key_of(each), Lane.EVENT)
+
+    def _store_changed(self, old: Object | None, new: Object | None) -> None:
+        if old and new and old["metadata"].get("generation") == new["metadata"].get("generation"):
+            return
+        for each in self.objects:
+            self._done.pop(key_of(each), None)
+            self.queue.add(key_of(each), Lane.EVENT)
+
+    # the work
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring the stores in line with one PushSecret's source."""
+        item = self.objects.get(*key)
+        if item is None:
+            return None
+        try:
+            return await self._reconcile(key, item)
+        except Refusal as refusal:
+            await self._say(item, pushed_before(item.get("status") or {}), "Errored", str(refusal))
+            raise
+
+    async def _reconcile(self, key: Key, item: Object) -> float | None:
+        if item["metadata"].get("deletionTimestamp"):
+            await self._finalize(item)
+            return None
+        spec = parse_push(item)
+        before = pushed_before(item.get("status") or {})
+        await self._hold(item, spec)
+        sources = await self._sources(item, spec)
+        if sources is None:
+            await self._source_gone(item, spec, before)
+            return None
+        versions = tuple(version for version, _ in sources)
+        done, now = self._done.get(key), self._clock.monotonic()
+        due = spec.refresh_seconds * (1 - JITTER)
+        if (
+            done is not None
+            and (done.version, done.sources) == (synced_version(item), versions)
+            and not (spec.refresh_seconds and now - done.at >= due)
+        ):
+            return max(SHORTEST, due - (now - done.at)) if spec.refresh_seconds else None
+        pushes = await self._pushes(item, spec, sources)
+        after = await self._push_all(item, spec, pushes, before)
+        await self._say(item, after, "Synced", "PushSecret synced successfully", pushes)
+        self._done[key] = _Done(synced_version(item), versions, now)
+        return due or None
+
+    async def _sources(
+        self, item: Object, spec: PushSpec
+    ) -> list[tuple[str, Mapping[str, bytes]]] | None:
+        """Versions and data of the sources; None when there is none."""
+        namespace = item["metadata"]["namespace"]
+        if spec.generator is not None:
+            return [("", await self._parts.generators.generate(spec.generator, item))]
+        names = [spec.source_name]
+        if spec.source_selector is not None:
+            await self._parts.watches.secrets.synced.wait()
+            names = sorted(
+                each["metadata"]["name"]
+                for each in self._parts.watches.secrets
+                if each["metadata"]["namespace"] == namespace
+                and selects(spec.source_selector, each["metadata"].get("labels") or {})
+            )
+        found: list[tuple[str, Mapping[str, bytes]]] = []
+        for name in names:
+            try:
+                secret = await self._api.get(SECRETS, name, namespace)
+            except NotFound:
+                continue
+            version = f"{name}@{secret['metadata']['resourceVersion']}"
+            found.append((version, secret_data(secret)))
+        return found or None
+
+    async def _pushes(
+        self, item: Object, spec: PushSpec, sources: Iterable[tuple[str, Mapping[str, bytes]]]
+    ) -> list[Push]:
+        namespace = item["metadata"]["namespace"]
+        inputs, _ = await template_texts(self._api, namespace, spec.template)
+        chosen: dict[StoreRef, list[Any]] = {}
+        known = list(self._known_stores(namespace))
+        for choice in spec.stores:
+            for ref in choice.chosen(known):
+                if await self._parts.stores.managed(ref, namespace):
+                    chosen.setdefault(ref, [])
+        for every in spec.everything:
+            for ref in every.store.chosen(known):
+                if ref in chosen:
+                    chosen[ref].append(every.store)
+        pushes: list[Push] = []
+        for _, data in sources:
+            given = data
+            if spec.template is not None:
+                given = render_template(spec.template, data, inputs, self._parts.render).data
+            for ref, choices in chosen.items():
+                pushes += pushes_for(spec, ref, choices, given, self._parts.render)
+        return pushes
+
+    def _known_stores(self, namespace: str) -> Iterable[tuple[StoreRef, Mapping[str, str]]]:
+        watches = self._parts.watches
+        for informer in (watches.stores, watches.cluster_stores):
+            for each in informer or ():
+                metadata = each["metadata"]
+                if metadata.get("namespace", namespace) == namespace:
+                    kind = informer.resource.kind if informer else ""
+                    yield StoreRef(metadata["name"], kind), metadata.get("labels") or {}
+
+    async def _push_all(
+        self, item: Object, spec: PushSpec, pushes: Iterable[Push], before: Places
+    ) -> Places:
+        """Write what differs, then take back what is no longer asked for."""
+        namespace = item["metadata"]["namespace"]
+        after = dict(before)
+        wanted: set[tuple[StoreRef, str]] = set()
+        for push in pushes:
+            reads = await self._parts.stores.reads(push.store, namespace)
+            wanted.add((push.store, push.place))
+            async with reads.asked("push"):
+                if not spec.replace and await reads.provider.exists(push.target):
+                    continue
+                value = Secret(push.content(reads.provider.traits))
+                pushed = await reads.provider.push(push.target, value)
+            after[push.store, push.place] = push.target
+            if pushed.changed:
+                note = f"wrote {push.place} to {push.store.kind} {push.store.name}"
+                await self._parts.events.emit(item, "Normal", "Pushed", note)
+        for store, place in set(before) - wanted:
+            if spec.delete:
+                await self._take_back(item, store, before[store, place])
+            del after[store, place]
+        return after
+
+    async def _take_back(self, item: Object, store: StoreRef, target: PushTarget) -> None:
+        try:
+            reads = await self._parts.stores.reads(store, item["metadata"]["namespace"])
+        except NotFound:
+            # With the store its address is gone; there is nothing left to do.
+            return
+        async with reads.asked("delete"):
+            await reads.provider.delete(target)
+        note = f"took back {place_of(target)} from {store.kind} {store.name}"
+        await self._parts.events.emit(item, "Normal", "PushedDeleted", note)
+
+    async def _source_gone(self, item: Object, spec: PushSpec, before: Places) -> None:
+        if not spec.delete:
+            raise NotFound(
+                "no-source",
+                "the source Secret is not there; what was pushed before stays",
+                hint="create it, or delete this PushSecret",
+            )
+        for (store, _), target in before.items():
+            await self._take_back(item, store, target)
+        message = "the source is gone, and what was pushed has been taken back"
+        await self._say(item, {}, "SourceDeleted", message)
+
+    # what people see
+
+    async def _say(
+        self, item: Object, places: Places, reason: str, message: str, pushes: Iterable[Push] = ()
+    ) -> None:
+        before = item.get("status") or {}
+        rows = {(each.store, each.place): each.row for each in pushes}
+        shown: dict[str, dict[str, Any]] = {}
+        old = before.get("syncedPushSecrets") or {}
+        for store, place in places:
+            name = f"{store.kind}/{store.name}"
+            row = rows.get((store, place)) or (old.get(name) or {}).get(place) or {}
+            shown.setdefault(name, {})[place] = row
+        ready = "False" if reason == "Errored" else "True"
+        made = condition(before, "Ready", ready, (reason, message), self._clock.now())
+        status: dict[str, Any] = {"conditions": [made], "syncedPushSecrets": shown}
+        if reason == "Synced":
+            status["syncedResourceVersion"] = synced_version(item)
+        if says_the_same({"syncedPushSecrets": {}, **before}, status):
+            return
+        if reason == "Errored":
+            await self._parts.events.emit(item, "Warning", "Errored", message)
+        else:
+            status["refreshTime"] = seconds(self._clock.now())
+        gone = {
+            name: (None if name not in shown else dict.fromkeys(set(places) - set(shown[name])))
+            for name, places in old.items()
+        }
+        status["syncedPushSecrets"] = _merged(shown, gone)
+        await put_status(self._api, PUSH_SECRETS, item, status)
+
+    # the end of an object
+
+    async def _hold(self, item: Object, spec: PushSpec) -> None:
+        """What is to be taken back at the end holds the object, and the stores that it needs."""
+        finalizers = item["metadata"].get("finalizers") or []
+        if spec.delete and FINALIZER not in finalizers:
+            await self._set_finalizers(PUSH_SECRETS, item, [*finalizers, FINALIZER])
+        if not spec.delete:
+            return
+        for choice in spec.stores:
+            for ref in choice.chosen(self._known_stores(item["metadata"]["namespace"])):
+                await self._hold_store(ref, item["metadata"]["namespace"])
+
+    async def _hold_store(self, ref: StoreRef, namespace: str) -> None:
+        watches = self._parts.watches
+        cluster = ref.kind == "ClusterSecretStore"
+        informer = watches.cluster_stores if cluster else watches.stores
+        store = informer.get("" if cluster else namespace, ref.name) if informer else None
+        if store is None or store["metadata"].get("deletionTimestamp"):
+            return
+        finalizers = store["metadata"].get("finalizers") or []
+        if STORE_FINALIZER not in finalizers:
+            resource = CLUSTER_SECRET_STORES if cluster else SECRET_STORES
+            await self._set_finalizers(resource, store, [*finalizers, STORE_FINALIZER])
+
+    async def _finalize(self, item: Object) -> None:
+        finalizers = item["metadata"].get("finalizers") or []
+        if FINALIZER not in finalizers:
+            return
+        if (item.get("spec") or {}).get("deletionPolicy") == "Delete":
+            for (store, _), target in pushed_before(item.get("status") or {}).items():
+                await self._take_back(item, store, target)
+        left = [each for each in finalizers if each != FINALIZER]
+        await self._set_finalizers(PUSH_SECRETS, item, left)
+        await self._release_stores(item)
+
+    async def _release_stores(self, gone: Object) -> None:
+        """Let stores go that no other PushSecret with deletionPolicy Delete needs."""
+        watches = self._parts.watches
+        for informer in (watches.stores, watches.cluster_stores):
+            for store in informer or ():
+                finalizers = store["metadata"].get("finalizers") or []
+                if STORE_FINALIZER not in finalizers or informer is None:
+                    continue
+                if not self._needed(store, informer.resource.kind, gone):
+                    left = [each for each in finalizers if each != STORE_FINALIZER]
+                    await self._set_finalizers(informer.resource, store, left)
+
+    def _needed(self, store: Object, kind: str, gone: Object) -> bool:
+        metadata = store["metadata"]
+        for each in self.objects:
+            if key_of(each) == key_of(gone) or each["spec"].get("deletionPolicy") != "Delete":
+                continue
+            if (
+                metadata.get("namespace", each["metadata"]["namespace"])
+                != each["metadata"]["namespace"]
+            ):
+                continue
+            try:
+                choices = parse_push(each).stores
+            except Refusal:
+                continue
+            here = [(StoreRef(metadata["name"], kind), metadata.get("labels") or {})]
+            if any(StoreRef(metadata["name"], kind) in choice.chosen(here) for choice in choices):
+                return True
+        return False
+
+    async def _set_finalizers(
+        self, resource: Resource, item: Object, finalizers: list[str]
+    ) -> None:
+        namespace, name = key_of(item)
+        version = item["metadata"]["resourceVersion"]
+        patch = {"metadata": {"finalizers": finalizers or None, "resourceVersion": version}}
+        try:
+            await self._api.merge_patch(resource, name, namespace, patch)
+        except NotFound:
+            return
+
+
+def _merged(shown: Mapping[str, Any], gone: Mapping[str, Any]) -> dict[str, Any]:
+    """A merge patch of nested maps: what is shown, and null for what is no longer."""
+    merged: dict[str, Any] = {name: dict(places) for name, places in shown.items()}
+    for name, places in gone.items():
+        if places is None:
+            merged[name] = None
+        else:
+            merged.setdefault(name, {}).update(places)
+    return merged

@@ -1,0 +1,293 @@
+"""A PushSecret's spec as values, and the pushes that it asks for. Pure.
+
+Fields: https://external-secrets.io/latest/api/pushsecret/.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from strongroom.kube.resource import Object
+from strongroom.model.errors import Invalid
+from strongroom.sync.durations import parse_duration
+from strongroom.sync.patterns import compile_pattern
+from strongroom.sync.providers.contract import PushTarget, Traits
+from strongroom.sync.rewrite import Render, rewrite
+from strongroom.sync.rewrite_spec import Rewrite, parse_rewrites
+from strongroom.sync.selectors import selects
+from strongroom.sync.spec import GeneratorRef, StoreRef, one_of, parse_generator_ref
+from strongroom.sync.template_spec import Template, parse_template
+
+_ENCODED: Final = re.compile(r"_U([0-9a-fA-F]{4,5})_")
+_METADATA_KIND: Final = "PushSecretMetadata"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChoice:
+    """A store by name, or all whose labels match."""
+
+    kind: str
+    name: str = ""
+    selector: Mapping[str, Any] | None = None
+
+    def chosen(self, stores: Iterable[tuple[StoreRef, Mapping[str, str]]]) -> list[StoreRef]:
+        """The stores that are meant, of all there are."""
+        if self.name:
+            return [StoreRef(self.name, self.kind)]
+        return sorted(
+            ref
+            for ref, labels in stores
+            if ref.kind == self.kind and selects(self.selector, labels)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PushRow:
+    """One key of the source, or with `secret_key` "" all of it as one object."""
+
+    secret_key: str
+    remote_key: str
+    property: str
+    metadata: Any
+    reverse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PushAll:
+    """Every key of the source that matches (`dataTo`), to one store or several."""
+
+    store: StoreChoice
+    remote_key: str
+    pattern: str
+    rewrites: tuple[Rewrite, ...]
+    metadata: Any
+    reverse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PushSpec:
+    """What a PushSecret asks for."""
+
+    stores: tuple[StoreChoice, ...]
+    source_name: str
+    source_selector: Mapping[str, Any] | None
+    generator: GeneratorRef | None
+    rows: tuple[PushRow, ...]
+    everything: tuple[PushAll, ...]
+    replace: bool
+    delete: bool
+    refresh_seconds: float
+    template: Template | None
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One value for one place in one store; `row` is what the status shows of it."""
+
+    store: StoreRef
+    target: PushTarget
+    # One key's value; None when the whole source is pushed, which then is `target.whole`.
+    value: bytes | None = field(repr=False)
+    row: Object
+
+    def content(self, traits: Traits) -> bytes:
+        """What a provider is given; raises Invalid for bytes that its targets cannot hold."""
+        if self.value is not None:
+            return self.value
+        whole = self.target.whole or {}
+        if traits.bytes_by_key and not self.target.property:
+            # Such a provider writes `whole`, where a value need not be text.
+            return b""
+        return _as_object(whole)
+
+    @property
+    def place(self) -> str:
+        """The place as the status has it."""
+        return place_of(self.target)
+
+
+def place_of(target: PushTarget) -> str:
+    """The remote key, with the property after it."""
+    return f"{target.key}/{target.property}" if target.property else target.key
+
+
+def parse_push(item: Object) -> PushSpec:
+    """Read and check; raises Invalid."""
+    spec = item.get("spec") or {}
+    selector = spec.get("selector") or {}
+    secret = selector.get("secret") or {}
+    generator = parse_generator_ref(selector.get("generatorRef"))
+    if bool(secret.get("name")) + (secret.get("selector") is not None) + bool(generator) != 1:
+        raise Invalid(
+            "bad-source", "selector needs one of secret.name, secret.selector, generatorRef"
+        )
+    stores = tuple(_choice(each) for each in spec.get("secretStoreRefs") or [])
+    if not stores:
+        raise Invalid("no-store", "secretStoreRefs names no store")
+    update = one_of(
+        "updatePolicy", spec.get("updatePolicy") or "Replace", ("Replace", "IfNotExists")
+    )
+    deletion = one_of("deletionPolicy", spec.get("deletionPolicy") or "None", ("None", "Delete"))
+    parsed = PushSpec(
+        stores=stores,
+        source_name=str(secret.get("name") or ""),
+        source_selector=secret.get("selector"),
+        generator=generator,
+        rows=tuple(_row(each) for each in spec.get("data") or []),
+        everything=tuple(_all(each) for each in spec.get("dataTo") or []),
+        replace=update == "Replace",
+        delete=deletion == "Delete",
+        refresh_seconds=parse_duration(spec.get("refreshInterval", "1h")),
+        template=parse_template(spec.get("template")),
+    )
+    if not parsed.rows and not parsed.everything:
+        raise Invalid("no-data", "either data or dataTo should be specified")
+    return parsed
+
+
+def _choice(entry: Mapping[str, Any] | None) -> StoreChoice:
+    given = entry or {}
+    kinds = ("SecretStore", "ClusterSecretStore")
+    kind = one_of("kind", given.get("kind") or "SecretStore", kinds)
+    if bool(given.get("name")) == (given.get("labelSelector") is not None):
+        raise Invalid("bad-store", "a store reference needs one of name and labelSelector")
+    return StoreChoice(kind, str(given.get("name") or ""), given.get("labelSelector"))
+
+
+def _reverse(entry: Mapping[str, Any]) -> bool:
+    given = entry.get("conversionStrategy") or "None"
+    return one_of("conversionStrategy", given, ("None", "ReverseUnicode")) == "ReverseUnicode"
+
+
+def _row(entry: Mapping[str, Any]) -> PushRow:
+    match = entry.get("match") or {}
+    remote = match.get("remoteRef") or {}
+    if not remote.get("remoteKey"):
+        raise Invalid("no-remote-key", "match.remoteRef.remoteKey is needed")
+    return PushRow(
+        secret_key=str(match.get("secretKey") or ""),
+        remote_key=str(remote["remoteKey"]),
+        property=str(remote.get("property") or ""),
+        metadata=entry.get("metadata"),
+        reverse=_reverse(entry),
+    )
+
+
+def _all(entry: Mapping[str, Any]) -> PushAll:
+    rewrites = parse_rewrites(entry.get("rewrite") or [])
+    if entry.get("remoteKey") and rewrites:
+        raise Invalid("bad-data-to", "dataTo.remoteKey and rewrite exclude each other")
+    pattern = str((entry.get("match") or {}).get("regexp") or "")
+    if pattern:
+        compile_pattern(pattern)
+    return PushAll(
+        store=_choice(entry.get("storeRef")),
+        remote_key=str(entry.get("remoteKey") or ""),
+        pattern=pattern,
+        rewrites=rewrites,
+        metadata=entry.get("metadata"),
+        reverse=_reverse(entry),
+    )
+
+
+def pushes_for(
+    spec: PushSpec, store: StoreRef, chosen: Iterable[StoreChoice], data: Mapping[str, bytes],
+    render: Render,
+) -> list[Push]:  # fmt: skip
+    """What one source gives one store; `data` rows win over `dataTo` at the same place."""
+    found: dict[str, Push] = {}
+    choices = set(map(id, chosen))
+    for every in spec.everything:
+        if id(every.store) in choices:
+            found |= {each.place: each for each in _spread(every, store, data, render)}
+    for row in spec.rows:
+        push = _push(row, store, data)
+        found[push.place] = push
+    return list(found.values())
+
+
+def _push(row: PushRow, store: StoreRef, data: Mapping[str, bytes]) -> Push:
+    keys = {_named(key, reverse=row.reverse): key for key in data}
+    value: bytes | None = None
+    whole: Mapping[str, bytes] | None = None
+    if not row.secret_key:
+        whole = {name: data[key] for name, key in keys.items()}
+    elif row.secret_key in keys:
+        value = data[keys[row.secret_key]]
+    else:
+        raise Invalid("no-secret-key", f"the source has no key {row.secret_key}")
+    metadata = metadata_spec(row.metadata)
+    target = PushTarget(row.remote_key, row.property, whole=whole, metadata=metadata)
+    return Push(store, target, value, _shown(row.secret_key, target, row.metadata))
+
+
+def _spread(
+    every: PushAll, store: StoreRef, data: Mapping[str, bytes], render: Render
+) -> Iterable[Push]:
+    matches = compile_pattern(every.pattern).search if every.pattern else bool
+    chosen = {
+        _named(key, reverse=every.reverse): value
+        for key, value in sorted(data.items())
+        if matches(key)
+    }
+    metadata = metadata_spec(every.metadata)
+    if every.remote_key:
+        target = PushTarget(every.remote_key, whole=chosen, metadata=metadata)
+        yield Push(store, target, None, _shown("", target, every.metadata))
+        return
+    for name, value in chosen.items():
+        (remote,) = rewrite(every.rewrites, {name: value}, render) or (name,)
+        target = PushTarget(remote, metadata=metadata)
+        yield Push(store, target, value, _shown(name, target, every.metadata))
+
+
+def _shown(secret_key: str, target: PushTarget, metadata: Any) -> Object:  # noqa: ANN401 - JSON
+    remote: Object = {"remoteKey": target.key}
+    if target.property:
+        remote["property"] = target.property
+    match: Object = {"remoteRef": remote} | ({"secretKey": secret_key} if secret_key else {})
+    return {"match": match} | ({"metadata": metadata} if metadata else {})
+
+
+def _as_object(data: Mapping[str, bytes]) -> bytes:
+    try:
+        return orjson.dumps({key: value.decode() for key, value in sorted(data.items())})
+    except UnicodeDecodeError:
+        raise Invalid("binary-value", "a source with bytes that are no text has to be pushed"
+                      " key by key") from None  # fmt: skip
+
+
+def _named(key: str, *, reverse: bool) -> str:
+    """A key with its `_Uxxxx_` parts turned back into the characters they stand for."""
+    if not reverse:
+        return key
+    return _ENCODED.sub(lambda match: chr(int(match.group(1), 16)), key)
+
+
+def metadata_spec(metadata: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a manifest's value
+    """The spec of a PushSecretMetadata, or the metadata itself when it is none."""
+    if not isinstance(metadata, Mapping):
+        return {}
+    if metadata.get("kind") == _METADATA_KIND:
+        inner = metadata.get("spec")
+        return inner if isinstance(inner, Mapping) else {}
+    return metadata
+
+
+def pushed_before(status: Mapping[str, Any]) -> dict[tuple[StoreRef, str], PushTarget]:
+    """What the status says was pushed, by store and place."""
+    found: dict[tuple[StoreRef, str], PushTarget] = {}
+    for store, places in (status.get("syncedPushSecrets") or {}).items():
+        kind, _, name = store.partition("/")
+        for place, row in places.items():
+            remote = (row.get("match") or {}).get("remoteRef") or {}
+            target = PushTarget(
+                str(remote.get("remoteKey") or place),
+                str(remote.get("property") or ""),
+                metadata=metadata_spec(row.get("metadata")),
+            )
+            found[StoreRef(name, kind), place] = target
+    return found

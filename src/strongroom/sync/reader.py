@@ -1,0 +1,157 @@
+"""Collects the values of one ExternalSecret from its stores and generators.
+
+Order: all dataFrom entries, later ones win; then all data rows, later ones win.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from strongroom.kube.resource import Object
+from strongroom.model.errors import Invalid, NotFound
+from strongroom.sync.patterns import compile_pattern
+from strongroom.sync.providers.contract import Fetched, Find, Version
+from strongroom.sync.reads import SharedReads
+from strongroom.sync.rewrite import Render, rewrite
+from strongroom.sync.spec import FindRef, GeneratorRef, RemoteRef, Row, Source, Spec, StoreRef
+from strongroom.sync.stores import Stores
+from strongroom.sync.values import decode, extract, finish, pick, whole
+
+
+class Generators(Protocol):
+    """Makes values on demand."""
+
+    async def generate(self, ref: GeneratorRef, owner: Object) -> Mapping[str, bytes]:
+        """The generator's output for an object; raises Invalid, NotFound or Unavailable."""
+
+
+class NoGenerators:
+    """Where none are served. Implements Generators."""
+
+    async def generate(self, ref: GeneratorRef, owner: Object) -> Mapping[str, bytes]:  # noqa: ARG002
+        raise NotFound(
+            "no-generator",
+            f"the generator {ref.kind} {ref.name} is not served",
+            hint="leave this ExternalSecret to the other controller",
+        )
+
+
+@dataclass(slots=True)
+class Collected:
+    """The values, the versions they are of by path, and what was skipped as missing."""
+
+    data: dict[str, bytes] = field(default_factory=dict, repr=False)
+    versions: dict[str, Version] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    places: set[tuple[str, str]] = field(default_factory=set)
+
+    def note(self, reads: SharedReads, found: Fetched) -> None:
+        """Remember what was read; `places` are compared with what a store's feed says."""
+        if found.version != "":
+            self.versions[found.path] = found.version
+        self.places.add((reads.uid, found.path))
+
+
+class Reader:
+    """Reads through the stores; rows of one key cost one read."""
+
+    def __init__(self, stores: Stores, generators: Generators, render: Render) -> None:
+        self._stores = stores
+        self._generators = generators
+        self._render = render
+
+    async def collect(self, item: Object, spec: Spec) -> Collected:
+        """All values; raises a Refusal when one cannot be had, and then nothing is had."""
+        collected = Collected()
+        namespace = item["metadata"]["namespace"]
+        used = {ref: await self._stores.reads(ref, namespace) for ref in sorted(spec.stores)}
+        for each in spec.parts:
+            # All reads are on their way before the first is waited for.
+            ref = each.extract if isinstance(each, Source) else each.remote
+            if each.store is not None and ref is not None:
+                used[each.store].begin(ref)
+        for number, part in enumerate(spec.parts):
+            try:
+                if isinstance(part, Source):
+                    await self._source(collected, item, part, used)
+                else:
+                    await self._row(collected, item, part, used)
+            except Absent as absent:
+                if spec.deletion == "Retain":
+                    raise absent.refusal from None
+                self._note_missing(collected, spec, number)
+        if collected.missing:
+            # Only a store that lets us in can be believed about what is not there.
+            for reads in used.values():
+                await reads.provider.validate()
+        return collected
+
+    @staticmethod
+    def _note_missing(collected: Collected, spec: Spec, number: int) -> None:
+        if number < len(spec.sources):
+            source = spec.sources[number]
+            key = f" (key={source.extract.key})" if source.extract else ""
+            collected.missing.append(f"spec.dataFrom[{number}]{key}")
+            return
+        row = number - len(spec.sources)
+        collected.missing.append(f"spec.data[{row}] (key={spec.rows[row].remote.key})")
+
+    async def _row(
+        self, collected: Collected, item: Object, row: Row, used: Mapping[StoreRef, SharedReads]
+    ) -> None:
+        ref = row.remote
+        if row.generator is not None:
+            made = await self._generators.generate(row.generator, item)
+            name = ref.property or ref.key
+            if name not in made:
+                raise Invalid("no-property", f"{row.generator.kind} makes no {name}")
+            collected.data[row.secret_key] = decode(made[name], ref, name)
+        elif row.store is not None:
+            found = await _fetch(used[row.store], ref)
+            collected.data[row.secret_key] = pick(found.data, ref)
+            collected.note(used[row.store], found)
+
+    async def _source(
+        self, collected: Collected, item: Object, source: Source,
+        used: Mapping[StoreRef, SharedReads],
+    ) -> None:  # fmt: skip
+        rewritten = bool(source.rewrites)
+        if source.generator is not None:
+            made = await self._generators.generate(source.generator, item)
+            data = rewrite(source.rewrites, made, self._render)
+            plain = RemoteRef(source.generator.name)
+            collected.data |= finish(data, plain, plain.key, rewritten=rewritten)
+        elif source.store is not None and source.extract is not None:
+            ref = source.extract
+            found = await _fetch(used[source.store], ref)
+            data = rewrite(source.rewrites, extract(found.data, ref), self._render)
+            collected.data |= finish(data, ref, ref.key, rewritten=rewritten)
+            collected.note(used[source.store], found)
+        elif source.store is not None:
+            await self._find(collected, source, used[source.store])
+
+    async def _find(self, collected: Collected, source: Source, reads: SharedReads) -> None:
+        ref = source.find or FindRef()
+        matches = compile_pattern(ref.name_pattern).search if ref.name_pattern else None
+        found = await reads.find(Find(ref.path, matches, dict(ref.tags)))
+        raw = {name: whole(each.data) for name, each in found.items()}
+        data = rewrite(source.rewrites, raw, self._render)
+        where = ref.path or ref.name_pattern or "find"
+        collected.data |= finish(data, ref, where, rewritten=bool(source.rewrites))
+        for each in found.values():
+            collected.note(reads, each)
+
+
+class Absent(Exception):
+    """The store answered that there is no such secret; `refusal` is what it said."""
+
+    def __init__(self, refusal: NotFound) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+
+
+async def _fetch(reads: SharedReads, ref: RemoteRef) -> Fetched:
+    try:
+        return await reads.fetch(ref)
+    except NotFound as refusal:
+        raise Absent(refusal) from None

@@ -1,0 +1,137 @@
+"""What people see at an ExternalSecret: status and Events, written when they say something new."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from strongroom.kube.api import KubeApi
+from strongroom.kube.events import EventRecorder
+from strongroom.kube.resource import Object, Resource, key_of
+from strongroom.model.clock import Clock
+from strongroom.model.errors import NotFound, Refusal
+from strongroom.sync.crds import EXTERNAL_SECRETS
+from strongroom.sync.desired import Difference, field_manager, synced_version
+from strongroom.sync.drift import actor, describe
+from strongroom.sync.spec import Spec
+from strongroom.sync.status import (
+    SYNCED,
+    contended,
+    failed_conditions,
+    ready_conditions,
+    says_the_same,
+    seconds,
+)
+from strongroom.sync.target import Outcome
+
+# Asks who changed a Secret: namespace and name in, a name or "" out.
+WhoChanged = Callable[[str, str], Awaitable[str]]
+UNKNOWN_ACTOR: Final = "an unknown writer (the API server's audit log names the actor)"
+
+_log = logging.getLogger(__name__)
+
+
+async def nobody(namespace: str, name: str) -> str:  # noqa: ARG001 - without a log nobody knows
+    """A WhoChanged."""
+    return ""
+
+
+class Reporter:
+    """Writes for the ExternalSecret controller."""
+
+    def __init__(
+        self, api: KubeApi, events: EventRecorder, clock: Clock, who_changed: WhoChanged = nobody
+    ) -> None:
+        self._api = api
+        self._events = events
+        self._clock = clock
+        self._who_changed = who_changed
+
+    async def synced(
+        self, item: Object, spec: Spec, outcome: Outcome, said: tuple[str, str] = SYNCED
+    ) -> None:
+        """In order: what was done as an Event, and the status if it says something new."""
+        before = item.get("status") or {}
+        status: dict[str, Any] = {
+            "syncedResourceVersion": synced_version(item),
+            "conditions": ready_conditions(
+                before, said, self._clock.now(), manifest=spec.manifest is not None
+            ),
+        }
+        if spec.creation != "None" and not outcome.absent:
+            status["binding"] = {"name": spec.target}
+        difference = outcome.difference
+        if difference.any:
+            kind = "secret" if spec.manifest is None else spec.manifest.kind
+            done = "created" if difference.missing else "updated"
+            await self._events.emit(item, "Normal", done.capitalize(), f"{kind} {done}")
+        if difference.any or not says_the_same(before, status):
+            status["refreshTime"] = seconds(self._clock.now())
+            await self._put(item, status)
+
+    async def failed(self, item: Object, refusal: Refusal, *, manifest: bool = False) -> None:
+        """Not in order, and why."""
+        before = item.get("status") or {}
+        conditions = failed_conditions(before, refusal, self._clock.now(), manifest=manifest)
+        if _same_words(before, conditions):
+            return
+        await self._events.emit(item, "Warning", "UpdateFailed", str(refusal))
+        try:
+            await self._put(item, {"conditions": conditions})
+        except Refusal as other:
+            _log.warning("status of %s/%s: %s", *key_of(item), other.code)
+
+    async def missing(self, item: Object, what: Sequence[str]) -> None:
+        """Keys that the store does not have and the policy skips."""
+        for each in what:
+            note = f"secret does not exist at provider using {each}"
+            await self._events.emit(item, "Normal", "MissingProviderSecret", note)
+
+    async def deleted(self, item: Object, note: str) -> None:
+        """The target was deleted."""
+        await self._events.emit(item, "Normal", "Deleted", note)
+
+    async def who(self, item: Object, spec: Spec, before: Object | None) -> str:
+        """Who changed the target last, as far as anybody knows."""
+        who = await self._who_changed(item["metadata"]["namespace"], spec.target)
+        if not who and before is not None:
+            who = actor(before, field_manager(item["metadata"]["name"]))
+        return who or UNKNOWN_ACTOR
+
+    async def drift(
+        self, item: Object, spec: Spec, difference: Difference, who: str, *, repaired: bool
+    ) -> None:
+        """What differed, by whom, and what was done about it."""
+        target = f"Secret {spec.target}"
+        note = f"{describe(difference, target)} by {who}"
+        if repaired:
+            await self._events.emit(item, "Warning", "DriftRepaired", f"{note}; repaired")
+        else:
+            kept = f"{note}; kept, for creationPolicy is {spec.creation}"
+            await self._events.emit(item, "Warning", "DriftKept", kept)
+
+    async def fight(self, item: Object, opponent: str) -> None:
+        """Repairs are stopped."""
+        before = item.get("status") or {}
+        conditions = contended(before, opponent, self._clock.now())
+        note = f"{opponent} undoes every repair of the Secret; repairs are stopped for a while"
+        await self._events.emit(item, "Warning", "FightDetected", note)
+        await self._put(item, {"conditions": conditions})
+
+    async def _put(self, item: Object, status: Mapping[str, Any]) -> None:
+        await put_status(self._api, EXTERNAL_SECRETS, item, status)
+
+
+async def put_status(
+    api: KubeApi, resource: Resource, item: Object, status: Mapping[str, Any]
+) -> None:
+    """Patch a status, unless the object is gone; raises what the API server says."""
+    namespace, name = key_of(item)
+    try:
+        await api.merge_patch(resource, name, namespace, {"status": dict(status)}, "status")
+    except NotFound:
+        return
+
+
+def _same_words(before: Mapping[str, Any], after: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the conditions are as they were."""
+    return list(before.get("conditions") or []) == list(after)

@@ -1,0 +1,119 @@
+"""`target.template` as values, checked. Pure.
+
+Fields: https://external-secrets.io/latest/guides/templating/.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from strongroom.model.errors import Invalid
+
+SCOPES: Final = ("Values", "KeysAndValues")
+# Types whose Secrets the API server's own controllers trust (account tokens, node bootstrap).
+_ACCOUNT_TOKEN: Final = "kubernetes.io/service-account-token"  # noqa: S105 - a type's name
+_ACCOUNT_NAME: Final = "kubernetes.io/service-account.name"
+_BOOTSTRAP_TOKEN: Final = "bootstrap.kubernetes.io/token"  # noqa: S105 - a type's name
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateItem:
+    """One key of a ConfigMap or Secret; `scope` Values or KeysAndValues."""
+
+    key: str
+    scope: str = "Values"
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFrom:
+    """Templates kept elsewhere: `kind` ConfigMap, Secret or Literal.
+
+    `target` is Data, Labels or Annotations, or for a manifest a dotted path.
+    """
+
+    kind: str
+    name: str = ""
+    items: tuple[TemplateItem, ...] = ()
+    literal: str = ""
+    target: str = "Data"
+    decoding: str = "None"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """How the target looks. Texts of `data`, labels and annotations are templates."""
+
+    type: str = ""
+    merge: bool = False
+    data: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    finalizers: tuple[str, ...] = ()
+    sources: tuple[TemplateFrom, ...] = ()
+
+
+def parse_template(entry: Mapping[str, Any] | None, *, manifest: bool = False) -> Template | None:
+    """Read and check; raises Invalid."""
+    if entry is None:
+        return None
+    engine = entry.get("engineVersion") or "v2"
+    if engine != "v2":
+        raise Invalid("bad-engine", f"engineVersion {engine!r} is not served; v2 is")
+    merge = entry.get("mergePolicy") or "Replace"
+    if merge not in ("Replace", "Merge"):
+        raise Invalid("bad-value", f"mergePolicy {merge!r} is none of Replace, Merge")
+    metadata = entry.get("metadata") or {}
+    template = Template(
+        type=str(entry.get("type") or ""),
+        merge=merge == "Merge",
+        data=_pairs(entry.get("data")),
+        labels=_pairs(metadata.get("labels")),
+        annotations=_pairs(metadata.get("annotations")),
+        finalizers=tuple(metadata.get("finalizers") or ()),
+        sources=tuple(_source(each, manifest=manifest) for each in entry.get("templateFrom") or []),
+    )
+    _check_type(template)
+    return template
+
+
+def _check_type(template: Template) -> None:
+    if template.type == _BOOTSTRAP_TOKEN:
+        raise Invalid("bad-type", "Secrets of type bootstrap token are not made from templates")
+    if template.type == _ACCOUNT_TOKEN and _ACCOUNT_NAME in dict(template.annotations):
+        raise Invalid(
+            "bad-type", "a template must not ask the cluster for a service account's token"
+        )
+
+
+def _pairs(values: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((key, str(each)) for key, each in (values or {}).items()))
+
+
+def _source(entry: Mapping[str, Any], *, manifest: bool) -> TemplateFrom:
+    target = str(entry.get("target") or "Data")
+    if target.lower() in ("data", "labels", "annotations"):
+        target = target.capitalize()
+    elif not manifest:
+        raise Invalid(
+            "bad-template-target", f"templateFrom.target {target!r} is none of Data, Labels,"
+            " Annotations",
+        )  # fmt: skip
+    decoding = str(entry.get("valuesDecodingStrategy") or "None")
+    for field, kind in (("configMap", "ConfigMap"), ("secret", "Secret")):
+        holder = entry.get(field)
+        if holder:
+            if not holder.get("name"):
+                raise Invalid("bad-template-source", f"templateFrom.{field} needs a name")
+            items = tuple(_item(each) for each in holder.get("items") or [])
+            return TemplateFrom(kind, str(holder["name"]), items, "", target, decoding)
+    if entry.get("literal") is None:
+        raise Invalid("bad-template-source", "templateFrom needs configMap, secret or literal")
+    return TemplateFrom("Literal", "", (), str(entry["literal"]), target, decoding)
+
+
+def _item(entry: Mapping[str, Any]) -> TemplateItem:
+    scope = entry.get("templateAs") or "Values"
+    if scope not in SCOPES or not entry.get("key"):
+        raise Invalid("bad-template-source", "an item needs a key, and templateAs of Values or"
+                      " KeysAndValues")  # fmt: skip
+    return TemplateItem(str(entry["key"]), scope)

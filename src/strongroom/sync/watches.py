@@ -1,0 +1,213 @@
+"""Every reason to look at an ExternalSecret again: its caches, and the indexes between them."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from strongroom.kube.api import EVERYTHING, KubeApi, Scope
+from strongroom.kube.informer import Informer
+from strongroom.kube.queue import Lane
+from strongroom.kube.resource import CONFIG_MAPS, NAMESPACES, SECRETS, Object, key_of
+from strongroom.model.clock import Clock
+from strongroom.sync.crds import CLUSTER_SECRET_STORES, EXTERNAL_SECRETS, SECRET_STORES
+from strongroom.sync.desired import CREATED_BY
+from strongroom.sync.render import template_inputs
+from strongroom.sync.spec import Spec, StoreRef
+from strongroom.sync.target import trim_secret
+
+Key = tuple[str, str]
+# Key, lane, and whether the store has to be read again.
+Wake = Callable[[Key, Lane, bool], None]
+# What an ExternalSecret depends on: kind, namespace, name.
+Input = tuple[str, str, str]
+MANAGED_ONLY: Final = "reconcile.external-secrets.io/managed=true"
+
+
+class Index:
+    """Which keys depend on what; a key's dependencies are replaced as a whole."""
+
+    def __init__(self) -> None:
+        self._of: dict[Key, frozenset[Input]] = {}
+        self._by: dict[Input, set[Key]] = {}
+
+    def put(self, key: Key, inputs: Iterable[Input]) -> None:
+        """Replace what a key depends on."""
+        fresh = frozenset(inputs)
+        old = self._of.get(key, frozenset())
+        if fresh == old:
+            return
+        for gone in old - fresh:
+            held = self._by[gone]
+            held.discard(key)
+            if not held:
+                del self._by[gone]
+        for new in fresh - old:
+            self._by.setdefault(new, set()).add(key)
+        if fresh:
+            self._of[key] = fresh
+        else:
+            self._of.pop(key, None)
+
+    def of(self, given: Input) -> frozenset[Key]:
+        """The keys that depend on something."""
+        return frozenset(self._by.get(given, ()))
+
+    def has(self, given: Input) -> bool:
+        """Whether any key does."""
+        return given in self._by
+
+
+class Watches:
+    """The caches of the ExternalSecret controller. `namespace` "" is the whole cluster."""
+
+    def __init__(
+        self, api: KubeApi, clock: Clock, namespace: str = "", *, cluster_stores: bool = True
+    ) -> None:
+        scope = Scope(namespace=namespace) if namespace else EVERYTHING
+        managed = Scope(namespace=namespace, label_selector=MANAGED_ONLY, metadata_only=True)
+        self.objects = Informer(api, EXTERNAL_SECRETS, clock, scope)
+        self.targets = Informer(api, SECRETS, clock, managed, trim_secret)
+        self.stores = Informer(api, SECRET_STORES, clock, scope)
+        wide = cluster_stores and not namespace
+        self.cluster_stores = Informer(api, CLUSTER_SECRET_STORES, clock) if wide else None
+        self.namespaces = (
+            Informer(api, NAMESPACES, clock, Scope(metadata_only=True)) if wide else None
+        )
+        # Every ConfigMap and Secret, but their versions only: templates may be kept in any.
+        versions = Scope(namespace=namespace, metadata_only=True)
+        self.config_maps = Informer(api, CONFIG_MAPS, clock, versions, _bare)
+        self.secrets = Informer(api, SECRETS, clock, versions, _bare)
+        self._used = {kind: asyncio.Event() for kind in ("ConfigMap", "Secret")}
+        self._index = Index()
+        self._by_maker: dict[str, set[Key]] = {}
+        self._wake: Wake = lambda _key, _lane, _read: None
+
+    def needed_at_start(self) -> list[Informer]:
+        """The caches without which no decision is right."""
+        every = (self.targets, self.stores, self.cluster_stores, self.namespaces)
+        return [each for each in every if each is not None]
+
+    async def run(self) -> None:
+        """Follow the server until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for each in (*self.needed_at_start(), self.objects):
+                group.create_task(each.run())
+            for informer in (self.config_maps, self.secrets):
+                group.create_task(self._run_when_used(informer))
+
+    async def _run_when_used(self, informer: Informer) -> None:
+        """Nobody's ConfigMaps and Secrets are followed before a template is kept in one."""
+        await self._used[informer.resource.kind].wait()
+        await informer.run()
+
+    def on_reason(self, wake: Wake) -> None:
+        """Have the caches call `wake` from now on."""
+        self._wake = wake
+        self.objects.on_change(self._object_changed)
+        self.targets.on_change(self._target_changed)
+        self.stores.on_change(self._store_changed)
+        if self.cluster_stores is not None:
+            self.cluster_stores.on_change(self._store_changed)
+        self.config_maps.on_change(self._input_changed)
+        self.secrets.on_change(self._input_changed)
+
+    def depends(self, key: Key, spec: Spec) -> None:
+        """Note what an ExternalSecret depends on."""
+        namespace = key[0]
+        inputs: list[Input] = [("Target", namespace, spec.target)]
+        inputs += [_store_input(each, namespace) for each in spec.stores]
+        for kind, name in template_inputs(spec.template):
+            inputs.append((kind, namespace, name))
+            self._used[kind].set()
+        self._index.put(key, inputs)
+
+    def use_secrets(self) -> None:
+        """Follow the versions of all Secrets: PushSecrets choose among them."""
+        self._used["Secret"].set()
+
+    def forget(self, key: Key) -> None:
+        """An ExternalSecret is gone."""
+        self._index.put(key, ())
+
+    def made_by(self, maker: str) -> list[Object]:
+        """The Secrets whose created-by label has this value."""
+        found = (self.targets.get(*key) for key in self._by_maker.get(maker, ()))
+        return [each for each in found if each is not None]
+
+    def readers_of(self, ref: StoreRef, namespace: str) -> frozenset[Key]:
+        """The ExternalSecrets that read a store."""
+        return self._index.of(_store_input(ref, namespace))
+
+    def competitors(self, key: Key, spec: Spec) -> list[Key]:
+        """Other ExternalSecrets with the same target that were looked at."""
+        return sorted(self._index.of(("Target", key[0], spec.target)) - {key})
+
+    def _object_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            if old is not None:
+                self._wake(key_of(old), Lane.CHANGED, False)
+            return
+        if old is None and not self.objects.synced.is_set():
+            # What was there before us is taken up by its controller, in the lane that it deserves.
+            return
+        if old is not None and not _asked_for(old, new):
+            return
+        self._wake(key_of(new), Lane.CHANGED, False)
+
+    def _target_changed(self, old: Object | None, new: Object | None) -> None:
+        for item, there in ((old, False), (new, True)):
+            if item is None:
+                continue
+            maker = (item["metadata"].get("labels") or {}).get(CREATED_BY)
+            if maker:
+                held = self._by_maker.setdefault(maker, set())
+                (held.add if there else held.discard)(key_of(item))
+        item = new or old
+        if item is not None and (old is not None or self.targets.synced.is_set()):
+            for key in self._index.of(("Target", *key_of(item))):
+                self._wake(key, Lane.EVENT, False)
+
+    def _store_changed(self, old: Object | None, new: Object | None) -> None:
+        item = new or old
+        if item is None or (old and new and _generation(old) == _generation(new)):
+            return
+        namespace, name = key_of(item)
+        kind = "SecretStore" if namespace else "ClusterSecretStore"
+        for key in self._index.of((kind, namespace, name)):
+            self._wake(key, Lane.EVENT, True)
+
+    def _input_changed(self, old: Object | None, new: Object | None) -> None:
+        item = new or old
+        if item is None:
+            return
+        given = (item["kind"], *key_of(item))
+        if self._index.has(given):
+            for key in self._index.of(given):
+                self._wake(key, Lane.EVENT, True)
+
+
+def _asked_for(old: Object, new: Object) -> bool:
+    """Whether somebody asks for something; a write of the status does not."""
+    before, after = old["metadata"], new["metadata"]
+    return any(
+        before.get(part) != after.get(part)
+        for part in ("generation", "labels", "annotations", "deletionTimestamp", "uid")
+    )
+
+
+def _generation(item: Object) -> object:
+    return item["metadata"].get("generation")
+
+
+def _store_input(ref: StoreRef, namespace: str) -> Input:
+    return (ref.kind, "" if ref.kind == "ClusterSecretStore" else namespace, ref.name)
+
+
+def _bare(item: Object) -> None:
+    """Of what may hold templates or be pushed, version and labels are of interest."""
+    metadata = item["metadata"]
+    item["metadata"] = {
+        name: metadata[name]
+        for name in ("name", "namespace", "resourceVersion", "labels")
+        if name in metadata
+    }

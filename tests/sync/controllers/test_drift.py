@@ -1,0 +1,104 @@
+"""Drift: repaired, told with its actor, and not fought over for ever."""
+
+from strongroom.kube.resource import SECRETS
+
+
+async def test_a_foreign_key_is_removed_and_its_author_named(bench) -> None:
+    await bench.external()
+    await bench.edit(extra="marked-value", password="marked-value")
+    assert await bench.secret() == {"password": "one"}
+    (note,) = [each for each in await bench.notes() if each.startswith("DriftRepaired")]
+    for part in ("kubectl-edit", "changed password", "added extra", "repaired"):
+        assert part in note
+    assert "marked-value" not in str(await bench.notes())
+
+
+async def test_a_repair_reads_nothing_from_the_store(bench) -> None:
+    await bench.external()
+    reads = bench.provider.reads
+    bench.provider.put("unrelated", a="b")
+    await bench.edit(password="changed")
+    assert await bench.secret() == {"password": "one"}
+    assert bench.provider.reads == reads
+
+
+async def test_a_repair_needs_no_store_that_answers(bench) -> None:
+    from strongroom.model.errors import Unavailable
+
+    await bench.external()
+    bench.provider.broken = Unavailable("unreachable", "no answer")
+    await bench.api.delete(SECRETS, "db", "n")
+    await bench.clock.advance(0.5)
+    assert await bench.secret() == {"password": "one"}
+
+
+async def test_foreign_labels_are_nobodys_business_and_ours_are_restored(bench) -> None:
+    await bench.external(metadata={"labels": {"team": "x"}})
+    labels = {"metadata": {"labels": {"theirs": "y", "team": "z"}}}
+    await bench.api.merge_patch(SECRETS, "db", "n", labels, manager="kubectl-label")
+    await bench.clock.advance(0.5)
+    kept = (await bench.metadata())["labels"]
+    assert (kept["theirs"], kept["team"]) == ("y", "x")
+
+
+async def test_an_orphans_drift_is_told_and_kept(bench) -> None:
+    await bench.external(target={"creationPolicy": "Orphan"})
+    await bench.edit(password="theirs")
+    assert await bench.secret() == {"password": "theirs"}
+    (note,) = [each for each in await bench.notes() if each.startswith("DriftKept")]
+    assert "kubectl-edit" in note
+
+
+async def test_drift_while_nobody_watched_is_found_at_the_start(bench) -> None:
+    await bench.external()
+    await bench.stop()
+    await bench.edit(password="changed")
+    await bench.start()
+    await bench.clock.advance(1)
+    assert await bench.secret() == {"password": "one"}
+
+
+async def test_a_fight_is_recognised_named_and_stopped(bench) -> None:
+    await bench.external(refreshInterval="1h")
+    for _ in range(5):
+        await bench.edit(who="argocd-controller", password="theirs")
+    said = await bench.condition("Contended")
+    assert (said["status"], said["reason"]) == ("True", "FightDetected")
+    assert "argocd-controller" in said["message"]
+    assert (await bench.condition())["status"] == "False"
+    writes = bench.api.writes
+    for _ in range(5):
+        await bench.edit(who="argocd-controller", password=f"theirs-{_}")
+    assert bench.api.writes == writes + 5
+    assert await bench.secret() == {"password": "theirs-4"}
+    # The truce is over after ten minutes, and an opponent that has gone leaves peace.
+    await bench.clock.advance(700)
+    assert await bench.secret() == {"password": "one"}
+    assert (await bench.condition())["status"] == "True"
+    assert await bench.condition("Contended") == {}
+
+
+async def test_two_external_secrets_that_merge_one_key_name_each_other(bench) -> None:
+    bench.provider.put("prod/other", password="two")
+    await bench.secret_of_somebody(mine="x")
+    row = {"secretKey": "password", "remoteRef": {"key": "prod/other", "property": "password"}}
+    target = {"name": "db", "creationPolicy": "Merge"}
+    await bench.external("first", target=target)
+    await bench.external("second", data=[row], target=target)
+    await bench.clock.advance(30)
+    writes = bench.api.writes
+    await bench.clock.advance(60)
+    assert bench.api.writes == writes
+    named = [
+        (await bench.condition("Contended", each)).get("message", "")
+        for each in ("first", "second")
+    ]
+    assert any("ExternalSecret" in each for each in named)
+
+
+async def test_an_external_secret_cannot_take_anothers_secret(bench) -> None:
+    await bench.external("owner", target={"name": "shared"})
+    await bench.external("thief", target={"name": "shared"})
+    assert "belongs to ExternalSecret owner" in (await bench.condition(name="thief"))["message"]
+    assert await bench.secret("shared") == {"password": "one"}
+    assert (await bench.condition(name="owner"))["status"] == "True"

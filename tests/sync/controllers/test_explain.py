@@ -1,0 +1,154 @@
+"""`explain` names the first thing that is wrong, `plan` says what would happen; neither writes."""
+
+import pytest
+
+from strongroom.model.errors import Denied, Unavailable
+from strongroom.sync.crds import EXTERNAL_SECRETS, SECRET_STORES
+from strongroom.sync.explain import ACTIONS, STEPS, Chain, explain, plan
+from strongroom.sync.reader import NoGenerators, Reader
+from strongroom.sync.stores import ApiLookup, Stores
+from strongroom.sync.target import Targets
+from strongroom.sync.templates import GoTemplates
+
+ROW = {"secretKey": "password", "remoteRef": {"key": "prod/db", "property": "password"}}
+
+
+@pytest.fixture
+def chain(idle) -> Chain:
+    async def make(store, namespace):
+        return idle.provider
+
+    lookup, render = ApiLookup(idle.api), GoTemplates(idle.clock)
+    stores = Stores(lookup, make, idle.clock)
+    reader = Reader(stores, NoGenerators(), render)
+    return Chain(idle.api, lookup, stores, reader, Targets(idle.api), render)
+
+
+async def walked(idle, chain: Chain, name: str = "db"):
+    writes = idle.api.writes
+    found = await explain(chain, await idle.item(name))
+    assert idle.api.writes == writes
+    assert {each.name for each in found.steps} <= set(STEPS)
+    return found
+
+
+async def test_a_good_chain_is_walked_to_its_end(idle, chain) -> None:
+    await idle.start()
+    await idle.external(target={"template": {"data": {"p": "{{ .password }}"}}})
+    found = await walked(idle, chain)
+    assert found.broken is None
+    assert [each.name for each in found.steps] == [each for each in STEPS if each != "permission"]
+    assert "one" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("spec", "step", "code"),
+    [
+        ({"data": []}, "manifest", "no-data"),
+        ({"secretStoreRef": {"name": "gone"}}, "store", "no-store"),
+        ({"data": [{"secretKey": "a", "remoteRef": {"key": "gone"}}]}, "path", "fake-not-found"),
+        ({"data": [{"secretKey": "a", "remoteRef": {"key": "prod/db", "property": "x"}}]}, "property", "no-property"),
+        ({"target": {"template": {"data": {"a": "{{ .gone }}"}}}}, "template", "bad-template"),
+        ({"target": {"creationPolicy": "Merge"}}, "target", "secret-missing"),
+    ],
+)  # fmt: skip
+async def test_the_first_broken_link_is_named_with_a_remedy(
+    idle, chain, spec: dict, step: str, code: str
+) -> None:
+    await idle.external(**spec)
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.code) == (step, code)
+    assert broken.remedy
+
+
+async def test_identity_and_permission_are_told_apart(idle, chain) -> None:
+    await idle.external()
+    idle.provider.broken = Unavailable("unreachable", "no answer")
+    assert (await walked(idle, chain)).broken.name == "identity"
+    idle.provider.broken = None
+
+    async def denied(ref):
+        raise Denied("store-denied", "permission denied")
+
+    idle.provider.fetch = denied
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.remedy) == ("permission", "let the identity read prod/db")
+
+
+async def test_a_store_of_another_class_is_named(idle, chain) -> None:
+    await idle.api.merge_patch(SECRET_STORES, "s", "n", {"spec": {"controller": "other"}})
+    await idle.external()
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.code) == ("store", "other-class")
+
+
+async def test_an_operator_that_does_not_run_is_suspected(idle, chain) -> None:
+    await idle.external()
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.code) == ("target", "differs")
+    await idle.start()
+    await idle.stop()
+    await idle.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"metadata": {"labels": {"a": "b"}}})
+    broken = (await walked(idle, chain)).broken
+    assert broken is not None
+
+
+async def test_somebody_elses_secret_is_named(idle, chain) -> None:
+    await idle.secret_of_somebody(mine="x")
+    await idle.external()
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.code) == ("target", "not-ours")
+    assert "strongroom.dev/adopt" in broken.remedy
+
+
+def manifest(**spec) -> dict:
+    spec = {"secretStoreRef": {"name": "s"}, "data": [ROW], **spec}
+    return {
+        "apiVersion": "external-secrets.io/v1",
+        "kind": "ExternalSecret",
+        "metadata": {"name": "db", "namespace": "n", "uid": ""},
+        "spec": spec,
+    }
+
+
+async def planned(idle, chain, item: dict) -> tuple[str, str]:
+    writes = idle.api.writes
+    found = await plan(chain, item)
+    assert idle.api.writes == writes
+    assert found.action in ACTIONS
+    return found.action, found.said
+
+
+async def test_what_is_new_would_be_created(idle, chain) -> None:
+    assert await planned(idle, chain, manifest()) == ("create", "keys password")
+
+
+async def test_what_is_there_would_be_refused_or_taken_over(idle, chain) -> None:
+    await idle.secret_of_somebody(mine="x")
+    assert (await planned(idle, chain, manifest()))[0] == "refuse"
+    adopting = manifest()
+    adopting["metadata"]["annotations"] = {"strongroom.dev/adopt": "true"}
+    action, said = await planned(idle, chain, adopting)
+    assert action == "take over"
+    assert "added mine" in said
+    merging = manifest(target={"creationPolicy": "Merge"})
+    assert (await planned(idle, chain, merging))[0] == "change"
+
+
+async def test_what_is_in_order_would_be_left(idle, chain) -> None:
+    await idle.start()
+    await idle.external()
+    assert (await planned(idle, chain, await idle.item()))[0] == "nothing"
+    idle.provider.put("prod/db", password="two")
+    await idle.stop()
+    await idle.clock.advance(2)
+    action, said = await planned(idle, chain, await idle.item())
+    assert (action, said.partition(";")[0]) == ("change", "changed password")
+
+
+async def test_what_cannot_be_is_refused_and_what_is_not_known_is_said(idle, chain) -> None:
+    assert (await planned(idle, chain, manifest(data=[])))[0] == "refuse"
+    assert (await planned(idle, chain, manifest(target={"creationPolicy": "None"})))[0] == "nothing"
+    idle.provider.broken = Unavailable("unreachable", "no answer")
+    await idle.clock.advance(2)
+    assert (await planned(idle, chain, manifest()))[0] == "unknown"

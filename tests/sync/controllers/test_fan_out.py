@@ -1,0 +1,159 @@
+"""ClusterExternalSecret and ClusterPushSecret: a child in every namespace that is selected."""
+
+import pytest
+
+from strongroom.kube.resource import NAMESPACES, SECRETS
+from strongroom.model.errors import NotFound
+from strongroom.sync.crds import (
+    CLUSTER_EXTERNAL_SECRETS,
+    CLUSTER_PUSH_SECRETS,
+    CLUSTER_SECRET_STORES,
+    EXTERNAL_SECRETS,
+    PUSH_SECRETS,
+)
+
+SPEC = {
+    "secretStoreRef": {"name": "wide", "kind": "ClusterSecretStore"},
+    "data": [{"secretKey": "p", "remoteRef": {"key": "prod/db", "property": "password"}}],
+}
+PROD = [{"matchLabels": {"env": "prod"}}]
+
+
+@pytest.fixture
+async def wide(bench):
+    store = {"metadata": {"name": "wide"}, "spec": {"provider": {"fake": {}}}}
+    await bench.api.create(CLUSTER_SECRET_STORES, store)
+    for name, env in (("a", "prod"), ("b", "prod"), ("c", "test")):
+        await bench.api.create(NAMESPACES, {"metadata": {"name": name, "labels": {"env": env}}})
+    await bench.clock.advance(0.5)
+    return bench
+
+
+async def fan_out(bench, annotations: dict | None = None, **spec) -> None:
+    made = {
+        "metadata": {"name": "everywhere", "annotations": annotations or {}},
+        "spec": {"externalSecretSpec": SPEC, "namespaceSelectors": PROD, **spec},
+    }
+    await bench.api.create(CLUSTER_EXTERNAL_SECRETS, made)
+    await bench.clock.advance(1)
+
+
+async def namespaces_with(bench, resource, name: str = "everywhere") -> list[str]:
+    found = (await bench.api.list(resource)).items
+    return [each["metadata"]["namespace"] for each in found if each["metadata"]["name"] == name]
+
+
+async def status(bench) -> dict:
+    return (await bench.api.get(CLUSTER_EXTERNAL_SECRETS, "everywhere"))["status"]
+
+
+async def test_children_come_with_their_secrets(wide) -> None:
+    metadata = {"labels": {"team": "x"}, "annotations": {"note": "y"}}
+    await fan_out(wide, {"external-secrets.io/force-sync": "1"}, externalSecretMetadata=metadata)
+    assert await namespaces_with(wide, EXTERNAL_SECRETS) == ["a", "b"]
+    assert await namespaces_with(wide, SECRETS) == ["a", "b"]
+    child = await wide.api.get(EXTERNAL_SECRETS, "everywhere", "a")
+    assert child["metadata"]["labels"] == {"team": "x"}
+    assert child["metadata"]["annotations"] == {"note": "y", "external-secrets.io/force-sync": "1"}
+    said = await status(wide)
+    assert said["provisionedNamespaces"] == ["a", "b"]
+    assert (said["failedNamespaces"], said["externalSecretName"]) == ([], "everywhere")
+    assert said["conditions"][0]["status"] == "True"
+
+
+async def test_one_read_serves_all_children_of_one_moment(wide) -> None:
+    reads = wide.provider.reads
+    await fan_out(wide)
+    assert wide.provider.reads == reads + 1
+
+
+async def test_namespaces_come_and_go(wide) -> None:
+    await fan_out(wide)
+    env = {"metadata": {"labels": {"env": "prod"}}}
+    await wide.api.merge_patch(NAMESPACES, "c", "", env)
+    await wide.api.merge_patch(NAMESPACES, "a", "", {"metadata": {"labels": {"env": "test"}}})
+    await wide.clock.advance(1)
+    assert await namespaces_with(wide, EXTERNAL_SECRETS) == ["b", "c"]
+    assert (await status(wide))["provisionedNamespaces"] == ["b", "c"]
+
+
+async def test_a_child_is_put_right_and_an_edit_reaches_it(wide) -> None:
+    await fan_out(wide)
+    await wide.api.merge_patch(
+        EXTERNAL_SECRETS, "everywhere", "a", {"spec": {"refreshInterval": "1s"}}
+    )
+    await wide.clock.advance(1)
+    assert (await wide.api.get(EXTERNAL_SECRETS, "everywhere", "a"))["spec"] == SPEC
+    await wide.api.delete(EXTERNAL_SECRETS, "everywhere", "b")
+    edit = {"spec": {"externalSecretSpec": {"refreshInterval": "5m"}}}
+    await wide.api.merge_patch(CLUSTER_EXTERNAL_SECRETS, "everywhere", "", edit)
+    await wide.clock.advance(1)
+    for namespace in ("a", "b"):
+        child = await wide.api.get(EXTERNAL_SECRETS, "everywhere", namespace)
+        assert child["spec"]["refreshInterval"] == "5m"
+
+
+async def test_a_new_child_name_replaces_the_old(wide) -> None:
+    await fan_out(wide)
+    edit = {"spec": {"externalSecretName": "renamed"}}
+    await wide.api.merge_patch(CLUSTER_EXTERNAL_SECRETS, "everywhere", "", edit)
+    await wide.clock.advance(1)
+    assert await namespaces_with(wide, EXTERNAL_SECRETS) == []
+    assert await namespaces_with(wide, EXTERNAL_SECRETS, "renamed") == ["a", "b"]
+
+
+async def test_what_is_somebody_elses_is_kept_and_told(wide) -> None:
+    theirs = {"metadata": {"name": "everywhere", "namespace": "a"}, "spec": {"data": []}}
+    await wide.api.create(EXTERNAL_SECRETS, theirs)
+    await fan_out(wide)
+    assert (await wide.api.get(EXTERNAL_SECRETS, "everywhere", "a"))["spec"] == {"data": []}
+    said = await status(wide)
+    assert [each["namespace"] for each in said["failedNamespaces"]] == ["a"]
+    assert said["provisionedNamespaces"] == ["b"]
+    assert said["conditions"][0]["status"] == "False"
+
+
+async def test_in_order_costs_no_write(wide) -> None:
+    await fan_out(wide, refreshTime="1m")
+    await wide.clock.advance(1)
+    writes = wide.api.writes
+    await wide.clock.advance(600)
+    assert wide.api.writes == writes
+
+
+async def test_the_other_controllers_finalizers_are_let_go(wide) -> None:
+    await fan_out(wide)
+    own = "externalsecrets.external-secrets.io/clusterexternalsecret-cleanup"
+    mark = "externalsecrets.external-secrets.io/ces-everywhere"
+    await wide.api.merge_patch(NAMESPACES, "a", "", {"metadata": {"finalizers": [mark]}})
+    await wide.api.merge_patch(
+        CLUSTER_EXTERNAL_SECRETS, "everywhere", "", {"metadata": {"finalizers": [own]}}
+    )
+    await wide.clock.advance(0.5)
+    await wide.api.delete(CLUSTER_EXTERNAL_SECRETS, "everywhere")
+    await wide.clock.advance(1)
+    with pytest.raises(NotFound):
+        await wide.api.get(CLUSTER_EXTERNAL_SECRETS, "everywhere")
+    assert not (await wide.api.get(NAMESPACES, "a"))["metadata"].get("finalizers")
+    assert await namespaces_with(wide, EXTERNAL_SECRETS) == []
+
+
+async def test_push_secrets_are_spread_as_well(wide) -> None:
+    row = {"match": {"secretKey": "p", "remoteRef": {"remoteKey": "out/x"}}}
+    push = {
+        "secretStoreRefs": [{"name": "wide", "kind": "ClusterSecretStore"}],
+        "selector": {"secret": {"name": "source"}},
+        "data": [row],
+    }
+    source = {"metadata": {"name": "source", "namespace": "a"}, "stringData": {"p": "v"}}
+    await wide.api.create(SECRETS, source)
+    made = {
+        "metadata": {"name": "spread"},
+        "spec": {"pushSecretSpec": push, "namespaceSelectors": PROD},
+    }
+    await wide.api.create(CLUSTER_PUSH_SECRETS, made)
+    await wide.clock.advance(1)
+    assert await namespaces_with(wide, PUSH_SECRETS, "spread") == ["a", "b"]
+    assert wide.provider.secrets["out/x"] == [b"v"]
+    said = (await wide.api.get(CLUSTER_PUSH_SECRETS, "spread"))["status"]
+    assert (said["pushSecretName"], said["provisionedNamespaces"]) == ("spread", ["a", "b"])

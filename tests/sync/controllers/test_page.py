@@ -1,0 +1,132 @@
+"""What probes, Prometheus and clouds see of a running operator."""
+
+import asyncio
+import json
+
+from strongroom.kube.election import Election
+from strongroom.kube.resource import EVENTS, LEASES
+from strongroom.model.secret import Secret
+from strongroom.sync.crds import EXTERNAL_SECRETS
+from strongroom.sync.metrics import FAMILIES
+from strongroom.sync.reasons import WORDS
+from strongroom.wire.http import Request
+
+
+def get(operator, path: str):
+    return operator.page(Secret(b"t")).answer(Request("GET", path, {}))
+
+
+def series(operator) -> dict[str, float]:
+    lines = get(operator, "/metrics").body.decode().splitlines()
+    return {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+        for line in lines
+        if not line.startswith("#")
+    }
+
+
+async def test_metrics_have_the_names_that_dashboards_know(bench) -> None:
+    await bench.external()
+    await bench.external("broken", data=[{"secretKey": "a", "remoteRef": {"key": "gone"}}])
+    found = series(bench.operator)
+    calls = 'externalsecret_sync_calls_total{name="db",namespace="n"}'
+    assert found[calls] >= 1
+    assert found['externalsecret_sync_calls_error{name="broken",namespace="n"}'] >= 1
+    ready = (
+        'externalsecret_status_condition{{name="{}",namespace="n",condition="Ready",status="{}"}}'
+    )
+    assert (found[ready.format("db", "True")], found[ready.format("db", "False")]) == (1, 0)
+    assert found[ready.format("broken", "False")] == 1
+    fetched = 'externalsecret_provider_api_calls_count{provider="SecretStore/s",call="fetch",status="success"}'
+    assert found[fetched] == 1
+    assert found["strongroom_sync_reconcile_seconds_count"] >= 2
+    stores = 'secretstore_status_condition{name="s",namespace="n",condition="Ready",status="True"}'
+    assert found[stores] == 1
+
+
+async def test_every_family_is_on_the_page_and_told(bench) -> None:
+    await bench.external()
+    text = get(bench.operator, "/metrics").body.decode()
+    for name, (kind, said) in FAMILIES.items():
+        assert f"# TYPE {name} {kind}" in text
+        assert f"# HELP {name} {said}" in text
+
+
+async def test_ages_start_anew_with_each_check(idle) -> None:
+    idle.provider.has_feed = False
+    operator = await idle.start()
+    await idle.external(refreshInterval="1m")
+    age = 'strongroom_sync_age_seconds{name="db",namespace="n"}'
+    await idle.clock.advance(30)
+    assert 29 <= series(operator)[age] <= 31
+    await idle.clock.advance(31)
+    assert series(operator)[age] < 10
+
+
+async def test_series_go_with_their_object(bench) -> None:
+    await bench.external()
+    await bench.api.delete(EXTERNAL_SECRETS, "db", "n")
+    await bench.clock.advance(1)
+    assert not [each for each in series(bench.operator) if 'name="db"' in each]
+
+
+async def test_readiness_comes_with_the_caches_and_goes_with_silence(bench) -> None:
+    assert get(bench.operator, "/readyz").status == 200
+    # The fake sends no bookmarks, and nothing happens: after six minutes that is suspicious.
+    await bench.clock.advance(400)
+    reply = get(bench.operator, "/readyz")
+    assert reply.status == 503
+    assert "nothing was heard of" in json.loads(reply.body)["troubles"][0]
+
+
+async def test_a_notice_wakes_whoever_reads_what_it_means(idle) -> None:
+    idle.provider.has_feed = False
+    operator = await idle.start()
+    idle.provider.put("other", password="x")
+    await idle.external()
+    row = {"secretKey": "p", "remoteRef": {"key": "other", "property": "password"}}
+    await idle.external("unmoved", data=[row])
+    idle.provider.put("prod/db", password="two")
+    reads = idle.provider.reads
+    body = {"source": "aws.ssm", "detail": {"name": "/prod/db", "operation": "Update"}}
+    request = Request("POST", "/notices", {"x-api-key": "t"}, json.dumps(body).encode())
+    reply = operator.page(Secret(b"t")).answer(request)
+    assert (reply.status, json.loads(reply.body)) == (202, {"woken": 1})
+    await idle.clock.advance(0.5)
+    assert await idle.secret() == {"password": "two"}
+    assert idle.provider.reads == reads + 1
+    assert series(operator)['strongroom_sync_notices_total{result="accepted"}'] == 1
+
+
+async def test_a_replica_that_does_not_lead_is_ready_and_writes_nothing(idle) -> None:
+    await idle.api.create(
+        LEASES,
+        {
+            "metadata": {"name": "l", "namespace": "n"},
+            "spec": {"holderIdentity": "other", "leaseDurationSeconds": 3600},
+        },
+    )
+    operator = await idle.start()
+    await idle.stop()
+    election = Election(idle.api, idle.clock, ("n", "l"), "second")
+    idle.running = asyncio.create_task(operator.run(election))
+    await idle.clock.advance(1)
+    writes = idle.api.writes
+    await idle.external()
+    assert idle.api.writes == writes + 1
+    assert get(operator, "/readyz").status == 200
+    assert series(operator)["strongroom_sync_leader"] == 0
+
+
+async def test_every_reason_that_is_written_is_in_the_table(bench) -> None:
+    await bench.external()
+    await bench.external("broken", data=[{"secretKey": "a", "remoteRef": {"key": "gone"}}])
+    await bench.edit(password="x")
+    events = {each["reason"] for each in (await bench.api.list(EVENTS)).items}
+    reasons = {
+        each["reason"]
+        for name in ("db", "broken")
+        for each in (await bench.item(name))["status"]["conditions"]
+    }
+    assert events | reasons <= WORDS
+    assert {"Created", "DriftRepaired", "UpdateFailed", "SecretSynced"} <= events | reasons

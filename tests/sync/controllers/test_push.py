@@ -1,0 +1,279 @@
+"""PushSecrets: from a Secret to a store, and back out of it only when the policy says so."""
+
+import base64
+import json
+
+import pytest
+
+from strongroom.kube.resource import SECRETS
+from strongroom.model.errors import NotFound, Unavailable
+from strongroom.model.secret import Secret
+from strongroom.sync.crds import PUSH_SECRETS, SECRET_STORES
+from strongroom.sync.providers.contract import Pushed, PushTarget
+from strongroom.sync.providers.fake import FakeProvider
+from strongroom.sync.providers.kubernetes import KubernetesProvider, KubernetesSettings
+from strongroom.sync.providers.session import Session
+
+ROW = {"match": {"secretKey": "password", "remoteRef": {"remoteKey": "out/db"}}}
+NAMED = {"secret": {"name": "source"}}
+
+
+async def push(bench, name: str = "ps", **spec) -> None:
+    spec = {
+        "secretStoreRefs": [{"name": "s", "kind": "SecretStore"}],
+        "selector": NAMED,
+        "refreshInterval": "10m",
+        **spec,
+    }
+    if not {"data", "dataTo"} & set(spec):
+        spec["data"] = [ROW]
+    await bench.api.create(
+        PUSH_SECRETS, {"metadata": {"name": name, "namespace": "n"}, "spec": spec}
+    )
+    await bench.clock.advance(0.5)
+
+
+async def status(bench, name: str = "ps") -> dict:
+    return (await bench.api.get(PUSH_SECRETS, name, "n")).get("status") or {}
+
+
+async def ready(bench, name: str = "ps") -> tuple[str, str]:
+    (condition,) = (await status(bench, name))["conditions"]
+    return condition["status"], condition["reason"]
+
+
+def held(bench, key: str) -> object:
+    value = bench.provider.secrets[key][-1]
+    return value.decode() if isinstance(value, bytes) else value
+
+
+@pytest.fixture
+async def source(bench):
+    await bench.secret_of_somebody("source", password="p1", user="u1")
+    await bench.clock.advance(0.1)
+    return bench
+
+
+async def test_a_key_is_pushed_and_the_status_says_where(source) -> None:
+    await push(source)
+    assert held(source, "out/db") == "p1"
+    assert await ready(source) == ("True", "Synced")
+    assert (await status(source))["syncedPushSecrets"] == {"SecretStore/s": {"out/db": ROW}}
+    assert any(note.startswith("Pushed: wrote out/db") for note in await source.notes())
+
+
+async def test_a_change_of_the_source_is_pushed_at_once_and_no_change_never(source) -> None:
+    await push(source)
+    await source.edit("source", password="p2")
+    assert held(source, "out/db") == "p2"
+    versions, writes = len(source.provider.secrets["out/db"]), source.api.writes
+    await source.clock.advance(3600)
+    assert len(source.provider.secrets["out/db"]) == versions
+    assert source.api.writes == writes
+
+
+async def test_properties_and_whole_secrets(source) -> None:
+    rows = [
+        {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/a", "property": "name"}}},
+        {"match": {"remoteRef": {"remoteKey": "out/whole"}}},
+    ]
+    await push(source, data=rows)
+    assert json.loads(held(source, "out/a")) == {"name": "u1"}
+    assert json.loads(held(source, "out/whole")) == {"password": "p1", "user": "u1"}
+    assert set((await status(source))["syncedPushSecrets"]["SecretStore/s"]) == {
+        "out/a/name",
+        "out/whole",
+    }
+
+
+async def test_data_to_pushes_all_that_match_and_rows_win(source) -> None:
+    to = {
+        "storeRef": {"name": "s"},
+        "match": {"regexp": "^(user|password)$"},
+        "rewrite": [{"regexp": {"source": "^", "target": "out/"}}],
+    }
+    row = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/password"}}}
+    await push(source, dataTo=[to], data=[row])
+    assert held(source, "out/user") == "u1"
+    assert held(source, "out/password") == "u1"
+    await push(source, "bundle", dataTo=[{"storeRef": {"name": "s"}, "remoteKey": "out/all"}])
+    assert json.loads(held(source, "out/all")) == {"password": "p1", "user": "u1"}
+
+
+async def test_encoded_keys_are_turned_back(bench) -> None:
+    await bench.secret_of_somebody("source", a_U002f_b="x")
+    to = {"storeRef": {"name": "s"}, "conversionStrategy": "ReverseUnicode"}
+    await push(bench, dataTo=[to])
+    assert held(bench, "a/b") == "x"
+
+
+async def test_a_template_shapes_what_is_pushed(source) -> None:
+    template = {"data": {"url": "db://{{ .user }}"}}
+    row = {"match": {"secretKey": "url", "remoteRef": {"remoteKey": "out/url"}}}
+    await push(source, template=template, data=[row])
+    assert held(source, "out/url") == "db://u1"
+
+
+async def test_what_is_there_is_kept_if_not_exists(source) -> None:
+    source.provider.put_data("out/db", b"theirs", {"managed-by": "external-secrets"})
+    await push(source, updatePolicy="IfNotExists")
+    assert held(source, "out/db") == "theirs"
+    assert await ready(source) == ("True", "Synced")
+
+
+async def test_what_nobody_pushed_is_not_overwritten(source) -> None:
+    source.provider.put_data("out/db", b"theirs")
+    await push(source)
+    assert held(source, "out/db") == "theirs"
+    assert await ready(source) == ("False", "Errored")
+
+
+async def test_generated_values_are_pushed(bench) -> None:
+    generator = {"generatorRef": {"kind": "Password", "name": "p"}}
+    await push(bench, selector=generator)
+    assert held(bench, "out/db") == "generated-1"
+
+
+async def test_stores_and_sources_are_chosen_by_label(source) -> None:
+    labelled = {"name": "t", "namespace": "n", "labels": {"push": "yes"}}
+    await source.api.create(
+        SECRET_STORES, {"metadata": labelled, "spec": {"provider": {"fake": {}}}}
+    )
+    metadata = {"name": "chosen", "namespace": "n", "labels": {"push": "yes"}}
+    await source.api.create(SECRETS, {"metadata": metadata, "stringData": {"password": "p9"}})
+    await source.clock.advance(0.2)
+    selector = {"matchLabels": {"push": "yes"}}
+    refs = [{"labelSelector": selector, "kind": "SecretStore"}]
+    await push(source, secretStoreRefs=refs, selector={"secret": {"selector": selector}})
+    assert held(source, "out/db") == "p9"
+    assert set((await status(source))["syncedPushSecrets"]) == {"SecretStore/t"}
+
+
+async def test_nothing_is_taken_back_unless_the_policy_says_so(source) -> None:
+    await push(source)
+    await source.api.delete(PUSH_SECRETS, "ps", "n")
+    await source.api.delete(SECRETS, "source", "n")
+    await source.clock.advance(0.5)
+    assert held(source, "out/db") == "p1"
+
+
+async def test_delete_takes_back_rows_that_go_and_all_at_the_end(source) -> None:
+    other = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/user"}}}
+    await push(source, data=[ROW, other], deletionPolicy="Delete")
+    store = await source.api.get(SECRET_STORES, "s", "n")
+    assert store["metadata"]["finalizers"] == ["secretstore.externalsecrets.io/finalizer"]
+    await source.api.merge_patch(PUSH_SECRETS, "ps", "n", {"spec": {"data": [ROW]}})
+    await source.clock.advance(0.5)
+    assert "out/user" not in source.provider.secrets
+    assert set((await status(source))["syncedPushSecrets"]["SecretStore/s"]) == {"out/db"}
+    await source.api.delete(SECRET_STORES, "s", "n")
+    await source.api.delete(PUSH_SECRETS, "ps", "n")
+    await source.clock.advance(0.5)
+    assert "out/db" not in source.provider.secrets
+    for resource, name in ((PUSH_SECRETS, "ps"), (SECRET_STORES, "s")):
+        with pytest.raises(NotFound):
+            await source.api.get(resource, name, "n")
+
+
+async def test_a_source_that_goes_is_taken_back_under_delete_alone(source) -> None:
+    await push(source, deletionPolicy="Delete")
+    await push(
+        source,
+        "kept",
+        data=[{"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/kept"}}}],
+    )
+    await source.api.delete(SECRETS, "source", "n")
+    await source.clock.advance(0.5)
+    assert "out/db" not in source.provider.secrets
+    assert await ready(source) == ("True", "SourceDeleted")
+    assert held(source, "out/kept") == "u1"
+    assert await ready(source, "kept") == ("False", "Errored")
+
+
+async def test_a_store_that_is_away_is_told_and_tried_again(source) -> None:
+    async def away(target, value):
+        raise Unavailable("unreachable", "no answer")
+
+    works, source.provider.push = source.provider.push, away
+    await push(source)
+    assert await ready(source) == ("False", "Errored")
+    source.provider.push = works
+    await source.clock.advance(60)
+    assert held(source, "out/db") == "p1"
+    assert await ready(source) == ("True", "Synced")
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        ({"selector": {}}, "bad-source"),
+        ({"secretStoreRefs": []}, "no-store"),
+        ({"secretStoreRefs": [{}]}, "bad-store"),
+        ({"data": []}, "no-data"),
+        ({"data": [{"match": {"secretKey": "nosuch", "remoteRef": {"remoteKey": "x"}}}]}, "no-secret-key"),
+        ({"dataTo": [{"storeRef": {"name": "s"}, "remoteKey": "x", "rewrite": [{"transform": {"template": ""}}]}]}, "bad-data-to"),
+        ({"deletionPolicy": "Retain"}, "bad-value"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_is_told(source, spec: dict, code: str) -> None:
+    await push(source, **spec)
+    (condition,) = (await status(source))["conditions"]
+    assert f"[{code}]" in condition["message"]
+
+
+class Recording(FakeProvider):
+    """Keeps the targets it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[PushTarget] = []
+
+    async def push(self, target: PushTarget, value: Secret) -> Pushed:
+        self.targets.append(target)
+        return await super().push(target, value)
+
+
+async def test_a_rows_metadata_is_the_targets(idle) -> None:
+    idle.provider = Recording()
+    await idle.start()
+    await idle.secret_of_somebody("source", password="p1")
+    metadata = {"kind": "PushSecretMetadata", "spec": {"labels": {"team": "blue"}}}
+    rows = [{**ROW, "metadata": metadata}, {"match": {"remoteRef": {"remoteKey": "out/whole"}}}]
+    to = {"storeRef": {"name": "s"}, "remoteKey": "out/all", "metadata": {"labels": {"a": "b"}}}
+    await push(idle, data=rows, dataTo=[to])
+    assert {each.key: each.metadata for each in idle.provider.targets} == {
+        "out/db": {"labels": {"team": "blue"}}, "out/whole": {}, "out/all": {"labels": {"a": "b"}},
+    }  # fmt: skip
+
+
+async def of_bytes(bench) -> None:
+    data = {"bin": base64.b64encode(b"\x00\xff").decode(), "text": "dA=="}
+    await bench.api.create(
+        SECRETS, {"metadata": {"name": "source", "namespace": "n"}, "data": data}
+    )
+
+
+WHOLE = [{"match": {"remoteRef": {"remoteKey": "copy"}}}]
+ALL = [{"storeRef": {"name": "s"}, "remoteKey": "copy", "match": {"regexp": "."}}]
+
+
+@pytest.mark.parametrize("rows", [{"data": WHOLE}, {"dataTo": ALL}])
+async def test_keys_of_bytes_survive_a_whole_push_to_a_cluster(idle, rows) -> None:
+    async def login() -> tuple[None, float]:
+        return None, 0
+
+    far = KubernetesSettings("far")
+    idle.provider = KubernetesProvider(far, idle.api, Session(login, idle.clock))
+    await idle.start()
+    await of_bytes(idle)
+    await push(idle, **rows)
+    copy = await idle.api.get(SECRETS, "copy", "far")
+    assert copy["data"] == {"bin": "AP8=", "text": "dA=="}
+
+
+async def test_a_whole_push_of_bytes_is_refused_where_values_are_text(bench) -> None:
+    await of_bytes(bench)
+    await push(bench, data=WHOLE)
+    assert "copy" not in bench.provider.secrets
+    (condition,) = (await status(bench))["conditions"]
+    assert "[binary-value]" in condition["message"]

@@ -1,0 +1,276 @@
+"""The operator on a real API server: definitions with their rules, and no more rights than it needs."""
+
+import asyncio
+import base64
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from strongroom.app.waiting import until
+from strongroom.kube.client import KubeClient
+from strongroom.kube.election import Election
+from strongroom.kube.resource import CRDS, NAMESPACES, SECRETS, Resource
+from strongroom.kube.token_review import request_token
+from strongroom.model.clock import SystemClock
+from strongroom.model.errors import Denied, Invalid, NotFound
+from strongroom.sync.assembly import Doors, Operator, Options
+from strongroom.sync.crds import (
+    CLUSTER_EXTERNAL_SECRETS,
+    CLUSTER_SECRET_STORES,
+    EXTERNAL_SECRETS,
+    PUSH_SECRETS,
+    SECRET_STORES,
+    crds,
+)
+from strongroom.sync.providers.kinds import Providers
+from strongroom.sync.providers.references import Surroundings
+from strongroom.sync.rbac import NAME, Rights, rbac
+from strongroom.sync.templates import GoTemplates
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+CLOCK = SystemClock()
+NUMBERS = itertools.count(1)
+ROW = {"secretKey": "p", "remoteRef": {"key": "db", "property": "password"}}
+FAKE = {"provider": {"fake": {"data": [{"key": "db", "value": '{"password": "one"}'}]}}}
+
+
+@pytest.fixture
+async def api(cluster) -> AsyncIterator[KubeClient]:
+    async with KubeClient(cluster.config(), CLOCK) as client:
+        for definition in crds():
+            await client.apply(CRDS, definition, "strongroom")
+        for resource in (
+            EXTERNAL_SECRETS,
+            PUSH_SECRETS,
+            CLUSTER_EXTERNAL_SECRETS,
+            SECRET_STORES,
+            CLUSTER_SECRET_STORES,
+        ):
+            await until(resource.plural, lambda each=resource: served(client, each), CLOCK)
+        yield client
+
+
+async def served(client: KubeClient, resource: Resource) -> bool | None:
+    await client.list(resource)
+    found = await client.get(CRDS, f"{resource.plural}.external-secrets.io")
+    states = {each["type"]: each["status"] for each in found["status"]["conditions"]}
+    return True if states.get("Established") == "True" else None
+
+
+@pytest.fixture
+async def namespace(api: KubeClient) -> str:
+    name = f"sync-{next(NUMBERS)}"
+    await api.create(NAMESPACES, {"metadata": {"name": name, "labels": {"made-for": name}}})
+    return name
+
+
+def external(namespace: str, name: str = "db", **spec) -> dict:
+    spec = {"secretStoreRef": {"name": "s"}, "data": [ROW], **spec}
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+@asynccontextmanager
+async def operating(cluster, api: KubeClient, rights: Rights, **options) -> AsyncIterator[Operator]:
+    """An operator under the generated rights, as the service account that they are given to."""
+    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(rbac(rights)))
+    token = await request_token(api, rights.namespace, NAME, (), 3600)
+    config = replace(cluster.config(), token=token, token_file=None, client_certificate=None)
+    async with KubeClient(config, CLOCK) as own:
+        doors = Doors(make=Providers(Surroundings(own, CLOCK, {})), render=GoTemplates(CLOCK))
+        operator = Operator(own, doors, CLOCK, Options(**options))
+        election = Election(own, CLOCK, (rights.namespace, NAME), "one")
+        running = asyncio.create_task(operator.run(election))
+        try:
+            yield operator
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def value(api: KubeClient, namespace: str, name: str = "db", key: str = "p") -> str | None:
+    found = await api.get(SECRETS, name, namespace)
+    data = found.get("data") or {}
+    return base64.b64decode(data[key]).decode() if key in data else None
+
+
+async def reason(api: KubeClient, resource: Resource, namespace: str, name: str) -> str | None:
+    found = await api.get(resource, name, namespace)
+    conditions = (found.get("status") or {}).get("conditions") or []
+    ready = [each for each in conditions if each["type"] == "Ready"]
+    return ready[0].get("reason", ready[0]["status"]) if ready else None
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"data": []}, "either data or dataFrom"),
+        (
+            {"target": {"creationPolicy": "Merge", "deletionPolicy": "Delete"}},
+            "creationPolicy=Owner",
+        ),
+        ({"target": {"creationPolicy": "None", "deletionPolicy": "Merge"}}, "creationPolicy=None"),
+        ({"dataFrom": [{"extract": {"key": "a"}, "find": {}}]}, "one of extract, find"),
+        ({"data": [{"secretKey": "a b", "remoteRef": {"key": "x"}}]}, "spec.data[0].secretKey"),
+    ],
+)
+async def test_the_api_server_refuses_what_cannot_be(
+    api, namespace: str, spec: dict, said: str
+) -> None:
+    with pytest.raises(Invalid) as error:
+        await api.create(EXTERNAL_SECRETS, external(namespace, **spec))
+    assert said in error.value.message
+
+
+async def test_the_old_version_is_served_and_defaults_are_the_known_ones(
+    cluster, api, namespace: str
+) -> None:
+    item = {
+        "apiVersion": "external-secrets.io/v1beta1",
+        "kind": "ExternalSecret",
+        **external(namespace),
+    }
+    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(item))
+    made = await api.get(EXTERNAL_SECRETS, "db", namespace)
+    assert made["spec"]["refreshInterval"] == "1h0m0s"
+    assert made["spec"]["target"] == {"creationPolicy": "Owner", "deletionPolicy": "Retain"}
+    assert set(made["spec"]["data"][0]["remoteRef"]) == {"key", "property"}
+    shown = cluster.kubectl("get", "es", "-n", namespace)
+    for column in ("STORETYPE", "STORE", "REFRESH INTERVAL", "STATUS", "READY", "LAST SYNC"):
+        assert column in shown
+    chosen = cluster.kubectl(
+        "get", "es", "-n", namespace, "--field-selector", "spec.secretStoreRef.name=s", "-o", "name"
+    )
+    assert "db" in chosen
+
+
+async def test_everything_works_under_the_generated_rights(cluster, api, namespace: str) -> None:
+    rights = Rights(namespace=namespace)
+    store = {"metadata": {"name": "s", "namespace": namespace}, "spec": FAKE}
+    async with operating(cluster, api, rights):
+        await api.create(SECRET_STORES, store)
+        await api.create(CLUSTER_SECRET_STORES, {"metadata": {"name": namespace}, "spec": FAKE})
+        await api.create(EXTERNAL_SECRETS, external(namespace))
+        assert await until("the Secret", lambda: value(api, namespace), CLOCK) == "one"
+        ready = await until(
+            "the status", lambda: reason(api, EXTERNAL_SECRETS, namespace, "db"), CLOCK
+        )
+        assert ready == "SecretSynced"
+        assert (
+            await until("the store", lambda: reason(api, SECRET_STORES, namespace, "s"), CLOCK)
+            == "Valid"
+        )
+        # Drift is repaired with merge patches, a finalizer is set and let go, and Events are written.
+        edit = {"data": {"p": "eA==", "extra": "eA=="}}
+        await api.merge_patch(SECRETS, "db", namespace, edit, manager="kubectl-edit")
+
+        async def repaired() -> bool | None:
+            item = await api.get(SECRETS, "db", namespace)
+            return True if item["data"] == {"p": base64.b64encode(b"one").decode()} else None
+
+        await until("the repair", repaired, CLOCK)
+
+        async def told() -> bool | None:
+            events = cluster.kubectl("events", "-n", namespace)
+            return True if "kubectl-edit" in events and "DriftRepaired" in events else None
+
+        await until("the Event", told, CLOCK)
+        await api.create(
+            EXTERNAL_SECRETS, external(namespace, "held", target={"deletionPolicy": "Delete"})
+        )
+        await until("the held Secret", lambda: value(api, namespace, "held"), CLOCK)
+        await api.delete(EXTERNAL_SECRETS, "held", namespace)
+        await until("its end", lambda: gone(api, namespace, "held"), CLOCK)
+        await _fan_out(api, namespace)
+        await _push(api, namespace)
+
+
+async def gone(api: KubeClient, namespace: str, name: str) -> bool | None:
+    for resource in (SECRETS, EXTERNAL_SECRETS):
+        try:
+            await api.get(resource, name, namespace)
+        except NotFound:
+            continue
+        return None
+    return True
+
+
+async def _fan_out(api: KubeClient, namespace: str) -> None:
+    spec = {
+        "externalSecretSpec": external(
+            namespace, secretStoreRef={"name": namespace, "kind": "ClusterSecretStore"}
+        )["spec"],
+        "externalSecretName": "everywhere",
+        "namespaceSelectors": [{"matchLabels": {"made-for": namespace}}],
+    }
+    await api.create(CLUSTER_EXTERNAL_SECRETS, {"metadata": {"name": namespace}, "spec": spec})
+    await until("the child's Secret", lambda: value(api, namespace, "everywhere"), CLOCK)
+    await until("the status", lambda: reason(api, CLUSTER_EXTERNAL_SECRETS, "", namespace), CLOCK)
+    first = (await api.get(EXTERNAL_SECRETS, "everywhere", namespace))["metadata"]["generation"]
+    assert first == 1
+    await api.delete(CLUSTER_EXTERNAL_SECRETS, namespace)
+
+
+async def _push(api: KubeClient, namespace: str) -> None:
+    spec = {
+        "secretStoreRefs": [{"name": "s"}],
+        "selector": {"secret": {"name": "db"}},
+        "data": [{"match": {"secretKey": "p", "remoteRef": {"remoteKey": "out"}}}],
+        "deletionPolicy": "Delete",
+    }
+    await api.create(
+        PUSH_SECRETS, {"metadata": {"name": "ps", "namespace": namespace}, "spec": spec}
+    )
+    assert (
+        await until("the push", lambda: reason(api, PUSH_SECRETS, namespace, "ps"), CLOCK)
+        == "Synced"
+    )
+    await api.delete(PUSH_SECRETS, "ps", namespace)
+
+    async def ended() -> bool | None:
+        try:
+            await api.get(PUSH_SECRETS, "ps", namespace)
+        except NotFound:
+            return True
+        return None
+
+    await until("its end", ended, CLOCK)
+
+
+async def test_an_operator_of_one_namespace_has_no_cluster_role(
+    cluster, api, namespace: str
+) -> None:
+    rights = Rights(namespace=namespace, namespaces=(namespace,))
+    async with operating(cluster, api, rights, namespace=namespace):
+        await api.create(
+            SECRET_STORES, {"metadata": {"name": "s", "namespace": namespace}, "spec": FAKE}
+        )
+        await api.create(EXTERNAL_SECRETS, external(namespace))
+        assert await until("the Secret", lambda: value(api, namespace), CLOCK) == "one"
+    who = f"system:serviceaccount:{namespace}:{NAME}"
+    for verb, what in (("get", "secrets"), ("list", "namespaces"), ("get", "clustersecretstores")):
+        said = cluster.kubectl(
+            "auth", "can-i", verb, what, "-n", "default", "--as", who, check=False
+        )
+        assert said.strip().endswith("no")
+
+
+async def test_a_right_that_is_missing_is_a_refusal_that_names_it(
+    cluster, api, namespace: str
+) -> None:
+    token = await _bare_account(api, namespace)
+    config = replace(cluster.config(), token=token, token_file=None, client_certificate=None)
+    async with KubeClient(config, CLOCK) as own:
+        with pytest.raises(Denied) as error:
+            await own.list(EXTERNAL_SECRETS)
+    assert "externalsecrets" in error.value.message
+
+
+async def _bare_account(api: KubeClient, namespace: str):
+    from strongroom.kube.resource import SERVICE_ACCOUNTS
+
+    await api.create(SERVICE_ACCOUNTS, {"metadata": {"name": "bare", "namespace": namespace}})
+    return await request_token(api, namespace, "bare", (), 600)

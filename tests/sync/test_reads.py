@@ -1,0 +1,189 @@
+"""Shared reads, and the pace of a store."""
+
+import asyncio
+
+import pytest
+
+from strongroom.model.clock import SimulatedClock
+from strongroom.model.errors import Denied, NotFound, Throttled, Unavailable
+from strongroom.sync.pace import Pace, Rate, Resting
+from strongroom.sync.providers.contract import Fetched, Traits
+from strongroom.sync.providers.fake import FakeProvider
+from strongroom.sync.reads import SharedReads
+from strongroom.sync.spec import RemoteRef
+
+REF = RemoteRef("a")
+
+
+class Slow(FakeProvider):
+    """Answers when it is let go; counts requests."""
+
+    def __init__(self, traits: Traits | None = None) -> None:
+        super().__init__(traits)
+        self.gate = asyncio.Event()
+        self.requests = 0
+
+    async def fetch(self, ref: RemoteRef) -> Fetched:
+        self.requests += 1
+        found = await super().fetch(ref)
+        await self.gate.wait()
+        return found
+
+    async def fetch_many(self, refs):
+        self.requests += 1
+        return [await self._tried_at_once(ref) for ref in refs]
+
+    async def _tried_at_once(self, ref: RemoteRef):
+        try:
+            return await super().fetch(ref)
+        except NotFound as refusal:
+            return refusal
+
+
+def shared(provider: FakeProvider, clock: SimulatedClock, rate: Rate | None = None) -> SharedReads:
+    return SharedReads(provider, clock, Pace(clock, rate))
+
+
+async def test_all_who_want_the_same_share_one_request(clock: SimulatedClock) -> None:
+    provider = Slow()
+    provider.put("a", v="1")
+    reads = shared(provider, clock)
+    asking = [asyncio.create_task(reads.fetch(REF)) for _ in range(50)]
+    await clock.advance(0)
+    provider.gate.set()
+    assert {(await each).version for each in asking} == {1}
+    assert provider.requests == 1
+    await reads.fetch(RemoteRef("a", "property"))
+    assert provider.requests == 1
+    await clock.advance(2)
+    await reads.fetch(REF)
+    assert provider.requests == 2
+
+
+async def test_who_asks_after_a_change_does_not_get_the_read_before_it(
+    clock: SimulatedClock,
+) -> None:
+    provider = Slow()
+    provider.put("a", v="old")
+    reads = shared(provider, clock)
+    before = asyncio.create_task(reads.fetch(REF))
+    await clock.advance(0)
+    provider.put("a", v="new")
+    reads.changed_all()
+    after = asyncio.create_task(reads.fetch(REF))
+    await clock.advance(0)
+    provider.gate.set()
+    assert ((await before).data, (await after).data) == ({"v": "old"}, {"v": "new"})
+    provider.put("a", v="newest")
+    reads.changed("a")
+    assert (await reads.fetch(REF)).data == {"v": "newest"}
+
+
+async def test_one_who_gives_up_does_not_take_the_read_from_the_others(
+    clock: SimulatedClock,
+) -> None:
+    provider = Slow()
+    provider.put("a", v="1")
+    reads = shared(provider, clock)
+    first, second = (asyncio.create_task(reads.fetch(REF)) for _ in range(2))
+    await clock.advance(0)
+    first.cancel()
+    provider.gate.set()
+    assert (await second).data == {"v": "1"}
+
+
+async def test_batches_take_what_is_asked_for_at_one_moment(clock: SimulatedClock) -> None:
+    provider = Slow(Traits(batch=3))
+    for name in "abcd":
+        provider.put(name, v=name)
+    reads = shared(provider, clock)
+    wanted = [*"abcd", "missing"]
+    found = await asyncio.gather(
+        *(reads.fetch(RemoteRef(each)) for each in wanted), return_exceptions=True
+    )
+    assert provider.requests == 2
+    assert [each.path for each in found[:4]] == [*"abcd"]
+    assert isinstance(found[4], NotFound)
+
+
+async def test_properties_are_told_apart_where_they_are_asked_for(clock: SimulatedClock) -> None:
+    provider = Slow(Traits(by_property=True))
+    provider.gate.set()
+    provider.put("a", x="1", y="2")
+    reads = shared(provider, clock)
+    await asyncio.gather(reads.fetch(RemoteRef("a", "x")), reads.fetch(RemoteRef("a", "y")))
+    assert provider.requests == 2
+
+
+async def test_a_bucket_slows_reads_and_refuses_long_waits(clock: SimulatedClock) -> None:
+    pace = Pace(clock, Rate(per_second=10, burst=2))
+    await pace.turn()
+    await pace.turn()
+    third = asyncio.create_task(pace.turn())
+    await clock.advance(0.05)
+    assert not third.done()
+    await clock.advance(0.06)
+    await third
+    waiting = [asyncio.create_task(pace.turn()) for _ in range(20)]
+    await clock.advance(0)
+    refused = [each for each in waiting if each.done() and isinstance(each.exception(), Throttled)]
+    assert len(refused) >= 15
+    assert 0.2 < refused[0].exception().retry_after < 1
+    await clock.advance(2)
+    await pace.turn()
+
+
+async def test_retry_after_is_obeyed_to_the_second(clock: SimulatedClock) -> None:
+    provider = FakeProvider()
+    provider.put("a", v="1")
+    reads = shared(provider, clock)
+    provider.broken = Throttled("store-throttled", "slow down", retry_after=60.0)
+    with pytest.raises(Throttled):
+        await reads.fetch(REF)
+    provider.broken = None
+    calls = provider.reads
+    for _ in range(59):
+        with pytest.raises(Throttled) as error:
+            await reads.fetch(REF)
+        await clock.advance(1)
+    assert error.value.retry_after == pytest.approx(2.0)
+    assert provider.reads == calls
+    await clock.advance(1)
+    assert (await reads.fetch(REF)).version == 1
+
+
+async def test_a_store_that_is_down_is_asked_by_one_at_a_time(clock: SimulatedClock) -> None:
+    provider = FakeProvider()
+    provider.put("a", v="1")
+    provider.broken = Unavailable("unreachable", "no answer")
+    reads = shared(provider, clock)
+    backs: list[int] = []
+    reads.on_back = lambda: backs.append(1)
+    for _ in range(10_000):
+        with pytest.raises(Unavailable):
+            await reads.fetch(REF)
+    assert provider.reads == 3
+    for _ in range(600):
+        await clock.advance(1)
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await reads.fetch(REF)
+    assert provider.reads < 3 + 5 + 600 / 30 + 2
+    with pytest.raises(Resting) as error:
+        await reads.fetch(REF)
+    assert 0 < error.value.retry_after <= 30
+    provider.broken = None
+    await clock.advance(31)
+    assert (await reads.fetch(REF)).version == 1
+    assert backs == [1]
+
+
+async def test_a_refusal_is_an_answer(clock: SimulatedClock) -> None:
+    provider = FakeProvider()
+    provider.broken = Denied("store-denied", "no")
+    reads = shared(provider, clock)
+    for _ in range(10):
+        with pytest.raises(Denied):
+            await reads.fetch(REF)
+    assert provider.reads == 10
+    assert not reads.pace.down

@@ -1,0 +1,193 @@
+"""Specs as values: every rule that the other controller leaves to its webhook."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from strongroom.model.errors import Invalid
+from strongroom.sync.durations import parse_duration, parse_windows
+from strongroom.sync.patterns import matches, replace_all
+from strongroom.sync.selectors import allows, any_allows, namespaces_of, selects
+from strongroom.sync.spec import GeneratorRef, Spec, StoreRef, parse_spec
+
+STORE = {"name": "s"}
+ROW = {"secretKey": "k", "remoteRef": {"key": "prod/db", "property": "p"}}
+EXTRACT = {"extract": {"key": "prod/db"}}
+
+
+def spec_of(**spec) -> Spec:
+    spec.setdefault("secretStoreRef", STORE)
+    return parse_spec({"metadata": {"name": "db", "namespace": "n"}, "spec": spec})
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        ({}, "no-data"),
+        ({"data": [ROW], "secretStoreRef": {}}, "no-store"),
+        ({"dataFrom": [EXTRACT], "secretStoreRef": {}}, "no-store"),
+        ({"dataFrom": [{"find": {}}], "secretStoreRef": {}}, "no-store"),
+        ({"data": [{"secretKey": "a b", "remoteRef": {"key": "x"}}]}, "bad-key"),
+        ({"data": [{"secretKey": "a", "remoteRef": {}}]}, "no-remote-key"),
+        ({"data": [ROW], "refreshInterval": "soon"}, "bad-duration"),
+        ({"data": [ROW], "refreshPolicy": "Sometimes"}, "bad-value"),
+        ({"data": [ROW], "target": {"creationPolicy": "Merge", "deletionPolicy": "Delete"}}, "bad-policy"),
+        ({"data": [ROW], "target": {"creationPolicy": "None", "deletionPolicy": "Delete"}}, "bad-policy"),
+        ({"data": [ROW], "target": {"creationPolicy": "CreateOrMerge", "deletionPolicy": "Delete"}}, "bad-policy"),
+        ({"data": [ROW], "target": {"creationPolicy": "None", "deletionPolicy": "Merge"}}, "bad-policy"),
+        ({"data": [ROW, ROW], "target": {"deletionPolicy": "Delete"}}, "duplicate-key"),
+        ({"dataFrom": [{**EXTRACT, "find": {}}]}, "bad-source"),
+        ({"dataFrom": [{}]}, "bad-source"),
+        ({"dataFrom": [{**EXTRACT, "sourceRef": {"generatorRef": {"kind": "UUID", "name": "u"}}}]}, "bad-source"),
+        ({"dataFrom": [{"sourceRef": {"generatorRef": {"kind": "UUID"}}}]}, "bad-generator"),
+        ({"dataFrom": [{**EXTRACT, "rewrite": [{"regexp": {"source": "(", "target": ""}}]}]}, "bad-pattern"),
+        ({"dataFrom": [{**EXTRACT, "rewrite": [{"merge": {"strategy": "JSON"}}]}]}, "bad-rewrite"),
+        ({"dataFrom": [{**EXTRACT, "rewrite": [{}]}]}, "bad-rewrite"),
+        ({"data": [ROW], "target": {"template": {"engineVersion": "v1"}}}, "bad-engine"),
+        ({"data": [ROW], "target": {"template": {"type": "bootstrap.kubernetes.io/token"}}}, "bad-type"),
+        (
+            {"data": [ROW], "target": {"template": {
+                "type": "kubernetes.io/service-account-token",
+                "metadata": {"annotations": {"kubernetes.io/service-account.name": "admin"}}}}},
+            "bad-type",
+        ),
+        ({"data": [ROW], "target": {"template": {"templateFrom": [{"literal": "", "target": "spec.x"}]}}}, "bad-template-target"),
+        ({"data": [ROW], "target": {"template": {"templateFrom": [{}]}}}, "bad-template-source"),
+        ({"data": [ROW], "target": {"manifest": {"kind": "ConfigMap"}}}, "bad-manifest"),
+    ],
+)  # fmt: skip
+def test_a_spec_that_cannot_be_is_refused(spec: dict, code: str) -> None:
+    with pytest.raises(Invalid) as error:
+        spec_of(**spec)
+    assert error.value.code == code
+
+
+def test_defaults_are_the_ones_users_know() -> None:
+    spec = spec_of(data=[ROW])
+    assert (spec.target, spec.creation, spec.deletion) == ("db", "Owner", "Retain")
+    assert (spec.refresh_policy, spec.refresh_seconds) == ("Periodic", 3600.0)
+    assert spec.template is None
+    assert (spec.rows[0].remote.conversion, spec.rows[0].remote.decoding) == ("Default", "None")
+
+
+def test_rows_and_sources_may_name_their_own_store_or_a_generator() -> None:
+    other = {"storeRef": {"name": "t", "kind": "ClusterSecretStore"}}
+    generator = {"generatorRef": {"kind": "Password", "name": "p"}}
+    spec = spec_of(
+        data=[{**ROW, "sourceRef": other}],
+        dataFrom=[{"sourceRef": generator}, {"find": {"path": "x"}}],
+    )
+    assert spec.stores == {StoreRef("t", "ClusterSecretStore"), StoreRef("s")}
+    assert spec.generators == {GeneratorRef("Password", "p")}
+
+
+def test_duplicate_keys_are_allowed_where_nothing_is_deleted() -> None:
+    assert len(spec_of(data=[ROW, ROW]).rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1h", 3600), ("1h30m", 5400), ("0", 0), ("15s", 15), ("1h0m0s", 3600), (30, 30), ("1.5h", 5400), ("100ms", 0.1)],
+)  # fmt: skip
+def test_durations(text, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+def test_sync_windows_gate_by_cron_in_utc() -> None:
+    night = {"windows": [{"schedule": "30 22 * * mon-fri", "duration": "2h"}]}
+    allow, deny = (
+        parse_windows({"kind": "allow", **night}),
+        parse_windows({"kind": "deny", **night}),
+    )
+    # 2026-11-23 is a Monday.
+    for moment, inside in (
+        ("2026-11-23T22:30", True),
+        ("2026-11-24T00:29", True),
+        ("2026-11-24T00:30", False),
+        ("2026-11-23T22:29", False),
+        ("2026-11-22T23:00", False),
+    ):
+        assert allow.open(at(moment)) is inside
+        assert deny.open(at(moment)) is not inside
+    hourly = parse_windows(
+        {"kind": "allow", "windows": [{"schedule": "@hourly", "duration": "5m"}]}
+    )
+    assert hourly.open(at("2026-11-23T10:04"))
+    assert not hourly.open(at("2026-11-23T10:05"))
+
+
+def test_windows_that_cannot_be_read_are_left_out() -> None:
+    for schedule in ("every day", "61 * * * *", "* * *"):
+        broken = {"kind": "allow", "windows": [{"schedule": schedule, "duration": "1h"}]}
+        assert parse_windows(broken).open(0.0)
+    assert parse_windows(None).open(0.0)
+
+
+def test_day_of_month_and_day_of_week_are_joined_with_or() -> None:
+    either = parse_windows(
+        {"kind": "allow", "windows": [{"schedule": "0 0 1 * sun", "duration": "1m"}]}
+    )
+    assert either.open(at("2026-12-01T00:00"))
+    assert either.open(at("2026-11-22T00:00"))
+    assert not either.open(at("2026-11-23T00:00"))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "text", "made"),
+    [
+        ("^db-(.*)$", "$1", "db-password", "password"),
+        ("(?P<a>[a-z]+)_(.)", "${a}.$2", "key_1", "key.1"),
+        ("(x)", "$1y", "x", ""),
+        ("(x)", "${1}y", "x", "xy"),
+        ("x", "$$", "axb", "a$b"),
+        ("/", "_", "a/b/c", "a_b_c"),
+        ("b", "$nosuch", "abc", "ac"),
+    ],
+)
+def test_replacements_are_gos(source: str, target: str, text: str, made: str) -> None:
+    assert replace_all(source, target, text) == made
+
+
+def test_patterns_are_re2_and_take_linear_time() -> None:
+    assert matches("ro+t", "a root b")
+    assert not matches("(a*)*b", "a" * 5000)
+    with pytest.raises(Invalid):
+        matches("(?=x)", "x")
+
+
+def test_label_selectors() -> None:
+    labels = {"env": "prod", "team": "x"}
+    assert selects({"matchLabels": {"env": "prod"}}, labels)
+    assert selects({}, labels)
+    assert not selects(None, labels)
+    for operator, values, holds in (
+        ("In", ["prod"], True),
+        ("NotIn", ["prod"], False),
+        ("Exists", [], True),
+        ("DoesNotExist", [], False),
+    ):
+        expression = {"key": "env", "operator": operator, "values": values}
+        assert selects({"matchExpressions": [expression]}, labels) is holds
+    with pytest.raises(Invalid):
+        selects({"matchExpressions": [{"key": "env", "operator": "Gt"}]}, labels)
+
+
+def test_cluster_stores_let_namespaces_in() -> None:
+    assert allows({"namespaces": ["a"]}, "a", {})
+    assert allows({"namespaceRegexes": ["team-.*"]}, "team-x", {})
+    assert allows({"namespaceSelector": {"matchLabels": {"env": "prod"}}}, "z", {"env": "prod"})
+    assert not allows({"namespaces": ["a"]}, "z", {})
+    assert any_allows([], "z", {})
+    assert not any_allows([{"namespaces": ["a"]}], "z", {})
+
+
+def test_cluster_wide_objects_choose_namespaces_by_any_selector_or_name() -> None:
+    spaces = [("a", {"env": "prod"}), ("b", {"env": "test"}), ("c", {})]
+    chosen = {"namespaceSelectors": [{"matchLabels": {"env": "prod"}}], "namespaces": ["c"]}
+    assert namespaces_of(chosen, spaces) == ["a", "c"]
+    assert namespaces_of({"namespaceSelector": {"matchLabels": {"env": "test"}}}, spaces) == ["b"]
+    assert namespaces_of({}, spaces) == []
