@@ -12,8 +12,8 @@ import pytest
 from strongroom.app.cluster.binaries import resolve
 from strongroom.app.cluster.control_plane import ControlPlane
 from strongroom.app.dev.processes import Processes
-from strongroom.app.dev.waiting import until
-from strongroom.encrypt.plugin import ask_status
+from strongroom.app.waiting import until
+from strongroom.encrypt.kms.plugin import ask_status
 from strongroom.kube.client import KubeClient
 from strongroom.kube.resource import SECRETS
 from strongroom.model.clock import SystemClock
@@ -33,6 +33,7 @@ async def bed() -> AsyncIterator[tuple[ControlPlane, Processes, Path]]:
         processes.strongroom(
             "kms",
             "kms",
+            "serve",
             "--socket",
             str(folder / "kms.sock"),
             "--key-file",

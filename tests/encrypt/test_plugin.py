@@ -9,37 +9,69 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.crypto.keyfile import WrappingKey, create_key_file, load_key_file
-from strongroom.encrypt.keks import load_or_create, rotate
-from strongroom.encrypt.kms_messages import (
+from strongroom.crypto.keyfile import create_key_file
+from strongroom.encrypt.kms.keeper import Keeper
+from strongroom.encrypt.kms.keys import Backends, Place, make
+from strongroom.encrypt.kms.messages import (
     SERVICE,
     DecryptRequest,
     EncryptRequest,
     EncryptResponse,
     plaintext_of,
 )
-from strongroom.encrypt.plugin import Plugin, ask_status, serve
-from strongroom.model.errors import Denied, Invalid, Unavailable
+from strongroom.encrypt.kms.metrics import HealthPage
+from strongroom.encrypt.kms.plugin import Plugin, ask_status, serve
+from strongroom.encrypt.kms.standing import Policy
+from strongroom.encrypt.kms.state import first, load, prepared, promoted, save
+from strongroom.model.clock import SystemClock
+from strongroom.model.errors import Unavailable
+from strongroom.wire.client import HttpClient
 from strongroom.wire.grpc_unix import call_unix
+from strongroom.wire.keywrap.key_file import KeyFileWrapper
+from strongroom.wire.limits import Limits
+from strongroom.wire.listener import Listener
 
 SEED = b"s" * 32
+PLACE = Place("strongroom", "c")
+CLOCK = SystemClock()
+
+
+class Running:
+    """A plugin on a socket, its keys and its keeper."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "kms.sock"
+        self.state = folder / "state.json"
+        create_key_file(folder / "key")
+        self.backends = Backends((KeyFileWrapper("file", folder / "key"),))
+        self.keeper = Keeper(self.state, self.backends, PLACE, Policy(), CLOCK)
+        self.plugin = Plugin(self.keeper, CLOCK)
+
+    async def first_key(self) -> None:
+        entry, _ = await make(self.backends, PLACE, 1.0)
+        save(self.state, first(entry))
+        await self.keeper.probe()
+
+    async def rotate(self) -> None:
+        entry, _ = await make(self.backends, PLACE, 2.0)
+        save(self.state, promoted(prepared(load(self.state), entry), 1e6))
+        await self.keeper.probe()
 
 
 @pytest.fixture
-def key(tmp_path: Path) -> WrappingKey:
-    create_key_file(tmp_path / "key")
-    return load_key_file(tmp_path / "key")
-
-
-@pytest.fixture
-async def socket(tmp_path: Path, key: WrappingKey) -> AsyncIterator[tuple[Path, Plugin]]:
-    plugin = Plugin(load_or_create(tmp_path / "state", key, 1.0))
+async def running() -> AsyncIterator[Running]:
     with tempfile.TemporaryDirectory(prefix="sr-") as folder:
-        path = Path(folder) / "kms.sock"
-        server = await serve(plugin, path)
-        yield path, plugin
+        made = Running(Path(folder))
+        server = await serve(made.plugin, made.path)
+        yield made
         await server.stop()
-        assert not path.exists()
+        assert not made.path.exists()
+
+
+@pytest.fixture
+async def socket(running: Running) -> Path:
+    await running.first_key()
+    return running.path
 
 
 async def encrypted(path: Path) -> EncryptResponse:
@@ -52,65 +84,111 @@ async def decrypted(path: Path, response: EncryptResponse, key_id: str = "") -> 
     return plaintext_of(await call_unix(path, f"/{SERVICE}/Decrypt", request.dumps()))
 
 
-async def test_status_names_the_key_that_encrypts(socket: tuple[Path, Plugin]) -> None:
-    path, _ = socket
-    status = await ask_status(path)
-    made = await encrypted(path)
+async def test_before_there_is_a_key_it_listens_and_says_unavailable(running: Running) -> None:
+    with pytest.raises(Unavailable, match="starting"):
+        await ask_status(running.path)
+    await running.first_key()
+    assert (await ask_status(running.path)).healthz == "ok"
+
+
+async def test_status_names_the_key_that_encrypts(socket: Path) -> None:
+    status, made = await ask_status(socket), await encrypted(socket)
     assert (status.version, status.healthz, status.key_id) == ("v2", "ok", made.key_id)
     assert SEED not in made.ciphertext
     assert 0 < len(made.ciphertext) <= 1024
-    assert await decrypted(path, made) == SEED
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert await decrypted(socket, made) == SEED
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
 
 
 async def test_a_rotated_key_still_opens_what_the_old_one_sealed(
-    socket: tuple[Path, Plugin], tmp_path: Path, key: WrappingKey
+    socket: Path, running: Running
 ) -> None:
-    path, plugin = socket
-    old = await encrypted(path)
-    plugin.use(rotate(tmp_path / "state", key, 2.0))
-    new = await encrypted(path)
+    old = await encrypted(socket)
+    await running.rotate()
+    new = await encrypted(socket)
     assert new.key_id != old.key_id
-    assert await asyncio.gather(decrypted(path, old), decrypted(path, new)) == [SEED, SEED]
-    assert load_or_create(tmp_path / "state", key, 3.0).current == new.key_id
+    assert await asyncio.gather(decrypted(socket, old), decrypted(socket, new)) == [SEED, SEED]
 
 
-async def test_what_does_not_fit_is_refused_without_saying_what_it_held(
-    socket: tuple[Path, Plugin],
-) -> None:
-    path, _ = socket
-    made = await encrypted(path)
+async def test_what_does_not_fit_is_refused_without_saying_what_it_held(socket: Path) -> None:
+    made = await encrypted(socket)
     changed = EncryptResponse(made.ciphertext[:-1] + bytes([made.ciphertext[-1] ^ 1]), made.key_id)
-    for attempt in (
-        decrypted(path, changed),
-        decrypted(path, made, "unknown"),
-        call_unix(path, f"/{SERVICE}/Decrypt", b"\xff\xff"),
-        call_unix(path, f"/{SERVICE}/Encrypt", b""),
-        call_unix(path, f"/{SERVICE}/Encrypt", EncryptRequest(b"x" * 2000, "u").dumps()),
-        call_unix(path, f"/{SERVICE}/Nothing", b""),
+    for attempt, code in (
+        (decrypted(socket, changed), "permission_denied"),
+        (decrypted(socket, made, "unknown"), "not_found"),
+        (call_unix(socket, f"/{SERVICE}/Decrypt", b"\xff\xff"), "invalid_argument"),
+        (call_unix(socket, f"/{SERVICE}/Encrypt", b""), "invalid_argument"),
+        (
+            call_unix(socket, f"/{SERVICE}/Encrypt", EncryptRequest(b"x" * 2000, "u").dumps()),
+            "invalid_argument",
+        ),
+        (call_unix(socket, f"/{SERVICE}/Nothing", b""), "unimplemented"),
     ):
-        with pytest.raises(Unavailable) as refused:
+        with pytest.raises(Unavailable, match=code) as refused:
             await attempt
         assert "sss" not in str(refused.value)
 
 
-async def test_many_at_once_all_get_their_answer(socket: tuple[Path, Plugin]) -> None:
-    path, _ = socket
-    made = await encrypted(path)
-    assert set(await asyncio.gather(*(decrypted(path, made) for _ in range(50)))) == {SEED}
+async def test_many_at_once_all_get_their_answer(socket: Path) -> None:
+    made = await encrypted(socket)
+    assert set(await asyncio.gather(*(decrypted(socket, made) for _ in range(50)))) == {SEED}
 
 
-def test_the_state_needs_its_key_file_and_is_private(tmp_path: Path, key: WrappingKey) -> None:
-    path = tmp_path / "state"
-    load_or_create(path, key, 1.0)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    create_key_file(tmp_path / "other")
-    with pytest.raises(Denied, match="wrapped by key"):
-        load_or_create(path, load_key_file(tmp_path / "other"), 1.0)
-    state = json.loads(path.read_text())
-    state["keks"][0]["id"] = state["current"] = "renamed"
-    path.write_text(json.dumps(state))
-    for damaged in (path.read_text(), "{", '{"version": 1}', '{"current": "a", "keks": [1]}'):
-        path.write_text(damaged)
-        with pytest.raises(Invalid):
-            load_or_create(path, key, 1.0)
+async def test_a_live_socket_is_not_taken_over(
+    socket: Path, running: Running, tmp_path: Path
+) -> None:
+    with pytest.raises(Unavailable) as caught:
+        await serve(Plugin(running.keeper, CLOCK), socket)
+    assert caught.value.code == "socket-in-use"
+    assert (await ask_status(socket)).healthz == "ok"
+    # Nor one of a program that takes no lock.
+    other = tmp_path / "o.sock"
+    foreign = await asyncio.start_unix_server(lambda reader, writer: None, other)
+    with pytest.raises(Unavailable, match="another process"):
+        await serve(Plugin(running.keeper, CLOCK), other)
+    foreign.close()
+
+
+async def test_a_dead_socket_is_replaced_and_a_foreign_file_or_folder_refused(
+    running: Running,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="sr-") as name:
+        folder = Path(name)
+        listener = await asyncio.start_unix_server(lambda reader, writer: None, folder / "dead")
+        listener.close()
+        await listener.wait_closed()
+        server = await serve(running.plugin, folder / "dead")
+        await server.stop()
+        (folder / "file").write_text("x")
+        with pytest.raises(Unavailable, match="no socket"):
+            await serve(running.plugin, folder / "file")
+        folder.chmod(0o777)
+        with pytest.raises(Unavailable, match="others may write"):
+            await serve(running.plugin, folder / "s")
+        with pytest.raises(Unavailable, match="no folder"):
+            await serve(running.plugin, folder / "absent" / "s")
+
+
+async def test_the_page_for_probes_and_metrics(running: Running) -> None:
+    listener = Listener(HealthPage(running.keeper, running.plugin.metrics), Limits(), CLOCK)
+    _, port = await listener.start("127.0.0.1", 0)
+    async with HttpClient() as http:
+
+        async def get(path: str) -> tuple[int, str]:
+            reply = await http.request("GET", f"http://127.0.0.1:{port}{path}")
+            return reply.status, reply.body.decode()
+
+        assert (await get("/healthz"))[0] == 200
+        assert (await get("/readyz"))[0] == 503
+        await running.first_key()
+        made = await encrypted(running.path)
+        assert (await get("/readyz"))[0] == 200
+        status, keys = await get("/keys")
+        assert json.loads(keys)["decrypts"] == [made.key_id]
+        status, text = await get("/metrics")
+        assert status == 200
+        assert 'strongroom_kms_calls_total{method="Encrypt",code="ok"} 1' in text
+        assert 'strongroom_kms_standing{standing="ready"} 1' in text
+        assert 'strongroom_kms_backend_up{backend="file"} 1' in text
+        assert (await get("/other"))[0] == 404
+    await listener.drain(0.1)

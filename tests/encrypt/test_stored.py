@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.encrypt.prove import Expected, prove
+from strongroom.encrypt.check.configuration import Configuration, parse
+from strongroom.encrypt.coverage import Coverage, Expected, of_configuration
+from strongroom.encrypt.keyspace import folder_of, place_of, resource_of
+from strongroom.encrypt.prove import prove
 from strongroom.encrypt.stored import Stored, classify, evidence
 from strongroom.model.errors import Invalid
 from strongroom.wire.protobuf import bytes_of, decode, encode, map_entry, text_of
@@ -55,7 +58,8 @@ def test_every_way_of_not_being_under_the_key_is_told_apart() -> None:
         ("/registry/secrets/b/foreign", kms("other", "k2")),
         ("/registry/secrets/b/local", b"k8s:enc:aescbc:v1:k:x"),
     ]
-    proof = prove(pairs, Expected("strongroom", "k2"))
+    coverage = Coverage(given=Expected("strongroom", "k2"))
+    proof = prove(pairs, coverage)
     verdicts = {row.name: row.verdict for row in proof.rows}
     assert verdicts == {
         "good": "ok",
@@ -65,8 +69,8 @@ def test_every_way_of_not_being_under_the_key_is_told_apart() -> None:
         "local": "weaker",
     }
     assert not proof.holds
-    assert prove(pairs[:1], Expected("strongroom", "k2")).holds
-    assert not prove([], Expected()).holds
+    assert prove(pairs[:1], coverage).holds
+    assert not prove([], Coverage()).holds
 
 
 def test_evidence_shows_the_prefix_and_nothing_of_a_plain_value() -> None:
@@ -100,3 +104,71 @@ def test_what_is_encoded_is_decoded(
     assert bytes_of(found.get(2, [b""])[0]) == content
     assert found.get(3, [0])[0] == number
     assert dict(map_entry(each) for each in found.get(4, [])) == entries
+
+
+# keys and coverage
+
+
+@pytest.mark.parametrize(
+    ("key", "resource", "place"),
+    [
+        ("/registry/secrets/default/a", "secrets", ("default", "a")),
+        ("/registry/minions/node1", "nodes", ("", "node1")),
+        ("/registry/services/specs/default/a", "services", ("default", "a")),
+        ("/registry/services/endpoints/default/a", "endpoints", ("default", "a")),
+        ("/registry/ingress/default/a", "ingresses.networking.k8s.io", ("default", "a")),
+        ("/registry/deployments/default/a", "deployments.apps", ("default", "a")),
+        ("/registry/leases/ns/a", "leases.coordination.k8s.io", ("ns", "a")),
+        ("/registry/example.com/things/ns/a", "things.example.com", ("ns", "a")),
+        ("/registry/new-ones/ns/a", "new-ones", ("ns", "a")),
+        ("/registry/ranges/serviceips", "", None),
+        ("/registry/masterleases/10.0.0.1", "", None),
+        ("/other/secrets/default/a", "", None),
+    ],
+)
+def test_a_key_says_its_resource_and_place(key: str, resource: str, place) -> None:
+    assert resource_of(key) == resource
+    if place is not None:
+        assert place_of(key, resource) == place
+        assert key.startswith(folder_of(resource))
+
+
+def configured(*entries: str) -> Configuration:
+    head = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"
+    return parse((head + "\n".join(f"- {each}" for each in entries)).encode())
+
+
+KMS_A = "{kms: {apiVersion: v2, name: a, endpoint: 'unix:///a'}}"
+LOCAL = "{secretbox: {keys: [{name: k1, secret: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=}]}}"
+
+
+def test_a_configuration_says_what_is_read_and_under_what_each_should_be() -> None:
+    configuration = configured(
+        "{resources: [events], providers: [{identity: {}}]}",
+        f"{{resources: [secrets], providers: [{LOCAL}, {{identity: {{}}}}]}}",
+        f"{{resources: ['*.*'], providers: [{KMS_A}]}}",
+    )
+    coverage = of_configuration(configuration, {"a": "k2"})
+    assert coverage.folders() == ["/registry/"]
+    pairs = [
+        ("/registry/secrets/d/local", b"k8s:enc:secretbox:v1:k1:x"),
+        ("/registry/secrets/d/other-key", b"k8s:enc:secretbox:v1:k0:x"),
+        ("/registry/secrets/d/kms", kms("a", "k2")),
+        ("/registry/configmaps/d/good", kms("a", "k2")),
+        ("/registry/configmaps/d/old", kms("a", "k1")),
+        ("/registry/example.com/things/d/plain", b'{"kind":"Thing"}'),
+        ("/registry/events/d/opted-out", b"k8s\x00"),
+        ("/registry/ranges/serviceips", b"k8s\x00"),
+    ]
+    proof = prove(pairs, coverage)
+    assert {row.name: row.verdict for row in proof.rows} == {
+        "local": "ok",
+        "other-key": "other-provider",
+        "kms": "other-provider",
+        "good": "ok",
+        "old": "other-key",
+        "plain": "plaintext",
+    }
+    assert dict(proof.uncovered) == {"events": 1, "": 1}
+    named = of_configuration(configured(f"{{resources: [secrets], providers: [{KMS_A}]}}"))
+    assert named.folders() == ["/registry/secrets/"]

@@ -1,25 +1,27 @@
-"""The proof: every Secret in etcd against the provider and key it should be under. Pure."""
+"""The proof: every value in etcd against the provider and key it should be under. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from strongroom.encrypt.coverage import Coverage, Expected
+from strongroom.encrypt.keyspace import DEFAULT_PREFIX, place_of, resource_of
 from strongroom.encrypt.stored import Stored, classify
 
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What every value should be under; "" leaves a point open."""
-
-    provider: str = ""
-    key_id: str = ""
+LISTED: Final = 10_000
+BLIND: Final = (
+    "older revisions: they stay in etcd's files until compaction and defragmentation",
+    "backups: strongroom encrypt prove --snapshot FILE reads one",
+    "whether a value opens: none was decoded, each was judged by its prefix and key id",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One Secret and the verdict: ok, plaintext, other-key, other-provider, weaker or unknown."""
+    """One value and the verdict: ok, plaintext, other-key, other-provider, weaker or unknown."""
 
+    resource: str
     namespace: str
     name: str
     stored: Stored
@@ -28,6 +30,7 @@ class Row:
     def as_data(self) -> dict[str, Any]:
         """For machines."""
         return {
+            "resource": self.resource,
             "namespace": self.namespace,
             "name": self.name,
             "form": self.stored.form,
@@ -40,28 +43,61 @@ class Row:
 
 @dataclass(slots=True)
 class Proof:
-    """All rows; `holds` only when something was read and all of it is as expected."""
+    """What was read; `holds` only when something was, and all of it is as expected.
 
-    expected: Expected
-    rows: list[Row] = field(default_factory=list)
+    Values that are not ok are listed first, and up to a limit; all are counted. `uncovered` counts
+    by resource what the configuration does not encrypt.
+    """
+
+    coverage: Coverage
+    prefix: str = DEFAULT_PREFIX
+    counts: Counter[str] = field(default_factory=Counter)
+    stored: dict[str, Counter[Stored]] = field(default_factory=dict)
+    uncovered: Counter[str] = field(default_factory=Counter)
+    wrong: list[Row] = field(default_factory=list)
+    right: list[Row] = field(default_factory=list)
+    _expected: dict[str, Expected | None] = field(default_factory=dict, repr=False)
 
     @property
-    def counts(self) -> Counter[str]:
-        """Secrets by verdict."""
-        return Counter(row.verdict for row in self.rows)
+    def rows(self) -> list[Row]:
+        """The listed values."""
+        return self.wrong + self.right
+
+    @property
+    def total(self) -> int:
+        """How many values were judged."""
+        return sum(self.counts.values())
 
     @property
     def holds(self) -> bool:
-        """Whether every Secret is under the expected key."""
-        return bool(self.rows) and all(row.verdict == "ok" for row in self.rows)
+        """Whether every value is under the expected key."""
+        return self.total > 0 and self.counts["ok"] == self.total
+
+    def read(self, key: str, value: bytes) -> None:
+        """Judge and count one value, and list it while there is room."""
+        resource = resource_of(key, self.prefix)
+        if resource not in self._expected:
+            self._expected[resource] = self.coverage.expected(resource)
+        expected = self._expected[resource]
+        if expected is None:
+            self.uncovered[resource] += 1
+            return
+        stored = classify(value)
+        verdict = judge(stored, expected)
+        self.counts[verdict] += 1
+        self.stored.setdefault(resource, Counter())[stored] += 1
+        listed = self.right if verdict == "ok" else self.wrong
+        if len(listed) < LISTED:
+            namespace, name = place_of(key, resource, self.prefix)
+            listed.append(Row(resource, namespace, name, stored, verdict))
 
 
 def judge(stored: Stored, expected: Expected) -> str:
     """The verdict on one value."""
     if stored.form in ("plaintext", "unknown"):
         return stored.form
-    if stored.form != "kms-v2":
-        return "weaker"
+    if stored.form != expected.form:
+        return "weaker" if expected.form == "kms-v2" else "other-provider"
     if expected.provider and stored.provider != expected.provider:
         return "other-provider"
     if expected.key_id and stored.key_id != expected.key_id:
@@ -69,11 +105,11 @@ def judge(stored: Stored, expected: Expected) -> str:
     return "ok"
 
 
-def prove(pairs: Iterable[tuple[str, bytes]], expected: Expected) -> Proof:
-    """Classify and judge; a key is `PREFIX/secrets/NAMESPACE/NAME`."""
-    proof = Proof(expected)
+def prove(
+    pairs: Iterable[tuple[str, bytes]], coverage: Coverage, prefix: str = DEFAULT_PREFIX
+) -> Proof:
+    """Judge these keys and values."""
+    proof = Proof(coverage, prefix)
     for key, value in pairs:
-        *_, namespace, name = key.split("/")
-        stored = classify(value)
-        proof.rows.append(Row(namespace, name, stored, judge(stored, expected)))
+        proof.read(key, value)
     return proof

@@ -49,6 +49,8 @@ def classify(value: bytes) -> Stored:
         return Stored("unknown", detail="an encryption prefix nobody here knows")
     if value.startswith(b"k8s\x00"):
         return Stored("plaintext", detail="protobuf")
+    if value.startswith(b"\xd9\xd9\xf7"):
+        return Stored("plaintext", detail="CBOR")
     if value[:1] in (b"{", b"["):
         return Stored("plaintext", detail="JSON")
     return Stored("unknown", detail="neither encrypted nor a Kubernetes object")

@@ -1,0 +1,1 @@
+"""Checks of encryption at rest: what a configuration means, and what is wrong with it."""

@@ -1,0 +1,73 @@
+"""Which resources a proof reads, and what each value of them should be under. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from strongroom.encrypt.check.chain import chain_of
+from strongroom.encrypt.check.configuration import Configuration, Provider
+from strongroom.encrypt.keyspace import DEFAULT_PREFIX, folder_of
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a value should be under; "" leaves a point open. `form` as `stored.Stored` has it."""
+
+    provider: str = ""
+    key_id: str = ""
+    form: str = "kms-v2"
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """The resources by name, or `everything` there is, for wildcards.
+
+    With a configuration each value should be under its writer, and what it does not encrypt is
+    left out. `key_ids` are the ids of KMS providers by name.
+    """
+
+    resources: tuple[str, ...] = ("secrets",)
+    given: Expected = Expected()
+    configuration: Configuration | None = None
+    key_ids: Mapping[str, str] | None = None
+    everything: bool = False
+
+    def folders(self, prefix: str = DEFAULT_PREFIX) -> list[str]:
+        """The key prefixes to read."""
+        if self.everything:
+            return [prefix.rstrip("/") + "/"]
+        return [folder_of(name, prefix) for name in self.resources]
+
+    def expected(self, resource: str) -> Expected | None:
+        """What a value of the resource should be under, None when it need not be encrypted."""
+        if not resource:
+            return None
+        if self.configuration is None:
+            return self.given
+        chain = chain_of(self.configuration, resource)
+        return self._under(chain.writer) if chain.encrypts else None
+
+    def _under(self, writer: Provider) -> Expected:
+        if writer.kind == "kms":
+            key_id = (self.key_ids or {}).get(writer.name, "")
+            return Expected(writer.name, key_id, f"kms-{writer.version}")
+        return Expected(writer.key_names[0], "", writer.kind)
+
+
+def wild(configuration: Configuration) -> bool:
+    """Whether it has wildcards, so that names alone do not say what to read."""
+    return any(name.startswith("*.") for rule in configuration.rules for name in rule.resources)
+
+
+def of_configuration(
+    configuration: Configuration, key_ids: Mapping[str, str] | None = None
+) -> Coverage:
+    """Whatever the configuration encrypts, each under its writer."""
+    names = dict.fromkeys(
+        name
+        for rule in configuration.rules
+        for name in rule.resources
+        if not name.startswith("*.") and chain_of(configuration, name).encrypts
+    )
+    return Coverage(
+        tuple(names), configuration=configuration, key_ids=key_ids, everything=wild(configuration)
+    )

@@ -1,0 +1,235 @@
+"""Rewrites objects by patches that change nothing: what is stale is written anew, the rest is not.
+
+An empty merge patch asks the API server to write the object back. A value under the current key
+keeps its resourceVersion; a stale one gets a new one. No value ever comes to the client.
+Source: kubernetes/apiserver pkg/storage/etcd3/store.go (GuaranteedUpdate, stale data).
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from strongroom.kube.api import Busy, Gone, Listing, Scope
+from strongroom.kube.resource import Object, Resource, key_of
+from strongroom.model.clock import Clock
+from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Unavailable
+
+START_RATE: Final = 50.0
+SLOWEST, FASTEST = 1.0, 400.0
+KEEP_EVERY: Final = 100
+FAILURES_LISTED: Final = 100
+TRIES: Final = 20
+PATIENCE_SECONDS: Final = 600.0
+SETTLE_TRIES: Final = 3
+GONE: Final = ""
+
+
+class Touchable(Protocol):
+    """The part of the Kubernetes API that is needed."""
+
+    def pages(self, resource: Resource, scope: Scope) -> AsyncIterator[Listing]:
+        """Metadata of all objects in the order of their names; raises Gone."""
+
+    async def touch(self, resource: Resource, name: str, namespace: str) -> str:
+        """An empty patch; returns the resourceVersion after it. Raises Busy with 429."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """Requests a second: more while the server takes them, half when it says that it is busy."""
+
+    rate: float = START_RATE
+    most: float = FASTEST
+
+    def taken(self) -> None:
+        """A request went through."""
+        self.rate = min(self.most, self.rate * 1.01)
+
+    def refused(self) -> None:
+        """The server asked for patience."""
+        self.rate = max(SLOWEST, self.rate / 2)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a pass is; kept in a file so that it can go on where it stopped.
+
+    `total` is what is known of the number of objects, `rewritten` how many changed, whoever changed
+    them, `unsettled` how many of those changed again at every further touch, which only servers
+    that do not agree on the key bring about; `waited` how often the server was busy.
+    """
+
+    number: int = 1
+    resource: str = ""
+    after: str = ""
+    done: int = 0
+    total: int = 0
+    rewritten: int = 0
+    unsettled: int = 0
+    waited: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    def as_data(self) -> dict[str, Any]:
+        """For the file."""
+        return {
+            "pass": self.number,
+            "resource": self.resource,
+            "after": self.after,
+            "done": self.done,
+            "rewritten": self.rewritten,
+            "unsettled": self.unsettled,
+            "failed": self.failed,
+        }
+
+
+# Hears the progress, and how many objects a second were touched.
+Tell = Callable[[Progress, float], None]
+
+
+def _silent(_progress: Progress, _rate: float) -> None:
+    """Nobody watches."""
+
+
+def load_progress(path: Path | None) -> Progress:
+    """The progress of a file, a fresh one when there is none; raises Invalid(`bad-progress`)."""
+    if path is None or not path.exists():
+        return Progress()
+    try:
+        read = json.loads(path.read_text())
+        return Progress(
+            number=int(read["pass"]),
+            resource=str(read["resource"]),
+            after=str(read["after"]),
+            done=int(read["done"]),
+            rewritten=int(read["rewritten"]),
+            unsettled=int(read["unsettled"]),
+            failed=[str(each) for each in read["failed"]],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        raise Invalid(
+            "bad-progress", f"{path} is not the progress of a migration", hint="remove it"
+        ) from None
+
+
+class Rewriter:
+    """Passes over resources, one object after another."""
+
+    def __init__(
+        self, api: Touchable, clock: Clock, keep: Path | None = None, pace: Pace | None = None
+    ) -> None:
+        self._api = api
+        self._clock = clock
+        self._keep = keep
+        self.pace = pace or Pace()
+        self.tell: Tell = _silent
+
+    async def run_pass(self, resources: list[Resource], progress: Progress) -> Progress:
+        """Touch everything once; goes on behind `progress.after` when it names a place."""
+        names = [_name(each) for each in resources]
+        if progress.resource and progress.resource not in names:
+            raise Invalid("bad-progress", f"the progress is of {progress.resource}")
+        begin = names.index(progress.resource) if progress.resource else 0
+        for resource in resources[begin:]:
+            progress.resource = _name(resource)
+            await self._whole(resource, progress)
+            progress.after = ""
+        self._save(progress)
+        return progress
+
+    async def _whole(self, resource: Resource, progress: Progress) -> None:
+        """One resource; a list that breaks off is begun again, and what is done is skipped."""
+        patience = self._clock.monotonic() + PATIENCE_SECONDS
+        while True:
+            done = progress.done
+            try:
+                return await self._pages(resource, progress)
+            except Gone:
+                pass
+            except Busy as busy:
+                progress.waited += 1
+                await self._slow_down(busy.retry_after)
+            if progress.done > done:
+                patience = self._clock.monotonic() + PATIENCE_SECONDS
+            elif self._clock.monotonic() > patience:
+                raise Unavailable("busy", f"the server does not list {_name(resource)}")
+
+    async def _pages(self, resource: Resource, progress: Progress) -> None:
+        started, before = self._clock.monotonic(), progress.done
+        async for page in self._api.pages(resource, Scope(metadata_only=True)):
+            for item in page.items:
+                if _place(item) <= progress.after:
+                    continue
+                await self._one(resource, item, progress)
+                progress.after = _place(item)
+                progress.done += 1
+                if progress.done % KEEP_EVERY == 0:
+                    self._save(progress)
+                seconds = self._clock.monotonic() - started
+                self.tell(progress, (progress.done - before) / max(seconds, 0.001))
+                await self._clock.sleep(1.0 / self.pace.rate)
+
+    async def _one(self, resource: Resource, item: Object, progress: Progress) -> None:
+        before = item["metadata"]["resourceVersion"]
+        try:
+            after = await self._touched(resource, item, progress)
+            if after in (before, GONE):
+                return
+            progress.rewritten += 1
+            # From the second pass on a change is another writer's, or the sign of two keys. Whoever
+            # wrote it, under one key a further touch changes nothing.
+            tries = SETTLE_TRIES if progress.number > 1 else 0
+            while tries:
+                tries, before = tries - 1, after
+                after = await self._touched(resource, item, progress)
+                if after in (before, GONE):
+                    return
+            progress.unsettled += progress.number > 1
+        except (Denied, Invalid, Unavailable) as refusal:
+            if len(progress.failed) < FAILURES_LISTED:
+                progress.failed.append(f"{_place(item)}: {refusal.message}")
+
+    async def _touched(self, resource: Resource, item: Object, progress: Progress) -> str:
+        """The resourceVersion after a touch, GONE for what was deleted meanwhile.
+
+        Raises Denied, Invalid, or Unavailable for a server that stays busy.
+        """
+        namespace, name = key_of(item)
+        tries, patience = TRIES, self._clock.monotonic() + PATIENCE_SECONDS
+        while tries and self._clock.monotonic() < patience:
+            try:
+                after = await self._api.touch(resource, name, namespace)
+            except NotFound:
+                return GONE
+            except Conflict:
+                tries -= 1  # Written meanwhile; once more, because by whom is not known.
+            except Busy as busy:
+                progress.waited += 1
+                await self._slow_down(busy.retry_after)
+            except Unavailable:
+                tries -= 1
+                await self._slow_down(0.0)
+            else:
+                self.pace.taken()
+                return after
+        raise Unavailable("busy", "the server stayed busy")
+
+    async def _slow_down(self, asked: float) -> None:
+        self.pace.refused()
+        await self._clock.sleep(max(asked, 1.0 / self.pace.rate))
+
+    def _save(self, progress: Progress) -> None:
+        if self._keep is not None:
+            scratch = self._keep.with_name(self._keep.name + ".new")
+            scratch.write_text(json.dumps(progress.as_data()))
+            scratch.rename(self._keep)
+
+
+def _place(item: Object) -> str:
+    namespace, name = key_of(item)
+    return f"{namespace}/{name}"
+
+
+def _name(resource: Resource) -> str:
+    return f"{resource.plural}.{resource.group}" if resource.group else resource.plural

@@ -1,0 +1,336 @@
+"""What a configuration means, every check on a case that has it and one that has not, and SARIF."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from strongroom.app.main import main
+from strongroom.encrypt.barrier import barrier
+from strongroom.encrypt.check.api_metrics import key_hash
+from strongroom.encrypt.check.api_metrics import parse as parse_metrics
+from strongroom.encrypt.check.chain import chain_of, start_errors
+from strongroom.encrypt.check.configuration import parse
+from strongroom.encrypt.check.facts import ConfigFile, Facts, PluginFact, PluginSetup, Server
+from strongroom.encrypt.check.manifest import Manifest, Mount, parse_flags, parse_manifest
+from strongroom.encrypt.check.registry import CHECKS, check
+from strongroom.encrypt.setup import encryption_configuration, static_pod
+from strongroom.encrypt.stored import Stored
+from strongroom.model.errors import Invalid
+
+SARIF_SCHEMA = Path(__file__).parents[1] / "vectors/sarif-2.1.0-rtm.5.json"
+KMS = "kms: {apiVersion: v2, name: %s, endpoint: 'unix:///run/kms.sock'}"
+AESCBC = "aescbc: {keys: [{name: k1, secret: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=}]}"
+IDENTITY = "identity: {}"
+
+
+def entry(resources: str, *providers: str) -> str:
+    listed = ", ".join("{" + each + "}" for each in providers)
+    return f"- {{resources: [{resources}], providers: [{listed}]}}\n"
+
+
+def text(*entries: str) -> bytes:
+    return (
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"
+        + "".join(entries)
+    ).encode()
+
+
+def facts(*entries: str, **more) -> Facts:
+    config = ConfigFile("encryption.yaml", parse(text(*entries)), mode=0o600)
+    return Facts(servers=(Server("s1", config=config, **more),))
+
+
+def found(given: Facts, name: str) -> list[str]:
+    return [each.severity for each in check(given).findings if each.check == name]
+
+
+GOOD = entry("secrets", KMS % "a", IDENTITY)
+
+
+# reading
+
+
+def test_the_file_we_write_is_one_we_read() -> None:
+    configuration = parse(encryption_configuration().encode())
+    chain = chain_of(configuration, "secrets")
+    assert [each.label for each in chain.providers] == ["kms v2 strongroom", "identity"]
+    assert start_errors(configuration) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"kind: Pod",
+        b"kind: EncryptionConfiguration\napiVersion: v1\nresources: []",
+        text(),
+        text("- {resources: [secrets]}\n"),
+        text(entry("secrets", "other: {}")),
+        text(entry("secrets", "identity: {a: 1}")),
+        text(entry("Secrets", IDENTITY)),
+        text(entry("'*'", IDENTITY)),
+        text(entry("secrets.*", IDENTITY)),
+        text(entry("ingresses.extensions", IDENTITY)),
+        text(entry("secrets", "kms: {apiVersion: v2, endpoint: 'unix:///a'}")),
+        text(entry("secrets", "kms: {apiVersion: v3, name: a, endpoint: 'unix:///a'}")),
+        text(entry("secrets", "kms: {apiVersion: v2, name: 'a:b', endpoint: 'unix:///a'}")),
+        text(entry("secrets", "kms: {apiVersion: v2, name: a, endpoint: 'tcp://a'}")),
+        text(
+            entry("secrets", "kms: {apiVersion: v2, name: a, endpoint: 'unix:///a', cachesize: 1}")
+        ),
+        text(entry("secrets", "aescbc: {keys: [{name: k, secret: AAAA}]}")),
+        text(entry("secrets", "aescbc: {keys: [{name: k, secret: '%'}]}")),
+        text(entry("secrets", "aescbc: {keys: []}")),
+        text(entry("secrets", IDENTITY)) + b"kind: EncryptionConfiguration\n",
+        text(entry("secrets", IDENTITY)) + b"extra: 1\n",
+        b"[" * 10_000,
+    ],
+)
+def test_what_the_api_server_refuses_is_refused(content: bytes) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse(content)
+    assert caught.value.code == "bad-encryption-configuration"
+    assert "AAAA" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entries", "resource", "labels"),
+    [
+        ([GOOD], "secrets", ["kms v2 a", "identity"]),
+        ([GOOD], "configmaps", []),
+        ([entry("'*.*'", KMS % "a")], "things.example.com", ["kms v2 a"]),
+        ([entry("'*.'", KMS % "a")], "secrets", ["kms v2 a"]),
+        ([entry("'*.'", KMS % "a")], "deployments.apps", []),
+        (
+            [entry("'*.apps'", KMS % "a"), entry("'*.*'", IDENTITY)],
+            "deployments.apps",
+            ["kms v2 a"],
+        ),
+        (
+            [entry("secrets", IDENTITY), entry("secrets", KMS % "a")],
+            "secrets",
+            ["identity", "kms v2 a"],
+        ),
+        ([entry("events", IDENTITY), entry("'*.*'", KMS % "a")], "events", ["identity"]),
+    ],
+)
+def test_the_effective_chain(entries, resource, labels) -> None:
+    chain = chain_of(parse(text(*entries)), resource)
+    assert [each.label for each in chain.providers] == labels
+    assert len(chain.reasons) == max(1, len(labels))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [entry("'*.*'", KMS % "a"), entry("secrets", KMS % "b")],
+        [entry("'*.'", KMS % "a"), entry("secrets", KMS % "b")],
+        [entry("secrets, '*.'", KMS % "a")],
+        [entry("secrets, secrets", KMS % "a")],
+        [entry("secrets, '*.*'", KMS % "a")],
+        [entry("secrets", KMS % "a"), entry("configmaps", KMS % "a")],
+        [entry("serviceipallocations", KMS % "a")],
+    ],
+)
+def test_rules_that_keep_the_server_from_starting(entries) -> None:
+    assert start_errors(parse(text(*entries)))
+    assert found(facts(*entries), "E00") == ["error"] * len(start_errors(parse(text(*entries))))
+
+
+# the checks, each with and without its cause
+
+
+def metrics(*lines: str) -> tuple:
+    return parse_metrics("\n".join(lines))
+
+
+SECRETS_PLAIN = {"secrets": Counter({Stored("plaintext"): 2, Stored("kms-v2", "a", "k"): 1})}
+SECRETS_SEALED = {"secrets": Counter({Stored("kms-v2", "a", "k"): 3})}
+FLAG = "encryption-provider-config"
+RELOAD = f"{FLAG}-automatic-reload"
+
+
+def with_manifest(entries: list[str], flags: dict, **more) -> Facts:
+    return facts(*entries, manifest=Manifest(flags, **more))
+
+
+def stored(entries: list[str], values: dict) -> Facts:
+    return Facts(servers=facts(*entries).servers, stored=values)
+
+
+CASES = [
+    ("E01", with_manifest([GOOD], {}), with_manifest([GOOD], {FLAG: "/e"})),
+    ("E02", facts(entry("secrets", IDENTITY, KMS % "a")), facts(GOOD)),
+    ("E02", facts(entry("configmaps", KMS % "a")), facts(entry("'*.*'", KMS % "a"))),
+    ("E02", facts(GOOD, metrics=metrics('apiserver_storage_transformation_operations_total{resource="secrets",status="OK",transformation_type="to_storage",transformer_prefix=""} 3')), facts(GOOD, metrics=metrics('apiserver_storage_transformation_operations_total{resource="pods",status="OK",transformation_type="to_storage",transformer_prefix=""} 3'))),
+    ("E03", stored([GOOD], SECRETS_SEALED), stored([entry("secrets", KMS % "a")], SECRETS_SEALED)),
+    ("E04", stored([entry("secrets", KMS % "a")], SECRETS_PLAIN), stored([GOOD], SECRETS_PLAIN)),
+    ("E05", facts(entry("secret", KMS % "a")), facts(GOOD)),
+    ("E05", facts(entry("secrets.v1", KMS % "a")), facts(entry("things.example.com", KMS % "a"))),
+    ("E05", Facts(servers=facts(entry("things.example.com", KMS % "a")).servers, served=frozenset({"secrets"})), Facts(servers=facts(GOOD).servers, served=frozenset({"secrets"}))),
+    ("E06", facts(GOOD), facts(entry("secrets, configmaps", KMS % "a"))),
+    ("E07", facts(entry("secrets", IDENTITY), entry("secrets", KMS % "a")), facts(GOOD)),
+    ("E08", facts(entry("secrets", IDENTITY), entry("'*.*'", KMS % "a")), facts(entry("'*.*'", KMS % "a"))),
+    ("E09", stored([GOOD], SECRETS_PLAIN), stored([GOOD], SECRETS_SEALED)),
+    ("E10", facts(GOOD, metrics=metrics('apiserver_encryption_config_controller_last_config_info{hash="sha256:00"} 1')), facts(GOOD, metrics=metrics(f'apiserver_encryption_config_controller_last_config_info{{hash="{parse(text(GOOD)).digest}"}} 1'))),
+    ("E10", Facts(servers=(Server("s", Manifest({}), ConfigFile("f", parse(text(GOOD)), changed=9.0), started=5.0),)), Facts(servers=(Server("s", Manifest({RELOAD: "true"}), ConfigFile("f", parse(text(GOOD)), changed=9.0), started=5.0),))),
+    ("E11", facts(GOOD, metrics=metrics('apiserver_encryption_config_controller_automatic_reloads_total{status="failure"} 2')), facts(GOOD, metrics=metrics('apiserver_encryption_config_controller_automatic_reloads_total{status="failure"} 2', 'apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds{status="failure"} 5', 'apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds{status="success"} 9'))),
+    ("E12", with_manifest([GOOD], {FLAG: "/e/f", RELOAD: "true"}, mounts=(Mount("/e/f", "/h/f", "File"),)), with_manifest([GOOD], {FLAG: "/e/f", RELOAD: "true"}, mounts=(Mount("/e", "/h", "Directory"),))),
+    ("E13", Facts(servers=(*facts(GOOD).servers, Server("s2", config=ConfigFile("g", parse(text(entry("secrets", KMS % "b"))))))), Facts(servers=(*facts(GOOD).servers, Server("s2", config=ConfigFile("g", parse(text(GOOD))))))),
+    ("E14", stored([entry("secrets", KMS % "b", IDENTITY)], SECRETS_SEALED), stored([GOOD], SECRETS_SEALED)),
+    ("E15", Facts(plugins=(PluginFact("a", error="no answer"),)), Facts(plugins=(PluginFact("a", "k"),))),
+    ("E16", facts(entry("secrets", AESCBC)), facts(GOOD)),
+    ("E17", facts(entry("secrets", "kms: {name: a, endpoint: 'unix:///a'}")), facts(GOOD)),
+    ("E18", Facts(plugins=(PluginFact("a", "3"),)), Facts(plugins=(PluginFact("a", "x3kQ"),))),
+    ("E18", Facts(plugins=(PluginFact("a", "xy"), PluginFact("b", "xy"))), Facts(plugins=(PluginFact("a", "xy"), PluginFact("b", "yx")))),
+    ("E19", Facts(servers=(Server("s", config=ConfigFile("f", parse(text(entry("secrets", AESCBC))), mode=0o644)),)), facts(GOOD)),
+    ("E20", Facts(plugins=(PluginFact("a", "k", mode=0o777),)), Facts(plugins=(PluginFact("a", "k", mode=0o600),))),
+    ("E20", facts(entry("secrets", "kms: {apiVersion: v2, name: a, endpoint: 'unix:///@a'}")), facts(GOOD)),
+    ("E21", Facts(setups=(PluginSetup("p", ("https://vault.vault.svc:8200",)),)), Facts(setups=(PluginSetup("p", ("https://vault.example.com:8200",)),))),
+    ("E21", Facts(setups=(PluginSetup("p", ("https://10.96.0.9:8200",)),), service_addresses=frozenset({"10.96.0.9"})), Facts(setups=(PluginSetup("p", ("https://192.0.2.9:8200",)),), service_addresses=frozenset({"10.96.0.9"}))),
+    ("E21", Facts(servers=(Server("s", Manifest({"service-cluster-ip-range": "10.96.0.0/16,fd00::/108"})),), setups=(PluginSetup("p", ("https://[fd00::9]:8200",)),)), Facts(servers=(Server("s", Manifest({"service-cluster-ip-range": "10.96.0.0/16"})),), setups=(PluginSetup("p", ("https://10.97.0.1:8200", "https://vault.example.com")),))),
+    ("E21", Facts(setups=(PluginSetup("p", (), ("/var/run/secrets/kubernetes.io/serviceaccount/token",)),)), Facts(setups=(PluginSetup("p", (), ("/etc/strongroom/token",)),))),
+    ("E21", Facts(setups=(PluginSetup("p", manifest=parse_manifest(b"kind: DaemonSet\nspec: {template: {spec: {containers: [{name: a}]}}}")),)), Facts(setups=(PluginSetup("p", manifest=parse_manifest(static_pod("i").encode())),))),
+    ("E22", with_manifest([GOOD], {}, liveness_path="/healthz"), with_manifest([GOOD], {}, liveness_path="/livez")),
+    ("E23", Facts(unsafe_deleters=("User bob",)), Facts(unsafe_deleters=())),
+    ("E24", Facts(backups={"b": 1.0}, rotated=2.0), Facts(backups={"b": 3.0}, rotated=2.0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good"),
+    CASES,
+    ids=[f"{name}-{index}" for index, (name, *_) in enumerate(CASES)],
+)
+def test_a_check_finds_its_cause_and_nothing_else_does(name: str, bad: Facts, good: Facts) -> None:
+    assert found(bad, name)
+    assert not found(good, name)
+    for each in check(bad).findings:
+        assert each.message
+
+
+def test_every_check_has_a_case() -> None:
+    assert {each.id for each in CHECKS} == {name for name, *_ in CASES} | {"E00"}
+
+
+def test_what_was_not_looked_at_is_said() -> None:
+    report = check(facts(GOOD))
+    assert {"E01", "E09", "E15", "E21", "E23", "E24"} <= set(report.unchecked)
+    assert "E02" not in report.unchecked
+    assert check(Facts()).unchecked["E02"]
+
+
+# manifests
+
+
+MANIFEST = b"""
+apiVersion: v1
+kind: Pod
+spec:
+  hostNetwork: true
+  containers:
+  - name: kube-apiserver
+    command: [kube-apiserver, --etcd-servers=https://a, --encryption-provider-config=/etc/enc/e.yaml, --secure-port, "6443", --allow-privileged]
+    livenessProbe: {httpGet: {path: /livez}}
+    volumeMounts: [{name: enc, mountPath: /etc/enc}]
+  volumes: [{name: enc, hostPath: {path: /host/enc, type: Directory}}]
+"""
+
+
+def test_a_manifest_is_read() -> None:
+    read = parse_manifest(MANIFEST)
+    assert read.flags["secure-port"] == "6443"
+    assert read.flags["allow-privileged"] == "true"
+    assert read.host_path("/etc/enc/e.yaml")[0] == "/host/enc/e.yaml"
+    assert read.host_path("/other/e.yaml") == ("/other/e.yaml", None)
+    assert parse_flags(["x", "--a", "b", "--c"]) == {"a": "b", "c": "true"}
+    for bad in (b"[", b"[]", b"kind: Pod\nspec: {}", b"kind: Pod\nspec: 1"):
+        with pytest.raises(Invalid):
+            parse_manifest(bad)
+
+
+# the command
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "host/enc").mkdir(parents=True)
+    (tmp_path / "host/enc/e.yaml").write_bytes(
+        text(entry("secret", KMS % "a"), entry("secrets", IDENTITY))
+    )
+    (tmp_path / "m.yaml").write_bytes(MANIFEST)
+    return tmp_path
+
+
+def test_json_and_text_tell_the_same(files, capsys) -> None:
+    words = ["encrypt", "check", "--manifest", str(files / "m.yaml"), "--root", str(files)]
+    assert main([*words, "--format", "json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert {"E02", "E05"} <= {each["check"] for each in said["findings"]}
+    (secrets, *_) = [each for each in said["effective"] if each["resource"] == "secrets"]
+    assert (secrets["encrypts"], secrets["writer"]) == (False, "identity")
+    assert main(words) == 1
+    shown = capsys.readouterr().out
+    assert "PLAIN TEXT" in shown
+    assert "not checked" in shown
+
+
+def test_sarif_is_valid_and_has_rules_results_and_places(files, capsys) -> None:
+    manifest, root = str(files / "m.yaml"), str(files)
+    main(["encrypt", "check", "--manifest", manifest, "--root", root, "--format", "sarif"])
+    log = json.loads(capsys.readouterr().out)
+    jsonschema.Draft4Validator(json.loads(SARIF_SCHEMA.read_text())).validate(log)
+    (run,) = log["runs"]
+    rules = {each["id"] for each in run["tool"]["driver"]["rules"]}
+    assert rules == {each.id for each in CHECKS}
+    assert {each["ruleId"] for each in run["results"]} <= rules
+    place = run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert place.endswith("e.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ([], "nothing-to-check"),
+        (["--config", "/absent"], "no-file"),
+        (["--config", "/dev/null", "--rotated", "x", "--backups", "/tmp"], "bad-time"),
+    ],
+)
+def test_a_bad_call_is_refused(words, code, capsys) -> None:
+    assert main(["encrypt", "check", *words]) == 2
+    assert f"[{code}]" in capsys.readouterr().err
+
+
+# the barrier
+
+
+def status(key: str, time: float, provider: str = "a") -> str:
+    return f'apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds{{key_id_hash="{key_hash(key)}",provider_name="{provider}"}} {time}'
+
+
+def write(key: str, time: float) -> str:
+    return f'apiserver_envelope_encryption_key_id_hash_last_timestamp_seconds{{key_id_hash="{key_hash(key)}",provider_name="a",transformation_type="to_storage"}} {time}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "passes"),
+    [
+        ([status("new", 9)], True),
+        ([status("old", 5), status("new", 9), write("old", 6), write("new", 9)], True),
+        ([status("old", 9), status("new", 5)], False),
+        ([status("new", 1)], False),
+        ([status("new", 9), write("old", 10)], False),
+        ([status("new", 9, "b")], False),
+        ([], False),
+    ],
+)
+def test_the_barrier_waits_for_every_server(lines, passes) -> None:
+    servers = {"one": metrics(status("new", 9)), "two": metrics(*lines)}
+    state = barrier(servers, "a", "new", 3.0)
+    assert state.passed is passes
+    assert list(state.behind) == ([] if passes else ["two"])

@@ -1,0 +1,189 @@
+"""Rewrites on the fake API: what is stale is rewritten once, a cut-off pass goes on, a busy server is spared."""
+
+import asyncio
+import json
+
+import pytest
+
+from strongroom.encrypt.rewrite import Pace, Progress, Rewriter, load_progress
+from strongroom.encrypt.two_pass import two_pass
+from strongroom.kube.api import Busy, Gone
+from strongroom.kube.fake import FakeKubeApi
+from strongroom.kube.resource import SECRETS
+from strongroom.model.clock import SimulatedClock
+from strongroom.model.errors import Denied, Invalid, Unavailable
+
+
+async def cluster(count: int, stale: int) -> tuple[FakeKubeApi, SimulatedClock]:
+    clock = SimulatedClock()
+    api = FakeKubeApi(clock)
+    for number in range(count):
+        await api.create(SECRETS, {"metadata": {"name": f"s{number:03}", "namespace": "n"}})
+        if number < stale:
+            api.stale.add((SECRETS, "n", f"s{number:03}"))
+    return api, clock
+
+
+async def finished(clock: SimulatedClock, work):
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        await clock.advance(1.0)
+    return await task
+
+
+async def test_a_pass_rewrites_what_is_stale_and_the_next_nothing() -> None:
+    api, clock = await cluster(30, 12)
+    rewriter = Rewriter(api, clock)
+    first = await finished(clock, rewriter.run_pass([SECRETS], Progress()))
+    second = await finished(clock, rewriter.run_pass([SECRETS], Progress(2)))
+    assert (first.done, first.rewritten, second.done, second.rewritten) == (30, 12, 30, 0)
+
+
+async def test_a_pass_that_was_cut_off_goes_on_where_it_was(tmp_path) -> None:
+    api, clock = await cluster(250, 250)
+    keep = tmp_path / "progress"
+    task = asyncio.ensure_future(Rewriter(api, clock, keep).run_pass([SECRETS], Progress()))
+    while not keep.exists():
+        await clock.advance(0.5)
+    task.cancel()
+    again = load_progress(keep)
+    assert again.done >= 100
+    done = await finished(clock, Rewriter(api, clock, keep).run_pass([SECRETS], again))
+    assert done.done == 250
+    assert not api.stale
+    for text in ("{", "[]", '{"pass": "x"}'):
+        keep.write_text(text)
+        with pytest.raises(Invalid):
+            load_progress(keep)
+    keep.write_text(json.dumps({**Progress().as_data(), "resource": "other"}))
+    with pytest.raises(Invalid):
+        await Rewriter(api, clock, keep).run_pass([SECRETS], load_progress(keep))
+
+
+class Moody:
+    """An API that refuses some touches."""
+
+    def __init__(self, api: FakeKubeApi, refusals: list) -> None:
+        self.api = api
+        self.refusals = refusals
+
+    def pages(self, *args):
+        return self.api.pages(*args)
+
+    async def touch(self, *args):
+        refusal = self.refusals.pop(0) if self.refusals else None
+        if refusal:
+            raise refusal
+        return await self.api.touch(*args)
+
+
+async def test_a_busy_server_is_asked_more_slowly_and_nothing_is_lost() -> None:
+    api, clock = await cluster(10, 10)
+    pace = Pace(100.0)
+    rewriter = Rewriter(Moody(api, [Unavailable("busy", "429")] * 3), clock, None, pace)
+    done = await finished(clock, rewriter.run_pass([SECRETS], Progress()))
+    assert (done.rewritten, done.failed) == (10, [])
+    assert pace.rate < 20
+    for _ in range(1000):
+        pace.taken()
+    assert pace.rate == 400.0
+    for _ in range(50):
+        pace.refused()
+    assert pace.rate == 1.0
+
+
+async def test_a_server_that_asks_for_patience_gets_it_for_as_long_as_it_asks() -> None:
+    api, clock = await cluster(2, 2)
+    rewriter = Rewriter(Moody(api, [Busy("429", 7.0)] * 30), clock, None, Pace(100.0))
+    done = await finished(clock, rewriter.run_pass([SECRETS], Progress()))
+    assert (done.rewritten, done.waited, done.failed) == (2, 30, [])
+    assert clock.monotonic() >= 30 * 7
+    # And in the end the object is named instead of being waited for for ever.
+    api, clock = await cluster(1, 1)
+    rewriter = Rewriter(Moody(api, [Busy("429", 30.0)] * 99), clock)
+    done = await finished(clock, rewriter.run_pass([SECRETS], Progress()))
+    assert done.failed == ["n/s000: the server stayed busy"]
+
+
+class Forgetful(Moody):
+    """A list that breaks off after its first page, once."""
+
+    async def pages(self, *args):
+        async for page in self.api.pages(*args):
+            yield page
+            if self.refusals:
+                raise self.refusals.pop()
+
+
+async def test_a_list_that_breaks_off_is_begun_again_and_nothing_is_done_twice() -> None:
+    api, clock = await cluster(250, 250)
+    rewriter = Rewriter(Forgetful(api, []), clock)
+    rewriter._api.refusals = [Gone("kube-gone", "too old"), Busy("429", 5.0)]
+    rewriter._api.touch = api.touch
+    done = await finished(clock, rewriter.run_pass([SECRETS], Progress()))
+    assert (done.done, done.rewritten) == (250, 250)
+    assert not api.stale
+
+
+class Contested(Moody):
+    """Another writer changes what was listed; or servers with two keys change it at every touch."""
+
+    def __init__(self, api: FakeKubeApi, *, split: bool) -> None:
+        super().__init__(api, [])
+        self.split = split
+        self.touched: set[str] = set()
+
+    async def touch(self, resource, name, namespace):
+        if self.split or name not in self.touched:
+            self.touched.add(name)
+            await self.api.merge_patch(
+                resource, name, namespace, {"data": {"n": f"{len(self.touched)}"}}
+            )
+            self.api.stale.add((resource, namespace, name))
+        return await self.api.touch(resource, name, namespace)
+
+
+@pytest.mark.parametrize(("split", "unsettled"), [(False, 0), (True, 3)])
+async def test_another_writer_is_told_from_two_keys(split: bool, unsettled: int) -> None:
+    api, clock = await cluster(3, 0)
+    rewriter = Rewriter(Contested(api, split=split), clock)
+    done = await finished(clock, rewriter.run_pass([SECRETS], Progress(2)))
+    assert (done.rewritten, done.unsettled, done.failed) == (3, unsettled, [])
+
+
+async def test_what_cannot_be_touched_is_named() -> None:
+    api, clock = await cluster(3, 3)
+    rewriter = Rewriter(Moody(api, [Denied("no", "a webhook says no")]), clock)
+    done = await finished(clock, rewriter.run_pass([SECRETS], Progress()))
+    assert done.failed == ["n/s000: a webhook says no"]
+    assert done.rewritten == 2
+
+
+PREFIX = 'apiserver_storage_transformation_operations_total{resource="secrets",status="OK",transformation_type="from_storage",transformer_prefix="%s"} %d'
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "holds", "word"),
+    [
+        ((0, 0), (9, 0), True, ""),
+        ((5, 2), (9, 2), True, ""),
+        ((0, 0), (9, 3), False, "plain text"),
+        ((0, 0), (0, 0), False, "nothing covers"),
+    ],
+)
+async def test_two_passes_prove_or_say_why_not(before, after, holds, word) -> None:
+    api, clock = await cluster(5, 5)
+    pages = [before, after]
+
+    async def raw(path: str) -> bytes:
+        sealed, plain = pages.pop(0)
+        return "\n".join(
+            [PREFIX % ("k8s:enc:kms:v2:a:", sealed), PREFIX % ("identity", plain)]
+        ).encode()
+
+    api.raw = raw
+    shown = await finished(clock, two_pass(api, clock, [SECRETS]))
+    assert shown.holds is holds
+    assert word in " ".join(shown.problems)
+    assert shown.first.rewritten == 5
+    assert shown.as_data()["cannot_see"]
