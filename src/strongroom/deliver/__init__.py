@@ -1,1 +1,1 @@
-"""Secrets as files on tmpfs: the agent and what it acknowledges."""
+"""Delivery of secrets to applications as files on tmpfs."""

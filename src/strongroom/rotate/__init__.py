@@ -1,1 +1,1 @@
-"""Rotation with evidence: plan, write, wait for consumers, retire."""
+"""Rotation: a new credential, evidence that everybody uses it, and only then the end of the old."""

@@ -1,0 +1,141 @@
+"""Who holds which version of a secret, and why we think so. Pure over what was read."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from strongroom.kube.resource import Object
+from strongroom.model.clock import parse_rfc3339
+
+SOURCE_VERSIONS: Final = "strongroom.dev/source-versions"
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """One holder. `evidence` says how it is known, `remedy` what moves it when it stays behind."""
+
+    kind: str
+    name: str
+    version: int
+    evidence: str
+    remedy: str = ""
+
+    def behind(self, new: int) -> bool:
+        """Whether it still holds an older version."""
+        return self.version < new
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All consumers of one secret."""
+
+    consumers: tuple[Consumer, ...]
+
+    def behind(self, new: int) -> tuple[Consumer, ...]:
+        """Who blocks the retirement of what is older than `new`."""
+        return tuple(each for each in self.consumers if each.behind(new))
+
+
+def from_secrets(path: str, secrets: Iterable[Object]) -> list[Consumer]:
+    """Synced Secrets, by the versions recorded on them."""
+    found = []
+    for item in secrets:
+        metadata = item["metadata"]
+        version = source_version(metadata, path)
+        if version:
+            name = f"{metadata['namespace']}/{metadata['name']}"
+            remedy = f"see kubectl describe externalsecret -n {metadata['namespace']}"
+            found.append(
+                Consumer("Secret", name, version, "version recorded on the Secret", remedy)
+            )
+    return found
+
+
+def source_version(metadata: Mapping[str, Any], path: str) -> int:
+    """The version of a path a Secret was made of, 0 when it was not."""
+    try:
+        versions = json.loads((metadata.get("annotations") or {}).get(SOURCE_VERSIONS, "{}"))
+        return int(versions.get(path, 0))
+    except (ValueError, TypeError, AttributeError):
+        return 0
+
+
+def from_acknowledgements(
+    rows: Sequence[Mapping[str, Any]], alive: Collection[str] | None
+) -> list[Consumer]:
+    """Readers, by what they acknowledged. `alive` are the uids of pods, None when nobody knows.
+
+    A pod holds what it acknowledged until it is gone, whether or not its token still lives; where
+    pods cannot be seen, and for other readers, the end of the token is the end of the claim.
+    """
+    found = []
+    for row in rows:
+        gone = bool(row.get("lapsed"))
+        if row["kind"] == "pod" and alive is not None:
+            gone = row["pod_uid"] not in alive
+        if gone:
+            continue
+        name = f"{row['namespace']}/{row['pod']}" if row["kind"] == "pod" else row["actor"]
+        evidence = f"acknowledged {row['acknowledged']}"
+        remedy = f"see kubectl logs of the agent in {name}" if row["kind"] == "pod" else ""
+        found.append(Consumer(row["kind"], name, int(row["version"]), evidence, remedy))
+    return found
+
+
+def from_environment(
+    path: str, pods: Iterable[Object], secrets: Iterable[Object], written: float
+) -> list[Consumer]:
+    """Pods that took a synced Secret into their environment before the new version was written.
+
+    The environment of a process never changes, so such a pod stays on what it started with. A pod
+    that started before the new version was written (`written`, 0 when there is none yet), or
+    before the Secret was brought to its version, counts as one version behind it.
+    """
+    versions, synced = {}, {}
+    for item in secrets:
+        where = (item["metadata"]["namespace"], item["metadata"]["name"])
+        versions[where] = source_version(item["metadata"], path)
+        synced[where] = _last_written(item["metadata"])
+    found = []
+    for pod in pods:
+        namespace = pod["metadata"]["namespace"]
+        used = [(namespace, name) for name in environment_secrets(pod)]
+        used = [where for where in used if versions.get(where)]
+        if not used or finished(pod):
+            continue
+        newest = max(versions[where] for where in used)
+        since = max(written, *(synced[where] for where in used))
+        version = newest if not written or _started(pod) > since else newest - 1
+        name = f"{namespace}/{pod['metadata']['name']}"
+        remedy = f"restart it: kubectl delete pod -n {namespace} {pod['metadata']['name']}"
+        found.append(Consumer("environment", name, version, "environment set at its start", remedy))
+    return found
+
+
+def environment_secrets(pod: Object) -> set[str]:
+    """Names of Secrets a pod's containers take environment variables from."""
+    names: set[str] = set()
+    spec = pod.get("spec") or {}
+    for container in (spec.get("containers") or []) + (spec.get("initContainers") or []):
+        for source in container.get("envFrom") or []:
+            names.add((source.get("secretRef") or {}).get("name", ""))
+        for variable in container.get("env") or []:
+            ref = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
+            names.add(ref.get("name", ""))
+    return names - {""}
+
+
+def finished(pod: Object) -> bool:
+    """Whether a pod has ended and holds nothing."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _last_written(metadata: Mapping[str, Any]) -> float:
+    times = [entry.get("time") for entry in metadata.get("managedFields") or []]
+    return max((parse_rfc3339(text) for text in times if text), default=0.0)
+
+
+def _started(pod: Object) -> float:
+    text = (pod.get("status") or {}).get("startTime") or pod["metadata"].get("creationTimestamp")
+    return parse_rfc3339(text) if text else 0.0

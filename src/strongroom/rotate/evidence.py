@@ -1,0 +1,53 @@
+"""Reads the ledger: synced Secrets and pods from the cluster, acknowledgements from the store."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from strongroom.kube.api import KubeApi, Scope
+from strongroom.kube.resource import PODS, SECRETS, Object
+from strongroom.model.errors import NotFound
+from strongroom.model.reference import SecretRef
+from strongroom.rotate.consumers import (
+    Ledger,
+    finished,
+    from_acknowledgements,
+    from_environment,
+    from_secrets,
+)
+from strongroom.wire.vault import VaultClient
+
+MANAGED = "reconcile.external-secrets.io/managed=true"
+
+
+class Evidence(Protocol):
+    """Where a ledger comes from."""
+
+    async def ledger(self, ref: SecretRef, written: float) -> Ledger:
+        """Who holds what; `written` is when the new version was, 0 before."""
+
+
+class LiveEvidence:
+    """The store's acknowledgements, and a cluster's Secrets and pods when there is one."""
+
+    def __init__(self, store: VaultClient, api: KubeApi | None) -> None:
+        self._store = store
+        self._api = api
+
+    async def ledger(self, ref: SecretRef, written: float) -> Ledger:
+        """Read everything now."""
+        path = ref.api_path
+        pods = (await self._api.list(PODS)).items if self._api else ()
+        secrets: Sequence[Object] = ()
+        if self._api:
+            scope = Scope(label_selector=MANAGED, metadata_only=True)
+            secrets = tuple((await self._api.list(SECRETS, scope)).items)
+        try:
+            reply = await self._store.request("GET", "sys/consumers", query={"path": path})
+            rows = reply["data"]["consumers"]
+        except NotFound:
+            rows = []  # A store of another make has no acknowledgements.
+        alive = {pod["metadata"]["uid"] for pod in pods if not finished(pod)}
+        consumers = from_secrets(path, secrets)
+        consumers += from_acknowledgements(rows, alive if self._api else None)
+        consumers += from_environment(path, pods, secrets, written)
+        return Ledger(tuple(consumers))

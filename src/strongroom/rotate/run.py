@@ -1,0 +1,170 @@
+"""Executes a rotation step by step; every step may be repeated, and the world may end between two.
+
+What is printed is what is done: the dry run and the run share the plan.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from strongroom.model.clock import Clock, parse_rfc3339, rfc3339
+from strongroom.model.errors import Conflict, NotFound, Unavailable
+from strongroom.model.reference import SecretRef
+from strongroom.rotate.consumers import Consumer, Ledger
+from strongroom.rotate.evidence import Evidence
+from strongroom.rotate.generators import MakePassword, PasswordGenerator
+from strongroom.rotate.machine import (
+    DONE,
+    MARK,
+    Observed,
+    Rotation,
+    Step,
+    next_step,
+    observe,
+    retired_by,
+)
+from strongroom.wire.vault import VaultClient
+
+POLL_SECONDS: Final = 0.5
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will happen, and who holds what now."""
+
+    ref: SecretRef
+    rotation: Rotation
+    retired: tuple[int, ...]
+    ledger: Ledger
+    resumed: bool
+
+    def lines(self) -> list[str]:
+        """In order of execution."""
+        old, new = self.rotation.old, self.rotation.new
+        fields = ", ".join(self.rotation.fields)
+        versions = ", ".join(map(str, self.retired)) or "none"
+        first = "go on with" if self.resumed else "record the intent of"
+        return [
+            f"{first} the rotation of {self.ref} from version {old} to {new}",
+            f"write version {new} with a new {fields}; every other field stays",
+            f"wait until {len(self.ledger.consumers)} consumers show version {new}",
+            f"delete versions {versions} (undelete brings them back)",
+        ]
+
+
+class Blocked(Unavailable):
+    """Consumers did not move in time; nothing was retired."""
+
+    def __init__(self, ref: SecretRef, behind: tuple[Consumer, ...]) -> None:
+        names = "; ".join(
+            f"{each.kind} {each.name} holds version {each.version}" for each in behind
+        )
+        remedies = "; ".join(dict.fromkeys(each.remedy for each in behind if each.remedy))
+        super().__init__(
+            "consumers-behind", f"{ref}: the old version stays, {names}", hint=remedies
+        )
+        self.behind = behind
+
+
+class Runner:
+    """One rotation of one secret."""
+
+    def __init__(
+        self, store: VaultClient, evidence: Evidence, clock: Clock, make: MakePassword
+    ) -> None:
+        self._store = store
+        self._evidence = evidence
+        self._clock = clock
+        self._make = make
+
+    async def plan(self, ref: SecretRef, generator: PasswordGenerator) -> Plan:
+        """Read everything, change nothing; raises NotFound, Invalid or Conflict."""
+        seen = await self._observe(ref)
+        if seen.current not in seen.live:
+            raise NotFound("no-current-version", f"{ref} has no current version to rotate from")
+        rotation = seen.rotation
+        if rotation is None:
+            rotation = Rotation(seen.current, seen.current + 1, generator.fields)
+            current = await self._store.kv2_read(ref.mount, ref.path, seen.current)
+            generator.next(current.data, self._make)
+        else:
+            next_step(seen, all_moved=False)
+        written = await self._written(ref, rotation)
+        ledger = await self._evidence.ledger(ref, written)
+        retired = tuple(number for number in seen.live if number < rotation.new)
+        return Plan(ref, rotation, retired, ledger, seen.rotation is not None)
+
+    async def run(
+        self, ref: SecretRef, generator: PasswordGenerator, seconds: float, tell: Tell
+    ) -> None:
+        """Go on until it is done; raises Blocked when consumers do not move in that time."""
+        deadline = self._clock.monotonic() + seconds
+        told: tuple[Consumer, ...] = ()
+        while True:
+            seen = await self._observe(ref)
+            behind: tuple[Consumer, ...] = ()
+            if seen.rotation is not None and seen.current == seen.rotation.new:
+                written = await self._written(ref, seen.rotation)
+                ledger = await self._evidence.ledger(ref, written)
+                behind = ledger.behind(seen.rotation.new)
+            step = next_step(seen, all_moved=not behind)
+            if step is Step.WAIT:
+                if behind != told:
+                    told = behind
+                    names = ", ".join(f"{each.kind} {each.name}" for each in behind)
+                    tell(f"waiting for {len(behind)}: {names}")
+                if self._clock.monotonic() >= deadline:
+                    raise Blocked(ref, behind)
+                await self._clock.sleep(POLL_SECONDS)
+                continue
+            await self._take(step, ref, generator, seen, tell)
+            if step is Step.FINISH:
+                return
+
+    async def abandon(self, ref: SecretRef) -> bool:
+        """Forget a rotation that was begun; no version is touched. False when there was none."""
+        seen = await self._observe(ref)
+        if seen.rotation is None:
+            return False
+        await self._mark(ref, {MARK: None})
+        return True
+
+    async def _take(
+        self, step: Step, ref: SecretRef, generator: PasswordGenerator, seen: Observed, tell: Tell
+    ) -> None:
+        rotation = seen.rotation
+        if step is Step.INTEND or rotation is None:
+            started = Rotation(seen.current, seen.current + 1, generator.fields, self._clock.now())
+            await self._mark(ref, {MARK: started.dumps()})
+            tell(f"intent recorded: version {started.old} to {started.new}")
+        elif step is Step.WRITE:
+            old = await self._store.kv2_read(ref.mount, ref.path, rotation.old)
+            again = PasswordGenerator(rotation.fields, generator.length, generator.alphabet)
+            data = again.next(old.data, self._make)
+            version = await self._store.kv2_write(ref.mount, ref.path, data, cas=rotation.old)
+            if version != rotation.new:
+                raise Conflict(
+                    "written-in-between", f"version {version} came instead of {rotation.new}"
+                )
+            tell(f"version {version} written")
+        elif step is Step.RETIRE:
+            retired = retired_by(rotation, seen)
+            await self._store.kv2_delete(ref.mount, ref.path, retired)
+            tell(f"every consumer moved; deleted versions {', '.join(map(str, retired))}")
+        else:
+            said = f"{rotation.old} to {rotation.new} at {rfc3339(self._clock.now())}"
+            await self._mark(ref, {MARK: None, DONE: said})
+            tell("done")
+
+    async def _observe(self, ref: SecretRef) -> Observed:
+        return observe(await self._store.kv2_metadata(ref.mount, ref.path))
+
+    async def _mark(self, ref: SecretRef, custom: dict[str, str | None]) -> None:
+        path = f"{ref.mount}/metadata/{ref.path}"
+        await self._store.request("PATCH", path, {"custom_metadata": custom})
+
+    async def _written(self, ref: SecretRef, rotation: Rotation) -> float:
+        metadata = await self._store.kv2_metadata(ref.mount, ref.path)
+        entry = (metadata.get("versions") or {}).get(str(rotation.new))
+        return parse_rfc3339(entry["created_time"]) if entry else 0.0

@@ -1,0 +1,243 @@
+"""The agent against a real store: files change as a whole, and nothing leaves a gap."""
+
+import ast
+import asyncio
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from strongroom.app.waiting import until
+from strongroom.deliver.agent.config import load_config
+from strongroom.deliver.agent.files import current_files, swap
+from strongroom.deliver.agent.loop import Agent
+from strongroom.model.clock import SimulatedClock, SystemClock
+from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
+from strongroom.model.principal import ReviewedToken
+
+JWT = "e30.eyJleHAiOiA5MDAwMDAwMDAwLCAic3ViIjogImFwcCJ9.c2ln"
+AGENT = Path(__file__).resolve().parents[2] / "src/strongroom/deliver/agent"
+
+
+def test_it_imports_the_standard_library_and_model_alone() -> None:
+    model = AGENT.parents[1] / "model"
+    for path in [*AGENT.glob("*.py"), *model.glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [each.name for each in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                ours = name.startswith(("strongroom.deliver.agent", "strongroom.model"))
+                assert ours or name.split(".")[0] in sys.stdlib_module_names, (path.name, name)
+
+
+def test_it_starts_without_site_packages() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-I", "-c",
+         f"import sys; sys.path.insert(0, {str(AGENT.parents[2])!r});"
+         "from strongroom.deliver.agent.__main__ import main; sys.argv = ['a', '--help']; main()"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "example" in done.stdout
+
+
+def settings(**changes) -> dict:
+    given = {
+        "address": "https://store:8200",
+        "auth": {"role": "app", "token_file": "/t"},
+        "output": "/o",
+        "secrets": [{"path": "secret/data/prod/db"}],
+    }
+    return {**given, **changes}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"address": "http://store:8200"},
+        {"address": "http://127.0.0.1.evil.example"},
+        {"address": "https://[bad"},
+        {"extra": 1},
+        {"auth": None},
+        {"auth": {"role": "", "token_file": "/t"}},
+        {"secrets": []},
+        {"secrets": [{"path": "a", "files": {"../x": "k"}}]},
+        {"secrets": [{"path": "a", "files": {"x": "k"}}, {"path": "b", "files": {"x": "k"}}]},
+        {"poll_seconds": 0},
+        {"poll_seconds": True},
+        {"file_mode": "999"},
+        {"file_mode": "0666"},
+        {"output": 7},
+    ],
+)
+def test_a_bad_configuration_is_refused(tmp_path, changes) -> None:
+    (tmp_path / "c").write_text(json.dumps(settings(**changes)))
+    with pytest.raises(Invalid) as caught:
+        load_config(tmp_path / "c")
+    assert caught.value.code == "bad-config"
+    assert caught.value.hint
+
+
+def test_what_is_no_configuration_is_refused(tmp_path) -> None:
+    for content in ("", "{", "[]", "null"):
+        (tmp_path / "c").write_text(content)
+        with pytest.raises(Invalid):
+            load_config(tmp_path / "c")
+    with pytest.raises(Invalid):
+        load_config(tmp_path / "absent")
+
+
+def test_a_set_of_files_changes_as_a_whole(tmp_path) -> None:
+    out = tmp_path / "s"
+    assert swap(out, {"a": b"1", "b": b"1"}, {"p": 1}, 0o440, "one")
+    handle = (out / "a").open("rb")
+    assert not swap(out, {"a": b"1", "b": b"1"}, {"p": 1}, 0o440, "same")
+    assert swap(out, {"b": b"2", "c": b"2"}, {"p": 2}, 0o400, "two")
+    # Who has the old file open still reads it; names that are gone are gone.
+    assert handle.read() == b"1"
+    handle.close()
+    assert {path.name for path in out.iterdir()} == {"..two", "..data", "b", "c", ".meta.json"}
+    assert (out / "b").read_bytes() == b"2"
+    assert stat.S_IMODE((out / "b").stat().st_mode) == 0o400
+    assert json.loads(current_files(out)[".meta.json"]) == {"versions": {"p": 2}}
+    # A folder left by a swap that was cut off is no obstacle.
+    (out / "..three").mkdir()
+    assert swap(out, {"b": b"3"}, {"p": 3}, 0o400, "three")
+
+
+def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path) -> None:
+    (tmp_path / "f").write_text("")
+    with pytest.raises(Unavailable) as caught:
+        swap(tmp_path / "f" / "x", {"a": b"marked"}, {}, 0o400, "s")
+    assert "marked" not in str(caught.value)
+
+
+@pytest.fixture
+async def served(store, tmp_path):
+    """A store that lets service account `app` read prod/db, and the agent's configuration."""
+    await store.ask("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
+    await store.ask(
+        "PUT",
+        "sys/policies/acl/app",
+        {
+            "policy": 'path "secret/data/prod/*" { capabilities = ["read"] } path "sys/consumers/ack" { capabilities = ["update"] } path "sys/events/subscribe/kv*" { capabilities = ["read"] }'
+        },
+    )
+    await store.ask("POST", "sys/auth/kubernetes", {"type": "kubernetes"})
+    await store.ask(
+        "POST",
+        "auth/kubernetes/config",
+        {"kubernetes_host": "https://c", "token_reviewer_jwt": "r"},
+    )
+    await store.ask(
+        "POST",
+        "auth/kubernetes/role/app",
+        {
+            "bound_service_account_names": "app",
+            "bound_service_account_namespaces": "tour",
+            "audience": "strongroom",
+            "policies": "app",
+            "ttl": "10m",
+        },
+    )
+    store.reviewer.known[JWT] = ReviewedToken(
+        "tour", "app", "u", ("strongroom",), "app-1", "pod-uid", "node1", "JTI=1"
+    )
+    await store.ask("POST", "secret/data/prod/db", {"data": {"password": "first", "port": 5432}})
+    (tmp_path / "token").write_text(JWT)
+    config = settings(
+        address=store.address,
+        auth={"role": "app", "token_file": str(tmp_path / "token")},
+        output=str(tmp_path / "out"),
+    )
+    (tmp_path / "agent.json").write_text(json.dumps(config))
+    return store
+
+
+async def test_it_logs_in_writes_and_acknowledges(served, tmp_path) -> None:
+    clock = SimulatedClock()
+    agent = Agent(load_config(tmp_path / "agent.json"), clock)
+    await asyncio.to_thread(agent.refresh)
+    out = tmp_path / "out"
+    assert (out / "password").read_text() == "first"
+    assert (out / "port").read_text() == "5432"
+    _, said = await served.ask("GET", "sys/consumers?path=secret/data/prod/db")
+    row = said["data"]["consumers"][0]
+    assert (row["pod"], row["version"], row["kind"], row["lapsed"]) == ("app-1", 1, "pod", False)
+    # The pod's row stays to be seen after its token's end, marked as lapsed.
+    await served.clock.advance(601)
+    _, said = await served.ask("GET", "sys/consumers?path=secret/data/prod/db")
+    assert said["data"]["consumers"][0]["lapsed"]
+    # The login has lapsed as well; the agent's clock says so and it logs in anew.
+    await clock.advance(601)
+    await asyncio.to_thread(agent.refresh)
+    assert len(served.reviewer.asked) == 2
+
+
+async def test_a_refusal_keeps_the_last_good_files(served, tmp_path) -> None:
+    agent = Agent(load_config(tmp_path / "agent.json"), SimulatedClock())
+    await asyncio.to_thread(agent.refresh)
+    await served.ask("DELETE", "secret/data/prod/db")
+    with pytest.raises(NotFound):
+        await asyncio.to_thread(agent.refresh)
+    await served.ask("DELETE", "sys/policies/acl/app")
+    with pytest.raises(Denied):
+        await asyncio.to_thread(agent.refresh)
+    assert (tmp_path / "out" / "password").read_text() == "first"
+
+
+async def test_a_field_that_is_not_there_is_named(served, tmp_path) -> None:
+    config = json.loads((tmp_path / "agent.json").read_text())
+    config["secrets"] = [{"path": "secret/data/prod/db", "files": {"f": "absent"}}]
+    (tmp_path / "agent.json").write_text(json.dumps(config))
+    with pytest.raises(Invalid, match="absent"):
+        await asyncio.to_thread(
+            Agent(load_config(tmp_path / "agent.json"), SimulatedClock()).refresh
+        )
+
+
+async def test_the_process_follows_the_change_feed_until_it_is_told_to_end(
+    served, tmp_path
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "strongroom", "agent", "--config", str(tmp_path / "agent.json"),
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    clock = SystemClock()
+
+    async def holds(value: str) -> bool | None:
+        path = tmp_path / "out" / "password"
+        return True if path.exists() and path.read_text() == value else None
+
+    await until("the first file", lambda: holds("first"), clock)
+    # The poll interval is 30 s: only the feed can bring this within the deadline.
+    for value in ("second", "third"):
+        await served.ask("POST", "secret/data/prod/db", {"data": {"password": value}})
+        await until(value, lambda value=value: holds(value), clock, seconds=10)
+    process.terminate()
+    _, said = await asyncio.wait_for(process.communicate(), 10)
+    assert process.returncode == 0
+    assert b"version 3" in said
+    assert b"third" not in said
+
+
+async def test_once_ends_with_a_status(served, tmp_path) -> None:
+    async def once() -> tuple[int, bytes]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "strongroom.deliver.agent", "--once", "--config", str(tmp_path / "agent.json"),
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, said = await asyncio.wait_for(process.communicate(), 20)
+        return process.returncode or 0, said
+
+    assert (await once())[0] == 0
+    (tmp_path / "token").write_text("e30.e30.c2ln")
+    status, said = await once()
+    assert status == 2
+    assert b"error" in said

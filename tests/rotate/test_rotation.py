@@ -1,0 +1,303 @@
+"""Rotation: the next step is a function of what is seen, and a crash anywhere changes nothing."""
+
+import json
+
+import pytest
+
+from strongroom.model.clock import SimulatedClock
+from strongroom.model.errors import Conflict, Invalid, NotFound, Unavailable
+from strongroom.model.reference import parse_secret_ref
+from strongroom.model.secret import Secret
+from strongroom.rotate.consumers import (
+    Consumer,
+    Ledger,
+    from_acknowledgements,
+    from_environment,
+    from_secrets,
+)
+from strongroom.rotate.generators import PasswordGenerator
+from strongroom.rotate.machine import MARK, Observed, Rotation, Step, next_step, observe
+from strongroom.rotate.run import Blocked, Runner
+from strongroom.wire.vault import VaultClient
+
+REF = parse_secret_ref("prod/db", "secret")
+PATH = "secret/data/prod/db"
+GENERATOR = PasswordGenerator(("password",))
+UNDER_WAY = Rotation(1, 2, ("password",), 5.0)
+
+
+@pytest.mark.parametrize(
+    ("current", "live", "rotation", "moved", "step"),
+    [
+        (1, (1,), None, False, Step.INTEND),
+        (1, (1,), UNDER_WAY, True, Step.WRITE),
+        (2, (1, 2), UNDER_WAY, False, Step.WAIT),
+        (2, (1, 2), UNDER_WAY, True, Step.RETIRE),
+        (2, (2,), UNDER_WAY, False, Step.FINISH),
+    ],
+)
+def test_the_next_step(current, live, rotation, moved, step) -> None:
+    assert next_step(Observed(current, live, rotation), all_moved=moved) is step
+
+
+def test_a_write_by_somebody_else_is_a_conflict() -> None:
+    with pytest.raises(Conflict, match="version 3"):
+        next_step(Observed(3, (1, 2, 3), UNDER_WAY), all_moved=True)
+
+
+def test_the_mark_comes_back_and_a_foreign_one_is_refused() -> None:
+    metadata = {"current_version": 1, "custom_metadata": {MARK: UNDER_WAY.dumps()}}
+    assert observe(metadata).rotation == UNDER_WAY
+    assert len(UNDER_WAY.dumps()) < 512
+    for text in ("{", "[]", '{"from": 1}', '{"from": "x", "to": 1, "fields": [], "started": 0}'):
+        with pytest.raises(Invalid):
+            observe({"current_version": 1, "custom_metadata": {MARK: text}})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PasswordGenerator(()),
+        lambda: PasswordGenerator(("p",), 4),
+        lambda: PasswordGenerator(("p",), 5000),
+        lambda: PasswordGenerator(("p",), 32, "ab"),
+    ],
+)
+def test_a_weak_generator_is_refused(make) -> None:
+    with pytest.raises(Invalid):
+        make()
+
+
+# who holds what
+
+
+def secret(version: int, at: str = "2026-01-01T00:00:10Z") -> dict:
+    annotations = {"strongroom.dev/source-versions": json.dumps({PATH: version})}
+    return {
+        "metadata": {
+            "namespace": "n",
+            "name": "db",
+            "annotations": annotations,
+            "managedFields": [{"time": at}],
+        }
+    }
+
+
+def pod(started: str, **spec) -> dict:
+    return {
+        "metadata": {"namespace": "n", "name": "app", "uid": "u"},
+        "spec": {"containers": [{"name": "c", **spec}]},
+        "status": {"phase": "Running", "startTime": started},
+    }
+
+
+def row(**changes) -> dict:
+    given = {
+        "kind": "pod",
+        "pod_uid": "u",
+        "namespace": "n",
+        "pod": "app",
+        "actor": "u",
+        "version": 1,
+        "acknowledged": "2026-01-01T00:00:00Z",
+        "lapsed": False,
+    }
+    return {**given, **changes}
+
+
+def test_secrets_tell_their_version() -> None:
+    found = from_secrets(PATH, [secret(3), {"metadata": {"namespace": "n", "name": "other"}}])
+    assert [(each.name, each.version) for each in found] == [("n/db", 3)]
+    broken = secret(3)
+    broken["metadata"]["annotations"]["strongroom.dev/source-versions"] = "{"
+    assert from_secrets(PATH, [broken]) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "alive", "held"),
+    [
+        ({}, {"u"}, 1),
+        ({"lapsed": True}, {"u"}, 1),  # The pod is there and says nothing any more: it blocks.
+        ({}, set(), 0),
+        ({"lapsed": True}, None, 0),
+        ({}, None, 1),
+        ({"kind": "token", "lapsed": True}, {"u"}, 0),
+        ({"kind": "token"}, set(), 1),
+    ],
+)
+def test_acknowledgements_count_while_their_reader_lives(changes, alive, held) -> None:
+    assert len(from_acknowledgements([row(**changes)], alive)) == held
+
+
+ENVIRONMENT = {"env": [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "db", "key": "p"}}}]}
+ALL = {"envFrom": [{"secretRef": {"name": "db"}}]}
+
+
+@pytest.mark.parametrize(
+    ("started", "written", "version"),
+    [
+        ("2026-01-01T00:00:00Z", 0.0, 2),
+        ("2026-01-01T00:00:00Z", 1767225605.0, 1),
+        ("2026-01-01T00:00:08Z", 1767225605.0, 1),  # After the write, before the Secret moved.
+        ("2026-01-01T00:00:12Z", 1767225605.0, 2),
+    ],
+)
+@pytest.mark.parametrize("spec", [ENVIRONMENT, ALL])
+def test_an_environment_holds_what_it_started_with(started, written, version, spec) -> None:
+    (found,) = from_environment(PATH, [pod(started, **spec)], [secret(2)], written)
+    assert found.version == version
+    assert "kubectl delete pod" in found.remedy
+
+
+def test_pods_without_the_secret_or_at_their_end_hold_nothing() -> None:
+    ended = pod("2026-01-01T00:00:00Z", **ENVIRONMENT)
+    ended["status"]["phase"] = "Succeeded"
+    assert from_environment(PATH, [ended, pod("2026-01-01T00:00:00Z")], [secret(2)], 0) == []
+
+
+# a rotation of a secret in a real store
+
+
+class Evidence:
+    """A ledger the test writes."""
+
+    def __init__(self, *consumers: Consumer) -> None:
+        self.consumers = list(consumers)
+
+    async def ledger(self, ref, written) -> Ledger:
+        return Ledger(tuple(self.consumers))
+
+
+class Died(Exception):
+    """The process ended here."""
+
+
+class Mortal(VaultClient):
+    """Dies at its n-th call, before it or after the server has done it."""
+
+    calls = 0
+    last = 10**6
+    after = False
+
+    async def _send(self, *args, **named):
+        self.calls += 1
+        if self.calls == self.last and not self.after:
+            raise Died
+        reply = await super()._send(*args, **named)
+        if self.calls == self.last:
+            raise Died
+        return reply
+
+
+@pytest.fixture
+async def kv(store):
+    await store.ask("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
+    await store.ask("POST", PATH, {"data": {"password": "old", "user": "u"}})
+    return store
+
+
+def runner(store, evidence, clock, client=VaultClient) -> Runner:
+    made = iter(f"generated-{number}-{'x' * 20}" for number in range(9))
+    vault = client(store.address, Secret(store.root), store.http)
+    return Runner(vault, evidence, clock, lambda length, alphabet: next(made))
+
+
+async def state(store) -> tuple:
+    _, metadata = await store.ask("GET", "secret/metadata/prod/db")
+    _, current = await store.ask("GET", PATH)
+    data = metadata["data"]
+    versions = {number: bool(each["deletion_time"]) for number, each in data["versions"].items()}
+    custom = data["custom_metadata"]
+    return (
+        data["current_version"],
+        versions,
+        MARK in custom,
+        custom["strongroom-rotated"][:6],
+        current["data"]["data"]["user"],
+        current["data"]["data"]["password"] != "old",
+    )
+
+
+FINISHED = (2, {"1": True, "2": False}, False, "1 to 2", "u", True)
+
+
+async def test_it_ends_in_the_same_state_wherever_it_is_cut_off(store) -> None:
+    await store.ask("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
+    cuts = 0
+    for after in (False, True):
+        for last in range(1, 100):
+            await store.ask("DELETE", "secret/metadata/prod/db")
+            await store.ask("POST", PATH, {"data": {"password": "old", "user": "u"}})
+            mortal = type("M", (Mortal,), {"last": last, "after": after})
+            try:
+                await runner(store, Evidence(), SimulatedClock(), mortal).run(
+                    REF, GENERATOR, 5, str
+                )
+            except Died:
+                cuts += 1
+                # Cut off after the last step it is done; to run it again would be another one.
+                _, seen = await store.ask("GET", "secret/metadata/prod/db")
+                if "strongroom-rotated" in (seen["data"]["custom_metadata"] or {}):
+                    assert await state(store) == FINISHED
+                    continue
+                await runner(store, Evidence(), SimulatedClock()).run(REF, GENERATOR, 5, str)
+                assert await state(store) == FINISHED, (last, after)
+            else:
+                break
+    assert cuts >= 20
+
+
+async def test_who_stays_behind_blocks_and_is_named(kv) -> None:
+    behind = Consumer("pod", "n/app", 1, "acknowledged", "see its log")
+    evidence, clock = Evidence(behind, Consumer("Secret", "n/db", 2, "recorded")), SimulatedClock()
+    with pytest.raises(Blocked) as caught:
+        await runner(kv, evidence, clock).run(REF, GENERATOR, 0, str)
+    assert "n/app" in caught.value.message
+    assert "n/db" not in caught.value.message
+    assert caught.value.hint == "see its log"
+    _, old = await kv.ask("GET", f"{PATH}?version=1")
+    assert old["data"]["data"]["password"] == "old"
+    # It goes on from there once the pod has moved, by whoever runs it next.
+    evidence.consumers.clear()
+    told: list[str] = []
+    await runner(kv, evidence, clock).run(REF, GENERATOR, 0, told.append)
+    assert told[-1] == "done"
+    assert await state(kv) == FINISHED
+
+
+async def test_the_plan_says_what_happens_and_changes_nothing(kv) -> None:
+    before = (await kv.ask("GET", "secret/metadata/prod/db"))[1]["data"]
+    plan = await runner(kv, Evidence(Consumer("pod", "n/app", 1, "e")), SimulatedClock()).plan(
+        REF, GENERATOR
+    )
+    assert (await kv.ask("GET", "secret/metadata/prod/db"))[1]["data"] == before
+    text = "\n".join(plan.lines())
+    assert "version 1 to 2" in text
+    assert "1 consumers" in text
+    assert plan.retired == (1,)
+    assert "generated" not in text
+
+
+async def test_bad_ground_is_refused_before_anything_happens(kv) -> None:
+    run = runner(kv, Evidence(), SimulatedClock())
+    with pytest.raises(NotFound):
+        await run.plan(parse_secret_ref("prod/absent", "secret"), GENERATOR)
+    with pytest.raises(Invalid, match="absent"):
+        await run.plan(REF, PasswordGenerator(("absent",)))
+    await kv.ask("DELETE", PATH)
+    with pytest.raises(NotFound):
+        await run.plan(REF, GENERATOR)
+
+
+async def test_a_write_in_between_stops_it_and_abandon_forgets_it(kv) -> None:
+    behind = Evidence(Consumer("pod", "n/app", 1, "e"))
+    with pytest.raises(Unavailable):
+        await runner(kv, behind, SimulatedClock()).run(REF, GENERATOR, 0, str)
+    await kv.ask("POST", PATH, {"data": {"password": "by hand"}})
+    run = runner(kv, Evidence(), SimulatedClock())
+    with pytest.raises(Conflict):
+        await run.run(REF, GENERATOR, 0, str)
+    assert await run.abandon(REF)
+    assert not await run.abandon(REF)
+    _, current = await kv.ask("GET", PATH)
+    assert current["data"]["data"]["password"] == "by hand"
