@@ -1,24 +1,57 @@
-"""The cluster of the suite: a control plane started once, and a node where the machine has one."""
+"""What tests share: a whole store in this process, and a real cluster started once a session."""
 
 import asyncio
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hvac
 import pytest
+from hypothesis import settings
 
 from strongroom.app.cluster.binaries import cache_folder, resolve
-from strongroom.app.cluster.control_plane import ControlPlane
+from strongroom.app.cluster.control_plane import ControlPlane, free_port
 from strongroom.app.cluster.node import Node, missing_capabilities
-from strongroom.app.dev.processes import Processes
-from strongroom.model.clock import SystemClock
-from strongroom.model.errors import Unavailable
+from strongroom.app.dev.postgres import ThrowawayPostgres
+from strongroom.app.dev.processes import TIED_TO_PARENT, Processes
+from strongroom.app.waiting import until
+from strongroom.audit.devices import AuditBroker, MemoryDevice
+from strongroom.crypto.keyfile import create_key_file
+from strongroom.model.clock import SimulatedClock, SystemClock
+from strongroom.model.errors import Denied, Unavailable
+from strongroom.model.principal import ReviewedToken
+from strongroom.model.secret import Secret
+from strongroom.store.assembly import Surroundings, assemble, open_cluster
+from strongroom.store.call import Backend, Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import Engine, LeaseRow, MountRow, View
+from strongroom.store.engine.postgres import PostgresEngine
+from strongroom.store.engine.sqlite import SqliteEngine
+from strongroom.store.leasing import Leases, Terms
+from strongroom.store.pipeline import Pipeline
+from strongroom.store.seal.cluster import AutoSeal, ClusterSeal, SealSetting
+from strongroom.wire.client import HttpClient
+from strongroom.wire.http import Request, Response
+from strongroom.wire.keywrap.key_file import KeyFileWrapper
+from strongroom.wire.limits import Limits
+from strongroom.wire.listener import Exchange, Listener
 
+# How long an example takes says how busy the machine is, not whether the property holds.
+settings.register_profile("strongroom", deadline=None)
+settings.load_profile("strongroom")
+
+STORE_TESTS = Path(__file__).parent / "store"
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
@@ -56,6 +89,28 @@ def cluster(cluster_folder: Path, background: Run) -> Iterator[ControlPlane]:
         yield control
 
 
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """moto's server, which plays AWS, in a process of its own."""
+    port = free_port()
+    process = subprocess.Popen(
+        [*TIED_TO_PARENT, sys.executable, "-m", "moto.server", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+
+    async def up() -> bool | None:
+        async with HttpClient() as http:
+            reply = await http.request("GET", f"{address}/moto-api/data.json")
+        return True if reply.status == 200 else None
+
+    asyncio.run(until("moto", up, SystemClock(), seconds=60))
+    yield address
+    process.terminate()
+    process.wait()
+
+
 @dataclass(frozen=True)
 class NodeCluster:
     """A control plane with one node."""
@@ -82,3 +137,264 @@ def node_cluster(cluster: ControlPlane, background: Run) -> Iterator[NodeCluster
         pytest.fail(str(refusal))
     yield NodeCluster(cluster, node)
     node.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(background: Run) -> Iterator[ThrowawayPostgres]:
+    """One PostgreSQL for all tests that only need a database; it forgets on power loss."""
+    folder = Path(tempfile.mkdtemp(prefix="sr-pg-"))
+    server = ThrowawayPostgres(folder, durable=False)
+    background(_started(server))
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _started(server: ThrowawayPostgres) -> None:
+    server.start()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: ThrowawayPostgres) -> str:
+    """An empty database."""
+    return postgres_server.create_database(f"t{uuid.uuid4().hex[:12]}")
+
+
+class FakeReviewer:
+    """Knows the tokens it was told; the same refusals as the cluster's."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, ReviewedToken] = {}
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+
+    async def review(
+        self, host: str, ca: str, reviewer: Secret, token: Secret, audiences: Sequence[str]
+    ) -> ReviewedToken:
+        self.asked.append((host, tuple(audiences)))
+        found = self.known.get(token.reveal_text())
+        if found is None:
+            raise Denied("token-not-authenticated", "the cluster does not know this token")
+        return found
+
+
+@dataclass
+class Issuer:
+    """An engine that hands out names with an end; what stands in the world is `names`.
+
+    `broken` says what goes wrong: "make" before the name is there, "killed" after it, "revoke".
+    """
+
+    context: Context
+    leases: Leases
+    names: set[str] = field(default_factory=set)
+    renewed: dict[str, float] = field(default_factory=dict)
+    undone: list[str] = field(default_factory=list)
+    broken: str = ""
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (Endpoint("creds/{role}", {"read": self._issue}),)
+
+    def exists(self, call: Call) -> bool:
+        return True
+
+    async def _issue(self, call: Call) -> Result:
+        name = f"u{len(self.names)}-{call.request_id}"
+        terms = Terms(ttl=call.seconds("ttl"), data={"name": name})
+        lease = await self.leases.intend(call, self.context.bounds(call.mount), terms)
+        if self.broken == "make":
+            raise Unavailable("broken", "the backend is away")
+        self.names.add(name)
+        if self.broken == "killed":
+            raise KeyError("as if the process had ended here")
+        answer = self.leases.answer({"name": name}, await self.leases.confirm(lease))
+        answer.headers = tuple(("X-Back", each) for each in call.passed_headers.values())
+        answer.headers += (("X-Inner", "not for callers"),)
+        return answer
+
+    async def revoke_lease(self, mount: MountRow, lease: LeaseRow) -> None:
+        if self.broken == "revoke":
+            raise Unavailable("broken", "the backend is away")
+        self.names.discard(lease.data["name"])
+        self.undone.append(lease.id)
+
+    async def renew_lease(self, mount: MountRow, lease: LeaseRow) -> None:
+        self.renewed[lease.id] = lease.expires
+
+
+@dataclass
+class Store:
+    """A running store and how to talk to it."""
+
+    port: int
+    root: str
+    clock: SimulatedClock
+    device: MemoryDevice
+    reviewer: FakeReviewer
+    engine: Engine
+    barrier: Barrier
+    seal: ClusterSeal
+    http: HttpClient
+    handler: Pipeline
+    issuers: list[Issuer]
+    clients: list[hvac.Client] = field(default_factory=list)
+    # What the TLS layer would say the client showed.
+    certificate: bytes | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def hvac(self, token: str = "") -> hvac.Client:
+        client = hvac.Client(url=self.address, token=token or self.root)
+        self.clients.append(client)
+        return client
+
+    async def run(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """A blocking client call beside the loop."""
+        return await asyncio.to_thread(call, *args, **kwargs)
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, token: str | None = None, **headers: str
+    ) -> tuple[int, Any]:
+        """Status and JSON of one request; `path` follows `/v1/`."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token is None:
+            token = self.root
+        if token:
+            sent["X-Vault-Token"] = token
+        content = (
+            body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        )
+        reply: Response = await self.http.request(
+            method, f"{self.address}/v1/{path}", headers=sent, body=content
+        )
+        try:
+            return reply.status, json.loads(reply.body) if reply.body else None
+        except ValueError:
+            return reply.status, reply.body.decode()
+
+    async def expire(self) -> int:
+        """What runs in the background, now; how much had come to its end."""
+        return await self.engine.waiting(self.handler.expiration.catch_up())
+
+    async def token_with(self, policy: str, **fields: Any) -> str:
+        """A token that has one policy of this text."""
+        name = f"p{abs(hash(policy))}"
+        await self.ask("PUT", f"sys/policies/acl/{name}", {"policy": policy})
+        _, made = await self.ask("POST", "auth/token/create", {"policies": [name], **fields})
+        return str(made["auth"]["client_token"])
+
+    async def read(self, question: Callable[[View], Any]) -> Any:
+        """What committed state answers."""
+
+        async def ask() -> Any:
+            return question(self.engine.view)
+
+        return await self.engine.waiting(ask())
+
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.device.lines]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The store's own tests run on both databases."""
+    if "store" in metafunc.fixturenames and metafunc.definition.path.parent == STORE_TESTS:
+        on_postgres = pytest.param("postgres", marks=pytest.mark.component)
+        metafunc.parametrize("store", ["sqlite", on_postgres], indirect=True)
+
+
+@pytest.fixture
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """The store over HTTP; on SQLite unless the test asks for PostgreSQL."""
+    barrier = Barrier()
+    engine: Engine
+    if getattr(request, "param", "sqlite") == "sqlite":
+        engine = SqliteEngine(tmp_path / "db", barrier)
+    else:
+        engine = await PostgresEngine.open(request.getfixturevalue("postgres_url"), barrier)
+    async with serving(engine, barrier, tmp_path / "key", SimulatedClock()) as running:
+        yield running
+
+
+@pytest.fixture
+def serve_with(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Store]]:
+    """A store on SQLite with backends of the test's own, by name."""
+
+    def serve(
+        **engines: Callable[[Context, Leases], Backend],
+    ) -> AbstractAsyncContextManager[Store]:
+        barrier = Barrier()
+        engine = SqliteEngine(tmp_path / "db", barrier)
+        return serving(engine, barrier, tmp_path / "key", SimulatedClock(), **engines)
+
+    return serve
+
+
+@pytest.fixture
+async def nodes(postgres_url: str, tmp_path: Path) -> AsyncIterator[list[Store]]:
+    """Three nodes on one PostgreSQL, each with engine, barrier and caches of its own."""
+    clock = SimulatedClock()
+    async with AsyncExitStack() as stack:
+        made: list[Store] = []
+        for _ in range(3):
+            barrier = Barrier()
+            engine = await PostgresEngine.open(postgres_url, barrier)
+            node = serving(engine, barrier, tmp_path / "key", clock)
+            made.append(await stack.enter_async_context(node))
+            made[-1].root = made[0].root
+        yield made
+
+
+@asynccontextmanager
+async def serving(
+    engine: Engine,
+    barrier: Barrier,
+    key: Path,
+    clock: SimulatedClock,
+    **engines: Callable[[Context, Leases], Backend],
+) -> AsyncIterator[Store]:
+    """A node on an engine: unsealed, listening, and ended with the engine at the end.
+
+    `engines` are beside the built-in ones, or instead of those of the same name.
+    """
+    if not key.exists():
+        create_key_file(key)
+    setting = SealSetting(AutoSeal("static", KeyFileWrapper("static", key)))
+    seal = ClusterSeal(engine, barrier, setting, clock)
+    root = await open_cluster(engine, seal, barrier, clock)
+    device, reviewer = MemoryDevice(), FakeReviewer()
+    issuers: list[Issuer] = []
+
+    def issuer(context: Context, leases: Leases) -> Issuer:
+        issuers.append(Issuer(context, leases))
+        return issuers[-1]
+
+    around = Surroundings(
+        clock, AuditBroker([device]), reviewer, seal, engines={"issuer": issuer, **engines}
+    )
+    handler = assemble(engine, barrier, around)
+
+    def with_certificate(request: Request, exchange: Exchange) -> None:
+        request.client_certificate = running.certificate
+        handler(request, exchange)
+
+    listener = Listener(with_certificate, Limits(body_bytes=2 * 1024 * 1024), clock)
+    _, port = await listener.start("127.0.0.1", 0)
+    async with HttpClient() as http:
+        text = root.reveal_text() if root else ""
+        running = Store(
+            port, text, clock, device, reviewer, engine, barrier, seal, http, handler, issuers
+        )
+        yield running
+        for client in running.clients:
+            client.adapter.close()
+    await asyncio.wait_for(_drained(listener, clock), 10)
+    await engine.close()
+
+
+async def _drained(listener: Listener, clock: SimulatedClock) -> None:
+    draining = asyncio.create_task(listener.drain(0.5))
+    while not draining.done():
+        await clock.advance(0.1)
+    await draining

@@ -19,6 +19,17 @@ def test_every_verb_has_help_with_an_example(verb, capsys) -> None:
     assert f"strongroom {verb}" in shown
 
 
+@pytest.mark.parametrize("flag", ["-h", "-help", "--help"])
+@pytest.mark.parametrize(
+    "words", [[], ["kv"], ["kv", "get"], ["kv", "metadata", "put"], ["operator", "init"], ["dev"]]
+)
+def test_help_is_asked_for_in_argparses_and_in_vaults_way(words, flag, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, flag])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: {' '.join(['strongroom', *words])} ")
+
+
 def test_an_unknown_verb_is_refused_with_the_list(capsys) -> None:
     """argparse exits with 2 and names the verbs there are."""
     with pytest.raises(SystemExit) as ended:
@@ -27,10 +38,10 @@ def test_an_unknown_verb_is_refused_with_the_list(capsys) -> None:
     assert "kv" in capsys.readouterr().err
 
 
-def test_a_refusal_is_two_lines_and_status_2(tmp_path, capsys) -> None:
+def test_a_refusal_is_two_lines_and_a_misuse_is_status_1(tmp_path, capsys) -> None:
     """The message with its code, then what to do."""
     status = main(["kv", "get", "prod/db", "--token-file", str(tmp_path / "missing")])
-    assert status == 2
+    assert status == 1
     shown = capsys.readouterr().err
     assert shown.startswith("error: cannot read the token file")
     assert "[token-file]\nhint: check --token-file\n" in shown

@@ -48,6 +48,20 @@ def test_scripts_are_executable_and_syntactically_sound() -> None:
         subprocess.run(["bash", "-n", str(path)], check=True)
 
 
+def test_decisions_are_written_down() -> None:
+    """Each says what was decided, why, and what it costs; numbers have no gap."""
+    records = sorted((ROOT / "docs/adr").glob("*.md"))
+    assert [path.name[:4] for path in records] == [
+        f"{number:04}" for number in range(1, len(records) + 1)
+    ]
+    assert len(records) >= 4
+    for path in records:
+        text = path.read_text()
+        assert all(part in text for part in ("**Decided.**", "**Why.**", "**What it costs.**")), (
+            path.name
+        )
+
+
 def test_documents_a_stranger_looks_for_are_there() -> None:
     """README, licence, change log and security policy."""
     for name in ("README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md"):

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from strongroom.app.dev.waiting import until
+from strongroom.app.waiting import until
 from strongroom.kube.client import KubeClient
 from strongroom.kube.resource import NAMESPACES, PODS, SECRETS, SERVICE_ACCOUNTS
 from strongroom.kube.token_review import request_token, review_token

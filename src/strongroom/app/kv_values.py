@@ -32,6 +32,17 @@ def parse_pairs(words: Sequence[str], stdin: TextIO) -> dict[str, Any]:
     return data
 
 
+def parse_metadata(words: Sequence[str]) -> dict[str, str]:
+    """`key=value` words alone; raises Invalid for anything else."""
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise Invalid("bad-pair", "metadata and options are KEY=VALUE")
+        found[key] = value
+    return found
+
+
 def _value(value: str, stdin: TextIO) -> str:
     if value == "-":
         return stdin.read()

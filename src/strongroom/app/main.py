@@ -8,55 +8,119 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
+from strongroom.app.parser import Parser
 from strongroom.model.errors import Refusal
 
 # Verb -> one line of help. The module is strongroom.app.commands.<verb>.
 VERBS: Final[dict[str, str]] = {
+    "dev": "run everything on this machine, with a tour",
     "server": "run the store (Vault's HTTP API)",
-    "operator": "sync external-secrets.io objects into Secrets",
+    "status": "whether the store is sealed",
+    "operator": "sync external-secrets.io objects; init, unseal and rekey a store",
+    "sync": "what manifests would do to Secrets",
+    "template": "render a template or a manifest's target.template offline",
+    "explain": "why a Secret is not as it should be",
+    "install": "manifests of the operator: definitions and least rights",
     "kms": "run the KMS v2 plugin for kube-apiserver",
     "encrypt": "prove encryption at rest",
+    "agent": "keep files of secrets right beside an application",
+    "rotate": "rotate a secret; retire the old version when nobody holds it",
+    "audit": "who touched a secret, who could, from when to when",
     "kv": "read and write versioned secrets",
+    "login": "log in and keep the token for the next commands",
+    "token": "create, look up, renew and revoke tokens",
+    "policy": "list, read, write and delete policies",
+    "auth": "auth methods: list, enable, tune, move, disable",
+    "secrets": "secrets engines: list, enable, tune, move, disable",
+    "lease": "look up, renew and revoke leases",
+    "read": "read any path",
+    "write": "write to any path",
+    "patch": "change some fields at a path",
+    "delete": "delete at any path",
+    "list": "list the names under any path",
+    "unwrap": "take out what a wrapping token holds",
+    "path-help": "what a path is for",
+    "print": "print the token in use",
+    "version": "print the version",
+    "completion": "print a script that completes commands in a shell",
+}
+# Verbs of a Vault client, and the module of strongroom.app.client that holds each.
+CLIENT: Final[dict[str, str]] = {
+    **{name: name for name in ("kv", "login", "token", "policy", "lease")},
+    **dict.fromkeys(("auth", "secrets"), "mounts"),
+    **dict.fromkeys(("read", "write", "patch", "delete", "list", "unwrap", "path-help"), "paths"),
+    **dict.fromkeys(("print", "version"), "print_token"),
 }
 
+VAULT_VERSION: Final = "1.16.0"
+_VERSION_WORDS: Final = (["version"], ["-version"], ["--version"], ["-v"])
+
 EPILOG: Final = """example:
+  strongroom dev
   strongroom kv put secret/prod/db password=@password.txt
 """
 
 
 def program_version() -> str:
     """The installed distribution's version, or `0+unknown` from a bare source tree."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("strongroom")
     except PackageNotFoundError:
         return "0+unknown"
 
 
+class _Version(argparse.Action):
+    """`--version`; looking the distribution up takes longer than starting the KMS plugin may."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:  # noqa: ANN401
+        print(f"strongroom {program_version()}")
+        parser.exit(0)
+
+
+def _is_version_of_vault(words: Sequence[str]) -> bool:
+    """Programs made for a `vault` binary ask it for a version they can parse."""
+    return Path(sys.argv[0]).name == "vault" and list(words[:1]) in _VERSION_WORDS
+
+
 def build_parser(verb: str | None) -> argparse.ArgumentParser:
     """Build the parser with the full arguments of `verb` alone, and one line for each other."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="strongroom",
         description="Secrets management for Kubernetes.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"strongroom {program_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
     for name, summary in VERBS.items():
         if name == verb:
-            module = importlib.import_module(f"strongroom.app.commands.{name}")
-            module.register(commands)
+            _register(commands, name)
         else:
             commands.add_parser(name, help=summary)
     return parser
 
 
+def _register(commands: Any, name: str) -> None:  # noqa: ANN401 - argparse's action
+    module = CLIENT.get(name)
+    if module is None:
+        importlib.import_module(f"strongroom.app.commands.{name}").register(commands)
+    elif module == name:
+        importlib.import_module(f"strongroom.app.client.{module}").register(commands)
+    else:
+        importlib.import_module(f"strongroom.app.client.{module}").register(commands, name)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and _is_version_of_vault(words):
+        print(f"Vault v{VAULT_VERSION} (strongroom {program_version()})")
+        return 0
     verb = next((word for word in words if not word.startswith("-")), None)
     args = build_parser(verb if verb in VERBS else None).parse_args(words)
     try:

@@ -1,66 +1,118 @@
-"""One store process: engine, seal, audit file and listener put together, until it is told to stop.
+"""One store process: engine, seal, audit devices and listeners put together, until told to stop.
 
 `serve` is a worker; several of them share the port by SO_REUSEPORT and the database by its locks.
 """
 
 import asyncio
 import contextlib
-import ipaddress
+import logging
 import os
 import signal
 import ssl
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from strongroom.app.store_config.seals import auto_seal
+from strongroom.app.store_config.settings import (
+    DATABASE,
+    INMEM,
+    POSTGRESQL,
+    AuditSetting,
+    ListenerSetting,
+    ServerSettings,
+)
 from strongroom.app.token_reviewer import ClusterReviewer
-from strongroom.audit.devices import AuditBroker, FileDevice
-from strongroom.crypto.keyfile import create_key_file, load_key_file
+from strongroom.audit.devices import AuditBroker, Enabled
+from strongroom.audit.kinds import Asked, enable
+from strongroom.crypto.aead import new_key
+from strongroom.crypto.keyfile import WrappingKey, create_key_file, load_key_file
 from strongroom.crypto.x509_dev import issue
 from strongroom.model.clock import Clock, SystemClock
-from strongroom.model.errors import Invalid, Refusal
+from strongroom.model.errors import Conflict, Invalid, Refusal
 from strongroom.model.secret import Secret
-from strongroom.store.assembly import Surroundings, assemble, open_cluster
+from strongroom.store.assembly import Surroundings, front, initialise, open_cluster, upkeep
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine
 from strongroom.store.engine.sqlite import SqliteEngine
-from strongroom.store.seal.key_file import KeyFileSeal
+from strongroom.store.front import Front
+from strongroom.store.seal.cluster import ClusterSeal, SealSetting
+from strongroom.store.seal.stored import Split
+from strongroom.store.system.status import API_VERSION, About
+from strongroom.store.tokens import Bounds
 from strongroom.wire.limits import Limits
-from strongroom.wire.listener import Listener
-from strongroom.wire.tls import server_context
+from strongroom.wire.listener import Handler, Listener
+from strongroom.wire.tls import accept_any_client_certificate, require_clients, server_context
 
-DATABASE: Final = "strongroom.db"
-SWEEP_SECONDS: Final = 60.0
-SWEEP_ROWS: Final = 500
+TEND_SECONDS: Final = 1.0
+FOLLOW_SECONDS: Final = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """What the command line says. `tls` is certificate and key, None for plain HTTP."""
+class Worker:
+    """Which of how many processes this is. `group` is the key they share what was unsealed by."""
 
-    data: Path
-    host: str
-    port: int
-    seal_key_file: Path
-    audit_file: Path
-    tls: tuple[Path, Path] | None
+    number: int = 0
+    count: int = 1
     program_version: str = ""
-    worker: int = 0
-    workers: int = 1
+    group: bytes = field(default_factory=new_key, repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def check_exposure(options: ServerOptions) -> None:
-    """Refuse to carry secrets in the clear beyond the machine; raises Invalid."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What stands behind the listeners."""
+
+    barrier: Barrier
+    engine: Engine
+    seal: ClusterSeal
+
+
+async def open_engine(settings: ServerSettings, barrier: Barrier) -> Engine:
+    """The engine of the settings, its schema up to date; raises Unavailable."""
+    storage = settings.storage
+    if storage.engine == POSTGRESQL:
+        from strongroom.store.engine.postgres import PostgresEngine
+
+        return await PostgresEngine.open(storage.url, barrier)
+    if storage.engine == INMEM:
+        from strongroom.store.engine.memory import MemoryEngine
+
+        return MemoryEngine()
+    if storage.path is None:
+        raise Invalid("no-path", "the database has no folder")
+    storage.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return SqliteEngine(storage.path / DATABASE, barrier)
+
+
+async def open_parts(settings: ServerSettings, worker: Worker, clock: Clock) -> Opened:
+    """Engine, barrier and seal, not yet unsealed."""
+    barrier = Barrier()
+    engine = await open_engine(settings, barrier)
     try:
-        loopback = options.host == "localhost" or ipaddress.ip_address(options.host).is_loopback
-    except ValueError:
-        loopback = False
-    if options.tls is None and not loopback:
-        raise Invalid(
-            "plain-http",
-            f"plain HTTP on {options.host} would carry secrets in the clear",
-            hint="give --tls-cert and --tls-key, or --tls-self-signed",
-        )
+        seal = ClusterSeal(engine, barrier, seal_setting(settings, worker, clock), clock)
+    except BaseException:
+        await engine.close()
+        raise
+    return Opened(barrier, engine, seal)
+
+
+def seal_setting(settings: ServerSettings, worker: Worker, clock: Clock) -> SealSetting:
+    """The seals of the configuration, and the key of this group of processes."""
+    join = WrappingKey([worker.group])
+    if settings.join_key_file:
+        join = load_key_file(settings.join_key_file)
+    env = worker.environment
+    return SealSetting(
+        auto_seal(settings.seal, env, clock) if settings.seal else None,
+        auto_seal(settings.old_seal, env, clock)
+        if settings.old_seal and settings.old_seal.labels[:1] != ("shamir",)
+        else None,
+        join,
+    )
 
 
 def self_signed(data: Path, host: str, clock: Clock) -> tuple[Path, Path]:
@@ -75,71 +127,265 @@ def self_signed(data: Path, host: str, clock: Clock) -> tuple[Path, Path]:
     return certificate, key
 
 
-async def prepare(options: ServerOptions, clock: Clock) -> Secret | None:
-    """Make the database ready before any worker starts; the root token of a new cluster."""
-    options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not (options.data / DATABASE).exists() and not options.seal_key_file.exists():
-        create_key_file(options.seal_key_file)
-    barrier = Barrier()
-    engine = SqliteEngine(options.data / DATABASE, barrier)
-    try:
+def check(settings: ServerSettings) -> None:
+    """What would not work later is refused now: audit devices, certificates."""
+    if settings.storage.path is not None:
+        settings.storage.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for setting in settings.audit:
         # An audit file that cannot be opened is a reason not to start, not to serve unrecorded.
-        FileDevice(options.audit_file).close()
-        return await open_cluster(engine, barrier, _seal(options), clock)
+        device(setting).device.close()
+    for listener in settings.listeners:
+        tls_context(listener)
+
+
+async def make_schema(settings: ServerSettings) -> None:
+    """Bring the database up to date before several workers open it at once.
+
+    SQLite does not wait for another process that makes the file a WAL one; it refuses.
+    """
+    engine = await open_engine(settings, Barrier())
+    await engine.close()
+
+
+async def prepare(settings: ServerSettings, clock: Clock) -> Secret | None:
+    """Initialise by itself, with the static seal's key file; the root token of a new cluster."""
+    key_file = Path(settings.seal.fields["key_file"]) if settings.seal else None
+    barrier = Barrier()
+    engine = await open_engine(settings, barrier)
+    try:
+        if key_file and not key_file.exists() and not await engine.waiting(_has_cluster(engine)):
+            # Nodes that start together on one machine share the file of whoever was first.
+            with contextlib.suppress(Conflict):
+                create_key_file(key_file)
+        check(settings)
+        seal = ClusterSeal(engine, barrier, seal_setting(settings, Worker(), clock), clock)
+        return await open_cluster(engine, seal, barrier, clock)
     finally:
-        engine.close()
+        await engine.close()
 
 
-def _seal(options: ServerOptions) -> KeyFileSeal:
-    return KeyFileSeal(load_key_file(options.seal_key_file))
+async def _has_cluster(engine: Engine) -> bool:
+    return engine.view.cluster() is not None
 
 
-async def serve(options: ServerOptions, clock: Clock | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; SIGHUP reopens the audit file."""
+@dataclass(frozen=True, slots=True)
+class DevCluster:
+    """The keys of a development server."""
+
+    unseal_key: str
+    root_token: Secret
+
+
+async def dev_cluster(parts: Opened, clock: Clock, root_token: str = "") -> DevCluster:
+    """Initialise with one share and unseal with it."""
+    made = await initialise(
+        parts.seal, parts.barrier, clock, (Split(), None), with_kv=True, root_token=root_token
+    )
+    if made is None:
+        raise Conflict("initialised", "the development server has a cluster already")
+    keys, root = made
+    share = keys.shares[0].hex()
+    await parts.seal.give_share(share)
+    return DevCluster(share, root)
+
+
+def device(setting: AuditSetting) -> Enabled:
+    """The device of a setting; raises Unavailable or Invalid."""
+    asked = Asked(setting.path, setting.type, setting.options, setting.description)
+    return enable(asked, fixed=True)
+
+
+def tls_context(listener: ListenerSetting) -> ssl.SSLContext | None:
+    """The TLS side of a listener; raises Invalid."""
+    tls = listener.tls
+    if tls is None:
+        return None
+    context = server_context(tls.certificate, tls.key)
+    if tls.minimum == "tls13":
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if tls.client_required:
+        require_clients(context, tls.client_ca)
+    elif tls.ask_client:
+        accept_any_client_certificate(context)
+    return context
+
+
+class Certificates:
+    """Reloads a listener's certificate when the files change or SIGHUP says so."""
+
+    def __init__(self, listener: ListenerSetting, context: ssl.SSLContext) -> None:
+        self._listener = listener
+        self._context = context
+        self._seen = self._stamps()
+
+    def _stamps(self) -> tuple[int, ...]:
+        tls = self._listener.tls
+        paths = (tls.certificate, tls.key) if tls else ()
+        with contextlib.suppress(OSError):
+            return tuple(path.stat().st_mtime_ns for path in paths)
+        return ()
+
+    def reload(self, *, changed_only: bool = False) -> None:
+        """Take the files into use; files that do not fit leave the old certificate, and say so."""
+        stamps = self._stamps()
+        if changed_only and stamps == self._seen:
+            return
+        self._seen = stamps
+        tls = self._listener.tls
+        if tls is None:
+            return
+        try:
+            server_context(tls.certificate, tls.key)
+            self._context.load_cert_chain(tls.certificate, tls.key)
+        except (Refusal, OSError, ssl.SSLError) as error:
+            _log.error("the certificate was not reloaded: %s", error)
+        else:
+            _log.warning("certificate %s reloaded", tls.certificate)
+
+
+async def serve(
+    settings: ServerSettings,
+    worker: Worker,
+    clock: Clock | None = None,
+    begin: Callable[[Opened], Awaitable[None]] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP reopens audit files and reloads certificates.
+
+    `begin` is called with what was opened before anybody is answered.
+    """
     clock = clock or SystemClock()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    barrier = Barrier()
-    engine = SqliteEngine(options.data / DATABASE, barrier)
-    device = FileDevice(options.audit_file)
-    loop.add_signal_handler(signal.SIGHUP, _reopen, device)
-    await open_cluster(engine, barrier, _seal(options), clock)
-    around = Surroundings(
-        clock,
-        AuditBroker([device]),
-        ClusterReviewer(clock),
-        options.program_version,
-        options.worker,
+    parts = await open_parts(settings, worker, clock)
+    devices = [device(each) for each in settings.audit]
+    broker = AuditBroker(devices, required=bool(devices))
+    handler = front(
+        parts.engine, parts.barrier, surroundings(settings, worker, parts.seal, broker, clock)
     )
-    listener = Listener(assemble(engine, barrier, around), Limits(), clock)
-    tls: ssl.SSLContext | None = server_context(*options.tls) if options.tls else None
-    await listener.start(options.host, options.port, tls=tls, reuse_port=options.workers > 1)
-    sweeper = loop.create_task(_sweep(engine, clock)) if options.worker == 0 else None
+    if begin is not None:
+        await begin(parts)
+    await parts.engine.waiting(parts.seal.follow())
+    listeners, certificates = await _listen(settings, worker, handler, clock)
+    loop.add_signal_handler(signal.SIGHUP, _reload, broker, certificates)
+    tasks = [
+        loop.create_task(_follow(parts, clock)),
+        loop.create_task(_watch(certificates, clock)),
+        loop.create_task(upkeep(parts.engine, parts.barrier, clock, parts.seal).run()),
+    ]
+    if worker.number == 0:
+        tasks.append(loop.create_task(_tend(handler, clock)))
     await stop.wait()
-    if sweeper:
-        sweeper.cancel()
-    await listener.drain()
-    engine.close()
-    device.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*(each.drain() for each in listeners))
+    await handler.finish()
+    await parts.engine.close()
+    for each in broker.enabled:
+        each.device.close()
 
 
-def _reopen(device: FileDevice) -> None:
-    # A path that cannot be opened keeps the old file; the next write says so if that fails too.
-    with contextlib.suppress(Refusal):
-        device.reopen()
+def surroundings(
+    settings: ServerSettings, worker: Worker, seal: ClusterSeal, broker: AuditBroker, clock: Clock
+) -> Surroundings:
+    """What the store is told of its process."""
+    about = About(
+        worker.program_version,
+        settings.api_version or API_VERSION,
+        storage_type=settings.storage.named,
+        address=settings.api_addr or settings.listeners[0].url,
+        cluster_address=settings.cluster_addr,
+        started=clock.now(),
+        audit=lambda: broker.failing,
+    )
+    return Surroundings(
+        clock,
+        broker,
+        ClusterReviewer(clock),
+        seal,
+        about,
+        worker.number,
+        settings.open_paths,
+        Bounds(settings.default_ttl, settings.max_ttl),
+        api_audit=settings.api_audit,
+        open_metrics=any(each.open_metrics for each in settings.listeners),
+    )
 
 
-async def _sweep(engine: Engine, clock: Clock) -> None:
-    """Remove expired tokens a page at a time; they are refused before they are removed."""
+async def _listen(
+    settings: ServerSettings, worker: Worker, handler: Handler, clock: Clock
+) -> tuple[list[Listener], list[Certificates]]:
+    listeners, certificates = [], []
+    for each in settings.listeners:
+        limits = Limits(
+            body_bytes=each.body_bytes,
+            header_seconds=each.header_seconds,
+            body_seconds=each.body_seconds,
+            idle_seconds=each.idle_seconds,
+        )
+        listener = Listener(handler, limits, clock)
+        if each.socket:
+            if worker.number == 0:
+                each.socket.unlink(missing_ok=True)
+                await listener.start_unix(str(each.socket))
+        else:
+            tls = tls_context(each)
+            if tls is not None:
+                certificates.append(Certificates(each, tls))
+            await listener.start(each.host, each.port, tls=tls, reuse_port=worker.count > 1)
+        listeners.append(listener)
+    return listeners, certificates
+
+
+def run_worker(settings: ServerSettings, worker: Worker | None = None) -> None:
+    """`serve` on an event loop of its own, in this process."""
+    run(serve(settings, worker or Worker()))
+
+
+def run(work: "Awaitable[None]") -> None:
+    """Run on the fast event loop."""
+    import uvloop
+
+    async def main() -> None:
+        await work
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+def _reload(broker: AuditBroker, certificates: Sequence[Certificates]) -> None:
+    for each in broker.enabled:
+        # A path that cannot be opened keeps the old file; the next write says so if it fails too.
+        with contextlib.suppress(Refusal):
+            each.device.reopen()
+    for certificate in certificates:
+        certificate.reload()
+
+
+async def _watch(certificates: Sequence[Certificates], clock: Clock) -> None:
+    while True:
+        await clock.sleep(FOLLOW_SECONDS)
+        for each in certificates:
+            each.reload(changed_only=True)
+
+
+async def _follow(parts: Opened, clock: Clock) -> None:
+    """Do as the cluster did: seal when another process was told to, unseal when it can."""
+    said = ""
     while True:
         with contextlib.suppress(Refusal):
-            while (
-                await engine.transact(
-                    lambda each: each.delete_expired_tokens(clock.now(), SWEEP_ROWS)
-                )
-                >= SWEEP_ROWS
-            ):
-                await clock.sleep(0)
-        await clock.sleep(SWEEP_SECONDS)
+            await parts.engine.waiting(parts.seal.follow())
+        waiting_for = parts.seal.waiting_for if parts.seal.sealed else ""
+        if waiting_for and waiting_for != said:
+            _log.warning("sealed; waits for %s", waiting_for)
+        said = waiting_for
+        await clock.sleep(FOLLOW_SECONDS)
+
+
+async def _tend(handler: Front, clock: Clock) -> None:
+    """Revoke what has expired. A database that is away is waited for."""
+    while True:
+        with contextlib.suppress(Refusal):
+            await handler.tend()
+        await clock.sleep(TEND_SECONDS)

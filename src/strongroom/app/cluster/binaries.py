@@ -76,12 +76,14 @@ def resolve() -> Binaries:
 
 
 def _build(folder: Path, missing: list[tuple[str, str, int]]) -> None:
-    go = _go(folder.parent)
+    go = go_toolchain(folder.parent)
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = "k8s.io/component-base/version"
+    # Servers tell the first, clients the second.
+    stamps = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     minor = KUBERNETES.split(".")[1]
     values = {"gitVersion": KUBERNETES, "gitMajor": "1", "gitMinor": minor}
-    flags = " ".join(["-s -w", *(f"-X {stamp}.{name}={value}" for name, value in values.items())])
+    named = (f"-X {stamp}.{name}={value}" for stamp in stamps for name, value in values.items())
+    flags = " ".join(["-s -w", *named])
     with tempfile.TemporaryDirectory(prefix="strongroom-build-") as scratch:
         for name in ("go.mod", "go.sum", "tools.go"):
             shutil.copy(MODULE / name, scratch)
@@ -116,7 +118,8 @@ def _build(folder: Path, missing: list[tuple[str, str, int]]) -> None:
             building.rename(folder / name)
 
 
-def _go(cache: Path) -> str:
+def go_toolchain(cache: Path) -> str:
+    """The `go` of PATH if it is recent enough, else a toolchain from a wheel, kept in the cache."""
     found = shutil.which("go")
     if found and _recent(found):
         return found

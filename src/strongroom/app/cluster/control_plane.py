@@ -12,7 +12,7 @@ import yaml
 
 from strongroom.app.cluster.binaries import Binaries
 from strongroom.app.dev.processes import Processes
-from strongroom.app.dev.waiting import until
+from strongroom.app.waiting import until
 from strongroom.crypto.x509_dev import issue
 from strongroom.kube.client import KubeClient
 from strongroom.kube.config import KubeConfig
@@ -74,6 +74,7 @@ class ControlPlane:
         self._ports = Ports(*(free_port() for _ in range(4)))
         self._tokens = {name: secrets.token_hex(16) for name in IDENTITIES}
         self.encryption: Path | None = None
+        self.reloads_encryption = False
 
     @property
     def url(self) -> str:
@@ -127,7 +128,7 @@ class ControlPlane:
         self.encryption = encryption
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_files()
-        self._start_etcd()
+        self.start_etcd()
         await self._start_apiserver()
         if self.binaries.has("kube-controller-manager"):
             self._start_controller_manager()
@@ -138,6 +139,18 @@ class ControlPlane:
         self.processes.stop("kube-apiserver")
         self.encryption = encryption
         await self._start_apiserver()
+
+    async def start_second(self, encryption: Path | None) -> KubeConfig:
+        """Another API server on the same etcd, and how an administrator reaches it."""
+        port, name = free_port(), "kube-apiserver-2"
+        self.processes.start(name, self._apiserver_command(port, encryption))
+        config = self.config().at(f"https://127.0.0.1:{port}")
+
+        async def ready() -> bool | None:
+            return await self._ready(config, name)
+
+        await until("the second API server", ready, self._clock, seconds=READY_SECONDS)
+        return config
 
     async def _default_account(self) -> bool | None:
         if not self.binaries.has("kube-controller-manager"):
@@ -163,24 +176,25 @@ class ControlPlane:
         tokens.touch(0o600)
         tokens.write_text("\n".join(rows) + "\n")
         (self.folder / "audit-policy.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
-        for name in IDENTITIES:
-            self._write_kubeconfig(name)
+        for name, token in self._tokens.items():
+            self.write_kubeconfig(self.folder / f"{name}.kubeconfig", token)
 
-    def _write_kubeconfig(self, name: str) -> None:
+    def write_kubeconfig(self, path: Path, token: str) -> None:
+        """Write a kubeconfig, mode 0600, for whoever has a bearer token."""
         cluster = {"server": self.url, "certificate-authority": str(self.ca_file)}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "c", "cluster": cluster}],
-            "users": [{"name": "u", "user": {"token": self._tokens[name]}}],
+            "users": [{"name": "u", "user": {"token": token}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
             "current-context": "c",
         }
-        path = self.folder / f"{name}.kubeconfig"
         path.touch(0o600)
         path.write_text(yaml.safe_dump(config))
 
-    def _start_etcd(self) -> None:
+    def start_etcd(self) -> None:
+        """Start etcd alone."""
         client, peer = self.etcd_url, f"http://127.0.0.1:{self._ports.etcd_peer}"
         command = [
             str(self.binaries.path("etcd")),
@@ -192,11 +206,11 @@ class ControlPlane:
         ]
         self.processes.start("etcd", command)
 
-    async def _start_apiserver(self) -> None:
+    def _apiserver_command(self, port: int, encryption: Path | None) -> list[str]:
         folder = self.folder
         command = [
             str(self.binaries.path("kube-apiserver")),
-            *("--etcd-servers", self.etcd_url, "--secure-port", str(self._ports.api)),
+            *("--etcd-servers", self.etcd_url, "--secure-port", str(port)),
             *("--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1"),
             *("--cert-dir", str(folder / "certs"), "--token-auth-file", str(folder / "tokens.csv")),
             *("--service-account-issuer", "https://kubernetes.default.svc"),
@@ -210,16 +224,24 @@ class ControlPlane:
             *("--kubelet-client-key", str(folder / "kubelet-client.key")),
             "--allow-privileged",
         ]
-        if self.encryption:
-            command += ["--encryption-provider-config", str(self.encryption)]
+        if encryption:
+            command += ["--encryption-provider-config", str(encryption)]
+            if self.reloads_encryption:
+                command += ["--encryption-provider-config-automatic-reload=true"]
+        return command
+
+    async def _start_apiserver(self) -> None:
+        command = self._apiserver_command(self._ports.api, self.encryption)
         self.processes.start("kube-apiserver", command)
         await until("the API server", self._ready, self._clock, seconds=READY_SECONDS)
 
-    async def _ready(self) -> bool | None:
-        self.processes.check("kube-apiserver")
+    async def _ready(
+        self, config: KubeConfig | None = None, name: str = "kube-apiserver"
+    ) -> bool | None:
+        self.processes.check(name)
         self.processes.check("etcd")
         try:
-            async with KubeClient(self.config(), self._clock) as api:
+            async with KubeClient(config or self.config(), self._clock) as api:
                 await api.raw("/readyz")
         except (Refusal, OSError):
             return None

@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Final
 
 BUSYBOX: Final = Path("/bin/busybox")
-APPLETS: Final = ("sh", "cat", "ls", "sleep", "echo", "date", "stat", "mount", "id", "wget", "nc")
+APPLETS: Final = (
+    "sh", "cat", "ls", "sleep", "echo", "date", "stat", "mount", "id", "wget", "nc", "cut",
+    "grep", "sha256sum", "touch",
+)  # fmt: skip
 _LEFT_OUT: Final = {
     "test", "tests", "idlelib", "tkinter", "ensurepip", "__pycache__", "site-packages",
     "lib2to3", "turtledemo", "pydoc_data", "dist-packages",

@@ -17,7 +17,7 @@ import yaml
 
 from strongroom.app.cluster.control_plane import ControlPlane, free_port
 from strongroom.app.cluster.image import BUSYBOX, busybox_layer, python_layer, write_archive
-from strongroom.app.dev.waiting import until
+from strongroom.app.waiting import until
 from strongroom.kube.client import KubeClient
 from strongroom.kube.resource import Resource
 from strongroom.model.clock import Clock

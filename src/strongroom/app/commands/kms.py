@@ -1,74 +1,404 @@
-"""`strongroom kms`: the KMS v2 plugin on a unix socket."""
+"""`strongroom kms`: the KMS v2 plugin, its keys, and what happens when they are lost."""
 
 import argparse
 import asyncio
+import json
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+from strongroom.model.errors import Invalid, Unavailable
+
+if TYPE_CHECKING:
+    from strongroom.encrypt.kms.config import KmsConfig
+    from strongroom.encrypt.kms.keeper import Keeper
+    from strongroom.encrypt.kms.keys import Backends
+    from strongroom.model.clock import Clock
+    from strongroom.wire.keywrap.contract import Wrapper
 
 EXAMPLE: Final = """example:
-  strongroom kms --socket /run/strongroom/kms.sock --key-file /etc/strongroom/kms.key \\
+  strongroom kms serve --socket /run/strongroom/kms.sock --key-file /etc/strongroom/kms.key \\
       --state /var/lib/strongroom/kms.json --create-key
+  strongroom kms serve --config /etc/strongroom/kms.yaml
+  strongroom kms prepare --config kms.yaml        # a new key every node can decrypt with
+  ssh node2 curl -s http://127.0.0.1:8085/keys > node2.json
+  strongroom kms promote --config kms.yaml --peer node2.json
+  strongroom kms drill --config kms.yaml --escrow-key escrow.pem
+with kms.yaml:
+  socket: /run/strongroom/kms.sock
+  state: /var/lib/strongroom/kms.json
+  cluster: prod-1
+  listen: 127.0.0.1:8085            # /healthz /readyz /metrics /keys
+  on_backend_loss: coast            # or stop
+  max_offline_age: 72h
+  offline_cache: /var/lib/strongroom/kms-offline.json
+  offline_key_file: /etc/strongroom/offline.key
+  threshold: 1                      # any backend opens a key; k: k of them together
+  backends:
+  - {name: hsm, type: pkcs11, library: /usr/lib/softhsm/libsofthsm2.so, token: t, key: k, pin_file: /etc/strongroom/pin}
+  - {name: store, type: transit, address: https://vault.example:8200, key: k8s, token_file: /etc/strongroom/token}
+  escrow:
+  - {name: safe, public_key: /etc/strongroom/escrow.pem}
 and in the EncryptionConfiguration of the API server:
   providers:
   - kms: {apiVersion: v2, name: strongroom, endpoint: unix:///run/strongroom/kms.sock}
   - identity: {}
-"""
+"""  # noqa: E501 - lines of a file
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "kms",
-        help="run the KMS v2 plugin for kube-apiserver",
+    """Add the command and its verbs."""
+    parser = _parser(commands, "kms", "run the KMS v2 plugin for kube-apiserver, and its keys")
+    verbs = parser.add_subparsers(dest="kms_verb", metavar="VERB", required=True)
+    serve = _parser(verbs, "serve", "run the plugin")
+    serve.add_argument("--config", type=Path, metavar="F")
+    alone = serve.add_argument_group("without a configuration file: one key file")
+    alone.add_argument("--socket", type=Path, metavar="PATH")
+    alone.add_argument("--key-file", type=Path, metavar="F", help="wraps the keys")
+    alone.add_argument("--state", type=Path, metavar="F", help="the wrapped keys")
+    alone.add_argument("--cluster", default="default", help="what the keys are bound to")
+    alone.add_argument("--listen", default="", metavar="HOST:PORT", help="probes and metrics")
+    alone.add_argument(
+        "--create-key", action="store_true", help="make the key file when it is missing"
+    )
+    serve.set_defaults(run=run_serve)
+    status = _parser(verbs, "status", "what the plugin answers, and the keys of the state file")
+    status.add_argument("--format", choices=("table", "json"), default="table")
+    prepare = _parser(verbs, "prepare", "make a key that every node can decrypt with (phase one)")
+    promote = _parser(verbs, "promote", "encrypt with the prepared key (phase two)")
+    promote.add_argument(
+        "--peer", action="append", default=[], metavar="URL|FILE",
+        help="another node's HTTP page, or a file with what its /keys answers",
+    )  # fmt: skip
+    promote.add_argument("--alone", action="store_true", help="there is no other node")
+    retire = _parser(verbs, "retire", "forget an old key: what it sealed opens no more")
+    retire.add_argument("key_id")
+    rewrap = _parser(verbs, "rewrap", "wrap every key anew by the configured backends")
+    drill = _parser(verbs, "drill", "prove that escrow opens every key; changes nothing")
+    recover = _parser(verbs, "recover", "a new state file from escrow, for the configured backends")
+    recover.add_argument("--output", type=Path, required=True, metavar="F")
+    for verb in (drill, recover):
+        verb.add_argument("--escrow-key", type=Path, required=True, metavar="F", help="private key")
+    for verb, run in (
+        (status, run_status), (prepare, run_prepare), (promote, run_promote),
+        (retire, run_retire), (rewrap, run_rewrap), (drill, run_drill), (recover, run_recover),
+    ):  # fmt: skip
+        verb.add_argument("--config", type=Path, required=True, metavar="F")
+        verb.set_defaults(run=run)
+
+
+def _parser(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:  # noqa: ANN401
+    made: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--socket", type=Path, required=True, metavar="PATH")
-    parser.add_argument("--key-file", type=Path, required=True, metavar="F", help="wraps the keys")
-    parser.add_argument("--state", type=Path, required=True, metavar="F", help="the wrapped keys")
-    parser.add_argument(
-        "--create-key", action="store_true", help="make the key file when it is missing"
+    return made
+
+
+def _config(args: argparse.Namespace) -> "KmsConfig":
+    from strongroom.encrypt.kms.config import load_config, read_config
+
+    if args.config:
+        return load_config(args.config)
+    if not (args.socket and args.key_file and args.state):
+        raise Invalid("half-kms", "give --config, or --socket with --key-file and --state")
+    backend = {"name": "key-file", "type": "key_file", "path": str(args.key_file)}
+    return read_config(
+        {
+            "socket": str(args.socket),
+            "state": str(args.state),
+            "cluster": args.cluster,
+            "listen": args.listen,
+            "backends": [backend],
+        }
     )
-    parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
+def _backends(config: "KmsConfig", clock: "Clock", escrow_key: Path | None = None) -> "Backends":
+    from strongroom.encrypt.kms.keys import Backends
+    from strongroom.wire.keywrap.kinds import build
+
+    wrappers = tuple(build(each, clock) for each in config.backends)
+    return Backends(wrappers, config.threshold, _escrows(config, escrow_key))
+
+
+def _escrows(config: "KmsConfig", escrow_key: Path | None) -> "tuple[Wrapper, ...]":
+    if not config.escrow:
+        return ()
+    from strongroom.encrypt.kms.escrow import EscrowWrapper
+
+    return tuple(
+        EscrowWrapper(each["name"], Path(each["public_key"]), escrow_key) for each in config.escrow
+    )
+
+
+def run_serve(args: argparse.Namespace) -> int:
     """Serve until told to stop; SIGHUP reads the state file again."""
+    from strongroom.app.locked_memory import lock_memory
     from strongroom.crypto.keyfile import create_key_file
 
+    config = _config(args)
     if args.create_key and not args.key_file.exists() and not args.state.exists():
         create_key_file(args.key_file)
-    asyncio.run(_serve(args))
+    locked = lock_memory()
+    if not locked:
+        _say("memory is not locked: raise the limit (LimitMEMLOCK=infinity in the unit)")
+    asyncio.run(_serve(config, memory_locked=locked))
     return 0
 
 
-async def _serve(args: argparse.Namespace) -> None:
-    from strongroom.crypto.keyfile import load_key_file
-    from strongroom.encrypt.keks import load_or_create
-    from strongroom.encrypt.plugin import Plugin, serve
+async def _serve(config: "KmsConfig", *, memory_locked: bool) -> None:
+    from strongroom.encrypt.kms.keeper import Keeper
+    from strongroom.encrypt.kms.metrics import KmsMetrics
+    from strongroom.encrypt.kms.offline import OfflineCache
+    from strongroom.encrypt.kms.plugin import Plugin, serve
+    from strongroom.model.clock import SystemClock
+
+    clock = SystemClock()
+    backends = _backends(config, clock)
+    cache = OfflineCache(*config.offline, config.place) if config.offline else None
+    keeper = Keeper(config.state, backends, config.place, config.policy, clock, cache)
+    plugin = Plugin(keeper, clock, KmsMetrics(memory_locked=memory_locked))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    # The socket first: an API server that comes early hears "unavailable" and not silence.
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(backends.close)
+        server = await serve(plugin, config.socket)
+        stack.push_async_callback(server.stop)
+        page = await _page(config, keeper, plugin, clock)
+        if page is not None:
+            stack.push_async_callback(page.drain)
+        await _first_key(config, backends, clock)
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(keeper.probe()))
+        probing = loop.create_task(keeper.run())
+        stack.callback(probing.cancel)
+        _say(f"KMS v2 on {config.socket}")
+        await stop.wait()
+
+
+async def _page(config: "KmsConfig", keeper: "Keeper", plugin: Any, clock: "Clock") -> Any:  # noqa: ANN401
+    from strongroom.encrypt.kms.metrics import HealthPage
+    from strongroom.wire.limits import Limits
+    from strongroom.wire.listener import Listener
+
+    if not config.listen:
+        return None
+    host, _, port = config.listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise Invalid("bad-address", f"not HOST:PORT: {config.listen}")
+    listener = Listener(HealthPage(keeper, plugin.metrics), Limits(), clock)
+    try:
+        await listener.start(host.strip("[]"), int(port))
+    except OSError as error:
+        raise Unavailable(
+            "no-listen", f"cannot listen on {config.listen}: {error.strerror}",
+            hint="another address for the probes: --listen, or listen in the configuration",
+        ) from None  # fmt: skip
+    return listener
+
+
+async def _first_key(config: "KmsConfig", backends: "Backends", clock: "Clock") -> None:
+    """Make the first key of a new installation; tried again until enough backends wrap it."""
+    from strongroom.encrypt.kms.keys import make
+    from strongroom.encrypt.kms.state import first, save
+
+    if config.state.exists() or (config.offline and config.offline[0].exists()):
+        return
+    while True:
+        try:
+            entry, _ = await make(backends, config.place, clock.now())
+        except Unavailable as refusal:
+            _say(str(refusal))
+            await clock.sleep(5.0)
+            continue
+        save(config.state, first(entry))
+        _say(f"made the first key, {entry.id}")
+        return
+
+
+def _say(line: str) -> None:
+    print(f"strongroom: {line}", file=sys.stderr, flush=True)
+
+
+def run_status(args: argparse.Namespace) -> int:
+    """Print the plugin's answer and the keys."""
+    from strongroom.encrypt.kms.plugin import ask_status
+    from strongroom.encrypt.kms.state import load
+    from strongroom.model.clock import rfc3339
+    from strongroom.model.errors import Refusal
+
+    config, state = _config(args), load(_config(args).state)
+    try:
+        answer = asyncio.run(ask_status(config.socket))
+        said = {"healthz": answer.healthz, "key_id": answer.key_id}
+    except Refusal as refusal:
+        said = {"healthz": refusal.message, "key_id": ""}
+    rows = [
+        {
+            "id": key.id,
+            "use": "current" if key.id == state.current else
+            "pending" if key.id == state.pending else "decrypts",
+            "created": rfc3339(key.created),
+            "threshold": key.threshold,
+            "wrapped_by": ", ".join(wrap.by for wrap in key.wraps),
+        }
+        for key in state.keys
+    ]  # fmt: skip
+    if args.format == "json":
+        print(json.dumps({"plugin": said, "epoch": state.epoch, "keys": rows}, indent=2))
+        return 0
+    print(f"plugin: {said['healthz']}, key id {said['key_id'] or 'none'}; epoch {state.epoch}")
+    for row in rows:
+        print(f"  {row['id']}  {row['use']:8}  {row['created']}  {row['wrapped_by']}")
+    return 0 if said["key_id"] else 1
+
+
+def run_prepare(args: argparse.Namespace) -> int:
+    """Phase one."""
+    return asyncio.run(_prepare(_config(args)))
+
+
+async def _prepare(config: "KmsConfig") -> int:
+    from strongroom.encrypt.kms.keys import make
+    from strongroom.encrypt.kms.state import load, prepared, save
+    from strongroom.model.clock import SystemClock
+
+    clock = SystemClock()
+    backends = _backends(config, clock)
+    try:
+        entry, _ = await make(backends, config.place, clock.now())
+        save(config.state, prepared(load(config.state), entry))
+    finally:
+        await backends.close()
+    print(f"prepared {entry.id}")
+    print(
+        f"Copy {config.state} to every other control-plane node. Plugins read it within a minute,"
+    )
+    print("or at once on SIGHUP (systemctl reload strongroom-kms); then: strongroom kms promote")
+    return 0
+
+
+def run_promote(args: argparse.Namespace) -> int:
+    """Phase two, when every node can decrypt with the prepared key."""
+    return asyncio.run(_promote(_config(args), args))
+
+
+async def _promote(config: "KmsConfig", args: argparse.Namespace) -> int:
+    from strongroom.encrypt.kms.peers import check_peers
+    from strongroom.encrypt.kms.state import load, promoted, save
+    from strongroom.model.clock import SystemClock
+    from strongroom.wire.client import HttpClient
+
+    if not args.peer and not args.alone:
+        raise Invalid(
+            "no-peers",
+            "every other control-plane node must be asked first",
+            hint="on each: curl -s http://127.0.0.1:8085/keys > NODE.json, then --peer NODE.json"
+            " for all of them; or --alone when there is no other",
+        )
+    state = load(config.state)
+    after = promoted(state, SystemClock().now())
+    async with HttpClient() as http:
+        await check_peers(http, args.peer, after.current)
+    save(config.state, after)
+    print(f"promoted {after.current}; copy {config.state} to the other nodes")
+    print(
+        "Plugins read it within a minute, or at once on SIGHUP (systemctl reload), and API servers"
+    )
+    print("within another; then: strongroom encrypt migrate")
+    return 0
+
+
+def run_retire(args: argparse.Namespace) -> int:
+    """Forget an old key."""
+    from strongroom.encrypt.kms.state import load, retired, save
+
+    config = _config(args)
+    save(config.state, retired(load(config.state), args.key_id))
+    print(f"retired {args.key_id}; copy {config.state} to the other nodes")
+    return 0
+
+
+def run_rewrap(args: argparse.Namespace) -> int:
+    """Wrap every key anew."""
+    return asyncio.run(_rewrap(_config(args)))
+
+
+async def _rewrap(config: "KmsConfig") -> int:
+    from strongroom.encrypt.kms.keys import open_key, wrapped_anew
+    from strongroom.encrypt.kms.state import load, save, with_key
+    from strongroom.model.clock import SystemClock
+
+    backends = _backends(config, SystemClock())
+    try:
+        state = load(config.state)
+        for entry in state.keys:
+            opened = await open_key(entry, backends.wrappers, config.place)
+            state = with_key(state, await wrapped_anew(entry, opened.key, backends, config.place))
+        save(config.state, state)
+    finally:
+        await backends.close()
+    print(f"wrapped {len(state.keys)} keys anew; copy {config.state} to the other nodes")
+    return 0
+
+
+def run_drill(args: argparse.Namespace) -> int:
+    """Prove escrow."""
+    return asyncio.run(_drill(_config(args), args.escrow_key))
+
+
+async def _drill(config: "KmsConfig", escrow_key: Path) -> int:
+    from strongroom.encrypt.kms.keys import open_key
+    from strongroom.encrypt.kms.state import load
     from strongroom.model.clock import SystemClock
     from strongroom.model.errors import Refusal
 
-    clock = SystemClock()
-    keks = load_or_create(args.state, load_key_file(args.key_file), clock.now())
-    plugin = Plugin(keks)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    backends = _backends(config, SystemClock(), escrow_key)
+    failed = 0
+    try:
+        for entry in load(config.state).keys:
+            try:
+                escrowed = (await open_key(entry, backends.escrows, config.place)).key
+                live = (await open_key(entry, backends.wrappers, config.place)).key
+                said = "ok" if escrowed == live else "DIFFERS"
+            except Refusal as refusal:
+                said = f"FAILED: {refusal.message}"
+            failed += said != "ok"
+            print(f"  {entry.id}  {said}")
+    finally:
+        await backends.close()
+    print("DRILL PASSED" if not failed else f"DRILL FAILED for {failed} keys")
+    return 1 if failed else 0
 
-    def again() -> None:
-        try:
-            plugin.use(load_or_create(args.state, load_key_file(args.key_file), clock.now()))
-        except Refusal as refusal:
-            print(f"strongroom: kept the keys in use: {refusal}", file=sys.stderr, flush=True)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, again)
-    server = await serve(plugin, args.socket)
-    print(
-        f"strongroom: KMS v2 on {args.socket}, key id {keks.current}", file=sys.stderr, flush=True
-    )
-    await stop.wait()
-    await server.stop()
+def run_recover(args: argparse.Namespace) -> int:
+    """Rebuild the state."""
+    return asyncio.run(_recover(_config(args), args))
+
+
+async def _recover(config: "KmsConfig", args: argparse.Namespace) -> int:
+    from strongroom.encrypt.kms.keys import open_key, wrapped_anew
+    from strongroom.encrypt.kms.state import load, save, with_key
+    from strongroom.model.clock import SystemClock
+    from strongroom.model.errors import Conflict
+
+    if args.output.exists():
+        raise Conflict("output-exists", f"{args.output} is there already")
+    backends = _backends(config, SystemClock(), args.escrow_key)
+    try:
+        state = load(config.state)
+        for entry in state.keys:
+            opened = await open_key(entry, backends.escrows, config.place)
+            state = with_key(state, await wrapped_anew(entry, opened.key, backends, config.place))
+        save(args.output, state)
+    finally:
+        await backends.close()
+    print(f"recovered {len(state.keys)} keys into {args.output}")
+    return 0

@@ -1,34 +1,53 @@
-"""`strongroom operator`: syncs ExternalSecrets into Secrets, until it is told to stop."""
+"""`strongroom operator`: syncs ExternalSecrets into Secrets, until it is told to stop.
+
+With one of Vault's verbs behind it (`operator init`, `operator unseal`, ...) it speaks to a store.
+"""
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from strongroom.kube.config import KubeConfig
+from strongroom.app.operator_verbs import EXAMPLES, register_verbs
 
-EXAMPLE: Final = """example:
+if TYPE_CHECKING:
+    from strongroom.kube.api import KubeApi
+    from strongroom.kube.client import KubeClient
+    from strongroom.kube.config import KubeConfig
+    from strongroom.kube.election import Election
+    from strongroom.model.clock import Clock
+    from strongroom.sync.assembly import Operator
+    from strongroom.sync.target import ResolveKind
+
+EXAMPLE: Final = (
+    """example:
   strongroom operator --kubeconfig ~/.kube/config --install-crds
   strongroom operator                       # in a pod, with its own service account
+  strongroom operator --listen 0.0.0.0:8080 --notice-token-file /etc/strongroom/notices
 """
+    + EXAMPLES
+)
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     parser = commands.add_parser(
         "operator",
-        help="sync external-secrets.io objects into Secrets",
+        help="sync external-secrets.io objects; init, unseal and rekey a store",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_cluster_arguments(parser)
     parser.add_argument(
-        "--install-crds", action="store_true", help="apply the external-secrets.io definitions"
+        "--install-crds",
+        action="store_true",
+        help="apply the external-secrets.io definitions; those of another program are kept",
     )
     parser.add_argument(
         "--kube-audit-log",
@@ -36,7 +55,47 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         metavar="F",
         help="the API server's audit log, to name who changed or deleted a Secret",
     )
+    _add_serving(parser)
+    _add_scope(parser)
     parser.set_defaults(run=run)
+    register_verbs(parser.add_subparsers(metavar="VERB", title="about a store's seal"))
+
+
+def _add_serving(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("probes, metrics, notices, replicas")
+    group.add_argument(
+        "--listen", default="", metavar="HOST:PORT", help="/healthz /readyz /metrics /notices"
+    )
+    group.add_argument(
+        "--notice-token-file", type=Path, metavar="F", help="the token that senders must know"
+    )
+    group.add_argument("--no-leader-election", action="store_true", help="there is one replica")
+    group.add_argument("--lease", default="strongroom-operator", metavar="NAME")
+    group.add_argument(
+        "--lease-namespace", default="", metavar="NS", help="else the operator's own"
+    )
+
+
+def _add_scope(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is served, and how fast")
+    group.add_argument("--namespace", default="", metavar="NS", help="serve this namespace alone")
+    group.add_argument(
+        "--controller-class", default="", metavar="C", help="leave stores of other classes alone"
+    )
+    group.add_argument("--workers", type=int, default=24, metavar="N")
+    group.add_argument(
+        "--reads-per-second", type=float, default=500.0, metavar="N", help="of each store"
+    )
+    group.add_argument(
+        "--no-data-hash",
+        action="store_true",
+        help="do not write External Secrets Operator's hash, against which values can be guessed",
+    )
+    group.add_argument(
+        "--unsafe-allow-generic-targets",
+        action="store_true",
+        help="target.manifest may be of any kind, not a ConfigMap alone",
+    )
 
 
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,33 +123,134 @@ def run(args: argparse.Namespace) -> int:
     """Run the controllers."""
     import logging
 
+    import uvloop
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(_operate(args))
+    uvloop.run(_operate(args))
     return 0
 
 
 async def _operate(args: argparse.Namespace) -> None:
     from strongroom.kube.client import KubeClient
-    from strongroom.kube.resource import CRDS
     from strongroom.model.clock import SystemClock
-    from strongroom.sync.controller import SyncController
-    from strongroom.sync.crds import CLUSTER_SECRET_STORES, SECRET_STORES, crds
-    from strongroom.sync.store_controller import StoreController
-    from strongroom.sync.stores import Stores, VaultStores
+    from strongroom.sync.assembly import Doors, Operator, Options
+    from strongroom.sync.pace import Rate
+    from strongroom.sync.providers.kinds import Providers
+    from strongroom.sync.providers.references import Surroundings
+    from strongroom.sync.target import config_maps_only
+    from strongroom.sync.templates import GoTemplates
 
     clock = SystemClock()
-    async with KubeClient(cluster_config(args), clock) as api:
+    config = cluster_config(args)
+    async with KubeClient(config, clock) as api:
         if args.install_crds:
-            for definition in crds():
-                await api.apply(CRDS, definition, "strongroom")
-        stores = Stores(api, VaultStores(api, clock))
-        sync = SyncController(api, stores, clock, _who_changed(args.kube_audit_log))
-        runs = [sync.run()]
-        for resource in (SECRET_STORES, CLUSTER_SECRET_STORES):
-            runs.append(StoreController(api, resource, stores, clock).run())
-        print("strongroom: operator running", file=sys.stderr, flush=True)
-        await _until_told(runs)
-        await stores.close()
+            await _install(api, clock)
+        doors = Doors(
+            make=Providers(Surroundings(api, clock, dict(os.environ))),
+            render=GoTemplates(clock),
+            who_changed=_who_changed(args.kube_audit_log),
+            resolve=_any_kind(api) if args.unsafe_allow_generic_targets else config_maps_only,
+        )
+        options = Options(
+            namespace=args.namespace,
+            controller_class=args.controller_class,
+            workers=args.workers,
+            rate=Rate(args.reads_per_second, 2 * args.reads_per_second),
+            hashed=not args.no_data_hash,
+            instance=_identity(),
+        )
+        operator = Operator(api, doors, clock, options)
+        place = (args.lease_namespace or config.namespace, args.lease)
+        election = None if args.no_leader_election else _election(api, clock, place)
+        async with _page(args, operator, clock):
+            print("strongroom: operator running", file=sys.stderr, flush=True)
+            await _until_told([operator.run(election)])
+
+
+def _identity() -> str:
+    """Tells replicas apart; a pod's host name is its own name."""
+    import secrets
+
+    return f"{socket.gethostname()}_{secrets.token_hex(4)}"
+
+
+def _election(api: "KubeApi", clock: "Clock", place: tuple[str, str]) -> "Election":
+    from strongroom.kube.election import Election
+
+    return Election(api, clock, place, _identity())
+
+
+def _any_kind(api: "KubeClient") -> "ResolveKind":
+    """Kinds as the cluster serves them; asked for once and again for one that is not known."""
+    from strongroom.kube.discovery import discover
+    from strongroom.kube.resource import Resource
+    from strongroom.model.errors import NotFound
+    from strongroom.sync.spec import Manifest
+
+    known: dict[tuple[str, str], Resource] = {}
+
+    async def resolve(manifest: Manifest) -> Resource:
+        wanted = (manifest.api_version, manifest.kind)
+        if wanted not in known:
+            for each in (await discover(api)).values():
+                known[each.api_version, each.kind] = each
+        if wanted not in known:
+            raise NotFound("unknown-kind", f"the cluster does not serve {' '.join(wanted)}")
+        return known[wanted]
+
+    return resolve
+
+
+@contextlib.asynccontextmanager
+async def _page(
+    args: argparse.Namespace, operator: "Operator", clock: "Clock"
+) -> AsyncIterator[None]:
+    """Listen while the operator runs, if it was asked for."""
+    if not args.listen:
+        yield
+        return
+    from strongroom.model.secret import Secret
+    from strongroom.wire.limits import Limits
+    from strongroom.wire.listener import Listener
+
+    file: Path | None = args.notice_token_file
+    token = Secret(file.read_bytes().strip()) if file else None
+    host, _, port = args.listen.rpartition(":")
+    listener = Listener(operator.page(token), Limits(), clock)
+    _, taken = await listener.start(host or "127.0.0.1", int(port))
+    print(f"strongroom: operator listens on port {taken}", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        await listener.drain()
+
+
+async def _install(api: "KubeApi", clock: "Clock") -> None:
+    """Apply the definitions and wait until they are served."""
+    from strongroom.app.waiting import until
+    from strongroom.kube.resource import CRDS
+    from strongroom.model.errors import NotFound
+    from strongroom.sync.crds import crds, is_ours
+
+    for definition in crds():
+        name = definition["metadata"]["name"]
+        try:
+            installed = await api.get(CRDS, name)
+        except NotFound:
+            installed = None
+        if installed is not None and not is_ours(installed):
+            # External Secrets Operator's own definitions serve as well, and are not ours to change.
+            print(f"strongroom: {name} is installed already and kept", file=sys.stderr)
+            continue
+        await api.apply(CRDS, definition, "strongroom")
+
+        async def established(name: str = name) -> bool | None:
+            found = await api.get(CRDS, name)
+            conditions = (found.get("status") or {}).get("conditions") or []
+            states = {each["type"]: each["status"] for each in conditions}
+            return True if states.get("Established") == "True" else None
+
+        await until(f"the definition {name}", established, clock)
 
 
 async def _until_told(runs: "list[asyncio.coroutines.Coroutine[None, None, None]]") -> None:  # type: ignore[name-defined]

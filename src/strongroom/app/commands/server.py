@@ -1,24 +1,32 @@
-"""`strongroom server`: the store, initialised at its first start and unsealed at every start."""
+"""`strongroom server`: the store, from flags, from a Vault configuration, or for development."""
 
 import argparse
 import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from strongroom.app.dev.processes import die_with_parent
-from strongroom.model.errors import Invalid
+from strongroom.model.errors import Conflict, Invalid
 from strongroom.model.secret import Secret
 
-WORKER: Final = "STRONGROOM_WORKER"  # set by the supervisor for each of its workers
+if TYPE_CHECKING:
+    from strongroom.app.server import Opened
+    from strongroom.app.store_config.settings import ServerSettings
+
+WORKER: Final = "STRONGROOM_WORKER"  # number and key descriptor, set for each worker
 EXAMPLE: Final = """example:
   strongroom server --data /var/lib/strongroom --seal-key-file /etc/strongroom/seal.key \\
       --listen 0.0.0.0:8200 --tls-cert server.pem --tls-key server.key
   strongroom server --data ./data --seal-key-file ./seal.key        # loopback, for a try
+  strongroom server -config=/etc/vault.d                            # Vault's files, HCL or JSON
+  strongroom server -dev -dev-root-token-id=root                    # in memory, unsealed
 """
 
 
@@ -29,111 +37,281 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="run the store (Vault's HTTP API)",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="database folder")
-    parser.add_argument("--listen", default="127.0.0.1:8200", metavar="HOST:PORT")
+    _flags(parser.add_argument_group("without a file: initialised and unsealed by itself"))
+    files = parser.add_argument_group("from Vault's configuration files")
+    files.add_argument(
+        "-config", "--config", type=Path, action="append", metavar="PATH",
+        help="a file, or a folder of .hcl and .json files; may be given several times",
+    )  # fmt: skip
+    files.add_argument("-log-level", "--log-level", metavar="LEVEL", help="trace to error")
+    files.add_argument("-log-format", "--log-format", choices=("standard", "json"))
+    files.add_argument(
+        "-test-config", "--test-config", action="store_true", help="read and check, then end"
+    )
+    _dev_flags(parser.add_argument_group("for development"))
     parser.add_argument(
+        "--workers", type=int, help="processes that share the port (default: cores, at most 4)"
+    )
+    parser.set_defaults(run=run)
+
+
+def _flags(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--data", type=Path, metavar="DIR", help="database folder")
+    group.add_argument(
+        "--database",
+        default="",
+        metavar="URL",
+        help="PostgreSQL that the nodes of a cluster share, postgresql://user@host/name; its"
+        " password is better kept in PGPASSWORD or ~/.pgpass (default: a file in --data)",
+    )
+    group.add_argument("--listen", default="127.0.0.1:8200", metavar="HOST:PORT")
+    group.add_argument(
         "--seal-key-file",
         type=Path,
-        required=True,
         metavar="F",
         help="key that unseals; made at the first start when missing. Keep it off the data disk",
     )
-    parser.add_argument(
+    group.add_argument(
         "--audit-file", type=Path, metavar="F", help="audit log (default: audit.log in --data)"
     )
-    parser.add_argument("--tls-cert", type=Path, metavar="F")
-    parser.add_argument("--tls-key", type=Path, metavar="F")
-    parser.add_argument(
+    group.add_argument("--tls-cert", type=Path, metavar="F")
+    group.add_argument("--tls-key", type=Path, metavar="F")
+    group.add_argument(
         "--tls-self-signed",
         action="store_true",
         help="make a certificate under an authority of its own, DIR/ca.pem",
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=min(os.cpu_count() or 1, 4),
-        help="processes that share the port",
+    group.add_argument(
+        "--plain-http", action="store_true", help="allow plain HTTP beyond this machine"
     )
-    parser.add_argument(
+    group.add_argument(
         "--init-output",
         type=Path,
         metavar="F",
         help="where the first start writes the root token, mode 0600 (default: DIR/root-token)",
     )
-    parser.set_defaults(run=run)
+
+
+def _dev_flags(group: "argparse._ArgumentGroup") -> None:
+    env = os.environ.get
+    group.add_argument("-dev", "--dev", action="store_true", help="in memory, unsealed, one root")
+    group.add_argument("-dev-tls", "--dev-tls", action="store_true", help="with a certificate")
+    group.add_argument(
+        "-dev-root-token-id", "--dev-root-token-id", default=env("VAULT_DEV_ROOT_TOKEN_ID", "")
+    )
+    group.add_argument(
+        "-dev-listen-address", "--dev-listen-address",
+        default=env("VAULT_DEV_LISTEN_ADDRESS", "127.0.0.1:8200"), metavar="HOST:PORT",
+    )  # fmt: skip
+    group.add_argument(
+        "-dev-no-store-token", "--dev-no-store-token", action="store_true",
+        help="do not write ~/.vault-token",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare the database, then serve in this process or in workers."""
-    from strongroom.app.main import program_version
-    from strongroom.app.server import ServerOptions, check_exposure, prepare, self_signed, serve
+    """Decide what is meant and serve in this process or in workers."""
+    from strongroom.app.logs import start_log
     from strongroom.model.clock import SystemClock
 
-    host, port = _address(args.listen)
+    if args.dev or args.dev_tls:
+        return _run_dev(args)
+    settings = _from_files(args) if args.config else _from_flags(args)
+    if args.test_config:
+        print("Success! The configuration is valid.")
+        return 0
+    start_log(args.log_level or settings.log_level, args.log_format or settings.log_format)
+    if WORKER in os.environ:
+        return _run_as_worker(settings)
+    if not args.config:
+        from strongroom.app.server import prepare
+
+        root = asyncio.run(prepare(settings, SystemClock()))
+        if root is not None:
+            _keep_root_token(args.init_output or args.data / "root-token", root)
+    return _start(settings)
+
+
+def _start(settings: "ServerSettings") -> int:
+    from strongroom.app.main import program_version
+    from strongroom.app.server import Worker, check, make_schema, run_worker
+
+    check(settings)
+    for listener in settings.listeners:
+        print(f"strongroom: serving {listener.url}", file=sys.stderr, flush=True)
+        if not listener.socket:
+            _check_free(listener.host, listener.port)
+    if settings.workers > 1:
+        asyncio.run(make_schema(settings))
+        return _supervise(settings.workers)
+    run_worker(settings, Worker(program_version=program_version(), environment=dict(os.environ)))
+    return 0
+
+
+def _from_files(args: argparse.Namespace) -> "ServerSettings":
+    import dataclasses
+
+    from strongroom.app.store_config.settings import INMEM, settings_of
+    from strongroom.app.store_config.sources import read_files
+
+    settings = settings_of(read_files(args.config))
+    if WORKER not in os.environ:
+        for note in settings.notes:
+            print(f"strongroom: {note}", file=sys.stderr)
+        for listener in settings.listeners:
+            if listener.is_plain_abroad:
+                print(
+                    f"strongroom: {listener.url} carries secrets in the clear (tls_disable)",
+                    file=sys.stderr,
+                )
+    count = args.workers or settings.workers or min(os.cpu_count() or 1, 4)
+    if settings.storage.engine == INMEM:
+        count = 1  # memory is not shared
+    return dataclasses.replace(settings, workers=count)
+
+
+def _from_flags(args: argparse.Namespace) -> "ServerSettings":
+    from strongroom.app.server import self_signed
+    from strongroom.app.store_config.flags import ServerOptions
+    from strongroom.app.store_config.settings import parse_address
+    from strongroom.model.clock import SystemClock
+
+    if args.data is None or args.seal_key_file is None:
+        raise Invalid(
+            "no-configuration",
+            "the server needs --data and --seal-key-file, -config, or -dev",
+            hint="strongroom server --help",
+        )
+    host, port = parse_address(args.listen)
     if bool(args.tls_cert) != bool(args.tls_key):
         raise Invalid("half-tls", "--tls-cert and --tls-key belong together")
     args.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     tls = (args.tls_cert, args.tls_key) if args.tls_cert else None
     if args.tls_self_signed and tls is None:
         tls = self_signed(args.data, host, SystemClock())
-    worker = os.environ.get(WORKER)
-    options = ServerOptions(
+    settings = ServerOptions(
         data=args.data,
         host=host,
         port=port,
         seal_key_file=args.seal_key_file,
         audit_file=args.audit_file or args.data / "audit.log",
         tls=tls,
-        program_version=program_version(),
-        worker=int(worker or 0),
-        workers=max(1, args.workers),
-    )
-    check_exposure(options)
-    if worker is None:
-        root = asyncio.run(prepare(options, SystemClock()))
-        if root is not None:
-            _keep_root_token(args.init_output or args.data / "root-token", root)
-        scheme = "https" if tls else "http"
-        print(f"strongroom: serving {scheme}://{host}:{port}", file=sys.stderr, flush=True)
-        if options.workers > 1:
-            return _supervise(options.workers)
-    _run_loop(serve(options))
-    return 0
-
-
-def _run_loop(main: "asyncio.coroutines.Coroutine[None, None, None]") -> None:  # type: ignore[name-defined]
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main)
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
-        raise Invalid("bad-address", f"not HOST:PORT: {text}", hint="127.0.0.1:8200")
-    return host.strip("[]"), int(port)
+        workers=max(1, args.workers or min(os.cpu_count() or 1, 4)),
+        database=args.database,
+    ).settings
+    if settings.listeners[0].is_plain_abroad and not args.plain_http:
+        raise Invalid(
+            "plain-http",
+            f"plain HTTP on {host} would carry secrets in the clear",
+            hint="give --tls-cert and --tls-key, or --tls-self-signed, or accept it: --plain-http",
+        )
+    return settings
 
 
 def _keep_root_token(path: Path, token: Secret) -> None:
+    _write_secret(path, token)
+    print(f"strongroom: initialised; the root token is in {path}", file=sys.stderr, flush=True)
+
+
+def _write_secret(path: Path, token: Secret) -> None:
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
         out.write(token.reveal() + b"\n")
-    print(f"strongroom: initialised; the root token is in {path}", file=sys.stderr, flush=True)
+
+
+# development
+
+
+def _run_dev(args: argparse.Namespace) -> int:
+    import tempfile
+
+    from strongroom.app.logs import start_log
+    from strongroom.app.main import program_version
+    from strongroom.app.server import Worker, run, self_signed, serve
+    from strongroom.app.store_config.flags import dev_settings
+    from strongroom.app.store_config.settings import parse_address
+    from strongroom.model.clock import SystemClock
+
+    host, port = parse_address(args.dev_listen_address)
+    tls = None
+    if args.dev_tls:
+        tls = self_signed(Path(tempfile.mkdtemp(prefix="strongroom-tls-")), host, SystemClock())
+    settings = dev_settings(host, port, tls)
+    _check_free(host, port)
+    start_log(args.log_level or "info", args.log_format or "standard")
+    worker = Worker(program_version=program_version(), environment=dict(os.environ))
+    begin = partial(_begin_dev, args, settings, tls)
+    run(serve(settings, worker, begin=begin))
+    return 0
+
+
+async def _begin_dev(
+    args: argparse.Namespace,
+    settings: "ServerSettings",
+    tls: tuple[Path, Path] | None,
+    parts: "Opened",
+) -> None:
+    from strongroom.app.server import dev_cluster
+    from strongroom.model.clock import SystemClock
+
+    made = await dev_cluster(parts, SystemClock(), args.dev_root_token_id)
+    if not args.dev_no_store_token:
+        with contextlib.suppress(OSError):
+            _write_secret(Path.home() / ".vault-token", made.root_token)
+    lines = [
+        "WARNING! dev mode is enabled! In this mode the server runs entirely in memory",
+        "and starts unsealed with a single unseal key. Nothing is recorded in an audit log.",
+        "",
+        "You may need to set the following environment variables:",
+        "",
+        f"    $ export VAULT_ADDR='{settings.listeners[0].url}'",
+        *([f"    $ export VAULT_CACERT='{tls[0].parent / 'ca.pem'}'"] if tls else []),
+        "",
+        f"Unseal Key: {made.unseal_key}",
+        f"Root Token: {made.root_token.reveal_text()}",
+        "",
+        "Development mode should NOT be used in production installations!",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+# workers
+
+
+def _run_as_worker(settings: "ServerSettings") -> int:
+    from strongroom.app.main import program_version
+    from strongroom.app.server import Worker, run_worker
+
+    number, _, descriptor = os.environ[WORKER].partition(":")
+    with os.fdopen(int(descriptor), "rb") as source:
+        group = source.read(32)
+    environment = {name: value for name, value in os.environ.items() if name != WORKER}
+    worker = Worker(int(number), settings.workers, program_version(), group, environment)
+    run_worker(settings, worker)
+    return 0
+
+
+def _check_free(host: str, port: int) -> None:
+    """A port that somebody else serves is refused; SO_REUSEPORT alone would share it silently."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Conflict(
+                "address-in-use", f"cannot listen on {host}:{port}: {error.strerror}",
+                hint="another server has it, or the address is not this machine's",
+            ) from None  # fmt: skip
 
 
 def _supervise(count: int) -> int:
     """Run workers until told to stop; when one ends by itself, end all and say so."""
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "strongroom", *sys.argv[1:]],
-            env={**os.environ, WORKER: str(number)},
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, no locks
-        )
-        for number in range(count)
-    ]
+    group = os.urandom(32)
+    workers = [_worker(number, group) for number in range(count)]
     stopping: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
@@ -157,3 +335,19 @@ def _supervise(count: int) -> int:
         with contextlib.suppress(ChildProcessError):
             each.wait()
     return 0 if stopping else 1
+
+
+def _worker(number: int, group: bytes) -> "subprocess.Popen[bytes]":
+    reading, writing = os.pipe()
+    os.write(writing, group)
+    os.close(writing)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "strongroom", *sys.argv[1:]],
+            env={**os.environ, WORKER: f"{number}:{reading}"},
+            pass_fds=(reading,),
+            # Killed with its parent at once: who restarts the server must not meet the old one.
+            preexec_fn=partial(die_with_parent, signal.SIGKILL),  # noqa: PLW1509 - one prctl call
+        )
+    finally:
+        os.close(reading)

@@ -12,16 +12,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from strongroom.app.dev.waiting import Hopeless
+from strongroom.app.waiting import Hopeless
 
 PR_SET_PDEATHSIG: Final = 1  # prctl(2): the signal a child gets when its parent dies
 STOP_SECONDS: Final = 10.0
+# util-linux's, so that nothing runs between fork and exec: that is unsafe beside threads, and gRPC,
+# where it is loaded, then warns about handlers of its own.
+TIED_TO_PARENT: Final = ("setpriv", "--pdeathsig", "TERM")
 LOG_TAIL_LINES: Final = 12
 
 
-def die_with_parent() -> None:
+def die_with_parent(number: int = signal.SIGTERM) -> None:
     """Have the kernel end this process when its parent dies; called between fork and exec."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 class Processes:
@@ -49,12 +52,11 @@ class Processes:
         """Start a program whose output goes to `NAME.log`."""
         with self.log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
-                list(command),
+                [*TIED_TO_PARENT, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, no locks
                 start_new_session=True,
             )
 
@@ -67,6 +69,10 @@ class Processes:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal, such as SIGHUP."""
+        self._running[name].send_signal(number)
 
     def check(self, name: str) -> None:
         """Raise Hopeless with the end of its log when the process has ended by itself."""

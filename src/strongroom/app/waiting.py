@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline, the only way the tour and its tests wait."""
+"""Waiting for a condition with a deadline."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar

@@ -1,0 +1,170 @@
+"""What an audit question is answered from: log files, the store's own state, the cluster's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from strongroom.access.grants import Holder, role_holder
+from strongroom.access.grants import who_can_read as who_can_read_path
+from strongroom.access.rbac import RbacObjects
+from strongroom.access.rbac import who_can_read as who_can_read_secret
+from strongroom.audit.exposure import LogCoverage
+from strongroom.audit.kubernetes_log import KubeEvent, parse_line
+from strongroom.audit.log_files import lines_of
+from strongroom.audit.store_log import StoreRecord, parse_record, records_of
+from strongroom.kube.api import KubeApi, Scope
+from strongroom.kube.resource import (
+    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
+    ROLE_BINDINGS,
+    ROLES,
+    SECRETS,
+)
+from strongroom.model.errors import Refusal
+from strongroom.model.reach import Reach
+from strongroom.model.reference import SecretRef
+from strongroom.wire.vault import VaultClient
+
+MANAGED = "reconcile.external-secrets.io/managed=true"
+TOKENS_ASKED = 2000
+
+
+@dataclass(slots=True)
+class Read:
+    """What the logs held, and what they cover."""
+
+    records: list[StoreRecord] = field(default_factory=list)
+    events: list[KubeEvent] = field(default_factory=list)
+    coverage: list[LogCoverage] = field(default_factory=list)
+
+
+def read_logs(store_logs: Sequence[Path], kube_logs: Sequence[Path], ref: SecretRef) -> Read:
+    """Read both kinds of log; raises NotFound for a file that is not there."""
+    read = Read()
+    unreadable = 0
+    for record in records_of(lines_of(store_logs), ref.mount, ref.path):
+        if record is None:
+            unreadable += 1
+        else:
+            read.records.append(record)
+    if store_logs:
+        times = [each.time for each in map(parse_record, _ends(store_logs)) if each]
+        read.coverage.append(_covered("the store's log", times, unreadable))
+    first: list[float] = []
+    for line in lines_of(kube_logs):
+        event = parse_line(line)
+        if event is not None:
+            first = first or [event.time]
+            if event.resource in ("secrets", "pods") or event.issued_token_id:
+                read.events.append(event)
+    if kube_logs:
+        last = [each.time for each in map(parse_line, _ends(kube_logs)) if each]
+        read.coverage.append(_covered("the API server's log", first + last, 0))
+    return read
+
+
+def _ends(paths: Sequence[Path]) -> list[bytes]:
+    """The first and last whole lines."""
+    ends: list[bytes] = []
+    for line in lines_of(paths):
+        if line.endswith(b"}\n"):
+            ends[1:] = [line] if ends else []
+            if not ends:
+                ends.append(line)
+    return ends
+
+
+def _covered(name: str, times: Sequence[float], unreadable: int) -> LogCoverage:
+    return LogCoverage(name, min(times, default=None), max(times, default=None), unreadable)
+
+
+async def secrets_made_of(api: KubeApi, ref: SecretRef) -> frozenset[tuple[str, str]]:
+    """Namespace and name of every synced Secret that records this path."""
+    scope = Scope(label_selector=MANAGED, metadata_only=True)
+    found = set()
+    for item in (await api.list(SECRETS, scope)).items:
+        metadata = item["metadata"]
+        sources = (metadata.get("annotations") or {}).get("strongroom.dev/source-versions", "")
+        if f'"{ref.api_path}"' in sources:
+            found.add((metadata["namespace"], metadata["name"]))
+    return frozenset(found)
+
+
+async def cluster_reach(
+    api: KubeApi, secrets: frozenset[tuple[str, str]]
+) -> tuple[list[Reach], list[str]]:
+    """Who can read the Secrets by RBAC; and what could not be asked."""
+    try:
+        objects = RbacObjects(
+            *[
+                tuple((await api.list(kind)).items)
+                for kind in (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)
+            ]
+        )
+    except Refusal as refusal:
+        return [], [f"roles and bindings of the cluster could not be read: {refusal.code}"]
+    found = []
+    for namespace, name in sorted(secrets):
+        for each in who_can_read_secret(objects, namespace, name):
+            how = f"{each.how} (Secret {namespace}/{name})"
+            found.append(Reach(each.kind, each.subject, how, each.rule, each.direct))
+    return found, []
+
+
+async def store_reach(store: VaultClient, ref: SecretRef) -> tuple[list[Reach], list[str]]:
+    """Who can read the path in the store; and what could not be asked."""
+    blind: list[str] = []
+    try:
+        names = await store.list("sys/policies/acl")
+        policies = {
+            name: (await store.request("GET", f"sys/policies/acl/{name}"))["data"]["policy"] or ""
+            for name in names
+            if name != "root"
+        }
+    except Refusal as refusal:
+        return [], [f"policies of the store could not be read: {refusal.code}"]
+    holders: list[Holder] = []
+    for gather in (_roles, _tokens):
+        try:
+            found, missed = await gather(store)
+            holders += found
+            blind += missed
+        except Refusal as refusal:
+            name = gather.__name__.strip("_")
+            blind.append(f"{name} of the store could not be read: {refusal.code}")
+    reach, unreadable = who_can_read_path(ref.api_path, policies, holders)
+    blind += [f"the policy {name} could not be read" for name in unreadable]
+    return reach, blind
+
+
+async def _roles(store: VaultClient) -> tuple[list[Holder], list[str]]:
+    mounts = (await store.request("GET", "sys/auth"))["data"]
+    found, blind = [], []
+    for path, mount in mounts.items():
+        if mount["type"] == "kubernetes":
+            name = path.rstrip("/")
+            for role in await store.list(f"auth/{name}/role"):
+                reply = await store.request("GET", f"auth/{name}/role/{role}")
+                found.append(role_holder(name, role, reply["data"]))
+        elif mount["type"] != "token":
+            blind.append(f"roles of auth/{path} ({mount['type']}) were not asked")
+    return found, blind
+
+
+async def _tokens(store: VaultClient) -> tuple[list[Holder], list[str]]:
+    accessors = await store.list("auth/token/accessors")
+    found, blind = [], []
+    if len(accessors) > TOKENS_ASKED:
+        blind.append(f"{len(accessors) - TOKENS_ASKED} live tokens were not asked")
+    for accessor in accessors[:TOKENS_ASKED]:
+        try:
+            body = {"accessor": accessor}
+            reply = await store.request("POST", "auth/token/lookup-accessor", body)
+        except Refusal:
+            continue  # It ended between the list and the question.
+        data = reply["data"]
+        meta = data.get("meta") or {}
+        pod = f" pod {meta['pod_name']}" if meta.get("pod_name") else ""
+        name = f"{data['display_name']}{pod} (accessor {accessor})"
+        found.append(Holder("token", name, tuple(data["policies"])))
+    return found, blind

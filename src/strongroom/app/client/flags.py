@@ -1,0 +1,91 @@
+"""Flags that every client verb has, in the single-dash form of Vault and with two dashes."""
+
+import argparse
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from strongroom.app.parser import Parser
+from strongroom.app.store_address import add_store_arguments
+
+if TYPE_CHECKING:
+    from strongroom.app.client.session import Session
+
+FORMATS: Final = ("table", "json", "yaml", "raw")
+Call = Callable[["Session", argparse.Namespace], Awaitable[int]]
+Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+
+
+def flag(parser: Any, name: str, **settings: Any) -> None:  # noqa: ANN401 - parsers and groups
+    """Add `-name` and `--name`."""
+    parser.add_argument(f"-{name}", f"--{name}", **settings)
+
+
+def switch(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    """Add a flag without a value; `-name=true` and `-name=false` are read as well."""
+    flag(parser, name, nargs="?", const=True, default=False, type=_truth, help=text, metavar="BOOL")
+
+
+def _truth(word: str) -> bool:
+    if word.lower() in ("true", "1", "t"):
+        return True
+    if word.lower() in ("false", "0", "f"):
+        return False
+    raise argparse.ArgumentTypeError("true or false")
+
+
+def verb(
+    commands: Any,  # noqa: ANN401 - argparse's action of subcommands
+    name: str,
+    summary: str,
+    call: Call,
+    example: str,
+) -> Parser:
+    """Add a verb that calls the store, with the flags all of them have."""
+    parser: Parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n  {example}\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.like_vault = True
+    add_store_arguments(parser)
+    output = parser.add_argument_group("output")
+    flag(
+        output,
+        "format",
+        choices=FORMATS,
+        default=_usual_format(),
+        help="table, json, yaml or raw (VAULT_FORMAT)",
+    )
+    flag(output, "field", metavar="NAME", help="print this field alone")
+    flag(output, "wrap-ttl", metavar="TTL", help="hand the reply out once, for this long")
+    parser.set_defaults(run=_run, call=call)
+    return parser
+
+
+def _usual_format() -> str:
+    asked = os.environ.get("VAULT_FORMAT", "").lower()
+    return asked if asked in FORMATS else "table"
+
+
+def group(commands: Any, name: str, summary: str, example: str) -> Any:  # noqa: ANN401
+    """Add a word that has verbs of its own, and return what these are added to."""
+    parser: Parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n  {example}\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.like_vault = True
+    return parser.add_subparsers(dest=f"{name}_verb", metavar="VERB", required=True)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from strongroom.app.client.session import run_call
+
+    return run_call(args)

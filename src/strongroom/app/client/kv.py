@@ -1,0 +1,287 @@
+"""`strongroom kv`: secrets of the KV engine, version 1 and 2, in the words Vault's users know."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from strongroom.app.client.flags import Call, flag, group, switch, verb
+from strongroom.app.client.kv_metadata import register_metadata
+from strongroom.app.client.kv_path import KvPath, find
+from strongroom.app.client.output import (
+    pick,
+    print_heading,
+    print_reply,
+    print_rows,
+    print_value,
+    section,
+    success,
+)
+from strongroom.app.client.paths import print_list
+from strongroom.app.kv_values import parse_pairs
+from strongroom.model.errors import Invalid, NotFound
+
+if TYPE_CHECKING:
+    from strongroom.app.client.session import Reply, Session
+
+
+def register(commands: Any) -> None:  # noqa: ANN401
+    """Add the command and its verbs."""
+    verbs = group(
+        commands,
+        "kv",
+        "read and write versioned secrets",
+        "strongroom kv get -field=password prod/db",
+    )
+    for name, (summary, call, example) in VERBS.items():
+        parser = verb(verbs, name, summary, call, example)
+        _arguments(parser, name)
+    register_metadata(verbs)
+
+
+def _arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    if name == "enable-versioning":
+        parser.add_argument("path", help="mount of the engine")
+        return
+    optional = "?" if name in ("list", "scan") else None
+    parser.add_argument("path", nargs=optional, default="", help="prod/db, secret/prod/db")
+    flag(parser, "mount", metavar="PATH", help="mount of the engine; the path is under it")
+    if name in ("put", "patch"):
+        parser.add_argument("pairs", nargs="+", metavar="KEY=VALUE", help="also @file.json and -")
+    if name in ("put", "patch", "copy", "move"):
+        flag(parser, "cas", type=int, help="only if this is the version now; 0: only if new")
+    if name == "patch":
+        flag(parser, "method", choices=("patch", "rw"), help="rw: read, join, write")
+        flag(parser, "remove-data", action="append", default=[], help="remove this field")
+    if name in ("get", "rollback"):
+        flag(parser, "version", type=int, default=0, required=name == "rollback")
+    if name in ("delete", "undelete", "destroy"):
+        flag(parser, "versions", required=name != "delete", help="comma-separated numbers")
+    if name in ("copy", "move"):
+        parser.add_argument("target", help="where to, on the same mount")
+    if name == "diff":
+        flag(parser, "from", dest="first", type=int, help="a version (default: the one before)")
+        flag(parser, "to", dest="second", type=int, help="a version (default: the newest)")
+    if name == "list":
+        switch(parser, "recursive", "everything below as well")
+
+
+def _missing(place: KvPath, kind: str) -> NotFound:
+    return NotFound("no-value", f"No value found at {place.api(kind)}")
+
+
+async def _asked(session: "Session", place: KvPath, kind: str, query: Any = None) -> "Reply":  # noqa: ANN401
+    from strongroom.app.client.session import ApiError
+
+    try:
+        return await session.ask("GET", place.api(kind), query=query)
+    except ApiError as error:
+        if error.status == 404 and not error.errors:
+            raise _missing(place, kind) from None
+        raise
+
+
+async def _get(session: "Session", args: argparse.Namespace) -> int:
+    place = await find(session, args.path, args.mount)
+    query = {"version": str(args.version)} if args.version else None
+    reply = await _asked(session, place, "data", query)
+    if place.version == 1 or args.format != "table" or args.field:
+        shown = reply.body
+        if args.field and place.version == 2:
+            data, metadata = reply.data.get("data") or {}, reply.data.get("metadata") or {}
+            print_value(pick(data if args.field in data else {**metadata, **data}, args.field))
+            return 0
+        return print_reply(shown, args.format, args.field, reply.raw)
+    _print_secret(place, reply.data)
+    return 0
+
+
+def _print_secret(place: KvPath, data: dict[str, Any]) -> None:
+    path = place.api("data")
+    print_heading("Secret Path", max(len(path), 17))
+    print(path + "\n")
+    metadata = {key: data["metadata"][key] for key in sorted(data["metadata"])}
+    metadata["deletion_time"] = metadata.get("deletion_time") or "n/a"
+    section("Metadata", metadata)
+    if data.get("data"):
+        print()
+        section("Data", {key: data["data"][key] for key in sorted(data["data"])})
+
+
+async def _put(session: "Session", args: argparse.Namespace) -> int:
+    place = await find(session, args.path, args.mount)
+    data = parse_pairs(args.pairs, sys.stdin)
+    if place.version == 1:
+        await session.ask("PUT", place.api("data"), data)
+        success(f"Data written to: {place.api('data')}")
+        return 0
+    body: dict[str, Any] = {"data": data, "options": {}}
+    if args.cas is not None:
+        body["options"]["cas"] = args.cas
+    return _written(place, await session.ask("PUT", place.api("data"), body), args)
+
+
+def _written(place: KvPath, reply: "Reply", args: argparse.Namespace) -> int:
+    if args.format != "table" or args.field or not reply.data:
+        return print_reply(reply.body, args.format, args.field, reply.raw)
+    path = place.api("data")
+    print_heading("Secret Path", max(len(path), 17))
+    print(path + "\n")
+    shown = {key: reply.data[key] for key in sorted(reply.data)}
+    section("Metadata", {**shown, "deletion_time": shown.get("deletion_time") or "n/a"})
+    return 0
+
+
+async def _patch(session: "Session", args: argparse.Namespace) -> int:
+    from strongroom.app.client.session import ApiError
+
+    place = await find(session, args.path, args.mount)
+    place.needs_v2()
+    data: dict[str, Any] = parse_pairs(args.pairs, sys.stdin)
+    data |= dict.fromkeys(args.remove_data)
+    options = {} if args.cas is None else {"cas": args.cas}
+    if args.method != "rw":
+        try:
+            body = {"data": data, "options": options}
+            return _written(place, await session.ask("PATCH", place.api("data"), body), args)
+        except ApiError as error:
+            # A token without the patch capability may still read and write.
+            if error.status not in (403, 405) or args.method == "patch":
+                raise
+    reply = await _asked(session, place, "data")
+    joined = {**(reply.data.get("data") or {}), **data}
+    body = {
+        "data": {key: value for key, value in joined.items() if value is not None},
+        "options": {"cas": reply.data["metadata"]["version"], **options},
+    }
+    return _written(place, await session.ask("PUT", place.api("data"), body), args)
+
+
+async def _list(session: "Session", args: argparse.Namespace) -> int:
+    from strongroom.app.client.session import ApiError
+
+    if args.recursive:
+        return await _scan(session, args)
+    place = await find(
+        session, args.path or args.mount or "secret", args.mount if args.path else None
+    )
+    try:
+        reply = await session.list(place.api("metadata"))
+    except ApiError as error:
+        if error.status == 404 and not error.errors:
+            raise _missing(place, "metadata") from None
+        raise
+    return print_list(reply, args)
+
+
+async def _scan(session: "Session", args: argparse.Namespace) -> int:
+    place = await find(
+        session, args.path or args.mount or "secret", args.mount if args.path else None
+    )
+    reply = await session.ask("SCAN", place.api("metadata") + "/")
+    return print_list(reply, args)
+
+
+async def _delete(session: "Session", args: argparse.Namespace) -> int:
+    place = await find(session, args.path, args.mount)
+    if args.versions:
+        return await _on_versions("delete")(session, args)
+    await session.ask("DELETE", place.api("data"))
+    success(f"Data deleted (if it existed) at: {place.api('data')}")
+    return 0
+
+
+def _on_versions(action: str) -> Call:
+    async def call(session: "Session", args: argparse.Namespace) -> int:
+        place = await find(session, args.path, args.mount)
+        place.needs_v2()
+        numbers = [each.strip() for each in args.versions.split(",")]
+        if not all(each.isdigit() for each in numbers):
+            raise Invalid("bad-versions", "versions are numbers", hint="-versions=1,2")
+        path = place.api(action)
+        method = "PUT"
+        await session.ask(method, path, {"versions": [int(each) for each in numbers]})
+        success(f"Data written to: {path}")
+        return 0
+
+    return call
+
+
+async def _rollback(session: "Session", args: argparse.Namespace) -> int:
+    place = await find(session, args.path, args.mount)
+    place.needs_v2()
+    newest = await _asked(session, place, "metadata")
+    old = await _asked(session, place, "data", {"version": str(args.version)})
+    if not old.data.get("data"):
+        raise Invalid("version-gone", f"version {args.version} is deleted or destroyed")
+    body = {"data": old.data["data"], "options": {"cas": newest.data["current_version"]}}
+    return _written(place, await session.ask("PUT", place.api("data"), body), args)
+
+
+async def _enable_versioning(session: "Session", args: argparse.Namespace) -> int:
+    mount = args.path.strip("/")
+    await session.ask("POST", f"sys/mounts/{mount}/tune", {"options": {"version": "2"}})
+    success(f"Tuned the secrets engine at: {mount}/")
+    return 0
+
+
+def _moved(action: str) -> Call:
+    async def call(session: "Session", args: argparse.Namespace) -> int:
+        place = await find(session, args.path, args.mount)
+        place.needs_v2()
+        target = KvPath(place.mount, args.target.strip("/").removeprefix(place.mount + "/"), 2)
+        body: dict[str, Any] = {"destination": target.path, "options": {}}
+        if args.cas is not None:
+            body["options"]["cas"] = args.cas
+        reply = await session.ask("PUT", place.api(action), body)
+        if args.format != "table" or args.field:
+            return print_reply(reply.body, args.format, args.field, reply.raw)
+        success(f"Data written to: {target.api('data')}")
+        return 0
+
+    return call
+
+
+async def _diff(session: "Session", args: argparse.Namespace) -> int:
+    place = await find(session, args.path, args.mount)
+    place.needs_v2()
+    query = {}
+    for name, value in (("from", args.first), ("to", args.second)):
+        if value:
+            query[name] = str(value)
+    reply = await _asked(session, place, "diff", query)
+    if args.format != "table" or args.field:
+        return print_reply(reply.body, args.format, args.field, reply.raw)
+    rows = []
+    for kind, mark in (("added", "+"), ("removed", "-"), ("changed", "~"), ("unchanged", " ")):
+        found = reply.data.get(kind) or []
+        rows += [(mark, name) for name in (found if isinstance(found, list) else sorted(found))]
+    print_rows(rows, [" ", "Field"])
+    return 0
+
+
+VERBS: dict[str, tuple[str, Call, str]] = {
+    "get": ("print a secret", _get, "strongroom kv get -version=1 -format=json prod/db"),
+    "put": (
+        "write a new version",
+        _put,
+        "strongroom kv put -cas=0 prod/db username=app password=@password.txt",
+    ),
+    "patch": ("change some fields", _patch, "strongroom kv patch prod/db password=-"),
+    "list": ("list the names under a path", _list, "strongroom kv list -mount=secret prod"),
+    "delete": ("delete the newest version; undelete brings it back", _delete,
+               "strongroom kv delete prod/db"),
+    "undelete": ("bring deleted versions back", _on_versions("undelete"),
+                 "strongroom kv undelete -versions=3 prod/db"),
+    "destroy": ("remove the values of versions for good", _on_versions("destroy"),
+                "strongroom kv destroy -versions=1,2 prod/db"),
+    "rollback": ("write an old version as the newest", _rollback,
+                 "strongroom kv rollback -version=2 prod/db"),
+    "enable-versioning": ("turn version 1 of a mount into version 2", _enable_versioning,
+                          "strongroom kv enable-versioning secret"),
+    "scan": ("list everything below a path", _scan, "strongroom kv scan prod"),
+    "copy": ("copy a secret with its versions", _moved("copy"),
+             "strongroom kv copy prod/db prod/db-copy"),
+    "move": ("rename a secret", _moved("move"), "strongroom kv move prod/db prod/database"),
+    "diff": ("which fields two versions differ in, without values", _diff,
+             "strongroom kv diff -from=1 -to=2 prod/db"),
+}  # fmt: skip

@@ -1,0 +1,99 @@
+"""`strongroom kv metadata`: a secret's versions and settings."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from strongroom.app.client.flags import Call, flag, group, switch, verb
+from strongroom.app.client.kv_path import find
+from strongroom.app.client.output import print_heading, print_pairs, print_reply, section, success
+from strongroom.model.errors import Invalid, NotFound
+
+if TYPE_CHECKING:
+    from strongroom.app.client.session import Session
+
+
+def register_metadata(verbs: Any) -> None:  # noqa: ANN401
+    """Add the word and its verbs."""
+    inner = group(verbs, "metadata", "versions and settings of a secret",
+                  "strongroom kv metadata get prod/db")  # fmt: skip
+    for name, (summary, call) in VERBS.items():
+        example = f"strongroom kv metadata {name} prod/db"
+        parser = verb(inner, name, summary, call, example)
+        parser.add_argument("path", help="prod/db, secret/prod/db")
+        flag(parser, "mount", metavar="PATH", help="mount of the engine; the path is under it")
+        if name in ("put", "patch"):
+            flag(parser, "max-versions", type=int)
+            switch(parser, "cas-required", "writes must name the version they follow")
+            parser.set_defaults(cas_required=None)
+            flag(parser, "delete-version-after", metavar="TTL")
+            flag(parser, "custom-metadata", action="append", default=[], metavar="K=V")
+        if name == "patch":
+            flag(parser, "remove-custom-metadata", action="append", default=[], metavar="K")
+
+
+async def _get(session: "Session", args: argparse.Namespace) -> int:
+    from strongroom.app.client.session import ApiError
+
+    place = await find(session, args.path, args.mount)
+    place.needs_v2()
+    try:
+        reply = await session.ask("GET", place.api("metadata"))
+    except ApiError as error:
+        if error.status == 404 and not error.errors:
+            raise NotFound("no-value", f"No value found at {place.api('metadata')}") from None
+        raise
+    if args.format != "table" or args.field:
+        return print_reply(reply.body, args.format, args.field, reply.raw)
+    data = dict(reply.data)
+    versions = data.pop("versions", None) or {}
+    path = place.api("metadata")
+    print_heading("Metadata Path", max(len(path), 19))
+    print(path + "\n")
+    section("Metadata", {key: data[key] for key in sorted(data)})
+    for number in sorted(versions, key=int):
+        print()
+        print_heading(f"Version {number}", 19)
+        fields = versions[number]
+        shown = {key: fields[key] for key in sorted(fields)}
+        print_pairs({**shown, "deletion_time": shown.get("deletion_time") or "n/a"})
+    return 0
+
+
+def _changed(method: str) -> Call:
+    async def call(session: "Session", args: argparse.Namespace) -> int:
+        place = await find(session, args.path, args.mount)
+        place.needs_v2()
+        body: dict[str, Any] = {
+            name: getattr(args, name)
+            for name in ("max_versions", "cas_required", "delete_version_after")
+            if getattr(args, name) is not None
+        }
+        custom: dict[str, str | None] = {}
+        for each in args.custom_metadata:
+            key, equals, value = each.partition("=")
+            if not equals:
+                raise Invalid("bad-pair", "custom metadata is KEY=VALUE")
+            custom[key] = value
+        custom |= dict.fromkeys(getattr(args, "remove_custom_metadata", []))
+        if custom:
+            body["custom_metadata"] = custom
+        await session.ask(method, place.api("metadata"), body)
+        success(f"Data written to: {place.api('metadata')}")
+        return 0
+
+    return call
+
+
+async def _delete(session: "Session", args: argparse.Namespace) -> int:
+    place = await find(session, args.path, args.mount)
+    await session.ask("DELETE", place.api("metadata"))
+    success(f"Data deleted (if it existed) at: {place.api('metadata')}")
+    return 0
+
+
+VERBS: dict[str, tuple[str, Call]] = {
+    "get": ("print versions and settings", _get),
+    "put": ("replace the settings", _changed("PUT")),
+    "patch": ("change some settings", _changed("PATCH")),
+    "delete": ("remove the secret with all its versions", _delete),
+}

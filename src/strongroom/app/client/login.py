@@ -1,0 +1,161 @@
+"""`strongroom login`: by a token, a password, AppRole, a JWT, a certificate, or a browser."""
+
+import argparse
+import getpass
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from strongroom.app.client.flags import flag, switch, verb
+from strongroom.app.client.oidc_login import oidc_login
+from strongroom.app.client.output import (
+    auth_fields,
+    pick,
+    print_document,
+    print_pairs,
+    print_value,
+    success,
+)
+from strongroom.app.client.token_file import store_token
+from strongroom.app.kv_values import parse_pairs
+from strongroom.model.errors import Invalid, Unavailable
+from strongroom.model.secret import Secret
+
+if TYPE_CHECKING:
+    from strongroom.app.client.session import Session
+
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+Auth = dict[str, Any]
+STORED: Final = """You are now authenticated. The token information displayed below
+is already stored in the token helper. You do NOT need to run "vault login"
+again. Future Vault requests will automatically use this token.
+"""
+NOT_STORED: Final = """You are now authenticated. The token was not stored in the token helper.
+Set the VAULT_TOKEN environment variable or pass the token below with each request to
+Vault.
+"""
+
+
+def register(commands: Any) -> None:  # noqa: ANN401
+    """Add the command."""
+    parser = verb(commands, "login", "log in and keep the token for the next commands", _login,
+                  "strongroom login -method=userpass username=ada\n"
+                  "  strongroom login -method=oidc role=people")  # fmt: skip
+    flag(parser, "method", default="token", choices=sorted(METHODS), help="default: token")
+    flag(parser, "path", metavar="PATH", help="where the method is mounted; its name if not given")
+    switch(parser, "no-store", "do not write ~/.vault-token")
+    switch(parser, "no-print", "do not show the token")
+    switch(parser, "token-only", "print the token alone, store nothing")
+    parser.add_argument("words", nargs="*", metavar="TOKEN | KEY=VALUE", help="- reads the token")
+
+
+async def _login(session: "Session", args: argparse.Namespace) -> int:
+    auth = await METHODS[args.method](session, args)
+    token = Secret(str(auth["client_token"]))
+    if not (args.no_store or args.token_only):
+        store_token(token)
+    if args.token_only:
+        print_value(token.reveal_text())
+        return 0
+    if args.no_print:
+        return 0
+    if args.field:
+        print_value(pick(auth_fields(auth), args.field))
+    elif args.format != "table":
+        print_document({"auth": auth}, args.format)
+    else:
+        success(NOT_STORED if args.no_store else STORED)
+        print_pairs(auth_fields(auth))
+    return 0
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    return parse_pairs(args.words, sys.stdin) if args.words else {}
+
+
+async def _by_token(session: "Session", args: argparse.Namespace) -> Auth:
+    """Look the token up and keep it."""
+    if len(args.words) > 1:
+        raise Invalid("too-many", "one token, or none to be asked for it")
+    word = args.words[0].removeprefix("token=") if args.words else ""
+    if word == "-":
+        word = sys.stdin.read().strip()
+    token = word or asked("Token (will be hidden): ")
+    reply = await session.ask("GET", "auth/token/lookup-self", token=Secret(token))
+    data = reply.data
+    identity = data.get("identity_policies") or []
+    return {
+        "client_token": token,
+        "accessor": data.get("accessor"),
+        "lease_duration": data.get("ttl"),
+        "renewable": data.get("renewable"),
+        "token_policies": data.get("policies"),
+        "identity_policies": identity,
+        "policies": sorted({*(data.get("policies") or []), *identity}),
+        "metadata": data.get("meta"),
+    }
+
+
+def asked(prompt: str) -> str:
+    """Ask the person, without showing what is typed; raises Invalid where there is nobody."""
+    if not sys.stdin.isatty():
+        raise Invalid("nobody-to-ask", "standard input is no terminal", hint="give it as KEY=-")
+    answer = getpass.getpass(prompt)
+    if not answer:
+        raise Invalid("no-answer", "nothing was typed")
+    return answer
+
+
+async def _by_password(session: "Session", args: argparse.Namespace) -> Auth:
+    given = _given(args)
+    name = given.get("username") or getpass.getuser()
+    password = given.get("password") or asked("Password (will be hidden): ")
+    path = f"auth/{args.path or args.method}/login/{name}"
+    return await _posted(session, path, {"password": password})
+
+
+def _by_fields(*needed: str) -> Callable[["Session", argparse.Namespace], Awaitable[Auth]]:
+    async def call(session: "Session", args: argparse.Namespace) -> Auth:
+        given = _given(args)
+        missing = [name for name in needed if not given.get(name)]
+        if missing:
+            raise Invalid(
+                "missing-field", f"{missing[0]} is needed", hint=f"{missing[0]}=..., or -"
+            )
+        return await _posted(session, f"auth/{args.path or args.method}/login", given)
+
+    return call
+
+
+async def _by_service_account(session: "Session", args: argparse.Namespace) -> Auth:
+    given = _given(args)
+    if not given.get("jwt"):
+        try:
+            given["jwt"] = SERVICE_ACCOUNT.read_text().strip()
+        except OSError as error:
+            raise Invalid("no-jwt", "no jwt given and no service-account token here") from error
+    return await _posted(session, f"auth/{args.path or args.method}/login", given)
+
+
+async def _posted(session: "Session", path: str, body: Mapping[str, Any]) -> Auth:
+    reply = await session.ask("PUT", path.replace("//", "/"), body)
+    auth = reply.body.get("auth")
+    if not isinstance(auth, dict):
+        raise Unavailable("no-auth", "the store gave no token")
+    return auth
+
+
+async def _by_browser(session: "Session", args: argparse.Namespace) -> Auth:
+    return await oidc_login(session, args.path or args.method, _given(args))
+
+
+METHODS: dict[str, Callable[["Session", argparse.Namespace], Awaitable[Auth]]] = {
+    "token": _by_token,
+    "userpass": _by_password,
+    "approle": _by_fields("role_id"),
+    "jwt": _by_fields("jwt"),
+    "cert": _by_fields(),
+    "kubernetes": _by_service_account,
+    "oidc": _by_browser,
+}

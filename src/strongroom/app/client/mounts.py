@@ -1,0 +1,151 @@
+"""`strongroom auth` and `strongroom secrets`: auth methods and secrets engines, on and off."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from strongroom.app.client.flags import flag, group, switch, verb
+from strongroom.app.client.output import print_document, print_rows, success
+from strongroom.app.kv_values import parse_metadata
+
+if TYPE_CHECKING:
+    from strongroom.app.client.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One of the two things that are mounted."""
+
+    command: str
+    path: str
+    thing: str
+    example: str
+
+
+AUTH: Final = Kind("auth", "sys/auth", "auth method", "userpass")
+SECRETS: Final = Kind("secrets", "sys/mounts", "secrets engine", "kv-v2")
+_TIMES: Final = ("default-lease-ttl", "max-lease-ttl")
+_TEXTS: Final = ("listing-visibility", "token-type")
+
+
+def register(commands: Any, name: str) -> None:  # noqa: ANN401
+    """Add one of the two commands."""
+    kind = AUTH if name == "auth" else SECRETS
+    verbs = group(commands, name, f"{kind.thing}s: list, enable, tune, move, disable",
+                  f"strongroom {name} enable -path=team {kind.example}")  # fmt: skip
+    listing = verb(verbs, "list", f"all {kind.thing}s", partial(_list, kind),
+                   f"strongroom {name} list -detailed")  # fmt: skip
+    switch(listing, "detailed", "with times, options and uuid")
+    enable = verb(verbs, "enable", f"mount a new {kind.thing}", partial(_enable, kind),
+                  f"strongroom {name} enable -path=team {kind.example}")  # fmt: skip
+    enable.add_argument("type")
+    flag(enable, "path", metavar="PATH", help="where; the type's name if not given")
+    tune = verb(verbs, "tune", f"change the settings of a {kind.thing}", partial(_tune, kind),
+                f"strongroom {name} tune -max-lease-ttl=24h team")  # fmt: skip
+    for parser in (enable, tune):
+        flag(parser, "description", metavar="TEXT")
+        for each in _TIMES:
+            flag(parser, each, metavar="TTL")
+        for each in _TEXTS:
+            flag(parser, each, metavar="WORD")
+        flag(parser, "version", metavar="N", help="of the KV engine")
+        flag(parser, "options", action="append", default=[], metavar="K=V")
+        if kind is AUTH:
+            for each in ("threshold", "duration", "counter-reset-duration"):
+                flag(parser, f"user-lockout-{each}", metavar="N")
+            switch(parser, "user-lockout-disable", "never lock a user")
+    disable = verb(verbs, "disable", "unmount, with everything under it", partial(_disable, kind),
+                   f"strongroom {name} disable team")  # fmt: skip
+    for parser in (tune, disable):
+        parser.add_argument("path")
+    move = verb(verbs, "move", f"mount a {kind.thing} elsewhere", partial(_move, kind),
+                f"strongroom {name} move team teams")  # fmt: skip
+    move.add_argument("source")
+    move.add_argument("target")
+
+
+async def _list(kind: Kind, session: "Session", args: argparse.Namespace) -> int:
+    reply = await session.ask("GET", kind.path)
+    found: Mapping[str, Any] = reply.data
+    if args.format != "table":
+        print_document(found, args.format)
+        return 0
+    rows = []
+    for path in sorted(found):
+        each = found[path]
+        row = [path, each["type"], each["accessor"], each.get("description") or "n/a"]
+        if args.detailed:
+            config = each.get("config") or {}
+            ttls = [config.get(name.replace("-", "_")) or "system" for name in _TIMES]
+            row += [*ttls, each.get("options") or {}, each.get("uuid")]
+        rows.append(row)
+    header = ["Path", "Type", "Accessor", "Description"]
+    print_rows(
+        rows, header + (["Default TTL", "Max TTL", "Options", "UUID"] if args.detailed else [])
+    )
+    return 0
+
+
+def _config(args: argparse.Namespace) -> dict[str, Any]:
+    names = [each.replace("-", "_") for each in (*_TIMES, *_TEXTS)]
+    config = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    lockout = {
+        "lockout_threshold": getattr(args, "user_lockout_threshold", None),
+        "lockout_duration": getattr(args, "user_lockout_duration", None),
+        "lockout_counter_reset_duration": getattr(
+            args, "user_lockout_counter_reset_duration", None
+        ),
+        "lockout_disable": getattr(args, "user_lockout_disable", False) or None,
+    }
+    given = {name: value for name, value in lockout.items() if value is not None}
+    return config | ({"user_lockout_config": given} if given else {})
+
+
+def _options(args: argparse.Namespace) -> dict[str, str]:
+    options = parse_metadata(args.options)
+    return options | ({"version": str(args.version)} if args.version else {})
+
+
+async def _enable(kind: Kind, session: "Session", args: argparse.Namespace) -> int:
+    path = (args.path or args.type).strip("/")
+    body: dict[str, Any] = {
+        "type": args.type,
+        "description": args.description or "",
+        "config": _config(args),
+        "options": _options(args),
+    }
+    await session.ask("POST", f"{kind.path}/{path}", body)
+    success(f"Enabled {args.type} {kind.thing} at: {path}/")
+    return 0
+
+
+async def _tune(kind: Kind, session: "Session", args: argparse.Namespace) -> int:
+    path = args.path.strip("/")
+    body = _config(args)
+    if args.description is not None:
+        body["description"] = args.description
+    if options := _options(args):
+        body["options"] = options
+    await session.ask("POST", f"{kind.path}/{path}/tune", body)
+    success(f"Tuned the {kind.thing} at: {path}/")
+    return 0
+
+
+async def _disable(kind: Kind, session: "Session", args: argparse.Namespace) -> int:
+    path = args.path.strip("/")
+    await session.ask("DELETE", f"{kind.path}/{path}")
+    success(f"Disabled the {kind.thing} (if it existed) at: {path}/")
+    return 0
+
+
+async def _move(kind: Kind, session: "Session", args: argparse.Namespace) -> int:
+    prefix = "auth/" if kind is AUTH else ""
+    source, target = (prefix + each.strip("/") + "/" for each in (args.source, args.target))
+    reply = await session.ask("POST", "sys/remount", {"from": source, "to": target})
+    moved = f"{kind.thing} {source} to: {target}"
+    if migration := reply.data.get("migration_id"):
+        print(f"Started moving {moved}, with migration ID {migration}")
+    success(f"Moved {moved}")
+    return 0

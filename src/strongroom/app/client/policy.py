@@ -1,0 +1,89 @@
+"""`strongroom policy`: list, read, write, format and delete policies."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from strongroom.app.client.flags import Call, group, verb
+from strongroom.app.client.output import print_document, success
+from strongroom.model.errors import Invalid, NotFound
+
+if TYPE_CHECKING:
+    from strongroom.app.client.session import Session
+
+
+def register(commands: Any) -> None:  # noqa: ANN401
+    """Add the command and its verbs."""
+    verbs = group(commands, "policy", "list, read, write and delete policies",
+                  "strongroom policy write app app.hcl")  # fmt: skip
+    for name, (summary, call, example) in VERBS.items():
+        parser = verb(verbs, name, summary, call, example)
+        if name != "list":
+            parser.add_argument("name" if name != "fmt" else "file")
+        if name == "write":
+            parser.add_argument("file", help="or - for standard input")
+
+
+async def _list(session: "Session", args: argparse.Namespace) -> int:
+    reply = await session.list("sys/policies/acl")
+    names = reply.data.get("keys") or []
+    if args.format == "table":
+        print("\n".join(names))
+    else:
+        print_document(names, args.format)
+    return 0
+
+
+async def _read(session: "Session", args: argparse.Namespace) -> int:
+    from strongroom.app.client.session import ApiError
+
+    try:
+        reply = await session.ask("GET", f"sys/policies/acl/{args.name}")
+    except ApiError as error:
+        if error.status == 404:
+            raise NotFound("no-policy", f"No policy named: {args.name}") from None
+        raise
+    if args.format == "table":
+        print(reply.data.get("policy", "").rstrip("\n"))
+    else:
+        print_document({"policy": reply.data.get("policy", "")}, args.format)
+    return 0
+
+
+def _text(name: str) -> str:
+    if name == "-":
+        return sys.stdin.read()
+    try:
+        return Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid("bad-file", f"cannot read {name} as text", hint="check the path") from error
+
+
+async def _write(session: "Session", args: argparse.Namespace) -> int:
+    await session.ask("PUT", f"sys/policies/acl/{args.name}", {"policy": _text(args.file)})
+    success(f"Uploaded policy: {args.name}")
+    return 0
+
+
+async def _delete(session: "Session", args: argparse.Namespace) -> int:
+    await session.ask("DELETE", f"sys/policies/acl/{args.name}")
+    success(f"Deleted policy: {args.name}")
+    return 0
+
+
+async def _fmt(session: "Session", args: argparse.Namespace) -> int:  # noqa: ARG001 - a verb's shape
+    from strongroom.access.policy import parse_policy
+
+    parse_policy(args.file, _text(args.file))
+    success(f"The policy can be read: {args.file}")
+    return 0
+
+
+VERBS: dict[str, tuple[str, Call, str]] = {
+    "list": ("names of all policies", _list, "strongroom policy list"),
+    "read": ("print a policy", _read, "strongroom policy read default"),
+    "write": ("write a policy from a file", _write, "strongroom policy write app app.hcl"),
+    "delete": ("remove a policy", _delete, "strongroom policy delete app"),
+    "fmt": ("check a policy's text without a store", _fmt, "strongroom policy fmt app.hcl"),
+}

@@ -1,0 +1,144 @@
+"""One command's conversation with the store: requests, errors in Vault's words, exit statuses.
+
+Exit status: 0 done, 1 misuse of the command, 2 the store refused or did not answer.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+import orjson
+
+from strongroom.app.client.output import error_text
+from strongroom.app.store_address import StoreAddress, store_address
+from strongroom.model.errors import Invalid, NotFound, Refusal
+from strongroom.model.secret import Secret
+
+if TYPE_CHECKING:
+    from strongroom.wire.client import HttpClient
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply; `body` is the envelope, {} when there was none."""
+
+    status: int
+    body: dict[str, Any] = field(repr=False)
+    raw: bytes = field(repr=False)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The envelope's data."""
+        data = self.body.get("data")
+        return data if isinstance(data, dict) else {}
+
+
+class ApiError(Exception):
+    """A reply that is an error; the sentences are the server's own."""
+
+    def __init__(self, method: str, url: str, status: int, errors: list[str]) -> None:
+        super().__init__(f"{method} {url}: {status}")
+        self.method, self.url, self.status, self.errors = method, url, status, errors
+
+    @property
+    def text(self) -> str:
+        """As Vault's command line writes it."""
+        lines = "\n".join(f"* {each}" for each in self.errors)
+        head = f"Error making API request.\n\nURL: {self.method} {self.url}\nCode: {self.status}."
+        return f"{head} Errors:\n\n{lines}"
+
+
+class Session:
+    """Requests with the token, namespace and headers of the command line."""
+
+    def __init__(self, where: StoreAddress, http: "HttpClient", wrap_ttl: str = "") -> None:
+        self.where = where
+        self.token = where.token
+        self._http = http
+        self._wrap_ttl = wrap_ttl
+
+    def _headers(self, token: Secret | None) -> dict[str, str]:
+        headers = {"X-Vault-Request": "true", **self.where.headers}
+        if token:
+            headers["X-Vault-Token"] = token.reveal_text()
+        if self.where.namespace:
+            headers["X-Vault-Namespace"] = self.where.namespace
+        if self._wrap_ttl:
+            headers["X-Vault-Wrap-TTL"] = self._wrap_ttl
+        return headers
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+        *,
+        token: Secret | None = None,
+    ) -> Reply:
+        """Call `/v1/PATH`; raises ApiError for an error status, Unavailable for no answer."""
+        url = f"{self.where.address}/v1/{quote(path.strip('/'), safe='/*+@:')}"
+        headers = self._headers(token or self.token)
+        content = None
+        if body is not None:
+            content = orjson.dumps(body)
+            merge = "application/merge-patch+json"
+            headers["Content-Type"] = merge if method == "PATCH" else "application/json"
+        full = f"{url}?{urlencode(query)}" if query else url
+        reply = await self._http.request(method, full, headers=headers, body=content)
+        found = _object(reply.body)
+        if reply.status >= 400:
+            errors = found.get("errors")
+            said = [str(each) for each in errors] if isinstance(errors, list) else []
+            raise ApiError(method, full, reply.status, said)
+        for each in found.get("warnings") or []:
+            print(f"WARNING! {each}", file=sys.stderr)
+        return Reply(reply.status, found, reply.body)
+
+    async def list(self, path: str) -> Reply:
+        """The names under a path; raises ApiError(404) when there are none."""
+        return await self.ask("GET", path, query={"list": "true"})
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def run_call(args: argparse.Namespace) -> int:
+    """Run a verb and turn whatever goes wrong into a sentence and a status."""
+    try:
+        return asyncio.run(_called(args))
+    except ApiError as error:
+        print(error_text(error.text), file=sys.stderr)
+        return 2
+    except NotFound as refusal:
+        print(error_text(refusal.message), file=sys.stderr)
+        return 2
+    except Refusal as refusal:
+        print(error_text(f"error: {refusal.message} [{refusal.code}]"), file=sys.stderr)
+        if refusal.hint:
+            print(f"hint: {refusal.hint}", file=sys.stderr)
+        return 1 if isinstance(refusal, Invalid) else 2
+
+
+async def _called(args: argparse.Namespace) -> int:
+    from strongroom.wire.client import HttpClient
+
+    where = store_address(args)
+    async with HttpClient(
+        ca_file=where.ca_file,
+        client_certificate=where.client_certificate,
+        verify=not where.skip_verify,
+    ) as http:
+        status: int = await args.call(
+            Session(where, http, getattr(args, "wrap_ttl", "") or ""), args
+        )
+        return status

@@ -1,0 +1,32 @@
+"""`~/.vault-token`: where a login leaves the token for the next command, for its owner alone."""
+
+import os
+from pathlib import Path
+
+from strongroom.model.errors import Unavailable
+from strongroom.model.secret import Secret
+
+
+def token_path() -> Path:
+    """The file that Vault's own command line uses as well."""
+    return Path.home() / ".vault-token"
+
+
+def store_token(token: Secret, path: Path | None = None) -> None:
+    """Write it with mode 0600, whole or not at all; raises Unavailable(`token-file`)."""
+    target = path or token_path()
+    draft = target.with_name(target.name + ".new")
+    try:
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(token.reveal())
+        draft.replace(target)
+    except OSError as error:
+        raise Unavailable(
+            "token-file", f"cannot write {target}: {error.strerror}", hint="use -no-store"
+        ) from error
+
+
+def forget_token(path: Path | None = None) -> None:
+    """Remove it; no error when it is not there."""
+    (path or token_path()).unlink(missing_ok=True)

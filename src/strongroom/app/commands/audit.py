@@ -1,0 +1,283 @@
+"""`strongroom audit`: the timeline of a secret, and how far one of its versions is known."""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from strongroom.app.commands.operator import add_cluster_arguments, cluster_config
+from strongroom.app.store_address import add_store_arguments, open_store
+from strongroom.model.clock import SystemClock, parse_rfc3339, rfc3339
+from strongroom.model.errors import Invalid, NotFound
+from strongroom.model.reference import SecretRef, parse_secret_ref
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from strongroom.audit.exposure import Exposure
+    from strongroom.audit.timeline import Entry, Subject
+    from strongroom.kube.api import KubeApi
+    from strongroom.model.reach import Reach
+    from strongroom.wire.vault import VaultClient
+
+EXAMPLE: Final = """example:
+  strongroom audit timeline prod/db --store-log audit.log --kube-log kube-audit.log
+  strongroom audit exposure prod/db --version 3 --store-log audit.log --kube-log kube-audit.log
+  strongroom audit timeline prod/db --offline --secret shop/db --store-log audit.log.1.gz \\
+      --store-log audit.log --format json
+"""
+
+
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its verbs."""
+    parser = commands.add_parser(
+        "audit",
+        help="who touched a secret, who could, from when to when",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="audit_verb", metavar="VERB", required=True)
+    timeline = verbs.add_parser("timeline", help="every touch of a secret, oldest first")
+    exposure = verbs.add_parser("exposure", help="who did and could read a version")
+    exposure.add_argument(
+        "--version", type=int, default=0, help="the version (default: the newest)"
+    )
+    exposure.add_argument(
+        "--all", action="store_true", help="list Kubernetes' own components one by one"
+    )
+    for verb in (timeline, exposure):
+        verb.formatter_class = argparse.RawDescriptionHelpFormatter
+        verb.epilog = EXAMPLE
+        verb.add_argument("path", help="prod/db, secret/prod/db")
+        verb.add_argument("--mount", default="secret")
+        verb.add_argument(
+            "--store-log", type=Path, action="append", default=[], metavar="F",
+            help="the store's audit log; again for each rotated file, oldest first",
+        )  # fmt: skip
+        verb.add_argument(
+            "--kube-log", type=Path, action="append", default=[], metavar="F",
+            help="the API server's audit log; again for each rotated file, oldest first",
+        )  # fmt: skip
+        verb.add_argument(
+            "--secret", action="append", default=[], metavar="NS/NAME",
+            help="a Kubernetes Secret made of it, beside those the cluster knows",
+        )  # fmt: skip
+        verb.add_argument("--no-cluster", action="store_true", help="do not ask a cluster")
+        verb.add_argument("--format", choices=("table", "json"), default="table")
+        add_cluster_arguments(verb)
+        add_store_arguments(verb)
+    timeline.add_argument(
+        "--offline", action="store_true", help="the logs alone: ask neither store nor cluster"
+    )
+    timeline.set_defaults(run=run_timeline)
+    exposure.set_defaults(run=run_exposure, offline=False)
+
+
+def run_timeline(args: argparse.Namespace) -> int:
+    """Print the timeline."""
+    subject, entries = asyncio.run(_timeline(args))
+    if args.format == "json":
+        said = {"secret": str(subject.ref), "entries": [each.as_data() for each in entries]}
+        print(json.dumps(said, indent=2))
+    else:
+        _print_timeline(subject.ref, entries)
+    return 0
+
+
+def run_exposure(args: argparse.Namespace) -> int:
+    """Print the answer."""
+    exposure = asyncio.run(_exposure(args))
+    if args.format == "json":
+        print(json.dumps(exposure.as_data(), indent=2))
+    else:
+        _print_exposure(exposure, every=args.all)
+    return 0
+
+
+async def _open(
+    args: argparse.Namespace, stack: AsyncExitStack
+) -> "tuple[VaultClient | None, KubeApi | None]":
+    from strongroom.kube.client import KubeClient
+
+    if args.offline:
+        return None, None
+    store = await stack.enter_async_context(open_store(args))
+    if args.no_cluster:
+        return store, None
+    return store, await stack.enter_async_context(KubeClient(cluster_config(args), SystemClock()))
+
+
+async def _subject(
+    args: argparse.Namespace, store: "VaultClient | None", api: "KubeApi | None"
+) -> "tuple[Subject, dict[str, Any]]":
+    from strongroom.app.audit_sources import secrets_made_of
+    from strongroom.audit.timeline import Subject
+
+    ref = parse_secret_ref(args.path, args.mount)
+    ref = SecretRef(ref.mount, ref.path)
+    secrets = _named(args.secret)
+    if api is not None:
+        secrets |= await secrets_made_of(api, ref)
+    versions: dict[str, Any] = {}
+    if store is not None:
+        versions = (await store.kv2_metadata(ref.mount, ref.path)).get("versions") or {}
+    created = {
+        int(number): parse_rfc3339(entry["created_time"]) for number, entry in versions.items()
+    }
+    return Subject(ref, secrets, created), versions
+
+
+def _named(words: Sequence[str]) -> frozenset[tuple[str, str]]:
+    found = set()
+    for word in words:
+        namespace, slash, name = word.partition("/")
+        if not slash or not namespace or not name:
+            raise Invalid("bad-secret", f"not NAMESPACE/NAME: {word!r}", hint="--secret shop/db")
+        found.add((namespace, name))
+    return frozenset(found)
+
+
+def _check_logs(args: argparse.Namespace) -> None:
+    if not args.store_log and not args.kube_log:
+        raise Invalid(
+            "no-log",
+            "a timeline is made of logs, and none was given",
+            hint="--store-log audit.log --kube-log kube-audit.log",
+        )
+
+
+async def _timeline(args: argparse.Namespace) -> "tuple[Subject, list[Entry]]":
+    from strongroom.app.audit_sources import read_logs
+    from strongroom.audit.timeline import timeline
+
+    _check_logs(args)
+    async with AsyncExitStack() as stack:
+        store, api = await _open(args, stack)
+        subject, _ = await _subject(args, store, api)
+    read = read_logs(args.store_log, args.kube_log, subject.ref)
+    return subject, timeline(subject, read.records, read.events)
+
+
+async def _exposure(args: argparse.Namespace) -> "Exposure":
+    from strongroom.app.audit_sources import cluster_reach, read_logs, store_reach
+    from strongroom.audit.exposure import Exposure, blind_spots, readers, window_of
+    from strongroom.audit.timeline import timeline
+
+    _check_logs(args)
+    async with AsyncExitStack() as stack:
+        store, api = await _open(args, stack)
+        subject, versions = await _subject(args, store, api)
+        number = args.version or max(subject.created, default=0)
+        if str(number) not in versions:
+            raise NotFound(
+                "no-version",
+                f"{subject.ref} has no version {number}",
+                hint="strongroom kv metadata",
+            )
+        could: list[Reach] = []
+        blind: list[str] = []
+        if store is not None:
+            could, blind = await store_reach(store, subject.ref)
+        if api is not None:
+            reach, missed = await cluster_reach(api, subject.secrets)
+            could, blind = could + reach, blind + missed
+    window = window_of(number, versions[str(number)])
+    read = read_logs(args.store_log, args.kube_log, subject.ref)
+    entries = timeline(subject, read.records, read.events)
+    blind = blind_spots(window, read.coverage, cluster=api is not None) + blind
+    return Exposure(subject, window, readers(entries, number), tuple(could), tuple(blind))
+
+
+def _table(title: str, *columns: str) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _clock(time: float) -> str:
+    return rfc3339(time)[:23].replace("T", " ")
+
+
+def _print_timeline(ref: SecretRef, entries: "Sequence[Entry]") -> None:
+    from rich.console import Console
+
+    from strongroom.audit.timeline import fold
+
+    console = Console(markup=False, highlight=False)
+    columns = (
+        "time (UTC)",
+        "actor",
+        "pod",
+        "node",
+        "action",
+        "keys",
+        "version",
+        "outcome",
+        "joined by",
+    )
+    table = _table(f"{ref}: {len(entries)} touches", *columns)
+    for folded in fold(entries):
+        each = folded.entry
+        times = f" x{folded.count}" if folded.count > 1 else ""
+        version = f"{'~' if each.inferred else ''}{each.version}" if each.version else ""
+        action = f"{each.action} {each.target}" if each.source == "kubernetes" else each.action
+        table.add_row(
+            _clock(each.time), each.actor.service_account or each.actor.name, each.actor.pod,
+            each.actor.node, action + times, " ".join(each.keys), version, each.outcome,
+            each.joined_by,
+        )  # fmt: skip
+    console.print(table)
+    if any(each.inferred for each in entries):
+        console.print("~ the cluster does not log versions; inferred from when they were made")
+
+
+def _print_exposure(exposure: "Exposure", *, every: bool) -> None:
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    window = exposure.window
+    ended = "still readable"
+    if window.ended is not None:
+        ended = f"deleted {_clock(window.ended)}"
+    if window.destroyed:
+        ended = "destroyed"
+    console.print(
+        f"{exposure.subject.ref} version {window.version}: made {_clock(window.created)}, {ended}"
+    )
+    did = _table("Who did read it", "actor", "pod", "node", "way", "first", "last", "times")
+    for each in exposure.did:
+        times = str(each.count) if each.certain else f"~{each.count}"
+        did.add_row(
+            each.actor, each.pod, each.node, each.way, _clock(each.first), _clock(each.last), times
+        )
+    console.print(did if exposure.did else "Nobody is seen to have read it.")
+    console.print(reach_table(exposure.could, every=every))
+    console.print("What this does not see:")
+    for line in exposure.blind:
+        console.print(f"  - {line}")
+
+
+def reach_table(reach: "Sequence[Reach]", *, every: bool) -> "Table":
+    """Who could; the components Kubernetes brings are one row unless every one is asked for."""
+    table = _table("Who could read it, as things are now", "who", "how", "granted by")
+    own = [] if every else [each for each in reach if each.built_in]
+    ways: dict[tuple[str, str, bool], list[str]] = {}
+    for way in reach:
+        if every or not way.built_in:
+            key = (f"{way.kind} {way.subject}", way.rule, way.direct)
+            ways.setdefault(key, []).append(way.how)
+    for (who, rule, direct), hows in ways.items():
+        table.add_row(who, ("" if direct else "by one more step: ") + "; ".join(hows), rule)
+    if own:
+        count = len({(each.kind, each.subject) for each in own})
+        table.add_row(
+            f"{count} of Kubernetes' own components", "--all lists them",
+            "ClusterRoleBindings system:*",
+        )  # fmt: skip
+    return table

@@ -1,0 +1,30 @@
+"""`strongroom completion`: a script that completes commands and flags in a shell."""
+
+import argparse
+from typing import Any, Final
+
+EXAMPLE: Final = """example:
+  source <(strongroom completion bash)       # in ~/.bashrc
+  source <(strongroom completion zsh)        # in ~/.zshrc
+  strongroom completion fish | source        # in ~/.config/fish/config.fish
+"""
+
+
+def register(commands: Any) -> None:  # noqa: ANN401
+    """Add the command."""
+    parser = commands.add_parser(
+        "completion",
+        help="print a script that completes commands in a shell",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the script."""
+    from strongroom.app.completion import SHELLS
+
+    print(SHELLS[args.shell](), end="")
+    return 0

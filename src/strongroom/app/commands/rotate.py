@@ -1,0 +1,135 @@
+"""`strongroom rotate`: a new value, evidence that everybody uses it, then the end of the old."""
+
+import argparse
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from strongroom.app.commands.operator import add_cluster_arguments, cluster_config
+from strongroom.app.store_address import add_store_arguments, open_store
+from strongroom.model.reference import parse_secret_ref
+
+if TYPE_CHECKING:
+    from strongroom.rotate.run import Plan, Runner
+
+BLOCKED: Final = 3
+EXAMPLE: Final = """example:
+  strongroom rotate prod/db --field password --dry-run
+  strongroom rotate prod/db --field password --timeout 10m
+
+Killed before it said "done" and run again, it goes on where it stopped.
+exit status: 0 done, 2 refused, 3 a consumer still holds the old version (it stays)
+"""
+
+
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "rotate",
+        help="rotate a secret; retire the old version when nobody holds it",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("path", help="prod/db, secret/prod/db")
+    parser.add_argument("--mount", default="secret")
+    parser.add_argument(
+        "--field", action="append", default=[], help="field to generate (default: password)"
+    )
+    parser.add_argument("--length", type=int, default=32)
+    parser.add_argument("--timeout", default="5m", help="how long to wait for consumers")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, change nothing")
+    parser.add_argument("--abandon", action="store_true", help="forget a rotation that was begun")
+    parser.add_argument("--no-cluster", action="store_true", help="only the store's own evidence")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    add_cluster_arguments(parser)
+    add_store_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan, print, execute."""
+    return asyncio.run(_rotate(args))
+
+
+async def _rotate(args: argparse.Namespace) -> int:
+    from strongroom.rotate.generators import PasswordGenerator
+    from strongroom.rotate.run import Blocked
+    from strongroom.sync.durations import parse_duration
+
+    ref = parse_secret_ref(args.path, args.mount)
+    generator = PasswordGenerator(tuple(args.field or ["password"]), args.length)
+    seconds = parse_duration(args.timeout)
+    async with AsyncExitStack() as stack:
+        runner = await _runner(args, stack)
+        if args.abandon:
+            print("abandoned" if await runner.abandon(ref) else "no rotation was under way")
+            return 0
+        plan = await runner.plan(ref, generator)
+        _print_plan(plan, args)
+        if args.dry_run:
+            return 0
+        try:
+            await runner.run(ref, generator, seconds, lambda line: print(f"  {line}", flush=True))
+        except Blocked as blocked:
+            print(f"BLOCKED: {blocked.message}")
+            print(f"hint: {blocked.hint}")
+            return BLOCKED
+    return 0
+
+
+async def _runner(args: argparse.Namespace, stack: AsyncExitStack) -> "Runner":
+    from strongroom.crypto.tokens import random_password
+    from strongroom.kube.client import KubeClient
+    from strongroom.model.clock import SystemClock
+    from strongroom.rotate.evidence import LiveEvidence
+    from strongroom.rotate.run import Runner
+
+    clock = SystemClock()
+    store = await stack.enter_async_context(open_store(args))
+    api = None
+    if not args.no_cluster:
+        api = await stack.enter_async_context(KubeClient(cluster_config(args), clock))
+    return Runner(store, LiveEvidence(store, api), clock, random_password)
+
+
+def plan_data(plan: "Plan") -> dict[str, Any]:
+    """The stable form for machines."""
+    return {
+        "secret": str(plan.ref),
+        "from": plan.rotation.old,
+        "to": plan.rotation.new,
+        "fields": list(plan.rotation.fields),
+        "retires": list(plan.retired),
+        "resumed": plan.resumed,
+        "steps": plan.lines(),
+        "consumers": [
+            {
+                "kind": each.kind,
+                "name": each.name,
+                "version": each.version,
+                "evidence": each.evidence,
+                "behind": each.behind(plan.rotation.new),
+            }
+            for each in plan.ledger.consumers
+        ],
+    }
+
+
+def _print_plan(plan: "Plan", args: argparse.Namespace) -> None:
+    if args.format == "json":
+        print(json.dumps(plan_data(plan), indent=2), flush=True)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False)
+    console.print("Plan" + (" (dry run: nothing is changed)" if args.dry_run else ""))
+    for number, line in enumerate(plan.lines(), 1):
+        console.print(f"  {number}. {line}")
+    table = Table(title="Who holds it now", title_justify="left")
+    for title in ("consumer", "name", "version", "known by"):
+        table.add_column(title, overflow="fold")
+    for each in plan.ledger.consumers:
+        table.add_row(each.kind, each.name, str(each.version), each.evidence)
+    console.print(table if plan.ledger.consumers else "  nobody is known to hold it")

@@ -1,0 +1,82 @@
+"""`strongroom sync plan`: what manifests would create, change or take over.
+
+Exit status: 0 everything can be done, 1 something would be refused or cannot be known.
+"""
+
+import argparse
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from strongroom.app.commands.operator import add_cluster_arguments, cluster_config
+
+if TYPE_CHECKING:
+    from strongroom.sync.explain import Planned
+
+EXAMPLE: Final = """example:
+  strongroom sync plan -f externalsecrets.yaml -n prod
+  strongroom sync plan -f externalsecrets.yaml --format json
+"""
+
+
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "sync",
+        help="what manifests would do to Secrets",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="sync_verb", metavar="VERB", required=True)
+    plan = verbs.add_parser(
+        "plan",
+        help="show what would be created, changed or taken over; writes nothing",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_cluster_arguments(plan)
+    plan.add_argument("-f", "--filename", type=Path, metavar="F", required=True)
+    plan.add_argument("-n", "--namespace", default="default", help="of manifests that name none")
+    plan.add_argument("--format", choices=("text", "json"), default="text")
+    plan.set_defaults(run=run_plan)
+
+
+def run_plan(args: argparse.Namespace) -> int:
+    """Show the plan."""
+    plans = asyncio.run(_plan(args))
+    if args.format == "json":
+        print(json.dumps([asdict(each) for each in plans], indent=2))
+    else:
+        for each in plans:
+            print(f"{each.action:<10} {each.namespace}/{each.target}  {each.said}")
+        if not plans:
+            print("no ExternalSecret in the manifest")
+    return int(any(each.action in ("refuse", "unknown") for each in plans))
+
+
+async def _plan(args: argparse.Namespace) -> "list[Planned]":
+    from strongroom.app.sync_chain import manifests, sync_chain
+    from strongroom.kube.client import KubeClient
+    from strongroom.kube.resource import Object
+    from strongroom.model.clock import SystemClock
+    from strongroom.model.errors import NotFound
+    from strongroom.sync.crds import EXTERNAL_SECRETS
+    from strongroom.sync.explain import plan
+
+    clock = SystemClock()
+    items = manifests(args.filename, "ExternalSecret", args.namespace)
+    async with KubeClient(cluster_config(args), clock) as api, sync_chain(api, clock) as chain:
+
+        async def known(item: Object) -> Object:
+            """The manifest as the object that is there already would be after it."""
+            metadata = item["metadata"]
+            try:
+                there = await api.get(EXTERNAL_SECRETS, metadata["name"], metadata["namespace"])
+            except NotFound:
+                return {**item, "apiVersion": "external-secrets.io/v1"}
+            merged = {**there["metadata"], **{k: v for k, v in metadata.items() if v}}
+            return {**there, "spec": item.get("spec") or {}, "metadata": merged}
+
+        return [await plan(chain, await known(item)) for item in items]

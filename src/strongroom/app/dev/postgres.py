@@ -1,0 +1,176 @@
+"""A PostgreSQL of its own in a folder: for tests, benchmarks and drills, never for keeping.
+
+Runs the machine's binaries (Debian's `postgresql`) as an unprivileged user on a unix socket,
+without a system cluster. It can be paused, killed and restarted, to see what the store does then.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+from strongroom.app.dev.processes import die_with_parent
+from strongroom.model.errors import Unavailable
+
+PROGRAMS: Final = Path("/usr/lib/postgresql")
+USER: Final = "postgres"
+START_SECONDS: Final = 30.0
+SETTINGS: Final = ("max_connections=300", "shared_buffers=128MB", "max_wal_size=2GB")
+
+
+class ThrowawayPostgres:
+    """One server; `folder` should be short, it holds the socket too."""
+
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        self._programs = _newest_programs()
+        self._durable = durable
+        self._process: subprocess.Popen[bytes] | None = None
+        # initdb and postgres refuse to run as root.
+        self._user = USER if os.geteuid() == 0 and _has_user(USER) else None
+
+    def url(self, database: str = "postgres") -> str:
+        """Where a database of it is reached."""
+        return f"postgresql://{USER}@/{database}?host={self._folder}"
+
+    def start(self) -> None:
+        """Make the folder a cluster if it is none, and run it; returns once it accepts queries."""
+        if not self._data.exists():
+            self._create()
+        fsync = () if self._durable else ("fsync=off", "synchronous_commit=on")
+        sockets = ("listen_addresses=", f"unix_socket_directories={self._folder}")
+        with (self._folder / "postgres.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(self._programs / "postgres"),
+                    *("-D", str(self._data)),
+                    *(word for each in (*SETTINGS, *fsync, *sockets) for word in ("-c", each)),
+                ],
+                stdout=log,
+                stderr=log,
+                user=self._user,
+                group=self._user,
+                extra_groups=[] if self._user else None,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, no locks
+                start_new_session=True,
+            )
+        self._wait_until_it_answers()
+
+    def stop(self) -> None:
+        """End it as an administrator does: sessions are cut, nothing is lost."""
+        self._signal(signal.SIGINT)
+        self._ended()
+
+    def kill(self) -> None:
+        """End it and all its backends with SIGKILL."""
+        for process in self._family():
+            _send(process, signal.SIGKILL)
+        self._ended()
+
+    def pause(self) -> None:
+        """Stop all its processes where they are."""
+        for process in self._family():
+            _send(process, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        for process in self._family():
+            _send(process, signal.SIGCONT)
+
+    def create_database(self, name: str) -> str:
+        """Make an empty database; returns its URL."""
+        self._run("createdb", "-h", str(self._folder), "-U", USER, name)
+        return self.url(name)
+
+    def resident_kib(self) -> int:
+        """Private and shared memory of all its processes, each page once (PSS)."""
+        total = 0
+        for process in self._family():
+            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+        return total
+
+    def _create(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if self._user:
+            shutil.chown(self._folder, self._user, self._user)
+        self._run(
+            "initdb", "-D", str(self._data), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync",
+            "--locale=C.UTF-8",
+        )  # fmt: skip
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self._programs / program), *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            user=self._user,
+            group=self._user,
+            extra_groups=[] if self._user else None,
+        )
+        if done.returncode:
+            raise Unavailable("postgres-failed", f"{program}: {done.stderr.strip()[-500:]}")
+
+    def _wait_until_it_answers(self) -> None:
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            if self._process is None or self._process.poll() is not None:
+                tail = (self._folder / "postgres.log").read_text()[-500:]
+                raise Unavailable("postgres-failed", f"PostgreSQL ended: {tail}")
+            try:
+                self._run("pg_isready", "-q", "-h", str(self._folder))
+            except Unavailable:
+                time.sleep(0.05)
+            else:
+                return
+        raise Unavailable("postgres-failed", f"no answer in {START_SECONDS:g} s")
+
+    def _family(self) -> list[int]:
+        if self._process is None:
+            return []
+        parent = self._process.pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [parent, *map(int, children)]
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _ended(self) -> None:
+        if self._process is not None:
+            self._process.wait(START_SECONDS)
+            self._process = None
+
+
+def _newest_programs() -> Path:
+    found = sorted(PROGRAMS.glob("*/bin/postgres"), key=lambda each: int(each.parts[-3]))
+    if not found:
+        raise Unavailable(
+            "no-postgres",
+            f"there is no PostgreSQL under {PROGRAMS}",
+            hint="apt-get install postgresql",
+        )
+    return found[-1].parent
+
+
+def _has_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _send(process: int, number: int) -> None:
+    try:
+        os.kill(process, number)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,1 @@
+"""The verbs of `strongroom encrypt`, one file for each."""

@@ -1,0 +1,61 @@
+"""The server's log: lines on standard error that never make a request wait.
+
+A reader that does not read costs lines, not time: they are written by a thread from a bounded
+queue, and what does not fit is dropped and counted.
+"""
+
+import json
+import logging
+import logging.handlers
+import queue
+import sys
+import time
+from typing import Final
+
+WAITING: Final = 1000
+LEVELS: Final = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+class _Bounded(logging.handlers.QueueHandler):
+    """Drops instead of waiting; the next line that fits says how many are missing."""
+
+    dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        return json.dumps(
+            {
+                "@timestamp": f"{stamp}.{int(record.msecs):03d}Z",
+                "@level": record.levelname.lower(),
+                "@module": record.name,
+                "@message": record.getMessage(),
+            }
+        )
+
+
+def start_log(level: str, form: str = "standard") -> None:
+    """Send this process's log to standard error from now on."""
+    out = logging.StreamHandler(sys.stderr)
+    plain = logging.Formatter("%(asctime)s [%(levelname)s] %(name)s: %(message)s")
+    out.setFormatter(_Json() if form == "json" else plain)
+    waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING)
+    listener = logging.handlers.QueueListener(waiting, out)
+    # The thread is a daemon: a reader that is gone does not keep the process.
+    listener.start()
+    handing = _Bounded(waiting)
+    handing.setFormatter(logging.Formatter("%(message)s"))  # the line is made by the thread
+    logging.basicConfig(level=LEVELS.get(level, logging.INFO), handlers=[handing], force=True)

@@ -1,0 +1,380 @@
+"""What a configuration means: settings as values, and a note for each key that means nothing here.
+
+Vault's storage names become the engines there are; the notes say so. Nothing is opened here.
+Keys: https://developer.hashicorp.com/vault/docs/configuration.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from strongroom.app.store_config.sources import Configuration, Stanza
+from strongroom.model.errors import Invalid
+from strongroom.store.call import parse_seconds
+
+DATABASE: Final = "strongroom.db"
+INMEM, SQLITE, POSTGRESQL = "inmem", "sqlite", "postgresql"
+# Vault's keys that change nothing here, each with the reason that is shown.
+_NO_EFFECT: Final = {
+    "disable_mlock": "",
+    "cluster_name": "",
+    "disable_clustering": "",
+    "disable_cache": "caches hold for one revision of the database alone",
+    "cache_size": "",
+    "disable_printable_check": "control characters in paths are always refused",
+    "plugin_directory": "there are no external plugins",
+    "plugin_file_uid": "",
+    "plugin_file_permissions": "",
+    "raw_storage_endpoint": "sys/raw does not exist: it would go round every policy",
+    "introspection_endpoint": "sys/internal/inspect does not exist",
+    "enable_response_header_hostname": "",
+    "enable_response_header_raft_node_id": "",
+    "log_requests_level": "",
+    "log_file": "the log goes to standard error",
+    "pid_file": "",
+    "license_path": "",
+    "disable_performance_standby": "every node is active",
+    "disable_sealwrap": "",
+    "disable_sentinel_trace": "",
+    "detect_deadlocks": "",
+    "imprecise_lease_role_tracking": "",
+}
+_LISTENER_NO_EFFECT: Final = {
+    "cluster_address", "proxy_protocol_behavior", "proxy_protocol_authorized_addrs", "profiling",
+    "inflight_requests_logging", "x_forwarded_for_authorized_addrs", "custom_response_headers",
+    "x_forwarded_for_hop_skips", "x_forwarded_for_reject_not_authorized", "agent_api",
+    "x_forwarded_for_reject_not_present", "tls_cipher_suites", "tls_max_version", "role",
+    "chroot_namespace", "redact_addresses", "redact_cluster_name", "redact_version",
+    "tls_prefer_server_cipher_suites", "http_write_timeout", "max_request_json_memory",
+    "disable_request_limiter", "require_request_header",
+}  # fmt: skip
+_LISTENER: Final = {
+    "address", "tls_disable", "tls_cert_file", "tls_key_file", "tls_min_version",
+    "tls_client_ca_file", "tls_require_and_verify_client_cert", "tls_disable_client_certs",
+    "telemetry", "max_request_size", "max_request_duration", "http_read_header_timeout",
+    "http_read_timeout", "http_idle_timeout", "unauthed_rekey", "socket_mode", "socket_user",
+    "disable_unauthed_rekey_endpoints", "disable_unauthed_generate_root_endpoints",
+    "socket_group",
+}  # fmt: skip
+_TOP: Final = {
+    "api_addr", "cluster_addr", "ui", "log_level", "log_format", "default_lease_ttl",
+    "max_lease_ttl", "workers", "join_key_file", "unsafe_allow_api_audit_creation",
+    "allow_audit_log_prefixing", "default_max_request_duration", "api_version", "redirect_addr",
+}  # fmt: skip
+_STANZAS: Final = {"storage", "backend", "listener", "seal", "audit", "telemetry"}
+_LEVEL_NAMES: Final = {"warning": "warn", "err": "error"}
+DEFAULT_TTL: Final = 2764800
+BODY_BYTES: Final = 32 * 1024 * 1024
+LEVELS: Final = ("trace", "debug", "info", "warn", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSetting:
+    """Which engine, and where; `named` is the name the file gave it."""
+
+    engine: str
+    path: Path | None = None
+    url: str = field(default="", repr=False)
+    named: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSetting:
+    """Certificate and key, and what is asked of clients."""
+
+    certificate: Path
+    key: Path
+    minimum: str = "tls12"
+    client_ca: Path | None = None
+    client_required: bool = False
+    ask_client: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSetting:
+    """One address. `host` "" with `socket` is a unix socket. Sizes in bytes, times in seconds."""
+
+    host: str
+    port: int
+    tls: TlsSetting | None = None
+    socket: Path | None = None
+    open_metrics: bool = False
+    body_bytes: int = BODY_BYTES
+    header_seconds: float = 10.0
+    body_seconds: float = 60.0
+    idle_seconds: float = 300.0
+
+    @property
+    def url(self) -> str:
+        """The address as clients write it."""
+        if self.socket:
+            return f"unix://{self.socket}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+    @property
+    def is_plain_abroad(self) -> bool:
+        """Whether secrets would leave the machine in the clear."""
+        if self.tls is not None or self.socket is not None:
+            return False
+        try:
+            return self.host != "localhost" and not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return True
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSetting:
+    """A device from the configuration; the API cannot remove it."""
+
+    type: str
+    path: str
+    options: Mapping[str, str]
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Everything a server process needs to know."""
+
+    storage: StorageSetting
+    listeners: tuple[ListenerSetting, ...]
+    seal: Stanza | None = None
+    old_seal: Stanza | None = None
+    audit: tuple[AuditSetting, ...] = ()
+    api_addr: str = ""
+    cluster_addr: str = ""
+    ui: bool = False
+    log_level: str = "info"
+    log_format: str = "standard"
+    default_ttl: int = DEFAULT_TTL
+    max_ttl: int = DEFAULT_TTL
+    workers: int = 0
+    join_key_file: Path | None = None
+    open_paths: frozenset[str] = frozenset()
+    api_audit: bool = False
+    api_version: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def settings_of(found: Configuration) -> ServerSettings:
+    """The settings of a configuration; raises Invalid(`bad-config`)."""
+    notes = list(_unknown(found))
+    storage = _storage(found, notes)
+    listeners = tuple(_listener(each, notes) for each in found.of("listener"))
+    if not listeners:
+        raise _bad("there is no listener stanza", 'listener "tcp" { address = "127.0.0.1:8200" }')
+    seals = found.of("seal")
+    active = [each for each in seals if not _flag(each.fields.get("disabled", False))]
+    disabled = [each for each in seals if each not in active]
+    if len(active) > 1 or len(disabled) > 1:
+        raise _bad("more than one seal", 'mark the one to leave with disabled = "true"')
+    text = _Values(found)
+    level = (
+        text.text("log_level", "info").lower().replace("warning", "warn").replace("err", "error")
+    )
+    return ServerSettings(
+        storage=storage,
+        listeners=listeners,
+        seal=next((each for each in active if _label(each) != "shamir"), None),
+        old_seal=disabled[0] if disabled else None,
+        audit=_audit_devices(found, storage, notes),
+        api_addr=text.text("api_addr") or text.text("redirect_addr"),
+        cluster_addr=text.text("cluster_addr"),
+        ui=_flag(text.value("ui", False)),
+        log_level=level if level in LEVELS else "info",
+        log_format=text.text("log_format", "standard"),
+        default_ttl=text.seconds("default_lease_ttl", DEFAULT_TTL),
+        max_ttl=text.seconds("max_lease_ttl", DEFAULT_TTL),
+        workers=int(text.value("workers", 0)),
+        join_key_file=Path(text.text("join_key_file")) if text.text("join_key_file") else None,
+        open_paths=_open_paths(found),
+        api_audit=_flag(text.value("unsafe_allow_api_audit_creation", False)),
+        api_version=text.text("api_version"),
+        notes=tuple(notes),
+    )
+
+
+class _Values:
+    """The plain values at the top."""
+
+    def __init__(self, found: Configuration) -> None:
+        self._found = found
+
+    def value(self, name: str, default: Any = "") -> Any:  # noqa: ANN401 - as parsed
+        return self._found.values.get(name, (default, ""))[0]
+
+    def text(self, name: str, default: str = "") -> str:
+        return str(self.value(name, default))
+
+    def seconds(self, name: str, default: int) -> int:
+        value, place = self._found.values.get(name, (default, ""))
+        try:
+            return parse_seconds(value, name, default) or default
+        except Invalid as refusal:
+            raise _bad(f"{place}: {refusal.message}") from None
+
+
+def _unknown(found: Configuration) -> list[str]:
+    notes = []
+    for name, (_, place) in found.values.items():
+        if name in _NO_EFFECT:
+            reason = _NO_EFFECT[name]
+            if reason:
+                notes.append(f"{place}: {name} has no effect: {reason}")
+        elif name not in _TOP:
+            notes.append(f"{place}: unknown or unsupported field {name!r}")
+    notes += [
+        f"{each.place}: unknown or unsupported stanza {each.kind!r}"
+        for each in found.stanzas
+        if each.kind not in _STANZAS
+    ]
+    return notes
+
+
+def _storage(found: Configuration, notes: list[str]) -> StorageSetting:
+    stanzas = found.of("storage", "backend")
+    if len(stanzas) != 1:
+        raise _bad(
+            "exactly one storage stanza is needed",
+            'storage "raft" { path = "/var/lib/strongroom" }',
+        )
+    stanza, kind = stanzas[0], _label(stanzas[0])
+    if kind in ("file", "raft", "sqlite"):
+        path = Path(str(stanza.fields.get("path", "")))
+        if not str(stanza.fields.get("path", "")):
+            raise _bad(f"{stanza.place}: storage {kind!r} needs a path")
+        if kind != "sqlite":
+            notes.append(
+                f"{stanza.place}: storage {kind!r} is served by SQLite in {path / DATABASE}; "
+                'for more than one node use storage "postgresql"'
+            )
+        return StorageSetting(SQLITE, path, named=kind)
+    if kind == "postgresql":
+        url = str(stanza.fields.get("connection_url", ""))
+        return StorageSetting(POSTGRESQL, url=url or "postgresql://", named=kind)
+    if kind in ("inmem", "inmem_ha", "inmem_transactional", "inmem_transactional_ha"):
+        notes.append(f"{stanza.place}: storage {kind!r} is lost when the process ends")
+        return StorageSetting(INMEM, named="inmem")
+    raise _bad(
+        f"{stanza.place}: storage {kind!r} is not supported",
+        "use file, raft (one node), postgresql or inmem",
+    )
+
+
+def _listener(stanza: Stanza, notes: list[str]) -> ListenerSetting:
+    fields, kind = stanza.fields, _label(stanza)
+    for name in fields:
+        if name in _LISTENER_NO_EFFECT:
+            notes.append(f"{stanza.place}: listener field {name!r} has no effect")
+        elif name not in _LISTENER:
+            notes.append(f"{stanza.place}: unknown or unsupported listener field {name!r}")
+    sizes: dict[str, Any] = {
+        "body_bytes": int(fields.get("max_request_size") or BODY_BYTES),
+        "header_seconds": _seconds(fields, "http_read_header_timeout", 10),
+        "body_seconds": _seconds(fields, "http_read_timeout", 60),
+        "idle_seconds": _seconds(fields, "http_idle_timeout", 300),
+        "open_metrics": _flag(
+            (fields.get("telemetry") or {}).get("unauthenticated_metrics_access", False)
+        ),
+    }
+    if kind == "unix":
+        return ListenerSetting("", 0, socket=Path(str(fields["address"])), **sizes)
+    if kind != "tcp":
+        raise _bad(f"{stanza.place}: listener {kind!r} is not supported", "use tcp or unix")
+    host, port = parse_address(str(fields.get("address", "127.0.0.1:8200")), stanza.place)
+    return ListenerSetting(host, port, _tls(stanza), **sizes)
+
+
+def _tls(stanza: Stanza) -> TlsSetting | None:
+    fields = stanza.fields
+    if _flag(fields.get("tls_disable", False)):
+        return None
+    certificate, key = fields.get("tls_cert_file"), fields.get("tls_key_file")
+    if not certificate or not key:
+        raise _bad(
+            f"{stanza.place}: the listener needs tls_cert_file and tls_key_file",
+            "tls_disable = true serves plain HTTP, for loopback or behind a proxy",
+        )
+    minimum = str(fields.get("tls_min_version", "tls12"))
+    if minimum not in ("tls12", "tls13"):
+        raise _bad(f"{stanza.place}: tls_min_version is tls12 or tls13")
+    client_ca = fields.get("tls_client_ca_file")
+    return TlsSetting(
+        Path(str(certificate)),
+        Path(str(key)),
+        minimum,
+        Path(str(client_ca)) if client_ca else None,
+        client_required=_flag(fields.get("tls_require_and_verify_client_cert", False)),
+        ask_client=not _flag(fields.get("tls_disable_client_certs", False)),
+    )
+
+
+def parse_address(text: str, place: str = "") -> tuple[str, int]:
+    """Host and port of `HOST:PORT`, `:PORT` or `HOST`; raises Invalid(`bad-address`)."""
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host, port = text, "8200"
+    if not port.isdigit() or not int(port) <= 65535:
+        where = f"{place}: " if place else ""
+        raise Invalid("bad-address", f"{where}not HOST:PORT: {text}", hint="127.0.0.1:8200")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - Go's meaning of ":8200"
+
+
+def _audit_devices(
+    found: Configuration, storage: StorageSetting, notes: list[str]
+) -> tuple[AuditSetting, ...]:
+    """The stanzas; without any, a file beside the database, because nothing is done unrecorded."""
+    stanzas = found.of("audit")
+    if stanzas:
+        return tuple(_audit(each) for each in stanzas if _label(each) != "none")
+    if storage.path is not None:
+        path = storage.path / "audit.log"
+        notes.append(f'no audit stanza: recording to {path} (audit "none" {{}} turns it off)')
+        return (AuditSetting("file", "default/", {"file_path": str(path)}),)
+    notes.append("no audit stanza: requests are not recorded until a device is enabled")
+    return ()
+
+
+def _audit(stanza: Stanza) -> AuditSetting:
+    kind = _label(stanza)
+    path = stanza.labels[1] if len(stanza.labels) > 1 else str(stanza.fields.get("path", kind))
+    options = stanza.fields.get("options")
+    if not isinstance(options, dict):
+        known = ("path", "description", "local", "type")
+        options = {name: value for name, value in stanza.fields.items() if name not in known}
+    texts = {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in options.items()
+    }
+    description = str(stanza.fields.get("description", ""))
+    return AuditSetting(kind, path.strip("/") + "/", texts, description)
+
+
+def _open_paths(found: Configuration) -> frozenset[str]:
+    """Off unless a listener says otherwise; the names are OpenBao's."""
+    opened = set()
+    for stanza in found.of("listener"):
+        if not _flag(stanza.fields.get("disable_unauthed_rekey_endpoints", True)):
+            opened.add("rekey")
+        if not _flag(stanza.fields.get("disable_unauthed_generate_root_endpoints", True)):
+            opened.add("generate-root")
+    return frozenset(opened)
+
+
+def _label(stanza: Stanza) -> str:
+    return stanza.labels[0] if stanza.labels else str(stanza.fields.get("type", ""))
+
+
+def _seconds(fields: Mapping[str, Any], name: str, default: float) -> float:
+    return float(parse_seconds(fields.get(name), name) or default)
+
+
+def _flag(value: Any) -> bool:  # noqa: ANN401 - as parsed
+    return value is True or str(value).lower() in ("true", "1", "yes")
+
+
+def _bad(what: str, hint: str = "") -> Invalid:
+    return Invalid("bad-config", what, hint=hint)

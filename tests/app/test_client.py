@@ -1,0 +1,317 @@
+"""The command line of a Vault user, against a running store: words, flags, output, statuses."""
+
+import asyncio
+import json
+import os
+import re
+import stat
+import subprocess
+import urllib.request
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+
+from strongroom.app.cli_reference import markdown
+from strongroom.app.client.oidc_login import answer_page, oidc_login
+from strongroom.app.client.output import go_text, human_duration
+from strongroom.app.client.session import Session
+from strongroom.app.command_tree import tree
+from strongroom.app.completion import SHELLS
+from strongroom.app.main import main
+from strongroom.app.store_address import StoreAddress
+from strongroom.model.secret import Secret
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Cli:
+    """Runs commands in this process, with a home of their own."""
+
+    def __init__(self, store, capsys, home: Path) -> None:
+        self.store, self._capsys, self.home = store, capsys, home
+
+    async def __call__(self, *words: str, expect: int = 0) -> str:
+        self._capsys.readouterr()
+        try:
+            status = await asyncio.to_thread(main, list(words))
+        except SystemExit as ended:
+            status = ended.code
+        out, self.err = self._capsys.readouterr()
+        assert status == expect, (status, out, self.err)
+        return out
+
+    async def json(self, *words: str):
+        return json.loads(await self(*words, "-format=json"))
+
+
+@pytest.fixture
+def cli(store, capsys, tmp_path, monkeypatch) -> Cli:
+    for name in [each for each in os.environ if each.startswith("VAULT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("VAULT_ADDR", store.address)
+    monkeypatch.setenv("VAULT_TOKEN", store.root)
+    return Cli(store, capsys, tmp_path)
+
+
+async def test_a_secret_goes_in_and_comes_out(cli, tmp_path) -> None:
+    (tmp_path / "password").write_text("from a file")
+    out = await cli("kv", "put", "secret/prod/db", "user=app", f"password=@{tmp_path}/password")
+    assert "secret/data/prod/db" in out
+    assert re.search(r"^version +1$", out, re.M)
+    out = await cli("kv", "get", "prod/db")
+    assert out.startswith("=== Secret Path ===\nsecret/data/prod/db\n\n======= Metadata =======\n")
+    assert re.search(r"^password    from a file$", out, re.M)
+    assert await cli("kv", "get", "-field=password", "-mount=secret", "prod/db") == "from a file"
+    assert await cli("kv", "get", "-field=version", "prod/db") == "1"
+    assert (await cli.json("kv", "get", "prod/db"))["data"]["data"]["user"] == "app"
+    shown = yaml.safe_load(await cli("kv", "get", "--format=yaml", "secret/data/prod/db"))
+    assert shown["data"]["metadata"]["version"] == 1
+
+
+async def test_statuses_are_those_of_vault(cli, monkeypatch) -> None:
+    await cli("kv", "get", "nothing", expect=2)
+    assert cli.err == "No value found at secret/data/nothing\n"
+    await cli("kv", "get", expect=1)
+    await cli("kv", "get", "a", "-unknown", expect=1)
+    await cli("kv", "frobnicate", expect=1)
+    await cli("kv", "put", "a", "novalue", expect=1)
+    await cli("write", "secret/data/a", expect=1)
+    await cli("kv", "put", "a", "k=v", "-cas=7", expect=2)
+    assert "Error making API request." in cli.err
+    assert re.search(r"URL: PUT http://\S+/v1/secret/data/a\nCode: 400. Errors:\n\n\* ", cli.err)
+    monkeypatch.setenv("VAULT_TOKEN", "wrong")
+    await cli("kv", "get", "a", expect=2)
+    assert "* permission denied" in cli.err
+    monkeypatch.setenv("VAULT_ADDR", "http://127.0.0.1:1")
+    await cli("kv", "get", "a", expect=2)
+    assert "no answer from" in cli.err
+
+
+async def test_every_verb_of_kv(cli) -> None:
+    for number in (1, 2, 3):
+        await cli("kv", "put", "app/x", f"n={number}", "same=1")
+    await cli("kv", "patch", "app/x", "extra=1")
+    assert (await cli.json("kv", "get", "app/x"))["data"]["data"] == {
+        "n": "3", "same": "1", "extra": "1",
+    }  # fmt: skip
+    await cli("kv", "patch", "-method=rw", "-remove-data=extra", "app/x", "n=5")
+    assert (await cli.json("kv", "get", "app/x"))["data"]["data"] == {"n": "5", "same": "1"}
+    assert "/n" in await cli("kv", "diff", "-from=1", "-to=2", "app/x")
+    await cli("kv", "delete", "app/x")
+    await cli("kv", "get", "-field=n", "app/x", expect=2)
+    await cli("kv", "undelete", "-versions=5", "app/x")
+    await cli("kv", "destroy", "-versions=1,2", "app/x")
+    await cli("kv", "rollback", "-version=3", "app/x")
+    assert await cli("kv", "get", "-field=n", "app/x") == "3"
+    await cli("kv", "metadata", "put", "-max-versions=9", "-custom-metadata=a=b", "app/x")
+    await cli("kv", "metadata", "patch", "-cas-required", "-custom-metadata=c=d", "app/x")
+    data = (await cli.json("kv", "metadata", "get", "app/x"))["data"]
+    assert (data["max_versions"], data["cas_required"]) == (9, True)
+    assert data["custom_metadata"] == {"a": "b", "c": "d"}
+    assert "== Version 3 ==" in (await cli("kv", "metadata", "get", "app/x")).replace("===", "==")
+    await cli("kv", "copy", "app/x", "app/deep/y")
+    await cli("kv", "move", "app/deep/y", "app/z")
+    assert await cli.json("kv", "list", "app") == ["x", "z"]
+    assert await cli("kv", "list", "secret") == "Keys\n----\napp/\n"
+    assert sorted(await cli.json("kv", "scan", "secret")) == ["app/x", "app/z"]
+    await cli("kv", "metadata", "delete", "app/z")
+    assert await cli.json("kv", "list", "-mount=secret", "app") == ["x"]
+
+
+async def test_version_1_is_known_by_itself(cli) -> None:
+    await cli("secrets", "enable", "-path=old", "-version=1", "kv")
+    await cli("kv", "put", "old/a", "k=v")
+    assert await cli("kv", "get", "-field=k", "old/a") == "v"
+    assert re.search(r"^k +v$", await cli("kv", "get", "old/a"), re.M)
+    assert await cli.json("kv", "list", "old") == ["a"]
+    await cli("kv", "undelete", "-versions=1", "old/a", expect=1)
+    assert "enable-versioning" in cli.err
+    await cli("kv", "enable-versioning", "old")
+    assert "old/data/a" in await cli("kv", "get", "old/a")
+
+
+async def test_flags_come_before_and_after_with_one_dash_or_two(cli) -> None:
+    for words in (
+        ("-field", "k", "a"), ("a", "-field", "k"), ("a", "--field=k"), ("--field", "k", "a"),
+    ):  # fmt: skip
+        await cli("kv", "put", "a", "k=v")
+        assert await cli("kv", "get", *words) == "v"
+    await cli("token", "create", "-orphan", "-policy", "default", "-renewable=false")
+
+
+async def test_a_login_is_kept_for_the_next_command(cli, monkeypatch) -> None:
+    monkeypatch.delenv("VAULT_TOKEN")
+    await cli("kv", "list", "secret", expect=2)
+    out = await cli("login", cli.store.root)
+    assert "Success! You are now authenticated." in out
+    assert re.search(r"^token +hvs\.", out, re.M)
+    kept = cli.home / ".vault-token"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert kept.read_text() == cli.store.root
+    assert await cli("print", "token") == cli.store.root + "\n"
+    await cli("auth", "enable", "userpass")
+    await cli("write", "auth/userpass/users/ada", "password=pw", "token_ttl=1h")
+    assert await cli("login", "-method=userpass", "-token-only", "username=ada", "password=pw")
+    assert kept.read_text() == cli.store.root
+    out = await cli("login", "-method=userpass", "username=ada", "password=pw")
+    assert re.search(r'^token_policies +\["default"\]$', out, re.M)
+    assert re.search(r"^token_duration +1h$", out, re.M)
+    assert re.search(r"^token_meta_username +ada$", out, re.M)
+    assert (await cli.json("token", "lookup"))["data"]["display_name"] == "userpass-ada"
+    await cli("login", "-method=userpass", "username=ada", "password=wrong", expect=2)
+    await cli("login", "-method=userpass", "username=ada", expect=1)
+    await cli("login", "wrong", expect=2)
+
+
+async def test_tokens_policies_and_mounts(cli, tmp_path) -> None:
+    (tmp_path / "app.hcl").write_text('path "secret/data/*" { capabilities = ["read"] }')
+    assert "Uploaded policy: app" in await cli("policy", "write", "app", str(tmp_path / "app.hcl"))
+    assert "app" in (await cli("policy", "list")).splitlines()
+    assert "capabilities" in await cli("policy", "read", "app")
+    await cli("policy", "fmt", str(tmp_path / "app.hcl"))
+    await cli("policy", "read", "none", expect=2)
+    token = await cli("token", "create", "-policy=app", "-ttl=1h", "-metadata=a=b", "-field=token")
+    looked = (await cli.json("token", "lookup", token))["data"]
+    assert (looked["policies"], looked["meta"]) == (["app", "default"], {"a": "b"})
+    assert await cli("token", "capabilities", token, "secret/data/x") == "read\n"
+    assert await cli("token", "capabilities", "secret/data/x") == "root\n"
+    accessor = looked["accessor"]
+    assert (await cli.json("token", "lookup", "-accessor", accessor))["data"]["id"] == ""
+    assert await cli("token", "renew", "-increment=2h", "-field=token_duration", token) == "2h"
+    await cli("token", "revoke", "-accessor", accessor)
+    await cli("token", "lookup", token, expect=2)
+    await cli("token", "revoke", expect=1)
+    await cli("policy", "delete", "app")
+    await cli("auth", "enable", "-path=people", "-description=humans", "userpass")
+    await cli("auth", "tune", "-max-lease-ttl=24h", "-user-lockout-threshold=3", "people")
+    listed = await cli("auth", "list", "-detailed")
+    assert re.search(r"^people/ +userpass +auth_userpass_\w+ +humans +system +86400 ", listed, re.M)
+    await cli("auth", "disable", "people")
+    assert "people/" not in await cli.json("auth", "list")
+    await cli("secrets", "enable", "-path=team", "kv-v2")
+    assert (await cli.json("secrets", "list"))["team/"]["options"] == {"version": "2"}
+
+
+async def test_any_path_can_be_read_written_and_listed(cli, monkeypatch) -> None:
+    await cli("auth", "enable", "approle")
+    await cli("write", "auth/approle/role/ci", "token_ttl=10m", "token_policies=a,b")
+    out = await cli("read", "auth/approle/role/ci")
+    assert re.search(r"^token_policies +\[a b\]$", out, re.M)
+    assert await cli("read", "-field=token_ttl", "auth/approle/role/ci") == "600"
+    assert await cli("list", "auth/approle/role") == "Keys\n----\nci\n"
+    made = await cli.json("write", "-f", "auth/approle/role/ci/secret-id")
+    role = await cli("read", "-field=role_id", "auth/approle/role/ci/role-id")
+    auth = await cli.json(
+        "write", "auth/approle/login", f"role_id={role}", f"secret_id={made['data']['secret_id']}"
+    )
+    assert auth["auth"]["token_policies"] == ["a", "b", "default"]
+    assert "Success! Data deleted" in await cli("delete", "auth/approle/role/ci")
+    await cli("list", "auth/approle/role", expect=2)
+    await cli("read", "auth/approle/role/ci", expect=2)
+    assert json.loads(await cli("read", "-format=raw", "sys/health"))["initialized"] is True
+    monkeypatch.setenv("VAULT_FORMAT", "json")
+    assert (
+        json.loads(await cli("read", "auth/token/lookup-self"))["data"]["path"] == "auth/token/root"
+    )
+    await cli("read", "-header=X-Vault-Namespace=none", "sys/mounts", expect=2)
+    await cli("read", "-header=bad", "sys/mounts", expect=1)
+    await cli("read", "-namespace=none", "sys/mounts", expect=2)
+
+
+@pytest.mark.parametrize("method", ["jwt", "oidc"])
+async def test_a_person_logs_in_by_a_browser(store, method) -> None:
+    """The listener of the command line, with a browser that does what it is told."""
+    asked = []
+
+    class Issuing(Session):
+        """A store that sends everybody straight back."""
+
+        async def ask(self, verb, path, body=None, query=None, *, token=None):
+            asked.append((verb, path, body or query))
+            if path.endswith("auth_url"):
+                url = f"https://issuer/?redirect_uri={body['redirect_uri']}&state=s"
+                return type("Reply", (), {"data": {"auth_url": url}, "body": {}})()
+            return type("Reply", (), {"data": {}, "body": {"auth": {"client_token": "t"}}})()
+
+    pages = []
+
+    def browser(url: str) -> bool:
+        redirect = parse_qs(urlsplit(url).query)["redirect_uri"][0].replace(
+            "localhost", "127.0.0.1"
+        )
+
+        def visit() -> None:
+            for target in (redirect + "x", redirect + "?code=c&state=s"):
+                try:
+                    pages.append(urllib.request.urlopen(target, timeout=5).read())
+                except urllib.error.HTTPError as error:
+                    pages.append(error.code)
+
+        asyncio.get_running_loop().run_in_executor(None, visit)
+        return True
+
+    session = Issuing(StoreAddress(store.address, Secret("x"), None, ""), store.http)
+    auth = await oidc_login(session, method, {"role": "people", "port": "0"}, browser)
+    assert auth == {"client_token": "t"}
+    assert asked[0][1] == f"auth/{method}/oidc/auth_url"
+    assert asked[1][2]["code"] == "c"
+    assert asked[1][2]["client_nonce"] == asked[0][2]["client_nonce"]
+    assert pages[0] == 404
+
+
+def test_cve_2026_33758_what_the_issuer_says_is_never_markup() -> None:
+    shown = answer_page({"error": "x", "error_description": "<script>alert(1)</script>"})
+    assert b"<script>" not in shown
+    assert b"&lt;script&gt;" in shown
+    assert b"Content-Security-Policy: default-src 'none'" in shown
+
+
+def test_values_look_as_in_vaults_tables() -> None:
+    assert go_text({"b": [1, None], "a": True}) == "map[a:true b:[1 <nil>]]"
+    assert [human_duration(each) for each in (0, 45, 3600, 5400, 2764800)] == [
+        "∞", "45s", "1h", "1h30m", "768h",
+    ]  # fmt: skip
+
+
+def test_the_page_about_the_command_line_is_what_the_program_has() -> None:
+    """Made anew by `python -m strongroom.app.cli_reference > docs/cli.md`."""
+    assert (ROOT / "docs/cli.md").read_text() == markdown()
+
+
+def test_every_verb_has_an_example() -> None:
+    lacking = [
+        " ".join(node.words)
+        for top in tree()
+        for node in top.walk()
+        if not node.children and "example" not in node.parser.format_help().lower()
+    ]
+    assert lacking == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("strongroom kv pu", {"put"}),
+        ("strongroom to", {"token"}),
+        ("strongroom kv metadata pa", {"patch"}),
+        ("strongroom token create --per", {"--period"}),
+        ("strongroom kv get -field=x --form", {"--format"}),
+    ],
+)
+def test_bash_completes_commands_and_flags(typed: str, expected: set[str]) -> None:
+    words = typed.split()
+    script = SHELLS["bash"]() + (
+        f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _strongroom;"
+        ' printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == expected
+
+
+def test_scripts_for_the_other_shells_name_every_command() -> None:
+    for shell in ("zsh", "fish"):
+        script = SHELLS[shell]()
+        assert all(node.words[0] in script for node in tree())

@@ -1,0 +1,209 @@
+"""Vault's configuration files, HCL and JSON, become the same settings; what means nothing is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from strongroom.app.store_config.seals import auto_seal
+from strongroom.app.store_config.settings import (
+    INMEM,
+    POSTGRESQL,
+    SQLITE,
+    ServerSettings,
+    settings_of,
+)
+from strongroom.app.store_config.sources import Stanza, read_files
+from strongroom.crypto.keyfile import create_key_file
+from strongroom.model.clock import SystemClock
+from strongroom.model.errors import Invalid
+
+FULL = """
+storage "raft" { path = "/srv/data" node_id = "one" }
+listener "tcp" {
+  address       = "0.0.0.0:8200"
+  tls_cert_file = "/tls/crt"
+  tls_key_file  = "/tls/key"
+  tls_min_version = "tls13"
+  telemetry { unauthenticated_metrics_access = true }
+}
+listener "tcp" { address = ":8202" tls_disable = "true" max_request_size = 1024 }
+seal "transit" { address = "https://other:8200" token = "t" key_name = "k" mount_path = "transit/" }
+audit "file" "to-file" {
+  description = "all of it"
+  options { file_path = "/var/log/audit.log" log_raw = true }
+}
+telemetry { prometheus_retention_time = "30s" }
+api_addr = "https://vault:8200"
+cluster_addr = "https://vault:8201"
+ui = true
+log_level = "Warning"
+disable_mlock = true
+default_lease_ttl = "1h"
+max_lease_ttl = "24h"
+"""
+AS_JSON = {
+    "storage": {"raft": {"path": "/srv/data", "node_id": "one"}},
+    "listener": [
+        {
+            "tcp": {
+                "address": "0.0.0.0:8200", "tls_cert_file": "/tls/crt", "tls_key_file": "/tls/key",
+                "tls_min_version": "tls13", "telemetry": {"unauthenticated_metrics_access": True},
+            }
+        },
+        {"tcp": {"address": ":8202", "tls_disable": "true", "max_request_size": 1024}},
+    ],
+    "seal": {
+        "transit": {
+            "address": "https://other:8200", "token": "t", "key_name": "k", "mount_path": "transit/"
+        }
+    },
+    "audit": {
+        "file": {
+            "to-file": {
+                "description": "all of it",
+                "options": {"file_path": "/var/log/audit.log", "log_raw": True},
+            }
+        }
+    },
+    "telemetry": {"prometheus_retention_time": "30s"},
+    "api_addr": "https://vault:8200", "cluster_addr": "https://vault:8201", "ui": True,
+    "log_level": "Warning", "disable_mlock": True, "default_lease_ttl": "1h", "max_lease_ttl": "24h",
+}  # fmt: skip
+
+
+def read(folder: Path, text: str, name: str = "c.hcl") -> ServerSettings:
+    (folder / name).write_text(text)
+    return settings_of(read_files([folder / name]))
+
+
+def test_a_whole_file_is_understood(tmp_path: Path) -> None:
+    found = read(tmp_path, FULL)
+    assert (found.storage.engine, found.storage.path) == (SQLITE, Path("/srv/data"))
+    first, second = found.listeners
+    assert (first.host, first.port, first.tls.minimum) == ("0.0.0.0", 8200, "tls13")
+    assert first.open_metrics
+    assert (second.port, second.tls, second.body_bytes, second.is_plain_abroad) == (
+        8202, None, 1024, True,
+    )  # fmt: skip
+    assert found.seal.labels == ("transit",)
+    (device,) = found.audit
+    assert (device.type, device.path, device.options["log_raw"]) == ("file", "to-file/", "true")
+    assert (found.default_ttl, found.max_ttl, found.log_level) == (3600, 86400, "warn")
+    assert (found.ui, found.api_addr) == (True, "https://vault:8200")
+    # Only the engine that stands in for raft is worth a note; nothing is unknown.
+    assert len(found.notes) == 1
+    assert "SQLite" in found.notes[0]
+
+
+def test_json_and_hcl_say_the_same(tmp_path: Path) -> None:
+    one, other = read(tmp_path, FULL), read(tmp_path, json.dumps(AS_JSON), "c.json")
+    for name in ("storage", "listeners", "audit", "default_ttl", "max_ttl", "api_addr", "ui"):
+        assert getattr(one, name) == getattr(other, name)
+    assert one.seal.fields == other.seal.fields
+
+
+def test_files_of_a_folder_and_further_files_add_up(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    (folder / "1.hcl").write_text('backend "inmem" {} log_level = "info"')
+    (folder / "2.json").write_text('{"listener": {"tcp": {"tls_disable": 1}}}')
+    (folder / "ignored.txt").write_text("not a configuration {")
+    (tmp_path / "last.hcl").write_text('log_level = "debug"')
+    found = settings_of(read_files([folder, tmp_path / "last.hcl"]))
+    assert (found.storage.engine, found.log_level) == (INMEM, "debug")
+    assert (found.listeners[0].host, found.listeners[0].port) == ("127.0.0.1", 8200)
+
+
+def test_unknown_keys_are_named_with_their_place(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        'storage "inmem" {}\nlistener "tcp" {\n tls_disable = 1\n bogus = 2 }\n\nwrong = 3\n'
+        'entropy "seal" { mode = "augmentation" }\n plugin_directory = "/p"',
+    )
+    said = "\n".join(found.notes)
+    assert "c.hcl:6: unknown or unsupported field 'wrong'" in said
+    assert "unknown or unsupported listener field 'bogus'" in said
+    assert "unknown or unsupported stanza 'entropy'" in said
+    assert "plugin_directory has no effect: there are no external plugins" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('listener "tcp" { tls_disable = 1 }', "exactly one storage"),
+        ('storage "inmem" {}', "no listener"),
+        ('storage "consul" {} listener "tcp" { tls_disable = 1 }', "'consul' is not supported"),
+        ('storage "inmem" {} listener "tcp" {}', "needs tls_cert_file and tls_key_file"),
+        ('storage "file" {} listener "tcp" { tls_disable = 1 }', "needs a path"),
+        ('storage "inmem" { ', "line 1, column"),
+        ('storage "inmem" {} listener "tcp" { address = "a:b" tls_disable=1}', "not HOST:PORT"),
+        (
+            'storage "inmem" {} listener "tcp" {tls_disable=1} default_lease_ttl = "long"',
+            "default_lease_ttl must be a duration",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        read(tmp_path, text)
+    assert said in caught.value.message
+
+
+def test_the_root_key_may_stay_open_for_postgresql_and_rekey(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        'storage "postgresql" { connection_url = "postgres://u@h/d" }\n'
+        'listener "tcp" { tls_disable = 1 disable_unauthed_rekey_endpoints = false }',
+    )
+    assert (found.storage.engine, found.storage.url) == (POSTGRESQL, "postgres://u@h/d")
+    assert found.open_paths == {"rekey"}
+    assert "postgres://" not in repr(found)
+
+
+def test_without_a_stanza_audit_goes_beside_the_database(tmp_path: Path) -> None:
+    rest = 'listener "tcp" { tls_disable = 1 }'
+    found = read(tmp_path, f'storage "file" {{ path = "{tmp_path}" }} {rest}')
+    assert [each.options["file_path"] for each in found.audit] == [str(tmp_path / "audit.log")]
+    off = read(tmp_path, f'storage "file" {{ path = "{tmp_path}" }} {rest} audit "none" {{}}')
+    assert off.audit == ()
+
+
+async def test_a_static_seal_reads_its_current_and_previous_key(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"o" * 32)
+    (tmp_path / "new").write_text((b"n" * 32).hex())
+    one = auto_seal(stanza("static", current_key=f"file://{tmp_path}/old"), {}, SystemClock())
+    wrapped = await one.wrapper.wrap(b"root", b"place")
+    both = auto_seal(
+        stanza("static", current_key=f"file://{tmp_path}/new", previous_key="env://OLD"),
+        {"OLD": (b"o" * 32).hex()},
+        SystemClock(),
+    )
+    assert await both.wrapper.unwrap(wrapped, b"place") == b"root"
+    assert await both.wrapper.identity() != await one.wrapper.identity()
+    create_key_file(tmp_path / "ours")
+    ours = auto_seal(stanza("static", key_file=str(tmp_path / "ours")), {}, SystemClock())
+    assert await ours.wrapper.unwrap(await ours.wrapper.wrap(b"a", b"b"), b"b") == b"a"
+
+
+def stanza(kind: str, **fields: object) -> Stanza:
+    return Stanza("seal", (kind,), fields, "c.hcl:1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "said"),
+    [
+        ("static", {"current_key": "short"}, "current_key is not a key of 32 bytes"),
+        ("transit", {"address": "http://x", "key_name": "k"}, "needs token (or VAULT_TOKEN)"),
+        ("awskms", {}, "needs kms_key_id (or VAULT_AWSKMS_SEAL_KEY_ID)"),
+        ("gcpckms", {"project": "p"}, "needs region (or GOOGLE_REGION)"),
+        ("azurekeyvault", {"client_secret": "plain"}, "client_secret must be file://"),
+        ("pkcs11", {"pin": "1234"}, "pin must be file://"),
+        ("ocikms", {}, "is not supported; there are awskms, azurekeyvault"),
+    ],
+)
+async def test_a_seal_stanza_says_what_it_needs(kind: str, fields: dict, said: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        auto_seal(stanza(kind, **fields), {}, SystemClock())
+    assert f'c.hcl:1: seal "{kind}": ' in caught.value.message
+    assert said in caught.value.message

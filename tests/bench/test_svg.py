@@ -1,0 +1,25 @@
+"""The benchmark's plots: well-formed, to scale, and safe with any name."""
+
+from xml.etree import ElementTree
+
+import pytest
+from svg import bars, curves
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_bars_are_to_scale() -> None:
+    page = ElementTree.fromstring(bars("a <b>", {"reads & more": 1.0, "writes": 0.25}))
+    _, first, second = page.iter(f"{SVG}rect")
+    assert float(first.get("width")) == pytest.approx(4 * float(second.get("width")), abs=0.2)
+    assert "reads & more" in {each.text for each in page.iter(f"{SVG}text")}
+
+
+def test_curves_rise_with_their_values_on_a_logarithmic_scale() -> None:
+    lines = {"ours": [(50, 1.0), (90, 10.0), (99, 100.0)], "theirs": [(50, 2.0), (99, 3.0)]}
+    page = ElementTree.fromstring(curves("latency", lines, x="percentile", y="ms"))
+    ours, theirs = page.iter(f"{SVG}polyline")
+    heights = [float(point.split(",")[1]) for point in ours.get("points").split()]
+    assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.2)
+    assert heights[0] > heights[1]
+    assert len(theirs.get("points").split()) == 2
