@@ -40,6 +40,11 @@ install_system() {
     return
   fi
   echo "== system packages: installing" $missing
+  # Tests run a PostgreSQL of their own in a temporary folder; Debian's package need not start one.
+  case $missing in *postgresql*)
+    as_root mkdir -p /etc/postgresql-common/createcluster.d
+    echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.d/no-main-cluster.conf > /dev/null ;;
+  esac
   as_root apt-get update -qq
   # shellcheck disable=SC2086 # one word a package
   as_root apt-get install -y -qq --no-install-recommends $missing > /dev/null

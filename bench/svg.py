@@ -1,0 +1,81 @@
+"""Two kinds of plots as SVG text: bars of ratios, and curves by percentile or size.
+
+Written out by hand because a plot of four numbers is sixty lines, and a plotting library is a
+hundred megabytes that only a benchmark would ever load.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+WIDTH, HEIGHT = 640, 360
+LEFT, RIGHT, TOP, BOTTOM = 70, 20, 50, 60
+COLOURS = ("#5b6770", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'font-family="sans-serif" font-size="13" role="img" aria-label="{escape(title)}">'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>'
+    )
+    return "\n".join([head, _text(WIDTH / 2, 26, title, "middle", 16), *parts, "</svg>", ""])
+
+
+def _text(x: float, y: float, said: str, anchor: str = "start", size: int = 13) -> str:
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}"'
+    return f"<text {place}>{escape(said)}</text>"
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str = "#c8ccd0") -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
+
+
+def bars(title: str, values: Mapping[str, float]) -> str:
+    """One horizontal bar for each name, its value behind it; the scale ends at the largest."""
+    largest = max([1e-9, *values.values()])
+    room = (HEIGHT - TOP - 30) / max(1, len(values))
+    left = 150
+    parts = []
+    for number, (name, value) in enumerate(values.items()):
+        y = TOP + number * room
+        width = (WIDTH - left - 80) * value / largest
+        colour = COLOURS[(number + 1) % len(COLOURS)]
+        parts.append(_text(left - 10, y + room / 2 + 4, name, "end"))
+        parts.append(
+            f'<rect x="{left}" y="{y + room * 0.2:.1f}" width="{width:.1f}" '
+            f'height="{room * 0.6:.1f}" fill="{colour}"/>'
+        )
+        parts.append(_text(left + width + 8, y + room / 2 + 4, f"{value:.3g}"))
+    return _page(title, parts)
+
+
+def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> str:
+    """A line for each name over the same x values, y on a logarithmic scale."""
+    points = [point for line in lines.values() for point in line if point[1] > 0]
+    places = sorted({point[0] for point in points})
+    low = math.floor(math.log10(min(point[1] for point in points)))
+    high = max(low + 1, math.ceil(math.log10(max(point[1] for point in points))))
+
+    def at_x(value: float) -> float:
+        share = places.index(value) / max(1, len(places) - 1)
+        return LEFT + share * (WIDTH - LEFT - RIGHT - 110)
+
+    def at_y(value: float) -> float:
+        share = (math.log10(value) - low) / (high - low)
+        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+    parts = []
+    for power in range(low, high + 1):
+        parts.append(_line(LEFT, at_y(10**power), WIDTH - RIGHT - 110, at_y(10**power)))
+        parts.append(_text(LEFT - 8, at_y(10**power) + 4, f"{10.0**power:g}", "end"))
+    parts += [_text(at_x(place), HEIGHT - BOTTOM + 20, f"{place:g}", "middle") for place in places]
+    parts.append(_text((LEFT + WIDTH - 130) / 2, HEIGHT - 16, x, "middle"))
+    parts.append(_text(18, TOP - 8, y))
+    for number, (name, line) in enumerate(lines.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        path = " ".join(f"{at_x(a):.1f},{at_y(b):.1f}" for a, b in line if b > 0)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(_line(WIDTH - 120, TOP + 20 * number, WIDTH - 100, TOP + 20 * number, colour))
+        parts.append(_text(WIDTH - 94, TOP + 20 * number + 4, name))
+    return _page(title, parts)
