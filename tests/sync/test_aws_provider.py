@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.kube.resource import SECRETS, SERVICE_ACCOUNTS
-from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Throttled, Unavailable
+from strongroom.model.errors import Denied, Invalid, Refusal, Throttled, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.contract import Find, PushTarget
 from strongroom.sync.providers.references import session_namespace
@@ -50,8 +50,9 @@ async def test_keys_from_a_secret(aws) -> None:
 
 async def test_keys_that_are_not_there_are_named(aws) -> None:
     provider = await aws.provider({"auth": BY_SECRET}, NO_KEYS)
-    with pytest.raises(NotFound, match="aws"):
+    with pytest.raises(Invalid, match="aws") as caught:
         await provider.fetch(RemoteRef("db"))
+    assert caught.value.code == "credential-missing"
     await provider.close()
 
 
