@@ -29,6 +29,32 @@ async def test_rotate_adds_a_term_and_the_rows_follow_in_the_background(store: A
     assert (await store.ask("GET", "sys/key-status"))[1]["data"]["encryptions"] > 0
 
 
+async def test_what_was_sealed_is_counted_at_once_and_once(store: Any) -> None:
+    async def encryptions() -> int:
+        return int((await store.ask("GET", "sys/key-status"))[1]["data"]["encryptions"])
+
+    before = await encryptions()
+    assert before > 0
+    await store.ask("POST", "secret/data/a", {"data": {"k": "v"}})
+    after = await encryptions()
+    assert after > before
+    keeping = upkeep(store.engine, store.barrier, store.clock, store.seal)
+    await store.engine.waiting(keeping.turn())
+    assert after <= await encryptions() < 2 * after
+
+
+async def test_an_older_cluster_gets_the_mounts_it_lacks_however_it_was_unsealed(
+    store: Any,
+) -> None:
+    rows = await store.read(lambda view: list(view.mounts()))
+    identity = next(row for row in rows if row.type == "identity")
+    await store.engine.transact(lambda each: each.delete_mount(identity))
+    assert (await store.ask("GET", "identity/entity/id?list=true"))[0] == 404
+    assert "identity/" not in (await store.ask("GET", "sys/mounts"))[1]["data"]
+    await turn(store)
+    assert "identity/" in (await store.ask("GET", "sys/mounts"))[1]["data"]
+
+
 async def test_the_ring_rotates_by_itself_at_its_age(store: Any) -> None:
     config = {"interval": "24h", "max_operations": 2_000_000}
     assert (await store.ask("POST", "sys/rotate/config", config))[0] == 204

@@ -178,6 +178,20 @@ async def test_folders_list_names_and_pages_go_on(engine: Engine) -> None:
 
 
 @reads
+async def test_a_page_ends_between_a_secret_and_the_folder_of_its_name(engine: Engine) -> None:
+    for path in ("a", "b", "b/x", "c/y"):
+        await put_secret(engine, path, b"1")
+    for limit in (1, 2, 3, 4):
+        seen: list[str] = []
+        while page := engine.view.kv_list("m", "", after=seen[-1] if seen else "", limit=limit):
+            assert len(page) <= limit
+            seen += page
+        assert sorted(seen) == ["a", "b", "b/", "c/"]
+        assert seen.index("b") + 1 == seen.index("b/")
+    assert "a" not in engine.view.kv_list("m", "", after="a")
+
+
+@reads
 async def test_data_goes_with_its_entry_and_empty_folders_go_too(engine: Engine) -> None:
     await put_secret(engine, "a/b", b"one", b"two")
     assert engine.view.kv_data("m", "a/b", 1) == b"one"

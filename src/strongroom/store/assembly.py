@@ -1,5 +1,6 @@
 """One process's store: the parts put together, and the first rows of a new cluster."""
 
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -152,7 +153,12 @@ def upkeep(engine: Engine, barrier: Barrier, clock: Clock, seal: ClusterSeal) ->
     def due(transaction: Transaction, now: float) -> bool:
         return rotate_when_due(transaction, seal, now)
 
-    chores = (*CHORES, Chore("automatic key rotation", ROTATION_SECONDS, due))
+    chores = (
+        # However the cluster was unsealed: its next leader looks once.
+        Chore("mounts of this version", math.inf, missing_mounts),
+        *CHORES,
+        Chore("automatic key rotation", ROTATION_SECONDS, due),
+    )
     return Upkeep(engine, barrier, clock, uuid.uuid4().hex, chores)
 
 
@@ -179,6 +185,12 @@ def add_missing_mounts(transaction: Transaction) -> None:
     for row in first_mounts(uuid.uuid4, with_kv=False):
         if row.type in FIXED_TYPES and (row.kind, row.path) not in there:
             transaction.put_mount(row)
+
+
+def missing_mounts(transaction: Transaction, now: float) -> bool:  # noqa: ARG001 - a chore
+    """The same as a chore."""
+    add_missing_mounts(transaction)
+    return False
 
 
 def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline:
@@ -232,6 +244,7 @@ def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline
             Mounts(context, leases, "auth", AUTH_METHODS),
             Remount(context, leases),
             LeaseEndpoints(context, leases),
+            KeyRotation(context, lambda: barrier.uncounted),
             *_parts(context),
             devices,
             metrics,
@@ -252,7 +265,6 @@ def _parts(context: Context) -> tuple[Part, ...]:
         QuotaEndpoints(context),
         WrappingEndpoints(Wrapping(context)),
         PasswordPolicies(context),
-        KeyRotation(context),
         Policies(context),
         Capabilities(context),
         LockedUsers(context),

@@ -129,23 +129,27 @@ class KvRows(SealedRows):
             if found is None:
                 return []
             node = found[0]
-        # A page goes on in the order of the sealed names, which is stable and indexed.
+        # A page goes on in the order of the sealed names, which is stable and indexed. One row
+        # may be a secret and a folder, so a page can begin and end in the middle of it.
         start = self._barrier.seal_name(mount, node, after.rstrip("/")) if after else b""
         rows = self._sql.all(
             "SELECT name, body IS NOT NULL, EXISTS"
             " (SELECT 1 FROM node AS child WHERE child.mount = node.mount"
             " AND child.parent = node.id)"
-            " FROM node WHERE mount = ? AND parent = ? AND name > ? ORDER BY name LIMIT ?",
+            " FROM node WHERE mount = ? AND parent = ? AND name >= ? ORDER BY name LIMIT ?",
             mount,
             node,
             start,
-            limit or NO_LIMIT,
+            # The row of `after` itself may have nothing left to give.
+            limit + 1 if limit else NO_LIMIT,
         )
         names: list[str] = []
         for sealed, is_secret, is_folder in rows:
             name = self._barrier.open_name(mount, node, sealed)
-            names += ([name] if is_secret else []) + ([f"{name}/"] if is_folder else [])
-        return names if limit else sorted(names)
+            behind = sealed == start
+            names += [name] if is_secret and not behind else []
+            names += [f"{name}/"] if is_folder and not (behind and after.endswith("/")) else []
+        return names[:limit] if limit else sorted(names)
 
     def put_kv_metadata(self, row: KvMetadata) -> None:
         node = self._make_node(row.mount, row.path)

@@ -55,6 +55,11 @@ class Barrier:
         """Whether the ring has the term that a value is sealed under."""
         return self.ring.knows(sealed)
 
+    @property
+    def uncounted(self) -> int:
+        """How many values were sealed since the count was last taken."""
+        return self._sealed
+
     def take_count(self) -> int:
         """How many values were sealed since this was last asked."""
         counted, self._sealed = self._sealed, 0

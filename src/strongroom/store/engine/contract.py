@@ -233,7 +233,12 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
         """The JSON text of a version that is neither deleted nor destroyed."""
 
     def kv_list(self, mount: str, folder: str, *, after: str = "", limit: int = 0) -> Sequence[str]:
-        """Names in a folder ("" the top), sorted; a subfolder ends in a slash."""
+        """Names in a folder ("" the top); a subfolder ends in a slash.
+
+        All of them sorted or, with `limit`, at most so many in a stable order of the engine's,
+        in which a secret stands directly before the folder of the same name. `after` is the
+        name that the page begins behind, with the slash of a folder.
+        """
 
     def consumers(self, path: str) -> Sequence[ConsumerRow]:
         """Who acknowledged a version of the secret."""

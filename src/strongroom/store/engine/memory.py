@@ -289,8 +289,8 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
             if where == mount and path.startswith(prefix):
                 head, slash, _ = path[len(prefix) :].partition("/")
                 names.add(head + slash)
-        found = [name for name in sorted(names) if name.rstrip("/") > after.rstrip("/")]
-        return found[:limit] if limit else found
+        found = [name for name in sorted(names, key=_place) if _place(name) > _place(after)]
+        return found[:limit] if limit else sorted(found)
 
     def put_kv_metadata(self, row: KvMetadata) -> None:
         self.state.metadata[row.mount, row.path] = row
@@ -328,6 +328,11 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
 
     def append_event(self, event: EventRow) -> None:
         self.state.events.append(dataclasses.replace(event, sequence=self.last_event() + 1))
+
+
+def _place(name: str) -> tuple[str, bool]:
+    """A secret comes before the folder of its name."""
+    return name.rstrip("/"), name.endswith("/")
 
 
 class MemoryEngine:

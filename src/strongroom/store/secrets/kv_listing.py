@@ -32,11 +32,11 @@ def tree(view: View, mount: str, folder: str, after: str = "") -> Iterator[str]:
 
     Paths are relative to the folder. The order is the storage order of names, which is stable.
     """
-    rest = after.split("/") if after else []
-    start = rest[0] if rest else ""
-    if len(rest) > 1 or start:
-        for path in tree(view, mount, _joined(folder, start), "/".join(rest[1:])):
-            yield f"{start}/{path}"
+    head, slash, rest = after.partition("/")
+    start = head + slash
+    if slash:
+        for path in tree(view, mount, _joined(folder, head), rest):
+            yield start + path
     while page := view.kv_list(mount, folder, after=start, limit=PAGE):
         for name in page:
             if name.endswith("/"):
@@ -44,7 +44,7 @@ def tree(view: View, mount: str, folder: str, after: str = "") -> Iterator[str]:
                     yield name + path
             else:
                 yield name
-        start = page[-1].rstrip("/")
+        start = page[-1]
 
 
 def _joined(folder: str, name: str) -> str:

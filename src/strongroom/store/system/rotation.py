@@ -5,7 +5,7 @@ under it in the background; `sys/rotate/status`, Strongroom's own, says when tha
 API: https://developer.hashicorp.com/vault/api-docs/system/rotate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from strongroom.model.clock import rfc3339
@@ -57,10 +57,11 @@ def rotate_when_due(transaction: Transaction, seal: ClusterSeal, now: float) -> 
 
 
 class KeyRotation:
-    """The endpoints."""
+    """The endpoints. `uncounted` is how much this process has sealed and not yet told."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, uncounted: Callable[[], int]) -> None:
         self._context = context
+        self._uncounted = uncounted
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
@@ -110,7 +111,8 @@ class KeyRotation:
         data = {
             "term": term,
             "install_time": rfc3339(ring.installed[term]),
-            "encryptions": view.seals_counted(term),
+            # The other processes tell theirs every minute.
+            "encryptions": view.seals_counted(term) + self._uncounted(),
         }
         return Result(data, top_level=True)
 
