@@ -11,29 +11,26 @@ from typing import Final
 from strongroom.model.errors import Invalid
 
 MOST_SHARES: Final = 255
-_EXP: Final = bytearray(510)
-_LOG: Final = bytearray(256)
-
-
-def _fill_tables() -> None:
-    value = 1
-    for power in range(255):
-        _EXP[power] = _EXP[power + 255] = value
-        _LOG[value] = power
-        # Times the generator 3: doubled, reduced by the field's polynomial, plus itself.
-        value ^= (value << 1) ^ (0x11B if value & 0x80 else 0)
-        value &= 0xFF
-
-
-_fill_tables()
+_REDUCE: Final = 0x1B  # x**8 in the field.
 
 
 def _times(left: int, right: int) -> int:
-    return _EXP[_LOG[left] + _LOG[right]] if left and right else 0
+    """The product, by the same steps whatever the factors: a table would be read where they say."""
+    product = 0
+    for _ in range(8):
+        product ^= left & -(right & 1)
+        left = ((left << 1) & 0xFF) ^ (_REDUCE & -(left >> 7))
+        right >>= 1
+    return product
 
 
 def _over(left: int, right: int) -> int:
-    return _EXP[_LOG[left] + 255 - _LOG[right]] if left else 0
+    """The quotient; the inverse of a number is its 254th power."""
+    inverse, square = 1, right
+    for _ in range(7):
+        square = _times(square, square)
+        inverse = _times(inverse, square)
+    return _times(left, inverse)
 
 
 def split(secret: bytes, shares: int, threshold: int) -> list[bytes]:

@@ -244,8 +244,7 @@ def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline
             Mounts(context, leases, "auth", AUTH_METHODS),
             Remount(context, leases),
             LeaseEndpoints(context, leases),
-            KeyRotation(context, lambda: barrier.uncounted),
-            *_parts(context),
+            *_parts(context, barrier),
             devices,
             metrics,
         )
@@ -256,8 +255,8 @@ def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline
     return pipeline
 
 
-def _parts(context: Context) -> tuple[Part, ...]:
-    """What `sys/` has that needs nothing but the context."""
+def _parts(context: Context, barrier: Barrier) -> tuple[Part, ...]:
+    """What `sys/` has that needs little but the context."""
     return (
         Cors(context),
         Tools(),
@@ -265,6 +264,7 @@ def _parts(context: Context) -> tuple[Part, ...]:
         QuotaEndpoints(context),
         WrappingEndpoints(Wrapping(context)),
         PasswordPolicies(context),
+        KeyRotation(context, lambda: barrier.uncounted),
         Policies(context),
         Capabilities(context),
         LockedUsers(context),
