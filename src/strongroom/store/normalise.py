@@ -55,6 +55,18 @@ def normalise(method: str, target: str, body: bytes, content_type: str) -> Canon
     Raises Invalid(`bad-path`, `bad-json`), NotFound(`no-route`) outside `/v1/`,
     UnsupportedMethod or UnsupportedMediaType.
     """
+    return with_body(normalise_line(method, target, content_type), body, content_type)
+
+
+def with_body(line: Canonical, body: bytes, content_type: str) -> Canonical:
+    """A request whose body is read as well, where its operation has one; raises Invalid."""
+    if line.operation not in ("update", "patch"):
+        return line
+    return Canonical(line.operation, line.path, _body(body, content_type))
+
+
+def normalise_line(method: str, target: str, content_type: str) -> Canonical:
+    """What a request is before its body is looked at; raises as `normalise`."""
     operation = _OPERATIONS.get(method)
     if operation is None:
         raise UnsupportedMethod("unsupported-method", f"the method {method} is not supported")
@@ -70,7 +82,7 @@ def normalise(method: str, target: str, body: bytes, content_type: str) -> Canon
             raise UnsupportedMediaType(
                 "unsupported-media-type", f"PATCH needs the content type {MERGE_PATCH}"
             )
-        return Canonical(operation, path, _body(body, content_type))
+        return Canonical(operation, path)
     if operation in ("list", "scan"):
         return Canonical(operation, path.rstrip("/") + "/", given)
     return Canonical(operation, path.rstrip("/"), given)

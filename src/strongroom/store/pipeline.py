@@ -31,7 +31,7 @@ from strongroom.store.decision import decide
 from strongroom.store.envelope import encode, encode_refusal, split_envelope, status_of
 from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed
-from strongroom.store.normalise import Canonical, Operation, normalise
+from strongroom.store.normalise import Canonical, Operation, normalise_line, with_body
 from strongroom.store.recording import Outcome
 from strongroom.store.routing import Route, Router, UnsupportedOperation
 from strongroom.store.sessions import Session, invalid_token
@@ -41,7 +41,6 @@ from strongroom.store.wrapping import Wrapping, can_be_wrapped
 from strongroom.wire.http import Request, Response, error_response
 from strongroom.wire.listener import Exchange, Handler
 
-PREPARED: Final = 2048
 REQUEST_SECONDS: Final = 90.0
 SUBSCRIBE: Final = "sys/events/subscribe/"
 # Asked by probes many times a minute, without a token: answered, not recorded, as in Vault.
@@ -243,17 +242,18 @@ class Pipeline:
 
     def _long_way(self, request: Request, exchange: Exchange, token: str) -> None:
         headers = request.headers
-        canonical = normalise(
-            request.method, request.target, request.body, headers.get("content-type", "")
-        )
+        content_type = headers.get("content-type", "")
+        line = normalise_line(request.method, request.target, content_type)
         exchange.headers = self._reply_headers(headers)
+        # Counted before the body costs anything.
         exchange.headers += self._context.quotas.admit_request(
             self._context.view,
-            canonical.path,
-            canonical.data,
+            line.path,
+            lambda: with_body(line, request.body, content_type).data.get("role"),
             request.peer,
             self._context.clock.monotonic(),
         )
+        canonical = with_body(line, request.body, content_type)
         request_id = self._request_id()
         route, missing = self._route(canonical.path, canonical.operation)
         session, early = self._authenticate(route, token, request.peer)
@@ -487,12 +487,12 @@ class Pipeline:
         clear = work.call.setting("audit_non_hmac_request_keys")
         data = self._context.writer.data_fragment(work.call.data, clear) if work.call.data else b""
         before, after = split_envelope(result)
-        if len(session.prepared) >= PREPARED:
-            session.prepared.clear()
-        session.prepared[work.target] = Prepared(
+        prepared = Prepared(
             self._recording.head(work.call), data, recorded, before, after,
             result.status or 200, result.cache_until, work.revision,
         )  # fmt: skip
+        size = len(before) + len(after) + len(recorded) + len(data) + len(work.target)
+        self._context.sessions.prepare(session, work.target, prepared, size)
 
     def _answer_refusal(self, work: Work, refusal: Refusal) -> None:
         self._reply(work, encode_any(refusal), Outcome(error=refusal.message))

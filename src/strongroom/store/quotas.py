@@ -7,7 +7,7 @@ https://developer.hashicorp.com/vault/api-docs/system/rate-limit-quotas.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -132,20 +132,19 @@ class Quotas:
         return self._known
 
     def admit_request(
-        self, view: View, path: str, data: Mapping[str, Any], peer: str, now: float
+        self, view: View, path: str, role: Callable[[], object], peer: str, now: float
     ) -> tuple[tuple[str, str], ...]:
         """Count a request against the quota of its path; headers for the reply.
 
-        `now` is monotonic. Raises TooMany.
+        `role` reads the body for the role of a login, where a quota asks for one. `now` is
+        monotonic. Raises TooMany.
         """
         known = self._rows(view)
         if not known.rates or any(fits(each, path) for each in known.exempt):
             return ()
         login = path.startswith("auth/")
         for limit in known.rates:
-            if fits(limit.path, path) and (
-                not limit.role or (login and data.get("role") == limit.role)
-            ):
+            if fits(limit.path, path) and (not limit.role or (login and role() == limit.role)):
                 return self._take(limit, path, peer, now, show=known.show)
         return ()
 

@@ -25,6 +25,9 @@ from strongroom.store.identity.resolve import Identity, identity_of
 from strongroom.store.tokens import is_over
 
 SESSIONS: Final = 20_000
+# Whole answers that are kept: of a session by number, of all together by bytes.
+PREPARED: Final = 2048
+PREPARED_BYTES: Final = 64 * 1024 * 1024
 ROOT: Final = "root"
 WRAPPING: Final = "response-wrapping"
 # Fixed and not in the database: nobody may widen what a wrapping token can do.
@@ -89,10 +92,35 @@ class Sessions:
         self._methods: frozenset[str] | None = None
         self._identities: dict[str, Identity] = {}
         self._epoch = 0
+        self.prepared_bytes = 0
+        # How much of each is remembered at most.
+        self.bound = SESSIONS
+
+    @property
+    def remembered(self) -> dict[str, int]:
+        """How much is kept in memory, by what it is."""
+        return {
+            "sessions": len(self._live),
+            "policies": len(self._policies),
+            "acls": len(self._acls),
+            "identities": len(self._identities),
+        }
+
+    def prepare(self, session: Session, target: str, answer: object, size: int) -> None:
+        """Keep a whole answer of so many bytes for a session that is kept."""
+        if size > PREPARED_BYTES // 8:
+            return
+        if self.prepared_bytes + size > PREPARED_BYTES or len(session.prepared) >= PREPARED:
+            for each in self._live.values():
+                each.prepared.clear()
+            self.prepared_bytes = 0
+        session.prepared[target] = answer
+        self.prepared_bytes += size
 
     def forget(self) -> None:
         """Something was committed: know nothing, nor keep what is being read just now."""
         self._epoch += 1
+        self.prepared_bytes = 0
         self._live.clear()
         self._policies.clear()
         self._acls.clear()
@@ -137,8 +165,9 @@ class Sessions:
             if row is None:
                 raise invalid_token()
             session = self.of_row(row, token)
-            if len(self._live) >= SESSIONS:
+            if len(self._live) >= self.bound:
                 self._live.clear()
+                self.prepared_bytes = 0
             # A limited token is counted in the database on every use, so it is never kept.
             if row.uses_left == 0 and epoch == self._epoch:
                 self._live[token] = session
@@ -173,7 +202,7 @@ class Sessions:
             epoch = self._epoch
             identity = identity_of(self._view, row.entity_id)
             if epoch == self._epoch and identity is not None:
-                if len(self._identities) >= SESSIONS:
+                if len(self._identities) >= self.bound:
                     self._identities.clear()
                 self._identities[row.entity_id] = identity
         if identity is None or identity.entity.disabled:
@@ -211,6 +240,8 @@ class Sessions:
             found = [self._policy(name) for name in names if name != ROOT]
             acl = Acl([policy for policy in found if policy])
             if epoch == self._epoch:
+                if len(self._acls) >= self.bound:
+                    self._acls.clear()
                 self._acls[names] = acl
         return acl
 
@@ -221,5 +252,7 @@ class Sessions:
         text = WRAPPING_TEXT if name == WRAPPING else self._view.policy(name)
         policy = None if text is None else parse_policy(name, text)
         if epoch == self._epoch:
+            if len(self._policies) >= self.bound:
+                self._policies.clear()
             self._policies[name] = policy
         return policy
