@@ -93,7 +93,7 @@ async def test_a_token_takes_its_leases_along(issuing) -> None:
         assert issuing.issuers[0].names == set()
 
 
-async def test_a_lease_of_a_batch_token_ends_with_it(issuing) -> None:
+async def test_cve_2020_25816_a_lease_of_a_batch_token_ends_with_it(issuing) -> None:
     policy = 'path "iss/*" { capabilities = ["read"] }'
     token = await issuing.token_with(policy, ttl="10m", type="batch")
     made = await issued(issuing, "iss/creds/app?ttl=2h", token=token)

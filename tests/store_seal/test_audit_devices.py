@@ -119,6 +119,24 @@ async def test_one_that_fails_is_reported_and_none_left_refuses(open_store) -> N
     assert "audit_failures" not in (await store.ask("GET", "sys/health"))[1]
 
 
+async def test_cve_2024_0831_one_device_is_raw_and_the_others_are_not(
+    open_store, tmp_path: Path
+) -> None:
+    """`log_raw` of one device took effect in the others."""
+    raw = tmp_path / "raw.log"
+    body = {"type": "file", "options": {"file_path": str(raw), "log_raw": True}}
+    assert (await open_store.ask("PUT", "sys/audit/raw", body))[0] == 204
+    await open_store.ask("PUT", "secret/data/a", {"data": {"k": "marked-value"}})
+    await open_store.ask("GET", "secret/data/a")
+    assert "marked-value" in raw.read_text()
+    assert "marked-value" not in (tmp_path / "fixed.log").read_text()
+    assert b"marked-value" not in b"".join(open_store.device.lines)
+    await open_store.ask("PUT", "sys/audit/late", {"type": "file", "options": {
+        "file_path": str(tmp_path / "late.log")}})  # fmt: skip
+    await open_store.ask("GET", "secret/data/a")
+    assert "marked-value" not in (tmp_path / "late.log").read_text()
+
+
 async def test_request_headers_are_recorded_as_configured(open_store) -> None:
     store, path = open_store, "sys/config/auditing/request-headers"
     assert (await store.ask("PUT", f"{path}/X-Team", {"hmac": True}))[0] == 204

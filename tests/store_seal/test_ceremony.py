@@ -90,6 +90,18 @@ async def test_without_the_switch_rekey_and_generate_root_want_sudo(start) -> No
         assert (await node.ask("GET", path, token=root))[0] == 200
 
 
+@pytest.mark.parametrize("path", ["sys/rekey/init", "sys/generate-root/attempt"])
+async def test_cve_2025_52894_nobody_without_a_token_ends_what_others_began(start, path) -> None:
+    """CVE-2026-5807 as well: anybody could cancel a rekey or the making of a root token."""
+    node, _, root = await opened(start, open_paths=False)
+    body = {"secret_shares": 2, "secret_threshold": 2} if "rekey" in path else {}
+    assert (await node.ask("PUT", path, body, token=root))[0] == 200
+    for token in ("", "wrong"):
+        assert (await node.ask("DELETE", path, token=token))[0] == 403
+    assert (await node.ask("GET", path, token=root))[1]["started"] is True
+    assert (await node.ask("DELETE", path, token=root))[0] == 204
+
+
 async def test_recovery_keys_are_renewed_and_unseal_keys_refused(start) -> None:
     node = start(FakeWrapper("transit"))
     _, made = await node.ask("PUT", "sys/init", {"recovery_shares": 1, "recovery_threshold": 1})
