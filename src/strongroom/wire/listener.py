@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 VERBS: Final = (b"LIST ", b"SCAN ")
 VERB_BYTES: Final = 5
 SWEEP_SECONDS: Final = 1.0
+# Bytes of framing that a byte of a chunked body may cost: chunks of one byte cost six.
+MOST_FRAMING: Final = 16
+# How many times as many requests as may be pipelined one packet may bring.
+MOST_WAITING: Final = 4
 # Sent twice, these would let two readers of the same request see two different ones.
 SINGLE_HEADERS: Final = frozenset(
     {
@@ -100,6 +104,8 @@ class Connection(asyncio.Protocol):
         self._idle = True
         self._verb = ""
         self._closing = False
+        self._peer_reads = True
+        self._begun = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -108,7 +114,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._header_bytes = 0
-        self._unparsed_bytes = 0
+        self._raw_bytes = 0
         self._fields = 0
         self._in_headers = True
 
@@ -147,23 +153,35 @@ class Connection(asyncio.Protocol):
             if data.startswith(VERBS):
                 self._verb = data[: VERB_BYTES - 1].decode()
                 data = b"GET " + data[VERB_BYTES:]
+        self._begun = 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._closing = self.websocket is None
         except httptools.HttpParserError:
             self._refuse(400, "the request is not valid HTTP")
-        if self._in_headers and not self._idle:
-            # A field that is not whole yet has not been counted by the callbacks.
-            self._unparsed_bytes += len(data)
-            if self._unparsed_bytes > self._limits.header_bytes:
+        if not self._idle and self._begun < 2:
+            self._count_raw(len(data))
+
+    def _count_raw(self, number: int) -> None:
+        """Bound what the callbacks do not see: a field that is not whole, and chunk extensions.
+
+        Of data that holds the end of an earlier request nobody can tell how much is this one's.
+        """
+        self._raw_bytes += number
+        if self._in_headers:
+            if self._raw_bytes > self._limits.header_bytes:
                 self._refuse(431, "the request headers are too large")
+        elif self._raw_bytes > 2 * self._limits.header_bytes + MOST_FRAMING * self._body_bytes:
+            self._refuse(400, "the framing of the body is larger than the body")
 
     def pause_writing(self) -> None:
+        self._peer_reads = False
         if self.transport:
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self._peer_reads = True
         if self.transport and len(self._waiting) < self._limits.pipelined:
             self.transport.resume_reading()
 
@@ -171,6 +189,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._idle = False
+        self._begun += 1
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -180,6 +199,10 @@ class Connection(asyncio.Protocol):
         self._fields += 1
         self._header_bytes += len(name) + len(value)
         key = name.decode("latin-1").lower()
+        if not self._in_headers:
+            # A trailer is no header: whoever stands in front has judged the headers alone.
+            self._bound_fields()
+            return
         if key in self._headers:
             if key in SINGLE_HEADERS:
                 self._refuse(400, f"the header {key} is there twice")
@@ -187,6 +210,9 @@ class Connection(asyncio.Protocol):
             self._headers[key] += ", " + value.decode("latin-1")
         else:
             self._headers[key] = value.decode("latin-1")
+        self._bound_fields()
+
+    def _bound_fields(self) -> None:
         if (
             self._fields > self._limits.header_fields
             or self._header_bytes > self._limits.header_bytes
@@ -198,6 +224,8 @@ class Connection(asyncio.Protocol):
         self.deadline = self.listener.clock.monotonic() + self._limits.body_seconds
         if "host" not in self._headers and self._parser.get_http_version() != "1.0":
             self._refuse(400, "the request has no Host header")
+        elif "transfer-encoding" in self._headers and self._parser.get_http_version() == "1.0":
+            self._refuse(400, "HTTP/1.0 has no Transfer-Encoding")
         elif int(self._headers.get("content-length") or 0) > self._limits.body_bytes:
             self._refuse(413, "the request body is too large")
         elif (
@@ -218,6 +246,10 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._closing:
+            return
+        if len(self._waiting) >= MOST_WAITING * self._limits.pipelined:
+            # All in one packet, so that not reading on did not help.
+            self._refuse(429, "too many requests wait for their replies")
             return
         method = self._verb or self._parser.get_method().decode("ascii")
         request = Request(
@@ -259,7 +291,8 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         elif self._idle:
             self.deadline = self.listener.clock.monotonic() + self._limits.idle_seconds
-            self.transport.resume_reading()
+            if self._peer_reads:
+                self.transport.resume_reading()
 
     def become_websocket(self) -> "WebSocket":
         """Hand the connection over once the reply that switches protocols is out."""

@@ -1,0 +1,203 @@
+"""What two readers of one byte stream could disagree about, what never ends, and what only waits."""
+
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from strongroom.wire.http import Response
+from strongroom.wire.limits import Limits
+from strongroom.wire.listener import Listener
+
+HEAD = b"POST /v1/a HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+SECOND = b"GET /v1/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+
+REFUSED = {
+    "CL.TE": HEAD + b"Content-Length: 6\r\n" + CHUNKED + b"\r\n0\r\n\r\nG",
+    "TE.CL": HEAD + CHUNKED + b"Content-Length: 4\r\n\r\n5c\r\nGPOST",
+    "TE.TE, another coding last": HEAD + CHUNKED + b"Transfer-Encoding: x\r\n\r\n0\r\n\r\n" + SECOND,
+    "TE.TE, identity last": HEAD + CHUNKED + b"Transfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    "TE spelled with a tab": HEAD + b"Transfer-Encoding:\tchunked, x\r\n\r\n0\r\n\r\n" + SECOND,
+    "TE with a space before the colon": HEAD + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    "TE of a version that has none": HEAD.replace(b"1.1", b"1.0") + CHUNKED + b"\r\n0\r\n\r\n"
+    + SECOND,
+    "lengths that differ": HEAD + b"Content-Length: 3\r\nContent-Length: 30\r\n\r\nabc" + SECOND,
+    "lengths that agree": HEAD + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+    "a list of lengths": HEAD + b"Content-Length: 3, 3\r\n\r\nabc",
+    "a length with a sign": HEAD + b"Content-Length: +3\r\n\r\nabc",
+    "a length in hexadecimal": HEAD + b"Content-Length: 0x3\r\n\r\nabc",
+    "a length that overflows": HEAD + b"Content-Length: 18446744073709551617\r\n\r\nabc",
+    "a negative length": HEAD + b"Content-Length: -1\r\n\r\n",
+    "a folded field": HEAD + b"X-A: b\r\n Content-Length: 3\r\n\r\nabc",
+    "a first field that is folded": HEAD.replace(b"Host", b" Host") + b"\r\n",
+    "bare line feeds": HEAD.replace(b"\r\n", b"\n") + b"\n",
+    "a bare line feed in a field": HEAD + b"X-A: b\nContent-Length: 3\r\n\r\nabc",
+    "a bare carriage return": HEAD + b"X-A: b\rContent-Length: 3\r\n\r\nabc",
+    "a chunk size with a sign": HEAD + CHUNKED + b"\r\n+3\r\nabc\r\n0\r\n\r\n",
+    "a chunk size with 0x": HEAD + CHUNKED + b"\r\n0x3\r\nabc\r\n0\r\n\r\n",
+    "a chunk size that overflows": HEAD + CHUNKED + b"\r\n10000000000000003\r\nabc\r\n0\r\n\r\n",
+    "a chunk without its end": HEAD + CHUNKED + b"\r\n3\r\nabcX0\r\n\r\n",
+    "a chunk that ends in a line feed": HEAD + CHUNKED + b"\r\n3\r\nabc\n0\r\n\r\n",
+    "a chunk size that ends in a line feed": HEAD + CHUNKED + b"\r\n3\nabc\r\n0\r\n\r\n",
+    "an extension with a line feed": HEAD + CHUNKED + b"\r\n3;a\nb\r\nabc\r\n0\r\n\r\n",
+    "a control character in the target": b"GET /v1/\x01a HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a space in the target": b"GET /v1/a b HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a second Host": HEAD + b"Host: y\r\n\r\n",
+    "a version that is none": b"GET /v1/a HTTP/9.9\r\nHost: x\r\n\r\n",
+    "a name that is no token": HEAD + b"X(A): b\r\n\r\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_could_be_read_in_two_ways_is_refused_and_nothing_after_it_is_read(
+    bench, name
+) -> None:
+    peer = await bench.peer()
+    await peer.send(REFUSED[name])
+    status, body = await peer.reply()
+    assert (status // 100, list(json.loads(body))) == (4, ["errors"])
+    assert [each.target for each in bench.echo.seen] == []
+    assert await peer.ended()
+
+
+async def test_a_trailer_is_no_header(bench) -> None:
+    """Whoever stands in front has judged the headers; what comes after the body is not among them."""
+    peer = await bench.peer()
+    await peer.send(
+        HEAD + CHUNKED + b"\r\n3\r\nabc\r\n0\r\nX-Vault-Token: stolen\r\nX-Other: y\r\n\r\n"
+    )
+    assert (await peer.reply())[0] == 200
+    (seen,) = bench.echo.seen
+    assert (seen.body, set(seen.headers)) == (b"abc", {"host", "transfer-encoding"})
+    peer = await bench.peer()
+    await peer.send(HEAD + CHUNKED + b"\r\n0\r\n" + b"X-A: y\r\n" * 100 + b"\r\n")
+    assert (await peer.reply())[0] == 431
+
+
+async def test_an_extension_of_a_chunk_is_not_kept_and_has_its_bound(bench) -> None:
+    peer = await bench.peer()
+    await peer.send(HEAD + CHUNKED + b"\r\n3;name=value\r\nabc\r\n0\r\n\r\n")
+    assert (await peer.reply())[0] == 200
+    assert bench.echo.seen[0].body == b"abc"
+    peer = await bench.peer()
+    await peer.send(HEAD + CHUNKED + b"\r\n")
+    for _ in range(40):
+        await peer.send(b"1;" + b"x" * 1000 + b"\r\na\r\n")
+    assert (await peer.reply())[0] == 400
+    peer = await bench.peer()
+    await peer.send(HEAD + CHUNKED + b"\r\n")
+    await peer.send(b"1\r\na\r\n" * 4000 + b"0\r\n\r\n")
+    assert (await peer.reply())[0] == 200
+    assert [len(each.body) for each in bench.echo.seen] == [3, 4000]
+
+
+async def test_a_body_that_trickles_ends_at_its_deadline(bench) -> None:
+    peer = await bench.peer()
+    await peer.send(HEAD + b"Content-Length: 100\r\n\r\n")
+    for _ in range(5):
+        await peer.send(b"x")
+        await asyncio.sleep(0.01)
+    bench.clock.ahead = 59.0
+    await peer.send(b"x")
+    await asyncio.sleep(0.1)
+    bench.clock.ahead = 61.0
+    assert (await peer.reply())[0] == 408
+    assert bench.echo.seen == []
+
+
+async def test_a_peer_that_reads_no_replies_is_not_read_from(bench) -> None:
+    """Its replies wait in its own socket; memory holds no more than a few of them."""
+    peer = await bench.peer()
+    peer.writer.transport.pause_reading()
+    request = b"GET /v1/" + b"a" * 1000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    async def ask() -> None:
+        while True:
+            await peer.send(request)
+            await asyncio.sleep(0)
+
+    asking = asyncio.create_task(ask())
+    served, before = 0, -1
+    async with asyncio.timeout(30):
+        while served != before:
+            before = served
+            await asyncio.sleep(0.5)
+            served = len(bench.echo.seen)
+    assert not asking.done()
+    asking.cancel()
+    (connection,) = bench.listener._connections
+    assert connection.transport.get_write_buffer_size() < 1_000_000
+
+
+async def test_requests_of_one_packet_are_bounded_as_well(bench) -> None:
+    bench.echo.held = []
+    peer = await bench.peer()
+    await peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+    async with asyncio.timeout(5):
+        while len(bench.echo.seen) < 16:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    assert len(bench.echo.seen) == 16
+    for each in bench.echo.held:
+        each.reply(Response(200, b"{}"))
+    assert [(await peer.reply())[0] for _ in range(17)] == [200] * 16 + [429]
+    assert await peer.ended()
+
+
+CLIENTS = """
+import resource, socket, sys
+port, number = int(sys.argv[1]), int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (number + 200, number + 200))
+held = [socket.create_connection(("127.0.0.1", port)) for _ in range(number)]
+print("connected", flush=True)
+sys.stdin.readline()
+for each in held[:: number // 10]:
+    each.sendall(b"GET /v1/a HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    assert each.recv(100).startswith(b"HTTP/1.1 200"), "not answered"
+print("answered", flush=True)
+sys.stdin.readline()
+"""
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.component
+async def test_ten_thousand_idle_connections_are_held_in_bounded_memory(bench) -> None:
+    number = 10_000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < number + 500:
+        pytest.skip(f"this machine allows {hard} open files to a process")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, number + 500), hard))
+    listener = Listener(bench.echo, Limits(), bench.clock)
+    _, port = await listener.start("127.0.0.1", 0)
+    before = resident()
+    clients = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CLIENTS, str(port), str(number),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(120):
+            assert await clients.stdout.readline() == b"connected\n"
+            while listener.connections < number:
+                await asyncio.sleep(0.05)
+            grown = resident() - before
+            assert grown < number * 16 * 1024, f"{grown // number} bytes a connection"
+            clients.stdin.write(b"\n")
+            assert await clients.stdout.readline() == b"answered\n"
+            # Idle for longer than they may be, they are let go.
+            bench.clock.ahead = 400.0
+            while listener.connections:
+                await asyncio.sleep(0.05)
+    finally:
+        clients.kill()
+        await clients.wait()
+        await listener.drain(0.2)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
