@@ -15,6 +15,23 @@ MOUNTS = {
     "sys/auth/kubernetes": {"type": "kubernetes"},
     "sys/auth/approle": {"type": "approle"},
     "sys/auth/userpass": {"type": "userpass"},
+    "sys/auth/cert": {"type": "cert"},
+    "sys/auth/jwt": {"type": "jwt"},
+}
+# So that requests reach what is there, and not only the answer that nothing is.
+THERE = {
+    "secret/data/x": {"data": {"k": "v"}},
+    "old/x": {"k": "v"},
+    "cubbyhole/x": {"k": "v"},
+    "sys/policies/acl/x": {"policy": "# x"},
+    "transit/keys/x": {"exportable": True},
+    "auth/userpass/users/x": {"password": "x"},
+    "auth/approle/role/x": {"token_policies": "x"},
+    "auth/token/roles/x": {},
+    "identity/entity/name/x": {"metadata": {"k": "v"}},
+    "identity/group/name/x": {},
+    "sys/quotas/rate-limit/x": {"rate": 100_000},
+    "sys/quotas/lease-count/x": {"max_leases": 100_000, "path": "old"},
 }
 # Asked for real they would end the test's server or its token, or wait for a websocket.
 LEFT_OUT = (
@@ -88,7 +105,7 @@ def known_names(document) -> list[str]:
 
 
 async def test_no_request_that_the_description_allows_ends_in_an_error_of_ours(described) -> None:
-    """Bodies of every shape to every described operation: refused or done, never a 500."""
+    """Bodies of every shape to every described operation: a status that is listed, never a 500."""
     document = described.document
     asked: list[tuple[str, str]] = []
     for path, item in document["paths"].items():
@@ -104,6 +121,8 @@ async def test_no_request_that_the_description_allows_ends_in_an_error_of_ours(d
         bodies.append(body)
 
     collect()
+    for path, body in THERE.items():
+        assert (await described.ask("POST", path, body))[0] in (200, 204), path
     failures = []
     for path, verb in asked:
         target = path.lstrip("/")
@@ -115,6 +134,7 @@ async def test_no_request_that_the_description_allows_ends_in_an_error_of_ours(d
             if verb == "delete" and target in ("sys/mounts/secret", "sys/config/cors"):
                 continue
             status, said = await described.ask(verb.upper(), target, body, Content_Type=kind)
-            if status >= 500 and status != 503:
+            listed = document["paths"][path][verb]["responses"]
+            if status == 500 or str(status) not in listed:
                 failures.append((verb, path, body, status, said))
     assert failures == []

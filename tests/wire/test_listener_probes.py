@@ -122,15 +122,16 @@ async def test_a_peer_that_reads_no_replies_is_not_read_from(bench) -> None:
             await asyncio.sleep(0)
 
     asking = asyncio.create_task(ask())
-    served, before = 0, -1
-    async with asyncio.timeout(30):
-        while served != before:
-            before = served
-            await asyncio.sleep(0.5)
-            served = len(bench.echo.seen)
+    (connection,) = bench.listener._connections
+    async with asyncio.timeout(60):
+        while connection.transport.is_reading():
+            await asyncio.sleep(0.01)
+    served = len(bench.echo.seen)
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+        assert len(bench.echo.seen) == served
     assert not asking.done()
     asking.cancel()
-    (connection,) = bench.listener._connections
     assert connection.transport.get_write_buffer_size() < 1_000_000
 
 

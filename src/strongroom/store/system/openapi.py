@@ -121,7 +121,7 @@ def _operation(
     said: dict[str, Any] = {
         "operationId": f"{verb}-{name}",
         "tags": ["system" if row.type == "system" else "auth" if row.kind == "auth" else "secrets"],
-        "responses": _RESPONSES,
+        "responses": {**_RESPONSES, **(_HEALTH if path == "/sys/health" else {})},
     }
     if not endpoint.public:
         said["security"] = [{"token": []}]
@@ -171,8 +171,25 @@ def _reply(description: str, schema: str) -> dict[str, Any]:
     return {"description": description, "content": content}
 
 
+_DONE: Final = {"application/json": {"schema": {"type": "object"}}}
+# All that a request may be answered with; 500 is a bug of the server, and no part of its API.
 _RESPONSES: Final[Mapping[str, Any]] = {
-    "200": {"description": "done", "content": {"application/json": {"schema": {"type": "object"}}}},
+    "200": {"description": "done", "content": _DONE},
+    "202": {"description": "begun; it goes on in the background", "content": _DONE},
     "204": {"description": "done; nothing to say"},
-    "default": _reply("refused", "Errors"),
+    "400": _reply("the request is not one that can be done", "Errors"),
+    "403": _reply("no token, or its policies do not allow it", "Errors"),
+    "404": {"description": "nothing there; a deleted version is described", "content": _DONE},
+    "405": _reply("the path has no such operation", "Errors"),
+    "413": _reply("the body is too large or too complex", "Errors"),
+    "415": _reply("PATCH without application/merge-patch+json", "Errors"),
+    "429": _reply("a quota is used up; Retry-After says for how long", "Errors"),
+    "503": _reply("sealed, or something that is needed is away", "Errors"),
+}
+_HEALTH: Final[Mapping[str, Any]] = {
+    "429": {"description": "standby", "content": _DONE},
+    "472": {"description": "disaster recovery secondary", "content": _DONE},
+    "473": {"description": "performance standby", "content": _DONE},
+    "501": {"description": "not initialised", "content": _DONE},
+    "503": {"description": "sealed", "content": _DONE},
 }
