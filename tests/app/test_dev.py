@@ -141,7 +141,9 @@ async def every_value(session: Session) -> list[str]:
             (await store.kv2_read("secret", "prod/db", each)).data["password"] for each in numbers
         ]
         metrics = await http.request(
-            "GET", f"{address[1]}/v1/sys/metrics", headers={"X-Vault-Token": token.reveal_text()}
+            "GET",
+            f"{address[1]}/v1/sys/metrics?format=prometheus",
+            headers={"X-Vault-Token": token.reveal_text()},
         )
     (session.folder / "metrics").write_bytes(metrics.body)
     assert b"strongroom" in metrics.body or b"vault" in metrics.body

@@ -135,6 +135,29 @@ async def test_the_feed_tells_who_may_read(store) -> None:
     assert heard[0]["event"]["metadata"]["current_version"] == "2"
 
 
+async def test_the_feed_tells_who_may_subscribe_and_not_read(store) -> None:
+    """As the policies that Vault's pages on events give."""
+    token = await store.token_with(
+        'path "sys/events/subscribe/kv*" { capabilities = ["read"] }'
+        ' path "secret/data/app" { capabilities = ["subscribe"] subscribe_event_types = ["kv*"] }'
+    )
+    client = VaultClient(store.address, Secret(token), store.http)
+    heard = []
+
+    async def listen() -> None:
+        async for event in client.subscribe("kv*"):
+            heard.append(event["data"]["event"]["metadata"]["data_path"])
+            return
+
+    listening = asyncio.create_task(listen())
+    while not any(b"events/subscribe" in line for line in store.device.lines):
+        await asyncio.sleep(0.01)
+    await store.ask("PUT", "secret/data/other", {"data": {"k": "v"}})
+    await store.ask("PUT", "secret/data/app", {"data": {"k": "w"}})
+    await asyncio.wait_for(listening, 10)
+    assert heard == ["secret/data/app"]
+
+
 async def test_a_reader_acknowledges_and_is_listed(store) -> None:
     await store.ask("PUT", "secret/data/a", {"data": {"k": "v"}})
     token = await store.token_with('path "secret/data/a" { capabilities = ["read"] }')
@@ -164,7 +187,7 @@ async def test_the_status_paths_answer_anybody(store) -> None:
 
 async def test_metrics_count_and_name_no_secret(store) -> None:
     await store.ask("PUT", "secret/data/marked", {"data": {"k": "marked"}})
-    status, text = await store.ask("GET", "sys/metrics")
+    status, text = await store.ask("GET", "sys/metrics?format=prometheus")
     assert status == 200
     assert 'strongroom_requests_total{operation="create",status="200"' in text
     assert "marked" not in text

@@ -112,7 +112,7 @@ async def test_one_that_fails_is_reported_and_none_left_refuses(open_store) -> N
     assert (await store.ask("GET", "auth/token/lookup-self"))[0] == 200
     _, health = await store.ask("GET", "sys/health")
     assert health["audit_failures"] == {"memory": "the audit device memory is broken"}
-    _, text = await store.ask("GET", "sys/metrics")
+    _, text = await store.ask("GET", "sys/metrics?format=prometheus")
     assert 'strongroom_audit_failures_total{device="memory"' in text
     store.device.broken = False
     await store.ask("GET", "auth/token/lookup-self")

@@ -15,7 +15,7 @@ from strongroom.access.policy import PathRule, Policy
 from strongroom.model.decision import Decision
 
 CACHE_ENTRIES: Final = 4096
-_ORDER: Final = ("sudo", "create", "read", "update", "patch", "delete", "list", "scan")
+_ORDER: Final = ("sudo", "create", "read", "update", "patch", "delete", "list", "scan", "subscribe")
 
 
 @dataclass(frozen=True, slots=True)

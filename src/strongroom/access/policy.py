@@ -13,7 +13,19 @@ from strongroom.model.errors import Invalid
 
 CODE: Final = "bad-policy"
 CAPABILITIES: Final = frozenset(
-    {"create", "read", "update", "patch", "delete", "list", "scan", "sudo", "deny", "root"}
+    {
+        "create",
+        "read",
+        "update",
+        "patch",
+        "delete",
+        "list",
+        "scan",
+        "sudo",
+        "deny",
+        "root",
+        "subscribe",
+    }
 )
 # The short forms of before 2016 that old policies still have.
 SHORTHANDS: Final = {

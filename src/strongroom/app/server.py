@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from strongroom.app.store_config.sanitized import sanitized
 from strongroom.app.store_config.seals import auto_seal
 from strongroom.app.store_config.settings import (
     DATABASE,
@@ -310,6 +311,7 @@ def surroundings(
         Bounds(settings.default_ttl, settings.max_ttl),
         api_audit=settings.api_audit,
         open_metrics=any(each.open_metrics for each in settings.listeners),
+        configuration=lambda: sanitized(settings),
     )
 
 

@@ -4,6 +4,7 @@ import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from strongroom.audit.devices import AuditBroker
 from strongroom.audit.record import RecordWriter
@@ -43,13 +44,17 @@ from strongroom.store.secrets.transit import Transit
 from strongroom.store.sessions import Sessions
 from strongroom.store.system.audit_devices import AuditDevices
 from strongroom.store.system.backend import Part, System
+from strongroom.store.system.configuration import Configuration
 from strongroom.store.system.consumers import Consumers
 from strongroom.store.system.cors import Cors
 from strongroom.store.system.explain import Explain
+from strongroom.store.system.host import HostInfo
 from strongroom.store.system.leases import LeaseEndpoints
 from strongroom.store.system.locked_users import LockedUsers
+from strongroom.store.system.loggers import Loggers
 from strongroom.store.system.metrics import Metrics
 from strongroom.store.system.mounts import Mounts
+from strongroom.store.system.not_served import NotServed
 from strongroom.store.system.openapi import OpenApi
 from strongroom.store.system.password_policies import PasswordPolicies
 from strongroom.store.system.policies import DEFAULT_POLICY, Capabilities, Policies
@@ -94,6 +99,8 @@ class Surroundings:
     engines: Mapping[str, Callable[[Context, Leases], Backend]] = field(default_factory=dict)
     api_audit: bool = False
     open_metrics: bool = False
+    # What it says of its configuration; nothing in it is secret.
+    configuration: Callable[[], Mapping[str, Any]] = dict
 
 
 async def initialise(
@@ -231,32 +238,39 @@ def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline
     leases = Leases(engine, around.clock, context.quotas, backends)
     for name, build in around.engines.items():
         backends[name] = build(context, leases)
-    devices = AuditDevices(context, allow=around.api_audit)
+    devices, loggers = AuditDevices(context, allow=around.api_audit), Loggers(context)
     # Some of the system's endpoints ask the table they are part of.
     router = Router(engine.view, backends)
+    own: tuple[Part, ...] = (devices, metrics, loggers)
     backends["system"] = System(
-        (
-            *public_parts(barrier, around),
-            SealPaths(context, around.open_paths),
-            OpenApi(context, router.endpoints_of, around.about.program_version),
-            Explain(context, router.find),
-            Mounts(context, leases, "secret", {*SECRETS_ENGINES, *around.engines}),
-            Mounts(context, leases, "auth", AUTH_METHODS),
-            Remount(context, leases),
-            LeaseEndpoints(context, leases),
-            *_parts(context, barrier),
-            devices,
-            metrics,
-        )
+        (*_around(context, barrier, around, leases, router), *_parts(context), *own, NotServed())
     )
     expiration = Expiration(engine, around.clock, leases)
     pipeline = Pipeline(context, router, metrics, feed, expiration)
-    pipeline.on_generation = devices.reload
+    pipeline.on_generation = _in_turn(devices.reload, loggers.reload)
     return pipeline
 
 
-def _parts(context: Context, barrier: Barrier) -> tuple[Part, ...]:
-    """What `sys/` has that needs little but the context."""
+def _around(
+    context: Context, barrier: Barrier, around: Surroundings, leases: Leases, router: Router
+) -> tuple[Part, ...]:
+    """What `sys/` says of the process, its mounts and its leases."""
+    return (
+        *public_parts(barrier, around),
+        SealPaths(context, around.open_paths),
+        OpenApi(context, router.endpoints_of, around.about.program_version),
+        Explain(context, router.find),
+        Mounts(context, leases, "secret", {*SECRETS_ENGINES, *around.engines}),
+        Mounts(context, leases, "auth", AUTH_METHODS),
+        Remount(context, leases),
+        LeaseEndpoints(context, leases),
+        Configuration(around.configuration),
+        KeyRotation(context, lambda: barrier.uncounted),
+    )
+
+
+def _parts(context: Context) -> tuple[Part, ...]:
+    """What `sys/` has that needs nothing but the context."""
     return (
         Cors(context),
         Tools(),
@@ -264,11 +278,11 @@ def _parts(context: Context, barrier: Barrier) -> tuple[Part, ...]:
         QuotaEndpoints(context),
         WrappingEndpoints(Wrapping(context)),
         PasswordPolicies(context),
-        KeyRotation(context, lambda: barrier.uncounted),
         Policies(context),
         Capabilities(context),
         LockedUsers(context),
         Consumers(context),
+        HostInfo(context),
         _FeedEndpoint(),
     )
 
@@ -315,6 +329,14 @@ class _FeedEndpoint:
     @staticmethod
     def _never(call: Call) -> Result:  # noqa: ARG004 - the handler's shape
         return Result()
+
+
+def _in_turn(*steps: Callable[[], None]) -> Callable[[], None]:
+    def every() -> None:
+        for step in steps:
+            step()
+
+    return every
 
 
 def _once(make: Callable[[], KeyedHmac]) -> Callable[[], KeyedHmac]:

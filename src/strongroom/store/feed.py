@@ -99,7 +99,9 @@ class ChangeFeed:
             subscriber.socket.close(1008)
             self._subscribers.discard(subscriber)
             return
-        if session.decide(event.path, "read").allowed and not subscriber.socket.send_text(text):
+        # Whoever may read a value may hear of its change; others need the capability of that name.
+        may = any(session.decide(event.path, each).allowed for each in ("read", "subscribe"))
+        if may and not subscriber.socket.send_text(text):
             self._subscribers.discard(subscriber)
 
 

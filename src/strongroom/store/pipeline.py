@@ -270,6 +270,7 @@ class Pipeline:
             self._refused(exchange, call, (fragment, auth), early or invalid_token())
             return
         work = Work(exchange, call, route, fragment, auth, request.target)
+        self._metrics.in_flight.begin(call, request.method, self._now)
         if canonical.path.startswith(SUBSCRIBE):
             self._record(work, partial(self._subscribe, request))
         else:
@@ -350,6 +351,7 @@ class Pipeline:
 
         def recorded(ok: bool) -> None:  # noqa: FBT001 - the broker's callback
             if not ok:
+                self._metrics.in_flight.end(work.call)
                 work.exchange.reply(_unrecordable())
             elif self._waits:
                 self._start(self._then_waiting(then, work))
@@ -506,6 +508,7 @@ class Pipeline:
         if not self._turn_open:
             self._begin_turn()
         self._count(work.call.operation, response.status)
+        self._metrics.in_flight.end(work.call)
         line = response_line(self._stamp, work.auth, work.request, recorded, outcome.error)
         self._submit(line, partial(_reply_if, work.exchange, response), work.call, outcome)
 
@@ -520,6 +523,7 @@ class Pipeline:
         except Refusal as refusal:
             self._answer_refusal(work, refusal)
             return
+        self._metrics.in_flight.end(work.call)
         pattern = work.call.path.removeprefix(SUBSCRIBE)
         self._feed.subscribe(socket, pattern, work.call.token, request.peer)
 

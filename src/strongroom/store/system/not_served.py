@@ -1,0 +1,53 @@
+"""Paths of Vault's that mean nothing here: each is refused with its reason, and hidden from nobody.
+
+A client that asks for one learns why it will never be there, instead of a path that is unknown.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from strongroom.model.errors import Invalid, NotFound
+from strongroom.store.call import Call, Endpoint
+from strongroom.store.call import Handler as EndpointHandler
+from strongroom.store.normalise import Operation
+
+EVERY: Final[tuple[Operation, ...]] = ("read", "list", "update", "patch", "delete")
+REASONS: Final[Mapping[str, str]] = {
+    "pprof": "profiles of a running server show what is in its memory; they are taken on the"
+    " machine, by who may do so there (py-spy)",
+    "storage/raft": "the storage is a database, not Raft; use strongroom operator snapshot, and"
+    " the tools of the database",
+    "raw": "it would go round every policy",
+    "internal/inspect": "it would go round every policy",
+    "plugins": "engines and auth methods are part of the program; there are no plugins",
+    "license": "there is no licence to install",
+    "replication": "nodes share one database; there is nothing to replicate",
+    "config/ui/headers": "no web page is served",
+    "policies/egp": "Sentinel policies are Vault Enterprise's",
+    "policies/rgp": "Sentinel policies are Vault Enterprise's",
+    "step-down": "every open node serves; there is nothing to step down from",
+}
+
+
+class NotServed:
+    """The endpoints; they need a policy like any other."""
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        found = []
+        for path, reason in REASONS.items():
+            handlers = dict.fromkeys(EVERY, _refuses(path, reason))
+            found += [
+                Endpoint(path, handlers, published=False),
+                Endpoint(f"{path}/{{rest*}}", handlers, published=False),
+            ]
+        return found
+
+
+def _refuses(path: str, reason: str) -> EndpointHandler:
+    def refuse(call: Call) -> None:  # noqa: ARG001 - the handler's shape
+        said = f"unsupported path: sys/{path} is not served, because {reason}"
+        # A client of Raft takes 404 for an older server, and tries on.
+        raise (Invalid if path == "storage/raft" else NotFound)("not-served", said)
+
+    return refuse

@@ -1,0 +1,200 @@
+"""What the server says of itself: metrics, requests in flight, host, log levels, configuration."""
+
+import asyncio
+import json
+import logging
+import re
+
+import pytest
+
+from strongroom.app.store_config.sanitized import sanitized
+from strongroom.app.store_config.settings import settings_of
+from strongroom.app.store_config.sources import read_files
+from strongroom.store.call import Endpoint, Result
+from strongroom.store.system.not_served import REASONS
+
+SCRAPER = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+
+
+def samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Labels and values by name; every line is one of the three that the form has."""
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    typed = set()
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            continue
+        if line.startswith("# TYPE "):
+            name = line.split()[2]
+            assert name not in typed
+            typed.add(name)
+            continue
+        name, labels, value = re.fullmatch(r"(\w+)\{(.*)\} (\S+)", line).groups()
+        assert name.removesuffix("_sum").removesuffix("_count") in typed or name in typed
+        pairs = dict(re.findall(r'(\w+)="((?:[^"\\\\]|\\\\.)*)"', labels))
+        found.setdefault(name, []).append((pairs, float(value)))
+    return found
+
+
+async def test_metrics_have_vaults_names_for_a_scraper(store) -> None:
+    for _ in range(3):
+        await store.ask("GET", "secret/data/absent")
+    status, text = await store.ask("GET", "sys/metrics", Accept=SCRAPER)
+    assert status == 200
+    found = samples(text)
+    name = (await store.ask("GET", "sys/health"))[1]["cluster_name"]
+    ((labels, unsealed),) = found["vault_core_unsealed"]
+    assert (unsealed, labels["cluster"]) == (1, name)
+    assert found["vault_core_handle_request_count"][0][1] >= 3
+    assert "vault_core_handle_request_sum" in found
+    assert found["vault_expire_num_leases"][0][1] >= 1
+    assert found["vault_runtime_sys_bytes"][0][1] > 1_000_000
+    # The request that asks is itself under way.
+    assert found["vault_core_in_flight_requests"][0][1] == 1
+    assert set(found["strongroom_requests_total"][0][0]) == {"operation", "status", "worker"}
+    _, same = await store.ask("GET", "sys/metrics?format=prometheus")
+    assert samples(same).keys() == found.keys()
+
+
+async def test_metrics_are_json_for_who_asks_for_no_form(store) -> None:
+    status, said = await store.ask("GET", "sys/metrics")
+    assert status == 200
+    assert set(said) == {"Timestamp", "Gauges", "Points", "Counters", "Samples"}
+    assert said["Timestamp"].endswith(" +0000 UTC")
+    gauges = {each["Name"]: each["Value"] for each in said["Gauges"]}
+    assert gauges["vault.core.unsealed"] == 1
+    assert said["Samples"][0]["Name"] == "vault.core.handle_request"
+    assert (await store.ask("GET", "sys/metrics?format=xml"))[0] == 400
+    assert (await store.ask("GET", "sys/metrics", token=""))[0] == 403
+
+
+async def test_a_request_stands_in_flight_until_it_is_answered(serve_with) -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+        @property
+        def endpoints(self):
+            return (Endpoint("{path*}", {"read": self._read}),)
+
+        def exists(self, call) -> bool:
+            return True
+
+        async def _read(self, call):
+            self.begun.set()
+            await self.go_on.wait()
+            return Result({})
+
+    slow = Slow()
+    async with serve_with(slow=lambda context, leases: slow) as store:
+        await store.ask("POST", "sys/mounts/slow", {"type": "slow"})
+        asking = asyncio.create_task(store.ask("GET", "slow/a?secret=marked"))
+        await slow.begun.wait()
+        status, said = await store.ask("GET", "sys/in-flight-req")
+        assert status == 200
+        by_path = {each["request_path"]: each for each in said.values()}
+        assert set(by_path) == {"/v1/slow/a", "/v1/sys/in-flight-req"}
+        assert by_path["/v1/slow/a"]["request_method"] == "GET"
+        assert by_path["/v1/slow/a"]["client_remote_address"] == "127.0.0.1"
+        assert "marked" not in json.dumps(said)
+        slow.go_on.set()
+        assert (await asking)[0] == 200
+        _, said = await store.ask("GET", "sys/in-flight-req")
+        assert [each["request_path"] for each in said.values()] == ["/v1/sys/in-flight-req"]
+        # What is refused, and what cannot be recorded, is no longer under way either.
+        assert (await store.ask("GET", "sys/absent"))[0] == 404
+        store.device.broken = True
+        assert (await store.ask("GET", "slow/a"))[0] == 503
+        store.device.broken = False
+        assert len((await store.ask("GET", "sys/in-flight-req"))[1]) == 1
+
+
+async def test_the_host_is_described(store) -> None:
+    _, said = await store.ask("GET", "sys/host-info")
+    data = said["data"]
+    assert said["warnings"] is None
+    assert data["memory"]["total"] > data["memory"]["available"] > 0
+    assert data["host"]["hostname"]
+    assert len(data["cpu"]) >= 1
+
+
+async def test_log_levels_are_set_and_go_back(store) -> None:
+    logger = logging.getLogger("strongroom.store.feed")
+    before = logger.getEffectiveLevel()
+    path = "sys/loggers/strongroom.store.feed"
+    assert (await store.ask("POST", path, {"level": "debug"}))[0] == 204
+    assert logger.getEffectiveLevel() == logging.DEBUG
+    assert (await store.ask("GET", path))[1]["data"] == {"strongroom.store.feed": "debug"}
+    assert "strongroom" in (await store.ask("GET", "sys/loggers"))[1]["data"]
+    assert (await store.ask("DELETE", path))[0] == 204
+    assert logger.getEffectiveLevel() == before
+    assert (await store.ask("POST", "sys/loggers", {"level": "error"}))[0] == 204
+    assert logging.getLogger("strongroom").level == logging.ERROR
+    assert (await store.ask("DELETE", "sys/loggers"))[0] == 204
+    assert logging.getLogger("strongroom").level != logging.ERROR
+    assert (await store.ask("POST", path, {"level": "loud"}))[0] == 400
+    assert (await store.ask("POST", "sys/loggers/asyncio", {"level": "debug"}))[0] == 400
+    assert (await store.ask("GET", "sys/loggers/asyncio"))[0] == 404
+
+
+async def test_a_level_set_through_one_node_holds_on_every_node(nodes) -> None:
+    logger, path = logging.getLogger("strongroom.store.feed"), "sys/loggers/strongroom.store.feed"
+    assert (await nodes[0].ask("POST", path, {"level": "error"}))[0] == 204
+    logger.setLevel(logging.INFO)  # As in a process of its own.
+    await nodes[1].ask("GET", "auth/token/lookup-self")
+    assert logger.level == logging.ERROR
+    assert (await nodes[0].ask("DELETE", path))[0] == 204
+    await nodes[1].ask("GET", "auth/token/lookup-self")
+    logger.setLevel(logging.NOTSET)
+
+
+CONFIG = """
+storage "postgresql" { connection_url = "postgresql://u:marked-password@h/db" }
+listener "tcp" {
+  address = "127.0.0.1:8200"
+  tls_disable = true
+  telemetry { unauthenticated_metrics_access = true }
+}
+seal "transit" { address = "https://v" token = "marked-token" key_name = "k" mount_path = "transit/" }
+audit "file" "main" { options = { file_path = "/var/log/marked-path.log" } }
+api_addr = "https://store:8200"
+default_lease_ttl = "1h"
+"""
+
+
+def test_what_is_secret_in_a_configuration_is_not_shown(tmp_path) -> None:
+    (tmp_path / "c.hcl").write_text(CONFIG)
+    shown = sanitized(settings_of(read_files([tmp_path / "c.hcl"])))
+    assert "marked" not in json.dumps(shown)
+    assert shown["storage"] == {"type": "postgresql", "engine": "postgresql"}
+    assert shown["seals"] == [{"type": "transit", "disabled": False}]
+    assert shown["listeners"][0]["config"]["address"] == "127.0.0.1:8200"
+    assert (shown["api_addr"], shown["default_lease_ttl"]) == ("https://store:8200", 3600)
+    assert shown["telemetry"] == {"unauthenticated_metrics_access": True}
+
+
+async def test_the_configuration_is_shown_to_who_may_see_it(store) -> None:
+    assert (await store.ask("GET", "sys/config/state/sanitized"))[0] == 200
+    assert (await store.ask("GET", "sys/config/state/sanitized", token=""))[0] == 403
+
+
+@pytest.mark.parametrize("path", REASONS)
+async def test_what_is_never_served_says_why(store, path) -> None:
+    for method in ("GET", "LIST", "PUT", "DELETE"):
+        for asked in (path, f"{path}/x/y"):
+            status, said = await store.ask(method, f"sys/{asked}")
+            assert status == (400 if path == "storage/raft" else 404)
+            assert REASONS[path] in said["errors"][0]
+            assert (await store.ask(method, f"sys/{asked}", token=""))[0] == 403
+
+
+async def test_the_capability_to_subscribe_is_known_and_lets_nobody_read(store) -> None:
+    """As policies for Vault's events have it."""
+    token = await store.token_with(
+        'path "sys/events/subscribe/kv*" { capabilities = ["read"] }'
+        ' path "secret/data/app" { capabilities = ["list", "subscribe"]'
+        ' subscribe_event_types = ["kv*"] }'
+    )
+    assert (await store.ask("GET", "secret/data/app", token=token))[0] == 403
+    asked = {"path": "secret/data/app"}
+    _, said = await store.ask("POST", "sys/capabilities-self", asked, token=token)
+    assert said["data"]["capabilities"] == ["list", "subscribe"]
