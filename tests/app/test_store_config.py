@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.app.store_config.seals import auto_seal
+from strongroom.app.store_config.seals import Means, auto_seal
 from strongroom.app.store_config.settings import (
     INMEM,
     POSTGRESQL,
@@ -172,17 +172,16 @@ def test_without_a_stanza_audit_goes_beside_the_database(tmp_path: Path) -> None
 async def test_a_static_seal_reads_its_current_and_previous_key(tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(b"o" * 32)
     (tmp_path / "new").write_text((b"n" * 32).hex())
-    one = auto_seal(stanza("static", current_key=f"file://{tmp_path}/old"), {}, SystemClock())
+    one = auto_seal(stanza("static", current_key=f"file://{tmp_path}/old"), Means(SystemClock()))
     wrapped = await one.wrapper.wrap(b"root", b"place")
     both = auto_seal(
         stanza("static", current_key=f"file://{tmp_path}/new", previous_key="env://OLD"),
-        {"OLD": (b"o" * 32).hex()},
-        SystemClock(),
+        Means(SystemClock(), {"OLD": (b"o" * 32).hex()}),
     )
     assert await both.wrapper.unwrap(wrapped, b"place") == b"root"
     assert await both.wrapper.identity() != await one.wrapper.identity()
     create_key_file(tmp_path / "ours")
-    ours = auto_seal(stanza("static", key_file=str(tmp_path / "ours")), {}, SystemClock())
+    ours = auto_seal(stanza("static", key_file=str(tmp_path / "ours")), Means(SystemClock()))
     assert await ours.wrapper.unwrap(await ours.wrapper.wrap(b"a", b"b"), b"b") == b"a"
 
 
@@ -204,6 +203,6 @@ def stanza(kind: str, **fields: object) -> Stanza:
 )
 async def test_a_seal_stanza_says_what_it_needs(kind: str, fields: dict, said: str) -> None:
     with pytest.raises(Invalid) as caught:
-        auto_seal(stanza(kind, **fields), {}, SystemClock())
+        auto_seal(stanza(kind, **fields), Means(SystemClock()))
     assert f'c.hcl:1: seal "{kind}": ' in caught.value.message
     assert said in caught.value.message

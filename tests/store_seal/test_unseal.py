@@ -1,12 +1,14 @@
 """A cluster that is initialised, unsealed, sealed and followed, as Vault's clients see it."""
 
+import asyncio
 import base64
 
 import pytest
 
 from strongroom.crypto.aead import new_key
 from strongroom.crypto.keyfile import WrappingKey
-from strongroom.model.errors import Unavailable
+from strongroom.model.errors import Denied, Unavailable
+from strongroom.store.seal.keeping import keep_backend
 from strongroom.wire.keywrap.fake import FakeWrapper
 
 
@@ -218,8 +220,6 @@ async def test_a_sealed_cluster_with_a_backend_opens_with_recovery_keys(start) -
 
 
 async def test_ten_nodes_that_init_at_once_make_one_cluster(start) -> None:
-    import asyncio
-
     nodes = [start() for _ in range(10)]
     body = {"secret_shares": 1, "secret_threshold": 1}
     replies = await asyncio.gather(*(each.ask("PUT", "sys/init", body) for each in nodes))
@@ -227,3 +227,59 @@ async def test_ten_nodes_that_init_at_once_make_one_cluster(start) -> None:
     assert len(won) == 1
     assert sorted(status for status, _ in replies) == [200] + [400] * 9
     assert (await nodes[3].unseal(won[0]["keys"]))["sealed"] is False
+
+
+async def test_a_closed_cluster_says_what_opens_it(start) -> None:
+    node = start()
+    keys, root = await node.init()
+    await node.unseal(keys[:2])
+    await node.ask("PUT", "sys/seal", token=root)
+    late = start()  # a restart: nobody told it why
+    await late.seal.follow()
+    for each in (node, late):
+        _, health = await each.ask("GET", "sys/health")
+        assert health["waiting_for"] == (
+            "an unseal: the cluster was sealed by sys/seal; it takes "
+            "2 of 3 unseal keys: strongroom operator unseal"
+        )
+
+
+async def test_a_start_with_a_backend_opens_what_was_closed(start) -> None:
+    backend = FakeWrapper("transit")
+    one = start(backend)
+    _, made = await one.ask("PUT", "sys/init", {})
+    await one.ask("PUT", "sys/seal", token=made["root_token"])
+    _, health = await one.ask("GET", "sys/health")
+    assert health["waiting_for"].endswith("sys/seal; it takes a restart of a node")
+    late = start(backend)
+    assert await late.seal.unseal_by_itself()
+    await one.seal.follow()
+    assert not one.seal.sealed
+
+
+class Renewed(FakeWrapper):
+    """A backend whose credential somebody must renew."""
+
+    async def renew(self) -> float:
+        self._called()
+        return 60.0
+
+
+async def test_a_backend_that_would_not_open_the_next_start_is_reported(start, caplog) -> None:
+    backend = Renewed("transit")
+    node = start(backend)
+    await node.ask("PUT", "sys/init", {})
+    keeping = asyncio.create_task(keep_backend(node.seal, node.clock))
+    await node.clock.advance(0)
+    backend.broken = Denied("no-token", "the token has ended", hint="give a new one")
+    await node.clock.advance(61)
+    said = "the token has ended; give a new one"
+    for path in ("sys/seal-status", "sys/health"):
+        status, body = await node.ask("GET", path)
+        assert (status, body["seal_backend_problem"]) == (200, said)
+    await node.clock.advance(30)
+    assert sum(said in each.getMessage() for each in caplog.records) == 1
+    backend.broken = None
+    await node.clock.advance(11)
+    assert "seal_backend_problem" not in (await node.ask("GET", "sys/health"))[1]
+    keeping.cancel()

@@ -10,7 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,17 @@ from strongroom.crypto.keyfile import create_key_file
 from strongroom.crypto.x509_dev import issue
 from strongroom.encrypt.kms.escrow import EscrowWrapper
 from strongroom.model.clock import SystemClock
-from strongroom.model.errors import Refusal
+from strongroom.model.errors import Denied, Refusal
 from strongroom.wire.aws import AwsJson, CredentialFile
 from strongroom.wire.client import HttpClient
 from strongroom.wire.keywrap import azure_fake, google_fake
 from strongroom.wire.keywrap.azure_fake import AzureVaultFake
-from strongroom.wire.keywrap.contract import Wrapper
+from strongroom.wire.keywrap.contract import Perishable, Wrapper
 from strongroom.wire.keywrap.fake import FakeWrapper
 from strongroom.wire.keywrap.google_fake import GoogleKmsFake
 from strongroom.wire.keywrap.kinds import build
+from strongroom.wire.keywrap.pkcs11 import Pkcs11Wrapper
+from strongroom.wire.keywrap.refused_pin import RefusedPin, refused
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Listener
 from strongroom.wire.tls import server_context
@@ -267,7 +270,7 @@ async def test_clouds_that_are_down_or_disabled_say_so(google, azure) -> None:
 
 
 async def test_a_wrong_pin_or_label_is_named(softhsm, tmp_path: Path) -> None:
-    (tmp_path / "pin").write_text("wrong")
+    (tmp_path / "pin").write_text("97531")
     for change in (
         {"pin_file": str(tmp_path / "pin")},
         {"key": "absent"},
@@ -277,7 +280,103 @@ async def test_a_wrong_pin_or_label_is_named(softhsm, tmp_path: Path) -> None:
         wrapper = build({"name": "h", "type": "pkcs11", **softhsm, **change}, CLOCK)
         with pytest.raises(Refusal) as caught:
             await wrapper.wrap(KEY, b"p")
-        assert "wrong" not in caught.value.message
+        assert "97531" not in caught.value.message
+
+
+async def test_a_refused_pin_is_offered_once_until_it_changes_or_a_person_says_so(
+    softhsm, tmp_path: Path
+) -> None:
+    """A token locks after a few wrong PINs, and a sealed server asks every second."""
+    pin_file = tmp_path / "pin"
+    pin_file.write_text("wrong")
+    pins = CountedPins()
+    where = (softhsm["token"], softhsm["key"])
+    wrapper = Pkcs11Wrapper("h", Path(softhsm["library"]), where, pin_file, pins)
+    for _ in range(3):
+        with pytest.raises(Refusal, match="not offered again") as caught:
+            await wrapper.unwrap(b"", b"")
+        assert caught.value.code == "wrong-pin"
+        assert "SIGHUP" in caught.value.hint
+    assert pins.offered == 1
+    pins.forget()
+    with pytest.raises(Refusal):
+        await wrapper.wrap(KEY, b"p")
+    assert pins.offered == 2
+    pin_file.write_text("1234")
+    assert await wrapper.unwrap(await wrapper.wrap(KEY, b"p"), b"p") == KEY
+
+
+class CountedPins(RefusedPin):
+    """Counts what reaches the token."""
+
+    offered = 0
+
+    @contextmanager
+    def offering(self, pin: str, where: str) -> Iterator[None]:
+        with super().offering(pin, where):
+            self.offered += 1
+            yield
+
+
+def test_workers_that_share_the_memory_offer_a_pin_once_together() -> None:
+    shared = os.memfd_create("pins")
+    one, two = RefusedPin(shared, b"k" * 32), RefusedPin(shared, b"k" * 32)
+    with pytest.raises(Denied), one.offering("1234", "file"):
+        raise refused("file")
+    with pytest.raises(Denied), two.offering("1234", "file"):
+        pytest.fail("offered twice")
+    with two.offering("4321", "file"):
+        pass
+    assert b"1234" not in os.pread(shared, 100, 0)
+    one.forget()
+    with two.offering("1234", "file"):
+        pass
+    os.close(shared)
+
+
+@pytest.fixture
+async def transit_key(store) -> str:
+    """A policy that lets the holder of a token use one transit key."""
+    await store.ask("POST", "sys/mounts/transit", {"type": "transit"})
+    await store.ask("POST", "transit/keys/k8s", {})
+    return 'path "transit/*" { capabilities = ["read", "update"] }'
+
+
+async def test_a_transit_token_is_renewed_while_somebody_asks(
+    store, transit_key: str, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(await store.token_with(transit_key, period="90s"))
+    fields = {"address": store.address, "key": "k8s", "token_file": str(tmp_path / "token")}
+    wrapper = build({"name": "b", "type": "transit", **fields}, CLOCK)
+    assert isinstance(wrapper, Perishable)
+    wrapped = await wrapper.wrap(KEY, b"p")
+    for _ in range(4):
+        assert 50 < await wrapper.renew() < 61
+        await store.clock.advance(60)  # four minutes in all, of a token that lives for 90 s
+    assert await wrapper.unwrap(wrapped, b"p") == KEY
+    await wrapper.close()
+
+
+async def test_a_transit_token_that_ends_is_named_and_a_new_one_is_taken_from_its_file(
+    store, transit_key: str, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(await store.token_with(transit_key, ttl="90s", renewable=False))
+    fields = {"address": store.address, "key": "k8s", "token_file": str(token)}
+    wrapper = build({"name": "b", "type": "transit", **fields}, CLOCK)
+    assert isinstance(wrapper, Perishable)
+    wrapped = await wrapper.wrap(KEY, b"p")
+    assert 50 < await wrapper.renew() < 61
+    await store.clock.advance(70)
+    with pytest.raises(Refusal, match=r"ends in \d+ s and is not renewed"):
+        await wrapper.renew()
+    await store.clock.advance(30)
+    with pytest.raises(Denied):
+        await wrapper.renew()
+    token.write_text(await store.token_with(transit_key, period="90s"))
+    assert await wrapper.unwrap(wrapped, b"p") == KEY  # no restart, no wait
+    assert await wrapper.renew() > 50
+    await wrapper.close()
 
 
 async def test_googles_own_client_accepts_the_fake(google, tmp_path: Path) -> None:

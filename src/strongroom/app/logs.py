@@ -35,6 +35,10 @@ class _Bounded(logging.handlers.QueueHandler):
 
 
 class _Json(logging.Formatter):
+    def __init__(self, worker: str) -> None:
+        super().__init__()
+        self._more = {"worker": int(worker)} if worker else {}
+
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         return json.dumps(
@@ -43,15 +47,17 @@ class _Json(logging.Formatter):
                 "@level": record.levelname.lower(),
                 "@module": record.name,
                 "@message": record.getMessage(),
+                **self._more,
             }
         )
 
 
-def start_log(level: str, form: str = "standard") -> None:
-    """Send this process's log to standard error from now on."""
+def start_log(level: str, form: str = "standard", worker: str = "") -> None:
+    """Send this process's log to standard error from now on; a worker's lines carry its number."""
     out = logging.StreamHandler(sys.stderr)
-    plain = logging.Formatter("%(asctime)s [%(levelname)s] %(name)s: %(message)s")
-    out.setFormatter(_Json() if form == "json" else plain)
+    who = f"worker {worker} " if worker else ""
+    plain = logging.Formatter(f"%(asctime)s [%(levelname)s] {who}%(name)s: %(message)s")
+    out.setFormatter(_Json(worker) if form == "json" else plain)
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING)
     listener = logging.handlers.QueueListener(waiting, out)
     # The thread is a daemon: a reader that is gone does not keep the process.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.app.store_config.sanitized import sanitized
-from strongroom.app.store_config.seals import auto_seal
+from strongroom.app.store_config.seals import Means, auto_seal
 from strongroom.app.store_config.settings import (
     DATABASE,
     INMEM,
@@ -39,9 +39,11 @@ from strongroom.store.engine.contract import Engine
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.front import Front
 from strongroom.store.seal.cluster import ClusterSeal, SealSetting
+from strongroom.store.seal.keeping import keep_backend
 from strongroom.store.seal.stored import Split
 from strongroom.store.system.status import API_VERSION, About
 from strongroom.store.tokens import Bounds
+from strongroom.wire.keywrap.refused_pin import RefusedPin
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Handler, Listener
 from strongroom.wire.tls import accept_any_client_certificate, require_clients, server_context
@@ -54,13 +56,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Which of how many processes this is. `group` is the key they share what was unsealed by."""
+    """Which of how many processes this is. `group` is the key they share what was unsealed by.
+
+    `pins` remembers for all of them which PIN a token refused.
+    """
 
     number: int = 0
     count: int = 1
     program_version: str = ""
     group: bytes = field(default_factory=new_key, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    pins: RefusedPin = field(default_factory=RefusedPin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +112,10 @@ def seal_setting(settings: ServerSettings, worker: Worker, clock: Clock) -> Seal
     join = WrappingKey([worker.group])
     if settings.join_key_file:
         join = load_key_file(settings.join_key_file)
-    env = worker.environment
+    means = Means(clock, worker.environment, worker.pins)
     return SealSetting(
-        auto_seal(settings.seal, env, clock) if settings.seal else None,
-        auto_seal(settings.old_seal, env, clock)
+        auto_seal(settings.seal, means) if settings.seal else None,
+        auto_seal(settings.old_seal, means)
         if settings.old_seal and settings.old_seal.labels[:1] != ("shamir",)
         else None,
         join,
@@ -128,8 +134,9 @@ def self_signed(data: Path, host: str, clock: Clock) -> tuple[Path, Path]:
     return certificate, key
 
 
-def check(settings: ServerSettings) -> None:
-    """What would not work later is refused now: audit devices, certificates."""
+def check(settings: ServerSettings, environment: Mapping[str, str], clock: Clock) -> None:
+    """What would not work later is refused now: seals, audit devices, certificates."""
+    seal_setting(settings, Worker(environment=environment), clock)
     if settings.storage.path is not None:
         settings.storage.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     for setting in settings.audit:
@@ -158,7 +165,7 @@ async def prepare(settings: ServerSettings, clock: Clock) -> Secret | None:
             # Nodes that start together on one machine share the file of whoever was first.
             with contextlib.suppress(Conflict):
                 create_key_file(key_file)
-        check(settings)
+        check(settings, {}, clock)
         seal = ClusterSeal(engine, barrier, seal_setting(settings, Worker(), clock), clock)
         return await open_cluster(engine, seal, barrier, clock)
     finally:
@@ -241,7 +248,7 @@ class Certificates:
         except (Refusal, OSError, ssl.SSLError) as error:
             _log.error("the certificate was not reloaded: %s", error)
         else:
-            _log.warning("certificate %s reloaded", tls.certificate)
+            _log.info("certificate %s reloaded", tls.certificate)
 
 
 async def serve(
@@ -267,12 +274,17 @@ async def serve(
     )
     if begin is not None:
         await begin(parts)
-    await parts.engine.waiting(parts.seal.follow())
+    # A start opens with the backend what `sys/seal` had closed as well.
+    await parts.engine.waiting(parts.seal.unseal_by_itself())
     listeners, certificates = await _listen(settings, worker, handler, clock)
-    loop.add_signal_handler(signal.SIGHUP, _reload, broker, certificates)
+    pins = worker.pins if worker.number == 0 else None
+    loop.add_signal_handler(signal.SIGHUP, _reload, broker, certificates, pins)
+    for listener in settings.listeners:
+        _log.info("listening on %s", listener.url)
     tasks = [
         loop.create_task(_follow(parts, clock)),
         loop.create_task(_watch(certificates, clock)),
+        loop.create_task(keep_backend(parts.seal, clock)),
         loop.create_task(upkeep(parts.engine, parts.barrier, clock, parts.seal).run()),
     ]
     if worker.number == 0:
@@ -356,7 +368,11 @@ def run(work: "Awaitable[None]") -> None:
         runner.run(main())
 
 
-def _reload(broker: AuditBroker, certificates: Sequence[Certificates]) -> None:
+def _reload(
+    broker: AuditBroker, certificates: Sequence[Certificates], pins: RefusedPin | None
+) -> None:
+    if pins is not None:
+        pins.forget()  # Once for all workers; the next look at the seal offers it again.
     for each in broker.enabled:
         # A path that cannot be opened keeps the old file; the next write says so if it fails too.
         with contextlib.suppress(Refusal):
@@ -380,7 +396,8 @@ async def _follow(parts: Opened, clock: Clock) -> None:
             await parts.engine.waiting(parts.seal.follow())
         waiting_for = parts.seal.waiting_for if parts.seal.sealed else ""
         if waiting_for and waiting_for != said:
-            _log.warning("sealed; waits for %s", waiting_for)
+            level = logging.WARNING if parts.seal.refused else logging.INFO
+            _log.log(level, "sealed; waits for %s", waiting_for)
         said = waiting_for
         await clock.sleep(FOLLOW_SECONDS)
 

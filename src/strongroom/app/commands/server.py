@@ -122,7 +122,11 @@ def run(args: argparse.Namespace) -> int:
     if args.test_config:
         print("Success! The configuration is valid.")
         return 0
-    start_log(args.log_level or settings.log_level, args.log_format or settings.log_format)
+    start_log(
+        args.log_level or settings.log_level,
+        args.log_format or settings.log_format,
+        os.environ.get(WORKER, "").partition(":")[0],
+    )
     if WORKER in os.environ:
         return _run_as_worker(settings)
     if not args.config:
@@ -137,10 +141,10 @@ def run(args: argparse.Namespace) -> int:
 def _start(settings: "ServerSettings") -> int:
     from strongroom.app.main import program_version
     from strongroom.app.server import Worker, check, make_schema, run_worker
+    from strongroom.model.clock import SystemClock
 
-    check(settings)
+    check(settings, os.environ, SystemClock())
     for listener in settings.listeners:
-        print(f"strongroom: serving {listener.url}", file=sys.stderr, flush=True)
         if not listener.socket:
             _check_free(listener.host, listener.port)
     if settings.workers > 1:
@@ -284,12 +288,15 @@ async def _begin_dev(
 def _run_as_worker(settings: "ServerSettings") -> int:
     from strongroom.app.main import program_version
     from strongroom.app.server import Worker, run_worker
+    from strongroom.wire.keywrap.refused_pin import RefusedPin
 
-    number, _, descriptor = os.environ[WORKER].partition(":")
-    with os.fdopen(int(descriptor), "rb") as source:
+    number, descriptor, pins = (int(each) for each in os.environ[WORKER].split(":"))
+    with os.fdopen(descriptor, "rb") as source:
         group = source.read(32)
     environment = {name: value for name, value in os.environ.items() if name != WORKER}
-    worker = Worker(int(number), settings.workers, program_version(), group, environment)
+    worker = Worker(
+        number, settings.workers, program_version(), group, environment, RefusedPin(pins, group)
+    )
     run_worker(settings, worker)
     return 0
 
@@ -311,7 +318,8 @@ def _check_free(host: str, port: int) -> None:
 def _supervise(count: int) -> int:
     """Run workers until told to stop; when one ends by itself, end all and say so."""
     group = os.urandom(32)
-    workers = [_worker(number, group) for number in range(count)]
+    pins = os.memfd_create("refused-pin")
+    workers = [_worker(number, group, pins) for number in range(count)]
     stopping: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
@@ -337,15 +345,15 @@ def _supervise(count: int) -> int:
     return 0 if stopping else 1
 
 
-def _worker(number: int, group: bytes) -> "subprocess.Popen[bytes]":
+def _worker(number: int, group: bytes, pins: int) -> "subprocess.Popen[bytes]":
     reading, writing = os.pipe()
     os.write(writing, group)
     os.close(writing)
     try:
         return subprocess.Popen(
             [sys.executable, "-m", "strongroom", *sys.argv[1:]],
-            env={**os.environ, WORKER: f"{number}:{reading}"},
-            pass_fds=(reading,),
+            env={**os.environ, WORKER: f"{number}:{reading}:{pins}"},
+            pass_fds=(reading, pins),
             # Killed with its parent at once: who restarts the server must not meet the old one.
             preexec_fn=partial(die_with_parent, signal.SIGKILL),  # noqa: PLW1509 - one prctl call
         )

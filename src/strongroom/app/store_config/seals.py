@@ -8,6 +8,7 @@ Stanzas: https://developer.hashicorp.com/vault/docs/configuration/seal.
 import base64
 import binascii
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from strongroom.wire.keywrap.contract import Wrapper
 from strongroom.wire.keywrap.google import ENDPOINT, GoogleKmsWrapper
 from strongroom.wire.keywrap.key_file import KeyFileWrapper, KeysWrapper
 from strongroom.wire.keywrap.pkcs11 import Pkcs11Wrapper
+from strongroom.wire.keywrap.refused_pin import RefusedPin
 from strongroom.wire.keywrap.transit import TransitLogin, TransitWrapper
 from strongroom.wire.oauth import (
     AZURE_LOGIN,
@@ -85,16 +87,25 @@ class Fields:
         return Invalid("bad-config", f'{self.place}: seal "{self.type}": {what}')
 
 
-def auto_seal(stanza: Stanza, environment: Mapping[str, str], clock: Clock) -> AutoSeal:
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What backends are built with beside their stanza. `pins` is shared by a machine's workers."""
+
+    clock: Clock
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    pins: RefusedPin = field(default_factory=RefusedPin)
+
+
+def auto_seal(stanza: Stanza, means: Means) -> AutoSeal:
     """The backend of a stanza; raises Invalid(`bad-config`)."""
-    fields = Fields(stanza, environment)
+    fields = Fields(stanza, means.environment)
     make = _KINDS.get(fields.type)
     if make is None:
         raise fields.bad(f"is not supported; there are {', '.join(sorted(_KINDS))} and shamir")
-    return AutoSeal(fields.type, make(fields, clock))
+    return AutoSeal(fields.type, make(fields, means))
 
 
-def _static(fields: Fields, _clock: Clock) -> Wrapper:
+def _static(fields: Fields, _means: Means) -> Wrapper:
     if fields.raw("key_file"):
         path = Path(fields.raw("key_file"))
         load_key_file(path)
@@ -127,8 +138,11 @@ def _key(fields: Fields, name: str) -> bytes:
     raise fields.bad(f"{name} is not a key of 32 bytes")
 
 
-def _transit(fields: Fields, clock: Clock) -> Wrapper:
+def _transit(fields: Fields, means: Means) -> Wrapper:
     token_file = fields.raw("token_file")
+    if fields.raw("token").startswith("file://"):
+        # Read again when the token is refused, so that whoever replaces the file need not restart.
+        token_file = fields.raw("token").removeprefix("file://")
     login = (
         TransitLogin(token_file=Path(token_file))
         if token_file
@@ -139,12 +153,12 @@ def _transit(fields: Fields, clock: Clock) -> Wrapper:
     where = (fields.need("address", "VAULT_ADDR"), mount, key)
     ca_file = fields.text("tls_ca_cert", "VAULT_CACERT")
     http = HttpClient(ca_file=Path(ca_file) if ca_file else None)
-    return TransitWrapper("transit", where, login, http, clock)
+    return TransitWrapper("transit", where, login, http, means.clock)
 
 
-def _aws(fields: Fields, clock: Clock) -> Wrapper:
+def _aws(fields: Fields, means: Means) -> Wrapper:
     http, region = HttpClient(), fields.text("region", "AWS_REGION", "us-east-1")
-    source: CredentialSource = InstanceCredentials(http, clock)
+    source: CredentialSource = InstanceCredentials(http, means.clock)
     access = fields.text("access_key", "AWS_ACCESS_KEY_ID")
     secret = fields.text("secret_key", "AWS_SECRET_ACCESS_KEY")
     if access and secret:
@@ -153,16 +167,16 @@ def _aws(fields: Fields, clock: Clock) -> Wrapper:
             AwsCredentials(access, Secret(secret), Secret(session) if session else None)
         )
     endpoint = fields.text("endpoint", "AWS_KMS_ENDPOINT", f"https://kms.{region}.amazonaws.com")
-    api = AwsJson(endpoint, (region, "kms"), source, http, clock)
+    api = AwsJson(endpoint, (region, "kms"), source, http, means.clock)
     return AwsKmsWrapper("awskms", fields.need("kms_key_id", "VAULT_AWSKMS_SEAL_KEY_ID"), api, http)
 
 
-def _google(fields: Fields, clock: Clock) -> Wrapper:
+def _google(fields: Fields, means: Means) -> Wrapper:
     http = _http(fields)
     credentials = fields.text("credentials", "GOOGLE_APPLICATION_CREDENTIALS")
     fetch = google_metadata(http)
     if credentials:
-        fetch = google_key_file(Path(credentials), http, clock)
+        fetch = google_key_file(Path(credentials), http, means.clock)
     key = "/".join(
         f"{kind}/{fields.need(name, variable)}"
         for kind, name, variable in (
@@ -173,10 +187,10 @@ def _google(fields: Fields, clock: Clock) -> Wrapper:
         )
     )
     endpoint = fields.text("endpoint", "", ENDPOINT)
-    return GoogleKmsWrapper("gcpckms", key, BearerToken(fetch, clock), http, endpoint)
+    return GoogleKmsWrapper("gcpckms", key, BearerToken(fetch, means.clock), http, endpoint)
 
 
-def _azure(fields: Fields, clock: Clock) -> Wrapper:
+def _azure(fields: Fields, means: Means) -> Wrapper:
     http = _http(fields)
     tenant = fields.text("tenant_id", "AZURE_TENANT_ID")
     client = fields.text("client_id", "AZURE_CLIENT_ID")
@@ -192,17 +206,20 @@ def _azure(fields: Fields, clock: Clock) -> Wrapper:
     if "://" not in vault:
         vault = f"https://{vault}.{fields.text('resource', '', 'vault.azure.net')}"
     key = fields.need("key_name", "VAULT_AZUREKEYVAULT_KEY_NAME")
-    return AzureKeyWrapper("azurekeyvault", vault, key, BearerToken(fetch, clock), http)
+    return AzureKeyWrapper("azurekeyvault", vault, key, BearerToken(fetch, means.clock), http)
 
 
-def _pkcs11(fields: Fields, _clock: Clock) -> Wrapper:
+def _pkcs11(fields: Fields, means: Means) -> Wrapper:
     pin = fields.raw("pin_file") or fields.raw("pin")
     if not pin.startswith("file://") and not fields.raw("pin_file"):
         raise fields.bad("pin must be file://PATH, so that it stays out of here")
-    return Pkcs11Wrapper(
-        "pkcs11", Path(fields.need("lib", "VAULT_HSM_LIB")),
+    where = (
         fields.need("token_label", "VAULT_HSM_TOKEN_LABEL"),
-        fields.need("key_label", "VAULT_HSM_KEY_LABEL"), Path(pin.removeprefix("file://")),
+        fields.need("key_label", "VAULT_HSM_KEY_LABEL"),
+    )
+    return Pkcs11Wrapper(
+        "pkcs11", Path(fields.need("lib", "VAULT_HSM_LIB")), where,
+        Path(pin.removeprefix("file://")), means.pins,
     )  # fmt: skip
 
 

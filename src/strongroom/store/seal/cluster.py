@@ -86,6 +86,10 @@ class ClusterSeal:
         self._root: bytes | None = None
         self._turn = asyncio.Lock()
         self.waiting_for = ""
+        # Whether the backend was asked and refused, or did not answer.
+        self.refused = False
+        # Why the backend would not open the next start, "" when it would (see `keeping`).
+        self.backend_problem = ""
         self._next_try = 0.0
         self.changed: Callable[[], None] = _nothing
 
@@ -168,7 +172,7 @@ class ClusterSeal:
         auto = self.setting.auto
         if auto is None:
             return Aead(key).seal(root, _place("root", cluster_id)), ""
-        async with _in_time(auto):
+        async with in_time(auto):
             identity = await auto.wrapper.identity()
             return await auto.wrapper.wrap(root, _place("root", cluster_id)), identity
 
@@ -188,7 +192,9 @@ class ClusterSeal:
             except Refusal as refusal:
                 said = f"{refusal.message}; {refusal.hint}" if refusal.hint else refusal.message
                 self.waiting_for = f"the {stored.type} seal: {said}"
+                self.refused = True
                 return False
+            self.refused = False
             if root is None:
                 return False
             await self._use(root, row)
@@ -219,7 +225,7 @@ class ClusterSeal:
                 f"the database is sealed by {stored.type}, which the configuration does not name",
                 hint=f'give its stanza as well: seal "{stored.type}" {{ disabled = "true" ... }}',
             )
-        async with _in_time(auto):
+        async with in_time(auto):
             if not stored.root:
                 return await self._first_form(auto, row)
             return await auto.wrapper.unwrap(stored.root, _place("root", row.cluster_id))
@@ -308,7 +314,7 @@ class ClusterSeal:
             identity=identity,
             check=check if self.setting.auto else b"",
         )
-        _log.warning("seal migrated from %s to %s", stored.type, better.type)
+        _log.info("seal migrated from %s to %s", stored.type, better.type)
         return await self.change(lambda _: better)
 
     # the shares given so far, in the database under the group's key
@@ -369,7 +375,7 @@ class ClusterSeal:
                 stored = dataclasses.replace(stored, shared=with_note(stored.shared, group, note))
             return stored
         try:
-            async with _in_time(self.setting.auto):
+            async with in_time(self.setting.auto):
                 identity = await self.setting.auto.wrapper.identity()
             if identity == stored.identity and stored.type == self.setting.type:
                 return stored
@@ -382,7 +388,7 @@ class ClusterSeal:
         self._root = root
         self._barrier.unseal(ring, self.ring_of)
         self.waiting_for = ""
-        _log.warning("unsealed")
+        _log.info("unsealed")
         self.changed()
 
     def _close(self) -> None:
@@ -390,7 +396,7 @@ class ClusterSeal:
             return
         self._root = None
         self._barrier.seal_up()
-        _log.warning("sealed")
+        _log.info("sealed")
         self.changed()
 
     async def seal(self) -> None:
@@ -399,7 +405,7 @@ class ClusterSeal:
             await self.change(
                 lambda stored: dataclasses.replace(stored, sealed=True, shared={}, gathered={})
             )
-            self.waiting_for = "an unseal: the cluster was sealed by sys/seal"
+            self.waiting_for = _closed(self.stored())
             self._close()
 
     async def follow(self) -> None:
@@ -410,9 +416,11 @@ class ClusterSeal:
             return
         if not self.sealed:
             if stored.sealed:
+                self.waiting_for = _closed(stored)
                 self._close()
             return
         if stored.sealed:
+            self.waiting_for = _closed(stored)
             return
         now = self._clock.monotonic()
         if self.setting.join.key_id in stored.shared or now >= self._next_try:
@@ -424,6 +432,7 @@ class ClusterSeal:
         """Close at once when another process has sealed the cluster; a read."""
         stored = self.stored()
         if stored is not None and stored.sealed:
+            self.waiting_for = _closed(stored)
             self._close()
 
     async def change(self, step: Callable[[StoredSeal], StoredSeal]) -> StoredSeal:
@@ -505,7 +514,7 @@ def _place(what: str, cluster_id: str) -> bytes:
 
 
 @asynccontextmanager
-async def _in_time(auto: AutoSeal) -> AsyncIterator[None]:
+async def in_time(auto: AutoSeal) -> AsyncIterator[None]:
     """A deadline on a backend, told as a Refusal."""
     try:
         async with asyncio.timeout(BACKEND_SECONDS):
@@ -518,6 +527,15 @@ async def _in_time(auto: AutoSeal) -> AsyncIterator[None]:
 
 def _people(split: Split) -> str:
     return f"{split.threshold} of {split.shares} unseal keys: strongroom operator unseal"
+
+
+def _closed(stored: StoredSeal | None) -> str:
+    """What opens a cluster that `sys/seal` has closed."""
+    by = "an unseal: the cluster was sealed by sys/seal; it takes"
+    if stored is None or stored.is_shamir:
+        return f"{by} {_people(stored.split if stored else Split())}"
+    recovery = _people(stored.split).replace("unseal keys", "recovery keys")
+    return f"{by} {recovery}, or a restart" if stored.check else f"{by} a restart of a node"
 
 
 def _nothing() -> None:

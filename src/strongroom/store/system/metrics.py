@@ -116,6 +116,11 @@ class Metrics:
                 "counter", "strongroom.audit.failures.total", count,
                 "Writes an audit device did not take.", labels,
             )  # fmt: skip
+        yield Sample(
+            "gauge", "strongroom.seal.backend.failing",
+            int(bool(self._context.seal.backend_problem)),
+            "1 when the next start would not unseal by itself.", where,
+        )  # fmt: skip
         for name, number in self._context.sessions.remembered.items():
             yield Sample(
                 "gauge", "strongroom.remembered", number,

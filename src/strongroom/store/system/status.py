@@ -88,6 +88,8 @@ class Status:
         failing = self._about.audit()
         if failing:
             body["audit_failures"] = dict(failing)
+        if self._seal.backend_problem:
+            body["seal_backend_problem"] = self._seal.backend_problem
         return raw(body, call.integer("activecode", 200))
 
     def _seal_status(self, call: Call) -> Result:  # noqa: ARG002
@@ -117,6 +119,8 @@ class Status:
             body |= {"cluster_name": row.cluster_name, "cluster_id": row.cluster_id}
         if sealed:
             body["waiting_for"] = self._seal.waiting_for
+        if self._seal.backend_problem:
+            body["seal_backend_problem"] = self._seal.backend_problem
         return body
 
     def _leader(self, call: Call) -> Result:  # noqa: ARG002

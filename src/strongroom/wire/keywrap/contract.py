@@ -1,6 +1,6 @@
 """What a key-encryption key is wrapped by, outside this process."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Wrapper(Protocol):
@@ -22,3 +22,15 @@ class Wrapper(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+
+
+@runtime_checkable
+class Perishable(Protocol):
+    """A backend whose credential ends unless somebody renews it."""
+
+    async def renew(self) -> float:
+        """Renew the credential if it is due; returns after how many seconds to come back.
+
+        Raises a Refusal when the next use would fail: the credential is refused, or ends soon and
+        cannot be renewed.
+        """

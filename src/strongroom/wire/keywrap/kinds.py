@@ -127,7 +127,7 @@ def _pkcs11(fields: Fields, _clock: Clock) -> Wrapper:
     from strongroom.wire.keywrap.pkcs11 import Pkcs11Wrapper
 
     return Pkcs11Wrapper(
-        fields["name"], Path(fields["library"]), fields["token"], fields["key"],
+        fields["name"], Path(fields["library"]), (fields["token"], fields["key"]),
         Path(fields["pin_file"]),
     )  # fmt: skip
 

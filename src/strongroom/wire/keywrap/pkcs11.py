@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
+from strongroom.wire.keywrap.refused_pin import RefusedPin, refused
 
 NONCE_BYTES: Final = 12
 TAG_BITS: Final = 128
@@ -17,11 +18,15 @@ TAG_BITS: Final = 128
 class Pkcs11Wrapper:
     """One AES key by its label on the token of a label; the PIN is read from a file."""
 
-    def __init__(self, name: str, library: Path, token: str, key: str, pin_file: Path) -> None:
+    def __init__(
+        self, name: str, library: Path, where: tuple[str, str], pin_file: Path,
+        pins: RefusedPin | None = None,
+    ) -> None:  # fmt: skip
+        """`where` is the labels of the token and of the key; workers share `pins`."""
         self.name = name
         self._library = library
-        self._token = token
-        self._key = key
+        self._token, self._key = where
+        self._pins = pins or RefusedPin()
         self._pin_file = pin_file
         # A token's library is not asked from two threads at once.
         self._turn = asyncio.Lock()
@@ -64,15 +69,13 @@ class Pkcs11Wrapper:
         try:
             pin = self._pin_file.read_text().strip()
             token = pkcs11.lib(str(self._library)).get_token(token_label=self._token)
-            with token.open(user_pin=pin) as session:
+            with self._opened(token, pin) as session:
                 key = session.get_key(object_class=pkcs11.ObjectClass.SECRET_KEY, label=self._key)
                 return work(key)
         except OSError as error:
             raise Unavailable(
                 "pin-file", f"cannot read {self._pin_file}: {error.strerror}"
             ) from None
-        except (exceptions.PinIncorrect, exceptions.PinInvalid, exceptions.PinLocked):
-            raise Denied("wrong-pin", "the token does not take the PIN") from None
         except (exceptions.NoSuchKey, exceptions.NoSuchToken):
             raise NotFound(
                 "no-token-key", f"no key {self._key!r} on a token {self._token!r}"
@@ -83,6 +86,15 @@ class Pkcs11Wrapper:
             if opening:
                 raise Denied("not-unwrapped", "the token does not open this") from None
             raise Unavailable("token-failed", f"the token failed: {type(error).__name__}") from None
+
+    def _opened(self, token: Any, pin: str) -> Any:  # noqa: ANN401 - the library has no types
+        from pkcs11 import exceptions
+
+        with self._pins.offering(pin, str(self._pin_file)):
+            try:
+                return token.open(user_pin=pin)
+            except (exceptions.PinIncorrect, exceptions.PinInvalid, exceptions.PinLocked):
+                raise refused(str(self._pin_file)) from None
 
 
 def _gcm(nonce: bytes, aad: bytes) -> dict[str, Any]:

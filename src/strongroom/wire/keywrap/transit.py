@@ -18,6 +18,9 @@ from strongroom.wire.client import HttpClient
 from strongroom.wire.vault import VaultClient
 
 RENEW_AT = 0.66
+SHORTEST_SECONDS = 1.0
+# A token without an end is looked at again all the same: it may have been revoked.
+LONGEST_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,39 @@ class TransitWrapper:
             await self._log_in()
             reply = await client.request(method, f"{self._mount}/{path}", body)
         return dict(reply["data"])
+
+    async def renew(self) -> float:
+        """Renew the token, or take the newer one of its file; see `contract.Perishable`."""
+        if self._login.path:
+            await self._ready()  # A login is repeated in time by whoever uses it.
+            return LONGEST_SECONDS
+        if self._login.token_file:
+            await self._log_in()
+        found = await self._own_token("GET", "lookup-self")
+        left = float(found.get("ttl") or 0)
+        if not left:
+            return LONGEST_SECONDS
+        if found.get("renewable"):
+            left = float((await self._own_token("POST", "renew-self"))["lease_duration"])
+        # Near its greatest age a token is renewed for less than it once had.
+        if left < RENEW_AT * float(found.get("creation_ttl") or left) / 2:
+            raise Unavailable(
+                "seal-token-ends",
+                f"the token for transit key {self._key} ends in {left:.0f} s and is not renewed",
+                hint="give a periodic token, or put a new one into its file",
+            )
+        return min(max(left * RENEW_AT, SHORTEST_SECONDS), LONGEST_SECONDS)
+
+    async def _own_token(self, method: str, verb: str) -> dict:  # type: ignore[type-arg]
+        path = f"auth/token/{verb}"
+        body: Mapping[str, str] | None = None if method == "GET" else {}
+        client = await self._ready()
+        try:
+            reply = await client.request(method, path, body)
+        except Denied:
+            await self._log_in()
+            reply = await client.request(method, path, body)
+        return dict(reply.get("data") or reply["auth"])
 
     async def identity(self) -> str:
         found = await self._call("GET", f"keys/{self._key}")
