@@ -1,12 +1,19 @@
 """Transit under its public client, and the rules that keep keys inside."""
 
 import base64
+import datetime
+import json
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
+from cryptography.x509.oid import NameOID
 from hvac.exceptions import Forbidden, InvalidRequest
+from tests.store.test_cert_auth import Maker, pem
+
+from strongroom.store.secrets.transit_key import KeyVersion, TransitKey
 
 
 def b64(text: str | bytes) -> str:
@@ -283,3 +290,173 @@ async def test_bad_input_is_a_400(transit, path, body) -> None:
     status, said = await transit.store.ask("POST", f"transit/{path}", body)
     assert status == 400, said
     assert said["errors"]
+
+
+# certificates
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p384", "rsa-2048"])
+async def test_a_key_asks_for_a_certificate_and_keeps_the_chain(transit, kind) -> None:
+    ask, authority = transit.store.ask, Maker(transit.store.clock.now())
+    await ask("POST", "transit/keys/k", {"type": kind})
+    template = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "app.example")]))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("app.example")]), critical=False)
+        .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    )
+    text = template.public_bytes(serialization.Encoding.PEM).decode()
+    status, said = await ask("POST", "transit/keys/k/csr", {"csr": text})
+    assert status == 200, said
+    request = x509.load_pem_x509_csr(said["data"]["csr"].encode())
+    assert request.is_signature_valid
+    assert request.subject == template.subject
+    assert list(request.extensions) == list(template.extensions)
+    issued = (
+        x509.CertificateBuilder()
+        .subject_name(request.subject)
+        .issuer_name(authority.name)
+        .public_key(request.public_key())
+        .serial_number(1)
+        .not_valid_before(authority.now)
+        .not_valid_after(authority.now + datetime.timedelta(days=1))
+        .sign(authority.key, hashes.SHA256())
+    )
+    chain = pem(issued) + pem(authority.certificate)
+    body = {"certificate_chain": chain}
+    assert (await ask("POST", "transit/keys/k/set-certificate", body))[0] == 204
+    _, shown = await ask("GET", "transit/keys/k")
+    assert shown["data"]["keys"]["1"]["certificate_chain"] == chain
+    stranger = Maker(transit.store.clock.now(), "stranger")
+    for bad in (
+        "", "nothing", pem(authority.certificate), pem(issued) + pem(stranger.certificate),
+        pem(issued) * 11,
+    ):  # fmt: skip
+        body = {"certificate_chain": bad}
+        assert (await ask("POST", "transit/keys/k/set-certificate", body))[0] == 400
+    await ask("POST", "transit/keys/k/rotate")
+    # The newest version has another key.
+    assert (await ask("POST", "transit/keys/k/set-certificate", {"certificate_chain": chain}))[
+        0
+    ] == 400
+    body = {"certificate_chain": chain, "version": 1}
+    assert (await ask("POST", "transit/keys/k/set-certificate", body))[0] == 204
+    assert (await ask("POST", "transit/keys/k/csr", {"csr": "nothing"}))[0] == 400
+    await ask("POST", "transit/keys/aes", {})
+    assert (await ask("POST", "transit/keys/aes/csr"))[0] == 400
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p256", "rsa-2048", "rsa-4096"])
+async def test_a_public_key_alone_verifies_and_its_private_half_may_follow(transit, kind) -> None:
+    ask = transit.store.ask
+    await ask("POST", "transit/keys/own", {"type": kind, "exportable": True})
+    _, said = await ask("GET", "transit/export/signing-key/own")
+    private = serialization.load_pem_private_key(said["data"]["keys"]["1"].encode(), None)
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    body = {"type": kind, "public_key": public.decode(), "exportable": True}
+    assert (await ask("POST", "transit/keys/half/import", body))[0] == 204
+    _, signed = await ask("POST", "transit/sign/own", {"input": b64("text")})
+    body = {"input": b64("text"), "signature": signed["data"]["signature"]}
+    _, said = await ask("POST", "transit/verify/half", body)
+    assert said["data"]["valid"] is True
+    assert (await ask("POST", "transit/sign/half", {"input": b64("text")}))[0] == 400
+    assert (await ask("GET", "transit/export/signing-key/half"))[0] == 400
+    _, said = await ask("GET", "transit/keys/half")
+    assert said["data"]["keys"]["1"]["public_key"]
+    if kind.startswith("rsa"):
+        _, sealed = await ask("POST", "transit/encrypt/half", {"plaintext": b64("x")})
+        body = {"ciphertext": sealed["data"]["ciphertext"]}
+        assert (await ask("POST", "transit/decrypt/half", body))[0] == 400
+        _, opened = await ask("POST", "transit/decrypt/own", body)
+        assert opened["data"]["plaintext"] == b64("x")
+    # The private half, wrapped, becomes part of the version that lacks it.
+    der = private.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _, said = await ask("GET", "transit/wrapping_key")
+    wrapping = serialization.load_pem_public_key(said["data"]["public_key"].encode())
+    oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+    wrapped = wrapping.encrypt(b"e" * 32, oaep) + aes_key_wrap_with_padding(b"e" * 32, der)
+    body = {"ciphertext": b64(wrapped)}
+    assert (await ask("POST", "transit/keys/half/import_version", body))[0] == 204
+    assert (await ask("GET", "transit/keys/half"))[1]["data"]["latest_version"] == 1
+    assert (await ask("POST", "transit/sign/half", {"input": b64("text")}))[0] == 200
+    for bad in (
+        {"type": kind, "public_key": "nothing"},
+        {"type": "ecdsa-p521", "public_key": public.decode()},
+        {"type": "aes256-gcm96", "public_key": public.decode()},
+        {"type": kind},
+    ):
+        assert (await ask("POST", "transit/keys/bad/import", bad))[0] == 400
+
+
+async def test_a_key_goes_to_another_store_wrapped_for_it(transit) -> None:
+    """Exported for the other's wrapping key, and imported there as it is."""
+    ask = transit.store.ask
+    await ask("POST", "sys/mounts/other", {"type": "transit"})
+    _, said = await ask("GET", "other/wrapping_key")
+    body = {"type": "rsa-4096", "public_key": said["data"]["public_key"]}
+    assert (await ask("POST", "transit/keys/target/import", body))[0] == 204
+    for kind in ("aes256-gcm96", "ed25519", "rsa-2048"):
+        await ask("POST", f"transit/keys/{kind}", {"type": kind, "exportable": True})
+        status, said = await ask("GET", f"transit/byok-export/target/{kind}")
+        assert status == 200, said
+        body = {"type": kind, "ciphertext": said["data"]["keys"]["1"], "exportable": True}
+        assert (await ask("POST", f"other/keys/{kind}/import", body))[0] == 204
+        name = "encryption-key" if kind.startswith("aes") else "signing-key"
+        exported = [
+            (await ask("GET", f"{mount}/export/{name}/{kind}"))[1]["data"]["keys"]
+            for mount in ("transit", "other")
+        ]
+        assert exported[0] == exported[1]
+    await ask("POST", "transit/keys/stays", {})
+    assert (await ask("GET", "transit/byok-export/target/stays"))[0] == 403
+    assert (await ask("GET", "transit/byok-export/ed25519/rsa-2048"))[0] == 400
+    assert (await ask("GET", "transit/byok-export/target/rsa-2048?hash=MD5"))[0] == 400
+    assert (await ask("GET", "transit/byok-export/target/rsa-2048/2"))[0] == 400
+
+
+async def test_an_imported_key_is_rotated_here_only_where_that_was_allowed(transit) -> None:
+    ask = transit.store.ask
+    await ask("POST", "transit/keys/own", {"type": "ed25519"})
+    _, said = await ask("GET", "transit/export/public-key/own")
+    raw = base64.b64decode(said["data"]["keys"]["1"])
+    public = ed25519.Ed25519PublicKey.from_public_bytes(raw).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    for name, allowed in (("no", False), ("yes", True)):
+        body = {"type": "ed25519", "public_key": public.decode(), "allow_rotation": allowed}
+        assert (await ask("POST", f"transit/keys/{name}/import", body))[0] == 204
+        status, _ = await ask("POST", f"transit/keys/{name}/rotate")
+        assert status == (200 if allowed else 400)
+        _, said = await ask("GET", f"transit/keys/{name}")
+        assert said["data"]["imported_key_allow_rotation"] is allowed
+
+
+async def test_a_mount_can_be_told_not_to_make_keys_by_encrypting(transit) -> None:
+    ask = transit.store.ask
+    assert (await ask("GET", "transit/config/keys"))[1]["data"] == {"disable_upsert": False}
+    assert (await ask("POST", "transit/config/keys", {"disable_upsert": True}))[0] == 200
+    assert (await ask("POST", "transit/encrypt/new", {"plaintext": b64("x")}))[0] == 400
+    await ask("POST", "transit/config/keys", {"disable_upsert": False})
+    assert (await ask("POST", "transit/encrypt/new", {"plaintext": b64("x")}))[0] == 200
+
+
+async def test_a_backup_whose_key_is_no_key_is_refused(transit) -> None:
+    """It would fail at every use instead."""
+    bad = {
+        "name": "b", "type": "aes256-gcm96", "versions": {"1": ["AAAA", "AAAA", 1.0]},
+    }  # fmt: skip
+    backup = b64(json.dumps(bad))
+    assert (await transit.store.ask("POST", "transit/restore", {"backup": backup}))[0] == 400
+
+
+def test_a_key_that_uses_nothing_new_is_stored_as_before() -> None:
+    """A node of the version before reads it."""
+    key = TransitKey("k", "aes256-gcm96", {1: KeyVersion(b"k" * 32, b"h" * 32, 1.0)})
+    stored = key.dumps()
+    assert "allow_rotation" not in stored
+    assert len(stored["versions"]["1"]) == 3
+    assert TransitKey.loads(stored) == key

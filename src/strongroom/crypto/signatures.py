@@ -36,6 +36,8 @@ HASHES: Final[dict[str, type[hashes.HashAlgorithm]]] = {
     "sha3-384": hashes.SHA3_384,
     "sha3-512": hashes.SHA3_512,
 }
+_SEQUENCE: Final = 0x30
+PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
@@ -79,32 +81,68 @@ def _der(key: PrivateKey) -> bytes:
 
 
 def load_key_pair(kind: str, der: bytes) -> PrivateKey:
-    """Read a private key of a kind; raises Invalid(`bad-key`)."""
+    """Read a private key of a kind; raises Invalid(`bad-key`, `no-private-key`)."""
+    if is_public_only(der):
+        raise Invalid("no-private-key", "only the public half of the key was imported")
     try:
         key = serialization.load_der_private_key(der, None)
     except (ValueError, TypeError):
         raise Invalid("bad-key", "the key is not PKCS #8") from None
-    fits = {
-        "ed25519": isinstance(key, ed25519.Ed25519PrivateKey),
-        **{
-            name: isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == curve.name
-            for name, curve in _CURVES.items()
-        },
-        **{
-            name: isinstance(key, rsa.RSAPrivateKey) and key.key_size == size
-            for name, size in _RSA.items()
-        },
-    }
-    if not fits[kind]:
-        raise Invalid("bad-key", f"the key is not of type {kind}")
+    _check_kind(kind, key)
     return key  # type: ignore[return-value]
+
+
+def is_public_only(der: bytes) -> bool:
+    """Whether these bytes are a public key (SubjectPublicKeyInfo) and no pair."""
+    # PKCS #8 begins with its version, a public key with the identifier of its algorithm.
+    if len(der) < 4 or der[0] != _SEQUENCE:
+        return False
+    # A length of 128 and more says in how many bytes it stands (X.690, 8.1.3).
+    start = 2 + (der[1] & 0x7F if der[1] & 0x80 else 0)
+    return der[start : start + 1] == bytes([_SEQUENCE])
+
+
+def load_public_key(kind: str, der: bytes) -> PublicKey:
+    """The public key of a pair, or a public key alone; raises Invalid(`bad-key`)."""
+    if not is_public_only(der):
+        return load_key_pair(kind, der).public_key()
+    try:
+        key = serialization.load_der_public_key(der)
+    except (ValueError, TypeError):
+        raise Invalid("bad-key", "the public key cannot be read") from None
+    _check_kind(kind, key)
+    return key  # type: ignore[return-value]
+
+
+def public_key_der(kind: str, pem: str) -> bytes:
+    """A public key of a kind, given as PEM; raises Invalid(`bad-key`)."""
+    try:
+        key = serialization.load_pem_public_key(pem.encode())
+    except (ValueError, TypeError):
+        raise Invalid("bad-key", "the public key is not PEM") from None
+    _check_kind(kind, key)
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _check_kind(kind: str, key: object) -> None:
+    if kind == "ed25519":
+        fits = isinstance(key, ed25519.Ed25519PrivateKey | ed25519.Ed25519PublicKey)
+    elif kind in _CURVES:
+        curves = ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey
+        fits = isinstance(key, curves) and key.curve.name == _CURVES[kind].name
+    else:
+        fits = isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey) and key.key_size == _RSA[kind]
+    if not fits:
+        raise Invalid("bad-key", f"the key is not of type {kind}")
 
 
 def public_key_text(kind: str, der: bytes) -> str:
     """PEM, or base64 of the 32 bytes for Ed25519, as Vault shows them."""
     import base64
 
-    public = load_key_pair(kind, der).public_key()
+    public = load_public_key(kind, der)
     if isinstance(public, ed25519.Ed25519PublicKey):
         return base64.b64encode(public.public_bytes_raw()).decode()
     return public.public_bytes(
@@ -138,7 +176,7 @@ def sign(kind: str, der: bytes, message: bytes, form: SignatureForm) -> bytes:
 
 def verify(kind: str, der: bytes, message: bytes, signature: bytes, form: SignatureForm) -> bool:
     """Whether the signature is right."""
-    public = load_key_pair(kind, der).public_key()
+    public = load_public_key(kind, der)
     try:
         if isinstance(public, ed25519.Ed25519PublicKey):
             public.verify(signature, message)
@@ -193,10 +231,10 @@ def _oaep(hash_name: str) -> padding.OAEP:
 
 def rsa_encrypt(kind: str, der: bytes, plaintext: bytes, hash_name: str = "sha2-256") -> bytes:
     """OAEP; raises Invalid when the plaintext is too long for the key."""
-    key = load_key_pair(kind, der)
-    assert isinstance(key, rsa.RSAPrivateKey)  # noqa: S101 - the caller checked the kind
+    key = load_public_key(kind, der)
+    assert isinstance(key, rsa.RSAPublicKey)  # noqa: S101 - the caller checked the kind
     try:
-        return key.public_key().encrypt(plaintext, _oaep(hash_name))
+        return key.encrypt(plaintext, _oaep(hash_name))
     except ValueError:
         raise Invalid("too-long", "the plaintext is too long for this key") from None
 

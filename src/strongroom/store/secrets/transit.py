@@ -5,19 +5,30 @@ API: https://developer.hashicorp.com/vault/api-docs/secret/transit.
 
 import base64
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import orjson
 
 from strongroom.crypto.aead import Tampered
-from strongroom.crypto.ciphers import KEY_BYTES, unwrap_key
-from strongroom.crypto.signatures import new_key_pair, private_key_pem, public_key_text, rsa_decrypt
+from strongroom.crypto.ciphers import KEY_BYTES, unwrap_key, wrap_key
+from strongroom.crypto.signatures import (
+    KEY_PAIRS,
+    is_public_only,
+    new_key_pair,
+    private_key_pem,
+    public_key_der,
+    public_key_text,
+    rsa_decrypt,
+    rsa_encrypt,
+)
 from strongroom.model.errors import Denied, Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
 from strongroom.store.envelope import nothing_here
+from strongroom.store.secrets.transit_certificates import TransitCertificates
 from strongroom.store.secrets.transit_data import TransitData
 from strongroom.store.secrets.transit_key import (
     HMAC,
@@ -32,6 +43,8 @@ from strongroom.store.secrets.transit_key import (
 KEY: Final = "key"
 WRAPPING: Final = "wrapping"
 WRAPPING_TYPE: Final = "rsa-4096"
+SETTINGS: Final = "settings"
+RSA_TYPES: Final = ("rsa-2048", "rsa-3072", "rsa-4096")
 RSA_4096_BYTES: Final = 512
 SHORTEST_ROTATION: Final = 3600
 DEFAULT_TYPE: Final = "aes256-gcm96"
@@ -44,6 +57,9 @@ class Transit:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._data = TransitData(self._key_for)
+        self._certificates = TransitCertificates(
+            lambda call: self._stored(context.view, call, call.args["name"]), self._change
+        )
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
@@ -69,7 +85,11 @@ class Transit:
             Endpoint("backup/{name}", {"read": self._backup}),
             Endpoint("restore", {"update": self._restore}),
             Endpoint("restore/{name}", {"update": self._restore}),
+            Endpoint("byok-export/{name}/{source}", {"read": self._byok_export}),
+            Endpoint("byok-export/{name}/{source}/{version}", {"read": self._byok_export}),
+            Endpoint("config/keys", {"read": self._config, "update": self._write_config}),
             Endpoint("cache-config", {"read": self._cache, "update": self._cache}),
+            *self._certificates.endpoints,
             *self._data.endpoints,
         )
 
@@ -91,7 +111,8 @@ class Transit:
         name, now = call.args["name"], self._context.clock.now()
         document = self._context.view.document(call.mount.uuid, KEY, name)
         if document is None:
-            if not makes or call.operation != "create":
+            upsert = not self._settings(call)["disable_upsert"]
+            if not makes or call.operation != "create" or not upsert:
                 raise Invalid("no-key", "encryption key not found")
             return await self._make(call, name)
         key = TransitKey.loads(document)
@@ -131,6 +152,7 @@ class Transit:
             exportable=call.flag("exportable"),
             allow_backup=call.flag("allow_plaintext_backup"),
             imported=bool(material),
+            allow_rotation=bool(material) and call.flag("allow_rotation"),
             auto_rotate_seconds=_rotation(call, 0),
         )
 
@@ -199,8 +221,15 @@ class Transit:
 
     async def _rotate(self, call: Call) -> Result:
         now = self._context.clock.now()
-        changed = await self._change(call, call.args["name"], lambda key: key.rotated(now))
-        return Result(changed.describe())
+
+        def change(key: TransitKey) -> TransitKey:
+            if key.imported and not key.allow_rotation:
+                raise Invalid(
+                    "no-rotation", f"imported key {key.name} does not allow rotation within Vault"
+                )
+            return key.rotated(now)
+
+        return Result((await self._change(call, call.args["name"], change)).describe())
 
     async def _trim(self, call: Call) -> Result:
         oldest = call.integer("min_available_version")
@@ -230,10 +259,12 @@ class Transit:
         return Result({"public_key": public_key_text(WRAPPING_TYPE, pair)})
 
     async def _unwrapped(self, call: Call, kind: str) -> bytes:
+        if not call.text("ciphertext") and call.text("public_key"):
+            if kind not in KEY_PAIRS:
+                raise Invalid("no-public-key", f"a key of type {kind} has no public half")
+            return public_key_der(kind, call.text("public_key"))
         ciphertext = from_base64(call.text("ciphertext"), "ciphertext")
-        hash_name = {"SHA1": "sha1", "SHA512": "sha2-512"}.get(
-            call.text("hash_function").upper(), "sha2-256"
-        )
+        hash_name = _hash_name(call.text("hash_function"))
         pair = await self._wrapping_pair(call)
         head, wrapped = ciphertext[:RSA_4096_BYTES], ciphertext[RSA_4096_BYTES:]
         try:
@@ -241,6 +272,8 @@ class Transit:
             material = unwrap_key(kek, wrapped)
         except (Tampered, ValueError):
             raise Invalid("bad-import", "the ciphertext does not unwrap to a key") from None
+        if kind in KEY_PAIRS and is_public_only(material):
+            raise Invalid("bad-import", "what is wrapped is no private key")
         check_material(kind, material)
         return material
 
@@ -253,7 +286,7 @@ class Transit:
         if not key.imported:
             raise Invalid("not-imported", "the key was made here; only imported keys take versions")
         material, now = await self._unwrapped(call, key.type), self._context.clock.now()
-        await self._change(call, key.name, lambda old: old.rotated(now, material))
+        await self._change(call, key.name, lambda old: old.completed(now, material))
 
     # what leaves the store, when the key says that it may
 
@@ -262,13 +295,44 @@ class Transit:
         kind, wanted = call.args["kind"], call.args.get("version", "")
         if not key.exportable and kind != "public-key":
             raise Denied("not-exportable", "private key material is not exportable")
-        if wanted and wanted != "latest" and not wanted.isdigit():
-            raise Invalid("bad-version", "invalid key version")
-        chosen = list(key.versions)
-        if wanted:
-            chosen = [key.to_read(key.latest if wanted == "latest" else int(wanted))]
-        keys = {str(number): _exported(key, kind, number) for number in sorted(chosen)}
+        keys = {str(number): _exported(key, kind, number) for number in _versions(key, wanted)}
         return Result({"name": key.name, "type": key.type, "keys": keys})
+
+    def _byok_export(self, call: Call) -> Result:
+        """A key wrapped for another store: the destination is that store's wrapping key."""
+        view = self._context.view
+        target = self._stored(view, call, call.args["name"])
+        key = self._stored(view, call, call.args["source"])
+        if target.type not in RSA_TYPES:
+            raise Invalid("bad-destination", "the destination key must be an RSA key")
+        if not key.exportable:
+            raise Denied("not-exportable", "private key material is not exportable")
+        hash_name = _hash_name(call.text("hash"))
+        wanted = call.args.get("version", "")
+        chosen = _versions(key, wanted)
+        public = target.versions[target.latest].material
+        keys = {
+            str(number): _wrapped(target.type, public, key.versions[number].material, hash_name)
+            for number in chosen
+        }
+        return Result({"name": key.name, "type": key.type, "keys": keys})
+
+    # settings of the mount
+
+    def _settings(self, call: Call) -> dict[str, bool]:
+        found = self._context.view.document(call.mount.uuid, SETTINGS, "")
+        return {"disable_upsert": False, **(found or {})}
+
+    def _config(self, call: Call) -> Result:
+        return Result(self._settings(call))
+
+    async def _write_config(self, call: Call) -> Result:
+        chosen = {"disable_upsert": call.flag("disable_upsert")}
+        mount = call.mount.uuid
+        await self._context.engine.transact(
+            lambda each: each.put_document(mount, SETTINGS, "", chosen)
+        )
+        return Result(chosen)
 
     def _backup(self, call: Call) -> Result:
         key = self._stored(self._context.view, call, call.args["name"])
@@ -282,6 +346,9 @@ class Transit:
         except orjson.JSONDecodeError:
             raise Invalid("bad-backup", "this is not the backup of a key") from None
         key = TransitKey.loads(document)
+        for each in key.versions.values():
+            # Derived pairs are kept as seeds.
+            check_material(HMAC if key.derived and not key.symmetric else key.type, each.material)
         key = dataclasses.replace(key, name=call.args.get("name") or key.name)
         if not key.name or "/" in key.name:
             raise Invalid("bad-name", "a key's name has no slash")
@@ -306,11 +373,37 @@ def _rotation(call: Call, default: int) -> int:
     return seconds
 
 
+def _hash_name(text: str) -> str:
+    names = {"": "sha2-256", "SHA1": "sha1", "SHA224": "sha2-224", "SHA256": "sha2-256",
+             "SHA384": "sha2-384", "SHA512": "sha2-512"}  # fmt: skip
+    found = names.get(text.upper())
+    if found is None:
+        raise Invalid("bad-hash", "unsupported hash function", hint="use SHA256")
+    return found
+
+
+def _versions(key: TransitKey, wanted: str) -> list[int]:
+    if not wanted:
+        return sorted(key.versions)
+    if wanted != "latest" and not wanted.isdigit():
+        raise Invalid("bad-version", "invalid key version")
+    return [key.to_read(key.latest if wanted == "latest" else int(wanted))]
+
+
+def _wrapped(kind: str, public: bytes, material: bytes, hash_name: str) -> str:
+    """As an import wants it: an AES key under the RSA key, and the key under the AES key."""
+    ephemeral = os.urandom(32)
+    head = rsa_encrypt(kind, public, ephemeral, hash_name)
+    return base64.b64encode(head + wrap_key(ephemeral, material)).decode()
+
+
 def _exported(key: TransitKey, kind: str, number: int) -> str:
     version = key.versions[number]
     if kind == "hmac-key":
         material = version.material if key.type == HMAC else version.hmac_key
         return base64.b64encode(material).decode()
+    if kind != "public-key" and key.type in KEY_PAIRS and is_public_only(version.material):
+        raise Invalid("no-private-key", "only the public half of the key was imported")
     if kind == "encryption-key" and key.encrypts:
         if key.symmetric:
             return base64.b64encode(version.material).decode()

@@ -25,7 +25,8 @@ from strongroom.crypto.mac import hmac_of
 from strongroom.crypto.signatures import (
     KEY_PAIRS,
     ed25519_from_seed,
-    load_key_pair,
+    is_public_only,
+    load_public_key,
     new_key_pair,
     public_key_text,
     rsa_decrypt,
@@ -41,11 +42,15 @@ HMAC_BYTES: Final = (32, 512)
 
 @dataclass(frozen=True, slots=True)
 class KeyVersion:
-    """Key material (raw, or PKCS #8 DER of a pair), the key of its HMACs, and when it was made."""
+    """Key material (raw, or PKCS #8 DER of a pair), the key of its HMACs, and when it was made.
+
+    Of an imported public key the material is its SubjectPublicKeyInfo. `chain` is PEM.
+    """
 
     material: bytes = field(repr=False)
     hmac_key: bytes = field(repr=False)
     created: float = 0.0
+    chain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class TransitKey:
     min_decryption: int = 1
     min_encryption: int = 0
     auto_rotate_seconds: int = 0
+    # Whether an imported key may get versions that are made here.
+    allow_rotation: bool = False
 
     @property
     def latest(self) -> int:
@@ -167,6 +174,23 @@ class TransitKey:
         made = KeyVersion(material or new_material(self.type, self.derived), os.urandom(32), now)
         return dataclasses.replace(self, versions={**self.versions, self.latest + 1: made})
 
+    def certified(self, version: int, chain: str) -> "TransitKey":
+        """The key with a chain of certificates beside a version."""
+        made = dataclasses.replace(self.versions[version], chain=chain)
+        return dataclasses.replace(self, versions={**self.versions, version: made})
+
+    def completed(self, now: float, material: bytes) -> "TransitKey":
+        """The key with an imported version more, or with the private half of the newest one."""
+        newest = self.versions[self.latest]
+        if self.derived or self.type not in KEY_PAIRS or not is_public_only(newest.material):
+            return self.rotated(now, material)
+        if is_public_only(material) or public_key_text(self.type, material) != public_key_text(
+            self.type, newest.material
+        ):
+            return self.rotated(now, material)
+        made = dataclasses.replace(newest, material=material)
+        return dataclasses.replace(self, versions={**self.versions, self.latest: made})
+
     def trimmed(self, oldest: int) -> "TransitKey":
         """The key without versions below `oldest`; raises Invalid when one may still be used."""
         if not 0 < oldest <= self.min_decryption or (
@@ -203,6 +227,8 @@ class TransitKey:
             "supports_signing": self.signs,
             "keys": {str(number): self._shown(number) for number in sorted(self.versions)},
         }
+        if self.imported:
+            shown["imported_key_allow_rotation"] = self.allow_rotation
         if self.derived:
             shown |= {"kdf": "hkdf_sha256", "convergent_encryption": self.convergent}
         return shown
@@ -216,7 +242,7 @@ class TransitKey:
             "creation_time": rfc3339(version.created),
             "name": self.type,
             "public_key": public,
-            "certificate_chain": "",
+            "certificate_chain": version.chain,
         }
 
     def dumps(self) -> dict[str, Any]:
@@ -226,10 +252,16 @@ class TransitKey:
             for each in dataclasses.fields(self)
             if each.name != "versions"
         }
+        if not self.allow_rotation:
+            # A node of the version before reads the key as long as nothing new is used.
+            del fields["allow_rotation"]
         versions = {
-            str(number): [_b64(each.material), _b64(each.hmac_key), each.created]
+            str(number): [
+                _b64(each.material), _b64(each.hmac_key), each.created,
+                *([each.chain] if each.chain else []),
+            ]
             for number, each in self.versions.items()
-        }
+        }  # fmt: skip
         return {**fields, "versions": versions}
 
     @classmethod
@@ -238,9 +270,9 @@ class TransitKey:
         try:
             versions = {
                 int(number): KeyVersion(
-                    base64.b64decode(material), base64.b64decode(hmac_key), float(created)
+                    base64.b64decode(material), base64.b64decode(hmac_key), float(created), *chain
                 )
-                for number, (material, hmac_key, created) in document["versions"].items()
+                for number, (material, hmac_key, created, *chain) in document["versions"].items()
             }
             made = cls(**{**document, "versions": versions})
             if made.type not in TYPES or not versions:
@@ -267,7 +299,7 @@ def check_material(kind: str, material: bytes) -> None:
         if not HMAC_BYTES[0] <= len(material) <= HMAC_BYTES[1]:
             raise Invalid("bad-key", "an HMAC key has 32 to 512 bytes")
     else:
-        load_key_pair(kind, material)
+        load_public_key(kind, material)
 
 
 def tagged(version: int, content: bytes, *, url_safe: bool = False) -> str:
