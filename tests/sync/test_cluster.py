@@ -3,17 +3,20 @@
 import asyncio
 import base64
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from random import SystemRandom
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 
 from strongroom.app.waiting import until
+from strongroom.kube.api import Scope
 from strongroom.kube.client import KubeClient
 from strongroom.kube.election import Election
-from strongroom.kube.resource import CRDS, NAMESPACES, SECRETS, Resource
+from strongroom.kube.resource import CRDS, NAMESPACES, SECRETS, Object, Resource
 from strongroom.kube.token_review import request_token
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Denied, Invalid, NotFound
@@ -22,10 +25,15 @@ from strongroom.sync.crds import (
     CLUSTER_EXTERNAL_SECRETS,
     CLUSTER_SECRET_STORES,
     EXTERNAL_SECRETS,
+    GENERATOR_STATES,
+    GENERATORS,
     PUSH_SECRETS,
     SECRET_STORES,
     crds,
 )
+from strongroom.sync.generators.contract import Made, Sources
+from strongroom.sync.generators.kinds import ServedKinds
+from strongroom.sync.generators.states import ServedGenerators
 from strongroom.sync.providers.kinds import Providers
 from strongroom.sync.providers.references import Surroundings
 from strongroom.sync.rbac import NAME, Rights, rbac
@@ -49,6 +57,8 @@ async def api(cluster) -> AsyncIterator[KubeClient]:
             CLUSTER_EXTERNAL_SECRETS,
             SECRET_STORES,
             CLUSTER_SECRET_STORES,
+            GENERATOR_STATES,
+            *GENERATORS,
         ):
             await until(resource.plural, lambda each=resource: served(client, each), CLOCK)
         yield client
@@ -56,7 +66,7 @@ async def api(cluster) -> AsyncIterator[KubeClient]:
 
 async def served(client: KubeClient, resource: Resource) -> bool | None:
     await client.list(resource)
-    found = await client.get(CRDS, f"{resource.plural}.external-secrets.io")
+    found = await client.get(CRDS, f"{resource.plural}.{resource.group}")
     states = {each["type"]: each["status"] for each in found["status"]["conditions"]}
     return True if states.get("Established") == "True" else None
 
@@ -73,6 +83,19 @@ def external(namespace: str, name: str = "db", **spec) -> dict:
     return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
 
 
+class Leasing(ServedKinds):
+    """What a Fake makes has to be ended, as what Vault makes has."""
+
+    ended: ClassVar[list[str]] = []
+
+    async def make(self, generator: Object, namespace: str) -> Made:
+        made = await super().make(generator, namespace)
+        return Made(made.values, {"leaseID": f"{namespace}/{generator['metadata']['name']}"})
+
+    async def release(self, generator: Object, namespace: str, state: Mapping[str, Any]) -> None:
+        self.ended.append(state["leaseID"])
+
+
 @asynccontextmanager
 async def operating(cluster, api: KubeClient, rights: Rights, **options) -> AsyncIterator[Operator]:
     """An operator under the generated rights, as the service account that they are given to."""
@@ -80,7 +103,14 @@ async def operating(cluster, api: KubeClient, rights: Rights, **options) -> Asyn
     token = await request_token(api, rights.namespace, NAME, (), 3600)
     config = replace(cluster.config(), token=token, token_file=None, client_certificate=None)
     async with KubeClient(config, CLOCK) as own:
-        doors = Doors(make=Providers(Surroundings(own, CLOCK, {})), render=GoTemplates(CLOCK))
+        around = Surroundings(own, CLOCK, {})
+        workshop = Leasing(Sources(around, SystemRandom()))
+        doors = Doors(
+            make=Providers(around),
+            render=GoTemplates(CLOCK),
+            generators=ServedGenerators(own, workshop, CLOCK),
+            workshop=workshop,
+        )
         operator = Operator(own, doors, CLOCK, Options(**options))
         election = Election(own, CLOCK, (rights.namespace, NAME), "one")
         running = asyncio.create_task(operator.run(election))
@@ -186,6 +216,7 @@ async def test_everything_works_under_the_generated_rights(cluster, api, namespa
         await until("its end", lambda: gone(api, namespace, "held"), CLOCK)
         await _fan_out(api, namespace)
         await _push(api, namespace)
+        await _generate(api, namespace)
 
 
 async def gone(api: KubeClient, namespace: str, name: str) -> bool | None:
@@ -212,6 +243,27 @@ async def _fan_out(api: KubeClient, namespace: str) -> None:
     first = (await api.get(EXTERNAL_SECRETS, "everywhere", namespace))["metadata"]["generation"]
     assert first == 1
     await api.delete(CLUSTER_EXTERNAL_SECRETS, namespace)
+
+
+async def _generate(api: KubeClient, namespace: str) -> None:
+    fake = next(each for each in GENERATORS if each.kind == "Fake")
+    generator = {"metadata": {"name": "f", "namespace": namespace}, "spec": {"data": {"p": "made"}}}
+    await api.create(fake, generator)
+    source = {"generatorRef": {"kind": "Fake", "name": "f"}}
+    item = external(namespace, "generated", data=[], dataFrom=[{"sourceRef": source}])
+    await api.create(EXTERNAL_SECRETS, item)
+    await until("the value", lambda: value(api, namespace, "generated"), CLOCK)
+    assert await value(api, namespace, "generated") == "made"
+    (state,) = (await api.list(GENERATOR_STATES, Scope(namespace=namespace))).items
+    assert state["metadata"]["ownerReferences"][0]["name"] == "generated"
+    await api.delete(EXTERNAL_SECRETS, "generated", namespace)
+
+    async def ended() -> bool | None:
+        left = (await api.list(GENERATOR_STATES, Scope(namespace=namespace))).items
+        return True if not left else None
+
+    await until("the end of what was made", ended, CLOCK)
+    assert f"{namespace}/f" in Leasing.ended
 
 
 async def _push(api: KubeClient, namespace: str) -> None:

@@ -16,6 +16,8 @@ from strongroom.model.secret import Secret
 from strongroom.sync.controller import WORKERS, Parts, SyncController
 from strongroom.sync.fan_out import CLUSTER_EXTERNAL_SECRET, CLUSTER_PUSH_SECRET, FanOut
 from strongroom.sync.feeds import Feeds
+from strongroom.sync.generators.collector import StateCollector
+from strongroom.sync.generators.kinds import Workshop
 from strongroom.sync.metrics import SyncMetrics, conditions, gauge, queues
 from strongroom.sync.pace import Rate
 from strongroom.sync.push_controller import PushController, PushParts
@@ -47,11 +49,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What the operator meets the world through."""
+    """What the operator meets the world through.
+
+    `workshop` lets it end what generators made; without them another program does.
+    """
 
     make: ProviderFactory
     render: Render
     generators: Generators = field(default_factory=NoGenerators)
+    workshop: Workshop | None = None
     who_changed: WhoChanged = nobody
     resolve: ResolveKind = config_maps_only
 
@@ -83,6 +89,7 @@ class Operator:
                 watches=self.watches,
                 stores=self.stores,
                 reader=Reader(self.stores, doors.generators, doors.render),
+                generators=doors.generators,
                 targets=Targets(api, doors.resolve),
                 reporter=Reporter(api, events, clock, doors.who_changed),
                 render=doors.render,
@@ -101,6 +108,9 @@ class Operator:
         self.stores.on_back.append(self._back)
         parts = PushParts(self.watches, self.stores, doors.generators, events, doors.render)
         self.push = PushController(api, parts, clock, options.namespace)
+        self.collector: StateCollector | None = None
+        if doors.workshop is not None:
+            self.collector = StateCollector(api, doors.workshop, events, clock, options.namespace)
         self.fan_outs = []
         if self.watches.namespaces is not None:
             for shape, children in (
@@ -129,6 +139,8 @@ class Operator:
                 group.create_task(self.watches.run())
                 for each in self._own_caches():
                     group.create_task(each.run())
+                if self.collector is not None:
+                    group.create_task(self.collector.objects.run())
                 group.create_task(election.lead(self._work) if election else self._work())
         finally:
             await self.stores.close()
@@ -137,6 +149,8 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.feeds.run())
             group.create_task(self.push.run())
+            if self.collector is not None:
+                group.create_task(self.collector.run())
             for fan_out in self.fan_outs:
                 group.create_task(fan_out.run())
             for each in self.store_controllers:

@@ -22,7 +22,7 @@ from strongroom.sync.desired import (
 from strongroom.sync.drift import Contest, opponent_of
 from strongroom.sync.due import Known, Need, follows_the_store, need, next_look, start_lane
 from strongroom.sync.pace import LAST_PAUSE
-from strongroom.sync.reader import Collected, Reader
+from strongroom.sync.reader import Collected, Generators, Reader
 from strongroom.sync.render import Rendered, render_target
 from strongroom.sync.reporting import Reporter
 from strongroom.sync.rewrite import Render
@@ -49,6 +49,7 @@ class Parts:
     watches: Watches
     stores: Stores
     reader: Reader
+    generators: Generators
     targets: Targets
     reporter: Reporter
     render: Render
@@ -123,12 +124,14 @@ class SyncController:
             again = await self._reconcile(key, item)
         except Refusal as refusal:
             self._parts.measured(key, self._clock.monotonic() - began, False)
+            await self._parts.generators.abandon(item)
             manifest = bool(((item.get("spec") or {}).get("target") or {}).get("manifest"))
             await self._parts.reporter.failed(item, refusal, manifest=manifest)
             raise
         except Exception as error:
             # A bug of ours is no reason to be silent at the object.
             self._parts.measured(key, self._clock.monotonic() - began, False)
+            await self._parts.generators.abandon(item)
             said = Conflict("internal-error", f"the operator failed with {type(error).__name__}")
             await self._parts.reporter.failed(item, said)
             raise
@@ -167,6 +170,7 @@ class SyncController:
         else:
             fresh = known
         await self._write(key, item, spec, fresh, known)
+        await self._parts.generators.settle(item)
         return next_look(spec, item, self._known.get(key), now)
 
     async def _read(self, key: Key, item: Object, spec: Spec, known: Known | None) -> Known | None:

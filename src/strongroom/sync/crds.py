@@ -23,6 +23,30 @@ PUSH_SECRETS: Final = Resource(GROUP, "v1alpha1", "pushsecrets", "PushSecret")
 CLUSTER_PUSH_SECRETS: Final = Resource(
     GROUP, "v1alpha1", "clusterpushsecrets", "ClusterPushSecret", namespaced=False
 )
+GENERATORS_GROUP: Final = "generators.external-secrets.io"
+
+
+def _generator(plural: str, kind: str, *, namespaced: bool = True) -> Resource:
+    return Resource(GENERATORS_GROUP, "v1alpha1", plural, kind, namespaced=namespaced)
+
+
+GENERATORS: Final = tuple(
+    _generator(f"{kind.lower()}s", kind)
+    for kind in (
+        "Password",
+        "UUID",
+        "SSHKey",
+        "Fake",
+        "Webhook",
+        "VaultDynamicSecret",
+        "ECRAuthorizationToken",
+        "STSSessionToken",
+        "GCRAccessToken",
+        "ACRAccessToken",
+    )
+)
+CLUSTER_GENERATORS: Final = _generator("clustergenerators", "ClusterGenerator", namespaced=False)
+GENERATOR_STATES: Final = _generator("generatorstates", "GeneratorState")
 # Says who keeps a definition up to date; one without it is another program's and left alone.
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 OURS: Final = "strongroom"
@@ -369,12 +393,25 @@ _CLUSTER_COLUMNS: Final = _columns(
     ("Ready", _READY + ".status"),
 )
 _PUSH_COLUMNS: Final = [*_AGE, *_columns(("Status", _READY + ".reason"))]
+_STATE_COLUMNS: Final = _columns(("Deadline", ".spec.garbageCollectionDeadline"))
 _SELECTABLE: Final = (
     ".spec.secretStoreRef.name",
     ".spec.secretStoreRef.kind",
     ".spec.target.name",
     ".spec.refreshInterval",
 )
+
+
+def _cluster_generator() -> Object:
+    kinds = _choice(*(each.kind for each in GENERATORS))
+    return _object(("spec",), spec=_object(("kind", "generator"), kind=kinds, generator=_OPEN))
+
+
+def _generator_state() -> Object:
+    spec = _object(
+        ("resource", "state"), garbageCollectionDeadline=_TIME, resource=_OPEN, state=_OPEN
+    )
+    return _object(spec=spec, status=_object(conditions=_CONDITIONS))
 
 
 def crds() -> list[Object]:
@@ -389,6 +426,9 @@ def crds() -> list[Object]:
         _crd(CLUSTER_EXTERNAL_SECRETS, "ces", _cluster_external_secret(), _CLUSTER_COLUMNS),
         _crd(PUSH_SECRETS, "ps", _push_secret(), [*_PUSH_COLUMNS, *_LAST_SYNC]),
         _crd(CLUSTER_PUSH_SECRETS, "", _cluster_push_secret(), _PUSH_COLUMNS),
+        *(_crd(each, "", _object(spec=_OPEN), []) for each in GENERATORS),
+        _crd(CLUSTER_GENERATORS, "", _cluster_generator(), []),
+        _crd(GENERATOR_STATES, "gs", _generator_state(), _STATE_COLUMNS),
     ]
 
 
@@ -422,11 +462,11 @@ def _crd(resource: Resource, short: str, schema: Object, columns: list[Object]) 
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": f"{resource.plural}.{GROUP}",
+            "name": f"{resource.plural}.{resource.group}",
             "labels": {f"{GROUP}/component": "controller", MANAGED_BY: OURS},
         },
         "spec": {
-            "group": GROUP,
+            "group": resource.group,
             "scope": "Namespaced" if resource.namespaced else "Cluster",
             "names": names | ({"shortNames": [short]} if short else {}),
             "versions": versions,

@@ -19,11 +19,12 @@ from strongroom.sync.desired import (
     synced_version,
 )
 from strongroom.sync.drift import ADOPT, check_consent, describe, written_by
+from strongroom.sync.generators.kinds import resource_of, spec_of
 from strongroom.sync.reader import Collected, Reader
 from strongroom.sync.reads import SharedReads
 from strongroom.sync.render import render_target
 from strongroom.sync.rewrite import Render
-from strongroom.sync.spec import RemoteRef, Row, Source, Spec, StoreRef, parse_spec
+from strongroom.sync.spec import GeneratorRef, RemoteRef, Row, Source, Spec, StoreRef, parse_spec
 from strongroom.sync.status import find
 from strongroom.sync.stores import Lookup, Stores, is_managed
 from strongroom.sync.target import Targets
@@ -106,8 +107,11 @@ async def explain(chain: Chain, item: Object) -> Explanation:
         used = {ref: await _store(walk, ref) for ref in sorted(spec.stores)}
         for each in spec.parts:
             await _read(walk, each, used)
-        wanted = await _values(walk, spec)
-        await _target(walk, spec, wanted)
+        for generator in sorted(spec.generators):
+            await _generator(walk, generator)
+        if not spec.generators:
+            wanted = await _values(walk, spec)
+            await _target(walk, spec, wanted)
         _status(walk)
     except _Broken:
         pass
@@ -174,6 +178,21 @@ async def _read(walk: _Walk, part: Row | Source, used: dict[StoreRef, SharedRead
         except Refusal as refusal:
             raise walk.broken("property", refusal, "correct remoteRef.property") from None
         walk.good("property", f"{ref.property} is in {ref.key}")
+
+
+async def _generator(walk: _Walk, ref: GeneratorRef) -> None:
+    """A generator is looked at and not asked, for it would make something new."""
+    namespace = walk.item["metadata"]["namespace"]
+    try:
+        resource = resource_of(ref)
+        where = namespace if resource.namespaced else ""
+        found = await walk.chain.api.get(resource, ref.name, where)
+        spec_of({**found, "kind": resource.kind})
+    except Refusal as refusal:
+        raise walk.broken(
+            "generator", refusal, f"create or correct {ref.kind} {ref.name}"
+        ) from None
+    walk.good("generator", f"{ref.kind} {ref.name} is there; it is not asked to see what it makes")
 
 
 async def _values(walk: _Walk, spec: Spec) -> Wanted:
@@ -262,6 +281,9 @@ async def plan(chain: Chain, item: Object) -> Planned:
         spec = parse_spec(item)
     except Invalid as refusal:
         return planned("refuse", str(refusal), refusal.code)
+    if spec.generators:
+        said = "what its generators will make is not known beforehand"
+        return planned("unknown", said, "generated", spec.target)
     try:
         collected = await chain.reader.collect(item, spec)
         wanted = await render_wanted(chain, item, spec, collected)

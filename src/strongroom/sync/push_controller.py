@@ -40,6 +40,9 @@ FINALIZER: Final = "pushsecret.externalsecrets.io/finalizer"
 STORE_FINALIZER: Final = "secretstore.externalsecrets.io/finalizer"
 Places = dict[tuple[StoreRef, str], PushTarget]
 
+# The version of what a generator makes.
+MADE: Final = ("",)
+
 
 @dataclass(frozen=True, slots=True)
 class PushParts:
@@ -129,6 +132,7 @@ class PushController:
         try:
             return await self._reconcile(key, item)
         except Refusal as refusal:
+            await self._parts.generators.abandon(item)
             await self._say(item, pushed_before(item.get("status") or {}), "Errored", str(refusal))
             raise
 
@@ -139,24 +143,36 @@ class PushController:
         spec = parse_push(item)
         before = pushed_before(item.get("status") or {})
         await self._hold(item, spec)
+        now = self._clock.monotonic()
+        if spec.generator is not None and self._is_done(key, item, spec, MADE):
+            # What is asked of a generator is something new, so it is asked when that is due.
+            return self._next(key, spec, now)
         sources = await self._sources(item, spec)
         if sources is None:
             await self._source_gone(item, spec, before)
             return None
         versions = tuple(version for version, _ in sources)
-        done, now = self._done.get(key), self._clock.monotonic()
-        due = spec.refresh_seconds * (1 - JITTER)
-        if (
-            done is not None
-            and (done.version, done.sources) == (synced_version(item), versions)
-            and not (spec.refresh_seconds and now - done.at >= due)
-        ):
-            return max(SHORTEST, due - (now - done.at)) if spec.refresh_seconds else None
+        if self._is_done(key, item, spec, versions):
+            return self._next(key, spec, now)
         pushes = await self._pushes(item, spec, sources)
         after = await self._push_all(item, spec, pushes, before)
         await self._say(item, after, "Synced", "PushSecret synced successfully", pushes)
+        await self._parts.generators.settle(item)
         self._done[key] = _Done(synced_version(item), versions, now)
-        return due or None
+        return spec.refresh_seconds * (1 - JITTER) or None
+
+    def _is_done(self, key: Key, item: Object, spec: PushSpec, versions: tuple[str, ...]) -> bool:
+        """Whether these sources were pushed for this spec, not too long ago."""
+        done = self._done.get(key)
+        if done is None or (done.version, done.sources) != (synced_version(item), versions):
+            return False
+        due = spec.refresh_seconds * (1 - JITTER)
+        return not (spec.refresh_seconds and self._clock.monotonic() - done.at >= due)
+
+    def _next(self, key: Key, spec: PushSpec, now: float) -> float | None:
+        if not spec.refresh_seconds:
+            return None
+        return max(SHORTEST, spec.refresh_seconds * (1 - JITTER) - (now - self._done[key].at))
 
     async def _sources(
         self, item: Object, spec: PushSpec
@@ -164,7 +180,8 @@ class PushController:
         """Versions and data of the sources; None when there is none."""
         namespace = item["metadata"]["namespace"]
         if spec.generator is not None:
-            return [("", await self._parts.generators.generate(spec.generator, item))]
+            made = await self._parts.generators.generate(spec.generator, item, "0")
+            return [(*MADE, made)]
         names = [spec.source_name]
         if spec.source_selector is not None:
             await self._parts.watches.secrets.synced.wait()

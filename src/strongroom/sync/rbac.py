@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from strongroom.kube.resource import Object
-from strongroom.sync.crds import GROUP
+from strongroom.sync.crds import GENERATORS_GROUP, GROUP
 
 NAME: Final = "strongroom-operator"
 READ: Final = ("get", "list", "watch")
-GENERATORS: Final = "generators.external-secrets.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,8 @@ def sync_rules(rights: Rights) -> list[Object]:
         _rule("events.k8s.io", ("events",), ("create", "patch")),
     ]
     if rights.generators:
-        rules.append(_rule(GENERATORS, ("*",), READ))
-        rules.append(
-            _rule(GENERATORS, ("generatorstates",), ("create", "update", "patch", "delete"))
-        )
+        rules.append(_rule(GENERATORS_GROUP, ("*",), READ))
+        rules.append(_rule(GENERATORS_GROUP, ("generatorstates",), ("create", "patch", "delete")))
     for each in rights.manifests:
         plural, _, group = each.partition(".")
         rules.append(_rule(group, (plural,), (*READ, "create", "patch", "delete")))

@@ -21,19 +21,31 @@ from strongroom.sync.values import decode, extract, finish, pick, whole
 class Generators(Protocol):
     """Makes values on demand."""
 
-    async def generate(self, ref: GeneratorRef, owner: Object) -> Mapping[str, bytes]:
-        """The generator's output for an object; raises Invalid, NotFound or Unavailable."""
+    async def generate(self, ref: GeneratorRef, owner: Object, slot: str) -> Mapping[str, bytes]:
+        """Fresh values for a place in an object; raises Invalid, NotFound or Unavailable."""
+
+    async def settle(self, owner: Object) -> None:
+        """What was made last for an object is in use, so what was made before may end."""
+
+    async def abandon(self, owner: Object) -> None:
+        """What was made last for an object is not in use; never raises a Refusal."""
 
 
 class NoGenerators:
     """Where none are served. Implements Generators."""
 
-    async def generate(self, ref: GeneratorRef, owner: Object) -> Mapping[str, bytes]:  # noqa: ARG002
+    async def generate(self, ref: GeneratorRef, owner: Object, slot: str) -> Mapping[str, bytes]:  # noqa: ARG002
         raise NotFound(
             "no-generator",
             f"the generator {ref.kind} {ref.name} is not served",
             hint="leave this ExternalSecret to the other controller",
         )
+
+    async def settle(self, owner: Object) -> None:
+        pass
+
+    async def abandon(self, owner: Object) -> None:
+        pass
 
 
 @dataclass(slots=True)
@@ -44,6 +56,8 @@ class Collected:
     versions: dict[str, Version] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     places: set[tuple[str, str]] = field(default_factory=set)
+    # What generators made for rows: a user name and its password are of one making.
+    made: dict[GeneratorRef, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
 
     def note(self, reads: SharedReads, found: Fetched) -> None:
         """Remember what was read; `places` are compared with what a store's feed says."""
@@ -73,7 +87,7 @@ class Reader:
         for number, part in enumerate(spec.parts):
             try:
                 if isinstance(part, Source):
-                    await self._source(collected, item, part, used)
+                    await self._source(collected, (item, str(number)), part, used)
                 else:
                     await self._row(collected, item, part, used)
             except Absent as absent:
@@ -101,7 +115,11 @@ class Reader:
     ) -> None:
         ref = row.remote
         if row.generator is not None:
-            made = await self._generators.generate(row.generator, item)
+            if row.generator not in collected.made:
+                slot = f"row-{len(collected.made)}"
+                made = await self._generators.generate(row.generator, item, slot)
+                collected.made[row.generator] = made
+            made = collected.made[row.generator]
             name = ref.property or ref.key
             if name not in made:
                 raise Invalid("no-property", f"{row.generator.kind} makes no {name}")
@@ -112,12 +130,12 @@ class Reader:
             collected.note(used[row.store], found)
 
     async def _source(
-        self, collected: Collected, item: Object, source: Source,
+        self, collected: Collected, place: tuple[Object, str], source: Source,
         used: Mapping[StoreRef, SharedReads],
     ) -> None:  # fmt: skip
         rewritten = bool(source.rewrites)
         if source.generator is not None:
-            made = await self._generators.generate(source.generator, item)
+            made = await self._generators.generate(source.generator, *place)
             data = rewrite(source.rewrites, made, self._render)
             plain = RemoteRef(source.generator.name)
             collected.data |= finish(data, plain, plain.key, rewritten=rewritten)

@@ -76,6 +76,18 @@ class Sts:
         }
         return await self._ask("AssumeRoleWithWebIdentity", form, None)
 
+    async def session_token(
+        self, credentials: AwsCredentials, seconds: int = 0, serial: str = "", code: str = ""
+    ) -> AwsCredentials:
+        """Temporary credentials of the same identity; `serial` and `code` prove its MFA device."""
+        given = {
+            "DurationSeconds": str(seconds) if seconds else "",
+            "SerialNumber": serial,
+            "TokenCode": code,
+        }
+        form = {name: value for name, value in given.items() if value}
+        return await self._ask("GetSessionToken", form, credentials)
+
     async def caller(self, credentials: AwsCredentials) -> None:
         """Prove that credentials are good; raises Denied."""
         await self._send("GetCallerIdentity", {}, credentials)

@@ -5,7 +5,7 @@ API: https://developer.hashicorp.com/vault/api-docs.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -35,6 +35,9 @@ _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
     413: (Invalid, "store-too-large"),
     429: (Throttled, "store-busy"),
 }
+
+# A query, whose names may come more than once.
+Query = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ class VaultClient:
         method: str,
         path: str,
         body: Mapping[str, Any] | None = None,
-        query: Mapping[str, str] | None = None,
+        query: Query = (),
     ) -> dict[str, Any]:
         """Call `/v1/PATH`; returns the reply's JSON, {} for 204. Raises a Refusal by status."""
         reply = await self._send(method, path, body, query)
@@ -118,7 +121,7 @@ class VaultClient:
         method: str,
         path: str,
         body: Mapping[str, Any] | None = None,
-        query: Mapping[str, str] | None = None,
+        query: Query = (),
     ) -> Response:
         url = f"{self.address}/v1/{quote(path.strip('/'), safe='/*')}"
         if query:
@@ -170,7 +173,7 @@ class VaultClient:
         A deleted or destroyed version is returned without data; raises NotFound when there
         never was one.
         """
-        query = {"version": str(version)} if version else None
+        query = {"version": str(version)} if version else {}
         reply = await self._send("GET", f"{mount}/data/{path}", query=query)
         envelope = _object_or_none(reply)
         data = envelope.get("data") if envelope else None

@@ -14,6 +14,7 @@ from strongroom.model.clock import SimulatedClock
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.sync.assembly import Doors, Operator, Options
 from strongroom.sync.crds import EXTERNAL_SECRETS, SECRET_STORES
+from strongroom.sync.generators.kinds import Workshop
 from strongroom.sync.providers.fake import FakeProvider
 from strongroom.sync.spec import GeneratorRef
 from strongroom.sync.templates import GoTemplates
@@ -27,9 +28,16 @@ class FakeGenerators:
     def __init__(self) -> None:
         self.made = 0
 
-    async def generate(self, ref: GeneratorRef, owner: Object) -> Mapping[str, bytes]:
+    async def generate(self, ref: GeneratorRef, owner: Object, slot: str) -> Mapping[str, bytes]:
         self.made += 1
-        return {"password": f"generated-{self.made}".encode()}
+        made = {"password": f"generated-{self.made}".encode()}
+        return made | ({"user": f"u{self.made}".encode()} if ref.name == "pair" else {})
+
+    async def settle(self, owner: Object) -> None:
+        pass
+
+    async def abandon(self, owner: Object) -> None:
+        pass
 
 
 @dataclass
@@ -39,7 +47,8 @@ class Bench:
     clock: SimulatedClock
     api: FakeKubeApi
     provider: FakeProvider
-    generators: FakeGenerators = field(default_factory=FakeGenerators)
+    generators: Any = field(default_factory=FakeGenerators)
+    workshop: Workshop | None = None
     operator: Operator | None = None
     running: "asyncio.Task[None] | None" = None
     providers_made: int = 0
@@ -54,7 +63,12 @@ class Bench:
                 raise Invalid("unsupported-provider", "the provider is not served")
             return self.provider
 
-        doors = Doors(make=make, render=GoTemplates(self.clock), generators=self.generators)
+        doors = Doors(
+            make=make,
+            render=GoTemplates(self.clock),
+            generators=self.generators,
+            workshop=self.workshop,
+        )
         self.operator = Operator(api or self.api, doors, self.clock, Options(**options))
         self.running = asyncio.create_task(self.operator.run())
         await self.clock.advance(0.1)

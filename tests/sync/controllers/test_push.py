@@ -132,6 +132,10 @@ async def test_generated_values_are_pushed(bench) -> None:
     generator = {"generatorRef": {"kind": "Password", "name": "p"}}
     await push(bench, selector=generator)
     assert held(bench, "out/db") == "generated-1"
+    # Looked at again, and not asked again before it is due.
+    bench.operator.push.queue.add(("n", "ps"))
+    await bench.clock.advance(1)
+    assert bench.generators.made == 1
 
 
 async def test_stores_and_sources_are_chosen_by_label(source) -> None:

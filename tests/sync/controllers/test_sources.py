@@ -92,6 +92,16 @@ async def test_generators_make_values_once_and_not_for_a_repair(bench) -> None:
     assert bench.generators.made == 1
 
 
+async def test_rows_of_one_generator_are_of_one_making(bench) -> None:
+    source = {"generatorRef": {"kind": "Password", "name": "pair"}}
+    rows = [
+        {"secretKey": key, "remoteRef": {"key": key}, "sourceRef": source}
+        for key in ("user", "password")
+    ]
+    await bench.external(data=rows, secretStoreRef=None)
+    assert await bench.secret() == {"user": "u1", "password": "generated-1"}
+
+
 async def test_a_template_shapes_the_secret(bench) -> None:
     template = {
         "type": "example.com/db",

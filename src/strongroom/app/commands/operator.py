@@ -131,9 +131,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _operate(args: argparse.Namespace) -> None:
+    from random import SystemRandom
+
     from strongroom.kube.client import KubeClient
     from strongroom.model.clock import SystemClock
     from strongroom.sync.assembly import Doors, Operator, Options
+    from strongroom.sync.generators.contract import Sources
+    from strongroom.sync.generators.kinds import ServedKinds
+    from strongroom.sync.generators.states import ServedGenerators
     from strongroom.sync.pace import Rate
     from strongroom.sync.providers.kinds import Providers
     from strongroom.sync.providers.references import Surroundings
@@ -145,8 +150,12 @@ async def _operate(args: argparse.Namespace) -> None:
     async with KubeClient(config, clock) as api:
         if args.install_crds:
             await _install(api, clock)
+        around = Surroundings(api, clock, dict(os.environ))
+        workshop = ServedKinds(Sources(around, SystemRandom()))
         doors = Doors(
-            make=Providers(Surroundings(api, clock, dict(os.environ))),
+            make=Providers(around),
+            generators=ServedGenerators(api, workshop, clock),
+            workshop=workshop,
             render=GoTemplates(clock),
             who_changed=_who_changed(args.kube_audit_log),
             resolve=_any_kind(api) if args.unsafe_allow_generic_targets else config_maps_only,

@@ -63,14 +63,18 @@ class AwsIdentity:
         await self.session.use(self._aws.sts.caller)
 
 
+def sts_of(region: str, around: Surroundings, http: HttpClient) -> Sts:
+    """The token service of a region, or the one that the environment names."""
+    endpoint = around.environment.get("AWS_STS_ENDPOINT") or sts_endpoint(region)
+    return Sts(endpoint, region, http, around.clock)
+
+
 def identity_of(
     spec: Fields, references: References, around: Surroundings, http: HttpClient
 ) -> AwsIdentity:
     """The identity of `spec.provider.aws`; raises Invalid."""
-    region, environment = spec.required("region"), around.environment
-    endpoint = environment.get("AWS_STS_ENDPOINT") or sts_endpoint(region)
-    sts = Sts(endpoint, region, http, around.clock)
-    aws = Aws(sts, http, around.clock, environment)
+    sts = sts_of(spec.required("region"), around, http)
+    aws = Aws(sts, http, around.clock, around.environment)
     auth = spec.part("auth") or Fields({}, f"{spec.where}.auth")
     kind = auth.one_of("secretRef", "jwt", default="ambient")
     if kind == "secretRef":

@@ -16,7 +16,6 @@ from strongroom.sync.providers.contract import (
     Fetched,
     Find,
     OneByOne,
-    Provider,
     Pushed,
     PushTarget,
     Traits,
@@ -30,7 +29,7 @@ from strongroom.sync.providers.vault_login import Login, login_of
 from strongroom.sync.spec import RemoteRef
 from strongroom.wire.client import HttpClient
 from strongroom.wire.tls import ClientPem
-from strongroom.wire.vault import VaultClient
+from strongroom.wire.vault import Query, VaultClient
 
 READS_AT_ONCE: Final = 16
 # KV v1 has no metadata of its own: the mark of what we wrote is a key of the secret.
@@ -97,7 +96,7 @@ def split_key(key: str, settings: VaultSettings) -> tuple[str, str]:
     return mount, path
 
 
-async def build(spec: Fields, references: References, around: Surroundings) -> Provider:
+async def build(spec: Fields, references: References, around: Surroundings) -> "VaultProvider":
     """The provider of `spec.provider.vault` or `openBao`; raises Invalid."""
     settings = VaultSettings.from_spec(spec, await references.authority(spec))
     auth = spec.needed("auth")
@@ -147,6 +146,16 @@ class VaultProvider(OneByOne):
         token, seconds = await self._login(client)
         self._client.token = token
         return token, seconds
+
+    async def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None, query: Query
+    ) -> dict[str, Any]:
+        """Any path of the server, for generators; {} for an answer without a body."""
+
+        async def ask(_: Secret) -> dict[str, Any]:
+            return await self._client.request(method, path, body, query)
+
+        return await self._session.use(ask)
 
     async def validate(self) -> None:
         async def look(_: Secret) -> None:

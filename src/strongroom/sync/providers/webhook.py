@@ -37,7 +37,8 @@ from strongroom.wire.http import Response
 from strongroom.wire.rest import refusal_of
 
 # Secrets without this label are not sent anywhere.
-LABEL: Final = ("external-secrets.io/type", "webhook")
+Label = tuple[str, str]
+LABEL: Final[Label] = ("external-secrets.io/type", "webhook")
 _NAME: Final = "webhook"
 # The groups of names a template sees: remoteRef, and each of the store's secrets.
 Groups = Mapping[str, Mapping[str, bytes]]
@@ -91,12 +92,44 @@ class Call:
     body: bytes = field(repr=False)
 
 
-async def build(spec: Fields, references: References, around: Surroundings) -> Provider:
-    """The provider of `spec.provider.webhook`; raises Invalid."""
+async def build(
+    spec: Fields, references: References, around: Surroundings, *, label: Label = LABEL
+) -> Provider:
+    """The provider of `spec.provider.webhook`; raises Invalid. `label` lets a Secret be sent."""
     templates = WebhookTemplates.from_spec(spec)
     secrets = {each.required("name"): each.needed("secretRef") for each in spec.parts("secrets")}
     http = HttpClient(ca_data=await references.authority(spec))
-    return WebhookProvider(templates, secrets, references, http, around.clock)
+    sent = SentSecrets(secrets, references, label)
+    return WebhookProvider(templates, sent, http, around.clock)
+
+
+@dataclass(frozen=True, slots=True)
+class SentSecrets:
+    """The Secrets that requests may hold, by the names templates know them by."""
+
+    selectors: Mapping[str, Fields]
+    references: References
+    label: Label
+
+    @property
+    def asking(self) -> str:
+        """The namespace that asks."""
+        return self.references.asking
+
+    async def read(self) -> dict[str, Mapping[str, bytes]]:
+        """Their data; raises Denied(`not-for-webhooks`) for one without the label."""
+        found: dict[str, Mapping[str, bytes]] = {}
+        for name, selector in self.selectors.items():
+            item = await self.references.whole_secret(selector)
+            key, value = self.label
+            if item.labels.get(key) != value:
+                raise Denied(
+                    "not-for-webhooks",
+                    f"the Secret {selector.text('name')} is not labelled {key}={value}",
+                    hint="label it if it may be sent to the URL",
+                )
+            found[name] = item.data
+        return found
 
 
 class WebhookProvider(OneByOne):
@@ -107,14 +140,12 @@ class WebhookProvider(OneByOne):
     def __init__(
         self,
         templates: WebhookTemplates,
-        secrets: Mapping[str, Fields],
-        references: References,
+        secrets: SentSecrets,
         http: HttpClient,
         clock: Clock,
     ) -> None:
         self._templates = templates
         self._secrets = secrets
-        self._references = references
         self._http = http
         self._clock = clock
 
@@ -132,7 +163,7 @@ class WebhookProvider(OneByOne):
                 "key": ref.key,
                 "version": ref.version,
                 "property": ref.property,
-                "namespace": self._references.asking,
+                "namespace": self._secrets.asking,
             }
         )
         call = self._call(groups, "GET", self._templates.body)
@@ -206,16 +237,7 @@ class WebhookProvider(OneByOne):
         groups: dict[str, Mapping[str, bytes]] = {
             "remoteRef": {name: each.encode() for name, each in ref.items()}
         }
-        for name, selector in self._secrets.items():
-            item = await self._references.whole_secret(selector)
-            if item.labels.get(LABEL[0]) != LABEL[1]:
-                raise Denied(
-                    "not-for-webhooks",
-                    f"the Secret {selector.text('name')} is not labelled {LABEL[0]}={LABEL[1]}",
-                    hint="label it if the store may send it to its URL",
-                )
-            groups[name] = item.data
-        return groups
+        return groups | await self._secrets.read()
 
     def _call(self, groups: Groups, method: str, body: Template | None) -> Call:
         values = _values(groups)

@@ -1,0 +1,1 @@
+"""Generators: values that are made when they are asked for."""

@@ -1,0 +1,91 @@
+"""From a reference to a generator's values: the object, its kind, and its identity.
+
+What is wrong with a generator's spec is an Invalid that names the field.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from strongroom.kube.resource import Object, Resource
+from strongroom.model.errors import Invalid
+from strongroom.sync.crds import CLUSTER_GENERATORS, GENERATORS
+from strongroom.sync.generators import aws, azure, gcp, local, vault, web
+from strongroom.sync.generators.contract import Made, Make, Release, Sources
+from strongroom.sync.providers.fields import Fields
+from strongroom.sync.providers.references import References
+from strongroom.sync.spec import GENERATORS as API_VERSION
+from strongroom.sync.spec import GeneratorRef
+
+KINDS: Final[Mapping[str, Make]] = {
+    "Password": local.password,
+    "UUID": local.uuid4,
+    "SSHKey": local.ssh_key,
+    "Fake": local.fake,
+    "Webhook": web.answer,
+    "VaultDynamicSecret": vault.dynamic,
+    "ECRAuthorizationToken": aws.registry_token,
+    "STSSessionToken": aws.session_token,
+    "GCRAccessToken": gcp.access_token,
+    "ACRAccessToken": azure.access_token,
+}
+RELEASES: Final[Mapping[str, Release]] = {"VaultDynamicSecret": vault.revoke}
+_RESOURCES: Final = {each.kind: each for each in (*GENERATORS, CLUSTER_GENERATORS)}
+
+
+def resource_of(ref: GeneratorRef) -> Resource:
+    """The kind a reference means; raises Invalid(`unsupported-generator`)."""
+    found = _RESOURCES.get(ref.kind)
+    if found is None or ref.api_version != API_VERSION:
+        raise Invalid(
+            "unsupported-generator",
+            f"the generator {ref.kind} of {ref.api_version} is not served",
+            hint=f"served are {', '.join(_RESOURCES)}; leave this object to the other controller",
+        )
+    return found
+
+
+def spec_of(generator: Object) -> tuple[str, Fields]:
+    """The kind that makes the values and its spec, out of a ClusterGenerator or not. Pure.
+
+    A ClusterGenerator holds one spec under the name of its kind: `passwordSpec`, `uuidSpec`.
+    """
+    kind, spec = str(generator.get("kind")), Fields(generator.get("spec") or {}, "spec")
+    if kind != CLUSTER_GENERATORS.kind:
+        return kind, spec
+    kind, part = spec.required("kind"), spec.needed("generator")
+    if kind not in KINDS:
+        raise Invalid("unsupported-generator", f"spec.kind: the generator {kind} is not served")
+    for name in part.names():
+        if name.lower() == f"{kind}Spec".lower():
+            return kind, part.needed(name)
+    raise part.bad(f"{kind[0].lower()}{kind[1:]}Spec", "is needed")
+
+
+class Workshop(Protocol):
+    """Makes by generators, and ends what was made."""
+
+    async def make(self, generator: Object, namespace: str) -> Made:
+        """Fresh values for an object in a namespace; raises a Refusal."""
+
+    async def release(self, generator: Object, namespace: str, state: Mapping[str, Any]) -> None:
+        """Let go of what was made; raises a Refusal."""
+
+
+class ServedKinds:
+    """The kinds above. Implements Workshop."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    async def make(self, generator: Object, namespace: str) -> Made:
+        kind, spec = spec_of(generator)
+        return await KINDS[kind](spec, self._references(generator, namespace), self._sources)
+
+    async def release(self, generator: Object, namespace: str, state: Mapping[str, Any]) -> None:
+        kind, spec = spec_of(generator)
+        done = RELEASES.get(kind)
+        if done is not None:
+            await done(spec, self._references(generator, namespace), self._sources, state)
+
+    def _references(self, generator: Object, namespace: str) -> References:
+        return References(self._sources.around, generator, namespace)

@@ -1,0 +1,188 @@
+"""Generated values in Secrets, and the states that remember what has to be ended."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from strongroom.kube.resource import SECRETS, Object
+from strongroom.model.errors import Unavailable
+from strongroom.sync.crds import (
+    CLUSTER_GENERATORS,
+    EXTERNAL_SECRETS,
+    GENERATOR_STATES,
+    GENERATORS,
+)
+from strongroom.sync.generators.contract import Made
+from strongroom.sync.generators.states import OWNER_KEY, ServedGenerators, owner_key
+
+BY_KIND = {each.kind: each for each in GENERATORS}
+
+
+@dataclass
+class Leasing:
+    """Everything it makes comes with a lease. Implements Workshop."""
+
+    made: int = 0
+    held: list[str] = field(default_factory=list)
+    away: bool = False
+
+    async def make(self, generator: Object, namespace: str) -> Made:
+        if generator["kind"] != "VaultDynamicSecret":
+            return Made({"password": b"p"})
+        self.made += 1
+        self.held.append(lease := f"{namespace}/{generator['metadata']['name']}/{self.made}")
+        return Made({"password": b"marked-%d" % self.made}, {"leaseID": lease})
+
+    async def release(self, generator: Object, namespace: str, state) -> None:
+        if self.away:
+            raise Unavailable("store-sealed", "Vault is sealed")
+        self.held.remove(state["leaseID"])
+
+
+@dataclass
+class Bed:
+    """An operator that makes and ends."""
+
+    bench: object
+    leasing: Leasing
+
+    async def states(self) -> list[Object]:
+        return (await self.bench.api.list(GENERATOR_STATES)).items
+
+
+@pytest.fixture
+async def bed(idle) -> AsyncIterator[Bed]:
+    leasing = idle.workshop = Leasing()
+    idle.generators = ServedGenerators(idle.api, leasing, idle.clock)
+    spec = {"path": "database/creds/app"}
+    await idle.api.create(
+        BY_KIND["VaultDynamicSecret"],
+        {"metadata": {"name": "db", "namespace": "n"}, "spec": spec},
+    )
+    await idle.start()
+    yield Bed(idle, leasing)
+    await idle.stop()
+
+
+SOURCE = [{"sourceRef": {"generatorRef": {"kind": "VaultDynamicSecret", "name": "db"}}}]
+
+
+async def external(bed: Bed, **spec) -> None:
+    await bed.bench.external(dataFrom=SOURCE, secretStoreRef=None, **spec)
+
+
+async def test_a_cluster_generator_serves_every_namespace(bed) -> None:
+    spec = {"kind": "Password", "generator": {"passwordSpec": {}}}
+    await bed.bench.api.create(CLUSTER_GENERATORS, {"metadata": {"name": "p"}, "spec": spec})
+    source = {"generatorRef": {"kind": "ClusterGenerator", "name": "p"}}
+    await bed.bench.external(dataFrom=[{"sourceRef": source}], secretStoreRef=None)
+    assert await bed.bench.secret() == {"password": "p"}
+    assert await bed.states() == []
+
+
+async def test_a_generator_that_is_not_there_is_named(bed) -> None:
+    source = {"generatorRef": {"kind": "UUID", "name": "u"}}
+    await bed.bench.external(dataFrom=[{"sourceRef": source}], secretStoreRef=None)
+    assert "UUID u does not exist" in (await bed.bench.condition())["message"]
+
+
+async def test_a_kind_that_is_not_served_is_said_and_harms_nobody(bed) -> None:
+    source = {"generatorRef": {"kind": "Grafana", "name": "g"}}
+    await bed.bench.external("bad", dataFrom=[{"sourceRef": source}], secretStoreRef=None)
+    await external(bed)
+    assert "Grafana" in (await bed.bench.condition(name="bad"))["message"]
+    assert await bed.bench.secret() == {"password": "marked-1"}
+
+
+async def test_what_was_made_is_remembered_at_its_owner(bed) -> None:
+    await external(bed)
+    (state,) = await bed.states()
+    assert state["metadata"]["labels"] == {OWNER_KEY: "externalsecret-db-0"}
+    owner = state["metadata"]["ownerReferences"][0]
+    item = await bed.bench.item()
+    assert (owner["kind"], owner["uid"]) == ("ExternalSecret", item["metadata"]["uid"])
+    assert state["spec"]["state"]["leaseID"] == bed.leasing.held[0]
+    assert "marked" not in json.dumps(state)
+
+
+async def test_what_was_replaced_is_ended_when_its_readers_had_time(bed) -> None:
+    await external(bed, refreshInterval="10m")
+    await bed.bench.clock.advance(601)
+    assert await bed.bench.secret() == {"password": "marked-2"}
+    assert len(bed.leasing.held) == 2
+    await bed.bench.clock.advance(60)
+    assert len(bed.leasing.held) == 2
+    await bed.bench.clock.advance(61)
+    assert bed.leasing.held == ["n/db/2"]
+    assert len(await bed.states()) == 1
+
+
+async def test_what_reached_no_secret_is_ended_at_once(bed) -> None:
+    await bed.bench.secret_of_somebody(password="theirs")
+    await external(bed)
+    assert (await bed.bench.condition())["status"] == "False"
+    assert bed.leasing.made >= 1
+    assert bed.leasing.held == []
+    assert await bed.states() == []
+
+
+async def test_an_owner_that_goes_takes_its_leases_with_it(bed) -> None:
+    await external(bed)
+    (state,) = await bed.states()
+    await bed.bench.api.delete(EXTERNAL_SECRETS, "db", "n")
+    # What the garbage collector of a cluster does.
+    await bed.bench.api.delete(GENERATOR_STATES, state["metadata"]["name"], "n")
+    await bed.bench.clock.advance(2)
+    assert bed.leasing.held == []
+    assert await bed.states() == []
+
+
+async def test_an_end_that_cannot_be_reached_is_told_tried_and_given_up_after_an_hour(bed) -> None:
+    await external(bed, refreshInterval="0")
+    (state,) = await bed.states()
+    bed.leasing.away = True
+    await bed.bench.api.delete(GENERATOR_STATES, state["metadata"]["name"], "n")
+    await bed.bench.clock.advance(60)
+    assert len(await bed.states()) == 1
+    assert any(each.startswith("ReleaseFailed") for each in await bed.bench.notes())
+    await bed.bench.clock.advance(3900)
+    assert await bed.states() == []
+
+
+async def test_what_cannot_be_remembered_is_ended_and_not_used(bed) -> None:
+    create = bed.bench.api.create
+
+    class Full:
+        def __getattr__(self, name):
+            return getattr(bed.bench.api, name)
+
+        async def create(self, resource, item, *args, **more):
+            if resource.kind == "GeneratorState":
+                raise Unavailable("kube-unavailable", "etcd is full")
+            return await create(resource, item, *args, **more)
+
+    bed.bench.generators = ServedGenerators(Full(), bed.leasing, bed.bench.clock)
+    await bed.bench.start()
+    await external(bed)
+    assert not await bed.bench.has_secret()
+    assert bed.leasing.made >= 1
+    assert bed.leasing.held == []
+
+
+def test_owner_keys_fit_into_labels() -> None:
+    short = {"kind": "ExternalSecret", "metadata": {"name": "db"}}
+    long = {"kind": "ExternalSecret", "metadata": {"name": "a" * 200}}
+    assert owner_key(short, "0") == "externalsecret-db-0"
+    assert len(owner_key(long, "0")) <= 63
+    assert owner_key(long, "0") != owner_key(long, "1")
+
+
+async def test_a_generated_value_is_in_no_event_and_no_status(bed) -> None:
+    await external(bed, refreshInterval="10m")
+    await bed.bench.edit(password="changed")
+    await bed.bench.clock.advance(601)
+    said = json.dumps([await bed.bench.item(), await bed.bench.notes(), await bed.states()])
+    assert "marked-" not in said
+    assert (await bed.bench.api.get(SECRETS, "db", "n"))["data"]
