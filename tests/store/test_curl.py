@@ -2,9 +2,19 @@
 
 import asyncio
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
+
+TUTORIALS = Path(__file__).with_name("curl_tutorials.sh")
+NAMES = [
+    name
+    for name in re.findall(r"^(\w+)\(\) \{ # ", TUTORIALS.read_text(), re.MULTILINE)
+    if name not in ("api", "as")
+]
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 SCRIPT = r"""
 set -eu
@@ -29,7 +39,7 @@ echo finished
 """
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@needs_curl
 async def test_a_tutorial_works(store) -> None:
     process = await asyncio.create_subprocess_exec(
         "bash", "-c", SCRIPT, env={"PATH": "/usr/bin:/bin", "VAULT_ADDR": store.address, "VAULT_TOKEN": store.root},
@@ -37,3 +47,19 @@ async def test_a_tutorial_works(store) -> None:
     )  # fmt: skip
     out, err = await process.communicate()
     assert out == b"finished\n", (err, json.dumps(store.records()[-1]))
+
+
+@needs_curl
+@pytest.mark.parametrize("name", NAMES)
+async def test_each_step_of_a_tutorial_answers_as_its_page_says(store, name, tmp_path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        "bash", str(TUTORIALS), name, cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "VAULT_ADDR": store.address, "VAULT_TOKEN": store.root},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert out.endswith(b"finished\n"), (err.decode(), json.dumps(store.records()[-1]))
+
+
+def test_there_are_tutorials() -> None:
+    assert len(NAMES) >= 8

@@ -26,8 +26,9 @@ async def test_a_wrapped_reply_is_got_back_once_as_it_was(store) -> None:
     assert back["data"]["data"] == {"k": "marked-value"}
     for token, body in ((info["token"], {}), (None, {"token": info["token"]})):
         status, said = await store.ask("PUT", "sys/wrapping/unwrap", body, token=token)
-        assert status in (400, 403)
-    assert said["errors"] == ["wrapping token is not valid or does not exist"]
+        assert status == 400
+        assert said["errors"] == ["wrapping token is not valid or does not exist"]
+    assert (await store.ask("PUT", "sys/wrapping/unwrap", {}, token=""))[0] == 403
     records = str(store.records())
     assert "marked-value" not in records
     assert info["token"] not in records
@@ -115,7 +116,7 @@ async def test_hvac_wraps_and_unwraps(store) -> None:
     other = store.hvac(token)
     back = await store.run(other.sys.unwrap)
     assert back["auth"]["client_token"].startswith("hvs.")
-    with pytest.raises((hvac.exceptions.InvalidRequest, hvac.exceptions.Forbidden)):
+    with pytest.raises(hvac.exceptions.InvalidRequest):
         await store.run(store.hvac(token).sys.unwrap)
     made = await store.run(client.sys.wrap, payload={"a": 1}, ttl=60)
     assert (await store.run(client.sys.unwrap, token=made["wrap_info"]["token"]))["data"] == {

@@ -68,6 +68,45 @@ curl -s -H "X-Vault-Token: $root" --request POST --data '{"data": {"password": "
 curl -s -H "X-Vault-Token: $root" "$VAULT_ADDR/v1/secret/data/creds" > creds.json
 [ "$(field data.data.password < creds.json)" = my-long-password ] || fail "the secret"
 
+# The command line's own tutorials: versions, policies, AppRole, wrapping, transit, tokens, identity.
+vault kv put -mount=secret hello foo=world excited=yes > /dev/null
+vault kv put -mount=secret hello foo=again > /dev/null
+[ "$(vault kv get -mount=secret -field=foo hello)" = again ] || fail "kv get -field"
+[ "$(vault kv get -mount=secret -version=1 -field=excited hello)" = yes ] || fail "kv get -version"
+[ "$(vault kv get -mount=secret -format=json hello | field data.metadata.version)" = 2 ] || fail "kv get -format"
+vault kv patch -mount=secret hello excited=no > /dev/null
+[ "$(vault kv get -mount=secret -field=foo hello)" = again ] || fail "kv patch"
+vault kv delete -mount=secret hello > /dev/null
+vault kv undelete -mount=secret -versions=3 hello > /dev/null
+vault kv list -mount=secret | grep -q hello || fail "kv list"
+printf 'path "secret/data/hello" { capabilities = ["read"] }\n' | vault policy write reader - > /dev/null
+vault policy read reader | grep -q 'secret/data/hello' || fail "policy read"
+vault auth enable approle > /dev/null
+vault write auth/approle/role/ci token_policies=reader token_ttl=10m > /dev/null
+role=$(vault read -field=role_id auth/approle/role/ci/role-id)
+wrapped=$(vault write -wrap-ttl=60s -f -field=wrapping_token auth/approle/role/ci/secret-id)
+secret=$(VAULT_TOKEN=$wrapped vault unwrap -field=secret_id)
+token=$(vault write -field=token auth/approle/login role_id="$role" secret_id="$secret")
+[ "$(VAULT_TOKEN=$token vault kv get -mount=secret -field=foo hello)" = again ] || fail "AppRole reads"
+code=0; VAULT_TOKEN=$token vault kv put -mount=secret hello foo=no > /dev/null 2>&1 || code=$?
+[ $code = 2 ] || fail "a refused write exits with $code"
+vault secrets enable transit > /dev/null
+vault write -f transit/keys/orders > /dev/null
+sealed=$(vault write -field=ciphertext transit/encrypt/orders plaintext="$(printf 4111 | base64)")
+[ "$(vault write -field=plaintext transit/decrypt/orders ciphertext="$sealed" | base64 -d)" = 4111 ] || fail "transit"
+vault write auth/token/roles/short allowed_policies=reader token_period=1h > /dev/null
+periodic=$(vault token create -role=short -policy=reader -field=token)
+[ "$(vault token lookup -format=json "$periodic" | field data.period)" = 3600 ] || fail "token roles"
+vault token capabilities "$periodic" secret/data/hello | grep -q read || fail "token capabilities"
+vault token revoke "$periodic" > /dev/null
+vault auth enable userpass > /dev/null
+vault write auth/userpass/users/ada password=pw token_policies=reader > /dev/null
+entity=$(vault write -field=id identity/entity name=ada policies=reader)
+accessor=$(vault auth list -format=json | python3 -c 'import json, sys; print(json.load(sys.stdin)["userpass/"]["accessor"])')
+vault write identity/entity-alias name=ada canonical_id="$entity" mount_accessor="$accessor" > /dev/null
+[ "$(VAULT_TOKEN= vault write -format=json auth/userpass/login/ada password=pw | field auth.entity_id)" = "$entity" ] \
+  || fail "the entity of a login"
+
 # A root token for who has the keys and no token.
 vault operator generate-root -init -format=json > attempt.json
 nonce=$(field nonce < attempt.json); otp=$(field otp < attempt.json)

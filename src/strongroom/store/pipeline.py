@@ -37,12 +37,13 @@ from strongroom.store.routing import Route, Router, UnsupportedOperation
 from strongroom.store.sessions import Session, invalid_token
 from strongroom.store.system.cors import cors_headers
 from strongroom.store.system.metrics import Metrics
-from strongroom.store.wrapping import Wrapping, can_be_wrapped
+from strongroom.store.wrapping import Wrapping, bad_wrapping_token, can_be_wrapped
 from strongroom.wire.http import Request, Response, error_response
 from strongroom.wire.listener import Exchange, Handler
 
 REQUEST_SECONDS: Final = 90.0
 SUBSCRIBE: Final = "sys/events/subscribe/"
+UNWRAP: Final = "sys/wrapping/unwrap"
 # Asked by probes many times a minute, without a token: answered, not recorded, as in Vault.
 UNRECORDED: Final = frozenset({"sys/health", "sys/seal-status", "sys/init", "sys/leader"})
 # Headers that change what a GET means; with any of them the long way is taken.
@@ -332,6 +333,9 @@ class Pipeline:
         try:
             return self._context.sessions.open(token, self._now, peer), None
         except Denied as refusal:
+            if route is not None and route.path == UNWRAP and token:
+                # A used wrapping token is the caller's mistake, and no lack of permission.
+                return None, bad_wrapping_token()
             return None, None if public else refusal
 
     def _authorise(self, route: Route | None, call: Call) -> Refusal | None:
