@@ -17,6 +17,8 @@ from typing import Any
 
 import hvac
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import settings
 
 from strongroom.app.cluster.binaries import cache_folder, resolve
@@ -27,6 +29,7 @@ from strongroom.app.dev.processes import TIED_TO_PARENT, Processes
 from strongroom.app.waiting import until
 from strongroom.audit.devices import AuditBroker, MemoryDevice
 from strongroom.crypto.keyfile import create_key_file
+from strongroom.crypto.x509_dev import issue
 from strongroom.model.clock import SimulatedClock, SystemClock
 from strongroom.model.errors import Denied, Unavailable
 from strongroom.model.principal import ReviewedToken
@@ -43,14 +46,19 @@ from strongroom.store.pipeline import Pipeline
 from strongroom.store.seal.cluster import AutoSeal, ClusterSeal, SealSetting
 from strongroom.wire.client import HttpClient
 from strongroom.wire.http import Request, Response
+from strongroom.wire.keywrap.azure_fake import AzureVaultFake
+from strongroom.wire.keywrap.google_fake import GoogleKmsFake
 from strongroom.wire.keywrap.key_file import KeyFileWrapper
 from strongroom.wire.limits import Limits
-from strongroom.wire.listener import Exchange, Listener
+from strongroom.wire.listener import Exchange, Handler, Listener
+from strongroom.wire.tls import server_context
 
 # How long an example takes says how busy the machine is, not whether the property holds.
 settings.register_profile("strongroom", deadline=None)
 settings.load_profile("strongroom")
 
+GOOGLE_KEY = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
 STORE_TESTS = Path(__file__).parent / "store"
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -109,6 +117,87 @@ def moto() -> Iterator[str]:
     yield address
     process.terminate()
     process.wait()
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A token with one AES key, as an administrator makes it."""
+    if not SOFTHSM.exists() or shutil.which("softhsm2-util") is None:
+        pytest.skip("softhsm2 is not installed")
+    folder = tmp_path_factory.mktemp("softhsm")
+    (folder / "tokens").mkdir()
+    (folder / "conf").write_text(f"directories.tokendir = {folder}/tokens\nlog.level = ERROR\n")
+    os.environ["SOFTHSM2_CONF"] = str(folder / "conf")  # The library reads it when it is loaded.
+    words = ["--init-token", "--free", "--label", "strongroom", "--pin", "1234", "--so-pin", "5678"]
+    subprocess.run(["softhsm2-util", *words], check=True, capture_output=True)
+    import pkcs11
+
+    token = pkcs11.lib(str(SOFTHSM)).get_token(token_label="strongroom")
+    with token.open(rw=True, user_pin="1234") as session:
+        session.generate_key(pkcs11.KeyType.AES, 256, label="kek", id=b"\x01", store=True)
+    (folder / "pin").write_text("1234\n")
+    return {
+        "library": str(SOFTHSM),
+        "token": "strongroom",
+        "key": "kek",
+        "pin_file": str(folder / "pin"),
+    }
+
+
+async def over_tls(handler: Handler, folder: Path) -> tuple[Listener, str, Path]:
+    """A handler over TLS, its address, and the authority to trust."""
+    folder.mkdir()
+    made = issue(("localhost", "127.0.0.1"), SystemClock().now())
+    for name, content in (("ca", made.authority), ("crt", made.certificate), ("key", made.key)):
+        (folder / name).write_bytes(content)
+    listener = Listener(handler, Limits(), SystemClock())
+    _, port = await listener.start(
+        "127.0.0.1", 0, tls=server_context(folder / "crt", folder / "key")
+    )
+    return listener, f"https://localhost:{port}", folder / "ca"
+
+
+@pytest.fixture
+async def google_kms(tmp_path: Path) -> AsyncIterator[tuple[GoogleKmsFake, dict[str, str]]]:
+    fake = GoogleKmsFake()
+    fake.add(GOOGLE_KEY)
+    listener, address, ca = await over_tls(fake, tmp_path / "google")
+    pem = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    account = {"client_email": "a@p", "private_key": pem.decode(), "token_uri": f"{address}/token"}
+    (tmp_path / "sa.json").write_text(json.dumps(account))
+    yield (
+        fake,
+        {
+            "key": GOOGLE_KEY,
+            "key_file": str(tmp_path / "sa.json"),
+            "endpoint": address,
+            "ca_file": str(ca),
+        },
+    )
+    await listener.drain(0.1)
+
+
+@pytest.fixture
+async def azure_vault(tmp_path: Path) -> AsyncIterator[tuple[AzureVaultFake, dict[str, str]]]:
+    fake = AzureVaultFake()
+    fake.add("kek")
+    listener, fake.address, ca = await over_tls(fake, tmp_path / "azure")
+    (tmp_path / "secret").write_text("s")
+    yield (
+        fake,
+        {
+            "vault": fake.address,
+            "key": "kek",
+            "tenant": "t",
+            "client": "c",
+            "secret_file": str(tmp_path / "secret"),
+            "login": fake.address,
+            "ca_file": str(ca),
+        },
+    )
+    await listener.drain(0.1)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,9 @@ two tests.
 """
 
 import asyncio
-import json
 import os
-import shutil
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,30 +16,23 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.conftest import GOOGLE_KEY
 
 from strongroom.crypto.keyfile import create_key_file
-from strongroom.crypto.x509_dev import issue
 from strongroom.encrypt.kms.escrow import EscrowWrapper
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Denied, Refusal
 from strongroom.wire.aws import AwsJson, CredentialFile
 from strongroom.wire.client import HttpClient
 from strongroom.wire.keywrap import azure_fake, google_fake
-from strongroom.wire.keywrap.azure_fake import AzureVaultFake
 from strongroom.wire.keywrap.contract import Perishable, Wrapper
 from strongroom.wire.keywrap.fake import FakeWrapper
-from strongroom.wire.keywrap.google_fake import GoogleKmsFake
 from strongroom.wire.keywrap.kinds import build
 from strongroom.wire.keywrap.pkcs11 import Pkcs11Wrapper
 from strongroom.wire.keywrap.refused_pin import RefusedPin, refused
-from strongroom.wire.limits import Limits
-from strongroom.wire.listener import Listener
-from strongroom.wire.tls import server_context
 
 CLOCK = SystemClock()
 KEY = b"k" * 32
-GOOGLE_KEY = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
-SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
 
 
 @dataclass
@@ -51,87 +41,6 @@ class Given:
 
     wrapper: Wrapper
     rotate: Callable[[], Any] | None
-
-
-@pytest.fixture(scope="session")
-def softhsm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A token with one AES key, as an administrator makes it."""
-    if not SOFTHSM.exists() or shutil.which("softhsm2-util") is None:
-        pytest.skip("softhsm2 is not installed")
-    folder = tmp_path_factory.mktemp("softhsm")
-    (folder / "tokens").mkdir()
-    (folder / "conf").write_text(f"directories.tokendir = {folder}/tokens\nlog.level = ERROR\n")
-    os.environ["SOFTHSM2_CONF"] = str(folder / "conf")  # The library reads it when it is loaded.
-    words = ["--init-token", "--free", "--label", "strongroom", "--pin", "1234", "--so-pin", "5678"]
-    subprocess.run(["softhsm2-util", *words], check=True, capture_output=True)
-    import pkcs11
-
-    token = pkcs11.lib(str(SOFTHSM)).get_token(token_label="strongroom")
-    with token.open(rw=True, user_pin="1234") as session:
-        session.generate_key(pkcs11.KeyType.AES, 256, label="kek", id=b"\x01", store=True)
-    (folder / "pin").write_text("1234\n")
-    return {
-        "library": str(SOFTHSM),
-        "token": "strongroom",
-        "key": "kek",
-        "pin_file": str(folder / "pin"),
-    }
-
-
-async def serving(handler: Any, folder: Path) -> tuple[Listener, str, Path]:
-    """A fake over TLS, its address, and the authority to trust."""
-    folder.mkdir()
-    made = issue(("localhost", "127.0.0.1"), CLOCK.now())
-    for name, content in (("ca", made.authority), ("crt", made.certificate), ("key", made.key)):
-        (folder / name).write_bytes(content)
-    listener = Listener(handler, Limits(), CLOCK)
-    _, port = await listener.start(
-        "127.0.0.1", 0, tls=server_context(folder / "crt", folder / "key")
-    )
-    return listener, f"https://localhost:{port}", folder / "ca"
-
-
-@pytest.fixture
-async def google(tmp_path: Path) -> AsyncIterator[tuple[GoogleKmsFake, dict[str, str]]]:
-    fake = GoogleKmsFake()
-    fake.add(GOOGLE_KEY)
-    listener, address, ca = await serving(fake, tmp_path / "google")
-    pem = rsa.generate_private_key(65537, 2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    account = {"client_email": "a@p", "private_key": pem.decode(), "token_uri": f"{address}/token"}
-    (tmp_path / "sa.json").write_text(json.dumps(account))
-    yield (
-        fake,
-        {
-            "key": GOOGLE_KEY,
-            "key_file": str(tmp_path / "sa.json"),
-            "endpoint": address,
-            "ca_file": str(ca),
-        },
-    )
-    await listener.drain(0.1)
-
-
-@pytest.fixture
-async def azure(tmp_path: Path) -> AsyncIterator[tuple[AzureVaultFake, dict[str, str]]]:
-    fake = AzureVaultFake()
-    fake.add("kek")
-    listener, fake.address, ca = await serving(fake, tmp_path / "azure")
-    (tmp_path / "secret").write_text("s")
-    yield (
-        fake,
-        {
-            "vault": fake.address,
-            "key": "kek",
-            "tenant": "t",
-            "client": "c",
-            "secret_file": str(tmp_path / "secret"),
-            "login": fake.address,
-            "ca_file": str(ca),
-        },
-    )
-    await listener.drain(0.1)
 
 
 def made(kind: str, fields: dict[str, str], rotate: Callable[[], Any] | None = None) -> Given:
@@ -194,14 +103,14 @@ async def aws_kms_given(moto: str, tmp_path: Path) -> Given:
 
 
 @pytest.fixture
-async def google_kms_given(google) -> Given:
-    fake, fields = google
+async def google_kms_given(google_kms) -> Given:
+    fake, fields = google_kms
     return made("google_kms", fields, lambda: fake.rotate(GOOGLE_KEY))
 
 
 @pytest.fixture
-async def azure_key_vault_given(azure) -> Given:
-    fake, fields = azure
+async def azure_key_vault_given(azure_vault) -> Given:
+    fake, fields = azure_vault
     return made("azure_key_vault", fields, lambda: fake.add("kek"))
 
 
@@ -253,8 +162,8 @@ async def test_the_identity_is_stable_and_moves_with_a_rotation(given: Given) ->
     assert await given.wrapper.unwrap(wrapped, b"place") == KEY
 
 
-async def test_clouds_that_are_down_or_disabled_say_so(google, azure) -> None:
-    for (fake, fields), kind in ((google, "google_kms"), (azure, "azure_key_vault")):
+async def test_clouds_that_are_down_or_disabled_say_so(google_kms, azure_vault) -> None:
+    for (fake, fields), kind in ((google_kms, "google_kms"), (azure_vault, "azure_key_vault")):
         wrapper = build({"name": "b", "type": kind, **fields}, CLOCK)
         wrapped = await wrapper.wrap(KEY, b"p")
         fake.enabled = False
@@ -379,8 +288,8 @@ async def test_a_transit_token_that_ends_is_named_and_a_new_one_is_taken_from_it
     await wrapper.close()
 
 
-async def test_googles_own_client_accepts_the_fake(google, tmp_path: Path) -> None:
-    _, fields = google
+async def test_googles_own_client_accepts_the_fake(google_kms, tmp_path: Path) -> None:
+    _, fields = google_kms
     program = f"""
 import requests
 from google.auth.credentials import Credentials
@@ -410,8 +319,8 @@ else:
     await _run(program, {"REQUESTS_CA_BUNDLE": fields["ca_file"]})
 
 
-async def test_azures_own_client_accepts_the_fake(azure) -> None:
-    _, fields = azure
+async def test_azures_own_client_accepts_the_fake(azure_vault) -> None:
+    _, fields = azure_vault
     program = f"""
 import time
 from azure.core.credentials import AccessToken

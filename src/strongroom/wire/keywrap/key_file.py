@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from strongroom.crypto.aead import Tampered
-from strongroom.crypto.keyfile import WrappingKey, load_key_file
+from strongroom.crypto.keyfile import KEY_ID_BYTES, WrappingKey, load_key_file
 from strongroom.model.errors import Denied
 
 
@@ -23,6 +23,13 @@ class KeysWrapper:
     async def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
         try:
             return self._key.unwrap(wrapped, aad)
+        except Denied as refusal:
+            other = wrapped[:KEY_ID_BYTES].hex()
+            raise Denied(
+                refusal.code,
+                f"wrapped by key {other}, and current_key is {self._key.key_id}",
+                hint=f"give key {other} as current_key, or beside the new one as previous_key",
+            ) from None
         except Tampered:
             raise Denied("not-unwrapped", f"{self.name} does not open this key") from None
 

@@ -6,6 +6,7 @@ seal asks again and again. So a refused PIN is offered once, by all workers of a
 
 import fcntl
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from strongroom.model.errors import Denied
 
 DIGEST_BYTES: Final = 32
 CODE: Final = "wrong-pin"
+
+_log = logging.getLogger(__name__)
 
 
 class RefusedPin:
@@ -47,6 +50,7 @@ class RefusedPin:
             except Denied as error:
                 if error.code == CODE:
                     self._write(digest)
+                    _log.error("the token refused the PIN in %s", where)
                 raise
 
     def forget(self) -> None:

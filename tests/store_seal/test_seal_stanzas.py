@@ -1,0 +1,265 @@
+"""Each `seal` stanza on real server processes: init, restart, a second node, migration, wrong key.
+
+What plays the other side: our own store (transit), moto (AWS), fakes that the vendors' clients
+accept (Google, Azure), softhsm2 (PKCS #11).
+"""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Store
+from tests.store_seal.servers import Server, Start, servers
+
+from strongroom.crypto.keyfile import create_key_file
+from strongroom.model.clock import SystemClock
+from strongroom.model.secret import Secret
+from strongroom.wire.aws import AwsCredentials, AwsJson, StaticCredentials
+from strongroom.wire.client import HttpClient
+
+pytestmark = [pytest.mark.component, pytest.mark.timeout(180)]
+PLAIN = {"secret_shares": 1, "secret_threshold": 1}
+RECOVERY = {"recovery_shares": 1, "recovery_threshold": 1}
+
+
+@dataclass
+class Given:
+    """A stanza, one with a key that does not open, and what is said then.
+
+    `repair` makes the wrong one right without a restart.
+    """
+
+    type: str
+    fields: str
+    wrong: str
+    said: str
+    environment: dict[str, str] = field(default_factory=dict)
+    repair: Callable[[], Any] | None = None
+
+    def stanza(self, fields: str = "", more: str = "") -> str:
+        return f'seal "{self.type}" {{\n{fields or self.fields}\n{more}\n}}\n'
+
+
+@pytest.fixture
+async def static_given(tmp_path: Path) -> Given:
+    (tmp_path / "key").write_bytes(os.urandom(32))
+    (tmp_path / "other").write_bytes(os.urandom(32))
+    current = f'current_key = "file://{tmp_path}'
+    return Given(
+        "static", f'{current}/key"', f'{current}/other"', "beside the new one as previous_key"
+    )
+
+
+@pytest.fixture
+async def transit_given(store: Store, tmp_path: Path) -> Given:
+    await store.ask("POST", "sys/mounts/transit", {"type": "transit"})
+    for key in ("unseal", "other"):
+        await store.ask("POST", f"transit/keys/{key}", {})
+    policy = 'path "transit/*" { capabilities = ["read", "update"] }'
+    (tmp_path / "token").write_text(await store.token_with(policy, period="1h"))
+    where = f'address = "{store.address}"\ntoken = "file://{tmp_path}/token"\nkey_name ='
+    return Given(
+        "transit", f'{where} "unseal"', f'{where} "other"', "transit key other does not open this"
+    )
+
+
+@pytest.fixture
+async def awskms_given(moto: str) -> Given:
+    credentials = StaticCredentials(AwsCredentials("A", Secret("B"), None))
+    async with HttpClient() as http:
+        api = AwsJson(moto, ("eu-west-1", "kms"), credentials, http, SystemClock())
+        made = await api.call("TrentService.CreateKey", {})
+    # AWS opens with whichever key of the region wrapped it.
+    where = f'endpoint = "{moto}"\nkms_key_id = "{made["KeyMetadata"]["KeyId"]}"\nregion ='
+    return Given(
+        "awskms", f'{where} "eu-west-1"', f'{where} "us-east-1"', "the awskms seal: ",
+        {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "B"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+async def gcpckms_given(google_kms: Any) -> Given:
+    fake, fields = google_kms
+    fake.add("projects/p/locations/l/keyRings/r/cryptoKeys/other")
+    where = (
+        f'project = "p"\nregion = "l"\nkey_ring = "r"\ncredentials = "{fields["key_file"]}"\n'
+        f'endpoint = "{fields["endpoint"]}"\nca_file = "{fields["ca_file"]}"\ncrypto_key ='
+    )
+    return Given("gcpckms", f'{where} "k"', f'{where} "other"', "does not open this")
+
+
+@pytest.fixture
+async def azurekeyvault_given(azure_vault: Any) -> Given:
+    fake, fields = azure_vault
+    fake.add("other")
+    where = (
+        f'tenant_id = "t"\nclient_id = "c"\nclient_secret = "file://{fields["secret_file"]}"\n'
+        f'vault_name = "{fields["vault"]}"\nlogin_endpoint = "{fields["login"]}"\n'
+        f'ca_file = "{fields["ca_file"]}"\nkey_name ='
+    )
+    return Given("azurekeyvault", f'{where} "kek"', f'{where} "other"', "does not open this")
+
+
+@pytest.fixture
+async def pkcs11_given(softhsm: dict[str, str], tmp_path: Path) -> Given:
+    pin = tmp_path / "pin"
+    pin.write_text("97531")
+    where = f'lib = "{softhsm["library"]}"\ntoken_label = "strongroom"\nkey_label = "kek"\npin ='
+    return Given(
+        "pkcs11", f'{where} "file://{softhsm["pin_file"]}"', f'{where} "file://{pin}"',
+        f"does not take the PIN in {pin}; it is not offered again",
+        {"SOFTHSM2_CONF": os.environ["SOFTHSM2_CONF"]}, lambda: pin.write_text("1234"),
+    )  # fmt: skip
+
+
+KINDS = ("static", "transit", "awskms", "gcpckms", "azurekeyvault", "pkcs11")
+
+
+@pytest.fixture(params=KINDS)
+def given(request: pytest.FixtureRequest) -> Given:
+    return request.getfixturevalue(f"{request.param}_given")
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    async for each in servers(tmp_path / "nodes"):
+        yield each
+
+
+async def initialised(server: Server, body: dict[str, int]) -> dict[str, Any]:
+    await server.up()
+    status, made = await server.ask("PUT", "sys/init", body)
+    assert status == 200, made
+    server.token = made["root_token"]
+    return made
+
+
+async def test_a_stanza_opens_every_node_and_can_be_left_and_taken(
+    given: Given, start: Start, postgres_url: str
+) -> None:
+    storage = f'storage "postgresql" {{ connection_url = "{postgres_url}" }}\nworkers = 1\n'
+    storage += 'audit "none" {}\n'
+    tokens: list[str] = []
+
+    def begin(seals: str) -> Server:
+        server = start(storage + seals, **given.environment)
+        server.token = tokens[0] if tokens else ""
+        return server
+
+    async def opened_with_the_secret(server: Server) -> Server:
+        await server.open()
+        status, reply = await server.ask("GET", "cubbyhole/a")
+        assert (status, reply["data"]) == (200, {"k": "v"}), reply
+        return server
+
+    # Init: open at once, and what it hands out are recovery keys.
+    one = begin(given.stanza())
+    assert (await one.up())["waiting_for"] == "an init: strongroom operator init"
+    made = await initialised(one, RECOVERY)
+    tokens.append(one.token)
+    assert (made["keys"], len(made["recovery_keys"])) == ([], 1)
+    assert (await one.ask("POST", "cubbyhole/a", {"k": "v"}))[0] == 204
+    status = (await one.ask("GET", "sys/seal-status"))[1]
+    assert (status["type"], status["sealed"], status["recovery_seal"]) == (given.type, False, True)
+
+    # A second node needs nobody; nor does one after a restart of all.
+    await opened_with_the_secret(begin(given.stanza()))
+    await one.stop()
+    await opened_with_the_secret(begin(given.stanza()))
+
+    # A key that does not open is named, and the process lives.
+    wrong = begin(given.stanza(given.wrong))
+    await wrong.up()
+    said = await wrong.waits_for(given.said)
+    assert (await wrong.ask("GET", "/livez"))[0] == 200
+    status_code, ready = await wrong.ask("GET", "/readyz")
+    assert (status_code, ready["problems"]["seal"]) == (503, f"waits for {said}")
+    assert (await wrong.ask("GET", "sys/health"))[1]["waiting_for"] == said
+    await wrong.logs(f"[WARNING] strongroom.app.server: sealed; waits for {said}")
+    if given.repair:
+        given.repair()
+        await opened_with_the_secret(wrong)
+
+    # To Shamir and back: recovery keys become unseal keys, and the other way round.
+    shamir = begin(given.stanza(more='disabled = "true"'))
+    assert (await shamir.up())["migration"] is True
+    await shamir.waits_for("operator unseal -migrate")
+    key = {"key": made["recovery_keys"][0], "migrate": True}
+    status_code, status = await shamir.ask("PUT", "sys/unseal", key)
+    assert (status_code, status["sealed"], status["type"]) == (200, False, "shamir"), status
+    await opened_with_the_secret(shamir)
+    back = begin(given.stanza())
+    assert (await back.up())["migration"] is True
+    status_code, status = await back.ask("PUT", "sys/unseal", key)
+    assert (status_code, status["sealed"], status["type"]) == (200, False, given.type), status
+    await opened_with_the_secret(begin(given.stanza()))
+
+
+async def test_a_static_key_is_changed_with_the_previous_one_beside_it(
+    static_given: Given, start: Start, tmp_path: Path
+) -> None:
+    storage = f'storage "file" {{ path = "{tmp_path}/data" }}\nworkers = 1\n'
+    first = start(storage + static_given.stanza())
+    token = (await initialised(first, RECOVERY))["root_token"]
+    await first.stop()
+    previous = static_given.fields.replace("current_key", "previous_key")
+    for fields in (f"{static_given.wrong}\n{previous}", static_given.wrong):
+        server = start(storage + static_given.stanza(fields))
+        await server.open()
+        server.token = token
+        assert (await server.ask("GET", "auth/token/lookup-self"))[0] == 200
+        await server.stop()
+    old = start(storage + static_given.stanza())
+    await old.up()
+    await old.waits_for("beside the new one as previous_key")
+    (tmp_path / "key").unlink()
+    gone = start(storage + static_given.stanza())
+    assert gone.process.wait(30) == 2
+    said = gone.log.read_text()
+    assert f'seal "static": cannot read {tmp_path}/key: No such file' in said
+    assert "listening" not in said
+
+
+async def test_shamir_waits_for_people_and_a_join_key_lets_nodes_in(
+    start: Start, postgres_url: str, tmp_path: Path
+) -> None:
+    create_key_file(tmp_path / "join")
+    storage = f'storage "postgresql" {{ connection_url = "{postgres_url}" }}\nworkers = 1\n'
+    storage += 'audit "none" {}\n'
+    joining = storage + f'join_key_file = "{tmp_path}/join"\n'
+    one = start(joining)
+    made = await initialised(one, PLAIN)
+    said = "1 of 1 unseal keys: strongroom operator unseal"
+    assert await one.waits_for("unseal keys") == said
+    await one.logs(f"[INFO] strongroom.app.server: sealed; waits for {said}")
+    status, reply = await one.ask("PUT", "sys/unseal", {"key": "00" * 32})
+    assert (status, "invalid key" in reply["errors"][0]) == (400, True)
+    assert (await one.ask("PUT", "sys/unseal", {"key": made["keys"][0]}))[1]["sealed"] is False
+    await start(joining).open()
+    await start(storage).waits_for("unseal keys")
+
+
+async def test_the_workers_of_a_machine_offer_a_wrong_pin_once_and_again_after_sighup(
+    pkcs11_given: Given, start: Start, tmp_path: Path
+) -> None:
+    """A token that locks after three wrong PINs must survive a server with four workers."""
+    storage = f'storage "file" {{ path = "{tmp_path}/data" }}\nworkers = 4\n'
+    first = start(storage + pkcs11_given.stanza(), **pkcs11_given.environment)
+    await initialised(first, RECOVERY)
+    await first.stop()
+    wrong = start(storage + pkcs11_given.stanza(pkcs11_given.wrong), **pkcs11_given.environment)
+    for number in range(4):
+        await wrong.logs(f"[WARNING] worker {number} strongroom.app.server: sealed; waits for the")
+    offered = f"the token refused the PIN in {tmp_path}/pin"
+    assert wrong.log.read_text().count(offered) == 1
+    wrong.hang_up()
+
+    async def twice() -> bool:
+        return wrong.log.read_text().count(offered) == 2
+
+    await wrong.until("a second offer", twice)
+    pkcs11_given.repair()
+    await wrong.open()
