@@ -135,6 +135,16 @@ def test_unknown_keys_are_named_with_their_place(tmp_path: Path) -> None:
         ('storage "inmem" {}', "no listener"),
         ('storage "consul" {} listener "tcp" { tls_disable = 1 }', "'consul' is not supported"),
         ('storage "inmem" {} listener "tcp" {}', "needs tls_cert_file and tls_key_file"),
+        (
+            'storage "inmem" {} listener "tcp" { tls_cert_file = "c" tls_key_file = "k" '
+            "tls_require_and_verify_client_cert = true }",
+            "needs tls_client_ca_file",
+        ),
+        (
+            'storage "inmem" {} listener "tcp" { tls_cert_file = "c" tls_key_file = "k" '
+            "tls_require_and_verify_client_cert = true tls_disable_client_certs = true }",
+            "mutually exclusive",
+        ),
         ('storage "file" {} listener "tcp" { tls_disable = 1 }', "needs a path"),
         ('storage "inmem" { ', "line 1, column"),
         ('storage "inmem" {} listener "tcp" { address = "a:b" tls_disable=1}', "not HOST:PORT"),

@@ -16,6 +16,7 @@ from strongroom.model.clock import SystemClock
 from strongroom.wire.http import Request, Response
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Exchange, Listener
+from strongroom.wire.tls import accept_any_client_certificate
 
 CLOCK = SystemClock()
 
@@ -115,6 +116,26 @@ async def test_required_certificates_are_verified(start, tmp_path: Path) -> None
         assert await answer_to(served, client) == ""
 
 
+async def test_certificates_are_not_asked_for_where_the_listener_says_so(
+    start, tmp_path: Path
+) -> None:
+    _, certificate, key = written(tmp_path, "friend")
+    served = await start(ask_client=False)
+    assert await served.ask((certificate, key)) == "-"
+
+
+async def test_a_python_without_access_to_openssl_is_named_at_the_start(
+    start, caplog, tmp_path: Path
+) -> None:
+    """And what the listener verifies itself works there as well."""
+    assert accept_any_client_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), None) is False
+    _, certificate, key = written(tmp_path, "server")
+    setting = ListenerSetting("127.0.0.1", 0, TlsSetting(certificate, key))
+    context = tls_context(setting, None)
+    assert context.verify_mode == ssl.CERT_NONE
+    assert "gives no access to OpenSSL" in caplog.text
+
+
 async def answer_to(served: Served, client: tuple[Path, Path] | None) -> str:
     """What came back; "" for a connection that ended, with an alert or without."""
     try:
@@ -138,4 +159,55 @@ async def test_a_new_certificate_is_taken_and_a_broken_one_is_not(start, tmp_pat
     assert await served.ask() == old == "-"  # the old one still serves
     written(tmp_path, "server")  # another authority: who trusts it alone must be answered
     served.certificates.reload()
+    assert await served.ask() == "-"
+
+
+async def test_certificates_change_under_load_and_no_request_is_lost(start, tmp_path: Path) -> None:
+    """Connections that are open, ones that are being made, and files caught half-way."""
+    served = await start()
+    authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authorities.load_verify_locations(tmp_path / "server.ca")
+    done, stop = [], asyncio.Event()
+
+    async def asked(*, keep: bool) -> None:
+        request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        streams = None
+        while not stop.is_set():
+            streams = streams or await asyncio.open_connection(
+                "127.0.0.1", served.port, ssl=authorities, server_hostname="localhost"
+            )
+            streams[1].write(request)
+            done.append(await streams[0].readuntil(b"\r\n\r\n-"))
+            if not keep:
+                streams[1].close()
+                streams = None
+        if streams:
+            streams[1].close()
+
+    asking = [asyncio.create_task(asked(keep=number % 2 == 0)) for number in range(8)]
+    for _ in range(6):
+        (tmp_path / "server.crt").write_text("half-way")
+        served.certificates.reload(changed_only=True)
+        written(tmp_path, "server")
+        authorities.load_verify_locations(tmp_path / "server.ca")
+        served.certificates.reload()
+        before = len(done)
+        while len(done) < before + 20:
+            await asyncio.sleep(0.01)
+            assert not any(each.done() for each in asking)
+    stop.set()
+    await asyncio.gather(*asking)
+    assert all(each.startswith(b"HTTP/1.1 200") for each in done)
+
+
+async def test_a_key_of_another_certificate_leaves_the_old_pair_in_use(
+    start, tmp_path: Path, caplog
+) -> None:
+    served = await start()
+    old = (tmp_path / "server.ca").read_bytes()
+    _, _, other = written(tmp_path, "other")
+    (tmp_path / "server.key").write_bytes(other.read_bytes())
+    served.certificates.reload()
+    assert "the certificate was not reloaded: cannot use" in caplog.text
+    (tmp_path / "server.ca").write_bytes(old)
     assert await served.ask() == "-"

@@ -46,7 +46,13 @@ from strongroom.store.tokens import Bounds
 from strongroom.wire.keywrap.refused_pin import RefusedPin
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Handler, Listener
-from strongroom.wire.tls import accept_any_client_certificate, require_clients, server_context
+from strongroom.wire.tls import (
+    OPENSSL,
+    accept_any_client_certificate,
+    replace_certificate,
+    require_clients,
+    server_context,
+)
 
 TEND_SECONDS: Final = 1.0
 FOLLOW_SECONDS: Final = 1.0
@@ -203,8 +209,8 @@ def device(setting: AuditSetting) -> Enabled:
     return enable(asked, fixed=True)
 
 
-def tls_context(listener: ListenerSetting) -> ssl.SSLContext | None:
-    """The TLS side of a listener; raises Invalid."""
+def tls_context(listener: ListenerSetting, openssl: str | None = OPENSSL) -> ssl.SSLContext | None:
+    """The TLS side of a listener; raises Invalid. `openssl` is the library behind `ssl`."""
     tls = listener.tls
     if tls is None:
         return None
@@ -213,8 +219,12 @@ def tls_context(listener: ListenerSetting) -> ssl.SSLContext | None:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
     if tls.client_required:
         require_clients(context, tls.client_ca)
-    elif tls.ask_client:
-        accept_any_client_certificate(context)
+    elif tls.ask_client and not accept_any_client_certificate(context, openssl):
+        _log.warning(
+            "%s asks for no client certificates, because this Python gives no access to OpenSSL: "
+            "the cert auth method works only with tls_require_and_verify_client_cert",
+            listener.url,
+        )
     return context
 
 
@@ -243,9 +253,8 @@ class Certificates:
         if tls is None:
             return
         try:
-            server_context(tls.certificate, tls.key)
-            self._context.load_cert_chain(tls.certificate, tls.key)
-        except (Refusal, OSError, ssl.SSLError) as error:
+            replace_certificate(self._context, tls.certificate, tls.key)
+        except Refusal as error:
             _log.error("the certificate was not reloaded: %s", error)
         else:
             _log.info("certificate %s reloaded", tls.certificate)

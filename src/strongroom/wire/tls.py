@@ -16,7 +16,7 @@ from strongroom.model.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class ClientPem:
-    """A client certificate that is in no file: PEM of the chain and of the private key."""
+    """A certificate that is in no file: PEM of the chain and of the private key."""
 
     certificate: str
     key: Secret
@@ -30,12 +30,30 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise Invalid(
-            "bad-certificate",
-            f"cannot use {certificate} with {key}",
-            hint="give a PEM certificate chain and its unencrypted private key",
-        ) from error
+        raise _bad_certificate(certificate, key) from error
     return context
+
+
+def replace_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Serve new connections with these files; raises Invalid(`bad-certificate`).
+
+    They are read once: files that change between a check and their use would leave OpenSSL with
+    a certificate and no key.
+    """
+    try:
+        pem = ClientPem(certificate.read_text(), Secret(key.read_bytes()))
+        _load_pem(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem)
+    except (OSError, ValueError, ssl.SSLError) as error:
+        raise _bad_certificate(certificate, key) from error
+    _load_pem(context, pem)
+
+
+def _bad_certificate(certificate: Path, key: Path) -> Invalid:
+    return Invalid(
+        "bad-certificate",
+        f"cannot use {certificate} with {key}",
+        hint="give a PEM certificate chain and its unencrypted private key",
+    )
 
 
 def require_clients(context: ssl.SSLContext, authority: Path | None) -> None:
@@ -58,7 +76,11 @@ def require_clients(context: ssl.SSLContext, authority: Path | None) -> None:
 _ACCEPT: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda _, __: 1)
 
 
-def accept_any_client_certificate(context: ssl.SSLContext) -> bool:
+# The library that holds OpenSSL for this interpreter, None where there is no such file.
+OPENSSL: Final[str | None] = getattr(_ssl, "__file__", None)
+
+
+def accept_any_client_certificate(context: ssl.SSLContext, library: str | None = OPENSSL) -> bool:
     """Ask peers for a certificate and take any, or none, as Vault's listener does.
 
     Who presents one has proved the possession of its key, nothing more: the cert auth method
@@ -66,7 +88,6 @@ def accept_any_client_certificate(context: ssl.SSLContext) -> bool:
     OpenSSL is told directly to leave the decision out (SSL_CTX_set_cert_verify_callback(3)).
     False where this Python does not give access to OpenSSL; certificates are not asked for then.
     """
-    library = getattr(_ssl, "__file__", None)
     if library is None or sys.implementation.name != "cpython":
         return False
     # CPython's SSLContext object begins with its SSL_CTX pointer (Modules/_ssl.c, 3.11 to 3.13).

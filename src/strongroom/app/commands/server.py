@@ -244,6 +244,11 @@ def _run_dev(args: argparse.Namespace) -> int:
     if args.dev_tls:
         tls = self_signed(Path(tempfile.mkdtemp(prefix="strongroom-tls-")), host, SystemClock())
     settings = dev_settings(host, port, tls)
+    if settings.listeners[0].is_plain_abroad:
+        print(
+            f"strongroom: {settings.listeners[0].url} carries secrets in the clear (-dev-tls)",
+            file=sys.stderr,
+        )
     _check_free(host, port)
     start_log(args.log_level or "info", args.log_format or "standard")
     worker = Worker(program_version=program_version(), environment=dict(os.environ))

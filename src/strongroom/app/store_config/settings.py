@@ -285,10 +285,10 @@ def _listener(stanza: Stanza, notes: list[str]) -> ListenerSetting:
     if kind != "tcp":
         raise _bad(f"{stanza.place}: listener {kind!r} is not supported", "use tcp or unix")
     host, port = parse_address(str(fields.get("address", "127.0.0.1:8200")), stanza.place)
-    return ListenerSetting(host, port, _tls(stanza), **sizes)
+    return ListenerSetting(host, port, _tls(stanza, notes), **sizes)
 
 
-def _tls(stanza: Stanza) -> TlsSetting | None:
+def _tls(stanza: Stanza, notes: list[str]) -> TlsSetting | None:
     fields = stanza.fields
     if _flag(fields.get("tls_disable", False)):
         return None
@@ -302,13 +302,30 @@ def _tls(stanza: Stanza) -> TlsSetting | None:
     if minimum not in ("tls12", "tls13"):
         raise _bad(f"{stanza.place}: tls_min_version is tls12 or tls13")
     client_ca = fields.get("tls_client_ca_file")
+    required = _flag(fields.get("tls_require_and_verify_client_cert", False))
+    unwanted = _flag(fields.get("tls_disable_client_certs", False))
+    if required and unwanted:
+        raise _bad(
+            f"{stanza.place}: tls_disable_client_certs and tls_require_and_verify_client_cert "
+            "are mutually exclusive"
+        )
+    if required and not client_ca:
+        raise _bad(
+            f"{stanza.place}: tls_require_and_verify_client_cert needs tls_client_ca_file",
+            "name the authority of your clients; the public ones would let anybody in",
+        )
+    if client_ca and not required:
+        notes.append(
+            f"{stanza.place}: tls_client_ca_file has no effect without "
+            "tls_require_and_verify_client_cert"
+        )
     return TlsSetting(
         Path(str(certificate)),
         Path(str(key)),
         minimum,
         Path(str(client_ca)) if client_ca else None,
-        client_required=_flag(fields.get("tls_require_and_verify_client_cert", False)),
-        ask_client=not _flag(fields.get("tls_disable_client_certs", False)),
+        client_required=required,
+        ask_client=not unwanted,
     )
 
 
