@@ -26,7 +26,8 @@ async def dynamic(spec: Fields, references: References, sources: Sources) -> Mad
         for name, given in _object(spec, "getParameters").items()
         for each in (given if isinstance(given, list) else [given])
     ]
-    client = await vault.build(spec.needed("provider"), references, sources.around)
+    # A lease ends with the token that asked for it, so that token is left to its time.
+    client = await vault.build(spec.needed("provider"), references, sources.around, leaves=False)
     try:
         reply = await client.request(method, path, body, query)
     finally:

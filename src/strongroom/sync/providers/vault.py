@@ -4,12 +4,13 @@ Fields and key forms: https://external-secrets.io/latest/provider/hashicorp-vaul
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Conflict, Invalid, NotFound, Unavailable
+from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.contract import (
     MANAGED_BY,
@@ -96,13 +97,19 @@ def split_key(key: str, settings: VaultSettings) -> tuple[str, str]:
     return mount, path
 
 
-async def build(spec: Fields, references: References, around: Surroundings) -> "VaultProvider":
-    """The provider of `spec.provider.vault` or `openBao`; raises Invalid."""
+async def build(
+    spec: Fields, references: References, around: Surroundings, *, leaves: bool = True
+) -> "VaultProvider":
+    """The provider of `spec.provider.vault` or `openBao`; raises Invalid.
+
+    `leaves`: a token that it logged in for is revoked at its end, and what was made with it.
+    """
     settings = VaultSettings.from_spec(spec, await references.authority(spec))
     auth = spec.needed("auth")
-    login = login_of(auth, references)
+    login = login_of(auth, references, around)
     pem = await _client_pem(spec, auth, references)
-    return VaultProvider(settings, login, around.clock, pem)
+    leaves = leaves and auth.part("tokenSecretRef") is None
+    return VaultProvider(settings, login, around.clock, pem, leaves=leaves)
 
 
 async def _client_pem(spec: Fields, auth: Fields, references: References) -> ClientPem | None:
@@ -129,7 +136,10 @@ class VaultProvider(OneByOne):
         login: Login,
         clock: Clock,
         pem: ClientPem | None = None,
+        *,
+        leaves: bool = False,
     ) -> None:
+        self._leaves = leaves
         self._settings = settings
         self._http = HttpClient(ca_data=settings.ca, client_pem=pem)
         self._client = VaultClient(
@@ -181,8 +191,10 @@ class VaultProvider(OneByOne):
         if self._settings.version == "v1":
             if ref.metadata:
                 raise Invalid("no-metadata", "KV v1 has no metadata", hint="use a KV v2 mount")
-            reply = await self._client.request("GET", f"{mount}/{path}")
-            data = {name: value for name, value in reply["data"].items() if value != _MARKED}
+            held = (await self._client.request("GET", f"{mount}/{path}")).get("data")
+            if not isinstance(held, dict):
+                raise Invalid("no-data", f"{mount}/{path} holds no keys", hint="is it KV v1?")
+            data = {name: value for name, value in held.items() if value != _MARKED}
             return Fetched(f"{mount}/{path}", 0, data)
         if ref.metadata:
             metadata = await self._client.kv2_metadata(mount, path)
@@ -340,4 +352,8 @@ class VaultProvider(OneByOne):
             raise
 
     async def close(self) -> None:
+        if self._leaves and self._client.token:
+            # A server that is away ends the token by its time.
+            with contextlib.suppress(Refusal):
+                await self._client.request("POST", "auth/token/revoke-self")
         await self._http.close()

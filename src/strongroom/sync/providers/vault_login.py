@@ -9,17 +9,17 @@ from typing import Any, Final
 
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.fields import Fields
-from strongroom.sync.providers.references import References
+from strongroom.sync.providers.references import References, Surroundings
+from strongroom.sync.providers.vault_cloud_login import Body, gcp_login, iam_login
 from strongroom.wire.vault import VaultClient
 
 # A token from a Secret is read again after this time, so that a replaced one is taken up.
 REREAD_SECONDS: Final = 600
 # A login gives a token and the seconds it lives, 0 for ever.
 Login = Callable[[VaultClient], Awaitable[tuple[Secret, float]]]
-_Body = Callable[[], Awaitable[dict[str, Any]]]
 
 
-def login_of(auth: Fields, references: References) -> Login:
+def login_of(auth: Fields, references: References, around: Surroundings) -> Login:
     """The login of `spec.provider.vault.auth`; raises Invalid for none, several or a bad one."""
     kinds = {
         "tokenSecretRef": _token,
@@ -30,11 +30,14 @@ def login_of(auth: Fields, references: References) -> Login:
         "ldap": _user_pass,
         "cert": _cert,
     }
-    kind = auth.one_of(*kinds)
+    clouds = {"iam": iam_login, "gcp": gcp_login}
+    kind = auth.one_of(*kinds, *clouds)
+    if kind in clouds:
+        return _posting(*clouds[kind](auth.needed(kind), references, around))
     return kinds[kind](auth.needed(kind), references)
 
 
-def _posting(path: str, body: _Body) -> Login:
+def _posting(path: str, body: Body) -> Login:
     async def login(client: VaultClient) -> tuple[Secret, float]:
         result = await client.login(f"auth/{path}", await body())
         return result.token, result.lease_duration

@@ -1,0 +1,281 @@
+"""Logins of Vault stores: each method's request, against our own store or what plays the cloud."""
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from strongroom.crypto.x509_dev import issue
+from strongroom.kube.resource import SECRETS, SERVICE_ACCOUNTS
+from strongroom.model.clock import SystemClock
+from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
+from strongroom.model.secret import Secret
+from strongroom.sync.providers.kinds import Providers
+from strongroom.sync.providers.references import Surroundings
+from strongroom.sync.providers.vault_fake import VaultFake
+from strongroom.sync.spec import RemoteRef
+from strongroom.wire.aws import AwsCredentials, AwsRequest, signed_headers
+from strongroom.wire.http import Request, Response
+
+READ = 'path "secret/data/*" { capabilities = ["read"] }'
+
+
+async def cluster(api, **secrets: str) -> None:
+    """One Secret with what logins refer to, and a service account."""
+    data = {key: base64.b64encode(each.encode()).decode() for key, each in secrets.items()}
+    await api.create(SECRETS, {"metadata": {"name": "auth", "namespace": "n"}, "data": data})
+    await api.create(SERVICE_ACCOUNTS, {"metadata": {"name": "app", "namespace": "n"}})
+
+
+async def provider_of(api, clock, server: str, auth: dict, **more: Any) -> Any:
+    environment = more.pop("environment", {})
+    vault = {"server": server, "path": "secret", "auth": auth, **more}
+    store = {"metadata": {"name": "s", "namespace": "n"}, "spec": {"provider": {"vault": vault}}}
+    return await Providers(Surroundings(api, clock, environment))(store, "n")
+
+
+async def reads(provider: Any) -> bool:
+    found = await provider.fetch(RemoteRef("db"))
+    return found.data == {"p": "one"}
+
+
+def key(name: str) -> dict[str, str]:
+    return {"name": "auth", "key": name}
+
+
+# our own store
+
+
+@pytest.fixture
+async def ours(store, api):
+    await store.ask("POST", "secret/data/db", {"data": {"p": "one"}})
+    await store.ask("PUT", "sys/policies/acl/read", {"policy": READ})
+    return store
+
+
+async def test_an_approle_logs_in_and_its_token_ends_with_the_store(ours, api, clock) -> None:
+    await ours.ask("POST", "sys/auth/approle", {"type": "approle"})
+    await ours.ask("POST", "auth/approle/role/app", {"token_policies": "read"})
+    _, role = await ours.ask("GET", "auth/approle/role/app/role-id")
+    _, made = await ours.ask("POST", "auth/approle/role/app/secret-id", {})
+    await cluster(api, id=role["data"]["role_id"], secret=made["data"]["secret_id"])
+    auth = {"appRole": {"path": "approle", "roleRef": key("id"), "secretRef": key("secret")}}
+    provider = await provider_of(api, clock, ours.address, auth)
+    assert await reads(provider)
+    _, before = await ours.ask("LIST", "auth/token/accessors")
+    await provider.close()
+    _, after = await ours.ask("LIST", "auth/token/accessors")
+    assert len(before["data"]["keys"]) == len(after["data"]["keys"]) + 1
+
+
+async def test_a_users_password_logs_in(ours, api, clock) -> None:
+    await ours.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    body = {"password": "marked-password", "token_policies": "read"}
+    await ours.ask("POST", "auth/userpass/users/app", body)
+    await cluster(api, password="marked-password")
+    auth = {"userPass": {"path": "userpass", "username": "app", "secretRef": key("password")}}
+    provider = await provider_of(api, clock, ours.address, auth)
+    assert await reads(provider)
+    await provider.close()
+
+
+async def test_a_token_of_the_users_own_is_left_alone(ours, api, clock) -> None:
+    token = await ours.token_with(READ)
+    await cluster(api, token=token)
+    provider = await provider_of(api, clock, ours.address, {"tokenSecretRef": key("token")})
+    assert await reads(provider)
+    await provider.close()
+    assert (await ours.ask("GET", "auth/token/lookup-self", token=token))[0] == 200
+
+
+async def test_an_auth_method_that_is_not_there_is_never_a_secret_that_is_not(
+    ours, api, clock
+) -> None:
+    await cluster(api, password="x")
+    auth = {"userPass": {"path": "nowhere", "username": "app", "secretRef": key("password")}}
+    provider = await provider_of(api, clock, ours.address, auth)
+    with pytest.raises(Refusal) as caught:
+        await provider.fetch(RemoteRef("db"))
+    assert isinstance(caught.value, Denied | Invalid | Unavailable)
+    await provider.close()
+
+
+# the requests, as the methods define them
+
+
+Accepts = Callable[[Mapping[str, Any], Request], bool]
+
+
+class Bed:
+    """A server that has one login, and what an operator has around it."""
+
+    def __init__(self, fake: VaultFake, address: str, api: Any, clock: Any) -> None:
+        self.fake, self.address, self.api, self.clock = fake, address, api, clock
+        self.bodies: list[Mapping[str, Any]] = []
+
+    def login(self, path: str, accepts: Accepts = lambda _body, _request: True) -> None:
+        def noted(body: Mapping[str, Any], request: Request) -> bool:
+            self.bodies.append(body)
+            return accepts(body, request)
+
+        self.fake.logins[path] = noted
+
+    async def reads(self, auth: dict, **more: Any) -> bool:
+        provider = await provider_of(self.api, self.clock, self.address, auth, **more)
+        try:
+            found = await provider.fetch(RemoteRef("db"))
+            return bool(found.data == {"p": "one"})
+        finally:
+            await provider.close()
+
+
+@pytest.fixture
+async def bed(api, clock, plain):
+    fake = VaultFake()
+    async with plain(fake) as address:
+        given = {"tokenSecretRef": key("token")}
+        await cluster(api, token="fake-root", password="pw", jwt="head.body.sig")
+        made = Bed(fake, address, api, clock)
+        provider = await provider_of(api, clock, address, given)
+        from strongroom.sync.providers.contract import PushTarget
+
+        await provider.push(PushTarget("db", "p"), Secret("one"))
+        await provider.close()
+        yield made
+
+
+async def test_ldap_is_asked_by_its_user(bed) -> None:
+    bed.login("auth/ldap/login/app", lambda body, _: body == {"password": "pw"})
+    assert await bed.reads({"ldap": {"username": "app", "secretRef": key("password")}})
+
+
+async def test_a_jwt_of_a_secret_and_one_of_the_cluster(bed) -> None:
+    bed.login("auth/jwt/login")
+    assert await bed.reads({"jwt": {"role": "r", "secretRef": key("jwt")}})
+    account = {"serviceAccountRef": {"name": "app"}, "audiences": ["store"]}
+    assert await bed.reads({"jwt": {"role": "r", "kubernetesServiceAccountToken": account}})
+    assert bed.bodies[0] == {"role": "r", "jwt": "head.body.sig"}
+    assert bed.api.tokens[bed.bodies[1]["jwt"]]["audiences"] == ["store"]
+
+
+@pytest.mark.parametrize(
+    ("account", "audiences"),
+    [({"name": "app"}, ["vault"]), ({"name": "app", "audiences": ["own"]}, ["own"])],
+)
+async def test_kubernetes_gets_a_token_for_the_store_alone(bed, account, audiences) -> None:
+    bed.login("auth/kubernetes/login")
+    auth = {"kubernetes": {"role": "r", "serviceAccountRef": account}}
+    assert await bed.reads(auth)
+    assert bed.bodies[0]["role"] == "r"
+    assert bed.api.tokens[bed.bodies[0]["jwt"]]["audiences"] == audiences
+
+
+async def test_a_certificate_is_shown_in_the_handshake(api, clock, tls, tmp_path) -> None:
+    made = issue(("client",), SystemClock().now())
+    fake = VaultFake()
+    fake.logins["auth/cert/login"] = lambda body, _: body == {"name": "app"}
+    await cluster(api, crt=made.certificate.decode(), key=made.key.decode())
+    async with tls(fake, tmp_path) as (address, authority):
+        bundle = base64.b64encode(authority.read_bytes()).decode()
+        auth = {"cert": {"vaultRole": "app", "clientCert": key("crt"), "secretRef": key("key")}}
+        provider = await provider_of(api, clock, address, auth, caBundle=bundle)
+        await provider.validate()
+        await provider.close()
+    assert fake.paths[0] == "auth/cert/login"
+
+
+KEYS = {
+    "accessKeyIDSecretRef": {"name": "auth", "key": "token"},
+    "secretAccessKeySecretRef": {"name": "auth", "key": "password"},
+}
+
+
+async def test_iam_sends_a_question_to_aws_that_only_the_identity_can_sign(bed) -> None:
+    bed.login("auth/aws/login")
+    auth = {
+        "iam": {
+            "path": "aws", "region": "eu-west-1", "vaultRole": "r", "secretRef": KEYS,
+            "vaultAwsIamServerID": "vault.example.com",
+        }
+    }  # fmt: skip
+    assert await bed.reads(auth)
+    (body,) = bed.bodies
+    assert (body["role"], body["iam_http_request_method"]) == ("r", "POST")
+    url = base64.b64decode(body["iam_request_url"]).decode()
+    question = base64.b64decode(body["iam_request_body"])
+    sent = {
+        name.lower(): values[0]
+        for name, values in json.loads(base64.b64decode(body["iam_request_headers"])).items()
+    }
+    assert url == "https://sts.eu-west-1.amazonaws.com/"
+    assert question == b"Action=GetCallerIdentity&Version=2011-06-15"
+    assert sent["x-vault-aws-iam-server-id"] == "vault.example.com"
+    assert "x-vault-aws-iam-server-id" in sent["authorization"]
+    # Signed by the secret key, over what was sent.
+    plain = {name: sent[name] for name in ("content-type", "x-vault-aws-iam-server-id")}
+    again = signed_headers(
+        AwsRequest("POST", url, plain, question), ("eu-west-1", "sts"),
+        AwsCredentials("fake-root", Secret("pw")), bed.clock.now(),
+    )  # fmt: skip
+    assert again["authorization"] == sent["authorization"]
+
+
+def claims_of(jwt: str) -> dict[str, Any]:
+    part = jwt.split(".")[1]
+    return dict(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
+
+
+async def test_google_signs_for_the_account_of_a_key(bed, gcp) -> None:
+    bed.login("auth/gcp/login")
+    ref = {"secretAccessKeySecretRef": {"name": "gcp", "key": "key"}}
+    assert await bed.reads({"gcp": {"role": "r", "secretRef": ref}}, environment=gcp.environment)
+    (body,) = bed.bodies
+    assert body["role"] == "r"
+    claims = claims_of(body["jwt"])
+    assert (claims["sub"], claims["aud"]) == ("reader@p", "vault/r")
+    assert claims["exp"] == int(bed.clock.now()) + 900
+
+
+async def test_google_signs_for_the_machine(bed, gcp) -> None:
+    bed.login("auth/gcp/login")
+    gcp.fake.metadata["instance/service-accounts/default/email"] = "node@p"
+    assert await bed.reads({"gcp": {"role": "r"}}, environment=gcp.environment)
+    assert claims_of(bed.bodies[0]["jwt"])["sub"] == "node@p"
+
+
+async def test_google_signs_for_a_service_account_of_the_cluster(bed, gcp) -> None:
+    bed.login("auth/gcp/login")
+    notes = {"iam.gke.io/gcp-service-account": "app@p.iam.gserviceaccount.com"}
+    patch = {"metadata": {"annotations": notes}}
+    await bed.api.merge_patch(SERVICE_ACCOUNTS, "app", "n", patch)
+    gcp.fake.subjects = lambda _token, _audience: True
+    gcp.fake.metadata["instance/attributes/cluster-name"] = "c"
+    auth = {"role": "r", "projectID": "p", "location": "l", "serviceAccountRef": {"name": "app"}}
+    assert await bed.reads({"gcp": auth}, environment=gcp.environment)
+    assert claims_of(bed.bodies[0]["jwt"])["sub"] == "app@p.iam.gserviceaccount.com"
+
+
+@pytest.mark.parametrize(
+    ("auth", "said"),
+    [
+        ({}, "has none of"),
+        ({"iam": {}}, "vaultRole"),
+        ({"gcp": {}}, "role"),
+        ({"iam": {"vaultRole": "r"}, "gcp": {"role": "r"}}, "iam and gcp"),
+    ],
+)
+async def test_an_auth_that_cannot_be_used_names_its_field(bed, auth, said) -> None:
+    with pytest.raises(Invalid, match=said):
+        await bed.reads(auth)
+
+
+async def test_a_kv_1_path_without_keys_is_a_refusal(bed) -> None:
+    provider = await provider_of(
+        bed.api, bed.clock, bed.address, {"tokenSecretRef": key("token")}, version="v1"
+    )
+    bed.fake.answer_with = Response(200, b'{"data": null}')
+    with pytest.raises(Invalid, match="holds no keys"):
+        await provider.fetch(RemoteRef("db"))
+    await provider.close()
