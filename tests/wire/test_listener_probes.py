@@ -150,6 +150,37 @@ async def test_requests_of_one_packet_are_bounded_as_well(bench) -> None:
     assert await peer.ended()
 
 
+async def test_bodies_that_arrive_together_share_one_bound(bench) -> None:
+    """Nobody is authenticated yet; a thousand who send half a body each fill no memory."""
+    listener = Listener(bench.echo, Limits(body_bytes=10_000, buffered_bytes=25_000), bench.clock)
+    _, bench.port = await listener.start("127.0.0.1", 0)
+    head = HEAD + b"Content-Length: 9000\r\n\r\n"
+    held = []
+    for _ in range(2):
+        held.append(await bench.peer())
+        await held[-1].send(head + b"x" * 8900)
+    async with asyncio.timeout(5):
+        while listener.buffered < 17_800:
+            await asyncio.sleep(0.01)
+    late = await bench.peer()
+    await late.send(head + b"x" * 8900)
+    assert (await late.reply())[0] == 503
+    assert await late.ended()
+    for peer in held:
+        await peer.send(b"x" * 100)
+        assert (await peer.reply())[0] == 200
+    assert listener.buffered == 0
+    again = await bench.peer()
+    await again.send(head + b"x" * 8900)
+    async with asyncio.timeout(5):
+        while listener.buffered != 8900:
+            await asyncio.sleep(0.01)
+        again.close()
+        while listener.buffered:
+            await asyncio.sleep(0.01)
+    await listener.drain(0.1)
+
+
 CLIENTS = """
 import resource, socket, sys
 port, number = int(sys.argv[1]), int(sys.argv[2])

@@ -106,9 +106,11 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._peer_reads = True
         self._begun = 0
+        self._body_bytes = 0
         self._reset()
 
     def _reset(self) -> None:
+        self.listener.buffered -= self._body_bytes
         self._target = b""
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
@@ -132,6 +134,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         self.transport = None
+        self._reset()
         self.listener.forget(self)
         self._waiting.clear()
         if self.websocket:
@@ -239,6 +242,10 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         self._body_bytes += len(body)
+        self.listener.buffered += len(body)
+        if self.listener.buffered > self._limits.buffered_bytes:
+            self._refuse(503, "too many request bodies arrive at once")
+            return
         if self._body_bytes > self._limits.body_bytes:
             self._refuse(413, "the request body is too large")
             return
@@ -326,6 +333,7 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
+        self._body.clear()
         exchange = Exchange(self, head_only=False, keep_alive=False)
         self._waiting.append(exchange)
         exchange.reply(error_response(status, message, close=True))
@@ -338,6 +346,8 @@ class Listener:
         self.handler = handler
         self.limits = limits
         self.clock = clock
+        # Bytes of bodies that are not whole yet.
+        self.buffered = 0
         self._connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
