@@ -206,22 +206,21 @@ def _may_reach(rule: PathRule, prefix: str) -> bool:
 
 def _parameter_problem(rules: Sequence[PathRule], parameters: Mapping[str, Any]) -> str:
     """Why the parameters are refused, or "". Several rules of one path join their lists."""
-    given = {name.lower(): value for name, value in parameters.items()}
+    # Pairs, and no mapping: "a" and "A" may both be there, and the handler reads one of them.
+    given = [(name.lower(), value) for name, value in parameters.items()]
     required = {name.lower() for rule in rules for name in rule.required_parameters}
-    for name in sorted(required - set(given)):
+    for name in sorted(required - {name for name, _ in given}):
         return f"the parameter {name!r} is required"
     denied = _joined(rule.denied_parameters for rule in rules)
-    for name, value in given.items():
-        for key in (name, "*"):
-            if key in denied and (not denied[key] or _listed(value, denied[key])):
-                return f"the parameter {name!r} is denied"
-    # Rules without the list allow everything, so only when every rule has one does it bind.
-    if any(rule.allowed_parameters is None for rule in rules):
-        return ""
+    for name, value in given:
+        listed = name in denied and (not denied[name] or _listed(value, denied[name]))
+        if "*" in denied or listed:
+            return f"the parameter {name!r} is denied"
+    # A rule without the list adds nothing to the lists of the others, as in Vault: it loosens none.
     allowed = _joined(rule.allowed_parameters for rule in rules)
     if not allowed:
         return ""
-    for name, value in given.items():
+    for name, value in given:
         values = allowed.get(name, allowed.get("*"))
         if values is None or (values and not _listed(value, values)):
             return f"the parameter {name!r} is not allowed"
