@@ -1,6 +1,7 @@
 """Devices by their type and options: files, sockets, syslog and standard output; good and bad days."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.audit.devices import AuditBroker, Enabled, StdoutDevice
+from strongroom.audit.devices import AuditBroker, Enabled
 from strongroom.audit.kinds import Asked, enable
+from strongroom.audit.pipes import PipeDevice, named_pipe, standard_output
 from strongroom.audit.record import RecordForm
 from strongroom.audit.sockets import SocketDevice, SyslogDevice
 from strongroom.model.errors import Invalid, Unavailable
@@ -64,7 +66,7 @@ def test_options_become_the_form_of_the_records(tmp_path: Path) -> None:
     assert made.prefixed(b"{1}\n{2}\n") == b"@cee: {1}\n@cee: {2}\n"
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
     made.device.close()
-    assert isinstance(enable(asked("file", file_path="stdout"), fixed=True).device, StdoutDevice)
+    assert enable(asked("file", file_path="stdout"), fixed=True).device.name == "stdout"
 
 
 def test_cve_2025_6000_the_api_writes_into_nothing_but_logs(tmp_path: Path) -> None:
@@ -224,15 +226,90 @@ def test_syslog_lines_have_priority_tag_and_record(tmp_path: Path) -> None:
 
 async def test_a_pipe_nobody_reads_is_standard_output_too() -> None:
     reading, writing = os.pipe()
-    device = StdoutDevice(writing)
+    device = standard_output(0.2, writing)
     broker = AuditBroker([Enabled("stdout/", device, "stdout", deadline=0.2)])
     outcomes = [await record(broker, b"y" * 40_000 + b"\n") for _ in range(4)]
     assert outcomes[0] is True
     assert outcomes[-1] is False
     assert "did not answer in 0.2 s" in broker.failing["stdout/"]
-    os.read(reading, 200_000)  # the thread's write comes back
+    os.set_blocking(reading, False)
+    async with asyncio.timeout(10):
+        while not await record(broker, b"{}\n"):
+            with contextlib.suppress(BlockingIOError):
+                os.read(reading, 200_000)
+            await asyncio.sleep(0.01)
+    device.close()
     os.close(reading)
     os.close(writing)
+
+
+async def test_a_named_pipe_that_nobody_opens_stops_nobody_and_is_used_once_it_is_read(
+    tmp_path: Path,
+) -> None:
+    """Opening one for writing would wait for a reader, for ever."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    broker = AuditBroker([enable(asked("file", file_path=str(path), deadline="200ms"), fixed=True)])
+    assert not await record(broker)
+    assert "No such device" in broker.failing["file/"]
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    assert await record(broker, b"{1}\n")
+    assert os.read(reader, 100) == b"{1}\n"
+    assert broker.failing == {}
+    os.close(reader)
+    assert not await record(broker)
+    assert "Broken pipe" in broker.failing["file/"]
+    again = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    assert await record(broker, b"{2}\n")
+    assert os.read(again, 100) == b"{2}\n"
+    os.close(again)
+    broker.enabled[0].device.close()
+
+
+async def test_a_named_pipe_that_is_not_read_on_is_given_up_and_its_thread_comes_back(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    device = named_pipe(path, 0.1)
+    with pytest.raises(Unavailable, match=r"did not answer in 0\.1 s"):
+        await asyncio.to_thread(device.write, b"z" * 100_000 + b"\n")
+    torn = os.read(reader, 200_000)
+    device.write(b"{1}\n")
+    assert os.read(reader, 100) == b"\n{1}\n"  # apart from what was torn
+    assert set(torn) == {ord("z")}
+    device.close()
+    os.close(reader)
+
+
+def test_long_lines_of_two_processes_do_not_mix_in_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    found: list[bytes] = []
+
+    def read() -> None:
+        with path.open("rb") as source:
+            found.extend(source)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    kept = os.open(path, os.O_WRONLY)  # so that the reader's file does not end too early
+    writers = [threading.Thread(target=_fill, args=(path, letter)) for letter in (b"a", b"b")]
+    for each in writers:
+        each.start()
+    for each in writers:
+        each.join()
+    os.close(kept)
+    reader.join(10)
+    assert sorted(found) == sorted([b"a" * 20_000 + b"\n", b"b" * 20_000 + b"\n"] * 50)
+
+
+def _fill(path: Path, letter: bytes) -> None:
+    device = PipeDevice(str(path), lambda: os.open(path, os.O_WRONLY), 20)
+    for _ in range(50):
+        device.write(letter * 20_000 + b"\n")
+    device.close()
 
 
 async def test_devices_of_other_forms_get_their_own_lines(tmp_path: Path) -> None:

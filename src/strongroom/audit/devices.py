@@ -120,30 +120,6 @@ class FileDevice:
         self._path.rename(self._path.with_name(f"{self._path.name}.1"))
 
 
-class StdoutDevice:
-    """Standard output; somebody may not read it, so it is written under a deadline."""
-
-    def __init__(self, handle: int = 1) -> None:
-        self.name = "stdout"
-        self.blocking = True
-        self._handle = handle
-
-    def write(self, lines: bytes) -> None:
-        """Write all of it."""
-        view, written = memoryview(lines), 0
-        try:
-            while written < len(view):
-                written += os.write(self._handle, view[written:])
-        except OSError as error:
-            raise unwritable(self.name, error) from error
-
-    def reopen(self) -> None:
-        """Nothing to open."""
-
-    def close(self) -> None:
-        """It is not ours to close."""
-
-
 def unwritable(name: str, error: OSError) -> Unavailable:
     """What a device raises."""
     return Unavailable(

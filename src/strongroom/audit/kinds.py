@@ -4,13 +4,15 @@ Options: https://developer.hashicorp.com/vault/docs/audit/file and its neighbour
 `deadline`, `rotate_bytes` and `rotate_keep`.
 """
 
+import contextlib
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from strongroom.audit.devices import DEADLINE_SECONDS, Device, Enabled, FileDevice, StdoutDevice
+from strongroom.audit.devices import DEADLINE_SECONDS, Device, Enabled, FileDevice
+from strongroom.audit.pipes import named_pipe, standard_output
 from strongroom.audit.record import RecordForm
 from strongroom.audit.sockets import SocketDevice, SyslogDevice
 from strongroom.model.errors import Invalid
@@ -73,7 +75,7 @@ def enable(asked: Asked, *, fixed: bool) -> Enabled:
 def _device(asked: Asked, deadline: float) -> Device:
     options = asked.options
     if asked.type == "stdout":
-        return StdoutDevice()
+        return standard_output(deadline)
     if asked.type == "syslog":
         try:
             return SyslogDevice(
@@ -89,15 +91,15 @@ def _device(asked: Asked, deadline: float) -> Device:
         if kind != "unix" and not options["address"].rpartition(":")[2].isdigit():
             raise _bad("the address of a socket device is HOST:PORT")
         return SocketDevice(kind, options["address"], deadline)
-    return _file(options)
+    return _file(options, deadline)
 
 
-def _file(options: Mapping[str, str]) -> Device:
+def _file(options: Mapping[str, str], deadline: float) -> Device:
     path = options.get("file_path") or options.get("path") or ""
     if not path:
         raise _bad("file_path is required")
     if path in ("stdout", "/dev/stdout"):
-        return StdoutDevice()
+        return standard_output(deadline)
     if path == "discard":
         path = "/dev/null"
     try:
@@ -107,6 +109,9 @@ def _file(options: Mapping[str, str]) -> Device:
         raise _bad("mode is octal, rotate_bytes and rotate_keep are numbers") from None
     if mode & _ANY_EXECUTE or mode > 0o777:
         raise _bad("an audit file is never executable")
+    with contextlib.suppress(OSError):
+        if stat.S_ISFIFO(Path(path).stat().st_mode):
+            return named_pipe(Path(path), deadline)
     return FileDevice(Path(path), mode=mode, rotate_bytes=size, keep=keep)
 
 

@@ -4,6 +4,7 @@ Devices of the configuration are fixed; the API adds others where the configurat
 API: https://developer.hashicorp.com/vault/api-docs/system/audit.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -111,13 +112,7 @@ class AuditDevices:
             for name, value in options.items()
         }
         asked = Asked(path, call.text("type") or path.strip("/"), texts, call.text("description"))
-        tried = enable(asked, fixed=False)
-        try:
-            tried.device.write(tried.prefixed(_TEST))
-        except Unavailable as error:
-            raise Invalid("audit-test", f"sanity check failed: {error.message}") from None
-        finally:
-            tried.device.close()
+        tried = await asyncio.to_thread(_tried, asked)  # a device may use its whole deadline
 
         def write(transaction: Transaction) -> None:
             transaction.put_document(MOUNT, DEVICE, path, _as_stored(tried))
@@ -185,6 +180,18 @@ class AuditDevices:
 
         await self._context.engine.transact(write)
         self.reload()
+
+
+def _tried(asked: Asked) -> Enabled:
+    """A device that took a record; closed again. Raises Invalid(`audit-test`)."""
+    tried = enable(asked, fixed=False)
+    try:
+        tried.device.write(tried.prefixed(_TEST))
+    except Unavailable as error:
+        raise Invalid("audit-test", f"sanity check failed: {error.message}") from None
+    finally:
+        tried.device.close()
+    return tried
 
 
 class _Unopened:
