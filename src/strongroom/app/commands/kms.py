@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from strongroom.model.clock import Clock
     from strongroom.wire.keywrap.contract import Wrapper
 
+FIRST_KEY_SECONDS: Final = 5.0
 EXAMPLE: Final = """example:
   strongroom kms serve --socket /run/strongroom/kms.sock --key-file /etc/strongroom/kms.key \\
       --state /var/lib/strongroom/kms.json --create-key
@@ -137,7 +139,7 @@ def _escrows(config: "KmsConfig", escrow_key: Path | None) -> "tuple[Wrapper, ..
 
 
 def run_serve(args: argparse.Namespace) -> int:
-    """Serve until told to stop; SIGHUP reads the state file again."""
+    """Serve until told to stop; SIGHUP reads the state file and asks every backend again."""
     from strongroom.app.locked_memory import lock_memory
     from strongroom.crypto.keyfile import create_key_file
 
@@ -175,12 +177,32 @@ async def _serve(config: "KmsConfig", *, memory_locked: bool) -> None:
         page = await _page(config, keeper, plugin, clock)
         if page is not None:
             stack.push_async_callback(page.drain)
-        await _first_key(config, backends, clock)
-        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(keeper.probe()))
-        probing = loop.create_task(keeper.run())
-        stack.callback(probing.cancel)
         _say(f"KMS v2 on {config.socket}")
-        await stop.wait()
+        again = asyncio.Event()
+        work = loop.create_task(_work(config, backends, keeper, again))
+        stack.callback(work.cancel)
+        reloads: set[asyncio.Task[None]] = set()
+
+        async def reload() -> None:
+            await keeper.reload()
+            again.set()
+
+        def hung_up() -> None:
+            reloads.add(task := loop.create_task(reload()))
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
+        ended = loop.create_task(stop.wait())
+        await asyncio.wait((work, ended), return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()  # It ends with an error alone.
+
+
+async def _work(
+    config: "KmsConfig", backends: "Backends", keeper: "Keeper", again: asyncio.Event
+) -> None:
+    await _first_key(config, backends, again)
+    await keeper.run()
 
 
 async def _page(config: "KmsConfig", keeper: "Keeper", plugin: Any, clock: "Clock") -> Any:  # noqa: ANN401
@@ -204,23 +226,33 @@ async def _page(config: "KmsConfig", keeper: "Keeper", plugin: Any, clock: "Cloc
     return listener
 
 
-async def _first_key(config: "KmsConfig", backends: "Backends", clock: "Clock") -> None:
-    """Make the first key of a new installation; tried again until enough backends wrap it."""
+async def _first_key(config: "KmsConfig", backends: "Backends", again: asyncio.Event) -> None:
+    """Make the first key of a new installation; tried again until enough backends wrap it.
+
+    `again` tries at once.
+    """
     from strongroom.encrypt.kms.keys import make
     from strongroom.encrypt.kms.state import first, save
+    from strongroom.model.clock import SystemClock
 
     if config.state.exists() or (config.offline and config.offline[0].exists()):
         return
     while True:
         try:
-            entry, _ = await make(backends, config.place, clock.now())
+            entry, _ = await make(backends, config.place, SystemClock().now())
         except Unavailable as refusal:
             _say(str(refusal))
-            await clock.sleep(5.0)
+            await _at_most(again, FIRST_KEY_SECONDS)
             continue
         save(config.state, first(entry))
         _say(f"made the first key, {entry.id}")
         return
+
+
+async def _at_most(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    event.clear()
 
 
 def _say(line: str) -> None:

@@ -100,6 +100,11 @@ class Keeper:
             self._start_offline()
         self._settle(reachable=reachable)
 
+    async def reload(self) -> None:
+        """Probe now, because a person said so: backends that stopped asking are asked once more."""
+        await self._backends.ask_again()
+        await self.probe()
+
     def _tell(self, refusal: Refusal) -> None:
         if refusal.message not in self.report.problem:
             _log.warning("%s", refusal)

@@ -11,7 +11,7 @@ from strongroom.crypto.shamir import combine, split
 from strongroom.crypto.tokens import BASE62, random_text
 from strongroom.encrypt.kms.state import Wrap, WrappedKey
 from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavailable
-from strongroom.wire.keywrap.contract import Wrapper
+from strongroom.wire.keywrap.contract import Wary, Wrapper
 
 T = TypeVar("T")
 ID_CHARACTERS: Final = 24
@@ -82,6 +82,12 @@ class Backends:
             raise Invalid("bad-backends", "at least one backend is needed, each with its own name")
         if not 1 <= self.threshold <= len(self.wrappers):
             raise Invalid("bad-backends", "the threshold is more than there are backends")
+
+    async def ask_again(self) -> None:
+        """Ask those too that stopped after a refusal, such as a token that took no PIN."""
+        for each in self.wrappers:
+            if isinstance(each, Wary):
+                await each.ask_again()
 
     async def close(self) -> None:
         """Let go of all connections."""

@@ -25,6 +25,14 @@ class Wrapper(Protocol):
 
 
 @runtime_checkable
+class Wary(Protocol):
+    """A backend that stops asking after a refusal, because asking on would lock it."""
+
+    async def ask_again(self) -> None:
+        """Ask once more, because a person said so."""
+
+
+@runtime_checkable
 class Perishable(Protocol):
     """A backend whose credential ends unless somebody renews it."""
 

@@ -46,6 +46,9 @@ class Pkcs11Wrapper:
         )
         return bytes(opened)
 
+    async def ask_again(self) -> None:
+        await asyncio.to_thread(self._pins.forget)
+
     async def close(self) -> None:
         """Sessions end with each call."""
 
