@@ -1,10 +1,10 @@
 """The plugin's keys through outages, restarts, rotations and losses, on simulated time."""
 
 import asyncio
+import contextlib
 import dataclasses
+import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +12,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from strongroom.app.commands.kms import _backends
+from strongroom.app.main import main
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.encrypt.kms.api_server_fake import ApiServerFake
-from strongroom.encrypt.kms.config import read_config
+from strongroom.encrypt.kms.config import load_config, read_config
 from strongroom.encrypt.kms.keeper import Keeper
 from strongroom.encrypt.kms.keys import Backends, Keks, Place, make, open_key
 from strongroom.encrypt.kms.messages import (
@@ -27,7 +29,7 @@ from strongroom.encrypt.kms.offline import OfflineCache
 from strongroom.encrypt.kms.plugin import Plugin
 from strongroom.encrypt.kms.standing import Health, OnLoss, Policy, Standing, standing
 from strongroom.encrypt.kms.state import first, load, loads, prepared, promoted, retired, save
-from strongroom.model.clock import SimulatedClock
+from strongroom.model.clock import SimulatedClock, SystemClock
 from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
 from strongroom.wire.keywrap.fake import FakeWrapper
 
@@ -508,36 +510,21 @@ def installation(tmp_path: Path) -> Path:
 
 
 def kms(folder: Path, verb: str, *words: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "strongroom",
-            "kms",
-            verb,
-            "--config",
-            str(folder / "kms.yaml"),
-            *words,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
+    """The command in this process: its status and what it printed."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        status = main(["kms", verb, "--config", str(folder / "kms.yaml"), *words])
+    return status, said.getvalue()
 
 
-async def _first(folder: Path) -> None:
-    from strongroom.app.commands.kms import _backends
-    from strongroom.encrypt.kms.config import load_config
-    from strongroom.model.clock import SystemClock
-
+def _first(folder: Path) -> None:
     config = load_config(folder / "kms.yaml")
-    entry, _ = await make(_backends(config, SystemClock()), config.place, 1.0)
+    entry, _ = asyncio.run(make(_backends(config, SystemClock()), config.place, 1.0))
     save(config.state, first(entry))
 
 
-async def test_escrow_is_drilled_and_recovers_what_was_lost(installation: Path) -> None:
-    await _first(installation)
+def test_escrow_is_drilled_and_recovers_what_was_lost(installation: Path) -> None:
+    _first(installation)
     folder, key = installation, ("--escrow-key", str(installation / "private.pem"))
     assert kms(folder, "prepare")[0] == 0
     status, said = kms(folder, "drill", *key)
