@@ -17,6 +17,7 @@ from strongroom.app.main import main
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.encrypt.kms.api_server_fake import ApiServerFake
 from strongroom.encrypt.kms.config import load_config, read_config
+from strongroom.encrypt.kms.high_water import mark_file
 from strongroom.encrypt.kms.keeper import Keeper
 from strongroom.encrypt.kms.keys import Backends, Keks, Place, make, open_key
 from strongroom.encrypt.kms.messages import (
@@ -367,6 +368,48 @@ async def test_key_ids_do_not_come_back(bed: Bed) -> None:
     bed.state.write_text(json.dumps(forged))
     await keeper.probe()
     assert keeper.snapshot.keks.current == entry.id
+
+
+async def test_nor_do_they_when_the_plugin_starts_again(bed: Bed) -> None:
+    """An older state file, or one that names an older key, from a backup or another node."""
+    keeper, _ = bed.plugin(cached=False)
+    await keeper.probe()
+    old = load(bed.state)
+    entry, _ = await make(bed.backends, PLACE, bed.clock.now() + 1)
+    new = promoted(prepared(old, entry), bed.clock.now() + 400)
+    save(bed.state, new)
+    await keeper.probe()
+    for back in (old, dataclasses.replace(new, epoch=99, current=old.current)):
+        save(bed.state, back)
+        again, plugin = bed.plugin(cached=False)
+        await again.probe()
+        assert again.snapshot.standing is Standing.STARTING
+        with pytest.raises(Unavailable, match=f"this node has seen epoch {new.epoch}"):
+            await plugin.methods["Status"](b"")
+    mark = mark_file(bed.state)
+    mark.write_text("{}")
+    again, _ = bed.plugin(cached=False)
+    await again.probe()
+    assert "cannot read" in again.snapshot.reason
+    # Where the newest is lost for good, a person says so.
+    save(bed.state, old)
+    mark.unlink()
+    await again.probe()
+    assert again.snapshot.standing is Standing.READY
+    save(bed.state, new)
+    again, _ = bed.plugin(cached=False)
+    await again.probe()
+    assert again.snapshot.keks is not None
+    assert again.snapshot.keks.current == entry.id
+
+
+async def test_a_mark_that_cannot_be_kept_is_told_and_no_outage(bed: Bed) -> None:
+    mark = mark_file(bed.state)
+    mark.with_name(mark.name + ".new").mkdir()
+    keeper, _ = bed.plugin(cached=False)
+    await keeper.probe()
+    assert keeper.snapshot.standing is Standing.READY
+    assert "cannot write" in keeper.report.problem
 
 
 def _dumped(state):

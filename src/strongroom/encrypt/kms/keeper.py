@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from strongroom.encrypt.kms import high_water
 from strongroom.encrypt.kms.keys import Backends, Keks, Opened, Place, completed, open_key
 from strongroom.encrypt.kms.offline import Cached, OfflineCache
 from strongroom.encrypt.kms.standing import Health, Policy, Standing, standing
 from strongroom.encrypt.kms.state import KmsState, check_successor, load, save, with_key
 from strongroom.model.clock import Clock
-from strongroom.model.errors import NotFound, Refusal
+from strongroom.model.errors import NotFound, Refusal, Unavailable
 
 PROBE_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 10.0
@@ -113,7 +114,14 @@ class Keeper:
     def _take(self, read: KmsState) -> None:
         if self._state is not None:
             check_successor(self._state, read)
+        seen = high_water.read_mark(self._state_file)
+        high_water.check_mark(seen, read, self._state_file)
         self._state = read
+        if seen != high_water.of_state(read):
+            try:
+                high_water.write_mark(self._state_file, high_water.of_state(read))
+            except Unavailable as refusal:
+                self._tell(refusal)  # A full disk is no reason to leave the API server without.
 
     async def _open_all(self, state: KmsState) -> bool:
         """Confirm the current key and open what is not open; False when no quorum answers."""
