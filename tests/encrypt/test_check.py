@@ -23,6 +23,9 @@ from strongroom.model.errors import Invalid
 SARIF_SCHEMA = Path(__file__).parents[1] / "vectors/sarif-2.1.0-rtm.5.json"
 KMS = "kms: {apiVersion: v2, name: %s, endpoint: 'unix:///run/kms.sock'}"
 AESCBC = "aescbc: {keys: [{name: k1, secret: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=}]}"
+ZEROS = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+SECRETBOX = f"secretbox: {{keys: [{{name: k1, secret: {ZEROS}}}]}}"
+TWO_KEYS = f"aescbc: {{keys: [{{name: k2, secret: {ZEROS}}}, {{name: k1, secret: {ZEROS}}}]}}"
 IDENTITY = "identity: {}"
 
 
@@ -163,6 +166,10 @@ def stored(entries: list[str], values: dict) -> Facts:
     return Facts(servers=facts(*entries).servers, stored=values)
 
 
+def under(form: str, name: str) -> dict:
+    return {"secrets": Counter({Stored(form, name): 1})}
+
+
 CASES = [
     ("E01", with_manifest([GOOD], {}), with_manifest([GOOD], {FLAG: "/e"})),
     ("E02", facts(entry("secrets", IDENTITY, KMS % "a")), facts(GOOD)),
@@ -177,12 +184,16 @@ CASES = [
     ("E07", facts(entry("secrets", IDENTITY), entry("secrets", KMS % "a")), facts(GOOD)),
     ("E08", facts(entry("secrets", IDENTITY), entry("'*.*'", KMS % "a")), facts(entry("'*.*'", KMS % "a"))),
     ("E09", stored([GOOD], SECRETS_PLAIN), stored([GOOD], SECRETS_SEALED)),
+    ("E09", stored([entry("secrets", TWO_KEYS)], under("aescbc", "k1")), stored([entry("secrets", TWO_KEYS)], under("aescbc", "k2"))),
+    ("E09", stored([entry("secrets", SECRETBOX, AESCBC)], under("aescbc", "k1")), stored([entry("secrets", SECRETBOX, AESCBC)], under("secretbox", "k1"))),
+    ("E09", Facts(servers=facts(GOOD).servers, stored=SECRETS_SEALED, plugins=(PluginFact("a", "new"),)), Facts(servers=facts(GOOD).servers, stored=SECRETS_SEALED, plugins=(PluginFact("a", "k"), PluginFact("b", "x")))),
     ("E10", facts(GOOD, metrics=metrics('apiserver_encryption_config_controller_last_config_info{hash="sha256:00"} 1')), facts(GOOD, metrics=metrics(f'apiserver_encryption_config_controller_last_config_info{{hash="{parse(text(GOOD)).digest}"}} 1'))),
     ("E10", Facts(servers=(Server("s", Manifest({}), ConfigFile("f", parse(text(GOOD)), changed=9.0), started=5.0),)), Facts(servers=(Server("s", Manifest({RELOAD: "true"}), ConfigFile("f", parse(text(GOOD)), changed=9.0), started=5.0),))),
     ("E11", facts(GOOD, metrics=metrics('apiserver_encryption_config_controller_automatic_reloads_total{status="failure"} 2')), facts(GOOD, metrics=metrics('apiserver_encryption_config_controller_automatic_reloads_total{status="failure"} 2', 'apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds{status="failure"} 5', 'apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds{status="success"} 9'))),
     ("E12", with_manifest([GOOD], {FLAG: "/e/f", RELOAD: "true"}, mounts=(Mount("/e/f", "/h/f", "File"),)), with_manifest([GOOD], {FLAG: "/e/f", RELOAD: "true"}, mounts=(Mount("/e", "/h", "Directory"),))),
     ("E13", Facts(servers=(*facts(GOOD).servers, Server("s2", config=ConfigFile("g", parse(text(entry("secrets", KMS % "b"))))))), Facts(servers=(*facts(GOOD).servers, Server("s2", config=ConfigFile("g", parse(text(GOOD))))))),
     ("E14", stored([entry("secrets", KMS % "b", IDENTITY)], SECRETS_SEALED), stored([GOOD], SECRETS_SEALED)),
+    ("E14", stored([entry("secrets", SECRETBOX)], under("aescbc", "k1")), stored([entry("secrets", SECRETBOX, AESCBC)], under("aescbc", "k1"))),
     ("E15", Facts(plugins=(PluginFact("a", error="no answer"),)), Facts(plugins=(PluginFact("a", "k"),))),
     ("E16", facts(entry("secrets", AESCBC)), facts(GOOD)),
     ("E17", facts(entry("secrets", "kms: {name: a, endpoint: 'unix:///a'}")), facts(GOOD)),
@@ -248,6 +259,8 @@ def test_a_manifest_is_read() -> None:
     assert read.flags["allow-privileged"] == "true"
     assert read.host_path("/etc/enc/e.yaml")[0] == "/host/enc/e.yaml"
     assert read.host_path("/other/e.yaml") == ("/other/e.yaml", None)
+    beside = MANIFEST.replace(b"  - name: kube", b"  - {name: log, command: [log]}\n  - name: kube")
+    assert parse_manifest(beside) == read
     assert parse_flags(["x", "--a", "b", "--c"]) == {"a": "b", "c": "true"}
     for bad in (b"[", b"[]", b"kind: Pod\nspec: {}", b"kind: Pod\nspec: 1"):
         with pytest.raises(Invalid):

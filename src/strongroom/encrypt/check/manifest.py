@@ -90,9 +90,19 @@ def parse_manifest(content: bytes) -> Manifest:
         raise Invalid("bad-manifest", "the manifest is no pod") from None
 
 
-def _of_pod(pod: Mapping[str, Any], *, static: bool) -> Manifest:
-    container = pod["containers"][0]
+def _words(container: Mapping[str, Any]) -> list[str]:
     words = [*(container.get("command") or []), *(container.get("args") or [])]
+    return [str(word) for word in words]
+
+
+def _is_api_server(container: Mapping[str, Any]) -> bool:
+    """Something else may run beside it, and come first."""
+    return any(PurePosixPath(word).name == "kube-apiserver" for word in _words(container)[:1])
+
+
+def _of_pod(pod: Mapping[str, Any], *, static: bool) -> Manifest:
+    container = next(filter(_is_api_server, pod["containers"]), pod["containers"][0])
+    words = _words(container)
     volumes = {each["name"]: each for each in pod.get("volumes") or []}
     mounts, references = [], []
     for name, volume in volumes.items():
@@ -115,7 +125,7 @@ def _of_pod(pod: Mapping[str, Any], *, static: bool) -> Manifest:
     if pod.get("serviceAccountName"):
         references.append(f"service account {pod['serviceAccountName']}")
     return Manifest(
-        flags=parse_flags([str(word) for word in words]),
+        flags=parse_flags(words),
         mounts=tuple(mounts),
         liveness_path=_probe(container, "livenessProbe"),
         readiness_path=_probe(container, "readinessProbe"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from strongroom.encrypt.check.chain import chain_of
+from strongroom.encrypt.check.configuration import Provider
 from strongroom.encrypt.check.facts import Facts, Server
 from strongroom.encrypt.stored import Stored
 from strongroom.model.decision import Finding
@@ -19,6 +20,25 @@ def _plaintext(facts: Facts, resource: str) -> int | None:
         return None
     counts: Mapping[Stored, int] = facts.stored.get(resource, {})
     return sum(count for stored, count in counts.items() if stored.form == "plaintext")
+
+
+def _reads(provider: Provider, stored: Stored) -> bool:
+    """Whether a provider of the list reads a value. The name alone does not tell: keys of two
+    kinds may have the same, as `key1` in many examples."""
+    if provider.kind == "kms":
+        return (stored.form, stored.provider) == (f"kms-{provider.version}", provider.name)
+    return stored.form == provider.kind and stored.provider in provider.key_names
+
+
+def _written_by(writer: Provider, stored: Stored, facts: Facts) -> bool:
+    """Whether a value is as it would be written now: of several local keys the first writes, and
+    a plugin that was asked has said which key it uses."""
+    if not _reads(writer, stored):
+        return False
+    if writer.kind != "kms":
+        return stored.provider == writer.key_names[0]
+    current = {each.key_id for each in facts.plugins or () if each.provider == writer.name}
+    return not any(current) or stored.key_id in current
 
 
 def e03_identity_kept(facts: Facts) -> Iterator[Finding]:
@@ -67,15 +87,14 @@ def e09_stale(facts: Facts) -> Iterator[Finding]:
             stale = sum(
                 count
                 for stored, count in counts.items()
-                if stored.encrypted
-                and stored.provider not in (chain.writer.name, *chain.writer.key_names)
+                if stored.encrypted and not _written_by(chain.writer, stored, facts)
             )
             plain = _plaintext(facts, resource) or 0
             if stale or plain:
                 yield Finding(
                     "E09", "error", server.name,
-                    f"{resource}: {plain:,} in plain text, {stale:,} under another provider than"
-                    f" {chain.writer.label}, which writes now",
+                    f"{resource}: {plain:,} in plain text, {stale:,} under another provider or"
+                    f" key than {chain.writer.label}'s, which writes now",
                     "strongroom encrypt migrate",
                 )  # fmt: skip
 
@@ -85,13 +104,11 @@ def e14_unreadable(facts: Facts) -> Iterator[Finding]:
     for server in _servers(facts):
         for resource, counts in sorted((facts.stored or {}).items()):
             chain = chain_of(server.config.parsed, resource)  # type: ignore[union-attr, arg-type]
-            names = {each.name for each in chain.providers if each.name}
-            names |= {name for each in chain.providers for name in each.key_names}
             lost = sorted(
                 {
                     stored.provider or stored.form
                     for stored in counts
-                    if stored.encrypted and stored.provider not in names
+                    if stored.encrypted and not any(_reads(e, stored) for e in chain.providers)
                 }
             )
             if lost:
