@@ -37,15 +37,22 @@ async def read_prefix(
             )
         if reply.status != 200:
             raise Unavailable("etcd-refused", f"etcd answers {reply.status} to a range request")
-        page = orjson.loads(reply.body)
-        revision = revision or int(page["header"]["revision"])
-        pairs = page.get("kvs") or []
-        for pair in pairs:
-            key = base64.b64decode(pair["key"])
-            yield key.decode(errors="replace"), base64.b64decode(pair.get("value", ""))
-            start = key + b"\0"
+        try:
+            page = orjson.loads(reply.body)
+            revision = revision or int(page["header"]["revision"])
+            pairs = [
+                (base64.b64decode(pair["key"]), base64.b64decode(pair.get("value", "")))
+                for pair in page.get("kvs") or []
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise Unavailable(
+                "etcd-refused", "what answers is no etcd", hint="its client address, not a proxy's"
+            ) from None
+        for key, value in pairs:
+            yield key.decode(errors="replace"), value
         if not page.get("more") or not pairs:
             return
+        start = pairs[-1][0] + b"\0"
 
 
 def _after(prefix: bytes) -> bytes:

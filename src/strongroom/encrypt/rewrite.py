@@ -6,6 +6,7 @@ Source: kubernetes/apiserver pkg/storage/etcd3/store.go (GuaranteedUpdate, stale
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Final, Protocol
 from strongroom.kube.api import Busy, Gone, Listing, Scope
 from strongroom.kube.resource import Object, Resource, key_of
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Unavailable
+from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
 
 START_RATE: Final = 50.0
 SLOWEST, FASTEST = 1.0, 400.0
@@ -24,6 +25,7 @@ TRIES: Final = 20
 PATIENCE_SECONDS: Final = 600.0
 SETTLE_TRIES: Final = 3
 GONE: Final = ""
+_WEBHOOK: Final = re.compile(r'admission webhook "[a-z0-9.-]{1,253}" denied the request')
 
 
 class Touchable(Protocol):
@@ -188,7 +190,7 @@ class Rewriter:
             progress.unsettled += progress.number > 1
         except (Denied, Invalid, Unavailable) as refusal:
             if len(progress.failed) < FAILURES_LISTED:
-                progress.failed.append(f"{_place(item)}: {refusal.message}")
+                progress.failed.append(f"{_place(item)}: {_reason(refusal)}")
 
     async def _touched(self, resource: Resource, item: Object, progress: Progress) -> str:
         """The resourceVersion after a touch, GONE for what was deleted meanwhile.
@@ -224,6 +226,14 @@ class Rewriter:
             scratch = self._keep.with_name(self._keep.name + ".new")
             scratch.write_text(json.dumps(progress.as_data()))
             scratch.rename(self._keep)
+
+
+def _reason(refusal: Refusal) -> str:
+    """Why; of a server's text only the webhook's name, since it may quote the object."""
+    if not refusal.code.startswith("kube-"):
+        return refusal.message
+    webhook = _WEBHOOK.search(refusal.message)
+    return f"{webhook.group()} [{refusal.code}]" if webhook else f"refused [{refusal.code}]"
 
 
 def _place(item: Object) -> str:

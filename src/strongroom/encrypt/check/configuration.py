@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import yaml
 
+from strongroom.encrypt.spelling import meant
 from strongroom.model.errors import Invalid
 
 LOCAL: Final = ("aescbc", "aesgcm", "secretbox")
@@ -20,6 +21,9 @@ KINDS: Final = ("kms", *LOCAL, "identity")
 FILE_BYTES: Final = 1024 * 1024
 _API_VERSIONS: Final = ("apiserver.config.k8s.io/v1",)
 _KMS_FIELDS: Final = {"apiVersion", "name", "endpoint", "timeout", "cachesize"}
+_FIELDS_AND_KINDS: Final = {
+    *_KMS_FIELDS, *KINDS, "kind", "resources", "providers", "keys", "secret",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,11 @@ def _mapping(loader: _Strict, node: yaml.MappingNode) -> dict[Hashable, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, Hashable) or key in seen:
-            raise _bad(f"line {key_node.start_mark.line + 1}: the key {key!r} is there twice")
+        if not isinstance(key, Hashable):
+            raise _bad(f"line {key_node.start_mark.line + 1}: a key is no text")
+        if key in seen:
+            named = f"the key {key!r}" if key in _FIELDS_AND_KINDS else "a key"
+            raise _bad(f"line {key_node.start_mark.line + 1}: {named} is there twice")
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
@@ -139,7 +146,7 @@ def _provider(entry: Any, where: str) -> Provider:  # noqa: ANN401 - YAML
         raise _bad(f"{where}: a provider is an object with one key")
     ((kind, fields),) = entry.items()
     if kind not in KINDS:
-        raise _bad(f"{where}: {kind!r} is no provider")
+        raise _bad(f"{where}: a provider is one of {', '.join(KINDS)}{meant(kind, KINDS)}")
     fields = {} if fields is None else fields
     if not isinstance(fields, dict):
         raise _bad(f"{where}: {kind} is an object")
@@ -190,9 +197,10 @@ def _local(kind: str, fields: Mapping[Any, Any], where: str) -> Provider:
 
 
 def _only(given: Mapping[Any, Any], allowed: set[str], where: str) -> None:
-    unknown = [str(name) for name in given if name not in allowed]
-    if unknown:
-        raise _bad(f"{where} has the unknown field {sorted(unknown)[0]!r}")
+    for name in given:
+        if name not in allowed:
+            fields = f"; it has {', '.join(sorted(allowed))}" if allowed else ""
+            raise _bad(f"{where} has an unknown field{meant(name, allowed)}{fields}")
 
 
 def _bad(what: str) -> Invalid:

@@ -9,6 +9,7 @@ import yaml
 
 from strongroom.encrypt.kms.keys import Place
 from strongroom.encrypt.kms.standing import OnLoss, Policy
+from strongroom.encrypt.spelling import meant
 from strongroom.model.errors import Invalid
 from strongroom.wire.keywrap.kinds import KINDS
 
@@ -41,7 +42,7 @@ def load_config(path: Path) -> KmsConfig:
         given = yaml.safe_load(path.read_text())
     except OSError as error:
         raise _bad(f"cannot read {path}: {error.strerror}") from None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         raise _bad(f"{path} is not YAML") from None
     return read_config(given)
 
@@ -50,9 +51,9 @@ def read_config(given: Any) -> KmsConfig:  # noqa: ANN401 - YAML
     """The configuration of its parsed form."""
     if not isinstance(given, dict):
         raise _bad("it must be a mapping")
-    unknown = set(given) - _TOP
-    if unknown:
-        raise _bad(f"unknown key {sorted(map(str, unknown))[0]!r}")
+    for name in given:
+        if name not in _TOP:
+            raise _bad(f"an unknown key{meant(name, _TOP)}; there are {', '.join(sorted(_TOP))}")
     socket = Path(_text(given, "socket"))
     if len(str(socket)) > LONGEST_SOCKET:
         raise _bad("the socket's path is longer than a unix socket's may be")
@@ -95,10 +96,13 @@ def _checked(entry: Any) -> Mapping[str, str]:  # noqa: ANN401 - YAML
     kind = KINDS.get(fields.get("type", ""))
     if kind is None:
         raise _bad(f"a backend's type is one of {', '.join(sorted(KINDS))}")
-    unknown = set(fields) - {"name", "type", *kind.needed, *kind.optional}
+    known = ("name", "type", *kind.needed, *kind.optional)
+    unknown = [name for name in fields if name not in known]
     missing = [name for name in ("name", *kind.needed) if not fields.get(name)]
     if unknown or missing:
-        what = f"unknown {sorted(unknown)[0]!r}" if unknown else f"needs {missing[0]!r}"
+        what = f"needs {', '.join(missing)}"
+        if unknown:
+            what = f"an unknown key{meant(unknown[0], known)}; it has {', '.join(known)}"
         raise _bad(f"the backend {fields.get('name', '')!r} of type {fields['type']}: {what}")
     return fields
 
