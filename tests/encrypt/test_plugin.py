@@ -19,7 +19,7 @@ from strongroom.encrypt.kms.messages import (
     EncryptResponse,
     plaintext_of,
 )
-from strongroom.encrypt.kms.metrics import HealthPage
+from strongroom.encrypt.kms.page import HealthPage
 from strongroom.encrypt.kms.plugin import Plugin, ask_status, serve
 from strongroom.encrypt.kms.standing import Policy
 from strongroom.encrypt.kms.state import first, load, prepared, promoted, save

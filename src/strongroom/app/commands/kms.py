@@ -206,12 +206,12 @@ async def _work(
 
 
 async def _page(config: "KmsConfig", keeper: "Keeper", plugin: Any, clock: "Clock") -> Any:  # noqa: ANN401
-    from strongroom.encrypt.kms.metrics import HealthPage
+    if not config.listen:
+        return None
+    from strongroom.encrypt.kms.page import HealthPage
     from strongroom.wire.limits import Limits
     from strongroom.wire.listener import Listener
 
-    if not config.listen:
-        return None
     host, _, port = config.listen.rpartition(":")
     if not host or not port.isdigit():
         raise Invalid("bad-address", f"not HOST:PORT: {config.listen}")

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from strongroom.encrypt.kms.keys import Place
 from strongroom.encrypt.kms.standing import OnLoss, Policy
 from strongroom.encrypt.spelling import meant
@@ -38,6 +36,8 @@ class KmsConfig:
 
 def load_config(path: Path) -> KmsConfig:
     """Read a file; raises Invalid(`bad-kms-config`) naming what is wrong."""
+    import yaml
+
     try:
         given = yaml.safe_load(path.read_text())
     except OSError as error:
