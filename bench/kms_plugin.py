@@ -2,6 +2,7 @@
 
     python bench/kms_plugin.py [--calls 2000] [--at-once 8] [--starts 5] [--format json]
 
+The plugin runs as `encrypt init` sets it up: a configuration file, a key file, and its HTTP page.
 Both are processes of their own on unix sockets and are asked by the same client, one after the
 other in every round, so that a noisy machine is noisy for both.
 """
@@ -9,6 +10,8 @@ other in every round, so that a noisy machine is noisy for both.
 import argparse
 import asyncio
 import json
+import os
+import socket as socket_module
 import statistics
 import subprocess
 import sys
@@ -19,6 +22,7 @@ from pathlib import Path
 
 import grpc.aio
 
+from strongroom.crypto.keyfile import create_key_file
 from strongroom.encrypt.kms.messages import (
     SERVICE,
     DecryptRequest,
@@ -44,12 +48,31 @@ asyncio.run(main())
 Call = Callable[[], Awaitable[bytes]]
 
 
-def started(command: list[str], socket: Path, method: str) -> tuple[subprocess.Popen[bytes], float]:
-    """The process, and the seconds until its first good answer."""
-    begin = time.monotonic()
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    asyncio.run(first_answer(socket, method, begin + READY_SECONDS))
-    return process, time.monotonic() - begin
+class Started:
+    """A process; the seconds until its first good answer, and those of a processor it took."""
+
+    def __init__(self, command: list[str], socket: Path, method: str) -> None:
+        begin = time.monotonic()
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        asyncio.run(first_answer(socket, method, begin + READY_SECONDS))
+        self.seconds = time.monotonic() - begin
+        self.cpu = cpu_seconds(self.process.pid)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of the process and its threads; proc(5), utime and stime."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    with socket_module.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def first_answer(socket: Path, method: str, deadline: float) -> None:
@@ -64,9 +87,9 @@ async def first_answer(socket: Path, method: str, deadline: float) -> None:
             await asyncio.sleep(0.005)
 
 
-def resident(process: subprocess.Popen[bytes]) -> float:
+def resident(pid: int) -> float:
     """MiB."""
-    text = Path(f"/proc/{process.pid}/status").read_text()
+    text = Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in text.splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
 
@@ -111,27 +134,36 @@ async def latencies(plugin: Path, echo: Path, calls: int, at_once: int) -> dict[
 def measure(calls: int, at_once: int, starts: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="sr-") as name:
         folder = Path(name)
-        words = "kms serve --socket {0}/kms --key-file {0}/key --state {0}/state --create-key"
-        command = [sys.executable, "-m", "strongroom", *words.format(folder).split()]
-        ready = []
+        create_key_file(folder / "key")
+        backend = {"name": "file", "type": "key_file", "path": str(folder / "key")}
+        config = {
+            "socket": str(folder / "kms"),
+            "state": str(folder / "state"),
+            "listen": f"127.0.0.1:{free_port()}",
+            "backends": [backend],
+        }
+        (folder / "kms.yaml").write_text(json.dumps(config))
+        command = [sys.executable, "-m", "strongroom", "kms", "serve"]
+        command += ["--config", str(folder / "kms.yaml")]
+        bare = [sys.executable, "-c", ECHO, str(folder / "echo")]
+        runs: list[Started] = []
         for _ in range(starts):
-            process, seconds = started(command, folder / "kms", f"/{SERVICE}/Status")
-            ready.append(seconds)
-            process.terminate()
-            process.wait()
-        plugin, _ = started(command, folder / "kms", f"/{SERVICE}/Status")
-        echo, bare_ready = started(
-            [sys.executable, "-c", ECHO, str(folder / "echo")], folder / "echo", "/bare.Echo/Echo"
-        )
+            runs.append(Started(command, folder / "kms", f"/{SERVICE}/Status"))
+            runs[-1].stop()
+        plugin = Started(command, folder / "kms", f"/{SERVICE}/Status")
+        echo = Started(bare, folder / "echo", "/bare.Echo/Echo")
         try:
             taken = asyncio.run(latencies(folder / "kms", folder / "echo", calls, at_once))
-            memory = {"plugin": resident(plugin), "echo": resident(echo)}
+            memory = {"plugin": resident(plugin.process.pid), "echo": resident(echo.process.pid)}
         finally:
-            for process in (plugin, echo):
-                process.terminate()
-                process.wait()
+            plugin.stop()
+            echo.stop()
     return {
-        "ready_seconds": {"plugin": statistics.median(ready), "echo": bare_ready},
+        "ready_seconds": {
+            "plugin": statistics.median(each.seconds for each in runs),
+            "echo": echo.seconds,
+        },
+        "ready_cpu": {"plugin": statistics.median(each.cpu for each in runs), "echo": echo.cpu},
         "resident_mib": memory,
         "milliseconds": {
             each: {
@@ -154,7 +186,7 @@ def main() -> None:
     if args.format == "json":
         print(json.dumps(found, indent=2))
         return
-    for title, unit in (("ready_seconds", "s"), ("resident_mib", "MiB")):
+    for title, unit in (("ready_seconds", "s"), ("ready_cpu", "s"), ("resident_mib", "MiB")):
         for name, value in found[title].items():
             print(f"{title:14} {name:8} {value:8.2f} {unit}")
     for name, each in found["milliseconds"].items():
