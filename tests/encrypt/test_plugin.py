@@ -3,6 +3,8 @@
 import asyncio
 import json
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -192,3 +194,20 @@ async def test_the_page_for_probes_and_metrics(running: Running) -> None:
         assert 'strongroom_kms_backend_up{backend="file"} 1' in text
         assert (await get("/other"))[0] == 404
     await listener.drain(0.1)
+
+
+def test_memory_is_locked_and_dumped_nowhere() -> None:
+    """In a process of its own, since it cannot be undone."""
+    text = (
+        "import ctypes, pathlib\n"
+        "from strongroom.app.locked_memory import lock_memory\n"
+        "locked = lock_memory()\n"
+        "lines = pathlib.Path('/proc/self/status').read_text().splitlines()\n"
+        "size = next(line.split()[1] for line in lines if line.startswith('VmLck'))\n"
+        "print(int(locked), size, ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))\n"  # PR_GET_DUMPABLE
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    locked, kibibytes, dumpable = (int(each) for each in done.stdout.split())
+    assert dumpable == 0
+    # Where the limit forbids it the plugin says so; see strongroom_kms_memory_locked.
+    assert (kibibytes > 1000) == bool(locked)
