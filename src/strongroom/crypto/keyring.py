@@ -44,6 +44,11 @@ class KeyRing:
         term = self._current + 1
         return KeyRing(self._root, {**self._keys, term: new_key()}, {**self.installed, term: now})
 
+    def extends(self, other: "KeyRing") -> bool:
+        """Whether it has every key of the other, under the same terms."""
+        same = self._root == other._root  # noqa: SLF001 - of its own class
+        return same and other._keys.items() <= self._keys.items()  # noqa: SLF001
+
     def seal(self, plaintext: bytes, aad: bytes) -> bytes:
         """Seal under the newest term."""
         return _TERM.pack(self._current) + self._ciphers[self._current].seal(plaintext, aad)

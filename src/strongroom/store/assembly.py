@@ -62,6 +62,7 @@ from strongroom.store.system.quotas import QuotaEndpoints
 from strongroom.store.system.remount import Remount
 from strongroom.store.system.rotation import KeyRotation, rotate_when_due
 from strongroom.store.system.seal import ROOT_GRANT, SealPaths, Unseal
+from strongroom.store.system.snapshots import SnapshotEndpoints
 from strongroom.store.system.status import About, Init, Status
 from strongroom.store.system.user_interface import UserInterface
 from strongroom.store.system.wrapping import WrappingEndpoints
@@ -266,6 +267,7 @@ def _around(
         LeaseEndpoints(context, leases),
         Configuration(around.configuration),
         KeyRotation(context, lambda: barrier.uncounted),
+        SnapshotEndpoints(context, barrier, around.about.program_version),
     )
 
 

@@ -30,6 +30,9 @@ _OPERATIONS: Final[dict[str, Operation]] = {
 _FORM: Final = "application/x-www-form-urlencoded"
 MERGE_PATCH: Final = "application/merge-patch+json"
 MAX_QUERY_FIELDS: Final = 100
+# What is written there is a file, whatever its content type says.
+_SNAPSHOT: Final = "sys/storage/raft/snapshot"
+RAW_BODIES: Final = frozenset({_SNAPSHOT, f"{_SNAPSHOT}-force", f"{_SNAPSHOT}-drill"})
 
 
 class UnsupportedMethod(Refusal):
@@ -42,11 +45,15 @@ class UnsupportedMediaType(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class Canonical:
-    """What a request asks, once for everybody. `path` has no leading slash; a list ends in one."""
+    """What a request asks, once for everybody. `path` has no leading slash; a list ends in one.
+
+    `raw` is the body where it is a file.
+    """
 
     operation: Operation
     path: str
     data: dict[str, Any] = field(default_factory=dict, repr=False)
+    raw: bytes = field(default=b"", repr=False)
 
 
 def normalise(method: str, target: str, body: bytes, content_type: str) -> Canonical:
@@ -62,6 +69,8 @@ def with_body(line: Canonical, body: bytes, content_type: str) -> Canonical:
     """A request whose body is read as well, where its operation has one; raises Invalid."""
     if line.operation not in ("update", "patch"):
         return line
+    if line.path in RAW_BODIES:
+        return Canonical(line.operation, line.path, raw=body)
     return Canonical(line.operation, line.path, _body(body, content_type))
 
 

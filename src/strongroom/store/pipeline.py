@@ -18,11 +18,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from strongroom.audit.devices import Done
-from strongroom.audit.record import (
-    request_fragment,
-    request_line,
-    response_line,
-)
+from strongroom.audit.record import request_fragment, request_line, response_line
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavailable
 from strongroom.store.call import Call, Result, parse_seconds
@@ -139,9 +135,10 @@ class Pipeline:
             self._revision = revision
             generation = self._context.view.generation()
             if generation != self._generation:
+                # A cluster that was closed has no keys to look for.
+                self._context.seal.notice()
                 self._context.view.refresh_keys()
                 self._generation = generation
-                self._context.seal.notice()
                 if not self._cut_off:
                     self.on_generation()
                 self._context.sessions.forget()
@@ -293,6 +290,7 @@ class Pipeline:
             wrap_seconds=_wrap_seconds(request.headers.get("x-vault-wrap-ttl", "")),
             certificate=request.client_certificate,
             headers=request.headers,
+            body=canonical.raw,
         )
         if route and call.operation == "update" and not route.backend.exists(call):
             call.operation = "create"

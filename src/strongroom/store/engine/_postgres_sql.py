@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from strongroom.model.errors import Misuse
 from strongroom.store.engine._greenlets import answer_of
+from strongroom.store.engine.sql import POSTGRES
 
 Values = tuple[Any, ...]
 
@@ -54,6 +55,8 @@ Ask = Callable[[Connection], Awaitable[list[Any]]]
 
 class SharedReads:
     """Reads of one turn, one query for each statement among them."""
+
+    dialect = POSTGRES
 
     def __init__(self, perform: "Callable[[Ask], Coroutine[Any, Any, list[Any]]]") -> None:
         # `perform` runs a function with a connection, and turns what goes wrong into refusals.
@@ -130,6 +133,8 @@ class SharedReads:
 
 class WritingSql:
     """Statements of one unit of work in a transaction, in order."""
+
+    dialect = POSTGRES
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

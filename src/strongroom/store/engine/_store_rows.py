@@ -10,11 +10,20 @@ from strongroom.store.engine._feed_rows import FeedRows
 from strongroom.store.engine._identity_rows import IdentityRows
 from strongroom.store.engine._kv_rows import KvRows
 from strongroom.store.engine._lease_rows import LeaseRows
+from strongroom.store.engine._snapshot_rows import SnapshotRows
 from strongroom.store.engine._token_rows import TokenRows
 from strongroom.store.engine._upkeep_rows import UpkeepRows
 
 
 class StoreRows(
-    ControlRows, TokenRows, LeaseRows, FeedRows, IdentityRows, AuthRows, UpkeepRows, KvRows
+    ControlRows,
+    TokenRows,
+    LeaseRows,
+    FeedRows,
+    IdentityRows,
+    AuthRows,
+    UpkeepRows,
+    SnapshotRows,
+    KvRows,
 ):
     """The contract's Transaction on one connection."""

@@ -6,12 +6,13 @@ everything the function did is durable when `transact` returns, or nothing is.
 Sealing and unsealing of values happens inside the engine; rows carry plain values.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from strongroom.store.engine.auth_contract import AuthTransaction, AuthView
 from strongroom.store.engine.identity_contract import IdentityTransaction, IdentityView
+from strongroom.store.engine.snapshot_contract import SnapshotTransaction, TablePage
 from strongroom.store.engine.upkeep_contract import UpkeepTransaction, UpkeepView
 
 T = TypeVar("T")
@@ -250,7 +251,9 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
         """The newest sequence number, 0 when there is none."""
 
 
-class Transaction(View, IdentityTransaction, AuthTransaction, UpkeepTransaction, Protocol):
+class Transaction(
+    View, IdentityTransaction, AuthTransaction, UpkeepTransaction, SnapshotTransaction, Protocol
+):
     """A view that can write."""
 
     def put_cluster(self, row: ClusterRow) -> bool:
@@ -368,6 +371,15 @@ class Engine(Protocol):
 
         `work` is a plain function of the transaction: it may be run again when an attempt was
         undone. Raises Unavailable when the database is full, locked for too long or gone.
+        """
+
+    async def transact_alone(self, work: Callable[[Transaction], T]) -> T:
+        """The same for work that may take minutes: nobody else's shares its transaction."""
+
+    def pages(self) -> AsyncIterator[TablePage]:
+        """Every row of one moment, for a snapshot; writes go on meanwhile.
+
+        Raises Invalid(`no-snapshot`) where nothing is stored.
         """
 
     def waiting(self, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:

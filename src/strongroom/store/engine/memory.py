@@ -5,10 +5,11 @@ Passes the same conformance suite as the real ones; for tests of everything abov
 
 import copy
 import dataclasses
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from strongroom.model.errors import Invalid
 from strongroom.store.engine.contract import (
     ClusterRow,
     ConsumerRow,
@@ -22,6 +23,7 @@ from strongroom.store.engine.contract import (
 )
 from strongroom.store.engine.memory_auth import AuthState, MemoryAuthRows
 from strongroom.store.engine.memory_upkeep import MemoryUpkeepRows, UpkeepState
+from strongroom.store.engine.snapshot_contract import TablePage
 
 T = TypeVar("T")
 
@@ -329,6 +331,18 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
     def append_event(self, event: EventRow) -> None:
         self.state.events.append(dataclasses.replace(event, sequence=self.last_event() + 1))
 
+    # snapshots
+
+    def replace_rows(self, pages: Iterable[TablePage]) -> None:  # noqa: ARG002
+        raise _not_stored()
+
+    def replace_cluster(self, row: ClusterRow) -> None:  # noqa: ARG002
+        raise _not_stored()
+
+
+def _not_stored() -> Invalid:
+    return Invalid("no-snapshot", "an engine in memory stores no rows to copy")
+
 
 def _place(name: str) -> tuple[str, bool]:
     """A secret comes before the folder of its name."""
@@ -361,6 +375,12 @@ class MemoryEngine:
             raise
         self._revision += 1
         return result
+
+    async def transact_alone(self, work: Callable[[Transaction], T]) -> T:
+        return await self.transact(work)
+
+    def pages(self) -> AsyncIterator[TablePage]:
+        raise _not_stored()
 
     def waiting(self, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         return coroutine

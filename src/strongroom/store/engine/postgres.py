@@ -7,7 +7,7 @@ is the cheap question whether anybody has committed.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -15,10 +15,12 @@ import asyncpg
 from strongroom.store.engine._connections import DRIVER_ERRORS, Connections
 from strongroom.store.engine._greenlets import answer_of, drive, run_parked
 from strongroom.store.engine._postgres_sql import Ask, Connection, SharedReads, WritingSql
+from strongroom.store.engine._snapshot_rows import COPIED, PAGE_ROWS, all_of
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Transaction, View
 from strongroom.store.engine.schema import take_step
+from strongroom.store.engine.snapshot_contract import TablePage
 from strongroom.store.engine.sql import POSTGRES
 
 T = TypeVar("T")
@@ -86,6 +88,26 @@ class PostgresEngine:
         self._queue.put_nowait((work, done))
         return await done
 
+    async def transact_alone(self, work: Callable[[Transaction], T]) -> T:
+        """One unit of work on a connection of its own; other writers wait or are told to."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        # A task of its own: row code is parked where no handler is parked already.
+        await asyncio.create_task(self._write_group([(work, done)], STEP_SECONDS))
+        return await done
+
+    async def pages(self) -> AsyncIterator[TablePage]:
+        """Every row of one moment, in a transaction that only reads; see the contract."""
+        async with (
+            self._connections.lend(STEP_SECONDS) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            # Whoever takes the pages may be slower than a node that has died.
+            await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            for table in COPIED:
+                cursor = await connection.cursor(all_of(table))
+                while rows := await cursor.fetch(PAGE_ROWS):
+                    yield TablePage(table, tuple(rows[0].keys()), rows)
+
     async def close(self) -> None:
         """Finish the queue and let the connections go."""
         if self._writer is not None:
@@ -113,10 +135,10 @@ class PostgresEngine:
             if group:
                 await self._write_group(group)
 
-    async def _write_group(self, group: list[_Write]) -> None:
+    async def _write_group(self, group: list[_Write], seconds: float = WRITE_SECONDS) -> None:
         outcomes: list[tuple[Any, BaseException | None]] = []
         try:
-            async with self._connections.lend(WRITE_SECONDS) as connection:
+            async with self._connections.lend(seconds) as connection:
                 await connection.execute(BEGIN)
                 sql = WritingSql(connection)
                 rows = StoreRows(sql, self._barrier)

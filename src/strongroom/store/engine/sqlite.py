@@ -11,15 +11,17 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from strongroom.model.errors import Refusal, Unavailable
+from strongroom.store.engine._snapshot_rows import COPIED, PAGE_ROWS, all_of
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Transaction, View
 from strongroom.store.engine.schema import take_step
+from strongroom.store.engine.snapshot_contract import TablePage
 from strongroom.store.engine.sql import SQLITE
 
 T = TypeVar("T")
@@ -33,6 +35,8 @@ _Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 class SqliteSql:
     """Row statements on a connection, at once."""
+
+    dialect = SQLITE
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
@@ -104,6 +108,25 @@ class SqliteEngine:
         done: asyncio.Future[T] = loop.create_future()
         self._queue.put((work, done))
         return await done
+
+    async def transact_alone(self, work: Callable[[Transaction], T]) -> T:
+        """The same: a group of the writer thread takes the time it takes."""
+        return await self.transact(work)
+
+    async def pages(self) -> AsyncIterator[TablePage]:
+        """Every row of one moment, by a connection of its own; see the contract."""
+        connection = self._connect()
+        try:
+            connection.execute("BEGIN")
+            for table in COPIED:
+                cursor = connection.execute(all_of(table))
+                columns = tuple(each[0] for each in cursor.description)
+                while rows := await asyncio.to_thread(cursor.fetchmany, PAGE_ROWS):
+                    yield TablePage(table, columns, rows)
+        except sqlite3.Error as error:
+            raise _unavailable(error) from error
+        finally:
+            connection.close()
 
     def waiting(self, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """The coroutine as it is: reads are answered at once."""

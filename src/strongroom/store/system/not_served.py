@@ -15,8 +15,8 @@ EVERY: Final[tuple[Operation, ...]] = ("read", "list", "update", "patch", "delet
 REASONS: Final[Mapping[str, str]] = {
     "pprof": "profiles of a running server show what is in its memory; they are taken on the"
     " machine, by who may do so there (py-spy)",
-    "storage/raft": "the storage is a database, not Raft; use strongroom operator snapshot, and"
-    " the tools of the database",
+    "storage/raft": "the storage is a database, not Raft; its snapshots are served, and the"
+    " rest is for the tools of the database",
     "raw": "it would go round every policy",
     "internal/inspect": "it would go round every policy",
     "plugins": "engines and auth methods are part of the program; there are no plugins",

@@ -1,0 +1,61 @@
+"""Tables that a snapshot holds, and how they are replaced."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from strongroom.model.errors import Invalid
+from strongroom.store.engine._sealed_rows import SealedRows
+from strongroom.store.engine._sealed_tables import TABLES
+from strongroom.store.engine.contract import ClusterRow
+from strongroom.store.engine.snapshot_contract import TablePage
+
+# Read, and judged by whoever restores.
+HEADS: Final = ("schema_state", "cluster")
+# What a database counts and does now; a snapshot must not take it back.
+STAY: Final = ("event", "generation", "key_use", "leader", "reseal")
+REPLACED: Final = (*(each.name for each in TABLES if each.name not in STAY), "group_member")
+COPIED: Final = (*HEADS, *REPLACED)
+PAGE_ROWS: Final = 64
+_COLUMN: Final = re.compile(r"[a-z_]{1,63}")
+
+
+def all_of(table: str) -> str:
+    """SQL of every row of a table."""
+    return f"SELECT * FROM {table}"  # noqa: S608 - a table of ours
+
+
+class SnapshotRows(SealedRows):
+    """See the contract."""
+
+    def replace_rows(self, pages: Iterable[TablePage]) -> None:
+        for table in REPLACED:
+            self._sql.run(f"DELETE FROM {table}")  # noqa: S608 - a table of ours
+        for page in pages:
+            if page.table in HEADS:
+                continue
+            if page.table not in REPLACED or not all(map(_COLUMN.fullmatch, page.columns)):
+                raise Invalid("snapshot-unfit", f"the snapshot has a table {page.table!r}")
+            places = ", ".join("?" * len(page.columns))
+            insert = f"INSERT INTO {page.table} ({', '.join(page.columns)}) VALUES ({places})"  # noqa: S608
+            for row in page.rows:
+                self._sql.run(insert, *row)
+            # A question sends what is held back: a page in memory, not the file.
+            self._sql.one("SELECT value FROM generation")
+        if self._sql.dialect.resume_identity:
+            self._sql.one(self._sql.dialect.resume_identity)
+        self._move_generation()
+
+    def replace_cluster(self, row: ClusterRow) -> None:
+        for table in ("cluster", "event", "key_use", "reseal"):
+            self._sql.run(f"DELETE FROM {table}")  # noqa: S608 - a table of ours
+        self._sql.run(
+            "INSERT INTO cluster (id, cluster_id, cluster_name, seal_type, wrapped_ring, created)"
+            " VALUES (1, ?, ?, ?, ?, ?)",
+            row.cluster_id,
+            row.cluster_name,
+            row.seal_type,
+            row.wrapped_ring,
+            row.created,
+        )
+        self._move_generation()

@@ -1,0 +1,97 @@
+"""`sys/storage/raft/snapshot`: the whole store as a file, under the name that clients ask for.
+
+GET takes one (`verify=true` restores it into a scratch database first), POST restores one,
+`snapshot-force` one of another cluster, and `snapshot-drill`, Strongroom's own, only says what a
+restore would find. API: https://developer.hashicorp.com/vault/api-docs/system/storage/raft.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import aclosing
+from io import BytesIO
+from typing import Any, BinaryIO, Final, cast
+
+from strongroom.model.clock import rfc3339
+from strongroom.model.errors import Invalid
+from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.snapshot_file import PURPOSE, write_snapshot
+from strongroom.store.snapshots import Drill, Found, judge, rehearse, restore
+
+PATH: Final = "storage/raft/snapshot"
+# A larger one waits on disk for its reader, sealed as it is.
+IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
+
+
+class SnapshotEndpoints:
+    """The endpoints."""
+
+    def __init__(self, context: Context, barrier: Barrier, version: str) -> None:
+        self._context = context
+        self._barrier = barrier
+        self._version = version
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint(PATH, {"read": self._take, "update": self._restore}),
+            Endpoint(f"{PATH}-force", {"update": self._force}),
+            Endpoint(f"{PATH}-drill", {"update": self._drill}),
+        )
+
+    async def _take(self, call: Call) -> Result:
+        context = self._context
+        with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as spool:
+            file = cast(BinaryIO, spool)
+            async with aclosing(cast(Any, context.engine.pages())) as pages:
+                key = self._barrier.mac(PURPOSE)
+                await write_snapshot(file, pages, key, context.clock.now(), self._version)
+            if call.flag("verify"):
+                drill = await rehearse(file, await judge(file, context.seal))
+                _whole(drill)
+            file.seek(0)
+            return Result(raw=file.read(), content_type="application/octet-stream")
+
+    async def _restore(self, call: Call) -> None:
+        await self._put_back(call, force=False)
+
+    async def _force(self, call: Call) -> None:
+        await self._put_back(call, force=True)
+
+    async def _put_back(self, call: Call, *, force: bool) -> None:
+        file = BytesIO(call.body)
+        found = await judge(file, self._context.seal, force=force)
+        await restore(self._context.engine, self._context.seal, file, found)
+
+    async def _drill(self, call: Call) -> Result:
+        file = BytesIO(call.body)
+        found = await judge(file, self._context.seal)
+        return Result(_report(found, await rehearse(file, found)))
+
+
+def _whole(drill: Drill) -> None:
+    if drill.damaged:
+        raise Invalid(
+            "rows-damaged",
+            f"the database has rows that do not open: {'; '.join(drill.damaged)}",
+            hint="a snapshot of it would have them too; restore the newest that was whole",
+        )
+
+
+def _report(found: Found, drill: Drill) -> dict[str, Any]:
+    summary = found.summary
+    return {
+        "created": rfc3339(summary.created),
+        "version": summary.version,
+        "schema_steps": summary.steps,
+        "cluster_id": summary.cluster.cluster_id,
+        "cluster_name": summary.cluster.cluster_name,
+        "rows": summary.rows,
+        "bytes": summary.size,
+        "sha256": summary.sha256,
+        "oldest_key_term": summary.oldest_term,
+        "newest_key_term": summary.newest_term,
+        "opened": drill.opened,
+        "damaged": list(drill.damaged),
+    }

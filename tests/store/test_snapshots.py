@@ -1,0 +1,220 @@
+"""Snapshots over HTTP: what a restore brings back, what is refused, and that nothing leaks."""
+
+from contextlib import AsyncExitStack
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hvac.exceptions import InvalidRequest
+from tests.conftest import serving
+
+from strongroom.model.clock import SimulatedClock
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.postgres import PostgresEngine
+from strongroom.store.engine.sqlite import SqliteEngine
+from strongroom.store.seal.cluster import AutoSeal, ClusterSeal, SealSetting
+from strongroom.wire.keywrap.key_file import KeyFileWrapper
+
+SNAPSHOT = "sys/storage/raft/snapshot"
+CANARY = "canary-7f3a-value"
+
+
+async def put(store: Any, name: str, value: str) -> None:
+    status, _ = await store.ask("POST", f"secret/data/{name}", {"data": {"k": value}})
+    assert status == 200
+
+
+async def get(store: Any, name: str) -> Any:
+    status, body = await store.ask("GET", f"secret/data/{name}")
+    return body["data"]["data"]["k"] if status == 200 else status
+
+
+async def taken(store: Any, query: str = "") -> bytes:
+    reply = await store.http.request(
+        "GET", f"{store.address}/v1/{SNAPSHOT}{query}", headers={"X-Vault-Token": store.root}
+    )
+    assert reply.status == 200, reply.body
+    return bytes(reply.body)
+
+
+async def test_hvac_takes_and_restores_a_snapshot(store: Any) -> None:
+    client = store.hvac()
+    await put(store, "a/b", "before")
+    token = await store.token_with('path "secret/*" { capabilities = ["read"] }')
+    content = (await store.run(client.sys.take_raft_snapshot)).content
+    await put(store, "a/b", "after")
+    await put(store, "new", "after")
+    await store.ask("POST", "auth/token/revoke", {"token": token})
+    assert await get(store, "a/b") == "after"
+    reply = await store.run(client.sys.restore_raft_snapshot, content)
+    assert reply.status_code == 204
+    assert await get(store, "a/b") == "before"
+    assert await get(store, "new") == 404
+    assert (await store.ask("GET", "secret/data/a/b", token=token))[0] == 200
+    # New folders get numbers of their own.
+    await put(store, "later/one", "x")
+    assert await get(store, "later/one") == "x"
+    assert await get(store, "a/b") == "before"
+
+
+async def test_no_value_and_no_name_of_a_secret_is_in_the_file(store: Any) -> None:
+    await put(store, f"{CANARY}-name", CANARY)
+    content = await taken(store)
+    assert CANARY.encode() not in content
+    assert store.root.encode() not in content
+
+
+async def test_a_drill_says_what_it_found_and_changes_nothing(store: Any) -> None:
+    await put(store, "a", "v")
+    content = await taken(store, "?verify=true")
+    await put(store, "a", "later")
+    status, body = await store.ask("POST", f"{SNAPSHOT}-drill", content)
+    assert status == 200
+    found = body["data"]
+    assert found["damaged"] == []
+    assert found["rows"]["kv_version"] == 1
+    assert found["oldest_key_term"] == 1
+    assert found["opened"] >= 5
+    assert await get(store, "a") == "later"
+
+
+async def test_rows_of_an_older_key_term_open_after_a_restore(store: Any) -> None:
+    await put(store, "a", "v")
+    content = await taken(store)
+    assert (await store.ask("PUT", "sys/rotate"))[0] == 204
+    await put(store, "b", "w")
+    newer = await taken(store)
+    assert (await store.ask("POST", SNAPSHOT, content))[0] == 204
+    assert (await get(store, "a"), await get(store, "b")) == ("v", 404)
+    # The ring is never taken back: a term stands for one key alone.
+    assert (await store.ask("GET", "sys/key-status"))[1]["data"]["term"] == 2
+    assert (await store.ask("GET", "sys/rotate/status"))[1]["data"]["done"] is False
+    assert (await store.ask("POST", SNAPSHOT, newer))[0] == 204
+    assert (await get(store, "a"), await get(store, "b")) == ("v", "w")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda content: content[:-1], "it ends too early"),
+        (lambda content: content[:-200], "it ends at byte"),
+        (lambda content: content[:300], "in the table"),
+        (lambda content: content + b"x", "something follows its end"),
+        (lambda content: content[:-70] + b"\x00" + content[-69:], "is damaged"),
+        (lambda _: b"", "not a snapshot"),
+        (lambda _: b'{"a": 1}', "not a snapshot"),
+    ],
+)
+async def test_a_file_that_is_not_whole_is_refused_and_says_why(
+    store: Any, change: Any, said: str
+) -> None:
+    await put(store, "a", "v")
+    content = await taken(store)
+    await put(store, "a", "kept")
+    for path in (SNAPSHOT, f"{SNAPSHOT}-force", f"{SNAPSHOT}-drill"):
+        status, body = await store.ask("POST", path, change(content))
+        assert status == 400
+        assert said in body["errors"][0]
+    assert await get(store, "a") == "kept"
+
+
+async def test_a_file_with_a_new_checksum_is_still_not_ours(store: Any) -> None:
+    import hashlib
+
+    await put(store, "a", "v")
+    content = await taken(store)
+    changed = content[:-64].replace(b"default", b"defau1t")
+    assert changed != content[:-64]
+    forged = changed + hashlib.sha256(changed).digest() + content[-32:]
+    status, body = await store.ask("POST", SNAPSHOT, forged)
+    assert (status, "has no key" in body["errors"][0]) == (400, True)
+
+
+async def test_a_snapshot_of_another_cluster_needs_force_and_its_own_seal(
+    store: Any, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    barrier = Barrier()
+    engine = SqliteEngine(other / "db", barrier)
+    async with serving(engine, barrier, other / "key", SimulatedClock()) as second:
+        await put(second, "theirs", "v")
+        content = await taken(second)
+    await put(store, "ours", "v")
+    with pytest.raises(InvalidRequest, match="taken under other keys"):
+        await store.run(store.hvac().sys.restore_raft_snapshot, content)
+    assert await get(store, "ours") == "v"
+    reply = await store.run(store.hvac().sys.force_restore_raft_snapshot, content)
+    assert reply.status_code == 204
+    assert (await store.ask("GET", "secret/data/ours"))[0] == 503
+    assert store.seal.sealed
+    assert "restart" in store.seal.waiting_for
+    # Its own seal opens it: nothing of it was lost.
+    setting = SealSetting(AutoSeal("static", KeyFileWrapper("static", other / "key")))
+    own = ClusterSeal(store.engine, Barrier(), setting, store.clock)
+
+    async def opened() -> bool:
+        return await own.unseal_by_itself()
+
+    assert await store.engine.waiting(opened())
+    assert not own.sealed
+
+
+async def test_only_who_may_is_given_the_file_or_may_restore_it(store: Any) -> None:
+    token = await store.token_with('path "secret/*" { capabilities = ["read"] }')
+    assert (await store.ask("GET", SNAPSHOT, token=token))[0] == 403
+    assert (await store.ask("POST", SNAPSHOT, b"x", token=token))[0] == 403
+
+
+@pytest.mark.component
+async def test_it_moves_from_sqlite_to_postgresql_and_back(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """One cluster, three databases: the row of the cluster is moved first, as on a new machine."""
+    clock = SimulatedClock()
+    async with AsyncExitStack() as stack:
+        barrier = Barrier()
+        first = SqliteEngine(tmp_path / "db", barrier)
+        small = await stack.enter_async_context(serving(first, barrier, tmp_path / "key", clock))
+        await put(small, "deep/er/one", "v")
+        content = await taken(small)
+        row = first.view.cluster()
+        assert row is not None
+        barrier = Barrier()
+        engine = await PostgresEngine.open(postgres_url, barrier)
+        await engine.transact(lambda each: each.put_cluster(row))
+        large = await stack.enter_async_context(serving(engine, barrier, tmp_path / "key", clock))
+        large.root = small.root
+        from strongroom.store.snapshots import judge, restore
+
+        found = await judge(BytesIO(content), large.seal)
+        await restore(large.engine, large.seal, BytesIO(content), found)
+        assert await get(large, "deep/er/one") == "v"
+        await put(large, "deep/er/two", "w")
+        back = await taken(large)
+        assert (await small.ask("POST", SNAPSHOT, back))[0] == 204
+        assert await get(small, "deep/er/two") == "w"
+
+
+@pytest.mark.component
+async def test_every_node_answers_from_the_restored_rows(nodes: list[Any]) -> None:
+    one, two, three = nodes
+    await put(one, "a", "before")
+    content = await taken(two)
+    await put(three, "a", "after")
+    assert [await get(each, "a") for each in nodes] == ["after"] * 3
+    assert (await two.ask("POST", SNAPSHOT, content))[0] == 204
+    assert [await get(each, "a") for each in nodes] == ["before"] * 3
+
+
+def test_every_table_is_copied_or_stays(tmp_path: Path) -> None:
+    import sqlite3
+
+    from strongroom.store.engine._snapshot_rows import COPIED, STAY
+
+    SqliteEngine(tmp_path / "db", Barrier())
+    rows = sqlite3.connect(tmp_path / "db").execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    )
+    assert sorted(name for (name,) in rows) == sorted({*COPIED, *STAY})
