@@ -20,7 +20,15 @@ from strongroom.sync.desired import (
     synced_version,
 )
 from strongroom.sync.drift import Contest, opponent_of
-from strongroom.sync.due import Known, Need, follows_the_store, need, next_look, start_lane
+from strongroom.sync.due import (
+    Known,
+    Need,
+    follows_the_store,
+    interval_of,
+    need,
+    next_look,
+    start_lane,
+)
 from strongroom.sync.pace import LAST_PAUSE
 from strongroom.sync.reader import Collected, Generators, Reader
 from strongroom.sync.render import Rendered, render_target
@@ -77,6 +85,9 @@ class SyncController:
         parts.watches.on_reason(self._wake)
         # Never read so far, for their store did not answer.
         self._failed_first: set[Key] = set()
+        # Read, and perhaps written; and written, but not told.
+        self._pending: dict[Key, Known] = {}
+        self._unsaid: dict[Key, Outcome] = {}
 
     async def run(self, workers: int = WORKERS) -> None:
         """Work; the watches run beside it. May be run again after it was cancelled.
@@ -84,6 +95,8 @@ class SyncController:
         Another replica may have written since, so nothing is known at the beginning.
         """
         self._known.clear()
+        self._pending.clear()
+        self._unsaid.clear()
         self._contests.clear()
         for each in (*self._parts.watches.needed_at_start(), self._parts.watches.objects):
             await each.synced.wait()
@@ -139,7 +152,8 @@ class SyncController:
         return again
 
     def _forget(self, key: Key) -> None:
-        self._known.pop(key, None)
+        for held in (self._known, self._pending, self._unsaid):
+            held.pop(key, None)
         self._stale.discard(key)
         self._contests.pop(key, None)
         self._parts.watches.forget(key)
@@ -158,20 +172,31 @@ class SyncController:
         known = self._known.get(key)
         target = self._parts.watches.targets.get(key[0], spec.target)
         what = Need.READ if key in self._stale else need(item, spec, known, target, now)
+        if what is Need.NOTHING and key in self._unsaid:
+            what = Need.CHECK
         if what is Need.NOTHING:
             return next_look(spec, item, known, now)
         truce = self._contests.get(key, Contest()).truce(now[1])
         if truce and what is Need.CHECK:
             return truce
         if what is Need.READ or known is None:
-            fresh = await self._read(key, item, spec, known)
+            fresh = self._pending_of(key, item, spec)
+            if fresh is None:
+                fresh = await self._read(key, item, spec, known)
             if fresh is None:
                 return next_look(spec, item, self._known.get(key), now)
         else:
             fresh = known
         await self._write(key, item, spec, fresh, known)
-        await self._parts.generators.settle(item)
         return next_look(spec, item, self._known.get(key), now)
+
+    def _pending_of(self, key: Key, item: Object, spec: Spec) -> Known | None:
+        """What was read and not written for certain: a generator is not asked again for that."""
+        held = self._pending.pop(key, None)
+        if held is None or key in self._stale or held.version != synced_version(item):
+            return None
+        age = self._clock.monotonic() - held.refreshed
+        return held if not spec.refresh_seconds or age < interval_of(spec, item) else None
 
     async def _read(self, key: Key, item: Object, spec: Spec, known: Known | None) -> Known | None:
         """The target as the store says it should be; None when there is nothing to write."""
@@ -244,25 +269,44 @@ class SyncController:
         self, key: Key, item: Object, spec: Spec, fresh: Known, known: Known | None
     ) -> None:
         outcome = Outcome(Difference(), None, "")
-        said = SYNCED
+        said, again = SYNCED, key in self._unsaid
         if spec.creation != "None":
             drifted = known is not None and known.written and known.wanted.data == fresh.wanted.data
-            if drifted and spec.creation == "Orphan" and await self._kept(key, item, spec, fresh):
+            keeps = spec.creation == "Orphan" and not again
+            if drifted and keeps and await self._kept(key, item, spec, fresh):
                 return
-            outcome = await self._put(item, spec, fresh)
+            outcome = await self._certain(key, item, spec, fresh)
             said = MISSING if outcome.absent else SYNCED
-            if drifted and outcome.difference.of_data:
-                await self._repaired(key, item, spec, outcome)
-            if known is None or known.wanted.name != spec.target:
-                await self._delete_orphans(item, spec)
-        if not self._contests.get(key, Contest()).truce(self._clock.monotonic()):
-            await self._parts.reporter.synced(item, spec, outcome, said)
-        # Known only now: what could not be said is looked at again, and said then.
+        # Known from now on, but looked at again until it could be said.
         self._known[key] = replace(
             fresh,
             target_version=outcome.version,
             written=spec.creation != "None" and not outcome.absent and spec.manifest is None,
         )
+        self._unsaid[key] = outcome
+        await self._parts.generators.settle(item)
+        if spec.creation != "None":
+            if drifted and outcome.difference.of_data:
+                await self._repaired(key, item, spec, outcome)
+            if again or known is None or known.wanted.name != spec.target:
+                await self._delete_orphans(item, spec)
+        if not self._contests.get(key, Contest()).truce(self._clock.monotonic()):
+            await self._parts.reporter.synced(item, spec, outcome, said)
+        self._unsaid.pop(key, None)
+
+    async def _certain(self, key: Key, item: Object, spec: Spec, fresh: Known) -> Outcome:
+        """Write; what was done before and could not be told is part of the outcome."""
+        try:
+            outcome = await self._put(item, spec, fresh)
+        except Unavailable:
+            # Written or not, nobody knows, so the same is written again.
+            self._pending[key] = fresh
+            self._parts.generators.hold(item)
+            raise
+        untold = self._unsaid.get(key)
+        if untold is None or outcome.difference.any:
+            return outcome
+        return replace(outcome, difference=untold.difference, before=untold.before)
 
     async def _put(self, item: Object, spec: Spec, fresh: Known) -> Outcome:
         if spec.manifest is not None:

@@ -1,7 +1,7 @@
 """The PushSecret controller: from Secrets of the cluster to stores, written when they differ."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from strongroom.kube.api import EVERYTHING, KubeApi, Scope
@@ -30,7 +30,7 @@ from strongroom.sync.render import render_template
 from strongroom.sync.reporting import put_status
 from strongroom.sync.rewrite import Render
 from strongroom.sync.selectors import selects
-from strongroom.sync.spec import StoreRef
+from strongroom.sync.spec import GeneratorRef, StoreRef
 from strongroom.sync.status import condition, says_the_same, seconds
 from strongroom.sync.stores import Stores
 from strongroom.sync.template_texts import template_texts
@@ -64,6 +64,15 @@ class _Done:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a generator made for a version of an object, and when; some store may hold it."""
+
+    version: str
+    at: float
+    values: Mapping[str, bytes] = field(repr=False)
+
+
 class PushController:
     """Runs until cancelled."""
 
@@ -75,6 +84,8 @@ class PushController:
         self.objects = Informer(api, PUSH_SECRETS, clock, scope)
         self.queue: WorkQueue[Key] = WorkQueue(clock)
         self._done: dict[Key, _Done] = {}
+        # What a generator made, while not every store is known to have it.
+        self._made: dict[Key, _Made] = {}
         self.objects.on_change(self._object_changed)
         parts.watches.secrets.on_change(self._secret_changed)
         parts.watches.stores.on_change(self._store_changed)
@@ -93,6 +104,7 @@ class PushController:
         if new is None:
             if old is not None:
                 self._done.pop(key_of(old), None)
+                self._made.pop(key_of(old), None)
             return
         self._parts.watches.use_secrets()
         parts = ("generation", "labels", "annotations", "deletionTimestamp")
@@ -132,7 +144,6 @@ class PushController:
         try:
             return await self._reconcile(key, item)
         except Refusal as refusal:
-            await self._parts.generators.abandon(item)
             await self._say(item, pushed_before(item.get("status") or {}), "Errored", str(refusal))
             raise
 
@@ -156,8 +167,9 @@ class PushController:
             return self._next(key, spec, now)
         pushes = await self._pushes(item, spec, sources)
         after = await self._push_all(item, spec, pushes, before)
-        await self._say(item, after, "Synced", "PushSecret synced successfully", pushes)
         await self._parts.generators.settle(item)
+        await self._say(item, after, "Synced", "PushSecret synced successfully", pushes)
+        self._made.pop(key, None)
         self._done[key] = _Done(synced_version(item), versions, now)
         return spec.refresh_seconds * (1 - JITTER) or None
 
@@ -180,8 +192,7 @@ class PushController:
         """Versions and data of the sources; None when there is none."""
         namespace = item["metadata"]["namespace"]
         if spec.generator is not None:
-            made = await self._parts.generators.generate(spec.generator, item, "0")
-            return [(*MADE, made)]
+            return [(*MADE, await self._generated(item, spec, spec.generator))]
         names = [spec.source_name]
         if spec.source_selector is not None:
             await self._parts.watches.secrets.synced.wait()
@@ -200,6 +211,20 @@ class PushController:
             version = f"{name}@{secret['metadata']['resourceVersion']}"
             found.append((version, secret_data(secret)))
         return found or None
+
+    async def _generated(
+        self, item: Object, spec: PushSpec, generator: GeneratorRef
+    ) -> Mapping[str, bytes]:
+        """Values of one making until all stores have them, or they would be due anyway."""
+        key, version, now = key_of(item), synced_version(item), self._clock.monotonic()
+        held = self._made.get(key)
+        if held is not None and held.version == version:
+            due = spec.refresh_seconds * (1 - JITTER)
+            if not spec.refresh_seconds or now - held.at < due:
+                return held.values
+        values = await self._parts.generators.generate(generator, item, "0")
+        self._made[key] = _Made(version, now, values)
+        return values
 
     async def _pushes(
         self, item: Object, spec: PushSpec, sources: Iterable[tuple[str, Mapping[str, bytes]]]

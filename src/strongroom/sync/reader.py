@@ -25,10 +25,16 @@ class Generators(Protocol):
         """Fresh values for a place in an object; raises Invalid, NotFound or Unavailable."""
 
     async def settle(self, owner: Object) -> None:
-        """What was made last for an object is in use, so what was made before may end."""
+        """What was made last for an object is in use, so what was made before may end.
+
+        Never raises a Refusal.
+        """
+
+    def hold(self, owner: Object) -> None:
+        """What was made last for an object may be in use; it stays until the next is settled."""
 
     async def abandon(self, owner: Object) -> None:
-        """What was made last for an object is not in use; never raises a Refusal."""
+        """What was made since for an object is not in use; never raises a Refusal."""
 
 
 class NoGenerators:
@@ -42,6 +48,9 @@ class NoGenerators:
         )
 
     async def settle(self, owner: Object) -> None:
+        pass
+
+    def hold(self, owner: Object) -> None:
         pass
 
     async def abandon(self, owner: Object) -> None:

@@ -36,6 +36,9 @@ class FakeGenerators:
     async def settle(self, owner: Object) -> None:
         pass
 
+    def hold(self, owner: Object) -> None:
+        pass
+
     async def abandon(self, owner: Object) -> None:
         pass
 

@@ -13,9 +13,12 @@ from strongroom.sync.crds import (
     EXTERNAL_SECRETS,
     GENERATOR_STATES,
     GENERATORS,
+    PUSH_SECRETS,
+    SECRET_STORES,
 )
 from strongroom.sync.generators.contract import Made
 from strongroom.sync.generators.states import OWNER_KEY, ServedGenerators, owner_key
+from strongroom.sync.spec import GeneratorRef
 
 BY_KIND = {each.kind: each for each in GENERATORS}
 
@@ -169,6 +172,96 @@ async def test_what_cannot_be_remembered_is_ended_and_not_used(bed) -> None:
     assert not await bed.bench.has_secret()
     assert bed.leasing.made >= 1
     assert bed.leasing.held == []
+
+
+class Failing:
+    """The fake API, on which a call that `fails` picks ends badly, before or after it is done."""
+
+    def __init__(self, api, fails, *, done: bool) -> None:
+        self.api = api
+        self.fails = fails
+        self.done = done
+
+    def __getattr__(self, name):
+        whole = getattr(self.api, name)
+        if name not in ("create", "merge_patch"):
+            return whole
+
+        async def call(resource, *args, **more):
+            if not self.fails(resource, args):
+                return await whole(resource, *args, **more)
+            if self.done:
+                await whole(resource, *args, **more)
+            raise Unavailable("kube-unavailable", "the API server is away")
+
+        return call
+
+
+def status_of_external_secrets(resource, args) -> bool:
+    return resource == EXTERNAL_SECRETS and "status" in args
+
+
+def any_secret(resource, _args) -> bool:
+    return resource == SECRETS
+
+
+async def in_use(bed: Bed) -> str:
+    """The lease of what the Secret holds."""
+    return "n/db/" + (await bed.bench.secret())["password"].removeprefix("marked-")
+
+
+@pytest.mark.parametrize("fails", [status_of_external_secrets, any_secret])
+async def test_what_a_secret_holds_lives_on_though_its_status_or_reply_was_lost(bed, fails) -> None:
+    await external(bed, refreshInterval="10m")
+    await bed.bench.start(Failing(bed.bench.api, fails, done=fails is any_secret))
+    for seconds in (601, 1, 30):
+        await bed.bench.clock.advance(seconds)
+        assert await in_use(bed) in bed.leasing.held
+    # Asked once for the interval, not again for each try to say or to write it.
+    assert bed.leasing.made == 2
+    await bed.bench.start()
+    await bed.bench.clock.advance(601 + 121)
+    assert bed.leasing.held == [await in_use(bed)]
+
+
+async def test_what_one_store_of_two_took_lives_on(bed) -> None:
+    away = {"metadata": {"name": "z", "namespace": "n"}, "spec": {"provider": {"other": {}}}}
+    await bed.bench.api.create(SECRET_STORES, away)
+    row = {"match": {"secretKey": "password", "remoteRef": {"remoteKey": "out/db"}}}
+    spec = {
+        "secretStoreRefs": [{"name": "s"}, {"name": "z"}],
+        "selector": SOURCE[0]["sourceRef"],
+        "data": [row],
+    }
+    await bed.bench.api.create(
+        PUSH_SECRETS, {"metadata": {"name": "ps", "namespace": "n"}, "spec": spec}
+    )
+    for _ in range(3):
+        await bed.bench.clock.advance(3)
+        assert bed.bench.provider.secrets["out/db"] == [b"marked-1"]
+        assert bed.leasing.held == ["n/db/1"]
+
+
+async def test_of_two_makings_for_one_place_the_later_is_kept(idle) -> None:
+    leasing = Leasing()
+    generators = ServedGenerators(idle.api, leasing, idle.clock)
+    await idle.api.create(
+        BY_KIND["VaultDynamicSecret"], {"metadata": {"name": "db", "namespace": "n"}, "spec": {}}
+    )
+    owner = {
+        "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret",
+        "metadata": {"name": "db", "namespace": "n", "uid": "u"},
+    }  # fmt: skip
+    for _ in range(2):
+        await generators.generate(GeneratorRef("VaultDynamicSecret", "db"), owner, "0")
+    await generators.settle(owner)
+    states = (await idle.api.list(GENERATOR_STATES)).items
+    ending = {
+        each["spec"]["state"]["leaseID"]
+        for each in states
+        if each["spec"].get("garbageCollectionDeadline")
+    }
+    assert ending == {"n/db/1"}
 
 
 def test_owner_keys_fit_into_labels() -> None:

@@ -49,6 +49,8 @@ class ServedGenerators:
         self._grace = grace
         # The states that were made since the owner's Secret was last written, by the owner's uid.
         self._fresh: dict[str, list[tuple[str, str]]] = {}
+        # Of them those that the Secret may hold, for nobody knows how its write ended.
+        self._held: dict[str, list[tuple[str, str]]] = {}
 
     async def generate(self, ref: GeneratorRef, owner: Object, slot: str) -> Mapping[str, bytes]:
         """Fresh values; raises NotFound(`no-generator`) or what the generator raises."""
@@ -99,13 +101,29 @@ class ServedGenerators:
         fresh.append((key, made["metadata"]["name"]))
 
     async def settle(self, owner: Object) -> None:
-        """The Secret holds what was made last: what was made before is let go of in a while."""
-        namespace = owner["metadata"]["namespace"]
-        for key, name in self._fresh.pop(owner["metadata"]["uid"], []):
-            scope = Scope(namespace=namespace, label_selector=f"{OWNER_KEY}={key}")
-            for each in (await self._api.list(GENERATOR_STATES, scope)).items:
-                if each["metadata"]["name"] != name and not each["spec"].get(DEADLINE):
-                    await self._end(each["metadata"]["name"], namespace, self._grace)
+        """The Secret holds what was made last: what was made before is let go of in a while.
+
+        Never raises a Refusal.
+        """
+        uid = owner["metadata"]["uid"]
+        # Of several makings for one place the last one is in use.
+        for key, name in dict(self._held.pop(uid, []) + self._fresh.pop(uid, [])).items():
+            try:
+                await self._end_all_but(name, key, owner["metadata"]["namespace"])
+            except Refusal as refusal:
+                # The Secret is right; the next one that is settled ends what is left.
+                _log.warning("generatorstates of %s: %s", key, refusal.code)
+
+    async def _end_all_but(self, kept: str, key: str, namespace: str) -> None:
+        scope = Scope(namespace=namespace, label_selector=f"{OWNER_KEY}={key}")
+        for each in (await self._api.list(GENERATOR_STATES, scope)).items:
+            if each["metadata"]["name"] != kept and not each["spec"].get(DEADLINE):
+                await self._end(each["metadata"]["name"], namespace, self._grace)
+
+    def hold(self, owner: Object) -> None:
+        """The Secret may hold what was made last."""
+        uid = owner["metadata"]["uid"]
+        self._held.setdefault(uid, []).extend(self._fresh.pop(uid, []))
 
     async def abandon(self, owner: Object) -> None:
         """What was made last is in no Secret; never raises, for it is said to a refusal's face."""
