@@ -259,3 +259,23 @@ async def test_the_root_namespace_is_accepted_and_said_back(store) -> None:
     assert reply.status == 200
     assert ("X-Vault-Namespace", "root") in reply.headers
     assert (await store.ask("GET", "sys/mounts", X_Vault_Namespace="team"))[0] == 404
+
+
+async def test_a_path_is_explained_to_every_token(store) -> None:
+    """`vault path-help`: what a path is for, not what lies there."""
+    token = await store.token_with('path "nothing" { capabilities = ["read"] }')
+    for method, path in (
+        ("GET", "sys/mounts/secret?help=1"),
+        ("GET", "sys/mounts/absent?help=true"),
+    ):
+        status, said = await store.ask(method, path, token=token)
+        assert (status, set(said)) == (200, {"help", "see_also", "openapi"})
+        assert "Matching Route: sys/mounts/{path*}" in said["help"]
+        assert "read" in said["help"]
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "marked"}})
+    _, said = await store.ask("GET", "secret/data/a?help=1", token=token)
+    assert "marked" not in str(said)
+    assert (await store.ask("GET", "secret/data/a?help=0", token=token))[0] == 403
+    assert (await store.ask("GET", "sys/mounts/secret?help=1", token=""))[0] == 403
+    assert (await store.ask("GET", "sys/absent?help=1", token=token))[0] == 403
+    assert store.records()[-1]["request"]["operation"] == "help"

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from strongroom.store.sessions import Session
 
 _PUBLIC: Final = Decision(True, "the path needs no token")
+_HELP: Final = Decision(True, "every token may ask what a path is for")
 _UNGOVERNED: Final = Decision(True, "every token may ask; the answer holds what it may see")
 
 
@@ -23,6 +24,8 @@ def decide(session: "Session | None", endpoint: "Endpoint | None", call: "Call")
         return _UNGOVERNED
     if session is None:
         return Decision(False, "there is no valid token")
+    if call.operation == "help" and endpoint is not None:
+        return _HELP
     # What a listing is asked with says where to go on, not what to do.
     parameters = None if call.operation in ("list", "scan") else call.data
     decision = session.decide(call.path, call.operation, parameters, wrap_seconds=call.wrap_seconds)

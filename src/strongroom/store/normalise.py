@@ -14,7 +14,7 @@ import orjson
 from strongroom.model.errors import Invalid, NotFound, Refusal
 from strongroom.store.json_limits import check_json
 
-Operation = Literal["read", "list", "scan", "create", "update", "patch", "delete"]
+Operation = Literal["read", "list", "scan", "create", "update", "patch", "delete", "help"]
 
 PREFIX: Final = "/v1/"
 _OPERATIONS: Final[dict[str, Operation]] = {
@@ -82,6 +82,8 @@ def normalise_line(method: str, target: str, content_type: str) -> Canonical:
     raw_path, _, query = target.partition("?")
     path = canonical_path(raw_path)
     given: dict[str, Any] = dict(_query(query))
+    if operation == "read" and str(given.get("help", "")).lower() in ("1", "true"):
+        return Canonical("help", path.rstrip("/"))
     if operation in ("read", "list", "scan"):
         operation = _listing(operation, given)
     if operation in ("update", "patch"):

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
+
 from strongroom.model.errors import NotFound
-from strongroom.store.call import Backend, Endpoint, Handler, match
+from strongroom.store.call import Backend, Call, Endpoint, Handler, Result, match
 from strongroom.store.engine.contract import MountRow, View
 from strongroom.store.normalise import Operation
 
@@ -38,12 +40,26 @@ class Route:
 
     def handler(self, operation: Operation) -> Handler:
         """What the operation does there; raises UnsupportedOperation."""
+        if operation == "help":
+            return self._help
         handler = self.endpoint.handlers.get(operation)
         if handler is None and operation == "create":
             handler = self.endpoint.handlers.get("update")
         if handler is None:
             raise UnsupportedOperation("unsupported-operation", "unsupported operation")
         return handler
+
+    def _help(self, call: Call) -> Result:
+        """What Vault's `path-help` shows; the whole description is OpenAPI's."""
+        text = (
+            f"Request:        {call.path}\n"
+            f"Matching Route: {full_path(self.mount)}{self.endpoint.pattern}\n"
+            f"Operations:     {', '.join(sorted(self.endpoint.handlers))}\n"
+        )
+        if self.endpoint.sudo:
+            text += "The path needs the capability sudo besides the operation's.\n"
+        body = {"help": text, "see_also": "sys/internal/specs/openapi", "openapi": None}
+        return Result(raw=orjson.dumps(body) + b"\n")
 
 
 class UnsupportedOperation(NotFound):
