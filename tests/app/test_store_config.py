@@ -216,3 +216,23 @@ async def test_a_seal_stanza_says_what_it_needs(kind: str, fields: dict, said: s
         auto_seal(stanza(kind, **fields), Means(SystemClock()))
     assert f'c.hcl:1: seal "{kind}": ' in caught.value.message
     assert said in caught.value.message
+
+
+def test_telemetry_that_would_be_sent_somewhere_is_named(tmp_path: Path) -> None:
+    text = """
+    storage "inmem" {}
+    listener "tcp" { address = "127.0.0.1:8200" tls_disable = true }
+    telemetry {
+      prometheus_retention_time = "30s"
+      disable_hostname = true
+      statsd_address = "statsd:8125"
+      unauthenticated_metrics_access = true
+    }
+    """
+    (tmp_path / "c.hcl").write_text(text)
+    settings = settings_of(read_files([tmp_path / "c.hcl"]))
+    said = [note for note in settings.notes if "telemetry field" in note]
+    assert len(said) == 2
+    assert "'statsd_address' has no effect: metrics are fetched from sys/metrics" in said[0]
+    assert "belongs into the telemetry of a listener" in said[1]
+    assert not any(each.open_metrics for each in settings.listeners)

@@ -64,6 +64,12 @@ _TOP: Final = {
     "allow_audit_log_prefixing", "default_max_request_duration", "api_version", "redirect_addr",
 }  # fmt: skip
 _STANZAS: Final = {"storage", "backend", "listener", "seal", "audit", "telemetry"}
+# Of telemetry: without effect, and without harm.
+_TELEMETRY_QUIET: Final = {
+    "prometheus_retention_time", "disable_hostname", "enable_hostname_label", "metrics_prefix",
+    "usage_gauge_period", "maximum_gauge_cardinality", "lease_metrics_epsilon", "filter_default",
+    "num_lease_metrics_buckets", "add_lease_metrics_namespace_labels", "prefix_filter",
+}  # fmt: skip
 _LEVEL_NAMES: Final = {"warning": "warn", "err": "error"}
 DEFAULT_TTL: Final = 2764800
 BODY_BYTES: Final = 32 * 1024 * 1024
@@ -231,6 +237,19 @@ def _unknown(found: Configuration) -> list[str]:
         for each in found.stanzas
         if each.kind not in _STANZAS
     ]
+    return notes + [note for each in found.of("telemetry") for note in _telemetry(each)]
+
+
+def _telemetry(stanza: Stanza) -> list[str]:
+    notes = []
+    for name in stanza.fields:
+        if name == "unauthenticated_metrics_access":
+            reason = "it belongs into the telemetry of a listener"
+        elif name in _TELEMETRY_QUIET:
+            continue
+        else:
+            reason = "metrics are fetched from sys/metrics, and sent nowhere"
+        notes.append(f"{stanza.place}: telemetry field {name!r} has no effect: {reason}")
     return notes
 
 
