@@ -166,7 +166,7 @@ userpass() { # Userpass, its tokens' times, and a user's own password
   same "$(code POST auth/userpass/users/mitchellh/password --data '{"password":"another"}')" 204
   same "$(code POST auth/userpass/login/mitchellh --data '{"password":"superSecretPassword"}')" 400
   same "$(api LIST auth/userpass/users | field data/keys)" '["mitchellh"]'
-  same "$(code PUT sys/leases/revoke-prefix/auth/userpass --data '{"sync":true}')" 204
+  same "$(code PUT sys/leases/revoke-prefix/auth/userpass)" 204
   same "$(as "$token" code GET auth/token/lookup-self)" 403
   same "$(code DELETE sys/auth/userpass)" 204
 }

@@ -239,12 +239,15 @@ def renew_lease(client) -> None:
 def revoke_lease(client) -> None:
     lease_id = lease(client)
     client.sys.revoke_lease(lease_id)
-    assert client.sys.read_lease(lease_id)["data"]["renewable"] is False
+    with pytest.raises(InvalidRequest):
+        client.sys.read_lease(lease_id)
 
 
 def revoke_prefix(client) -> None:
-    lease(client)
+    lease_id = lease(client)
     client.sys.revoke_prefix("iss/creds")
+    with pytest.raises(InvalidRequest):
+        client.sys.read_lease(lease_id)
 
 
 def revoke_force(client) -> None:

@@ -32,7 +32,7 @@ async def test_a_lease_is_looked_up_renewed_and_revoked(issuing) -> None:
     _, said = await issuing.ask("PUT", "sys/leases/renew", {**body, "increment": "2h"})
     assert (said["lease_id"], said["lease_duration"]) == (lease_id, 7200)
     assert issuing.issuers[0].renewed == {lease_id: issuing.clock.now() + 7200}
-    assert (await issuing.ask("PUT", "sys/leases/revoke", {**body, "sync": True}))[0] == 204
+    assert (await issuing.ask("PUT", "sys/leases/revoke", body))[0] == 204
     assert issuing.issuers[0].names == set()
     assert (await issuing.ask("PUT", "sys/leases/lookup", body))[0] == 400
     assert (await issuing.ask("PUT", "sys/leases/renew", body))[0] == 400
@@ -58,7 +58,8 @@ async def test_a_lease_has_its_maximum_and_then_its_end(issuing) -> None:
 
 async def test_an_answer_202_means_later_and_durable(issuing) -> None:
     lease_id = (await issued(issuing))["lease_id"]
-    assert (await issuing.ask("PUT", "sys/leases/revoke", {"lease_id": lease_id}))[0] == 202
+    later = {"lease_id": lease_id, "sync": False}
+    assert (await issuing.ask("PUT", "sys/leases/revoke", later))[0] == 202
     assert issuing.issuers[0].names
     assert await issuing.expire() == 1
     assert not issuing.issuers[0].names
@@ -141,7 +142,9 @@ async def test_prefixes_are_whole_segments(issuing) -> None:
     assert (await issuing.ask("LIST", "sys/leases/lookup"))[1]["data"]["keys"] == ["auth/", "iss/"]
     _, said = await issuing.ask("LIST", "sys/leases/lookup/iss/creds/app")
     assert len(said["data"]["keys"]) == 2
-    assert (await issuing.ask("PUT", "sys/leases/revoke-prefix/iss/creds/app", {}))[0] == 202
+    assert (await issuing.ask("PUT", "sys/leases/revoke-prefix/iss/creds/app", {"sync": False}))[
+        0
+    ] == 202
     assert await issuing.expire() == 2
     await issued(issuing, "iss/creds/app")
     body = {"sync": True}
@@ -161,7 +164,7 @@ async def test_tokens_have_leases_too(store) -> None:
     assert (await store.ask("PUT", "sys/leases/revoke", {"lease_id": lease_id}))[0] == 204
     assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
     token = await store.token_with("# nothing", ttl="1h")
-    assert (await store.ask("PUT", "sys/leases/revoke-prefix/auth/token/create", {}))[0] == 202
+    assert (await store.ask("PUT", "sys/leases/revoke-prefix/auth/token/create", {}))[0] == 204
     assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
     assert (await store.ask("GET", "auth/token/lookup-self"))[0] == 200
     assert await store.expire() == 1

@@ -119,7 +119,7 @@ class LeaseEndpoints:
         if token is not None:
             await self._context.engine.transact(lambda each: each.delete_token(token.id, now=now))
             return Result(status=204)
-        if call.flag("sync"):
+        if call.flag("sync", default=True):
             await self._leases.revoke_now(lease_id)
             return Result(status=204)
 
@@ -132,7 +132,7 @@ class LeaseEndpoints:
 
     async def _revoke_prefix(self, call: Call) -> Result:
         prefix, now = _prefix(call), self._context.clock.now()
-        sync = call.flag("sync")
+        sync = call.flag("sync", default=True)
 
         def write(transaction: Transaction) -> None:
             transaction.revoke_tokens(now, prefix)
