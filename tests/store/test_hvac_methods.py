@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 
+import hvac
 import hvac.api
 import pytest
 from hvac.api.auth_methods import JWT, OIDC, Cert, Kubernetes
@@ -140,3 +141,57 @@ async def test_every_cert_method(store, client, tmp_path) -> None:
     assert said["auth"]["metadata"]["cert_name"] == "web"
     await run("delete_certificate_role", "web")
     assert {each for each in methods(Cert) if each[0].islower()} - run.called == set()
+
+
+# What a client keeps to itself: its connection, its token, and the groups of methods above.
+OF_THE_CLIENT = {
+    "adapter", "url", "token", "session", "allow_redirects", "auth", "secrets", "sys",
+    "get_policy",  # Driven with `parse=False` below; parsing needs a package of its own.
+}  # fmt: skip
+
+
+async def test_every_method_of_the_client_itself(store, client) -> None:
+    def drive() -> set[str]:
+        called = set()
+
+        def call(name: str, /, *args, **more):
+            called.add(name)
+            found = getattr(client, name)
+            return found(*args, **more) if callable(found) else found
+
+        call("write", "cubbyhole/a", k="v")
+        call("write_data", "cubbyhole/b", data={"k": "v"})
+        assert call("read", "cubbyhole/a")["data"] == {"k": "v"}
+        assert call("list", "cubbyhole")["data"]["keys"] == ["a", "b"]
+        call("delete", "cubbyhole/a")
+        assert client.read("cubbyhole/a") is None
+        wrapped = client.read("cubbyhole/b", wrap_ttl="60s")["wrap_info"]["token"]
+        assert client.sys.unwrap(wrapped)["data"] == {"k": "v"}
+        assert call("seal_status")["sealed"] is False
+        assert call("ha_status")["is_self"] is True
+        assert call("key_status")["term"] == 1
+        assert call("rekey_status")["started"] is False
+        assert call("generate_root_status")["started"] is False
+        assert "token/lookup-self" in client.get_policy("default")
+        made = client.auth.token.create(policies=["default"], ttl="1h")["auth"]
+        assert call("lookup_token", made["client_token"])["data"]["ttl"] == 3600
+        assert client.lookup_token(made["accessor"], accessor=True)["data"]["id"] == ""
+        assert call("renew_token", made["client_token"])["auth"]["lease_duration"] == 3600
+        call("revoke_token", made["accessor"], accessor=True)
+        made = client.auth.token.create(policies=["default"], wrap_ttl="60s")
+        root = client.token
+        call("auth_cubbyhole", made["wrap_info"]["token"])
+        assert client.token.startswith("hvs.")
+        assert call("is_authenticated") is True
+        call("logout", revoke_token=True)
+        assert client.is_authenticated() is False
+        client.token = root
+        client.sys.enable_auth_method("userpass")
+        client.auth.userpass.create_or_update_user("ada", password="pw")
+        call("login", "/v1/auth/userpass/login/ada", json={"password": "pw"})
+        assert client.lookup_token()["data"]["display_name"] == "userpass-ada"
+        return called
+
+    called = await store.run(drive)
+    public = {name for name in vars(hvac.Client) if not name.startswith("_")}
+    assert public - called == OF_THE_CLIENT

@@ -105,6 +105,20 @@ async def test_cve_2021_32923_a_renewal_in_the_last_second_does_not_make_a_token
     assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
 
 
+async def test_a_renewal_that_asks_for_nothing_gives_what_the_token_had(store) -> None:
+    """And not the mount's usual time, which is a month."""
+    _, made = await store.ask("POST", "auth/token/create", {"policies": ["default"], "ttl": "1h"})
+    token = made["auth"]["client_token"]
+    store.clock.step_wall(1800)
+    for body in ({}, {"increment": None}, {"increment": ""}):
+        _, said = await store.ask("POST", "auth/token/renew-self", body, token=token)
+        assert said["auth"]["lease_duration"] == 3600
+    _, said = await store.ask("POST", "auth/token/renew-self", {"increment": "2h"}, token=token)
+    assert said["auth"]["lease_duration"] == 7200
+    _, said = await store.ask("POST", "auth/token/renew-self", {}, token=token)
+    assert said["auth"]["lease_duration"] == 7200
+
+
 async def test_not_everything_can_be_renewed(store) -> None:
     for body, sentence in (
         ({"renewable": False}, "lease is not renewable"),

@@ -42,13 +42,18 @@ def renewal_grant(
             policies=row.policies,
             display_name=row.display_name,
             path=row.path,
-            ttl=int(role.get("token_ttl") or 0),
+            ttl=int(role.get("token_ttl") or 0) or _own_ttl(row, mount),
             max_ttl=int(role.get("token_max_ttl") or 0),
             explicit_max_ttl=row.explicit_max_ttl,
             period=min(period, row.period) if period and row.period else period or row.period,
         ),
         bounds,
     )
+
+
+def _own_ttl(row: TokenRow, mount: MountRow | None) -> int:
+    """A token that another token made is renewed for as long as it had; 0 for a login's."""
+    return row.ttl if mount is not None and mount.type == "token" else 0
 
 
 def _mount_of(row: TokenRow, transaction: Transaction) -> MountRow | None:
