@@ -211,3 +211,17 @@ async def test_a_key_of_another_certificate_leaves_the_old_pair_in_use(
     assert "the certificate was not reloaded: cannot use" in caplog.text
     (tmp_path / "server.ca").write_bytes(old)
     assert await served.ask() == "-"
+
+
+async def test_a_peer_that_begins_no_handshake_is_let_go(tmp_path: Path) -> None:
+    """It is in no count of connections yet, so time alone bounds how many there are."""
+    served = Served(tmp_path)
+    listener = Listener(served.answer, Limits(header_seconds=0.2), CLOCK)
+    _, port = await listener.start("127.0.0.1", 0, tls=served.context)
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    silent[1][1].write(b"\x16\x03\x01")
+    async with asyncio.timeout(30):
+        for reader, writer in silent:
+            assert await reader.read() == b""
+            writer.close()
+    await listener.drain(0.1)

@@ -369,6 +369,8 @@ class Listener:
             ssl=tls,
             reuse_port=reuse_port or None,
             backlog=1024,
+            # Before it is over a peer is in nobody's count.
+            ssl_handshake_timeout=self.limits.header_seconds if tls else None,
         )
         self._started(server)
         name = server.sockets[0].getsockname()
