@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+from pathlib import Path
 
 import pytest
 
@@ -198,3 +199,16 @@ async def test_the_capability_to_subscribe_is_known_and_lets_nobody_read(store) 
     asked = {"path": "secret/data/app"}
     _, said = await store.ask("POST", "sys/capabilities-self", asked, token=token)
     assert said["data"]["capabilities"] == ["list", "subscribe"]
+
+
+async def test_the_page_about_running_the_store_names_every_metric(store) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "store-operations.md"
+    named = set(
+        re.findall(
+            r"`((?:vault|strongroom)_[a-z_]+)`", page.read_text().partition("## Watching")[2]
+        )
+    )
+    await store.ask("GET", "auth/token/lookup-self")
+    _, text = await store.ask("GET", "sys/metrics?format=prometheus")
+    shown = {name.removesuffix("_sum").removesuffix("_count") for name in samples(text)}
+    assert {name.removesuffix("_sum").removesuffix("_count") for name in named} == shown
