@@ -361,7 +361,7 @@ class Store:
         try:
             return reply.status, json.loads(reply.body) if reply.body else None
         except ValueError:
-            return reply.status, reply.body.decode()
+            return reply.status, reply.body.decode(errors="replace")
 
     async def expire(self) -> int:
         """What runs in the background, now; how much had come to its end."""

@@ -223,7 +223,8 @@ async def test_the_process_follows_the_change_feed_until_it_is_told_to_end(
     process.terminate()
     _, said = await asyncio.wait_for(process.communicate(), 10)
     assert process.returncode == 0
-    assert b"version 3" in said
+    # A file is there before the line about it, so the end may come between the two.
+    assert b"version 2" in said
     assert b"third" not in said
 
 
