@@ -13,6 +13,7 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS
 from strongroom.sync.desired import (
+    MANIFEST,
     Difference,
     build,
     compare,
@@ -82,7 +83,7 @@ class SyncController:
         self._known: dict[Key, Known] = {}
         self._stale: set[Key] = set()
         self._contests: dict[Key, Contest] = {}
-        parts.watches.on_reason(self._wake)
+        parts.watches.on_reason(self._wake, self._touched)
         # Never read so far, for their store did not answer.
         self._failed_first: set[Key] = set()
         # Read, and perhaps written; and written, but not told.
@@ -108,6 +109,12 @@ class SyncController:
         if read:
             self._stale.add(key)
         self.queue.add(key, lane)
+
+    def _touched(self, key: Key) -> None:
+        """Somebody changed a target that is no Secret; what was in it may be known no more."""
+        item = self._parts.watches.objects.get(*key)
+        read = key not in self._known and item is not None and follows_the_store(item)
+        self._wake(key, Lane.EVENT, read)
 
     def changed_at_store(self, key: Key, lane: Lane = Lane.EVENT) -> None:
         """The store says that something this key reads has changed."""
@@ -170,10 +177,7 @@ class SyncController:
                 return None
         now = (self._clock.now(), self._clock.monotonic())
         known = self._known.get(key)
-        target = self._parts.watches.targets.get(key[0], spec.target)
-        what = Need.READ if key in self._stale else need(item, spec, known, target, now)
-        if what is Need.NOTHING and key in self._unsaid:
-            what = Need.CHECK
+        what = await self._need(key, item, spec, now)
         if what is Need.NOTHING:
             return next_look(spec, item, known, now)
         truce = self._contests.get(key, Contest()).truce(now[1])
@@ -189,6 +193,15 @@ class SyncController:
             fresh = known
         await self._write(key, item, spec, fresh, known)
         return next_look(spec, item, self._known.get(key), now)
+
+    async def _need(self, key: Key, item: Object, spec: Spec, now: tuple[float, float]) -> Need:
+        if spec.manifest is not None and spec.creation != "None":
+            self._parts.watches.follow(await self._parts.targets.kind_of(spec.manifest))
+        if key in self._stale:
+            return Need.READ
+        target = self._parts.watches.target_of(key, spec)
+        what = need(item, spec, self._known.get(key), target, now)
+        return Need.CHECK if what is Need.NOTHING and key in self._unsaid else what
 
     def _pending_of(self, key: Key, item: Object, spec: Spec) -> Known | None:
         """What was read and not written for certain: a generator is not asked again for that."""
@@ -281,12 +294,12 @@ class SyncController:
         self._known[key] = replace(
             fresh,
             target_version=outcome.version,
-            written=spec.creation != "None" and not outcome.absent and spec.manifest is None,
+            written=spec.creation != "None" and not outcome.absent,
         )
         self._unsaid[key] = outcome
         await self._parts.generators.settle(item)
         if spec.creation != "None":
-            if drifted and outcome.difference.of_data:
+            if drifted and (outcome.difference.of_data or outcome.difference.shape == MANIFEST):
                 await self._repaired(key, item, spec, outcome)
             if again or known is None or known.wanted.name != spec.target:
                 await self._delete_orphans(item, spec)

@@ -21,6 +21,8 @@ MANAGED: Final = "reconcile.external-secrets.io/managed"
 CREATED_BY: Final = "reconcile.external-secrets.io/created-by"
 DATA_HASH: Final = "reconcile.external-secrets.io/data-hash"
 SOURCE_VERSIONS: Final = "strongroom.dev/source-versions"
+# The shape of a target that is no Secret, which is applied as a whole.
+MANIFEST: Final = ("manifest",)
 OPAQUE: Final = "Opaque"
 _OWN: Final = "externalsecrets.external-secrets.io/"
 # Kept up to date with what else is written; alone they are no reason to write.

@@ -67,11 +67,12 @@ def written_by(current: Object, manager: str) -> bool:
 
 
 def actor(current: Object, ours: str) -> str:
-    """Who changed the data last, from managedFields; "" when only we did."""
+    """Who changed the data or spec last, from managedFields; "" when only we did."""
     entries = [
         each
         for each in current["metadata"].get("managedFields") or []
-        if each.get("manager") != ours and "f:data" in (each.get("fieldsV1") or {})
+        if each.get("manager") != ours
+        and {"f:data", "f:binaryData", "f:spec"} & set(each.get("fieldsV1") or {})
     ]
     if not entries:
         return ""

@@ -101,7 +101,7 @@ class Reporter:
         self, item: Object, spec: Spec, difference: Difference, who: str, *, repaired: bool
     ) -> None:
         """What differed, by whom, and what was done about it."""
-        target = f"Secret {spec.target}"
+        target = f"{spec.manifest.kind if spec.manifest else 'Secret'} {spec.target}"
         note = f"{describe(difference, target)} by {who}"
         if repaired:
             await self._events.emit(item, "Warning", "DriftRepaired", f"{note}; repaired")

@@ -12,6 +12,7 @@ from strongroom.sync.desired import (
     CREATED_BY,
     DATA_HASH,
     MANAGED,
+    MANIFEST,
     SOURCE_VERSIONS,
     Difference,
     Wanted,
@@ -57,7 +58,8 @@ class Targets:
 
     def __init__(self, api: KubeApi, resolve: ResolveKind = config_maps_only) -> None:
         self._api = api
-        self._resolve = resolve
+        # The kind that a target manifest means; raises a Refusal for one that is not served.
+        self.kind_of = resolve
 
     async def write(
         self, item: Object, spec: Spec, wanted: Wanted, known: Object | None, *, may_create: bool
@@ -115,7 +117,7 @@ class Targets:
     async def delete(self, item: Object, spec: Spec) -> bool:
         """Delete the target if it is there and ours; whether it was."""
         namespace = item["metadata"]["namespace"]
-        resource = SECRETS if spec.manifest is None else await self._resolve(spec.manifest)
+        resource = SECRETS if spec.manifest is None else await self.kind_of(spec.manifest)
         try:
             current = await self._api.get(resource, spec.target, namespace)
             check_consent(item, spec, current)
@@ -146,7 +148,7 @@ class Targets:
         """Bring a target that is no Secret in order, by server-side apply as one manager."""
         if spec.manifest is None:
             raise AssertionError("a Secret is written by write()")
-        resource = await self._resolve(spec.manifest)
+        resource = await self.kind_of(spec.manifest)
         try:
             current: Object | None = await self._api.get(resource, wanted.name, wanted.namespace)
         except NotFound:
@@ -160,7 +162,7 @@ class Targets:
         applied = await self._api.apply(resource, item_wanted, wanted.manager)
         if current is not None and _version(applied) == _version(current):
             return Outcome(Difference(), current, _version(current))
-        changed = Difference(missing=current is None, shape=("manifest",))
+        changed = Difference(missing=current is None, shape=MANIFEST)
         return Outcome(changed, current, _version(applied))
 
 

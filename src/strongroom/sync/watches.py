@@ -2,22 +2,25 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from strongroom.kube.api import EVERYTHING, KubeApi, Scope
 from strongroom.kube.informer import Informer
 from strongroom.kube.queue import Lane
-from strongroom.kube.resource import CONFIG_MAPS, NAMESPACES, SECRETS, Object, key_of
+from strongroom.kube.resource import CONFIG_MAPS, NAMESPACES, SECRETS, Object, Resource, key_of
 from strongroom.model.clock import Clock
 from strongroom.sync.crds import CLUSTER_SECRET_STORES, EXTERNAL_SECRETS, SECRET_STORES
 from strongroom.sync.desired import CREATED_BY
 from strongroom.sync.render import template_inputs
-from strongroom.sync.spec import Spec, StoreRef
+from strongroom.sync.spec import Manifest, Spec, StoreRef
 from strongroom.sync.target import trim_secret
 
 Key = tuple[str, str]
 # Key, lane, and whether the store has to be read again.
 Wake = Callable[[Key, Lane, bool], None]
+# Told of a key whose target, no Secret, was changed.
+Touched = Callable[[Key], None]
 # What an ExternalSecret depends on: kind, namespace, name.
 Input = tuple[str, str, str]
 MANAGED_ONLY: Final = "reconcile.external-secrets.io/managed=true"
@@ -78,9 +81,14 @@ class Watches:
         self.config_maps = Informer(api, CONFIG_MAPS, clock, versions, _bare)
         self.secrets = Informer(api, SECRETS, clock, versions, _bare)
         self._used = {kind: asyncio.Event() for kind in ("ConfigMap", "Secret")}
+        # The targets that are no Secrets, by kind, since the first of a kind was written.
+        self._managed = partial(Informer, api, clock=clock, scope=managed, trim=_bare)
+        self._manifests: dict[Resource, Informer] = {}
+        self._followed = asyncio.Event()
         self._index = Index()
         self._by_maker: dict[str, set[Key]] = {}
         self._wake: Wake = lambda _key, _lane, _read: None
+        self._touched: Touched = lambda _key: None
 
     def needed_at_start(self) -> list[Informer]:
         """The caches without which no decision is right."""
@@ -94,15 +102,23 @@ class Watches:
                 group.create_task(each.run())
             for informer in (self.config_maps, self.secrets):
                 group.create_task(self._run_when_used(informer))
+            running: set[Resource] = set()
+            while True:
+                self._followed.clear()
+                for resource in self._manifests.keys() - running:
+                    running.add(resource)
+                    group.create_task(self._manifests[resource].run())
+                await self._followed.wait()
 
     async def _run_when_used(self, informer: Informer) -> None:
         """Nobody's ConfigMaps and Secrets are followed before a template is kept in one."""
         await self._used[informer.resource.kind].wait()
         await informer.run()
 
-    def on_reason(self, wake: Wake) -> None:
-        """Have the caches call `wake` from now on."""
+    def on_reason(self, wake: Wake, touched: Touched) -> None:
+        """Have the caches call `wake` and `touched` from now on."""
         self._wake = wake
+        self._touched = touched
         self.objects.on_change(self._object_changed)
         self.targets.on_change(self._target_changed)
         self.stores.on_change(self._store_changed)
@@ -114,12 +130,30 @@ class Watches:
     def depends(self, key: Key, spec: Spec) -> None:
         """Note what an ExternalSecret depends on."""
         namespace = key[0]
-        inputs: list[Input] = [("Target", namespace, spec.target)]
+        inputs: list[Input] = [_target_input(key, spec)]
         inputs += [_store_input(each, namespace) for each in spec.stores]
         for kind, name in template_inputs(spec.template):
             inputs.append((kind, namespace, name))
             self._used[kind].set()
         self._index.put(key, inputs)
+
+    def follow(self, resource: Resource) -> None:
+        """Watch targets of a kind other than Secret."""
+        if resource not in self._manifests:
+            informer = self._managed(resource)
+            informer.on_change(partial(self._manifest_changed, resource))
+            self._manifests[resource] = informer
+            self._followed.set()
+
+    def target_of(self, key: Key, spec: Spec) -> Object | None:
+        """The metadata of the target as last seen; None for one that was not seen."""
+        if spec.manifest is None:
+            return self.targets.get(key[0], spec.target)
+        wanted = (spec.manifest.api_version, spec.manifest.kind)
+        for resource, informer in self._manifests.items():
+            if (resource.api_version, resource.kind) == wanted:
+                return informer.get(key[0], spec.target)
+        return None
 
     def use_secrets(self) -> None:
         """Follow the versions of all Secrets: PushSecrets choose among them."""
@@ -140,7 +174,7 @@ class Watches:
 
     def competitors(self, key: Key, spec: Spec) -> list[Key]:
         """Other ExternalSecrets with the same target that were looked at."""
-        return sorted(self._index.of(("Target", key[0], spec.target)) - {key})
+        return sorted(self._index.of(_target_input(key, spec)) - {key})
 
     def _object_changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:
@@ -166,6 +200,13 @@ class Watches:
         if item is not None and (old is not None or self.targets.synced.is_set()):
             for key in self._index.of(("Target", *key_of(item))):
                 self._wake(key, Lane.EVENT, False)
+
+    def _manifest_changed(self, resource: Resource, old: Object | None, new: Object | None) -> None:
+        item = new or old
+        if item is None or (old is None and not self._manifests[resource].synced.is_set()):
+            return
+        for key in self._index.of((_manifest_input(resource), *key_of(item))):
+            self._touched(key)
 
     def _store_changed(self, old: Object | None, new: Object | None) -> None:
         item = new or old
@@ -197,6 +238,15 @@ def _asked_for(old: Object, new: Object) -> bool:
 
 def _generation(item: Object) -> object:
     return item["metadata"].get("generation")
+
+
+def _target_input(key: Key, spec: Spec) -> Input:
+    kind = "Target" if spec.manifest is None else _manifest_input(spec.manifest)
+    return (kind, key[0], spec.target)
+
+
+def _manifest_input(kind: Resource | Manifest) -> str:
+    return f"Target {kind.api_version} {kind.kind}"
 
 
 def _store_input(ref: StoreRef, namespace: str) -> Input:

@@ -17,6 +17,7 @@ from strongroom.sync.crds import EXTERNAL_SECRETS, SECRET_STORES
 from strongroom.sync.generators.kinds import Workshop
 from strongroom.sync.providers.fake import FakeProvider
 from strongroom.sync.spec import GeneratorRef
+from strongroom.sync.target import ResolveKind, config_maps_only
 from strongroom.sync.templates import GoTemplates
 
 DATA = [{"secretKey": "password", "remoteRef": {"key": "prod/db", "property": "password"}}]
@@ -52,6 +53,7 @@ class Bench:
     provider: FakeProvider
     generators: Any = field(default_factory=FakeGenerators)
     workshop: Workshop | None = None
+    resolve: ResolveKind = config_maps_only
     operator: Operator | None = None
     running: "asyncio.Task[None] | None" = None
     providers_made: int = 0
@@ -71,6 +73,7 @@ class Bench:
             render=GoTemplates(self.clock),
             generators=self.generators,
             workshop=self.workshop,
+            resolve=self.resolve,
         )
         self.operator = Operator(api or self.api, doors, self.clock, Options(**options))
         self.running = asyncio.create_task(self.operator.run())
