@@ -4,7 +4,6 @@ import base64
 import json
 import random
 import uuid
-from pathlib import Path
 from urllib.parse import parse_qsl
 
 import pytest
@@ -425,18 +424,3 @@ async def test_a_session_token_of_aws(aws) -> None:
     assert int(made["expiration"]) > aws.clock.now()
     form = aws.gate.forms[-1]
     assert (form["DurationSeconds"], form["TokenCode"]) == ("1800", "123456")
-
-
-def test_the_page_shows_a_manifest_of_every_kind_that_is_accepted() -> None:
-    import yaml
-
-    page = (Path(__file__).parents[2] / "docs" / "generators.md").read_text()
-    blocks = [each.partition("```")[0] for each in page.split("```yaml\n")[1:]]
-    found = [each for block in blocks for each in yaml.safe_load_all(block)]
-    kinds = {each["kind"] for each in found if each["apiVersion"].startswith("generators.")}
-    assert kinds == {*KINDS, "ClusterGenerator"}
-    for each in found:
-        if each["apiVersion"].startswith("generators."):
-            kind, spec = spec_of(each)
-            assert kind in KINDS
-            assert spec.where

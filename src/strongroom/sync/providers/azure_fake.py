@@ -35,10 +35,14 @@ class FakeObject:
 
 
 class AzureFake:
-    """Objects by collection and name; `address` is what ids begin with."""
+    """Objects by collection and name; `address` is what ids begin with.
 
-    def __init__(self) -> None:
+    `resource` is what tokens are for.
+    """
+
+    def __init__(self, resource: str = RESOURCE) -> None:
         self.address = ""
+        self.resource = resource
         self.objects: dict[tuple[str, str], FakeObject] = {}
         self.secrets: dict[str, str] = {}
         self.assertions: Callable[[str, str], bool] = lambda client, assertion: False  # noqa: ARG005
@@ -104,7 +108,7 @@ class AzureFake:
         secret, assertion = form.get("client_secret"), form.get("client_assertion")
         good = secret is not None and self.secrets.get(client) == secret
         good = good or (assertion is not None and self.assertions(client, assertion))
-        if not good or form.get("scope") != f"{RESOURCE}/.default":
+        if not good or form.get("scope") != f"{self.resource}/.default":
             said = {"error": "invalid_client", "error_description": "AADSTS7000215"}
             return Response(401, orjson.dumps(said))
         return _said({"access_token": self.token(f"{tenant}/{client}"), "expires_in": 3600})
