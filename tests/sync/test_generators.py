@@ -311,7 +311,7 @@ async def test_an_empty_answer_of_vault_has_to_be_allowed(dynamic, api, clock) -
     assert (await made_by("VaultDynamicSecret", spec, around)).values == {}
 
 
-async def test_our_own_store_answers_a_generator(store, api, clock) -> None:
+async def test_a_token_of_our_own_store_is_made_and_ended(store, api, clock) -> None:
     token = base64.b64encode(store.root.encode()).decode()
     metadata = {"name": "vault", "namespace": "n"}
     await api.create(SECRETS, {"metadata": metadata, "data": {"token": token}})
@@ -319,11 +319,16 @@ async def test_our_own_store_answers_a_generator(store, api, clock) -> None:
         store.address, path="auth/token/create", method="POST", resultType="Auth",
         parameters={"ttl": "60s", "policies": ["default"]},
     )  # fmt: skip
-    made = await made_by("VaultDynamicSecret", spec, Surroundings(api, clock))
-    status, _ = await store.ask(
-        "GET", "auth/token/lookup-self", token=made.values["client_token"].decode()
-    )
-    assert status == 200
+    around = Surroundings(api, clock)
+    made = await made_by("VaultDynamicSecret", spec, around)
+    token = made.values["client_token"].decode()
+    assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 200
+    assert made.state == {"accessor": made.values["accessor"].decode()}
+    item = generator("VaultDynamicSecret", spec)
+    for _ in range(2):
+        # The second time it has ended already, which is as good.
+        await ServedKinds(Sources(around, random.Random())).release(item, "n", made.state)
+        assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
 
 
 async def test_a_token_of_google_is_the_password_of_its_registries(gcp) -> None:
