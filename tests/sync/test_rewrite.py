@@ -107,6 +107,36 @@ def test_template_data_wins_over_template_from_in_order() -> None:
     assert (made.labels, made.annotations) == ({"who": "ANN"}, {"note": "ANN"})
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("0123", b"0123"),
+        ("1.10", b"1.10"),
+        ("yes", b"yes"),
+        ("2026-01-02", b"2026-01-02"),
+        ("12:30:45", b"12:30:45"),
+        ("12345678901234567890123", b"12345678901234567890123"),
+        ("'quoted'", b"quoted"),
+        ("|\n  two\n  lines", b"two\nlines"),
+        ("~", b""),
+        ("!!binary /wA=", b"\xff\0"),
+        ("[1, 2026-01-02, {a: b}]", b'[1,"2026-01-02",{"a":"b"}]'),
+    ],
+)
+def test_a_scalar_of_a_rendered_map_is_what_was_written(written: str, value: bytes) -> None:
+    source = {"literal": f"yes: {written}"}
+    assert target({"templateFrom": [source]}, VALUES).data == {"yes": value}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: [12345678901234567890123]", "a: &x [*x]", "[1]: x", "a: 1\n---\nb: 2"],
+)
+def test_what_is_no_map_of_texts_is_refused_and_not_a_bug(text: str) -> None:
+    with pytest.raises(Invalid, match="YAML map"):
+        target({"templateFrom": [{"literal": text}]}, VALUES)
+
+
 def test_values_of_a_rendered_map_can_be_decoded() -> None:
     source = {"literal": "k: /wA=", "valuesDecodingStrategy": "Base64"}
     assert target({"templateFrom": [source]}, VALUES).data == {"k": b"\xff\0"}

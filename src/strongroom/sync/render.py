@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import yaml
-
 from strongroom.kube.resource import Object
 from strongroom.model.errors import Invalid, NotFound, Refusal
 from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import Spec
 from strongroom.sync.template_spec import Template, TemplateFrom
 from strongroom.sync.values import as_bytes, decode_named
+from strongroom.sync.yaml_maps import NoMap, objects_of, texts_of
 
 # The keys of the ConfigMaps and Secrets that templates are kept in, by kind and name.
 Inputs = Mapping[tuple[str, str], Mapping[str, bytes]]
@@ -109,19 +108,16 @@ def _keys_and_values(
     where: str, source: TemplateFrom, text: str, values: Mapping[str, bytes], render: Render
 ) -> dict[str, Any]:
     made = _text(where, _rendered(where, text, values, render))
+    typed = source.target not in ("Data", "Labels", "Annotations")
     try:
-        parsed = yaml.safe_load(made)
-    except yaml.YAMLError:
-        parsed = ""
-    if parsed is None:
-        return {}
-    if not isinstance(parsed, dict):
-        raise Invalid("bad-template", f"{where} does not render to a YAML map")
-    if source.target not in ("Data", "Labels", "Annotations"):
-        return {str(key): value for key, value in parsed.items()}
+        if typed:
+            return objects_of(made)
+        found = texts_of(made)
+    except NoMap:
+        raise Invalid("bad-template", f"{where} does not render to a YAML map") from None
     return {
-        str(key): decode_named(as_bytes(value), source.decoding, f"{where}, key {key}")
-        for key, value in parsed.items()
+        key: decode_named(value, source.decoding, f"{where}, key {key}")
+        for key, value in found.items()
     }
 
 

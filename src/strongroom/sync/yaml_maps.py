@@ -1,0 +1,69 @@
+"""The YAML maps that templates render to.
+
+Scalars that go into a Secret are taken as they are written: a PIN of 0123 is no octal number, and
+a version of 1.10 has two digits after its point. External Secrets Operator refuses what is no
+text (it reads into Go's map[string]string), so nobody relies on another reading.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import yaml
+
+from strongroom.sync.values import as_bytes
+
+_TAG: Final = "tag:yaml.org,2002:"
+
+
+class NoMap(Exception):
+    """The text is no YAML, or no map, or holds what has no text. Carries no value."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Without times, for JSON has none."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [each for each in found if each[0] != f"{_TAG}timestamp"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Take = Callable[[_Loader, yaml.Node], Any]
+
+
+def texts_of(text: str) -> dict[str, bytes]:
+    """Scalars as written, nothing for null, lists and maps as JSON; raises NoMap."""
+    return _read(text, _written)
+
+
+def objects_of(text: str) -> dict[str, Any]:
+    """Values of the types that YAML gives them; raises NoMap."""
+    return _read(text, _typed)
+
+
+def _read(text: str, take: _Take) -> dict[str, Any]:
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None or node.tag == f"{_TAG}null":
+            return {}
+        if not isinstance(node, yaml.MappingNode):
+            raise NoMap
+        loader.flatten_mapping(node)
+        return {_key(key): take(loader, value) for key, value in node.value}
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError):
+        raise NoMap from None
+
+
+def _key(node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise NoMap
+    return str(node.value)
+
+
+def _typed(loader: _Loader, node: yaml.Node) -> Any:  # noqa: ANN401 - YAML
+    return loader.construct_object(node, deep=True)
+
+
+def _written(loader: _Loader, node: yaml.Node) -> bytes:
+    plain = isinstance(node, yaml.ScalarNode) and node.tag not in (f"{_TAG}null", f"{_TAG}binary")
+    return node.value.encode() if plain else as_bytes(_typed(loader, node))
