@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from strongroom.app.snapshot_verbs import register_snapshots
 from strongroom.app.store_address import add_store_arguments, open_store
 from strongroom.model.errors import Invalid
 
@@ -47,6 +48,7 @@ def register_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
     root.add_argument("-nonce", "--nonce", default="")
     root.add_argument("-decode", "--decode", default="", metavar="TOKEN")
     _verb(verbs, "key-status", "the term of the key that seals", _key_status)
+    register_snapshots(verbs)
 
 
 def _verb(

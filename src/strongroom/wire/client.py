@@ -8,7 +8,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 import aiohttp
 
@@ -99,6 +99,54 @@ class HttpClient:
                 return Response(
                     reply.status, content, tuple(reply.headers.items()), reply.content_type or ""
                 )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(url, error) from None
+
+    async def download(
+        self,
+        url: str,
+        into: BinaryIO,
+        *,
+        headers: Mapping[str, str] | None = None,
+        idle: float = 330.0,
+    ) -> Response:
+        """GET into a file, a piece in memory at a time; `idle` is the longest silence in seconds.
+
+        The reply has a body when it is no 200. Raises Unavailable(`unreachable`).
+        """
+        limit = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=idle)
+        try:
+            async with self._open().get(
+                url, headers=headers, timeout=limit, allow_redirects=False
+            ) as reply:
+                if reply.status != 200:
+                    body = await self._bounded(reply)
+                    return Response(reply.status, body, tuple(reply.headers.items()))
+                async for part in reply.content.iter_chunked(STREAMED_BYTES):
+                    into.write(part)
+                return Response(200, b"", tuple(reply.headers.items()))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(url, error) from None
+
+    async def upload(
+        self,
+        url: str,
+        file: BinaryIO,
+        *,
+        headers: Mapping[str, str] | None = None,
+        idle: float = 330.0,
+    ) -> Response:
+        """POST what is left of a file, a piece in memory at a time.
+
+        The file is closed with the reply. Raises as `download`.
+        """
+        limit = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=idle)
+        try:
+            async with self._open().post(
+                url, headers=headers, data=file, timeout=limit, allow_redirects=False
+            ) as reply:
+                content = await self._bounded(reply)
+                return Response(reply.status, content, tuple(reply.headers.items()))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(url, error) from None
 

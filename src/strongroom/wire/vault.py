@@ -7,7 +7,7 @@ API: https://developer.hashicorp.com/vault/api-docs.
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -112,6 +112,22 @@ class VaultClient:
     ) -> dict[str, Any]:
         """Call `/v1/PATH`; returns the reply's JSON, {} for 204. Raises a Refusal by status."""
         reply = await self._send(method, path, body, query)
+        if reply.status >= 300:
+            raise refusal_of(reply, path)
+        return decode_object(reply, path)
+
+    async def download(self, path: str, into: BinaryIO, query: Query = ()) -> None:
+        """GET `/v1/PATH` into a file; raises a Refusal by status."""
+        url = f"{self.address}/v1/{quote(path, safe='/')}?{urlencode(query)}"
+        reply = await self._http.download(url, into, headers=self._headers())
+        if reply.status != 200:
+            raise refusal_of(reply, path)
+
+    async def upload(self, path: str, file: BinaryIO) -> dict[str, Any]:
+        """POST a file to `/v1/PATH`; the reply's JSON, {} for 204. Raises a Refusal by status."""
+        headers = {**self._headers(), "Content-Type": "application/octet-stream"}
+        url = f"{self.address}/v1/{quote(path, safe='/')}"
+        reply = await self._http.upload(url, file, headers=headers)
         if reply.status >= 300:
             raise refusal_of(reply, path)
         return decode_object(reply, path)

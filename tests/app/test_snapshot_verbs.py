@@ -1,0 +1,71 @@
+"""`operator snapshot` against a running store: the file, what is printed, and exit statuses."""
+
+import asyncio
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+async def strongroom(store: Any, *words: str) -> tuple[int, str, str]:
+    """Run the command with the store's root token."""
+    around = {**os.environ, "VAULT_ADDR": store.address, "VAULT_TOKEN": store.root}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "strongroom", "operator", *words,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=around,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 120)
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+@pytest.mark.parametrize("verb", [("snapshot",), ("raft", "snapshot")])
+async def test_save_and_restore(store: Any, tmp_path: Path, verb: tuple[str, ...]) -> None:
+    file = tmp_path / "store.snap"
+    await store.ask("POST", "secret/data/a", {"data": {"k": "before"}})
+    status, out, err = await strongroom(store, *verb, "save", str(file))
+    assert status == 0, err
+    assert "rows of kv_version" in out
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.glob("store.snap*")] == ["store.snap"]
+    await store.ask("POST", "secret/data/a", {"data": {"k": "after"}})
+    status, out, err = await strongroom(store, *verb, "restore", str(file))
+    assert (status, out.startswith("Success!")) == (0, True), err
+    _, body = await store.ask("GET", "secret/data/a")
+    assert body["data"]["data"] == {"k": "before"}
+
+
+async def test_drill_and_inspect_say_what_is_there(store: Any, tmp_path: Path) -> None:
+    file = tmp_path / "store.snap"
+    assert (await strongroom(store, "snapshot", "save", str(file)))[0] == 0
+    status, out, err = await strongroom(store, "snapshot", "drill", str(file), "-format=json")
+    assert status == 0, err
+    drilled = json.loads(out)
+    assert drilled["damaged"] == []
+    assert drilled["opened"] >= 5
+    status, out, _ = await strongroom(store, "snapshot", "inspect", str(file), "-format=json")
+    inspected = json.loads(out)
+    assert status == 0
+    assert inspected == {name: drilled[name] for name in inspected}
+
+
+async def test_what_cannot_be_done_is_said_and_leaves_the_file_of_before(
+    store: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "store.snap"
+    file.write_bytes(b"the one of yesterday")
+    store.root, root = "hvs.wrong", store.root
+    status, _, err = await strongroom(store, "snapshot", "save", str(file))
+    store.root = root
+    assert status != 0
+    assert "permission denied" in err or "invalid token" in err
+    assert file.read_bytes() == b"the one of yesterday"
+    status, _, err = await strongroom(store, "snapshot", "restore", str(file))
+    assert status != 0
+    assert "not a snapshot of Strongroom's" in err
+    status, _, err = await strongroom(store, "snapshot", "inspect", str(tmp_path / "none"))
+    assert status != 0
+    assert "No such file" in err
