@@ -76,8 +76,8 @@ def _envelope(result: Result, request_id: str) -> bytes:
 
 
 def status_of(refusal: Refusal) -> int:
-    """The HTTP status of a refusal."""
-    return next(status for kind, status in _STATUS if isinstance(refusal, kind))
+    """The HTTP status of a refusal; 500 for a fault of the store, as a damaged row."""
+    return next((status for kind, status in _STATUS if isinstance(refusal, kind)), 500)
 
 
 def encode_refusal(refusal: Refusal) -> Response:

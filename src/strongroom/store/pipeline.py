@@ -124,7 +124,10 @@ class Pipeline:
     def _begin_turn(self) -> None:
         self._turn_open = True
         asyncio.get_running_loop().call_soon(self._end_turn)
-        self._now = self._context.clock.now()
+        before, self._now = self._now, self._context.clock.now()
+        if self._now < before:
+            # The clock was stepped back: what is remembered may have ended and be gone.
+            self._context.sessions.forget()
         self._stamp = rfc3339(self._now).encode()
         if not self._waits:
             self._check_revision()
