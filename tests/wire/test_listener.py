@@ -1,7 +1,9 @@
 """The listener: LIST, order of replies, limits, smuggling probes, slow and idle peers."""
 
 import asyncio
+import io
 import json
+import os
 from collections.abc import Callable
 
 import pytest
@@ -178,3 +180,44 @@ async def test_head_and_204_have_no_body(bench) -> None:
     await until(lambda: bench.echo.held)
     bench.echo.held[0].reply(Response(204))
     assert b"Content-Length" not in await peer.reader.readuntil(b"\r\n\r\n")
+
+
+class Counted(io.BytesIO):
+    """A file that tells how far it was read, also after it was closed."""
+
+    furthest = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        piece = super().read(size)
+        self.furthest = self.tell()
+        return piece
+
+
+async def test_a_file_is_sent_as_the_peer_reads_and_the_next_reply_follows(bench) -> None:
+    """A peer that does not read costs a bounded buffer, not the file."""
+    content = os.urandom(1 << 20) * 16
+    file = Counted(content)
+    bench.echo.held = []
+    peer = await bench.peer()
+    await peer.send(get("/file") + get("/next"))
+    await until(lambda: len(bench.echo.held) == 2)
+    first, second = bench.echo.held
+    second.reply(Response(200, b'"next"'))
+    first.reply(Response(200, content_type="application/octet-stream", file=file))
+    await asyncio.sleep(0.01)
+    assert 0 < file.furthest < len(content) - (1 << 20)
+    assert await peer.reply() == (200, content)
+    assert file.closed
+    assert await peer.reply() == (200, b'"next"')
+
+
+async def test_a_file_is_closed_when_its_peer_leaves(bench) -> None:
+    """Nothing is kept for somebody who is gone."""
+    file = Counted(bytes(16 << 20))
+    bench.echo.held = []
+    peer = await bench.peer()
+    await peer.send(get("/file"))
+    await until(lambda: bench.echo.held)
+    bench.echo.held[0].reply(Response(200, file=file))
+    peer.close()
+    await until(lambda: file.closed)

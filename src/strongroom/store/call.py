@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
 
 from strongroom.model.errors import Invalid
 from strongroom.store.engine.contract import MountRow
@@ -169,6 +169,8 @@ class Result:
     status: int = 0
     top_level: bool = False
     raw: bytes | None = None
+    # Sent as it is, a piece in memory at a time.
+    file: BinaryIO | None = None
     content_type: str = "application/json"
     cache_until: float = 0.0
     lease_id: str = ""

@@ -39,6 +39,8 @@ def encode(result: Result | None, request_id: str) -> Response:
     """The HTTP reply of a result."""
     if result is None:
         return Response(204)
+    if result.file is not None:
+        return Response(200, content_type=result.content_type, file=result.file)
     if result.raw is not None:
         return Response(result.status or 200, result.raw, content_type=result.content_type)
     if not (

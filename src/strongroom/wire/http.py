@@ -1,9 +1,10 @@
 """One HTTP request and one reply, as values: what every handler sees and returns."""
 
 import http
+import io
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import BinaryIO, Final
 
 REASONS: Final = {status.value: status.phrase for status in http.HTTPStatus} | {
     472: "Disaster Recovery Secondary",
@@ -25,13 +26,17 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """A whole reply; `headers` come after the ones every reply has."""
+    """A whole reply; `headers` come after the ones every reply has.
+
+    What is left of `file` is sent after the body, a piece in memory at a time, and closed.
+    """
 
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = "application/json"
     close: bool = field(default=False, kw_only=True)
+    file: BinaryIO | None = field(default=None, kw_only=True, repr=False)
 
 
 def retry_after(response: Response, now: float | None = None) -> float | None:
@@ -57,7 +62,7 @@ _HEADS: dict[tuple[int, str], bytes] = {}
 
 def encode_response(response: Response, *, head_only: bool, keep_alive: bool) -> bytes:
     """The bytes of a reply (RFC 9112); nothing may be stored by caches."""
-    key = (response.status, response.content_type if response.body else "")
+    key = (response.status, response.content_type if response.body or response.file else "")
     head = _HEADS.get(key)
     if head is None:
         kind = f"Content-Type: {key[1]}\r\n" if key[1] else ""
@@ -76,7 +81,16 @@ def encode_response(response: Response, *, head_only: bool, keep_alive: bool) ->
 
 
 def _length(response: Response) -> bytes:
-    return b"Content-Length: %d\r\n" % len(response.body)
+    return b"Content-Length: %d\r\n" % (len(response.body) + _left(response.file))
+
+
+def _left(file: BinaryIO | None) -> int:
+    if file is None:
+        return 0
+    here = file.tell()
+    end = file.seek(0, io.SEEK_END)
+    file.seek(here)
+    return end - here
 
 
 def error_response(status: int, *messages: str, close: bool = False) -> Response:

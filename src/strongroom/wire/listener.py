@@ -11,7 +11,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 import httptools
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 VERBS: Final = (b"LIST ", b"SCAN ")
 VERB_BYTES: Final = 5
 SWEEP_SECONDS: Final = 1.0
+PIECE_BYTES: Final = 64 * 1024
 # Bytes of framing that a byte of a chunked body may cost: chunks of one byte cost six.
 MOST_FRAMING: Final = 16
 # How many times as many requests as may be pipelined one packet may bring.
@@ -48,7 +49,7 @@ Handler = Callable[[Request, "Exchange"], None]
 class Exchange:
     """The reply side of one request; exactly one reply, which carries `headers` whatever it is."""
 
-    __slots__ = ("_connection", "_head_only", "_keep_alive", "encoded", "headers")
+    __slots__ = ("_connection", "_head_only", "_keep_alive", "encoded", "file", "headers")
 
     def __init__(self, connection: "Connection", *, head_only: bool, keep_alive: bool) -> None:
         self._connection = connection
@@ -56,6 +57,7 @@ class Exchange:
         self._keep_alive = keep_alive
         self.encoded: bytes | None = None
         self.headers: tuple[tuple[str, str], ...] = ()
+        self.file: BinaryIO | None = None
 
     def reply(self, response: Response) -> None:
         """Send the reply once all earlier ones of the connection are out.
@@ -68,6 +70,7 @@ class Exchange:
             response = replace(response, headers=response.headers + self.headers)
         keep = self._keep_alive and not response.close and not self._connection.draining
         self.encoded = encode_response(response, head_only=self._head_only, keep_alive=keep)
+        self.file = None if self._head_only else response.file
         self._connection.flush(close_after=None if keep else self)
 
     def accept_websocket(self, request: Request) -> "WebSocket":
@@ -95,6 +98,7 @@ class Connection(asyncio.Protocol):
         self.draining = False
         self.deadline = 0.0
         self.websocket: WebSocket | None = None
+        self._file: BinaryIO | None = None
         self._limits = listener.limits
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Exchange] = deque()
@@ -137,6 +141,9 @@ class Connection(asyncio.Protocol):
         self._reset()
         self.listener.forget(self)
         self._waiting.clear()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         if self.websocket:
             self.websocket.peer_left()
 
@@ -185,6 +192,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._peer_reads = True
+        self._send_file()
         if self.transport and len(self._waiting) < self._limits.pipelined:
             self.transport.resume_reading()
 
@@ -286,12 +294,17 @@ class Connection(asyncio.Protocol):
             self._closing = True
         waiting = self._waiting
         ready: list[bytes] = []
-        while waiting and waiting[0].encoded is not None:
-            ready.append(waiting.popleft().encoded or b"")
+        while self._file is None and waiting and waiting[0].encoded is not None:
+            exchange = waiting.popleft()
+            ready.append(exchange.encoded or b"")
+            self._file = exchange.file
         if self.transport is None:
             return
         if ready:
             self.transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+        if self._file is not None:
+            self._send_file()
+            return
         if waiting:
             return
         if self._closing and self.websocket is None:
@@ -300,6 +313,19 @@ class Connection(asyncio.Protocol):
             self.deadline = self.listener.clock.monotonic() + self._limits.idle_seconds
             if self._peer_reads:
                 self.transport.resume_reading()
+
+    def _send_file(self) -> None:
+        """Write pieces of the file whose turn it is, as far as the peer reads."""
+        while self._file is not None and self.transport is not None and self._peer_reads:
+            self.deadline = self.listener.clock.monotonic() + self._limits.body_seconds
+            piece = self._file.read(PIECE_BYTES)
+            if piece:
+                self.transport.write(piece)
+                continue
+            self._file.close()
+            self._file = None
+            self.deadline = float("inf")
+            self.flush()
 
     def become_websocket(self) -> "WebSocket":
         """Hand the connection over once the reply that switches protocols is out."""
@@ -316,7 +342,9 @@ class Connection(asyncio.Protocol):
         """Close when the deadline has passed: 408 in the middle of a request, silence when idle."""
         if now < self.deadline or self.transport is None:
             return
-        if self._idle and not self._held:
+        if self._file is not None:
+            self.transport.abort()
+        elif self._idle and not self._held:
             self.transport.close()
         else:
             self._refuse(408, "the request did not arrive in time")
@@ -326,7 +354,7 @@ class Connection(asyncio.Protocol):
         self.draining = True
         if self.websocket:
             self.websocket.close()
-        elif self._idle and not self._waiting and self.transport:
+        elif self._idle and not self._waiting and self._file is None and self.transport:
             self.transport.close()
 
     def _refuse(self, status: int, message: str) -> None:

@@ -42,16 +42,19 @@ class SnapshotEndpoints:
 
     async def _take(self, call: Call) -> Result:
         context = self._context
-        with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as spool:
-            file = cast(BinaryIO, spool)
+        spool = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - sent later
+        file = cast(BinaryIO, spool)
+        try:
             async with aclosing(cast(Any, context.engine.pages())) as pages:
                 key = self._barrier.mac(PURPOSE)
                 await write_snapshot(file, pages, key, context.clock.now(), self._version)
             if call.flag("verify"):
-                drill = await rehearse(file, await judge(file, context.seal))
-                _whole(drill)
+                _whole(await rehearse(file, await judge(file, context.seal)))
             file.seek(0)
-            return Result(raw=file.read(), content_type="application/octet-stream")
+        except BaseException:
+            file.close()
+            raise
+        return Result(file=file, content_type="application/octet-stream")
 
     async def _restore(self, call: Call) -> None:
         await self._put_back(call, force=False)
