@@ -1,0 +1,60 @@
+"""Pages of a snapshot are of one moment, and a restore is one unit of work."""
+
+from contextlib import aclosing
+from typing import Any, cast
+
+import pytest
+
+from strongroom.model.errors import Invalid
+from strongroom.store.engine.contract import Engine, KvMetadata, KvVersionInfo
+from strongroom.store.engine.memory import MemoryEngine
+from strongroom.store.engine.snapshot_contract import TablePage
+
+
+def put(name: str) -> Any:
+    def work(transaction: Any) -> None:
+        entry = (KvVersionInfo(1, 0.0),)
+        transaction.put_kv_metadata(KvMetadata("m", name, 0.0, 0.0, 1, 1, versions=entry))
+        transaction.put_kv_data("m", name, 1, b'{"k": "v"}')
+
+    return work
+
+
+async def pages(engine: Engine) -> list[TablePage]:
+    async with aclosing(cast(Any, engine.pages())) as given:
+        return [page async for page in given]
+
+
+async def names(engine: Engine) -> list[str]:
+    async def read() -> list[str]:
+        return list(engine.view.kv_list("m", ""))
+
+    return await engine.waiting(read())
+
+
+async def test_pages_are_of_one_moment_while_writes_go_on(engine: Engine) -> None:
+    if isinstance(engine, MemoryEngine):
+        with pytest.raises(Invalid, match="stores no rows"):
+            engine.pages()
+        return
+    await engine.transact(put("a"))
+    async with aclosing(cast(Any, engine.pages())) as given:
+        found = [await anext(given)]
+        await engine.transact(put("b"))
+        found += [page async for page in given]
+    assert [len(page.rows) for page in found if page.table == "kv_version"] == [1]
+    await engine.transact_alone(lambda each: each.replace_rows(found))
+    assert await names(engine) == ["a"]
+    await engine.transact(put("c"))
+    assert await names(engine) == ["a", "c"]
+
+
+async def test_a_restore_that_fails_in_the_middle_changes_nothing(engine: Engine) -> None:
+    if isinstance(engine, MemoryEngine):
+        return
+    await engine.transact(put("a"))
+    found = [*await pages(engine), TablePage("no such table", ("id",), [(1,)])]
+    await engine.transact(put("b"))
+    with pytest.raises(Invalid, match="no such table"):
+        await engine.transact_alone(lambda each: each.replace_rows(found))
+    assert await names(engine) == ["a", "b"]
