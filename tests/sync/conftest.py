@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from strongroom.app.waiting import until
-from strongroom.crypto.signatures import new_key_pair, private_key_pem
+from strongroom.crypto.signatures import new_key_pair, private_key_pem, rsa_public_numbers
 from strongroom.crypto.x509_dev import issue
 from strongroom.kube.api import Scope
 from strongroom.kube.client import KubeClient
@@ -25,10 +25,19 @@ from strongroom.kube.resource import (
     ROLES,
     SECRETS,
     SERVICE_ACCOUNTS,
+    Object,
+    Resource,
 )
 from strongroom.model.clock import SimulatedClock, SystemClock
 from strongroom.model.errors import Conflict, Denied
 from strongroom.model.secret import Secret
+from strongroom.store.auth.jwt_verify import (
+    Leeways,
+    check_audience,
+    check_times,
+    keys_of_set,
+    verified_claims,
+)
 from strongroom.sync.providers.azure_fake import AzureFake
 from strongroom.sync.providers.contract import Fetched, Provider
 from strongroom.sync.providers.fake import FakeProvider
@@ -43,6 +52,7 @@ from strongroom.wire.client import HttpClient
 from strongroom.wire.http import Request, Response
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Exchange, Listener
+from strongroom.wire.oauth import signed_jwt
 from strongroom.wire.tls import server_context
 from strongroom.wire.vault import VaultClient
 
@@ -211,16 +221,62 @@ async def _vault_given(store, token: str, settings: VaultSettings, put: Put):
     await provider.close()
 
 
+class Issuer(FakeKubeApi):
+    """The fake API server with a real issuer: tokens of service accounts are signed (RFC 7519).
+
+    A listener's handler for what a verifier asks an issuer: the discovery document and the keys.
+    """
+
+    def __init__(self, clock: SimulatedClock) -> None:
+        super().__init__(clock)
+        self.clock = clock
+        self.address = ""
+        self._pair = new_key_pair("rsa-2048")
+
+    async def create(
+        self, resource: Resource, item: Object, subresource: str = "", manager: str = ""
+    ) -> Object:
+        made = await super().create(resource, item, subresource, manager)
+        if subresource == "token":
+            ((opaque, known),) = list(self.tokens.items())[-1:]
+            made["status"]["token"] = self.signed(known["username"], *known["audiences"])
+            self.tokens[made["status"]["token"]] = self.tokens.pop(opaque)
+        return made
+
+    def signed(self, subject: str, *audiences: str, pair: bytes = b"", **claims: Any) -> str:
+        """A token of this issuer for ten minutes; `pair` signs it in place of the issuer's key."""
+        now = int(self.clock.now())
+        said = {
+            "iss": self.address, "sub": subject, "aud": list(audiences),
+            "iat": now, "exp": now + 600, **claims,
+        }  # fmt: skip
+        return signed_jwt({"kid": "one"}, said, private_key_pem(pair or self._pair))
+
+    def __call__(self, request: Request, exchange: Exchange) -> None:
+        modulus, exponent = (
+            base64.urlsafe_b64encode(each).rstrip(b"=").decode()
+            for each in rsa_public_numbers(self._pair)
+        )
+        key = {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "one"}
+        pages = {
+            "/.well-known/openid-configuration": {
+                "issuer": self.address, "jwks_uri": f"{self.address}/openid/v1/jwks",
+            },
+            "/openid/v1/jwks": {"keys": [{**key, "n": modulus, "e": exponent}]},
+        }  # fmt: skip
+        exchange.reply(Response(200, json.dumps(pages[request.target]).encode()))
+
+
 class Gate:
     """A door before a service: passes requests on, counts them, and refuses when it is told to.
 
-    It also is the trust policy that moto's STS has not: a web identity token must be known to
-    the cluster's API, for the audience of STS.
+    It also is the trust policy that moto's STS has not: a web identity token must be signed by
+    the issuer's published key, for the audience of STS, and still be good.
     """
 
-    def __init__(self, target: str, api: FakeKubeApi) -> None:
+    def __init__(self, target: str, issuer: Issuer) -> None:
         self.target = target
-        self.api = api
+        self.issuer = issuer
         self.answer: Response | None = None
         self.answers: dict[str, Response] = {}
         self.calls: list[str] = []
@@ -241,7 +297,7 @@ class Gate:
         self.forms.append(form)
         answer = self.answers.get(name) or self.answer
         token = form.get("WebIdentityToken")
-        if token and self.api.tokens.get(token, {}).get("audiences") != ["sts.amazonaws.com"]:
+        if token and not await self._trusts(token):
             answer = sts_error("InvalidIdentityToken")
         if answer is not None:
             exchange.reply(answer)
@@ -254,6 +310,19 @@ class Gate:
         url = self.target + request.target
         reply = await self.http.request(request.method, url, headers=headers, body=request.body)
         exchange.reply(Response(reply.status, reply.body, content_type=reply.content_type))
+
+    async def _trusts(self, token: str) -> bool:
+        """What AWS checks of a token, by what the issuer publishes."""
+        address = self.issuer.address
+        page = await self.http.request("GET", f"{address}/.well-known/openid-configuration")
+        keys = await self.http.request("GET", json.loads(page.body)["jwks_uri"])
+        try:
+            claims = verified_claims(token, keys_of_set(json.loads(keys.body)["keys"]))
+            check_audience(claims, ("sts.amazonaws.com",))
+            check_times(claims, Leeways(), self.issuer.clock.now())
+        except Denied:
+            return False
+        return claims["iss"] == address and str(claims["sub"]).startswith("system:serviceaccount:")
 
 
 def aws_error(code: str, status: int = 400) -> Response:
@@ -271,7 +340,7 @@ class AwsBed:
 
     gate: Gate
     address: str
-    api: FakeKubeApi
+    api: Issuer
     clock: SimulatedClock
     http: HttpClient
 
@@ -315,11 +384,12 @@ def a_store(provider: dict[str, Any], namespace: str = "n", **metadata: Any) -> 
 
 
 @pytest.fixture
-async def aws(moto: str, api: FakeKubeApi) -> AsyncIterator[AwsBed]:
+async def aws(moto: str) -> AsyncIterator[AwsBed]:
     # The credentials of moto's STS end by the machine's clock.
     clock = SimulatedClock(CLOCK.now())
+    api = Issuer(clock)
     gate = Gate(moto, api)
-    async with serving(gate) as address, HttpClient() as http:
+    async with serving(gate) as address, serving(api) as api.address, HttpClient() as http:
         await http.request("POST", f"{moto}/moto-api/reset")
         yield AwsBed(gate, address, api, clock, http)
         await gate.http.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.crypto.signatures import new_key_pair
 from strongroom.kube.resource import SECRETS, SERVICE_ACCOUNTS
 from strongroom.model.errors import Denied, Invalid, Refusal, Throttled, Unavailable
 from strongroom.model.secret import Secret
@@ -16,6 +17,7 @@ from strongroom.wire.http import Response
 
 pytestmark = pytest.mark.component
 ROLE = "arn:aws:iam::123456789012:role/reader"
+OWN = "system:serviceaccount:operator:sync"
 NO_KEYS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
 BY_SECRET = {
     "secretRef": {
@@ -131,12 +133,30 @@ async def test_pod_identity_and_web_identity_of_the_operators_own_pod(aws, tmp_p
     with pytest.raises(Invalid, match=r"example.org"):
         await provider.fetch(RemoteRef("db"))
     await provider.close()
-    token = "token-of-the-pod"
-    aws.api.tokens[token] = {"audiences": ["sts.amazonaws.com"]}
-    (tmp_path / "jwt").write_text(token)
+    (tmp_path / "jwt").write_text(aws.api.signed(OWN, "sts.amazonaws.com"))
     own = {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "jwt"), "AWS_ROLE_ARN": ROLE}
     assert await reads(await aws.provider({}, NO_KEYS | own))
     assert aws.gate.calls[-2:] == ["AssumeRoleWithWebIdentity", "GetSecretValue"]
+
+
+@pytest.mark.parametrize("fault", ["", "signature", "audience", "issuer", "time"])
+async def test_a_web_identity_is_taken_from_its_issuer_alone(aws, tmp_path, fault: str) -> None:
+    await secret_and_account(aws)
+    audience = "elsewhere" if fault == "audience" else "sts.amazonaws.com"
+    claims = {"iss": "https://else.example"} if fault == "issuer" else {}
+    pair = new_key_pair("rsa-2048") if fault == "signature" else b""
+    (tmp_path / "jwt").write_text(aws.api.signed(OWN, audience, pair=pair, **claims))
+    own = {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "jwt"), "AWS_ROLE_ARN": ROLE}
+    provider = await aws.provider({}, NO_KEYS | own)
+    if fault == "time":
+        await aws.clock.advance(3600)
+    if not fault:
+        assert await reads(provider)
+        return
+    with pytest.raises(Denied, match="InvalidIdentityToken"):
+        await provider.fetch(RemoteRef("db"))
+    assert aws.gate.calls == ["AssumeRoleWithWebIdentity"]
+    await provider.close()
 
 
 async def test_stages_and_ids_of_versions(aws) -> None:

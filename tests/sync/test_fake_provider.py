@@ -1,0 +1,86 @@
+"""Stores of kind `fake`: values that stand in the manifest."""
+
+from typing import Any
+
+import pytest
+
+from strongroom.model.errors import Invalid, NotFound, Unavailable
+from strongroom.sync.patterns import compile_pattern
+from strongroom.sync.providers.contract import Find, Provider
+from strongroom.sync.providers.kinds import Providers
+from strongroom.sync.providers.references import Surroundings
+from strongroom.sync.spec import RemoteRef
+from strongroom.sync.values import extract, pick
+
+
+@pytest.fixture
+def made(api, clock):
+    async def make(**spec: Any) -> Provider:
+        metadata = {"name": "s", "namespace": "n"}
+        store = {"metadata": metadata, "spec": {"provider": {"fake": spec}}}
+        return await Providers(Surroundings(api, clock))(store, "n")
+
+    return make
+
+
+DATA = [
+    {"key": "/db", "value": '{"user": "u", "deep": {"port": 5432}}'},
+    {"key": "/db", "value": "older", "version": "v1"},
+    {"key": "/text", "value": "plain"},
+    {"key": "/once", "value": "only", "version": "v9"},
+    {"key": "/number", "value": 5},
+]
+
+
+async def value(provider: Provider, key: str, prop: str = "", version: str = "") -> bytes:
+    ref = RemoteRef(key, prop, version)
+    return pick((await provider.fetch(ref)).data, ref)
+
+
+async def test_values_properties_and_versions(made) -> None:
+    provider = await made(data=DATA)
+    await provider.validate()
+    assert await value(provider, "/text") == b"plain"
+    assert await value(provider, "/db", "user") == b"u"
+    assert await value(provider, "/db", "deep.port") == b"5432"
+    assert await value(provider, "/db", version="v1") == b"older"
+    assert await value(provider, "/number") == b"5"
+    found = await provider.fetch(RemoteRef("/db"))
+    assert extract(found.data, RemoteRef("/db"))["user"] == b"u"
+
+
+@pytest.mark.parametrize(("key", "version"), [("/none", ""), ("/db", "v2"), ("/once", "")])
+async def test_a_version_is_part_of_the_name(made, key: str, version: str) -> None:
+    with pytest.raises(NotFound, match=key):
+        await value(await made(data=DATA), key, version=version)
+
+
+async def test_what_has_no_version_is_found_by_name(made) -> None:
+    provider = await made(data=DATA)
+    found = await provider.find(Find(matches=compile_pattern("^/(db|once)").search))
+    assert list(found) == ["/db"]
+
+
+async def test_a_validation_result_makes_a_store_that_fails(made) -> None:
+    provider = await made(data=DATA, validationResult=2)
+    with pytest.raises(Unavailable, match="validationResult"):
+        await provider.validate()
+    await (await made(data=DATA, validationResult=0)).validate()
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"data": {}}, None),
+        ({"data": "x"}, "data must be a list"),
+        ({"data": [{"value": "x"}]}, r"data\[0\].key is needed"),
+        ({"data": [{"key": "a", "value": {}}]}, r"data\[0\].value must be a string"),
+        ({"validationResult": "x"}, "validationResult must be a whole number"),
+    ],
+)
+async def test_a_spec_that_cannot_be_used_names_its_field(made, spec: dict, said: str) -> None:
+    if said is None:
+        assert not await (await made(**spec)).find(Find())
+        return
+    with pytest.raises(Invalid, match=said):
+        await made(**spec)

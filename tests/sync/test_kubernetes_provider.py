@@ -1,0 +1,250 @@
+"""Identities of Kubernetes stores: what each shows to another cluster's API server."""
+
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from strongroom.crypto.x509_dev import DevCertificates, issue
+from strongroom.kube.fake import FakeKubeApi
+from strongroom.kube.resource import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS
+from strongroom.model.clock import SimulatedClock, SystemClock
+from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
+from strongroom.sync.providers.contract import Provider
+from strongroom.sync.providers.kinds import Providers
+from strongroom.sync.providers.references import Surroundings
+from strongroom.sync.spec import RemoteRef
+from strongroom.wire.http import Request, Response
+from strongroom.wire.limits import Limits
+from strongroom.wire.listener import Exchange, Listener
+from strongroom.wire.tls import server_context
+
+
+@dataclass
+class FarServer:
+    """An API server with one Secret, for whoever shows a token or certificate that it knows."""
+
+    tokens: set[str] = field(default_factory=set)
+    certificates: set[bytes] = field(default_factory=set)
+    seen: list[str] = field(default_factory=list)
+
+    def __call__(self, request: Request, exchange: Exchange) -> None:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        known = token in self.tokens or request.client_certificate in self.certificates
+        self.seen.append(token or ("certificate" if request.client_certificate else "nobody"))
+        exchange.reply(self._answer(request.target) if known else _status(401, "Unauthorized"))
+
+    def _answer(self, target: str) -> Response:
+        if target.endswith("/selfsubjectaccessreviews"):
+            return _json(201, {"status": {"allowed": True}})
+        if target.endswith("/namespaces/far/secrets/db"):
+            data = {"password": base64.b64encode(b"one").decode()}
+            return _json(200, {"metadata": {"name": "db", "resourceVersion": "7"}, "data": data})
+        return _status(404, "NotFound")
+
+
+def _json(status: int, body: dict[str, Any]) -> Response:
+    return Response(status, json.dumps(body).encode())
+
+
+def _status(status: int, reason: str) -> Response:
+    return _json(status, {"kind": "Status", "reason": reason, "message": "said by the far side"})
+
+
+@dataclass
+class Bed:
+    """This cluster, and the far one behind TLS."""
+
+    api: FakeKubeApi
+    clock: SimulatedClock
+    far: FarServer
+    address: str
+    authority: bytes
+    client: DevCertificates
+
+    @property
+    def bundle(self) -> str:
+        return base64.b64encode(self.authority).decode()
+
+    async def keep(self, resource: Any = SECRETS, **values: bytes) -> None:
+        if resource == SECRETS:
+            data = {name: base64.b64encode(each).decode() for name, each in values.items()}
+        else:
+            data = {name: each.decode() for name, each in values.items()}
+        await self.api.create(
+            resource, {"metadata": {"name": "auth", "namespace": "n"}, "data": data}
+        )
+
+    async def provider(self, **spec: Any) -> Provider:
+        store = {
+            "metadata": {"name": "s", "namespace": "n"},
+            "spec": {"provider": {"kubernetes": {"remoteNamespace": "far", **spec}}},
+        }
+        return await Providers(Surroundings(self.api, self.clock))(store, "n")
+
+    async def reads(self, **spec: Any) -> dict[str, Any]:
+        """What a store of this spec sees of the far Secret."""
+        provider = await self.provider(**spec)
+        try:
+            await provider.validate()
+            return dict((await provider.fetch(RemoteRef("db"))).data)
+        finally:
+            await provider.close()
+
+    @property
+    def server(self) -> dict[str, str]:
+        return {"url": self.address, "caBundle": self.bundle}
+
+    def kubeconfig(self, user: dict[str, str], **cluster: str) -> bytes:
+        said = {"server": self.address, "certificate-authority-data": self.bundle, **cluster}
+        return yaml.safe_dump({
+            "current-context": "far",
+            "contexts": [{"name": "far", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": said}],
+            "users": [{"name": "u", "user": user}],
+        }).encode()  # fmt: skip
+
+
+@pytest.fixture
+async def bed(api: FakeKubeApi, clock: SimulatedClock, tmp_path: Path) -> AsyncIterator[Bed]:
+    now = SystemClock().now()
+    made, client = issue(("localhost",), now), issue(("reader",), now)
+    (tmp_path / "crt").write_bytes(made.certificate)
+    (tmp_path / "key").write_bytes(made.key)
+    context = server_context(tmp_path / "crt", tmp_path / "key")
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(cadata=client.authority.decode())
+    far = FarServer()
+    listener = Listener(far, Limits(), SystemClock())
+    _, port = await listener.start("127.0.0.1", 0, tls=context)
+    yield Bed(api, clock, far, f"https://localhost:{port}", made.authority, client)
+    await listener.drain(0.1)
+
+
+ONE = {"password": b"one"}
+TOKEN = {"token": {"bearerToken": {"name": "auth", "key": "token"}}}
+
+
+async def test_a_service_accounts_token_is_asked_for_and_shared(bed: Bed) -> None:
+    await bed.api.create(SERVICE_ACCOUNTS, {"metadata": {"name": "app", "namespace": "n"}})
+
+    class Trusting(set):
+        """The far cluster trusts every token that this one gave."""
+
+        def __contains__(self, token: object) -> bool:
+            return token in bed.api.tokens
+
+    bed.far.tokens = Trusting()
+    assert await bed.reads(server=bed.server, auth={"serviceAccount": {"name": "app"}}) == ONE
+    assert len(set(bed.far.seen)) == 1
+    (given,) = bed.api.tokens.values()
+    assert given["username"] == "system:serviceaccount:n:app"
+
+
+async def test_a_bearer_token_is_read_again_when_it_is_refused(bed: Bed) -> None:
+    bed.far.tokens = {"first"}
+    await bed.keep(token=b"first\n")
+    provider = await bed.provider(server=bed.server, auth=TOKEN)
+    assert (await provider.fetch(RemoteRef("db"))).data == ONE
+    await bed.api.delete(SECRETS, "auth", "n")
+    await bed.keep(token=b"second")
+    bed.far.tokens = {"second"}
+    await bed.clock.advance(30)
+    assert (await provider.fetch(RemoteRef("db"))).data == ONE
+    assert bed.far.seen == ["first", "first", "second"]
+    await provider.close()
+
+
+async def test_a_client_certificate_is_shown_in_the_handshake(bed: Bed) -> None:
+    bed.far.certificates = {ssl.PEM_cert_to_DER_cert(bed.client.certificate.decode())}
+    await bed.keep(**{"tls.crt": bed.client.certificate, "tls.key": bed.client.key})
+    pair = {"clientCert": {"name": "auth"}, "clientKey": {"name": "auth"}}
+    assert await bed.reads(server=bed.server, auth={"cert": pair}) == ONE
+    assert set(bed.far.seen) == {"certificate"}
+
+
+@pytest.mark.parametrize("kind", ["token", "certificate"])
+async def test_a_kubeconfig_says_where_and_who(bed: Bed, kind: str) -> None:
+    bed.far.tokens = {"t"}
+    bed.far.certificates = {ssl.PEM_cert_to_DER_cert(bed.client.certificate.decode())}
+    encoded = {
+        name: base64.b64encode(each).decode()
+        for name, each in (
+            ("client-certificate-data", bed.client.certificate),
+            ("client-key-data", bed.client.key),
+        )
+    }
+    await bed.keep(config=bed.kubeconfig({"token": "t"} if kind == "token" else encoded))
+    assert await bed.reads(authRef={"name": "auth", "key": "config"}) == ONE
+    assert set(bed.far.seen) == {"t" if kind == "token" else kind}
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"exec": {"command": "/bin/steal"}},
+        {"tokenFile": "/var/run/secrets/kubernetes.io/serviceaccount/token"},
+        {"client-certificate": "/etc/a.crt", "client-key": "/etc/a.key"},
+        {},
+    ],
+)
+async def test_a_kubeconfig_can_run_and_read_nothing_here(bed: Bed, user: dict) -> None:
+    await bed.keep(config=bed.kubeconfig(user))
+    with pytest.raises(Invalid, match="client-certificate-data") as caught:
+        await bed.provider(authRef={"name": "auth", "key": "config"})
+    assert caught.value.code == "bad-kubeconfig"
+    assert bed.far.seen == []
+
+
+async def test_an_authority_may_stand_in_a_config_map(bed: Bed) -> None:
+    bed.far.tokens = {"t"}
+    await bed.keep(token=b"t")
+    await bed.keep(CONFIG_MAPS, ca=bed.authority)
+    provider = {"type": "ConfigMap", "name": "auth", "key": "ca"}
+    assert await bed.reads(server={"url": bed.address, "caProvider": provider}, auth=TOKEN) == ONE
+
+
+async def test_a_server_that_the_authority_did_not_sign_hears_no_token(bed: Bed) -> None:
+    bed.far.tokens = {"t"}
+    await bed.keep(token=b"t")
+    other = base64.b64encode(bed.client.authority).decode()
+    with pytest.raises(Unavailable):
+        await bed.reads(server={"url": bed.address, "caBundle": other}, auth=TOKEN)
+    assert bed.far.seen == []
+
+
+async def test_who_is_not_known_is_denied_and_nothing_is_taken_for_absent(bed: Bed) -> None:
+    await bed.keep(token=b"t")
+    for call in (lambda p: p.validate(), lambda p: p.fetch(RemoteRef("db"))):
+        provider = await bed.provider(server=bed.server, auth=TOKEN)
+        with pytest.raises(Denied):
+            await call(provider)
+        await provider.close()
+    bed.far.tokens = {"t"}
+    provider = await bed.provider(server=bed.server, auth=TOKEN)
+    with pytest.raises(NotFound):
+        await provider.fetch(RemoteRef("gone"))
+    await provider.close()
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({}, "spec.provider.kubernetes.auth is needed"),
+        ({"auth": {}}, "cert, token, serviceAccount"),
+        ({"auth": {**TOKEN, "serviceAccount": {"name": "a"}}}, "has token and serviceAccount"),
+        ({"auth": {"token": {}}}, "token.bearerToken is needed"),
+        ({"auth": {"serviceAccount": {}}}, "serviceAccount.name is needed"),
+        ({"auth": TOKEN, "server": {"url": "ftp://x"}}, "server.url must be a URL"),
+        ({"auth": TOKEN, "server": {"caBundle": "%"}}, "server.caBundle is not base64"),
+    ],
+)
+async def test_a_spec_that_cannot_be_used_names_its_field(bed: Bed, spec: dict, said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        await bed.provider(**spec)
