@@ -5,7 +5,7 @@ from typing import Protocol
 
 from strongroom.kube.api import KubeApi, Scope
 from strongroom.kube.resource import PODS, SECRETS, Object
-from strongroom.model.errors import NotFound
+from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.reference import SecretRef
 from strongroom.rotate.consumers import (
     Ledger,
@@ -44,8 +44,11 @@ class LiveEvidence:
         try:
             reply = await self._store.request("GET", "sys/consumers", query={"path": path})
             rows = reply["data"]["consumers"]
-        except NotFound:
-            rows = []  # A store of another make has no acknowledgements.
+        except (NotFound, Invalid) as refusal:
+            # A store of another make has no acknowledgements, and no such path.
+            if isinstance(refusal, Invalid) and refusal.code != "store-no-route":
+                raise
+            rows = []
         alive = {pod["metadata"]["uid"] for pod in pods if not finished(pod)}
         consumers = from_secrets(path, secrets)
         consumers += from_acknowledgements(rows, alive if self._api else None)

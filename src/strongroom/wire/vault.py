@@ -5,6 +5,7 @@ API: https://developer.hashicorp.com/vault/api-docs.
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -38,6 +39,8 @@ _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
 
 # A query, whose names may come more than once.
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
+# A 404 that says nothing of what is stored: the mount is not there, or is of another kind.
+_NO_ROUTE: Final = re.compile("no handler for route|unsupported path|Invalid path for a versioned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,13 +267,34 @@ def decode_object(reply: Response, path: str) -> dict[str, Any]:
 
 
 def refusal_of(reply: Response, path: str) -> Refusal:
-    """The Refusal that a status means, with the server's own sentences."""
-    envelope = _object_or_none(reply) or {}
-    errors = envelope.get("errors")
-    said = "; ".join(str(error) for error in errors) if isinstance(errors, list) else ""
+    """The Refusal that a status means, with the server's own sentences.
+
+    NotFound is said by a store alone, of what it could hold. A mount that is not there is an
+    Invalid(`store-no-route`), a page of somebody else's an Unavailable(`bad-reply`).
+    """
+    envelope = _object_or_none(reply)
+    if reply.status == 404 and envelope is None:
+        return Unavailable(
+            "bad-reply",
+            f"{path}: a page that no store gives (status 404)",
+            hint="is the address the store's own?",
+        )
+    envelope = envelope or {}
+    said = _sentences(envelope.get("errors"))
+    about = said or _sentences(envelope.get("warnings"))
+    if reply.status == 404 and _NO_ROUTE.search(about):
+        return Invalid(
+            "store-no-route",
+            f"{path}: {about} (status 404)",
+            hint="is the mount's path right, and is an engine of that kind and version there?",
+        )
     family, code = _FAMILIES.get(reply.status, (Unavailable, "store-unavailable"))
     text = said or ("nothing there" if reply.status == 404 else "refused")
     message = f"{path}: {text} (status {reply.status})"
     if family is Throttled:
         return Throttled(code, message, retry_after=retry_after(reply))
     return family(code, message)
+
+
+def _sentences(given: Any) -> str:  # noqa: ANN401 - JSON
+    return "; ".join(str(each) for each in given) if isinstance(given, list) else ""

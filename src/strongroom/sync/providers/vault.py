@@ -5,9 +5,9 @@ Fields and key forms: https://external-secrets.io/latest/provider/hashicorp-vaul
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
@@ -21,6 +21,7 @@ from strongroom.sync.providers.contract import (
     PushTarget,
     Traits,
     not_ours,
+    understood,
 )
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.objects import as_value, object_in
@@ -32,6 +33,7 @@ from strongroom.wire.client import HttpClient
 from strongroom.wire.tls import ClientPem
 from strongroom.wire.vault import Query, VaultClient
 
+R = TypeVar("R")
 READS_AT_ONCE: Final = 16
 # KV v1 has no metadata of its own: the mark of what we wrote is a key of the secret.
 _MARK: Final = "custom_metadata"
@@ -157,6 +159,11 @@ class VaultProvider(OneByOne):
         self._client.token = token
         return token, seconds
 
+    async def _use(self, work: Callable[[Secret], Awaitable[R]]) -> R:
+        """Do something with the session; a reply without what it must have is no answer."""
+        with understood("the store"):
+            return await self._session.use(work)
+
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, query: Query
     ) -> dict[str, Any]:
@@ -165,13 +172,13 @@ class VaultProvider(OneByOne):
         async def ask(_: Secret) -> dict[str, Any]:
             return await self._client.request(method, path, body, query)
 
-        return await self._session.use(ask)
+        return await self._use(ask)
 
     async def validate(self) -> None:
         async def look(_: Secret) -> None:
             await self._client.request("GET", "auth/token/lookup-self")
 
-        await self._session.use(look)
+        await self._use(look)
 
     # reading
 
@@ -181,7 +188,7 @@ class VaultProvider(OneByOne):
                 return await self._fetch(ref)
 
         try:
-            return await self._session.use(read)
+            return await self._use(read)
         except Conflict as refusal:
             # 412: this replica has not seen what we wrote yet.
             raise Unavailable("store-behind", refusal.message) from None
@@ -219,7 +226,7 @@ class VaultProvider(OneByOne):
             found = await asyncio.gather(*(self._found(mount, each, wanted) for each in names))
             return {name: each for name, each in zip(names, found, strict=True) if each}
 
-        return await self._session.use(look)
+        return await self._use(look)
 
     def _where_to_look(self, path: str) -> tuple[str, str]:
         if self._settings.mount:
@@ -275,7 +282,7 @@ class VaultProvider(OneByOne):
                 return Pushed(changed=False, version=version)
             return Pushed(changed=True, version=await self._write(mount, path, after, version))
 
-        return await self._session.use(write)
+        return await self._use(write)
 
     async def _stored(self, mount: str, path: str) -> tuple[dict[str, Any] | None, int, bool]:
         """What is there (None: nothing), its version, and whether a PushSecret made it."""
@@ -326,7 +333,7 @@ class VaultProvider(OneByOne):
             kind = "metadata/" if self._settings.version == "v2" else ""
             await self._client.request("DELETE", f"{mount}/{kind}{path}")
 
-        await self._session.use(remove)
+        await self._use(remove)
 
     async def exists(self, target: PushTarget) -> bool:
         try:

@@ -23,6 +23,8 @@ class VaultFake:
     def __init__(self) -> None:
         self.mounts = {"secret": "v2", "old": "v1"}
         self.logins: dict[str, Accepts] = {}
+        # Auth methods that are not enabled.
+        self.absent: set[str] = set()
         self.tokens: set[str] = {"fake-root"}
         self.requests: list[Request] = []
         self.lease_seconds = 3600
@@ -51,7 +53,7 @@ class VaultFake:
         if path == "auth/token/lookup-self":
             return _said(200, data={"ttl": self.lease_seconds})
         if mount not in self.mounts:
-            return _said(404, errors=[])
+            return _no_route(path)
         kind, _, name = rest.partition("/")
         if self.mounts[mount] == "v1":
             kind, name = "v1", rest
@@ -64,6 +66,8 @@ class VaultFake:
 
     def _logged_in(self, path: str, body: Mapping[str, Any], request: Request) -> Response:
         accepts = self.logins.get(path)
+        if accepts is None and path.split("/")[1] in self.absent:
+            return _no_route(path)
         if accepts is None or not accepts(body, request):
             return _said(403, errors=["permission denied"])
         token = f"fake-{next(self._numbers)}"
@@ -136,6 +140,10 @@ def _envelope(number: int) -> dict[str, Any]:
 
 def _unknown(method: str, path: str, body: dict[str, Any]) -> Response:  # noqa: ARG001
     return _said(405, errors=["unsupported operation"])
+
+
+def _no_route(path: str) -> Response:
+    return _said(404, errors=[f'no handler for route "{path}". route entry not found.'])
 
 
 def _said(status: int, **fields: Any) -> Response:  # noqa: ANN401 - JSON
