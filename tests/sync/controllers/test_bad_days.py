@@ -142,7 +142,11 @@ async def test_retry_after_holds_for_all_objects_of_a_store(bench) -> None:
     assert bench.provider.reads > reads
 
 
-async def test_many_objects_with_a_store_that_is_down_hold_up_nobody_else(idle) -> None:
+@pytest.mark.parametrize(
+    "many",
+    [500, pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])],
+)
+async def test_many_objects_with_a_store_that_is_down_hold_up_nobody_else(idle, many: int) -> None:
     other = FakeProvider()
     other.put("prod/db", password="one")
     idle.provider.broken = FAILURES["nothing"]
@@ -158,7 +162,7 @@ async def test_many_objects_with_a_store_that_is_down_hold_up_nobody_else(idle) 
     operator = Operator(idle.api, doors, idle.clock, Options())
     running = asyncio.create_task(operator.run())
     spec = {"secretStoreRef": {"name": "s"}, "dataFrom": FROM, "refreshInterval": "1h"}
-    for number in range(500):
+    for number in range(many):
         metadata = {"name": f"es-{number}", "namespace": "n"}
         await idle.api.create(EXTERNAL_SECRETS, {"metadata": metadata, "spec": spec})
     await passing(idle, operator, 5)
@@ -171,7 +175,7 @@ async def test_many_objects_with_a_store_that_is_down_hold_up_nobody_else(idle) 
     assert idle.provider.reads - reads <= 12
     idle.provider.broken = None
     await passing(idle, operator, 60)
-    assert len((await idle.api.list(SECRETS)).items) == 501
+    assert len((await idle.api.list(SECRETS)).items) == many + 1
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

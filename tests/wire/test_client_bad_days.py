@@ -1,0 +1,70 @@
+"""Servers that answer badly on the wire: each is a refusal that names no more than the address."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from strongroom.model.errors import Unavailable
+from strongroom.wire.client import HttpClient
+
+Serve = Callable[..., Awaitable[str]]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+ANSWERS = {
+    "half a body": HEAD + b'Content-Length: 100\r\n\r\n{"data": {"password": "canary',
+    "half a chunk": HEAD + b'Transfer-Encoding: chunked\r\n\r\n40\r\n{"password": "canary',
+    "half a head": HEAD + b"X-Canary: canary",
+    "no HTTP": b"SSH-2.0-canary\r\n",
+    "no word": b"",
+}
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """A server that reads a request, writes what it is told, and hangs up unless it is to stay."""
+    servers: list[asyncio.Server] = []
+    left = asyncio.Event()
+
+    async def start(answer: bytes, *, stays: bool = False) -> str:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            if stays:
+                await left.wait()
+            writer.close()
+
+        servers.append(await asyncio.start_server(talk, "127.0.0.1", 0))
+        return f"http://127.0.0.1:{servers[-1].sockets[0].getsockname()[1]}/v1/secret/data/db"
+
+    yield start
+    left.set()
+    for each in servers:
+        each.close()
+        await each.wait_closed()
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+async def test_what_ends_early_is_no_answer(serve: Serve, answer: str) -> None:
+    url = await serve(ANSWERS[answer])
+    async with HttpClient() as http:
+        with pytest.raises(Unavailable) as caught:
+            await http.request("GET", url)
+    assert caught.value.code == "unreachable"
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [b"", ANSWERS["half a body"]])
+async def test_who_says_nothing_is_given_up_at_the_deadline(serve: Serve, answer: bytes) -> None:
+    url = await serve(answer, stays=True)
+    async with HttpClient() as http:
+        with pytest.raises(Unavailable, match="timed out"):
+            await http.request("GET", url, timeout=0.2)
+
+
+async def test_one_that_was_given_up_spoils_no_later_call(serve: Serve) -> None:
+    bad = await serve(ANSWERS["half a body"])
+    good = await serve(HEAD + b"Content-Length: 2\r\n\r\n{}")
+    async with HttpClient() as http:
+        with pytest.raises(Unavailable):
+            await http.request("GET", bad)
+        assert (await http.request("GET", good)).body == b"{}"
