@@ -1,6 +1,6 @@
 """The KMS v2 plugin beside a bare gRPC echo: time to ready, memory, and the latency of each call.
 
-    python bench/kms_plugin.py [--calls 2000] [--at-once 8] [--starts 5] [--format json]
+    python bench/kms_plugin.py [--calls 2000] [--at-once 1] [--starts 5] [--format json]
 
 The plugin runs as `encrypt init` sets it up: a configuration file, a key file, and its HTTP page.
 Both are processes of their own on unix sockets and are asked by the same client, one after the
@@ -178,7 +178,9 @@ def measure(calls: int, at_once: int, starts: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=2000, help="calls of each kind")
-    parser.add_argument("--at-once", type=int, default=8)
+    parser.add_argument(
+        "--at-once", type=int, default=1, help="calls under way; an API server that lists has one"
+    )
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--format", choices=("text", "json"), default="text")
     args = parser.parse_args()
