@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from strongroom.app.encrypt.migrate import Teller
 from strongroom.encrypt.rewrite import Pace, Progress, Rewriter, load_progress
 from strongroom.encrypt.two_pass import two_pass
 from strongroom.kube.api import Busy, Gone
@@ -149,6 +150,17 @@ async def test_another_writer_is_told_from_two_keys(split: bool, unsettled: int)
     rewriter = Rewriter(Contested(api, split=split), clock)
     done = await finished(clock, rewriter.run_pass([SECRETS], Progress(2)))
     assert (done.rewritten, done.unsettled, done.failed) == (3, unsettled, [])
+
+
+def test_a_pass_says_how_far_it_is_and_how_long_it_will_take(capsys) -> None:
+    tell = Teller()
+    for done in range(1, 10_001):
+        tell(Progress(1, done=done, total=20_000), 100.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.strip() for line in lines] == [
+        "pass 1: 5,000/20,000, 100/s, 150 s left",
+        "pass 1: 10,000/20,000, 100/s, 100 s left",
+    ]
 
 
 async def test_what_cannot_be_touched_is_named() -> None:
