@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from strongroom.app.commands.kms import _backends
+from strongroom.app.commands.kms import _backends, _first_key
 from strongroom.app.main import main
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.encrypt.kms.api_server_fake import ApiServerFake
@@ -401,6 +401,28 @@ async def test_nor_do_they_when_the_plugin_starts_again(bed: Bed) -> None:
     await again.probe()
     assert again.snapshot.keks is not None
     assert again.snapshot.keks.current == entry.id
+
+
+async def test_a_lost_state_file_is_no_new_installation(bed: Bed, tmp_path: Path) -> None:
+    """A new key would open nothing of what is in etcd; the plugin waits for the file instead."""
+    keeper, _ = bed.plugin(cached=False)
+    await keeper.probe()
+    kept = bed.state.read_bytes()
+    bed.state.unlink()
+    config = read_config({**CONFIG, "state": str(bed.state)})
+    await _first_key(config, bed.backends, asyncio.Event())
+    assert not bed.state.exists()
+    again, plugin = bed.plugin(cached=False)
+    await again.probe()
+    with pytest.raises(Unavailable, match="there is no state file"):
+        await plugin.methods["Status"](b"")
+    bed.state.write_bytes(kept)
+    await again.probe()
+    assert again.snapshot.standing is Standing.READY
+    bed.state.unlink()
+    mark_file(bed.state).unlink()
+    await _first_key(config, bed.backends, asyncio.Event())
+    assert load(bed.state).epoch == 1
 
 
 async def test_a_mark_that_cannot_be_kept_is_told_and_no_outage(bed: Bed) -> None:

@@ -231,11 +231,14 @@ async def _first_key(config: "KmsConfig", backends: "Backends", again: asyncio.E
 
     `again` tries at once.
     """
+    from strongroom.encrypt.kms.high_water import mark_file
     from strongroom.encrypt.kms.keys import make
     from strongroom.encrypt.kms.state import first, save
     from strongroom.model.clock import SystemClock
 
-    if config.state.exists() or (config.offline and config.offline[0].exists()):
+    # A state file that is lost is no new installation: a new key would open nothing of the old.
+    traces = [config.state, mark_file(config.state), *(config.offline or ())[:1]]
+    if any(each.exists() for each in traces):
         return
     while True:
         try:
