@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import contextlib
+import io
 import json
 import sys
 import tempfile
@@ -13,6 +15,7 @@ import pytest
 from strongroom.app.cluster.binaries import resolve
 from strongroom.app.cluster.control_plane import ControlPlane, free_port
 from strongroom.app.dev.processes import Processes
+from strongroom.app.main import main
 from strongroom.app.waiting import until
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.encrypt.check.api_metrics import Sample, parse
@@ -38,6 +41,7 @@ class Lab:
         self.processes = processes
         self.pages: dict[int, int] = {}
         self.control = ControlPlane(folder / "c", resolve(), processes, CLOCK)
+        self.control.controllers = False  # Nothing here needs them.
 
     def socket(self, number: int = 1) -> Path:
         return self.folder / f"kms{number}.sock"
@@ -107,6 +111,16 @@ class Lab:
         return path
 
     async def run(self, *words: str) -> tuple[int, str]:
+        """The command line in this process; its status, and what it printed."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = await asyncio.wait_for(asyncio.to_thread(main, words), 120)
+        text = out.getvalue() + err.getvalue()
+        assert MARKED not in text
+        return status, out.getvalue() or text
+
+    async def run_beside(self, *words: str) -> tuple[int, str]:
+        """The same in a process of its own, while the test does something else."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "strongroom", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
@@ -178,4 +192,6 @@ async def lab() -> AsyncIterator[Lab]:
         tempfile.TemporaryDirectory(prefix="sr-") as name,
         Processes(Path(name) / "logs") as processes,
     ):
-        yield Lab(Path(name), processes)
+        made = Lab(Path(name), processes)
+        yield made
+        made.control.kill_apiservers()

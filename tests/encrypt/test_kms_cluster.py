@@ -48,7 +48,10 @@ async def bed() -> AsyncIterator[tuple[ControlPlane, Processes, Path]]:
             return True if (await ask_status(folder / "kms.sock")).healthz == "ok" else None
 
         await until("the plugin", up, CLOCK)
-        yield ControlPlane(folder / "c", resolve(), processes, CLOCK), processes, folder
+        control = ControlPlane(folder / "c", resolve(), processes, CLOCK)
+        control.controllers = False  # Nothing here needs them.
+        yield control, processes, folder
+        control.kill_apiservers()
 
 
 def config(folder: Path, *providers: str) -> Path:

@@ -21,6 +21,7 @@ from strongroom.model.errors import Refusal
 from strongroom.model.secret import Secret
 
 READY_SECONDS: Final = 90.0
+SECOND: Final = "kube-apiserver-2"
 SERVICE_RANGE: Final = "10.96.0.0/16"
 AUDIT_POLICY: Final = {
     "apiVersion": "audit.k8s.io/v1",
@@ -75,6 +76,7 @@ class ControlPlane:
         self._tokens = {name: secrets.token_hex(16) for name in IDENTITIES}
         self.encryption: Path | None = None
         self.reloads_encryption = False
+        self.controllers = binaries.has("kube-controller-manager")
 
     @property
     def url(self) -> str:
@@ -130,19 +132,28 @@ class ControlPlane:
         self._write_files()
         self.start_etcd()
         await self._start_apiserver()
-        if self.binaries.has("kube-controller-manager"):
+        if self.controllers:
             self._start_controller_manager()
-        await until("the default service account", self._default_account, self._clock)
+            await until("the default service account", self._default_account, self._clock)
 
     async def restart_apiserver(self, encryption: Path | None) -> None:
-        """Stop the API server and start it with another encryption configuration."""
-        self.processes.stop("kube-apiserver")
+        """End the API server and start it with another encryption configuration.
+
+        It is not asked to end, since it would wait for its watchers first.
+        """
+        self.processes.kill("kube-apiserver")
         self.encryption = encryption
         await self._start_apiserver()
 
+    def kill_apiservers(self) -> None:
+        """End the API servers at once."""
+        for name in ("kube-apiserver", SECOND):
+            if self.processes.runs(name):
+                self.processes.kill(name)
+
     async def start_second(self, encryption: Path | None) -> KubeConfig:
         """Another API server on the same etcd, and how an administrator reaches it."""
-        port, name = free_port(), "kube-apiserver-2"
+        port, name = free_port(), SECOND
         self.processes.start(name, self._apiserver_command(port, encryption))
         config = self.config().at(f"https://127.0.0.1:{port}")
 
@@ -153,8 +164,6 @@ class ControlPlane:
         return config
 
     async def _default_account(self) -> bool | None:
-        if not self.binaries.has("kube-controller-manager"):
-            return True
         async with KubeClient(self.config(), self._clock) as api:
             await api.raw("/api/v1/namespaces/default/serviceaccounts/default")
         return True

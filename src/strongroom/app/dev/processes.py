@@ -70,6 +70,16 @@ class Processes:
             process.kill()
             process.wait()
 
+    def kill(self, name: str) -> None:
+        """End it without asking, and wait until it is gone."""
+        process = self._running.pop(name)
+        process.kill()
+        process.wait()
+
+    def runs(self, name: str) -> bool:
+        """Whether it was started and not stopped since."""
+        return name in self._running
+
     def signal(self, name: str, number: int) -> None:
         """Send a signal, such as SIGHUP."""
         self._running[name].send_signal(number)
