@@ -11,6 +11,7 @@ import orjson
 
 from strongroom.model.errors import Denied, Unavailable
 from strongroom.wire.client import HttpClient
+from strongroom.wire.http import Response
 
 PAGE: Final = 500
 
@@ -20,7 +21,7 @@ async def read_prefix(
 ) -> AsyncIterator[tuple[str, bytes]]:
     """Yield key and value of everything that begins with the prefix.
 
-    Raises Denied or Unavailable(`etcd-refused`).
+    Raises Denied or Unavailable (`etcd-refused`, `etcd-unreachable`).
     """
     start, end = prefix.encode(), _after(prefix.encode())
     revision = 0
@@ -28,9 +29,7 @@ async def read_prefix(
         body: dict[str, Any] = {"key": _b64(start), "range_end": _b64(end), "limit": PAGE}
         if revision:
             body["revision"] = revision
-        reply = await http.request(
-            "POST", f"{endpoint.rstrip('/')}/v3/kv/range", body=orjson.dumps(body)
-        )
+        reply = await _range(http, endpoint, body)
         if reply.status in (401, 403):
             raise Denied(
                 "etcd-refused", "etcd does not let us read", hint="give a client certificate"
@@ -53,6 +52,19 @@ async def read_prefix(
         if not page.get("more") or not pairs:
             return
         start = pairs[-1][0] + b"\0"
+
+
+async def _range(http: HttpClient, endpoint: str, body: dict[str, Any]) -> Response:
+    url = f"{endpoint.rstrip('/')}/v3/kv/range"
+    try:
+        return await http.request("POST", url, body=orjson.dumps(body))
+    except Unavailable as refusal:
+        raise Unavailable(
+            "etcd-unreachable",
+            refusal.message,
+            hint="https, and --ca-file, --cert and --key as the API server has them:"
+            " --etcd-cafile, --etcd-certfile, --etcd-keyfile",
+        ) from None
 
 
 def _after(prefix: bytes) -> bytes:
