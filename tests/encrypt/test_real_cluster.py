@@ -35,19 +35,20 @@ async def test_every_silent_plaintext_configuration_writes_it_and_is_found(lab) 
     await lab.control.start()
     await lab.put("e01")
     assert (await lab.check(None))["E01"] == "error"
-    cases = {
-        "E02": [("secrets", [IDENTITY, kms])],
-        "E05": [("secret", [kms, IDENTITY])],
-        "E07": [("secrets", [IDENTITY]), ("secrets", [kms])],
-        "E08": [("secrets", [IDENTITY]), ("'*.*'", [kms, IDENTITY])],
-    }
+    cases = [
+        ("E02", [("secrets", [IDENTITY, kms])]),
+        ("E02", [("configmaps, '*.apps'", [kms, IDENTITY])]),  # Nothing names them.
+        ("E05", [("secret, secrets.v1, secrets.core", [kms, IDENTITY])]),
+        ("E07", [("secrets", [IDENTITY]), ("secrets", [kms])]),
+        ("E08", [("secrets", [IDENTITY]), ("'*.*'", [kms, IDENTITY])]),
+    ]
     written = {"e01"}
-    for check, entries in cases.items():
-        config = lab.encryption(*entries)
+    for number, (check, entries) in enumerate(cases):
+        config, name = lab.encryption(*entries), f"{check.lower()}-{number}"
         await lab.control.restart_apiserver(config)
-        await lab.put(check.lower())
-        written.add(check.lower())
-        assert (await lab.verdicts())[check.lower()] == "plaintext"
+        await lab.put(name)
+        written.add(name)
+        assert (await lab.verdicts())[name] == "plaintext"
         assert (await lab.check(config))[check] == "error", check
     # E10: the file is right, and nobody has loaded it.
     good = lab.encryption(("secrets", [kms, IDENTITY]), name="good.yaml")
