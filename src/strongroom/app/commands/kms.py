@@ -302,14 +302,15 @@ def run_prepare(args: argparse.Namespace) -> int:
 
 async def _prepare(config: "KmsConfig") -> int:
     from strongroom.encrypt.kms.keys import make
-    from strongroom.encrypt.kms.state import load, prepared, save
+    from strongroom.encrypt.kms.state import load, prepared, save_over
     from strongroom.model.clock import SystemClock
 
     clock = SystemClock()
     backends = _backends(config, clock)
     try:
+        state = load(config.state)
         entry, _ = await make(backends, config.place, clock.now())
-        save(config.state, prepared(load(config.state), entry))
+        save_over(config.state, state, prepared(state, entry))
     finally:
         await backends.close()
     print(f"prepared {entry.id}")
@@ -327,7 +328,7 @@ def run_promote(args: argparse.Namespace) -> int:
 
 async def _promote(config: "KmsConfig", args: argparse.Namespace) -> int:
     from strongroom.encrypt.kms.peers import check_peers
-    from strongroom.encrypt.kms.state import load, promoted, save
+    from strongroom.encrypt.kms.state import load, promoted, save_over
     from strongroom.model.clock import SystemClock
     from strongroom.wire.client import HttpClient
 
@@ -342,7 +343,7 @@ async def _promote(config: "KmsConfig", args: argparse.Namespace) -> int:
     after = promoted(state, SystemClock().now())
     async with HttpClient() as http:
         await check_peers(http, args.peer, after.current)
-    save(config.state, after)
+    save_over(config.state, state, after)
     print(f"promoted {after.current}; copy {config.state} to the other nodes")
     print(
         "Plugins read it within a minute, or at once on SIGHUP (systemctl reload), and API servers"
@@ -353,10 +354,11 @@ async def _promote(config: "KmsConfig", args: argparse.Namespace) -> int:
 
 def run_retire(args: argparse.Namespace) -> int:
     """Forget an old key."""
-    from strongroom.encrypt.kms.state import load, retired, save
+    from strongroom.encrypt.kms.state import load, retired, save_over
 
     config = _config(args)
-    save(config.state, retired(load(config.state), args.key_id))
+    state = load(config.state)
+    save_over(config.state, state, retired(state, args.key_id))
     print(f"retired {args.key_id}; copy {config.state} to the other nodes")
     return 0
 
@@ -368,16 +370,16 @@ def run_rewrap(args: argparse.Namespace) -> int:
 
 async def _rewrap(config: "KmsConfig") -> int:
     from strongroom.encrypt.kms.keys import open_key, wrapped_anew
-    from strongroom.encrypt.kms.state import load, save, with_key
+    from strongroom.encrypt.kms.state import load, save_over, with_key
     from strongroom.model.clock import SystemClock
 
     backends = _backends(config, SystemClock())
     try:
-        state = load(config.state)
-        for entry in state.keys:
+        state = seen = load(config.state)
+        for entry in seen.keys:
             opened = await open_key(entry, backends.wrappers, config.place)
             state = with_key(state, await wrapped_anew(entry, opened.key, backends, config.place))
-        save(config.state, state)
+        save_over(config.state, seen, state)
     finally:
         await backends.close()
     print(f"wrapped {len(state.keys)} keys anew; copy {config.state} to the other nodes")

@@ -14,7 +14,7 @@ from strongroom.encrypt.kms import high_water
 from strongroom.encrypt.kms.keys import Backends, Keks, Opened, Place, completed, open_key
 from strongroom.encrypt.kms.offline import Cached, OfflineCache
 from strongroom.encrypt.kms.standing import Health, Policy, Standing, standing
-from strongroom.encrypt.kms.state import KmsState, check_successor, load, save, with_key
+from strongroom.encrypt.kms.state import KmsState, check_successor, load, save_over, with_key
 from strongroom.model.clock import Clock
 from strongroom.model.errors import NotFound, Refusal, Unavailable
 
@@ -68,6 +68,7 @@ class Keeper:
         self._confirmed: float | None = None
         self._finding: asyncio.Task[None] | None = None
         self._problems: list[str] = []
+        self._turn = asyncio.Lock()
         self.snapshot = Snapshot(None, Standing.STARTING, "no key was opened yet")
         self.report = Report()
 
@@ -81,7 +82,14 @@ class Keeper:
             await self._clock.sleep(PROBE_SECONDS if good else RETRY_SECONDS)
 
     async def probe(self) -> None:
-        """Read the state, open what is new, confirm the current key; never raises a Refusal."""
+        """Read the state, open what is new, confirm the current key; never raises a Refusal.
+
+        One after another: a search or a reload during a probe waits for it.
+        """
+        async with self._turn:
+            await self._probe()
+
+    async def _probe(self) -> None:
         self._problems = []
         try:
             self._take(load(self._state_file))
@@ -156,8 +164,8 @@ class Keeper:
         try:
             better = await completed(entry, self._keys[entry.id], self._backends, self._place)
             if better is not None:
+                save_over(self._state_file, state, with_key(state, better))
                 self._state = with_key(state, better)
-                save(self._state_file, self._state)
                 _log.info("key %s is now wrapped by every backend that answers", entry.id)
         except Refusal as refusal:
             self._tell(refusal)

@@ -8,6 +8,7 @@ without a backend, so it may be copied to the other control-plane nodes as it is
 import base64
 import binascii
 import dataclasses
+import fcntl
 import json
 import os
 from dataclasses import dataclass, field
@@ -208,6 +209,28 @@ def dumps(state: KmsState) -> dict[str, Any]:
 def save(path: Path, state: KmsState) -> None:
     """Replace the file; durable before it returns. Raises Unavailable(`state-unwritable`)."""
     write_private(path, json.dumps(dumps(state), indent=1).encode())
+
+
+def save_over(path: Path, seen: KmsState, state: KmsState) -> None:
+    """Replace the file if it still holds what was seen, so that of two changes none is lost.
+
+    Raises Conflict(`state-changed`), and what `load` and `save` raise.
+    """
+    name = path.with_name(path.name + ".lock")
+    try:
+        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable("state-unwritable", f"cannot write {name}: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if load(path) != seen:
+            raise Conflict(
+                "state-changed", f"{path} was changed meanwhile, and was left as it is",
+                hint="run it again",
+            )  # fmt: skip
+        save(path, state)
+    finally:
+        os.close(lock)
 
 
 def write_private(path: Path, content: bytes) -> None:
