@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from strongroom.app.client.flags import Call, group, verb
 from strongroom.app.client.output import print_document, success
-from strongroom.model.errors import Invalid, NotFound
+from strongroom.model.errors import Invalid, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session
@@ -20,7 +20,10 @@ def register(commands: Any) -> None:  # noqa: ANN401
     for name, (summary, call, example) in VERBS.items():
         parser = verb(verbs, name, summary, call, example)
         if name != "list":
-            parser.add_argument("name" if name != "fmt" else "file")
+            if name == "fmt":
+                parser.add_argument("file", help="rewritten in place; - prints what comes out")
+            else:
+                parser.add_argument("name")
         if name == "write":
             parser.add_argument("file", help="or - for standard input")
 
@@ -73,11 +76,27 @@ async def _delete(session: "Session", args: argparse.Namespace) -> int:
 
 
 async def _fmt(session: "Session", args: argparse.Namespace) -> int:  # noqa: ARG001 - a verb's shape
-    from strongroom.access.policy import parse_policy
+    from strongroom.access.hcl_format import format_hcl
+    from strongroom.access.policy import CODE, parse_policy
 
-    parse_policy(args.file, _text(args.file))
-    success(f"The policy can be read: {args.file}")
+    text = _text(args.file)
+    parse_policy(args.file, text)
+    formatted = format_hcl(text, code=CODE)
+    if args.file == "-":
+        sys.stdout.write(formatted)
+        return 0
+    if formatted != text:
+        _overwrite(Path(args.file), formatted)
+    success(f"Formatted policy: {args.file}")
     return 0
+
+
+def _overwrite(path: Path, text: str) -> None:
+    """In place, so that mode, owner and links stay."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise Unavailable("policy-file", f"cannot write {path}: {error.strerror}") from error
 
 
 VERBS: dict[str, tuple[str, Call, str]] = {
@@ -85,5 +104,5 @@ VERBS: dict[str, tuple[str, Call, str]] = {
     "read": ("print a policy", _read, "strongroom policy read default"),
     "write": ("write a policy from a file", _write, "strongroom policy write app app.hcl"),
     "delete": ("remove a policy", _delete, "strongroom policy delete app"),
-    "fmt": ("check a policy's text without a store", _fmt, "strongroom policy fmt app.hcl"),
+    "fmt": ("lay out a policy file anew, without a store", _fmt, "strongroom policy fmt app.hcl"),
 }
