@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 import stat
 import subprocess
@@ -19,41 +18,10 @@ from strongroom.app.client.output import go_text, human_duration
 from strongroom.app.client.session import Session
 from strongroom.app.command_tree import tree
 from strongroom.app.completion import SHELLS
-from strongroom.app.main import main
 from strongroom.app.store_address import StoreAddress
 from strongroom.model.secret import Secret
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Cli:
-    """Runs commands in this process, with a home of their own."""
-
-    def __init__(self, store, capsys, home: Path) -> None:
-        self.store, self._capsys, self.home = store, capsys, home
-
-    async def __call__(self, *words: str, expect: int = 0) -> str:
-        self._capsys.readouterr()
-        try:
-            status = await asyncio.to_thread(main, list(words))
-        except SystemExit as ended:
-            status = ended.code
-        out, self.err = self._capsys.readouterr()
-        assert status == expect, (status, out, self.err)
-        return out
-
-    async def json(self, *words: str):
-        return json.loads(await self(*words, "-format=json"))
-
-
-@pytest.fixture
-def cli(store, capsys, tmp_path, monkeypatch) -> Cli:
-    for name in [each for each in os.environ if each.startswith("VAULT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("VAULT_ADDR", store.address)
-    monkeypatch.setenv("VAULT_TOKEN", store.root)
-    return Cli(store, capsys, tmp_path)
 
 
 async def test_a_secret_goes_in_and_comes_out(cli, tmp_path) -> None:

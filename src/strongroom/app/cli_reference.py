@@ -16,9 +16,10 @@ A command is `strongroom COMMAND [VERB] [FLAGS] [WORDS]`. In the headings, `[X]`
 The verbs of a Vault client (`kv`, `login`, `token`, `policy`, `auth`, `secrets`, `lease`, `read`,
 `write`, `patch`, `delete`, `list`, `unwrap`, `path-help`, `print`) take Vault's flags with one dash
 or two, before or after the words. They read `VAULT_ADDR`, `VAULT_TOKEN`, `VAULT_NAMESPACE`,
-`VAULT_CACERT`, `VAULT_CLIENT_CERT`, `VAULT_CLIENT_KEY`, `VAULT_SKIP_VERIFY`, `VAULT_FORMAT` and
-`~/.vault-token`. Their exit status is 0 for done, 1 for a misuse of the command, 2 when the store
-refused or did not answer. Other commands say in their help which statuses they have.
+`VAULT_CACERT`, `VAULT_CLIENT_CERT`, `VAULT_CLIENT_KEY`, `VAULT_SKIP_VERIFY`, `VAULT_FORMAT`,
+`VAULT_WRAP_TTL` and `~/.vault-token`. Their exit status is 0 for done, 1 for a misuse
+of the command, 2 when the store refused or did not answer. Other commands say in their help which
+statuses they have.
 """
 # Flags that every client verb has, shown once.
 _SHARED: Final = ("store", "output")

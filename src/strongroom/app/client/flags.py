@@ -21,7 +21,7 @@ def flag(parser: Any, name: str, **settings: Any) -> None:  # noqa: ANN401 - par
     parser.add_argument(f"-{name}", f"--{name}", **settings)
 
 
-def switch(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+def switch(parser: Any, name: str, text: str) -> None:  # noqa: ANN401 - parsers and groups
     """Add a flag without a value; `-name=true` and `-name=false` are read as well."""
     flag(parser, name, nargs="?", const=True, default=False, type=_truth, help=text, metavar="BOOL")
 
@@ -61,7 +61,16 @@ def verb(
         help="table, json, yaml or raw (VAULT_FORMAT)",
     )
     flag(output, "field", metavar="NAME", help="print this field alone")
-    flag(output, "wrap-ttl", metavar="TTL", help="hand the reply out once, for this long")
+    flag(
+        output,
+        "wrap-ttl",
+        metavar="TTL",
+        default=os.environ.get("VAULT_WRAP_TTL", ""),
+        help="hand the reply out once, for this long (VAULT_WRAP_TTL)",
+    )
+    switch(output, "output-curl-string", "print the request as a curl command, and send nothing")
+    switch(output, "output-policy", "print the policy that the request needs, and send nothing")
+    switch(output, "non-interactive", "never ask at the terminal")
     parser.set_defaults(run=_run, call=call)
     return parser
 

@@ -49,7 +49,7 @@ async def find(session: "Session", path: str, mount: str | None) -> KvPath:
             "no-path", "a path is needed", hint="secret/prod/db, or -mount=secret prod/db"
         )
     try:
-        reply = await session.ask("GET", f"sys/internal/ui/mounts/{whole}")
+        reply = await session.preflight(f"sys/internal/ui/mounts/{whole}")
     except ApiError as error:
         if error.status not in (403, 404):
             raise

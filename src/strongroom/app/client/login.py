@@ -2,6 +2,7 @@
 
 import argparse
 import getpass
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,12 @@ STORED: Final = """You are now authenticated. The token information displayed be
 is already stored in the token helper. You do NOT need to run "vault login"
 again. Future Vault requests will automatically use this token.
 """
+SHADOWED: Final = (
+    "WARNING! VAULT_TOKEN is set, and the next commands use it instead of the token that is stored "
+    "now. Unset it to use the new one."
+)
+# Methods that other stores have and Strongroom has not.
+FOREIGN: Final = frozenset({"ldap", "okta", "radius", "github"})
 NOT_STORED: Final = """You are now authenticated. The token was not stored in the token helper.
 Set the VAULT_TOKEN environment variable or pass the token below with each request to
 Vault.
@@ -51,10 +58,12 @@ def register(commands: Any) -> None:  # noqa: ANN401
 
 
 async def _login(session: "Session", args: argparse.Namespace) -> int:
-    auth = await METHODS[args.method](session, args)
+    auth = await _authenticated(session, args)
     token = Secret(str(auth["client_token"]))
     if not (args.no_store or args.token_only):
         store_token(token)
+        if os.environ.get("VAULT_TOKEN"):
+            print(SHADOWED, file=sys.stderr)
     if args.token_only:
         print_value(token.reveal_text())
         return 0
@@ -70,6 +79,23 @@ async def _login(session: "Session", args: argparse.Namespace) -> int:
     return 0
 
 
+async def _authenticated(session: "Session", args: argparse.Namespace) -> Auth:
+    from strongroom.app.client.session import ApiError
+
+    try:
+        return await METHODS[args.method](session, args)
+    except ApiError as error:
+        if args.method in FOREIGN and error.status in (403, 404):
+            path = args.path or args.method
+            raise Unavailable(
+                "no-login-method",
+                f"the store at {session.where.address} lets nobody log in at {path}/",
+                hint=f"Strongroom has no {args.method} method; name another Vault by -address, "
+                "its mount by -path, or use -method=oidc",
+            ) from None
+        raise
+
+
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     return parse_pairs(args.words, sys.stdin) if args.words else {}
 
@@ -81,7 +107,7 @@ async def _by_token(session: "Session", args: argparse.Namespace) -> Auth:
     word = args.words[0].removeprefix("token=") if args.words else ""
     if word == "-":
         word = sys.stdin.read().strip()
-    token = word or asked("Token (will be hidden): ")
+    token = word or asked("Token (will be hidden): ", args)
     reply = await session.ask("GET", "auth/token/lookup-self", token=Secret(token))
     data = reply.data
     identity = data.get("identity_policies") or []
@@ -97,10 +123,12 @@ async def _by_token(session: "Session", args: argparse.Namespace) -> Auth:
     }
 
 
-def asked(prompt: str) -> str:
+def asked(prompt: str, args: argparse.Namespace) -> str:
     """Ask the person, without showing what is typed; raises Invalid where there is nobody."""
-    if not sys.stdin.isatty():
-        raise Invalid("nobody-to-ask", "standard input is no terminal", hint="give it as KEY=-")
+    if args.non_interactive or not sys.stdin.isatty():
+        why = "-non-interactive was given" if args.non_interactive else "input is no terminal"
+        what = prompt.partition(" (")[0]
+        raise Invalid("nobody-to-ask", f"{what}: {why}", hint="give it as KEY=-")
     answer = getpass.getpass(prompt)
     if not answer:
         raise Invalid("no-answer", "nothing was typed")
@@ -110,7 +138,7 @@ def asked(prompt: str) -> str:
 async def _by_password(session: "Session", args: argparse.Namespace) -> Auth:
     given = _given(args)
     name = given.get("username") or getpass.getuser()
-    password = given.get("password") or asked("Password (will be hidden): ")
+    password = given.get("password") or asked("Password (will be hidden): ", args)
     path = f"auth/{args.path or args.method}/login/{name}"
     return await _posted(session, path, {"password": password})
 
@@ -153,6 +181,10 @@ async def _by_browser(session: "Session", args: argparse.Namespace) -> Auth:
 METHODS: dict[str, Callable[["Session", argparse.Namespace], Awaitable[Auth]]] = {
     "token": _by_token,
     "userpass": _by_password,
+    "ldap": _by_password,
+    "okta": _by_password,
+    "radius": _by_password,
+    "github": _by_fields("token"),
     "approle": _by_fields("role_id"),
     "jwt": _by_fields("jwt"),
     "cert": _by_fields(),

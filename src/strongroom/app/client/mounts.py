@@ -23,6 +23,11 @@ class Kind:
     thing: str
     example: str
 
+    @property
+    def one(self) -> str:
+        """The thing with its article."""
+        return f"{'an' if self.thing[0] in 'aeiou' else 'a'} {self.thing}"
+
 
 AUTH: Final = Kind("auth", "sys/auth", "auth method", "userpass")
 SECRETS: Final = Kind("secrets", "sys/mounts", "secrets engine", "kv-v2")
@@ -42,7 +47,7 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
                   f"strongroom {name} enable -path=team {kind.example}")  # fmt: skip
     enable.add_argument("type")
     flag(enable, "path", metavar="PATH", help="where; the type's name if not given")
-    tune = verb(verbs, "tune", f"change the settings of a {kind.thing}", partial(_tune, kind),
+    tune = verb(verbs, "tune", f"change the settings of {kind.one}", partial(_tune, kind),
                 f"strongroom {name} tune -max-lease-ttl=24h team")  # fmt: skip
     for parser in (enable, tune):
         flag(parser, "description", metavar="TEXT")
@@ -60,7 +65,7 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
                    f"strongroom {name} disable team")  # fmt: skip
     for parser in (tune, disable):
         parser.add_argument("path")
-    move = verb(verbs, "move", f"mount a {kind.thing} elsewhere", partial(_move, kind),
+    move = verb(verbs, "move", f"mount {kind.one} elsewhere", partial(_move, kind),
                 f"strongroom {name} move team teams")  # fmt: skip
     move.add_argument("source")
     move.add_argument("target")

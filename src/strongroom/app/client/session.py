@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
+from strongroom.app.client.dry_run import Shown, as_curl, as_policy
 from strongroom.app.client.output import error_text
 from strongroom.app.store_address import StoreAddress, store_address
 from strongroom.model.errors import Invalid, NotFound, Refusal
@@ -55,11 +56,15 @@ class ApiError(Exception):
 class Session:
     """Requests with the token, namespace and headers of the command line."""
 
-    def __init__(self, where: StoreAddress, http: "HttpClient", wrap_ttl: str = "") -> None:
+    def __init__(
+        self, where: StoreAddress, http: "HttpClient", wrap_ttl: str = "", show: str = ""
+    ) -> None:
+        """`show` is "curl" or "policy" where requests are only to be described."""
         self.where = where
         self.token = where.token
         self._http = http
         self._wrap_ttl = wrap_ttl
+        self._show = show
 
     def _headers(self, token: Secret | None) -> dict[str, str]:
         headers = {"X-Vault-Request": "true", **self.where.headers}
@@ -80,7 +85,10 @@ class Session:
         *,
         token: Secret | None = None,
     ) -> Reply:
-        """Call `/v1/PATH`; raises ApiError for an error status, Unavailable for no answer."""
+        """Call `/v1/PATH`; raises ApiError for an error status, Unavailable for no answer.
+
+        Raises Shown instead of calling where requests are only to be described.
+        """
         url = f"{self.where.address}/v1/{quote(path.strip('/'), safe='/*+@:')}"
         headers = self._headers(token or self.token)
         content = None
@@ -89,6 +97,22 @@ class Session:
             merge = "application/merge-patch+json"
             headers["Content-Type"] = merge if method == "PATCH" else "application/json"
         full = f"{url}?{urlencode(query)}" if query else url
+        if self._show == "curl":
+            raise Shown(as_curl(method, full, headers, content, self.where))
+        if self._show == "policy":
+            raise Shown(as_policy(method, path.strip("/"), listing="list" in (query or {})))
+        return await self._sent(method, full, headers, content)
+
+    async def preflight(self, path: str) -> Reply:
+        """A GET that is sent also where the request after it is only to be described."""
+        url = f"{self.where.address}/v1/{quote(path.strip('/'), safe='/*+@:')}"
+        headers = self._headers(self.token)
+        headers.pop("X-Vault-Wrap-TTL", None)
+        return await self._sent("GET", url, headers, None)
+
+    async def _sent(
+        self, method: str, full: str, headers: dict[str, str], content: bytes | None
+    ) -> Reply:
         reply = await self._http.request(method, full, headers=headers, body=content)
         found = _object(reply.body)
         if reply.status >= 400:
@@ -116,6 +140,9 @@ def run_call(args: argparse.Namespace) -> int:
     """Run a verb and turn whatever goes wrong into a sentence and a status."""
     try:
         return asyncio.run(_called(args))
+    except Shown as shown:
+        print(shown)
+        return 0
     except ApiError as error:
         print(error_text(error.text), file=sys.stderr)
         return 2
@@ -129,6 +156,13 @@ def run_call(args: argparse.Namespace) -> int:
         return 1 if isinstance(refusal, Invalid) else 2
 
 
+def described(args: argparse.Namespace) -> str:
+    """As what requests are to be described, or "" where they are sent."""
+    if getattr(args, "output_curl_string", False):
+        return "curl"
+    return "policy" if getattr(args, "output_policy", False) else ""
+
+
 async def _called(args: argparse.Namespace) -> int:
     from strongroom.wire.client import HttpClient
 
@@ -139,6 +173,6 @@ async def _called(args: argparse.Namespace) -> int:
         verify=not where.skip_verify,
     ) as http:
         status: int = await args.call(
-            Session(where, http, getattr(args, "wrap_ttl", "") or ""), args
+            Session(where, http, getattr(args, "wrap_ttl", "") or "", described(args)), args
         )
         return status

@@ -1,0 +1,117 @@
+"""Flags that describe a request or keep a command from asking, and login's warnings."""
+
+import json
+import shlex
+import stat
+import subprocess
+from fnmatch import fnmatchcase
+
+import pytest
+
+from strongroom.app.client.dry_run import SUDO, as_policy
+
+
+async def _policy(cli, *words: str) -> str:
+    return await cli(*words, "-output-policy")
+
+
+async def test_a_request_is_shown_as_curl_and_not_sent(cli) -> None:
+    out = await cli("kv", "put", "-output-curl-string", "-ns=", "secret/a", "k=it's")
+    assert cli.store.root not in out
+    assert 'X-Vault-Token: $(strongroom print token)"' in out
+    await cli("kv", "get", "secret/a", expect=2)
+    # The shell's own reading of it does what the command would have done.
+    words = shlex.split(out.replace("$(strongroom print token)", cli.store.root))
+    done = await _ran(words)
+    assert json.loads(done)["data"]["version"] == 1
+    assert await cli("kv", "get", "-field=k", "secret/a") == "it's"
+
+
+async def _ran(words: list[str]) -> bytes:
+    import asyncio
+
+    process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
+    out, _ = await process.communicate()
+    return out
+
+
+async def test_curl_gets_the_certificates_and_headers_of_the_command(cli) -> None:
+    words = ["read", "-tls-skip-verify", "-ca-cert=/c a", "-header=X-A=1", "-wrap-ttl=5m", "sys/x"]
+    out = await cli(*words, "-output-curl-string")
+    assert out.startswith("curl --insecure --cacert '/c a' -H ")
+    assert "-H 'X-A: 1'" in out
+    assert "-H 'X-Vault-Wrap-TTL: 5m'" in out
+    assert " -X " not in out
+
+
+async def test_the_policy_of_a_request_is_enough_for_it(cli, tmp_path, monkeypatch) -> None:
+    text = await _policy(cli, "kv", "put", "secret/a", "k=v")
+    assert text == 'path "secret/data/a" {\n  capabilities = ["create", "update"]\n}\n'
+    assert '["list"]' in await _policy(cli, "kv", "list", "secret")
+    assert '"sys/remount" {\n  capabilities = ["create", "update", "sudo"]' in await _policy(
+        cli, "secrets", "move", "a", "b"
+    )
+    (tmp_path / "p.hcl").write_text(text)
+    await cli("policy", "write", "p", str(tmp_path / "p.hcl"))
+    token = await cli("token", "create", "-policy=p", "-field=token")
+    monkeypatch.setenv("VAULT_TOKEN", token)
+    await cli("kv", "put", "secret/a", "k=v")
+    await cli("kv", "get", "secret/a", expect=2)
+
+
+async def test_paths_that_need_sudo_are_those_of_the_store(cli) -> None:
+    document = json.loads(await cli("read", "-format=raw", "sys/internal/specs/openapi"))
+    marked = {
+        path.strip("/").replace("{", "").replace("}", "")
+        for path, item in document["paths"].items()
+        if item.get("x-vault-sudo")
+    }
+    assert marked
+    lacking = [each for each in marked if not any(fnmatchcase(each, rule) for rule in SUDO)]
+    idle = [rule for rule in SUDO if not any(fnmatchcase(each, rule) for each in marked)]
+    assert (lacking, idle) == ([], [])
+
+
+def test_a_path_with_quotes_stays_one_string() -> None:
+    assert as_policy("GET", 'a"b', listing=False).startswith('path "a\\"b" {')
+
+
+async def test_nobody_is_asked_when_that_was_said(cli, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    await cli("login", "-non-interactive", "-method=userpass", "username=ada", expect=1)
+    assert "-non-interactive was given [nobody-to-ask]" in cli.err
+
+
+async def test_wrapping_by_the_environment(cli, monkeypatch) -> None:
+    monkeypatch.setenv("VAULT_WRAP_TTL", "2m")
+    assert "wrapping_token" in await cli("token", "lookup")
+
+
+async def test_a_login_says_when_the_environment_goes_before_it(cli, monkeypatch) -> None:
+    await cli("login", cli.store.root)
+    assert cli.err.startswith("WARNING! VAULT_TOKEN is set")
+    await cli("login", "-no-store", cli.store.root)
+    assert cli.err == ""
+    monkeypatch.delenv("VAULT_TOKEN")
+    await cli("login", cli.store.root)
+    assert cli.err == ""
+
+
+@pytest.mark.parametrize("method", ["ldap", "okta", "radius", "github"])
+async def test_a_method_the_store_lacks_is_refused_by_name(cli, method) -> None:
+    await cli("login", f"-method={method}", "username=ada", "password=x", "token=x", expect=2)
+    assert f"lets nobody log in at {method}/ [no-login-method]\n" in cli.err
+    assert f"hint: Strongroom has no {method} method" in cli.err
+
+
+async def test_a_policy_file_is_laid_out_in_place(cli, tmp_path) -> None:
+    file = tmp_path / "p.hcl"
+    file.write_text('path "a" {capabilities=["read"]} # mine')
+    file.chmod(0o640)
+    assert "Formatted policy" in await cli("policy", "fmt", str(file))
+    tidy = 'path "a" {\n  capabilities = ["read"]\n} # mine\n'
+    assert file.read_text() == tidy
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    file.write_text("path")
+    await cli("policy", "fmt", str(file), expect=1)
+    assert file.read_text() == "path"
