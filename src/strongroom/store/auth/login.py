@@ -32,7 +32,8 @@ async def log_in(
     def write(transaction: Transaction) -> Issued:
         still(transaction)
         entity = entity_for(transaction, call.mount, alias, now)
-        mine = dataclasses.replace(grant, entity_id=entity)
+        # As Vault has it: the path that was called, with the user's name where it has one.
+        mine = dataclasses.replace(grant, entity_id=entity, path=call.path)
         return context.grant(transaction, mine, context.bounds(call.mount))
 
     issued = await context.engine.transact(write)
