@@ -115,3 +115,20 @@ async def test_a_policy_file_is_laid_out_in_place(cli, tmp_path) -> None:
     file.write_text("path")
     await cli("policy", "fmt", str(file), expect=1)
     assert file.read_text() == "path"
+
+
+async def test_a_store_without_leader_says_so(cli) -> None:
+    await cli("operator", "members", expect=2)
+    assert "none leads" in cli.err
+    await cli("operator", "step-down", expect=2)
+    assert "nothing to step down from" in cli.err
+
+
+async def test_lists_are_tuned_by_repeated_flags(cli) -> None:
+    name = "audit-non-hmac-request-keys"
+    await cli("secrets", "enable", f"-{name}=a", f"-{name}=b,c", "-path=team", "kv-v2")
+    tuned = (await cli.json("read", "sys/mounts/team/tune"))["data"]
+    assert tuned["audit_non_hmac_request_keys"] == ["a", "b", "c"]
+    await cli("secrets", "tune", "-passthrough-request-headers=X-Mine", "team")
+    tuned = (await cli.json("read", "sys/mounts/team/tune"))["data"]
+    assert tuned["passthrough_request_headers"] == ["X-Mine"]

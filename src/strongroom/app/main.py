@@ -28,7 +28,7 @@ VERBS: Final[dict[str, str]] = {
     "encrypt": "prove encryption at rest",
     "agent": "keep files of secrets right beside an application",
     "rotate": "rotate a secret; retire the old version when nobody holds it",
-    "audit": "who touched a secret, who could, from when to when",
+    "audit": "who touched a secret, who could, from when to when; audit devices",
     "kv": "read and write versioned secrets",
     "login": "log in and keep the token for the next commands",
     "token": "create, look up, renew and revoke tokens",

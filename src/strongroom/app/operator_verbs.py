@@ -49,6 +49,8 @@ def register_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
     root.add_argument("-decode", "--decode", default="", metavar="TOKEN")
     _verb(verbs, "key-status", "the term of the key that seals", _key_status)
     register_snapshots(verbs)
+    _verb(verbs, "members", "the nodes of a cluster, of a store that keeps a list", _members)
+    _verb(verbs, "step-down", "another node is to lead, of a store that has a leader", _step_down)
 
 
 def _verb(
@@ -303,6 +305,23 @@ async def _key_status(client: "VaultClient", args: argparse.Namespace) -> int:
             ("Encryption Count", status.get("encryptions", 0)),
         ]
     )
+    return 0
+
+
+async def _members(client: "VaultClient", args: argparse.Namespace) -> int:
+    status = await client.request("GET", "sys/ha-status")
+    nodes = (status.get("data") or status)["nodes"]
+    if args.format == "json":
+        _json({"nodes": nodes})
+        return 0
+    for node in nodes:
+        _table([(name.replace("_", " ").title(), value) for name, value in node.items()])
+    return 0
+
+
+async def _step_down(client: "VaultClient", args: argparse.Namespace) -> int:  # noqa: ARG001
+    await client.request("PUT", "sys/step-down")
+    print("Success! Stepped down")
     return 0
 
 

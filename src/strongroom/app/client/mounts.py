@@ -32,7 +32,14 @@ class Kind:
 AUTH: Final = Kind("auth", "sys/auth", "auth method", "userpass")
 SECRETS: Final = Kind("secrets", "sys/mounts", "secrets engine", "kv-v2")
 _TIMES: Final = ("default-lease-ttl", "max-lease-ttl")
-_TEXTS: Final = ("listing-visibility", "token-type")
+_TEXTS: Final = ("listing-visibility", "token-type", "plugin-version")
+# Given once for each value, or with commas.
+_LISTS: Final = (
+    "audit-non-hmac-request-keys",
+    "audit-non-hmac-response-keys",
+    "passthrough-request-headers",
+    "allowed-response-headers",
+)
 
 
 def register(commands: Any, name: str) -> None:  # noqa: ANN401
@@ -47,6 +54,8 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
                   f"strongroom {name} enable -path=team {kind.example}")  # fmt: skip
     enable.add_argument("type")
     flag(enable, "path", metavar="PATH", help="where; the type's name if not given")
+    for each in ("local", "seal-wrap"):
+        switch(enable, each, "kept and shown; it changes nothing here")
     tune = verb(verbs, "tune", f"change the settings of {kind.one}", partial(_tune, kind),
                 f"strongroom {name} tune -max-lease-ttl=24h team")  # fmt: skip
     for parser in (enable, tune):
@@ -55,6 +64,8 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
             flag(parser, each, metavar="TTL")
         for each in _TEXTS:
             flag(parser, each, metavar="WORD")
+        for each in _LISTS:
+            flag(parser, each, action="append", metavar="NAME", help="may be given several times")
         flag(parser, "version", metavar="N", help="of the KV engine")
         flag(parser, "options", action="append", default=[], metavar="K=V")
         if kind is AUTH:
@@ -95,7 +106,12 @@ async def _list(kind: Kind, session: "Session", args: argparse.Namespace) -> int
 
 def _config(args: argparse.Namespace) -> dict[str, Any]:
     names = [each.replace("-", "_") for each in (*_TIMES, *_TEXTS)]
-    config = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    config: dict[str, Any] = {
+        name: getattr(args, name) for name in names if getattr(args, name) is not None
+    }
+    for name in (each.replace("-", "_") for each in _LISTS):
+        if (values := getattr(args, name)) is not None:
+            config[name] = [word for each in values for word in each.split(",") if word]
     lockout = {
         "lockout_threshold": getattr(args, "user_lockout_threshold", None),
         "lockout_duration": getattr(args, "user_lockout_duration", None),
@@ -120,6 +136,8 @@ async def _enable(kind: Kind, session: "Session", args: argparse.Namespace) -> i
         "description": args.description or "",
         "config": _config(args),
         "options": _options(args),
+        "local": args.local,
+        "seal_wrap": args.seal_wrap,
     }
     await session.ask("POST", f"{kind.path}/{path}", body)
     success(f"Enabled {args.type} {kind.thing} at: {path}/")

@@ -10,7 +10,6 @@ from strongroom.app.client.output import (
     print_document,
     print_names,
     print_reply,
-    print_value,
     success,
 )
 from strongroom.app.kv_values import parse_pairs
@@ -135,7 +134,7 @@ async def _path_help(session: "Session", args: argparse.Namespace) -> int:
     if args.format != "table":
         print_document(reply.body, args.format)
         return 0
-    print_value(str(found.get("help", "")).rstrip() + "\n")
+    print(str(found.get("help", "")).rstrip())
     return 0
 
 

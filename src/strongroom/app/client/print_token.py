@@ -4,7 +4,6 @@ import argparse
 from typing import Any
 
 from strongroom.app.client.flags import group
-from strongroom.app.client.output import print_value
 from strongroom.model.errors import Invalid
 
 
@@ -39,5 +38,5 @@ def _token(args: argparse.Namespace) -> int:  # noqa: ARG001 - a verb's shape
     token = token_in_use(None)
     if token is None:
         raise Invalid("no-token", "there is no token", hint="strongroom login")
-    print_value(token.reveal_text() + "\n")
+    print(token.reveal_text())
     return 0

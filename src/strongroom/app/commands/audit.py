@@ -1,4 +1,7 @@
-"""`strongroom audit`: the timeline of a secret, and how far one of its versions is known."""
+"""`strongroom audit`: the timeline of a secret, and how far one of its versions is known.
+
+With `list`, `enable`, `disable` or `hash` behind it, it is about the store's audit devices.
+"""
 
 import argparse
 import asyncio
@@ -8,6 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from strongroom.app.client.audit_devices import register_devices
 from strongroom.app.commands.operator import add_cluster_arguments, cluster_config
 from strongroom.app.store_address import add_store_arguments, open_store
 from strongroom.model.clock import SystemClock, parse_rfc3339, rfc3339
@@ -28,6 +32,7 @@ EXAMPLE: Final = """example:
   strongroom audit exposure prod/db --version 3 --store-log audit.log --kube-log kube-audit.log
   strongroom audit timeline prod/db --offline --secret shop/db --store-log audit.log.1.gz \\
       --store-log audit.log --format json
+  strongroom audit enable file file_path=/var/log/audit.log
 """
 
 
@@ -35,7 +40,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     """Add the command and its verbs."""
     parser = commands.add_parser(
         "audit",
-        help="who touched a secret, who could, from when to when",
+        help="who touched a secret, who could, from when to when; audit devices",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -74,6 +79,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     timeline.set_defaults(run=run_timeline)
     exposure.set_defaults(run=run_exposure, offline=False)
+    register_devices(verbs)
 
 
 def run_timeline(args: argparse.Namespace) -> int:
