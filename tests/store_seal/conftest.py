@@ -47,7 +47,7 @@ class Node:
         self.seal = ClusterSeal(self.engine, self.barrier, setting, self.clock)
         self.device = MemoryDevice()
         paths = frozenset({"rekey", "generate-root"} if open_paths else ())
-        broker = AuditBroker([self.device, *audit])
+        broker = self.broker = AuditBroker([self.device, *audit])
         about = About("1", audit=lambda: broker.failing)
         around = Surroundings(
             self.clock, broker, None, self.seal, about, open_paths=paths, api_audit=bool(audit)

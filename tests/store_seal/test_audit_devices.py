@@ -1,5 +1,6 @@
 """`sys/audit` and its neighbours: devices by API, fixed ones, forms, request headers, failures."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -135,6 +136,22 @@ async def test_cve_2024_0831_one_device_is_raw_and_the_others_are_not(
         "file_path": str(tmp_path / "late.log")}})  # fmt: skip
     await open_store.ask("GET", "secret/data/a")
     assert "marked-value" not in (tmp_path / "late.log").read_text()
+
+
+async def test_a_store_that_cannot_record_is_not_ready_until_a_device_is_back(store) -> None:
+    store.device.broken = True
+    assert (await store.ask("GET", "auth/token/lookup-self"))[0] == 503
+    said = {"audit": "no device records: the audit device memory is broken"}
+    assert await store.ask("GET", "/readyz") == (503, {"ready": False, "problems": said})
+    assert (await store.ask("GET", "/livez"))[0] == 200
+    store.node.broker.probe()
+    await asyncio.sleep(0)
+    assert (await store.ask("GET", "/readyz"))[0] == 503
+    store.device.broken = False
+    store.node.broker.probe()  # nobody sends requests to a server that is not ready
+    await asyncio.sleep(0)
+    assert (await store.ask("GET", "/readyz"))[0] == 200
+    assert store.records()[-1]["type"] == "test"
 
 
 async def test_request_headers_are_recorded_as_configured(open_store) -> None:

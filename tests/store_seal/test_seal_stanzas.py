@@ -5,15 +5,18 @@ accept (Google, Azure), softhsm2 (PKCS #11).
 """
 
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Store
+from tests.conftest import Run, Store
 from tests.store_seal.servers import Server, Start, servers
 
+from strongroom.app.dev.postgres import ThrowawayPostgres
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.model.clock import SystemClock
 from strongroom.model.secret import Secret
@@ -263,3 +266,34 @@ async def test_the_workers_of_a_machine_offer_a_wrong_pin_once_and_again_after_s
     await wrong.until("a second offer", twice)
     pkcs11_given.repair()
     await wrong.open()
+
+
+async def test_a_store_without_its_database_lives_and_is_not_ready(
+    start: Start, tmp_path: Path, background: Run
+) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="sr-pg-"))  # short, and not below a private folder
+    database = ThrowawayPostgres(folder, durable=False)
+
+    async def in_background(call: Callable[[], None]) -> None:
+        call()  # child processes end with the thread that started them
+
+    background(in_background(database.start))
+    (tmp_path / "key").write_bytes(os.urandom(32))
+    server = start(
+        f'storage "postgresql" {{ connection_url = "{database.url()}" }}\nworkers = 1\n'
+        f'seal "static" {{ current_key = "file://{tmp_path}/key" }}\naudit "none" {{}}\n'
+    )
+    await initialised(server, RECOVERY)
+    await server.open()
+    background(in_background(database.stop))
+
+    async def unready() -> Any:
+        status, ready = await server.ask("GET", "/readyz")
+        return status == 503 and ready["problems"]
+
+    assert list(await server.until("a refusal", unready)) == ["storage"]
+    assert (await server.ask("GET", "/livez"))[0] == 200
+    background(in_background(database.start))
+    await server.open()
+    background(in_background(database.stop))
+    shutil.rmtree(folder, ignore_errors=True)

@@ -201,6 +201,8 @@ def print_status(status: Mapping[str, Any], form: str) -> None:
         rows.append(("HA Enabled", status["ha_enabled"]))
     if status.get("waiting_for"):
         rows.append(("Waiting For", status["waiting_for"]))
+    if status.get("seal_backend_problem"):
+        rows.append(("Seal Backend Problem", status["seal_backend_problem"]))
     _table(rows)
 
 

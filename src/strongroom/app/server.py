@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -276,22 +277,25 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     parts = await open_parts(settings, worker, clock)
-    devices = [device(each) for each in settings.audit]
-    broker = AuditBroker(devices, required=bool(devices))
-    handler = front(
-        parts.engine, parts.barrier, surroundings(settings, worker, parts.seal, broker, clock)
-    )
+    certificates: list[Certificates] = []
+    pins = worker.pins if worker.number == 0 else None
+    broker = AuditBroker((), required=bool(settings.audit))
+    # Before the files are opened: a rotation that happens now is not missed.
+    loop.add_signal_handler(signal.SIGHUP, _reload, broker, certificates, pins)
+    broker.replace([device(each) for each in settings.audit])
+    problems: dict[str, str] = {}
+    around = surroundings(settings, worker, parts.seal, broker, clock)
+    around = dataclasses.replace(around, problems=lambda: problems)
+    handler = front(parts.engine, parts.barrier, around)
     if begin is not None:
         await begin(parts)
     # A start opens with the backend what `sys/seal` had closed as well.
     await parts.engine.waiting(parts.seal.unseal_by_itself())
-    listeners, certificates = await _listen(settings, worker, handler, clock)
-    pins = worker.pins if worker.number == 0 else None
-    loop.add_signal_handler(signal.SIGHUP, _reload, broker, certificates, pins)
+    listeners = await _listen(settings, worker, handler, clock, certificates)
     for listener in settings.listeners:
         _log.info("listening on %s", listener.url)
     tasks = [
-        loop.create_task(_follow(parts, clock)),
+        loop.create_task(_follow(parts, clock, broker, problems)),
         loop.create_task(_watch(certificates, clock)),
         loop.create_task(keep_backend(parts.seal, clock)),
         loop.create_task(upkeep(parts.engine, parts.barrier, clock, parts.seal).run()),
@@ -337,9 +341,14 @@ def surroundings(
 
 
 async def _listen(
-    settings: ServerSettings, worker: Worker, handler: Handler, clock: Clock
-) -> tuple[list[Listener], list[Certificates]]:
-    listeners, certificates = [], []
+    settings: ServerSettings,
+    worker: Worker,
+    handler: Handler,
+    clock: Clock,
+    certificates: list[Certificates],
+) -> list[Listener]:
+    """Start the listeners; adds to `certificates` what may be reloaded."""
+    listeners = []
     for each in settings.listeners:
         limits = Limits(
             body_bytes=each.body_bytes,
@@ -358,7 +367,7 @@ async def _listen(
                 certificates.append(Certificates(each, tls))
             await listener.start(each.host, each.port, tls=tls, reuse_port=worker.count > 1)
         listeners.append(listener)
-    return listeners, certificates
+    return listeners
 
 
 def run_worker(settings: ServerSettings, worker: Worker | None = None) -> None:
@@ -397,12 +406,22 @@ async def _watch(certificates: Sequence[Certificates], clock: Clock) -> None:
             each.reload(changed_only=True)
 
 
-async def _follow(parts: Opened, clock: Clock) -> None:
-    """Do as the cluster did: seal when another process was told to, unseal when it can."""
+async def _follow(
+    parts: Opened, clock: Clock, broker: AuditBroker, problems: dict[str, str]
+) -> None:
+    """Do as the cluster did: seal when another process was told to, unseal when it can.
+
+    Also notes in `problems` whether the database answers, and tries devices that do not record.
+    """
     said = ""
     while True:
-        with contextlib.suppress(Refusal):
+        try:
             await parts.engine.waiting(parts.seal.follow())
+        except Refusal as refusal:
+            problems["storage"] = refusal.message
+        else:
+            problems.pop("storage", None)
+        broker.probe()
         waiting_for = parts.seal.waiting_for if parts.seal.sealed else ""
         if waiting_for and waiting_for != said:
             level = logging.WARNING if parts.seal.refused else logging.INFO

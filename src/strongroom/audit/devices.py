@@ -20,6 +20,8 @@ from strongroom.model.errors import Unavailable
 Done = Callable[[bool], None]
 DEADLINE_SECONDS: Final = 2.0
 DEFAULT_FORM: Final = RecordForm()
+# What a device is tried with; the same as Vault's.
+TEST_LINE: Final = b'{"type":"test","request":{"operation":"update","path":"sys/audit/test"}}\n'
 
 _log = logging.getLogger(__name__)
 
@@ -191,6 +193,16 @@ class AuditBroker:
         self.other_forms = tuple(sorted(forms, key=str))
         self.failures = {each.path: self.failures.get(each.path, 0) for each in enabled}
         self.failing = {path: said for path, said in self.failing.items() if path in self.failures}
+
+    @property
+    def silent(self) -> bool:
+        """Whether no device took its last batch, so that requests are refused."""
+        return bool(self.enabled) and all(each.path in self.failing for each in self.enabled)
+
+    def probe(self) -> None:
+        """While nothing records, try; nobody sends requests to a server that is not ready."""
+        if self.silent:
+            self.submit(TEST_LINE, others=tuple(TEST_LINE for _ in self.other_forms))
 
     def submit(self, line: bytes, done: Done | None = None, others: tuple[bytes, ...] = ()) -> None:
         """Queue a line for the flush at the end of this turn; `done(ok)` is called after it.

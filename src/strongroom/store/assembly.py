@@ -99,6 +99,8 @@ class Surroundings:
     # Engines beside the built-in ones, by the type they are mounted as.
     engines: Mapping[str, Callable[[Context, Leases], Backend]] = field(default_factory=dict)
     api_audit: bool = False
+    # What else keeps this process from serving, by part; see `Front`.
+    problems: Callable[[], Mapping[str, str]] = dict
     open_metrics: bool = False
     # What it says of its configuration; nothing in it is secret.
     configuration: Callable[[], Mapping[str, Any]] = dict
@@ -305,11 +307,19 @@ def public_parts(barrier: Barrier, around: Surroundings) -> tuple[Status, Unseal
 def front(engine: Engine, barrier: Barrier, around: Surroundings) -> Front:
     """The handler of one process, sealed or not."""
     parts = public_parts(barrier, around)
+
+    def problems() -> dict[str, str]:
+        found = dict(around.problems())
+        if around.broker.silent:
+            found["audit"] = "no device records: " + "; ".join(around.broker.failing.values())
+        return found
+
     return Front(
         engine,
         around.seal,
         tuple(each for part in parts for each in part.endpoints),
         lambda: assemble(engine, barrier, around),
+        problems,
     )
 
 

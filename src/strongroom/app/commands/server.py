@@ -143,6 +143,8 @@ def _start(settings: "ServerSettings") -> int:
     from strongroom.app.server import Worker, check, make_schema, run_worker
     from strongroom.model.clock import SystemClock
 
+    # Until somebody handles it, and in workers that are starting: it must not end them.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     check(settings, os.environ, SystemClock())
     for listener in settings.listeners:
         if not listener.socket:

@@ -9,7 +9,13 @@ from typing import Final
 
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Refusal
-from strongroom.store.seal.cluster import BACKEND_SECONDS, AutoSeal, ClusterSeal, in_time
+from strongroom.store.seal.cluster import (
+    BACKEND_SECONDS,
+    RETRY_SECONDS,
+    AutoSeal,
+    ClusterSeal,
+    in_time,
+)
 from strongroom.wire.keywrap.contract import Perishable
 
 AGAIN_SECONDS: Final = BACKEND_SECONDS
@@ -23,7 +29,9 @@ async def keep_backend(seal: ClusterSeal, clock: Clock) -> None:
     if auto is None or not isinstance(auto.wrapper, Perishable):
         return
     while True:
-        await clock.sleep(await renew_once(seal, auto, auto.wrapper))
+        # A sealed store asks its backend anyway, and says in `waiting_for` what it answers.
+        wait = RETRY_SECONDS if seal.sealed else await renew_once(seal, auto, auto.wrapper)
+        await clock.sleep(wait)
 
 
 async def renew_once(seal: ClusterSeal, auto: AutoSeal, backend: Perishable) -> float:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from strongroom.audit.devices import Device, Enabled
+from strongroom.audit.devices import TEST_LINE, Device, Enabled
 from strongroom.audit.kinds import Asked, enable
 from strongroom.model.errors import Invalid, Refusal, Unavailable
 from strongroom.store.call import Call, Endpoint, Result
@@ -19,7 +19,6 @@ from strongroom.store.envelope import nothing_here
 
 MOUNT: Final = "audit"
 DEVICE, HEADERS = "device", "headers"
-_TEST: Final = b'{"type":"test","request":{"operation":"update","path":"sys/audit/test"}}\n'
 # Recording them would put a token into the log in the clear, or under a hash of another form.
 _NEVER: Final = ("x-vault-token", "authorization", "cookie")
 
@@ -186,7 +185,7 @@ def _tried(asked: Asked) -> Enabled:
     """A device that took a record; closed again. Raises Invalid(`audit-test`)."""
     tried = enable(asked, fixed=False)
     try:
-        tried.device.write(tried.prefixed(_TEST))
+        tried.device.write(tried.prefixed(TEST_LINE))
     except Unavailable as error:
         raise Invalid("audit-test", f"sanity check failed: {error.message}") from None
     finally:

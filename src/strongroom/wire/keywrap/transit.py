@@ -18,6 +18,7 @@ from strongroom.wire.client import HttpClient
 from strongroom.wire.vault import VaultClient
 
 RENEW_AT = 0.66
+_NO_RIGHT = "the token has ended or was revoked, or its policies do not allow this path"
 SHORTEST_SECONDS = 1.0
 # A token without an end is looked at again all the same: it may have been revoked.
 LONGEST_SECONDS = 3600.0
@@ -80,7 +81,10 @@ class TransitWrapper:
         except Denied:
             # The token may have been revoked; one fresh one tells that from a missing right.
             await self._log_in()
-            reply = await client.request(method, f"{self._mount}/{path}", body)
+            try:
+                reply = await client.request(method, f"{self._mount}/{path}", body)
+            except Denied as refusal:
+                raise Denied(refusal.code, refusal.message, hint=_NO_RIGHT) from None
         return dict(reply["data"])
 
     async def renew(self) -> float:
