@@ -47,6 +47,17 @@ def test_a_refusal_is_two_lines_and_a_misuse_is_status_1(tmp_path, capsys) -> No
     assert "[token-file]\nhint: check --token-file\n" in shown
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "[::]", "store.example"])
+def test_plain_http_beyond_this_machine_must_be_accepted_by_name(host, tmp_path, capsys) -> None:
+    """Loopback needs no flag; nothing is served here, the words are only judged."""
+    words = ["server", "-test-config", "--data", str(tmp_path), "--seal-key-file", "key"]
+    assert main([*words, "--listen", f"{host}:8200"]) == 2
+    assert "[plain-http]" in capsys.readouterr().err
+    assert main([*words, "--listen", f"{host}:8200", "--plain-http"]) == 0
+    for near in ("127.0.0.1", "[::1]", "localhost"):
+        assert main([*words, "--listen", f"{near}:8200"]) == 0
+
+
 def test_version_is_printed() -> None:
     """As a process, the way a package test calls it."""
     done = subprocess.run(

@@ -20,8 +20,8 @@ from strongroom.wire.vault import VaultClient
 RENEW_AT = 0.66
 _NO_RIGHT = "the token has ended or was revoked, or its policies do not allow this path"
 SHORTEST_SECONDS = 1.0
-# A token without an end is looked at again all the same: it may have been revoked.
-LONGEST_SECONDS = 3600.0
+# A token that lives long is looked at all the same: it may have been revoked.
+LONGEST_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
