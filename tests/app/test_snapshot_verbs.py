@@ -9,6 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import serving
+
+from strongroom.model.clock import SimulatedClock
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import Engine
+from strongroom.store.engine.postgres import PostgresEngine
+from strongroom.store.engine.sqlite import SqliteEngine
 
 
 async def strongroom(store: Any, *words: str) -> tuple[int, str, str]:
@@ -69,3 +76,41 @@ async def test_what_cannot_be_done_is_said_and_leaves_the_file_of_before(
     status, _, err = await strongroom(store, "snapshot", "inspect", str(tmp_path / "none"))
     assert status != 0
     assert "No such file" in err
+
+
+@pytest.mark.parametrize("into", ["folder", pytest.param("postgres", marks=pytest.mark.component)])
+async def test_a_restore_without_a_server_is_opened_by_the_seal(
+    store: Any, tmp_path: Path, into: str, request: pytest.FixtureRequest
+) -> None:
+    file, folder = tmp_path / "store.snap", tmp_path / "new"
+    await store.ask("POST", "secret/data/a", {"data": {"k": "v"}})
+    assert (await strongroom(store, "snapshot", "save", str(file)))[0] == 0
+    url = request.getfixturevalue("postgres_url") if into == "postgres" else ""
+    where = ("-database", url) if url else ("-data", str(folder))
+    status, out, err = await strongroom(store, "snapshot", "restore", str(file), *where)
+    assert (status, out.startswith("Success!")) == (0, True), err
+    barrier = Barrier()
+    engine: Engine
+    if url:
+        engine = await PostgresEngine.open(url, barrier)
+    else:
+        engine = SqliteEngine(folder / "strongroom.db", barrier)
+    async with serving(engine, barrier, tmp_path / "key", SimulatedClock()) as again:
+        status, body = await again.ask("GET", "secret/data/a", token=store.root)
+        assert (status, body["data"]["data"]) == (200, {"k": "v"})
+
+
+async def test_a_database_of_another_cluster_is_not_overwritten(store: Any, tmp_path: Path) -> None:
+    file, folder = tmp_path / "store.snap", tmp_path / "other"
+    assert (await strongroom(store, "snapshot", "save", str(file)))[0] == 0
+    folder.mkdir()
+    barrier = Barrier()
+    engine = SqliteEngine(folder / "strongroom.db", barrier)
+    words = ("snapshot", "restore", str(file), "-data", str(folder))
+    async with serving(engine, barrier, folder / "key", SimulatedClock()) as other:
+        await other.ask("POST", "secret/data/theirs", {"data": {"k": "v"}})
+        status, _, err = await strongroom(store, *words)
+        assert (status != 0, "-force" in err) == (True, True)
+        assert (await other.ask("GET", "secret/data/theirs"))[0] == 200
+    status, _, err = await strongroom(store, *words, "-force")
+    assert status == 0, err

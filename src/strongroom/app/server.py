@@ -24,6 +24,7 @@ from strongroom.app.store_config.settings import (
     AuditSetting,
     ListenerSetting,
     ServerSettings,
+    StorageSetting,
 )
 from strongroom.app.token_reviewer import ClusterReviewer
 from strongroom.audit.devices import AuditBroker, Enabled
@@ -87,7 +88,11 @@ class Opened:
 
 async def open_engine(settings: ServerSettings, barrier: Barrier) -> Engine:
     """The engine of the settings, its schema up to date; raises Unavailable."""
-    storage = settings.storage
+    return await open_storage(settings.storage, barrier)
+
+
+async def open_storage(storage: StorageSetting, barrier: Barrier) -> Engine:
+    """The same for a database alone."""
     if storage.engine == POSTGRESQL:
         from strongroom.store.engine.postgres import PostgresEngine
 

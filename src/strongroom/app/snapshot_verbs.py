@@ -23,6 +23,7 @@ EXAMPLE: Final = """example:
   strongroom operator snapshot inspect store.snap     # no server is asked
   strongroom operator snapshot drill store.snap       # restores it into a scratch database
   strongroom operator snapshot restore store.snap
+  strongroom operator snapshot restore store.snap -data ./new   # no server runs
 """
 
 
@@ -56,6 +57,13 @@ def _save_and_restore(verbs: "argparse._SubParsersAction[argparse.ArgumentParser
     save = _verb(verbs, "save", "take a snapshot that was restored on trial", _save)
     save.add_argument("-no-verify", "--no-verify", action="store_true", help="do not try it before")
     restore = _verb(verbs, "restore", "replace everything by a snapshot", _restore)
+    restore.add_argument(
+        "-data", "--data", type=Path, metavar="DIR", help="into this folder, without a server"
+    )
+    restore.add_argument(
+        "-database", "--database", default="", metavar="URL",
+        help="into this PostgreSQL, without a server",
+    )  # fmt: skip
     restore.add_argument(
         "-force", "--force", action="store_true", help="even one of another cluster"
     )
@@ -98,13 +106,30 @@ async def _restore(args: argparse.Namespace) -> int:
     with _opened(args.file, "rb") as file:
         _summary(file)
         file.seek(0)
-        async with open_store(args) as client:
-            await client.upload(f"{PATH}-force" if args.force else PATH, file)
+        if args.data or args.database:
+            await _restore_directly(args, file)
+        else:
+            async with open_store(args) as client:
+                await client.upload(f"{PATH}-force" if args.force else PATH, file)
     if args.format == "json":
         print("{}")
     else:
         print("Success! The store is as it was when the snapshot was taken.")
     return 0
+
+
+async def _restore_directly(args: argparse.Namespace, file: BinaryIO) -> None:
+    from strongroom.app.server import open_storage
+    from strongroom.app.store_config.settings import POSTGRESQL, SQLITE, StorageSetting
+    from strongroom.store.engine.barrier import Barrier
+    from strongroom.store.snapshots import restore_directly
+
+    kind = POSTGRESQL if args.database else SQLITE
+    engine = await open_storage(StorageSetting(kind, args.data, args.database), Barrier())
+    try:
+        await restore_directly(engine, file, force=args.force)
+    finally:
+        await engine.close()
 
 
 async def _drill(args: argparse.Namespace) -> int:

@@ -49,13 +49,7 @@ async def judge(file: BinaryIO, seal: ClusterSeal, *, force: bool = False) -> Fo
     Raises Invalid: `snapshot-damaged`, `not-a-snapshot`, `snapshot-too-new`, and unless `force`
     says so `snapshot-of-another-cluster` or `snapshot-forged`.
     """
-    summary = await asyncio.to_thread(inspect, file)
-    if summary.steps > len(STEPS):
-        raise Invalid(
-            "snapshot-too-new",
-            f"the snapshot's schema has {summary.steps} steps, this program knows {len(STEPS)}",
-            hint="restore it with the version that took it, or a newer one",
-        )
+    summary = await _readable(file)
     try:
         ring = seal.ring_of(summary.cluster)
     except (Denied, Refusal):
@@ -75,6 +69,43 @@ async def judge(file: BinaryIO, seal: ClusterSeal, *, force: bool = False) -> Fo
             hint="take another copy of the file",
         )
     return Found(summary, ring)
+
+
+async def _readable(file: BinaryIO) -> Summary:
+    summary = await asyncio.to_thread(inspect, file)
+    if summary.steps > len(STEPS):
+        raise Invalid(
+            "snapshot-too-new",
+            f"the snapshot's schema has {summary.steps} steps, this program knows {len(STEPS)}",
+            hint="restore it with the version that took it, or a newer one",
+        )
+    return summary
+
+
+async def restore_directly(engine: Engine, file: BinaryIO, *, force: bool) -> Summary:
+    """Restore into a database without a server, a seal or keys; the seal opens it afterwards.
+
+    The keyed hash cannot be checked then: each row still opens in its own place alone. Raises
+    Invalid(`another-cluster-there`) unless `force` says that what is there may go.
+    """
+    summary = await _readable(file)
+
+    def work(transaction: Transaction) -> None:
+        there = transaction.cluster()
+        if there and there.cluster_id != summary.cluster.cluster_id and not force:
+            raise Invalid(
+                "another-cluster-there",
+                f"the database holds {there.cluster_name}, the snapshot is of"
+                f" {summary.cluster.cluster_name}",
+                hint="with -force everything in the database goes",
+            )
+        transaction.replace_rows(read_pages(file))
+        transaction.replace_cluster(summary.cluster)
+        if summary.newest_term > summary.oldest_term:
+            transaction.begin_reseal(summary.newest_term, summary.created)
+
+    await engine.transact_alone(work)
+    return summary
 
 
 async def restore(engine: Engine, seal: ClusterSeal, file: BinaryIO, found: Found) -> None:
