@@ -146,6 +146,11 @@ def test_day_of_month_and_day_of_week_are_joined_with_or() -> None:
         ("x", "$$", "axb", "a$b"),
         ("/", "_", "a/b/c", "a_b_c"),
         ("b", "$nosuch", "abc", "ac"),
+        # No empty match right after another: what Go 1.26 answers.
+        ("(.*)", "p-$1", "abc", "p-abc"),
+        ("x*", "-", "abxd", "-a-b-d-"),
+        ("a|$", "z", "ba", "bz"),
+        ("é*", "-", "aéb", "-a-b-"),
     ],
 )
 def test_replacements_are_gos(source: str, target: str, text: str, made: str) -> None:

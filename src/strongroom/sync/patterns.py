@@ -6,10 +6,12 @@ from typing import Any, Final
 import re2
 
 from strongroom.model.errors import Invalid
+from strongroom.template.budget import Budget
+from strongroom.template.errors import BudgetSpent, CallFailed
+from strongroom.template.functions import regex
 
 _OPTIONS: Final = re2.Options()
 _OPTIONS.log_errors = False
-_GROUP: Final = re2.compile(r"\$(?:\$|([A-Za-z0-9_]+)|\{([A-Za-z0-9_]+)\})")
 
 
 @lru_cache(maxsize=1024)
@@ -29,19 +31,13 @@ def matches(source: str, text: str) -> bool:
 
 
 def replace_all(source: str, target: str, text: str) -> str:
-    """Go's ReplaceAllString: `$1`, `$name`, `${name}` and `$$` in the target."""
+    """Go's ReplaceAllString: `$1`, `$name`, `${name}` and `$$` in the target.
 
-    def expand(match: Any) -> str:  # noqa: ANN401 - the binding has no types
-        def group(reference: Any) -> str:  # noqa: ANN401
-            name = reference.group(1) or reference.group(2)
-            if name is None:
-                return "$"
-            try:
-                found = match.group(int(name) if name.isdigit() else name)
-            except (IndexError, KeyError):
-                return ""
-            return str(found or "")
-
-        return str(_GROUP.sub(group, target))
-
-    return str(compile_pattern(source).sub(expand, text))
+    Raises Invalid(`bad-pattern`), for a result that is too large as well.
+    """
+    compile_pattern(source)
+    try:
+        made = regex.replace_all(Budget(), source.encode(), text.encode(), target.encode())
+    except (CallFailed, BudgetSpent):
+        raise Invalid("bad-pattern", f"the pattern {source!r} cannot be applied") from None
+    return made.decode()

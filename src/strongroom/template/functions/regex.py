@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import re2
 
+from strongroom.template.budget import Budget
 from strongroom.template.errors import CallFailed
 from strongroom.template.registry import Run, Table
 from strongroom.template.values import Slice, Value, string_list
@@ -38,14 +39,14 @@ def _regex(pattern: bytes) -> Any:  # noqa: ANN401 - re2 has no type information
 class _Subject:
     """A text as Go matches it: a byte that is no UTF-8 counts as U+FFFD, and stays what it is."""
 
-    def __init__(self, run: Run, text: bytes) -> None:
+    def __init__(self, budget: Budget, text: bytes) -> None:
         self.text = text
         self.searched = text
         self._origin: list[int] | None = None
         try:
             text.decode()
         except UnicodeDecodeError:
-            run.budget.produce(len(text) * 3)
+            budget.produce(len(text) * 3)
             self.searched, self._origin = _repaired(text)
 
     def origin(self, at: int) -> int:
@@ -70,12 +71,12 @@ def _repaired(text: bytes) -> tuple[bytes, list[int]]:
     return bytes(out), [*origin, at]
 
 
-def _matches(run: Run, pattern: bytes, subject: _Subject, limit: int = -1) -> list[Any]:
+def _matches(budget: Budget, pattern: bytes, subject: _Subject, limit: int = -1) -> list[Any]:
     """Go's successive matches: none of no width right after another match."""
     found: list[Any] = []
     regex, text, at, end = _regex(pattern), subject.searched, 0, -1
     while at <= len(text) and (limit < 0 or len(found) < limit):
-        run.budget.step()
+        budget.step()
         match = regex.search(text, at)
         if match is None:
             break
@@ -107,13 +108,13 @@ def _regex_match(run: Run, pattern: bytes, text: bytes) -> bool:
 @REGEX("mustRegexMatch", "string, string")
 def _must_regex_match(run: Run, pattern: bytes, text: bytes) -> bool:
     """Whether the expression matches somewhere."""
-    return _regex(pattern).search(_Subject(run, text).searched) is not None
+    return _regex(pattern).search(_Subject(run.budget, text).searched) is not None
 
 
 @REGEX("regexFind mustRegexFind", "string, string")
 def _regex_find(run: Run, pattern: bytes, text: bytes) -> bytes:
     """The first match, or ""."""
-    subject = _Subject(run, text)
+    subject = _Subject(run.budget, text)
     match = _regex(pattern).search(subject.searched)
     return b"" if match is None else subject.group(match)
 
@@ -121,29 +122,37 @@ def _regex_find(run: Run, pattern: bytes, text: bytes) -> bytes:
 @REGEX("regexFindAll mustRegexFindAll", "string, string, int")
 def _regex_find_all(run: Run, pattern: bytes, text: bytes, limit: int) -> Value:
     """All matches, at most so many; -1 is no limit."""
-    subject = _Subject(run, text)
-    found = [subject.group(match) for match in _matches(run, pattern, subject, limit)]
+    subject = _Subject(run.budget, text)
+    found = [subject.group(match) for match in _matches(run.budget, pattern, subject, limit)]
     return string_list(found) if found else Slice("string", [], nil=True)
 
 
 @REGEX("regexReplaceAll mustRegexReplaceAll", "string, string, string")
 def _regex_replace_all(run: Run, pattern: bytes, text: bytes, replacement: bytes) -> bytes:
     """Every match replaced; $1 and ${name} stand for groups."""
-    return _replaced(run, pattern, text, replacement, expands=b"$" in replacement)
+    return replace_all(run.budget, pattern, text, replacement)
 
 
 @REGEX("regexReplaceAllLiteral mustRegexReplaceAllLiteral", "string, string, string")
 def _regex_replace_all_literal(run: Run, pattern: bytes, text: bytes, replacement: bytes) -> bytes:
     """Every match replaced by a text in which $ means nothing."""
-    return _replaced(run, pattern, text, replacement, expands=False)
+    return _replaced(run.budget, pattern, text, replacement, expands=False)
 
 
-def _replaced(run: Run, pattern: bytes, text: bytes, new: bytes, *, expands: bool) -> bytes:
-    out, at, subject = [], 0, _Subject(run, text)
-    for match in _matches(run, pattern, subject):
+def replace_all(budget: Budget, pattern: bytes, text: bytes, new: bytes) -> bytes:
+    """Go's ReplaceAll: `$1`, `$name`, `${name}` and `$$` in `new`, and Go's empty matches.
+
+    Raises CallFailed for a pattern that does not compile, BudgetSpent for too much.
+    """
+    return _replaced(budget, pattern, text, new, expands=b"$" in new)
+
+
+def _replaced(budget: Budget, pattern: bytes, text: bytes, new: bytes, *, expands: bool) -> bytes:
+    out, at, subject = [], 0, _Subject(budget, text)
+    for match in _matches(budget, pattern, subject):
         start, stop = (subject.origin(edge) for edge in match.span())
         piece = _expanded(new, match, subject) if expands else new
-        run.budget.produce(len(piece))
+        budget.produce(len(piece))
         out += [text[at:start], piece]
         at = stop
     return b"".join(out) + text[at:]
@@ -190,10 +199,10 @@ def _regex_split(run: Run, pattern: bytes, text: bytes, limit: int) -> Value:
         return Slice("string", [], nil=True)
     if pattern and not text:
         return string_list([b""])
-    subject = _Subject(run, text)
+    subject = _Subject(run.budget, text)
     out: list[bytes] = []
     begin = end = 0
-    for match in _matches(run, pattern, subject, limit):
+    for match in _matches(run.budget, pattern, subject, limit):
         if 0 < limit == len(out) + 1:
             break
         start, stop = (subject.origin(edge) for edge in match.span())
