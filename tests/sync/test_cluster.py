@@ -16,7 +16,7 @@ from strongroom.app.waiting import until
 from strongroom.kube.api import Scope
 from strongroom.kube.client import KubeClient
 from strongroom.kube.election import Election
-from strongroom.kube.resource import CRDS, NAMESPACES, SECRETS, Object, Resource
+from strongroom.kube.resource import CONFIG_MAPS, CRDS, NAMESPACES, SECRETS, Object, Resource
 from strongroom.kube.token_review import request_token
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Denied, Invalid, NotFound
@@ -178,7 +178,7 @@ async def test_the_old_version_is_served_and_defaults_are_the_known_ones(
 
 
 async def test_everything_works_under_the_generated_rights(cluster, api, namespace: str) -> None:
-    rights = Rights(namespace=namespace)
+    rights = Rights(namespace=namespace, manifests=("configmaps",))
     store = {"metadata": {"name": "s", "namespace": namespace}, "spec": FAKE}
     async with operating(cluster, api, rights):
         await api.create(SECRET_STORES, store)
@@ -217,6 +217,7 @@ async def test_everything_works_under_the_generated_rights(cluster, api, namespa
         await _fan_out(api, namespace)
         await _push(api, namespace)
         await _generate(api, namespace)
+        await _repair_config_map(api, namespace)
 
 
 async def gone(api: KubeClient, namespace: str, name: str) -> bool | None:
@@ -264,6 +265,23 @@ async def _generate(api: KubeClient, namespace: str) -> None:
 
     await until("the end of what was made", ended, CLOCK)
     assert f"{namespace}/f" in Leasing.ended
+
+
+async def _repair_config_map(api: KubeClient, namespace: str) -> None:
+    target = {"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}
+    await api.create(EXTERNAL_SECRETS, external(namespace, "plain", target=target))
+
+    async def right() -> bool | None:
+        item = await api.get(CONFIG_MAPS, "plain", namespace)
+        return True if item["data"] == {"p": "one"} else None
+
+    await until("the ConfigMap", right, CLOCK)
+    await until("the status", lambda: reason(api, EXTERNAL_SECRETS, namespace, "plain"), CLOCK)
+    edit = {"data": {"p": "theirs"}}
+    await api.merge_patch(CONFIG_MAPS, "plain", namespace, edit, manager="kubectl-edit")
+    await until("its repair", right, CLOCK)
+    await api.delete(CONFIG_MAPS, "plain", namespace)
+    await until("its return", right, CLOCK)
 
 
 async def _push(api: KubeClient, namespace: str) -> None:

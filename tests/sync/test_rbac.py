@@ -24,7 +24,7 @@ def test_no_rule_says_everything() -> None:
     assert ("secrets", "update") not in allowed(made)
     assert ("configmaps", "create") not in allowed(made)
     resources = {resource for resource, _ in allowed(made)}
-    assert "customresourcedefinitions" not in resources
+    assert not resources & {"customresourcedefinitions", "*"}
 
 
 def test_namespaced_operators_have_no_cluster_role() -> None:
@@ -56,6 +56,15 @@ def test_what_is_off_needs_nothing() -> None:
         for rule in each.get("rules", [])
         if "generators.external-secrets.io" in rule["apiGroups"]
     ]
+
+
+def test_generators_are_looked_at_and_their_states_kept() -> None:
+    made = allowed(rbac(Rights()))
+    assert {verb for resource, verb in made if resource == "passwords"} == {"get"}
+    assert {("clustergenerators", "get"), ("generatorstates", "delete")} <= made
+    confined = allowed(rbac(Rights(namespaces=("a",))))
+    assert ("uuids", "get") in confined
+    assert "clustergenerators" not in {resource for resource, _ in confined}
 
 
 def test_targets_of_other_kinds_are_named() -> None:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from strongroom.kube.resource import Object
-from strongroom.sync.crds import GENERATORS_GROUP, GROUP
+from strongroom.sync.crds import (
+    CLUSTER_GENERATORS,
+    GENERATOR_STATES,
+    GENERATORS,
+    GENERATORS_GROUP,
+    GROUP,
+)
 
 NAME: Final = "strongroom-operator"
 READ: Final = ("get", "list", "watch")
@@ -68,8 +74,11 @@ def sync_rules(rights: Rights) -> list[Object]:
         _rule("events.k8s.io", ("events",), ("create", "patch")),
     ]
     if rights.generators:
-        rules.append(_rule(GENERATORS_GROUP, ("*",), READ))
-        rules.append(_rule(GENERATORS_GROUP, ("generatorstates",), ("create", "patch", "delete")))
+        made = [each.plural for each in GENERATORS]
+        # They are looked at when they are asked; what was made is watched until it is let go of.
+        rules.append(_rule(GENERATORS_GROUP, made, ("get",)))
+        states = (*READ, "create", "patch", "delete")
+        rules.append(_rule(GENERATORS_GROUP, (GENERATOR_STATES.plural,), states))
     for each in rights.manifests:
         plural, _, group = each.partition(".")
         rules.append(_rule(group, (plural,), (*READ, "create", "patch", "delete")))
@@ -82,6 +91,8 @@ def _cluster_rules(rights: Rights) -> list[Object]:
         _rule(GROUP, ("clustersecretstores/status",), ("patch",)),
         _rule("", ("namespaces",), READ),
     ]
+    if rights.generators:
+        rules.append(_rule(GENERATORS_GROUP, (CLUSTER_GENERATORS.plural,), ("get",)))
     if rights.cluster_objects:
         spread = ["clusterexternalsecrets"] + (["clusterpushsecrets"] if rights.push else [])
         children = ["externalsecrets"] + (["pushsecrets"] if rights.push else [])

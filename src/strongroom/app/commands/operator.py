@@ -92,6 +92,9 @@ def _add_scope(parser: argparse.ArgumentParser) -> None:
         help="do not write External Secrets Operator's hash, against which values can be guessed",
     )
     group.add_argument(
+        "--no-generators", action="store_true", help="ask no generators, and follow no states"
+    )
+    group.add_argument(
         "--unsafe-allow-generic-targets",
         action="store_true",
         help="target.manifest may be of any kind, not a ConfigMap alone",
@@ -142,6 +145,7 @@ async def _operate(args: argparse.Namespace) -> None:
     from strongroom.sync.pace import Rate
     from strongroom.sync.providers.kinds import Providers
     from strongroom.sync.providers.references import Surroundings
+    from strongroom.sync.reader import NoGenerators
     from strongroom.sync.target import config_maps_only
     from strongroom.sync.templates import GoTemplates
 
@@ -151,10 +155,11 @@ async def _operate(args: argparse.Namespace) -> None:
         if args.install_crds:
             await _install(api, clock)
         around = Surroundings(api, clock, dict(os.environ))
-        workshop = ServedKinds(Sources(around, SystemRandom()))
+        sources = Sources(around, SystemRandom())
+        workshop = None if args.no_generators else ServedKinds(sources)
         doors = Doors(
             make=Providers(around),
-            generators=ServedGenerators(api, workshop, clock),
+            generators=ServedGenerators(api, workshop, clock) if workshop else NoGenerators(),
             workshop=workshop,
             render=GoTemplates(clock),
             who_changed=_who_changed(args.kube_audit_log),
