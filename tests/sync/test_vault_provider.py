@@ -12,6 +12,7 @@ from strongroom.kube.resource import SECRETS, SERVICE_ACCOUNTS
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
 from strongroom.model.secret import Secret
+from strongroom.sync.providers.contract import PushTarget
 from strongroom.sync.providers.kinds import Providers
 from strongroom.sync.providers.references import Surroundings
 from strongroom.sync.providers.vault_fake import VaultFake
@@ -139,8 +140,6 @@ async def bed(api, clock, plain):
         await cluster(api, token="fake-root", password="pw", jwt="head.body.sig")
         made = Bed(fake, address, api, clock)
         provider = await provider_of(api, clock, address, given)
-        from strongroom.sync.providers.contract import PushTarget
-
         await provider.push(PushTarget("db", "p"), Secret("one"))
         await provider.close()
         yield made
@@ -278,4 +277,48 @@ async def test_a_kv_1_path_without_keys_is_a_refusal(bed) -> None:
     bed.fake.answer_with = Response(200, b'{"data": null}')
     with pytest.raises(Invalid, match="holds no keys"):
         await provider.fetch(RemoteRef("db"))
+    await provider.close()
+
+
+# custom metadata of what is pushed
+
+
+MARK = {"managed-by": "external-secrets"}
+TEAM = {"customMetadata": {"team": "blue", "managed-by": "me"}}
+
+
+async def tags_of(ours) -> dict[str, str]:
+    _, said = await ours.ask("GET", "secret/metadata/pushed")
+    return said["data"]["custom_metadata"]
+
+
+async def test_a_pushs_custom_metadata_are_merged_or_replace_what_is_there(
+    ours, api, clock
+) -> None:
+    await cluster(api, token=ours.root)
+    provider = await provider_of(api, clock, ours.address, {"tokenSecretRef": key("token")})
+
+    async def push(value: str, **metadata: Any) -> bool:
+        target = PushTarget("pushed", "p", metadata=metadata)
+        return (await provider.push(target, Secret(value))).changed
+
+    assert await push("one", **TEAM)
+    assert await tags_of(ours) == {"team": "blue", **MARK}
+    assert not await push("one", **TEAM)
+    assert not await push("one")
+    assert await push("one", customMetadata={"tier": "1"})
+    assert await tags_of(ours) == {"team": "blue", "tier": "1", **MARK}
+    assert await push("one", customMetadata={"tier": "2"}, mergePolicy="Replace")
+    assert await tags_of(ours) == {"tier": "2", **MARK}
+    with pytest.raises(Invalid, match="mergePolicy must be one of Merge, Replace"):
+        await push("two", mergePolicy="Both")
+    await provider.close()
+
+
+async def test_a_push_that_broke_off_before_its_data_is_taken_up(ours, api, clock) -> None:
+    await cluster(api, token=ours.root)
+    await ours.ask("POST", "secret/metadata/pushed", {"custom_metadata": MARK})
+    provider = await provider_of(api, clock, ours.address, {"tokenSecretRef": key("token")})
+    assert (await provider.push(PushTarget("pushed", "p"), Secret("one"))).changed
+    assert (await provider.push(PushTarget("pushed", "p"), Secret("two"))).changed
     await provider.close()

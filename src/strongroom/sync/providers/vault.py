@@ -99,6 +99,21 @@ def split_key(key: str, settings: VaultSettings) -> tuple[str, str]:
     return mount, path
 
 
+def _ours(tags: Mapping[str, str]) -> bool:
+    return tags.get(MANAGED_BY[0]) == MANAGED_BY[1]
+
+
+def pushed_tags(target: PushTarget, tags: Mapping[str, str]) -> dict[str, str]:
+    """The custom metadata of a pushed secret of KV v2; the mark is nobody's to change. Pure.
+
+    `customMetadata` of the push's metadata are laid over those that are there, or with
+    `mergePolicy: Replace` put in their place. Raises Invalid.
+    """
+    meta = Fields(target.metadata, "metadata.spec")
+    kept = tags if meta.choice("mergePolicy", ("Merge", "Replace"), "Merge") == "Merge" else {}
+    return {**kept, **meta.labels("customMetadata"), **_MARKED}
+
+
 async def build(
     spec: Fields, references: References, around: Surroundings, *, leaves: bool = True
 ) -> "VaultProvider":
@@ -270,36 +285,51 @@ class VaultProvider(OneByOne):
         mount, path = split_key(target.key, self._settings)
 
         async def write(_: Secret) -> Pushed:
-            before, version, ours = await self._stored(mount, path)
-            if before is not None and not ours:
+            before, version, tags = await self._stored(mount, path)
+            if before is not None and not _ours(tags):
                 raise not_ours(target.key)
             after = dict(before or {})
             if target.property:
                 after[target.property] = as_value(value.reveal(), target.key)
             else:
                 after = object_in(value.reveal(), target.key)
+            told = self._settings.version == "v2" and await self._tell(target, tags)
             if after == before:
-                return Pushed(changed=False, version=version)
+                return Pushed(changed=told, version=version)
             return Pushed(changed=True, version=await self._write(mount, path, after, version))
 
         return await self._use(write)
 
-    async def _stored(self, mount: str, path: str) -> tuple[dict[str, Any] | None, int, bool]:
-        """What is there (None: nothing), its version, and whether a PushSecret made it."""
+    async def _tell(self, target: PushTarget, tags: Mapping[str, str]) -> bool:
+        """Write custom metadata that differ; before the data, so that what is there has its mark.
+
+        A push that breaks off between the two is then taken up by the next one.
+        """
+        wanted = pushed_tags(target, tags)
+        if wanted == tags:
+            return False
+        mount, path = split_key(target.key, self._settings)
+        await self._client.request("POST", f"{mount}/metadata/{path}", {"custom_metadata": wanted})
+        return True
+
+    async def _stored(
+        self, mount: str, path: str
+    ) -> tuple[dict[str, Any] | None, int, dict[str, str]]:
+        """What is there (None: nothing), its version, and its custom metadata."""
         if self._settings.version == "v1":
             try:
                 data = (await self._client.request("GET", f"{mount}/{path}"))["data"]
             except NotFound:
-                return None, 0, False
-            return data, 0, data.pop(_MARK, None) == _MARKED
+                return None, 0, {}
+            return data, 0, dict(data.pop(_MARK, None) or {})
         try:
             found = await self._client.kv2_read(mount, path)
             metadata = await self._client.kv2_metadata(mount, path)
         except NotFound:
-            return None, 0, False
-        ours = (metadata.get("custom_metadata") or {}).get(MANAGED_BY[0]) == MANAGED_BY[1]
+            return None, 0, {}
         gone = bool(found.deletion_time or found.destroyed)
-        return (None if gone else dict(found.data)), found.version, ours
+        tags = dict(metadata.get("custom_metadata") or {})
+        return (None if gone else dict(found.data)), found.version, tags
 
     async def _write(self, mount: str, path: str, data: dict[str, Any], version: int) -> int:
         if self._settings.version == "v1":
@@ -307,23 +337,18 @@ class VaultProvider(OneByOne):
             return 0
         try:
             # Against the version that was read: another writer's properties are never lost.
-            written = await self._client.kv2_write(mount, path, data, version)
+            return await self._client.kv2_write(mount, path, data, version)
         except Invalid as refusal:
             if "check-and-set" in refusal.message:
                 raise Conflict("store-conflict", f"{path} was written meanwhile") from None
             raise
-        if version == 0:
-            await self._client.request(
-                "POST", f"{mount}/metadata/{path}", {"custom_metadata": _MARKED}
-            )
-        return written
 
     async def delete(self, target: PushTarget) -> None:
         mount, path = split_key(target.key, self._settings)
 
         async def remove(_: Secret) -> None:
-            before, version, ours = await self._stored(mount, path)
-            if before is None or not ours:
+            before, version, tags = await self._stored(mount, path)
+            if before is None or not _ours(tags):
                 return
             rest = {name: each for name, each in before.items() if name != target.property}
             if target.property and rest:
