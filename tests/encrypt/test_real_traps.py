@@ -1,14 +1,8 @@
-"""Traps that cost more than secrecy, on a real API server: what the check finds there happens."""
+"""Two API servers one of which has no flag, and what else is found there before it does harm."""
 
 import pytest
 
-from strongroom.kube.client import KubeClient
-from strongroom.kube.resource import SECRETS
-from strongroom.model.clock import SystemClock
-from strongroom.model.errors import Refusal
-
 IDENTITY = "{identity: {}}"
-MARKED = "marked-value"
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -39,17 +33,9 @@ async def test_a_server_without_the_flag_a_missing_identity_a_renamed_provider(l
     status, proof = await lab.prove()
     assert (status, proof["method"], proof["counts"]) == (3, "etcd", {"ok": 1, "plaintext": 1})
     assert any("older revisions" in line for line in proof["cannot_see"])
-    # E04: without identity nobody lists Secrets any more while one is in plain text.
+    # E04: a server without identity would not be ready with the one in plain text; E14: nor one
+    # that gives the plugin another name.
     only = lab.encryption(("secrets", [lab.kms()]), name="only.yaml")
     assert (await lab.check(only))["E04"] == "error"
-    await lab.control.restart_apiserver(only)
-    assert await lab.get("sealed") == MARKED
-    async with KubeClient(lab.control.config(), SystemClock()) as api:
-        with pytest.raises(Refusal):
-            await api.list(SECRETS)
-    # E14: under another name the same plugin reads nothing of what was written before.
     renamed = lab.encryption(("secrets", [lab.kms("renamed"), IDENTITY]), name="renamed.yaml")
     assert (await lab.check(renamed))["E14"] == "error"
-    await lab.control.restart_apiserver(renamed)
-    with pytest.raises(Refusal):
-        await lab.get("sealed")
