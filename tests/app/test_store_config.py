@@ -17,6 +17,8 @@ from strongroom.app.store_config.sources import Stanza, read_files
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Invalid
+from strongroom.store.auth.lockout import Rules, rules_of
+from strongroom.store.engine.contract import MountRow
 
 FULL = """
 storage "raft" { path = "/srv/data" node_id = "one" }
@@ -236,3 +238,42 @@ def test_telemetry_that_would_be_sent_somewhere_is_named(tmp_path: Path) -> None
     assert "'statsd_address' has no effect: metrics are fetched from sys/metrics" in said[0]
     assert "belongs into the telemetry of a listener" in said[1]
     assert not any(each.open_metrics for each in settings.listeners)
+
+
+LOCKOUT = """
+storage "inmem" {}
+listener "tcp" { tls_disable = true }
+user_lockout "all" { lockout_threshold = 10 lockout_duration = "10m" lockout_counter_reset = "5m" }
+user_lockout "AppRole" { disable_lockout = "true" lockout_counter_reset_duration = 7 odd = 1 }
+"""
+
+
+def test_users_are_locked_as_the_stanzas_say_where_a_mount_is_not_tuned(tmp_path: Path) -> None:
+    (tmp_path / "s.hcl").write_text(LOCKOUT)
+    settings = settings_of(read_files([tmp_path / "s.hcl"]))
+    usual = rules_of(_mount("userpass"), settings.user_lockout)
+    assert usual == Rules(threshold=10, duration=600.0, reset=300.0)
+    off = rules_of(_mount("approle"), settings.user_lockout)
+    assert (off.disabled, off.reset, off.threshold) == (True, 7.0, 10)
+    tuned = rules_of(_mount("userpass", lockout_threshold=2), settings.user_lockout)
+    assert (tuned.threshold, tuned.duration) == (2, 600.0)
+    assert any("unsupported user_lockout field 'odd'" in each for each in settings.notes)
+
+
+def _mount(kind: str, **lockout: object) -> MountRow:
+    config = {"user_lockout_config": lockout} if lockout else {}
+    return MountRow(kind="auth", path=f"{kind}/", uuid="u", type=kind, accessor="a", config=config)
+
+
+@pytest.mark.parametrize(
+    ("stanza", "said"),
+    [
+        ('user_lockout "cert" {}', "none of all, approle"),
+        ("user_lockout { lockout_threshold = 0 }", "must be a positive number"),
+    ],
+)
+def test_a_lockout_that_cannot_be_is_refused_with_its_place(tmp_path, stanza, said) -> None:
+    text = f'storage "inmem" {{}} listener "tcp" {{ tls_disable = true }}\n{stanza}\n'
+    (tmp_path / "s.hcl").write_text(text)
+    with pytest.raises(Invalid, match=rf"s\.hcl:2.*{said}"):
+        settings_of(read_files([tmp_path / "s.hcl"]))

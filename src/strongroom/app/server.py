@@ -342,6 +342,7 @@ def surroundings(
         api_audit=settings.api_audit,
         open_metrics=any(each.open_metrics for each in settings.listeners),
         configuration=lambda: sanitized(settings),
+        lockout=settings.user_lockout,
     )
 
 

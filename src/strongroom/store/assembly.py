@@ -104,6 +104,8 @@ class Surroundings:
     open_metrics: bool = False
     # What it says of its configuration; nothing in it is secret.
     configuration: Callable[[], Mapping[str, Any]] = dict
+    # When users are locked, by login method or "all", where a mount is not tuned.
+    lockout: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 async def initialise(
@@ -219,6 +221,7 @@ def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline
         around.seal,
         lambda value: fingerprints().vault_form(value),
         around.system,
+        lockout=around.lockout,
     )
     metrics = Metrics(context, around.worker, public=around.open_metrics)
     feed = ChangeFeed(engine, sessions, around.clock)

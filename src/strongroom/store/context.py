@@ -1,8 +1,8 @@
 """What every backend is built with: the engine, the clock, randomness and the sessions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from strongroom.crypto.tokens import new_accessor, new_token
 from strongroom.model.clock import Clock
@@ -42,6 +42,8 @@ class Context:
     fingerprint: Callable[[bytes], str]
     system: Bounds = field(default_factory=Bounds)
     quotas: Quotas = field(default_factory=Quotas)
+    # When users are locked, by login method or "all", where a mount is not tuned.
+    lockout: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     make_token: Callable[[], str] = new_token
     make_accessor: Callable[[], str] = new_accessor
 

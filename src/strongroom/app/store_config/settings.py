@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from strongroom.app.store_config.sources import Configuration, Stanza
+from strongroom.app.store_config.user_lockout import user_lockout
 from strongroom.model.errors import Invalid
 from strongroom.store.call import parse_seconds
 
@@ -63,7 +64,7 @@ _TOP: Final = {
     "max_lease_ttl", "workers", "join_key_file", "unsafe_allow_api_audit_creation",
     "allow_audit_log_prefixing", "default_max_request_duration", "api_version", "redirect_addr",
 }  # fmt: skip
-_STANZAS: Final = {"storage", "backend", "listener", "seal", "audit", "telemetry"}
+_STANZAS: Final = {"storage", "backend", "listener", "seal", "audit", "telemetry", "user_lockout"}
 # Of telemetry: without effect, and without harm.
 _TELEMETRY_QUIET: Final = {
     "prometheus_retention_time", "disable_hostname", "enable_hostname_label", "metrics_prefix",
@@ -162,6 +163,8 @@ class ServerSettings:
     open_paths: frozenset[str] = frozenset()
     api_audit: bool = False
     api_version: str = ""
+    # When users are locked, by login method or "all".
+    user_lockout: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -199,6 +202,7 @@ def settings_of(found: Configuration) -> ServerSettings:
         open_paths=_open_paths(found),
         api_audit=_flag(text.value("unsafe_allow_api_audit_creation", False)),
         api_version=text.text("api_version"),
+        user_lockout=user_lockout(found, notes),
         notes=tuple(notes),
     )
 

@@ -8,6 +8,7 @@ Settings: https://developer.hashicorp.com/vault/docs/concepts/user-lockout.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from strongroom.model.errors import Denied, Invalid
@@ -17,6 +18,7 @@ from strongroom.store.engine.auth_contract import AuthView, FailedLoginRow
 from strongroom.store.engine.contract import MountRow, Transaction
 
 CONFIG: Final = "user_lockout_config"
+ALL: Final = "all"
 METHODS: Final = frozenset({"userpass", "approle"})
 FORGOTTEN_AT_ONCE: Final = 20
 RESET: Final = "lockout_counter_reset_duration"
@@ -34,9 +36,15 @@ class Rules:
     disabled: bool = False
 
 
-def rules_of(mount: MountRow) -> Rules:
-    """A mount's rules, Vault's where it is not tuned."""
-    config = mount.config.get(CONFIG) or {}
+def rules_of(
+    mount: MountRow, configured: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> Rules:
+    """A mount's rules: as it is tuned, else as its method is `configured`, else all, else Vault's.
+
+    `configured` is what the server's configuration says, by method or "all".
+    """
+    tuned = mount.config.get(CONFIG) or {}
+    config = {**configured.get(ALL, {}), **configured.get(mount.type, {}), **tuned}
     usual = Rules()
     return Rules(
         int(config.get("lockout_threshold") or usual.threshold),
@@ -93,14 +101,15 @@ class Lockout:
 
     def check(self, mount: MountRow, name: str, view: AuthView | None = None) -> None:
         """Refuse a locked user; raises Denied with the sentence of any other refusal."""
-        rules = rules_of(mount)
+        rules = rules_of(mount, self._context.lockout)
         row = (view or self._context.view).failed_login(mount.uuid, name)
         if not rules.disabled and is_locked(row, self._context.clock.now()):
             raise Denied("user-locked", "permission denied")
 
     async def failed(self, mount: MountRow, name: str) -> None:
         """Count a failed attempt."""
-        rules, now = rules_of(mount), self._context.clock.now()
+        now = self._context.clock.now()
+        rules = rules_of(mount, self._context.lockout)
         if rules.disabled:
             return
 

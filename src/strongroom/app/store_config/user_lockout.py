@@ -1,0 +1,45 @@
+"""The `user_lockout` stanzas: when users of a method are locked, where its mount does not say.
+
+Format: https://developer.hashicorp.com/vault/docs/configuration/user-lockout. The counter's reset
+is read as `lockout_counter_reset` and under the API's name, `lockout_counter_reset_duration`.
+"""
+
+from typing import Any, Final
+
+from strongroom.app.store_config.sources import Configuration
+from strongroom.model.errors import Invalid
+from strongroom.store.auth.lockout import ALL, METHODS, lockout_settings
+
+# Methods that Vault locks and Strongroom has not.
+_ELSEWHERE: Final = frozenset({"ldap"})
+_FIELDS: Final = frozenset({
+    "lockout_threshold", "lockout_duration", "lockout_counter_reset",
+    "lockout_counter_reset_duration", "disable_lockout", "lockout_disable",
+})  # fmt: skip
+
+
+def user_lockout(found: Configuration, notes: list[str]) -> dict[str, dict[str, Any]]:
+    """The settings by method, or "all"; raises Invalid(`bad-config`) for what cannot be meant."""
+    settings: dict[str, dict[str, Any]] = {}
+    for stanza in found.of("user_lockout"):
+        name = stanza.labels[0].lower() if stanza.labels else ALL
+        if name not in METHODS | _ELSEWHERE | {ALL}:
+            raise Invalid(
+                "bad-config",
+                f"{stanza.place}: user_lockout {name!r} is none of all, approle, ldap, userpass",
+            )
+        if name in _ELSEWHERE:
+            notes.append(f"{stanza.place}: user_lockout {name!r} has no effect: no such method")
+        notes += [
+            f"{stanza.place}: unknown or unsupported user_lockout field {each!r}"
+            for each in stanza.fields
+            if each not in _FIELDS
+        ]
+        fields = dict(stanza.fields)
+        if "disable_lockout" in fields:
+            fields["lockout_disable"] = fields.pop("disable_lockout")
+        try:
+            settings[name] = lockout_settings(fields, settings.get(name, {}))
+        except Invalid as refusal:
+            raise Invalid("bad-config", f"{stanza.place}: {refusal.message}") from None
+    return settings
