@@ -142,3 +142,26 @@ def test_a_taken_port_and_a_wrong_file_are_refused_in_words(tmp_path: Path, star
     (tmp_path / "bad.hcl").write_text("storage {")
     wrong = start("server", "-config=bad.hcl")
     assert b"bad.hcl: line 1, column" in wrong.communicate(timeout=20)[1]
+
+
+def test_users_are_locked_as_the_configuration_says(tmp_path: Path, start: Start) -> None:
+    port = free_port()
+    (tmp_path / "lock.hcl").write_text(
+        f'storage "inmem" {{}} listener "tcp" {{ address = "127.0.0.1:{port}" tls_disable = 1 }}\n'
+        'user_lockout "all" { lockout_threshold = 2 }\n'
+        'user_lockout "approle" { disable_lockout = true }\n'
+    )
+    start("server", "-config=lock.hcl")
+    client = hvac.Client(url=f"http://127.0.0.1:{port}")
+    until(lambda: not client.sys.is_initialized())
+    made = client.sys.initialize(1, 1)
+    client.sys.submit_unseal_keys(made["keys"])
+    client.token = made["root_token"]
+    client.sys.enable_auth_method("userpass")
+    client.auth.userpass.create_or_update_user("ada", "right")
+    for _ in range(2):
+        with pytest.raises(hvac.exceptions.InvalidRequest):
+            client.auth.userpass.login("ada", "wrong", use_token=False)
+    with pytest.raises(hvac.exceptions.Forbidden):
+        client.auth.userpass.login("ada", "right", use_token=False)
+    client.adapter.close()
