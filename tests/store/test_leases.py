@@ -249,3 +249,24 @@ def test_a_lease_that_cannot_be_renewed_says_so() -> None:
     row = LeaseRow("a/b", "m", None, 0.0, 10.0, 10, 10.0, max_ttl=10, renewable=False)
     with pytest.raises(Invalid, match="not renewable"):
         renewed(row, 0, 1.0)
+
+
+async def test_a_damaged_lease_is_named_and_does_not_keep_the_others_from_their_end(
+    issuing,
+) -> None:
+    """One row that cannot be opened must not stop revocation in the whole cluster."""
+    damaged = (await issued(issuing, "iss/creds/app?ttl=1h"))["lease_id"]
+    await issued(issuing, "iss/creds/app?ttl=2h")
+    await issuing.engine.transact(
+        lambda each: each._sql.run("UPDATE lease SET body = ? WHERE id = ?", bytes(80), damaged)
+    )
+    issuing.clock.step_wall(3 * 3600)
+    await issuing.expire()
+    # What the damaged one made still stands; what the other made is gone.
+    assert len(issuing.issuers[0].names) == 1
+    assert len(issuing.issuers[0].undone) == 1
+    status, said = await issuing.ask("GET", "sys/leases?type=irrevocable")
+    assert status == 200
+    assert damaged in str(said["data"])
+    assert f"the row {damaged} (version" in str(said["data"])
+    assert await issuing.expire() == 0

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import orjson
 
+from strongroom.crypto.aead import Tampered
 from strongroom.store.engine._sealed_rows import SealedRows, pack
 from strongroom.store.engine.contract import LeaseRow
 from strongroom.store.engine.sql import NO_LIMIT, upsert
@@ -75,7 +76,16 @@ class LeaseRows(SealedRows):
 
     def stuck_leases(self, limit: int) -> Sequence[LeaseRow]:
         rows = self._sql.all(f"{COLUMNS} WHERE state = 'irrevocable' ORDER BY id LIMIT ?", limit)
-        return [self._lease(row) for row in rows]
+        return [self._lease_or_damage(row) for row in rows]
+
+    def _lease_or_damage(self, row: Any) -> LeaseRow:  # noqa: ANN401 - the columns
+        try:
+            return self._lease(row)
+        except Tampered as error:
+            lease_id, mount, token, due, state, attempts, *_ = row
+            return LeaseRow(
+                lease_id, mount, token, 0.0, 0.0, 0, due, state, attempts, error=error.message
+            )
 
     def put_lease(self, row: LeaseRow) -> None:
         version, _ = self._next_version("SELECT version FROM lease WHERE id = ?", row.id)
@@ -106,7 +116,13 @@ class LeaseRows(SealedRows):
                 attempts,
                 lease_id,
             )
-            claimed.append(self._lease((*row[:3], until, "revoking", attempts, *row[6:])))
+            try:
+                claimed.append(self._lease((*row[:3], until, "revoking", attempts, *row[6:])))
+            except Tampered:
+                # Nobody knows what is to be undone. A person has to look; the others go on.
+                self._sql.run(
+                    "UPDATE lease SET due = NULL, state = 'irrevocable' WHERE id = ?", lease_id
+                )
         return claimed
 
     def revoke_leases(self, now: float, *, prefix: str = "", mount: str = "") -> None:

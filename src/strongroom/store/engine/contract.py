@@ -304,7 +304,8 @@ class Transaction(
     def claim_leases(self, now: float, until: float, limit: int) -> Sequence[LeaseRow]:
         """Take leases that are due, oldest first, to be revoked by the caller alone until then.
 
-        Each is "revoking" with one more attempt.
+        Each is "revoking" with one more attempt. One whose row is damaged is "irrevocable" from
+        then on, and its `error` among `stuck_leases` says so.
         """
 
     def revoke_leases(self, now: float, *, prefix: str = "", mount: str = "") -> None:
