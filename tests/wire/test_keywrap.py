@@ -7,6 +7,7 @@ two tests.
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -211,6 +212,33 @@ async def test_a_refused_pin_is_offered_once_until_it_changes_or_a_person_says_s
     with pytest.raises(Refusal):
         await wrapper.wrap(KEY, b"p")
     assert pins.offered == 2
+    pin_file.write_text("1234")
+    assert await wrapper.unwrap(await wrapper.wrap(KEY, b"p"), b"p") == KEY
+
+
+@pytest.mark.component
+async def test_a_token_that_hangs_holds_one_thread_however_often_it_is_asked(
+    softhsm, tmp_path: Path
+) -> None:
+    pin_file = tmp_path / "pin"
+    os.mkfifo(pin_file)  # Reading it hangs until somebody writes.
+    wrapper = build({"name": "h", "type": "pkcs11", **softhsm, "pin_file": str(pin_file)}, CLOCK)
+    sealed = asyncio.create_task(wrapper.wrap(KEY, b"p"))
+    before = threading.active_count()
+    try:
+        for _ in range(4):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(wrapper.identity(), 0.05)
+        sealed.cancel()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wrapper.identity(), 0.05)
+        assert threading.active_count() <= before + 1
+    finally:
+        pipe = os.open(pin_file, os.O_RDWR)  # Lets every reader in.
+        os.write(pipe, b"1234")
+        os.close(pipe)
+    # It answers again: what waits goes on, and nothing was mixed up.
+    pin_file.unlink()
     pin_file.write_text("1234")
     assert await wrapper.unwrap(await wrapper.wrap(KEY, b"p"), b"p") == KEY
 

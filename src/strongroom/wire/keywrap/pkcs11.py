@@ -58,8 +58,17 @@ class Pkcs11Wrapper:
         return f"pkcs11/{self._token}/{self._key}/{bytes(key[Attribute.ID]).hex()}"
 
     async def _in_session(self, work: Any, *, opening: bool = False) -> Any:  # noqa: ANN401
-        async with self._turn:
-            return await asyncio.to_thread(self._work, work, opening=opening)
+        await self._turn.acquire()
+        running = asyncio.ensure_future(asyncio.to_thread(self._work, work, opening=opening))
+        # Whoever waits may give up; the turn ends with the thread, so that a token that hangs
+        # holds one and not one for every try.
+        running.add_done_callback(self._ended)
+        return await asyncio.shield(running)
+
+    def _ended(self, running: "asyncio.Future[Any]") -> None:
+        self._turn.release()
+        if not running.cancelled():
+            running.exception()  # Seen, though nobody may wait for it any more.
 
     def _work(self, work: Any, *, opening: bool) -> Any:  # noqa: ANN401
         try:
