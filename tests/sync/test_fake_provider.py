@@ -65,7 +65,10 @@ async def test_a_validation_result_makes_a_store_that_fails(made) -> None:
     provider = await made(data=DATA, validationResult=2)
     with pytest.raises(Unavailable, match="validationResult"):
         await provider.validate()
-    await (await made(data=DATA, validationResult=0)).validate()
+    for usable in (0, 1):
+        provider = await made(data=DATA, validationResult=usable)
+        await provider.validate()
+        assert await value(provider, "/text") == b"plain"
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ async def build(spec: Fields, references: References, around: Surroundings) -> P
             made.named[key, entry.text("version")] = value
         else:
             made.put_data(key, value)
-    if spec.number("validationResult", 0):
+    # 1 is a store that cannot be checked and can be used, 2 one that fails.
+    if spec.number("validationResult", 0) > 1:
         made.broken = Unavailable("fake-broken", "spec.provider.fake.validationResult says so")
     return made
