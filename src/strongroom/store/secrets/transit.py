@@ -3,6 +3,7 @@
 API: https://developer.hashicorp.com/vault/api-docs/secret/transit.
 """
 
+import asyncio
 import base64
 import dataclasses
 import os
@@ -117,8 +118,13 @@ class Transit:
             return await self._make(call, name)
         key = TransitKey.loads(document)
         if key.due(now):
+            fresh = await _fresh(key)
             return await self._change(
-                call, name, lambda old: old.rotated(now) if old.due(now) else old
+                call,
+                name,
+                lambda old: (
+                    old.rotated(now, fresh if _alike(old, key) else b"") if old.due(now) else old
+                ),
             )
         return key
 
@@ -141,7 +147,7 @@ class Transit:
             raise Invalid(
                 "no-convergence", "convergent encryption requires derivation to be enabled"
             )
-        fresh = material or new_material(kind, derived)
+        fresh = material or await _material(kind, derived)
         version = KeyVersion(fresh, new_material(HMAC), self._context.clock.now())
         key = TransitKey(
             name=name,
@@ -220,16 +226,18 @@ class Transit:
         return Result((await self._change(call, call.args["name"], change)).describe())
 
     async def _rotate(self, call: Call) -> Result:
-        now = self._context.clock.now()
+        now, name = self._context.clock.now(), call.args["name"]
+        before = self._stored(self._context.view, call, name)
+        fresh = await _fresh(before)
 
         def change(key: TransitKey) -> TransitKey:
             if key.imported and not key.allow_rotation:
                 raise Invalid(
                     "no-rotation", f"imported key {key.name} does not allow rotation within Vault"
                 )
-            return key.rotated(now)
+            return key.rotated(now, fresh if _alike(key, before) else b"")
 
-        return Result((await self._change(call, call.args["name"], change)).describe())
+        return Result((await self._change(call, name, change)).describe())
 
     async def _trim(self, call: Call) -> Result:
         oldest = call.integer("min_available_version")
@@ -240,18 +248,19 @@ class Transit:
 
     async def _wrapping_pair(self, call: Call) -> bytes:
         mount = call.mount.uuid
+        found = self._context.view.document(mount, WRAPPING, "")
+        if found is not None:
+            return base64.b64decode(found["key"])
+        # Seconds on a busy machine: beside the loop, and not while a transaction holds others up.
+        made = await asyncio.to_thread(new_key_pair, WRAPPING_TYPE)
 
         def write(transaction: Transaction) -> bytes:
             document = transaction.document(mount, WRAPPING, "")
             if document is None:
-                made = new_key_pair(WRAPPING_TYPE)
                 document = {"key": base64.b64encode(made).decode()}
                 transaction.put_document(mount, WRAPPING, "", document)
             return base64.b64decode(document["key"])
 
-        found = self._context.view.document(mount, WRAPPING, "")
-        if found is not None:
-            return base64.b64decode(found["key"])
         return await self._context.engine.transact(write)
 
     async def _wrapping_key(self, call: Call) -> Result:
@@ -364,6 +373,22 @@ class Transit:
     def _cache(self, call: Call) -> Result:  # noqa: ARG002
         # Keys are read where they are used; there is no cache to size.
         return Result({"size": 0})
+
+
+async def _material(kind: str, derived: bool) -> bytes:  # noqa: FBT001 - one of two forms
+    """Fresh material; an RSA pair takes long enough to be made beside the loop."""
+    if kind in RSA_TYPES:
+        return await asyncio.to_thread(new_material, kind, derived)
+    return new_material(kind, derived)
+
+
+async def _fresh(key: TransitKey) -> bytes:
+    return await _material(key.type, key.derived)
+
+
+def _alike(key: TransitKey, other: TransitKey) -> bool:
+    """Whether material of one fits the other: it may have been deleted and made anew meanwhile."""
+    return (key.type, key.derived) == (other.type, other.derived)
 
 
 def _rotation(call: Call, default: int) -> int:
