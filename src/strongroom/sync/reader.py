@@ -1,6 +1,7 @@
 """Collects the values of one ExternalSecret from its stores and generators.
 
-Order: all dataFrom entries, later ones win; then all data rows, later ones win.
+Order: all dataFrom entries, later ones win; then all data rows, later ones win. Generators are
+asked last all the same.
 """
 
 from collections.abc import Mapping
@@ -93,7 +94,10 @@ class Reader:
             ref = each.extract if isinstance(each, Source) else each.remote
             if each.store is not None and ref is not None:
                 used[each.store].begin(ref)
-        for number, part in enumerate(spec.parts):
+        found: dict[int, dict[str, bytes]] = {}
+        for number in _generators_last(spec):
+            collected.data = {}
+            part = spec.parts[number]
             try:
                 if isinstance(part, Source):
                     await self._source(collected, (item, str(number)), part, used)
@@ -103,6 +107,10 @@ class Reader:
                 if spec.deletion == "Retain":
                     raise absent.refusal from None
                 self._note_missing(collected, spec, number)
+            found[number] = collected.data
+        collected.data = {}
+        for number in sorted(found):
+            collected.data |= found[number]
         if collected.missing:
             # Only a store that lets us in can be believed about what is not there.
             for reads in used.values():
@@ -167,6 +175,11 @@ class Reader:
         collected.data |= finish(data, ref, where, rewritten=bool(source.rewrites))
         for each in found.values():
             collected.note(reads, each)
+
+
+def _generators_last(spec: Spec) -> list[int]:
+    """The numbers of the entries: what a store refuses must not have cost a generator's making."""
+    return sorted(range(len(spec.parts)), key=lambda each: spec.parts[each].generator is not None)
 
 
 class Absent(Exception):

@@ -224,6 +224,22 @@ async def test_what_a_secret_holds_lives_on_though_its_status_or_reply_was_lost(
     assert bed.leasing.held == [await in_use(bed)]
 
 
+async def test_nothing_is_made_while_a_store_of_the_same_object_is_away(bed) -> None:
+    bed.bench.provider.broken = Unavailable("store-away", "the store is away")
+    both = [*SOURCE, {"extract": {"key": "prod/db"}}]
+    await bed.bench.external(dataFrom=both)
+    await bed.bench.clock.advance(30)
+    assert bed.leasing.made == 0
+    bed.bench.provider.broken = None
+    await bed.bench.clock.advance(400)
+    assert bed.leasing.made == 1
+    # The later entry wins, whichever was asked first.
+    assert await bed.bench.secret() == {"password": "one", "username": "app"}
+    both.reverse()
+    await bed.bench.external("other", dataFrom=both)
+    assert await bed.bench.secret("other") == {"password": "marked-2", "username": "app"}
+
+
 async def test_what_one_store_of_two_took_lives_on(bed) -> None:
     away = {"metadata": {"name": "z", "namespace": "n"}, "spec": {"provider": {"other": {}}}}
     await bed.bench.api.create(SECRET_STORES, away)
