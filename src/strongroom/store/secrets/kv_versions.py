@@ -13,6 +13,7 @@ from strongroom.model.errors import Invalid
 from strongroom.store.call import go_duration, parse_seconds
 from strongroom.store.engine.contract import KvMetadata, KvVersionInfo
 
+MAX_DIGITS: Final = 9
 DEFAULT_MAX_VERSIONS: Final = 10
 CUSTOM_FAILED: Final = "custom_metadata validation failed"
 CUSTOM_KEYS, CUSTOM_KEY_BYTES, CUSTOM_VALUE_BYTES = 64, 128, 512
@@ -229,6 +230,9 @@ def _duration(data: Mapping[str, Any], default: int) -> int:
 
 def _number(data: Mapping[str, Any], name: str, default: int) -> int:
     value = data.get(name, default)
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        # Command lines send text.
+        value = int(value) if len(value) <= MAX_DIGITS else -1
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise Invalid("bad-parameter", f"{name} must be a whole number")
     return value
