@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 from typing import Final
 
 from strongroom.app.command_tree import Node, tree
@@ -66,7 +67,13 @@ def _leaf(node: Node) -> str:
     rows = _rows([each for each in own if each.option_strings])
     table = ("\n| Flag | Meaning |\n| --- | --- |\n" + "\n".join(rows) + "\n") if rows else ""
     said = f"\n{_sentence(node.summary)}\n" if len(node.words) > 1 else ""
-    return f"### `{title}`\n{said}{table}"
+    return f"### `{title}`\n{said}{table}{_example(node)}"
+
+
+def _example(node: Node) -> str:
+    """What its help shows as an example."""
+    shown = textwrap.dedent((node.parser.epilog or "").partition("example:\n")[2]).strip()
+    return f"\n```\n{shown}\n```\n" if shown else ""
 
 
 def _word(action: argparse.Action) -> str:

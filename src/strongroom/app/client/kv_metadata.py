@@ -17,7 +17,8 @@ def register_metadata(verbs: Any) -> None:  # noqa: ANN401
     inner = group(verbs, "metadata", "versions and settings of a secret",
                   "strongroom kv metadata get prod/db")  # fmt: skip
     for name, (summary, call) in VERBS.items():
-        example = f"strongroom kv metadata {name} prod/db"
+        setting = {"put": "-max-versions=5 ", "patch": "-custom-metadata=owner=shop "}.get(name, "")
+        example = f"strongroom kv metadata {name} {setting}prod/db"
         parser = verb(inner, name, summary, call, example)
         parser.add_argument("path", help="prod/db, secret/prod/db")
         flag(parser, "mount", metavar="PATH", help="mount of the engine; the path is under it")

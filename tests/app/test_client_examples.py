@@ -1,0 +1,59 @@
+"""Every example of a client verb is run as it stands in its help and in docs/cli.md."""
+
+import io
+import shlex
+
+from strongroom.app.command_tree import Node, tree
+from strongroom.app.main import CLIENT
+
+# In an order in which each finds what it is about. `login` asks a person and has tests of its own.
+ORDER = """
+kv put|kv patch|kv get|kv list|kv scan|kv diff|kv metadata put|kv metadata patch|kv metadata get
+kv copy|kv rollback|kv delete|kv undelete|kv destroy|kv move|kv metadata delete
+kv enable-versioning|policy fmt|policy write|policy list|policy read|token create|policy delete
+token lookup|token capabilities|auth enable|auth tune|auth list|auth move|auth disable
+secrets enable|secrets tune|secrets list|secrets move|secrets disable|write|list|read|patch|delete
+lease lookup|lease renew|lease revoke|path-help|print token|version|unwrap|token renew
+token revoke
+"""
+
+
+def _examples() -> dict[str, str]:
+    leaves: list[Node] = [
+        node
+        for top in tree()
+        if top.words[0] in CLIENT and top.words != ("login",)
+        for node in top.walk()
+        if not node.children
+    ]
+    return {
+        " ".join(each.words): (each.parser.epilog or "").partition("example:\n")[2].strip()
+        for each in leaves
+    }
+
+
+async def test_every_example_does_what_it_says(cli, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "password.txt").write_text("secret")
+    (tmp_path / "app.hcl").write_text('path "secret/data/*" { capabilities = ["read"] }')
+    await cli("kv", "put", "secret/db", "k=v")
+    await cli("auth", "enable", "approle")
+    await cli("write", "sys/mounts/database", "type=issuer")
+    made = await cli.json("token", "create", "-policy=default")
+    child = made["auth"]["client_token"]
+    lease = (await cli.json("read", "database/creds/app"))["lease_id"]
+    wrapped = await cli("token", "lookup", "-wrap-ttl=5m", "-field=wrapping_token")
+    real = {"8609694a": made["auth"]["accessor"], "hvs.CAES": wrapped}
+    real["database/creds/app/2f6a"] = lease
+    examples = _examples()
+    order = [each for line in ORDER.split("\n") for each in line.split("|") if each]
+    assert sorted(order) == sorted(examples)
+    for name in order:
+        program, *words = shlex.split(examples[name])
+        assert (program, " ".join(words).startswith(name)) == ("strongroom", True)
+        monkeypatch.setattr("sys.stdin", io.StringIO("typed"))
+        # Root is not renewed, and would not outlive its own revocation.
+        own = name in ("token renew", "token revoke")
+        monkeypatch.setenv("VAULT_TOKEN", child if own else cli.store.root)
+        await cli(*[real.get(each, each) for each in words])
+    await cli("token", "lookup", expect=2)
