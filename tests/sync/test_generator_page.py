@@ -182,10 +182,10 @@ async def azure(api, clock, serve, **_: Any) -> World:
     return World(Surroundings(api, clock, {"AZURE_AUTHORITY_HOST": address}), moved, shut)
 
 
-async def amazon(api, clock, serve, bed, **_: Any) -> World:
+async def amazon(_api, _clock, bed, **_: Any) -> World:
     role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/pod"}
-    await account(api, "images", **role)
-    await secret(api, "aws", {}, id="AKIA", secret="marked-secret")
+    await account(bed.api, "images", **role)
+    await secret(bed.api, "aws", {}, id="AKIA", secret="marked-secret")
 
     def shut() -> None:
         bed.gate.answer = Response(403, b'{"__type": "AccessDeniedException", "message": "no"}')
@@ -193,7 +193,7 @@ async def amazon(api, clock, serve, bed, **_: Any) -> World:
     environment = bed.environment | {"AWS_ECR_ENDPOINT": bed.address}
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         del environment[name]
-    return World(Surroundings(api, bed.clock, environment), {}, shut)
+    return World(Surroundings(bed.api, bed.clock, environment), {}, shut)
 
 
 WORLDS = {
