@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -227,6 +228,7 @@ def is_possible(policies: list[list[Rule]]) -> bool:
 
 @given(cases().filter(lambda case: is_possible(case[0])))
 @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.long
 def test_the_decision_is_the_references(case) -> None:
     policies, path, operation, sent, seconds = case
     compiled = Acl(
@@ -277,6 +279,7 @@ DENSE = st.builds(
 
 @given(st.lists(DENSE, min_size=2, max_size=3), REQUESTS, st.sampled_from([0, 60, 90, 120, 300]))
 @settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.long
 def test_rules_of_one_path_join_as_the_references_do(rules, sent, seconds) -> None:
     policies = [[rule] for rule in rules]
     compiled = Acl([parse_policy(f"p{n}", rule.text()) for n, rule in enumerate(rules)])

@@ -138,6 +138,7 @@ CAPS = st.frozensets(st.sampled_from(["read", "update", "delete", "deny"]), min_
 
 @given(st.lists(st.tuples(PATTERN, CAPS), min_size=1, max_size=8), PATH)
 @settings(max_examples=400)
+@pytest.mark.long
 def test_the_engine_decides_as_the_reference_does(rules, path) -> None:
     """On generated policies and paths."""
     compiled = acl(*(rule(pattern, *capabilities) for pattern, capabilities in rules))

@@ -279,6 +279,7 @@ def test_bash_completes_commands_and_flags(typed: str, expected: set[str]) -> No
     assert set(done.stdout.split()) == expected
 
 
+@pytest.mark.long
 def test_scripts_for_the_other_shells_name_every_command() -> None:
     for shell in ("zsh", "fish"):
         script = SHELLS[shell]()

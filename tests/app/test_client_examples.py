@@ -3,6 +3,8 @@
 import io
 import shlex
 
+import pytest
+
 from strongroom.app.command_tree import Node, tree
 from strongroom.app.main import CLIENT
 
@@ -32,6 +34,7 @@ def _examples() -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 async def test_every_example_does_what_it_says(cli, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "password.txt").write_text("secret")

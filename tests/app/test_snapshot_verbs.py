@@ -17,6 +17,8 @@ from strongroom.store.engine.contract import Engine
 from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.sqlite import SqliteEngine
 
+pytestmark = pytest.mark.long
+
 
 async def strongroom(store: Any, *words: str) -> tuple[int, str, str]:
     """Run the command with the store's root token."""

@@ -15,6 +15,8 @@ from strongroom.crypto.signatures import new_key_pair, private_key_pem, public_k
 from strongroom.encrypt.check.configuration import parse
 from strongroom.model.errors import Refusal
 
+pytestmark = pytest.mark.long
+
 WORD = b"CANARY-in-a-value"
 KEY = b"CANARYCANARYCANARYCANARYCANARY01"
 SECRET = base64.b64encode(KEY).decode()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -121,6 +122,7 @@ def drawn(strategy: Any, number: int) -> list[Any]:
     return found
 
 
+@pytest.mark.long
 async def test_what_is_executed_is_what_was_asked_authorised_and_recorded(serve_with) -> None:
     spy = Spy()
     executed = 0
@@ -151,7 +153,8 @@ async def test_what_is_executed_is_what_was_asked_authorised_and_recorded(serve_
             for record in store.records():
                 assert record["request"]["path"] == path, case
                 assert record["request"]["operation"] == operation, case
-    assert executed >= EXAMPLES // 10
+    # Most targets are meant to lead nowhere; a run without any that leads somewhere says nothing.
+    assert executed >= EXAMPLES // 40
 
 
 CASES = st.sampled_from(

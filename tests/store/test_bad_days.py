@@ -140,6 +140,7 @@ async def test_a_clock_that_is_stepped_ends_no_token_early_and_revives_none(stor
     assert await get(store, "a") == (200, "v")
 
 
+@pytest.mark.long
 async def test_processes_that_open_a_new_file_at_once_make_one_database(tmp_path: Path) -> None:
     path = tmp_path / "db"
     started = [

@@ -94,6 +94,7 @@ async def test_cve_2023_6337_a_body_beyond_its_bound_is_refused_unread(store) ->
     assert store.records() == []
 
 
+@pytest.mark.long
 async def test_cve_2023_5954_what_is_remembered_is_bounded(store) -> None:
     """The cache of policies grew with every login."""
     live = store.handler._context.sessions

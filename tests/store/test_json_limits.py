@@ -21,6 +21,7 @@ from strongroom.store.json_limits import MAX_DEPTH, MAX_ELEMENTS, MAX_STRING_BYT
     ],
     ids=["lists", "objects", "elements", "empty lists", "string"],
 )
+@pytest.mark.long
 def test_too_much_structure_is_refused(text) -> None:
     with pytest.raises(TooLarge):
         check_json(text)
@@ -56,6 +57,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
+@pytest.mark.long
 def test_ordinary_json_is_never_refused(value) -> None:
     check_json(json.dumps(value).encode())
     check_json(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))

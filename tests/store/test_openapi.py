@@ -53,6 +53,7 @@ async def described(store):
     return store
 
 
+@pytest.mark.long
 async def test_the_description_is_valid_openapi(described) -> None:
     validate(described.document)
     operations = [
@@ -77,6 +78,7 @@ async def test_every_endpoint_of_every_mount_is_described(described) -> None:
     assert paths["/sys/remount"]["x-vault-sudo"] is True
 
 
+@pytest.mark.long
 async def test_mount_paths_can_be_left_open_and_are_shown_to_who_may_know(described) -> None:
     _, said = await described.ask("GET", "sys/internal/specs/openapi?generic_mount_paths=true")
     validate(said)
@@ -104,6 +106,7 @@ def known_names(document) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.long
 async def test_no_request_that_the_description_allows_ends_in_an_error_of_ours(described) -> None:
     """Bodies of every shape to every described operation: a status that is listed, never a 500."""
     document = described.document

@@ -215,6 +215,7 @@ async def test_keys_stay_inside_unless_they_were_made_to_leave(transit) -> None:
     assert sorted((await transit("list_keys"))["data"]["keys"]) == ["e", "k"]
 
 
+@pytest.mark.long
 async def test_a_key_from_outside_is_imported_wrapped(transit) -> None:
     ask = transit.store.ask
     _, said = await ask("GET", "transit/wrapping_key")
@@ -347,6 +348,7 @@ async def test_a_key_asks_for_a_certificate_and_keeps_the_chain(transit, kind) -
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p256", "rsa-2048", "rsa-4096"])
+@pytest.mark.long
 async def test_a_public_key_alone_verifies_and_its_private_half_may_follow(transit, kind) -> None:
     ask = transit.store.ask
     await ask("POST", "transit/keys/own", {"type": kind, "exportable": True})
@@ -392,6 +394,7 @@ async def test_a_public_key_alone_verifies_and_its_private_half_may_follow(trans
         assert (await ask("POST", "transit/keys/bad/import", bad))[0] == 400
 
 
+@pytest.mark.long
 async def test_a_key_goes_to_another_store_wrapped_for_it(transit) -> None:
     """Exported for the other's wrapping key, and imported there as it is."""
     ask = transit.store.ask

@@ -146,6 +146,7 @@ async def test_retry_after_holds_for_all_objects_of_a_store(bench) -> None:
     "many",
     [500, pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])],
 )
+@pytest.mark.long
 async def test_many_objects_with_a_store_that_is_down_hold_up_nobody_else(idle, many: int) -> None:
     other = FakeProvider()
     other.put("prod/db", password="one")
