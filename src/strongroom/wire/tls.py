@@ -2,6 +2,7 @@
 
 import _ssl
 import ctypes
+import functools
 import os
 import ssl
 import sys
@@ -113,8 +114,28 @@ def client_context(
 ) -> ssl.SSLContext:
     """A client's context that trusts the given authority, or the system's when none is given.
 
-    Without `verify` it trusts whoever answers, for a person who said so by name.
+    Without `verify` it trusts whoever answers, for a person who said so by name. One that trusts
+    the system alone is shared: nobody may change it.
     """
+    if verify and not (ca_file or ca_data or client_certificate or client_pem):
+        return _of_the_system(ssl.get_default_verify_paths())
+    return _client_context(ca_file, ca_data, client_certificate, client_pem, verify=verify)
+
+
+@functools.lru_cache(maxsize=4)
+def _of_the_system(_paths: ssl.DefaultVerifyPaths) -> ssl.SSLContext:
+    """Reading the system's authorities takes longer than a request."""
+    return _client_context(None, "", None, None, verify=True)
+
+
+def _client_context(
+    ca_file: Path | None,
+    ca_data: str,
+    client_certificate: tuple[Path, Path] | None,
+    client_pem: ClientPem | None,
+    *,
+    verify: bool,
+) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file, cadata=ca_data or None)
         if client_certificate:

@@ -26,6 +26,8 @@ SESSION: Final = """
 # Classes of SQLSTATE that say: not now (connection, read-only, login, conflict, resources,
 # intervention, system, internal). Everything else is a bug of ours.
 _NOT_NOW: Final = ("08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX")
+# The connection itself, whether the server or the driver says so.
+_CUT: Final = "08"
 DRIVER_ERRORS: Final = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -131,6 +133,8 @@ def refusal_of(error: Exception) -> Exception:
     if _is_cut(error):
         return _gone()
     state = getattr(error, "sqlstate", None)
+    if isinstance(state, str) and state.startswith(_CUT):
+        return _gone()
     if isinstance(state, str) and state.startswith(_NOT_NOW):
         return Unavailable(
             "storage-unavailable",
