@@ -58,6 +58,7 @@ async def test_statuses_are_those_of_vault(cli, monkeypatch) -> None:
     assert "no answer from" in cli.err
 
 
+@pytest.mark.long
 async def test_every_verb_of_kv(cli) -> None:
     for number in (1, 2, 3):
         await cli("kv", "put", "app/x", f"n={number}", "same=1")
@@ -134,6 +135,7 @@ async def test_a_login_is_kept_for_the_next_command(cli, monkeypatch) -> None:
     await cli("login", "wrong", expect=2)
 
 
+@pytest.mark.long
 async def test_tokens_policies_and_mounts(cli, tmp_path) -> None:
     (tmp_path / "app.hcl").write_text('path "secret/data/*" { capabilities = ["read"] }')
     assert "Uploaded policy: app" in await cli("policy", "write", "app", str(tmp_path / "app.hcl"))
@@ -269,6 +271,7 @@ def test_every_verb_has_an_example() -> None:
         ("strongroom kv get -field=x --form", {"--format"}),
     ],
 )
+@pytest.mark.long
 def test_bash_completes_commands_and_flags(typed: str, expected: set[str]) -> None:
     words = typed.split()
     script = SHELLS["bash"]() + (

@@ -94,6 +94,7 @@ def test_the_file_we_write_is_one_we_read() -> None:
         b"[" * 10_000,
     ],
 )
+@pytest.mark.long
 def test_what_the_api_server_refuses_is_refused(content: bytes) -> None:
     with pytest.raises(Invalid) as caught:
         parse(content)

@@ -55,6 +55,7 @@ def _first(folder: Path) -> None:
     save(config.state, first(entry))
 
 
+@pytest.mark.long
 def test_escrow_is_drilled_and_recovers_what_was_lost(installation: Path) -> None:
     _first(installation)
     folder, key = installation, ("--escrow-key", str(installation / "private.pem"))

@@ -76,6 +76,7 @@ async def test_a_new_plugin_that_waits_for_its_backend_reloads_and_stops(waiting
     assert not (waiting.folder / "s").exists()
 
 
+@pytest.mark.long
 async def test_a_new_plugin_that_waits_for_its_backend_stops_when_told(waiting: Waiting) -> None:
     await waiting.says("no-quorum")
     waiting.process.send_signal(signal.SIGTERM)

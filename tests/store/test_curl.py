@@ -51,6 +51,7 @@ async def test_a_tutorial_works(store) -> None:
 
 @needs_curl
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.long
 async def test_each_step_of_a_tutorial_answers_as_its_page_says(store, name, tmp_path) -> None:
     process = await asyncio.create_subprocess_exec(
         "bash", str(TUTORIALS), name, cwd=tmp_path,

@@ -137,6 +137,7 @@ async def test_log_levels_are_set_and_go_back(store) -> None:
     assert (await store.ask("GET", "sys/loggers/asyncio"))[0] == 404
 
 
+@pytest.mark.long
 async def test_a_level_set_through_one_node_holds_on_every_node(nodes) -> None:
     logger, path = logging.getLogger("strongroom.store.feed"), "sys/loggers/strongroom.store.feed"
     assert (await nodes[0].ask("POST", path, {"level": "error"}))[0] == 204

@@ -297,6 +297,7 @@ async def test_bad_input_is_a_400(transit, path, body) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p384", "rsa-2048"])
+@pytest.mark.long
 async def test_a_key_asks_for_a_certificate_and_keeps_the_chain(transit, kind) -> None:
     ask, authority = transit.store.ask, Maker(transit.store.clock.now())
     await ask("POST", "transit/keys/k", {"type": kind})

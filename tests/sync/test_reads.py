@@ -152,6 +152,7 @@ async def test_retry_after_is_obeyed_to_the_second(clock: SimulatedClock) -> Non
     assert (await reads.fetch(REF)).version == 1
 
 
+@pytest.mark.long
 async def test_a_store_that_is_down_is_asked_by_one_at_a_time(clock: SimulatedClock) -> None:
     provider = FakeProvider()
     provider.put("a", v="1")

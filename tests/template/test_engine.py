@@ -87,6 +87,7 @@ def test_a_computed_failure_message_is_not_told() -> None:
         "x" * 2_000_000,
     ],
 )
+@pytest.mark.long
 def test_a_hostile_template_is_ended(text: str) -> None:
     """By counting, so it ends at the same place on every machine."""
     bomb = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(

@@ -316,6 +316,7 @@ async def test_a_transit_token_that_ends_is_named_and_a_new_one_is_taken_from_it
     await wrapper.close()
 
 
+@pytest.mark.long
 async def test_googles_own_client_accepts_the_fake(google_kms, tmp_path: Path) -> None:
     _, fields = google_kms
     program = f"""
@@ -347,6 +348,7 @@ else:
     await _run(program, {"REQUESTS_CA_BUNDLE": fields["ca_file"]})
 
 
+@pytest.mark.long
 async def test_azures_own_client_accepts_the_fake(azure_vault) -> None:
     _, fields = azure_vault
     program = f"""
