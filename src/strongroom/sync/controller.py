@@ -64,10 +64,10 @@ class Parts:
     render: Render
     # Whether External Secrets Operator's hash of the data is written at a Secret.
     hashed: bool = True
-    # Called with key, seconds and whether it went well, for each reconcile.
     # Told of a key and the places in stores (uid, path) that it has read.
     noted: Callable[[Key, set[tuple[str, str]]], None] = field(default=lambda _key, _places: None)
     forgotten: Callable[[Key], None] = field(default=lambda _key: None)
+    # Called with key, seconds and whether it went well, for each reconcile.
     measured: Callable[[Key, float, bool], None] = field(default=lambda _key, _seconds, _well: None)
 
 

@@ -40,6 +40,12 @@ _GOING: Final = re.compile("marked (for deletion|deleted)")
 _MISSING: Final = ("NotFound", "ResourceNotFound")
 
 
+def regional_endpoint(service: str, region: str) -> str:
+    """Where a service answers in a region; China has a domain of its own."""
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"https://{service}.{region}.{suffix}"
+
+
 @dataclass(frozen=True, slots=True)
 class AwsCredentials:
     """A key pair; `expires` in epoch seconds, None for one that does not."""

@@ -17,7 +17,13 @@ import orjson
 from strongroom.model.clock import Clock, parse_rfc3339
 from strongroom.model.errors import Denied, Invalid, Unavailable
 from strongroom.model.secret import Secret
-from strongroom.wire.aws import AwsCredentials, AwsRequest, aws_refusal, signed_headers
+from strongroom.wire.aws import (
+    AwsCredentials,
+    AwsRequest,
+    aws_refusal,
+    regional_endpoint,
+    signed_headers,
+)
 from strongroom.wire.client import HttpClient
 
 VERSION: Final = "2011-06-15"
@@ -43,8 +49,7 @@ class Role:
 
 def sts_endpoint(region: str) -> str:
     """The regional endpoint, which works where the global one is switched off."""
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"https://sts.{region}.{suffix}"
+    return regional_endpoint("sts", region)
 
 
 class Sts:

@@ -13,7 +13,7 @@ from strongroom.sync.generators.contract import Made, Sources
 from strongroom.sync.providers.aws_session import identity_of, sts_of
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References
-from strongroom.wire.aws import AwsJson
+from strongroom.wire.aws import AwsJson, regional_endpoint
 from strongroom.wire.client import HttpClient
 
 # The public registry answers in one region only.
@@ -28,9 +28,8 @@ async def registry_token(spec: Fields, references: References, sources: Sources)
     region = PUBLIC_REGION if public else spec.required("region")
     service = "ecr-public" if public else "ecr"
     variable = "AWS_ECR_PUBLIC_ENDPOINT" if public else "AWS_ECR_ENDPOINT"
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     around = sources.around
-    endpoint = around.environment.get(variable) or f"https://api.{service}.{region}.{suffix}"
+    endpoint = around.environment.get(variable) or regional_endpoint(f"api.{service}", region)
     async with HttpClient() as http:
         identity = identity_of(spec, references, around, http)
         api = AwsJson(endpoint, (region, service), identity, http, around.clock)

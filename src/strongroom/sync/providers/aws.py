@@ -12,7 +12,7 @@ from strongroom.sync.providers.aws_session import identity_of
 from strongroom.sync.providers.contract import Provider
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References, Surroundings
-from strongroom.wire.aws import AwsJson
+from strongroom.wire.aws import AwsJson, regional_endpoint
 from strongroom.wire.client import HttpClient
 
 
@@ -24,8 +24,7 @@ async def build(spec: Fields, references: References, around: Surroundings) -> P
     identity = identity_of(spec, references, around, http)
 
     def api(name: str, variable: str) -> AwsJson:
-        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        endpoint = around.environment.get(variable) or f"https://{name}.{region}.{suffix}"
+        endpoint = around.environment.get(variable) or regional_endpoint(name, region)
         return AwsJson(endpoint, (region, name), identity, http, around.clock)
 
     if service == "ParameterStore":
