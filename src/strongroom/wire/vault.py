@@ -39,8 +39,10 @@ _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
 
 # A query, whose names may come more than once.
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
-# A 404 that says nothing of what is stored: the mount is not there, or is of another kind.
+# A 404 that says nothing of what is stored: the mount is not there, or is of another kind; or the
+# namespace is not there (Vault's sentence, OpenBao's, and our own).
 _NO_ROUTE: Final = re.compile("no handler for route|unsupported path|Invalid path for a versioned")
+_NO_NAMESPACE: Final = re.compile("no such namespace|namespace (does )?not (found|exist)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,13 @@ class VaultClient:
         self._indexes: list[str] | None = [] if read_your_writes else None
 
     def in_namespace(self, namespace: str) -> "VaultClient":
-        """A client of the same server without a token, for another namespace."""
-        return VaultClient(self.address, None, self._http, namespace, headers=self._extra)
+        """A client of the same server without a token, for another namespace.
+
+        Indexes are shared: what a login wrote is known to a replica that is read afterwards.
+        """
+        other = VaultClient(self.address, None, self._http, namespace, headers=self._extra)
+        other._indexes = self._indexes
+        return other
 
     def _headers(self) -> dict[str, str]:
         headers = {**self._extra, "X-Vault-Request": "true"}
@@ -270,7 +277,8 @@ def refusal_of(reply: Response, path: str) -> Refusal:
     """The Refusal that a status means, with the server's own sentences.
 
     NotFound is said by a store alone, of what it could hold. A mount that is not there is an
-    Invalid(`store-no-route`), a page of somebody else's an Unavailable(`bad-reply`).
+    Invalid(`store-no-route`), a namespace an Invalid(`store-no-namespace`), a page of somebody
+    else's an Unavailable(`bad-reply`).
     """
     envelope = _object_or_none(reply)
     if reply.status == 404 and envelope is None:
@@ -282,6 +290,12 @@ def refusal_of(reply: Response, path: str) -> Refusal:
     envelope = envelope or {}
     said = _sentences(envelope.get("errors"))
     about = said or _sentences(envelope.get("warnings"))
+    if reply.status == 404 and _NO_NAMESPACE.search(about):
+        return Invalid(
+            "store-no-namespace",
+            f"{path}: {about} (status 404)",
+            hint="is the namespace spelled as the server has it?",
+        )
     if reply.status == 404 and _NO_ROUTE.search(about):
         return Invalid(
             "store-no-route",

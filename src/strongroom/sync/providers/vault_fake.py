@@ -5,6 +5,7 @@ A listener's handler. It has no policies: a token that it gave may do everything
 
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -29,13 +30,27 @@ class VaultFake:
         self.requests: list[Request] = []
         self.lease_seconds = 3600
         self.answer_with: Response | None = None
+        # How many writes this node has seen, which replies say; a replica may be behind.
+        self.writes = 0
+        self.unseen = 0
         self._data: dict[str, list[dict[str, Any]]] = {}
         self._metadata: dict[str, dict[str, str]] = {}
         self._numbers = itertools.count(1)
 
     def __call__(self, request: Request, exchange: Exchange) -> None:
         self.requests.append(request)
-        exchange.reply(self.answer_with or self._answer(request))
+        exchange.reply(self.answer_with or self._indexed(request))
+
+    def _indexed(self, request: Request) -> Response:
+        """A replica that is asked for more than it has seen refuses, as Vault's does."""
+        wanted = int(request.headers.get("x-vault-index", "0"))
+        forwards = request.headers.get("x-vault-inconsistent") == "forward-active-node"
+        if wanted > self.writes - self.unseen and not forwards:
+            return _said(412, errors=["required index state not present"])
+        if request.method != "GET":
+            self.writes += 1
+        reply = self._answer(request)
+        return replace(reply, headers=(*reply.headers, ("X-Vault-Index", str(self.writes))))
 
     @property
     def paths(self) -> list[str]:

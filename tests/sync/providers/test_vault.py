@@ -270,6 +270,52 @@ async def test_an_auth_that_cannot_be_used_names_its_field(bed, auth, said) -> N
         await bed.reads(auth)
 
 
+async def test_the_namespace_of_the_store_and_of_its_login(bed) -> None:
+    bed.login("auth/userpass/login/app")
+    auth = {"userPass": {"username": "app", "secretRef": key("password")}}
+    extra = {"headers": {"X-Team": "blue"}}
+    assert await bed.reads({**auth, "namespace": "login"}, namespace="team", **extra)
+    assert await bed.reads(auth, namespace="team", **extra)
+    asked = [each for each in bed.fake.requests if each.headers.get("x-team") == "blue"]
+    seen = [(each.target.split("/")[2], each.headers["x-vault-namespace"]) for each in asked]
+    assert [each for each in seen if each[0] == "auth"][::2] == [
+        ("auth", "login"),
+        ("auth", "team"),
+    ]
+    assert {where for what, where in seen if what == "secret"} == {"team"}
+
+
+async def test_a_store_reads_what_it_wrote_or_is_told_that_its_replica_is_behind(bed) -> None:
+    auth = {"tokenSecretRef": key("token")}
+
+    async def store(**more: Any) -> Any:
+        return await provider_of(bed.api, bed.clock, bed.address, auth, **more)
+
+    careful = await store(readYourWrites=True)
+    await careful.push(PushTarget("db", "p"), Secret("two"))
+    bed.fake.unseen = 1
+    with pytest.raises(Unavailable, match="required index") as caught:
+        await careful.fetch(RemoteRef("db"))
+    assert caught.value.code == "store-behind"
+    # Who does not ask for it is not held to it, and who may have it forwarded gets an answer.
+    plain = await store()
+    assert (await plain.fetch(RemoteRef("db"))).data == {"p": "two"}
+    patient = await store(readYourWrites=True, forwardInconsistent=True)
+    await patient.push(PushTarget("db", "p"), Secret("three"))
+    assert (await patient.fetch(RemoteRef("db"))).data == {"p": "three"}
+    for each in (careful, plain, patient):
+        await each.close()
+
+
+async def test_a_token_that_a_replica_has_not_seen_yet_is_not_a_token_that_is_refused(bed) -> None:
+    """The login's own index is sent with what is read afterwards."""
+    bed.login("auth/userpass/login/app")
+    auth = {"userPass": {"username": "app", "secretRef": key("password")}}
+    bed.fake.unseen = 1
+    with pytest.raises(Unavailable):
+        await bed.reads(auth, readYourWrites=True)
+
+
 async def test_a_kv_1_path_without_keys_is_a_refusal(bed) -> None:
     provider = await provider_of(
         bed.api, bed.clock, bed.address, {"tokenSecretRef": key("token")}, version="v1"

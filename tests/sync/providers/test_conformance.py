@@ -24,7 +24,8 @@ CHEAP = [
     "kubernetes",
 ]
 MOTO = ["aws_secrets_manager", "aws_parameter_store"]
-REAL = [pytest.param(each, marks=pytest.mark.component) for each in MOTO]
+PROCESS = ["vault_process", "vault_process_v1"]
+REAL = [pytest.param(each, marks=pytest.mark.component) for each in (*MOTO, *PROCESS)]
 REAL.append(pytest.param("kubernetes_real", marks=pytest.mark.cluster))
 
 
