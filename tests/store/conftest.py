@@ -1,12 +1,17 @@
-"""An OpenID issuer that really listens, signs and exchanges codes."""
+"""An OpenID issuer that really listens, and what real server processes are harmed with."""
 
 import asyncio
 import base64
 import hashlib
 import json
+import os
 import secrets
-from collections.abc import AsyncIterator
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -16,6 +21,10 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
+from server_process import Server
+
+from strongroom.app.dev.postgres import ThrowawayPostgres
+from strongroom.wire.client import HttpClient
 
 
 @dataclass
@@ -122,3 +131,53 @@ async def issuer(store) -> AsyncIterator[Issuer]:
     made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield made
     await asyncio.wait_for(runner.cleanup(), 5)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Server]:
+    on_postgres = request.param == "postgres"
+    url = request.getfixturevalue("postgres_url") if on_postgres else ""
+    async with HttpClient() as http:
+        made = Server(tmp_path, http, database=url)
+        yield made
+        made.kill()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[ThrowawayPostgres]:
+    """A PostgreSQL that this test may harm; durable, as in production."""
+    folder = Path(tempfile.mkdtemp(prefix="sr-pg-"))
+    made = ThrowawayPostgres(folder)
+    made.start()
+    yield made
+    made.resume()
+    made.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes small file systems of a size such as "64k"."""
+    if os.geteuid() != 0:
+        pytest.skip("root is needed to mount a small file system")
+    mounted: list[Path] = []
+
+    def make(size: str, place: Path | None = None) -> Path:
+        place = place or tmp_path / f"small-{size}"
+        place.mkdir(exist_ok=True)
+        words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
+        mounted.append(place)
+        return place
+
+    yield make
+    for place in mounted:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def small(mount: Callable[[str], Path]) -> Path:
+    """A file system of 64 KiB."""
+    return mount("64k")

@@ -2,150 +2,29 @@
 it, and left without a place for its audit log."""
 
 import asyncio
+import dataclasses
 import json
-import multiprocessing
 import os
 import random
-import shutil
-import signal
-import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from server_process import (
+    CLOCK,
+    WRITERS,
+    Server,
+    fill,
+    harm_while_writing,
+    nothing_is_lost,
+    write_until_it_dies,
+)
 
-from strongroom.app.cluster.control_plane import free_port
 from strongroom.app.dev.postgres import ThrowawayPostgres
-from strongroom.app.server import prepare, run_worker
-from strongroom.app.store_config.flags import ServerOptions
 from strongroom.app.waiting import until
-from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Unavailable
 from strongroom.wire.client import HttpClient
 
 KILLS = {"sqlite": 200, "postgres": 25}
-WRITERS = 8
-CLOCK = SystemClock()
-# Children are forked from a process that has the imports behind it: a start costs milliseconds.
-FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["strongroom.app.server", "uvloop"])
-
-
-class Server:
-    """One data folder, started and killed over and over."""
-
-    def __init__(
-        self,
-        folder: Path,
-        http: HttpClient,
-        *,
-        audit_file: Path | None = None,
-        database: str = "",
-    ) -> None:
-        self.options = ServerOptions(
-            data=folder / "data", host="127.0.0.1", port=free_port(),
-            seal_key_file=folder / "key", audit_file=audit_file or folder / "audit.log", tls=None,
-            database=database,
-        )  # fmt: skip
-        self.http = http
-        self.root = ""
-        self.process: BaseProcess | None = None
-
-    async def start(self) -> None:
-        if not self.root:
-            token = await prepare(self.options.settings, CLOCK)
-            self.root = token.reveal_text()
-        self.process = FORK.Process(target=run_worker, args=(self.options.settings,), daemon=True)
-        self.process.start()
-
-        async def serves() -> bool | None:
-            assert self.process.is_alive()
-            reply = await self.http.request("GET", self.url("sys/health"))
-            return True if reply.status == 200 else None
-
-        await until("the server", serves, CLOCK)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.kill(self.process.pid, signal.SIGKILL)
-            self.process.join()
-            self.process = None
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.options.port}/v1/{path}"
-
-    async def ask(self, method: str, path: str, body: object = None) -> tuple[int, dict]:
-        content = None if body is None else json.dumps(body).encode()
-        reply = await self.http.request(
-            method, self.url(path), headers={"X-Vault-Token": self.root}, body=content
-        )
-        return reply.status, json.loads(reply.body) if reply.body else {}
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Server]:
-    on_postgres = request.param == "postgres"
-    url = request.getfixturevalue("postgres_url") if on_postgres else ""
-    async with HttpClient() as http:
-        made = Server(tmp_path, http, database=url)
-        yield made
-        made.kill()
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[ThrowawayPostgres]:
-    """A PostgreSQL that this test may harm; durable, as in production."""
-    folder = Path(tempfile.mkdtemp(prefix="sr-pg-"))
-    made = ThrowawayPostgres(folder)
-    made.start()
-    yield made
-    made.resume()
-    made.kill()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def value(writer: int, number: int) -> dict[str, str]:
-    """Large enough to cross database pages, and whole only when both ends agree."""
-    return {
-        "first": f"{writer}-{number}",
-        "filler": "x" * (number * 97 % 9000),
-        "last": f"{writer}-{number}",
-    }
-
-
-async def write_until_it_dies(
-    server: Server, writer: int, sent: dict[int, int], acked: dict[int, int], ids: list[str]
-) -> None:
-    while True:
-        number = sent.get(writer, 0) + 1
-        sent[writer] = number
-        try:
-            status, reply = await server.ask(
-                "POST", f"secret/data/kill/{writer}", {"data": value(writer, number)}
-            )
-        except (Unavailable, OSError, ValueError):
-            return
-        if status != 200:
-            return
-        acked[writer] = number
-        ids.append(reply["request_id"])
-
-
-async def nothing_is_lost(server: Server, sent: dict[int, int], acked: dict[int, int]) -> None:
-    """What was acknowledged is there; what was not is there as a whole or not at all."""
-    for writer, number in sent.items():
-        status, reply = await server.ask("GET", f"secret/data/kill/{writer}")
-        if status == 404:
-            assert writer not in acked
-            continue
-        assert status == 200
-        data = reply["data"]["data"]
-        found = int(data["first"].split("-")[1])
-        assert acked.get(writer, 0) <= found <= number
-        assert data == value(writer, found)
-        acked[writer] = sent[writer] = found
 
 
 @pytest.mark.component
@@ -170,54 +49,6 @@ async def test_killed_over_and_over_it_loses_nothing_it_acknowledged(server: Ser
     assert len(ids) > kills // 5
     recorded = server.options.audit_file.read_bytes()
     assert all(each.encode() in recorded for each in ids)
-
-
-async def write_on(
-    server: Server,
-    writer: int,
-    sent: dict[int, int],
-    acked: dict[int, int],
-    stop: asyncio.Event,
-) -> None:
-    """Write until told to stop; a refusal is followed by the next number."""
-    while not stop.is_set():
-        number = sent[writer] = sent.get(writer, 0) + 1
-        body = {"data": value(writer, number)}
-        status, said = await server.ask("POST", f"secret/data/kill/{writer}", body)
-        if status == 200:
-            acked[writer] = number
-        else:
-            assert status == 503
-            assert "database" in said["errors"][0]
-            await CLOCK.sleep(0.02)
-
-
-async def harm_while_writing(
-    server: Server, rounds: int, harm: Callable[[], Awaitable[None]]
-) -> None:
-    """Writers go on while the database is harmed; then all of them get through again."""
-    sent: dict[int, int] = {}
-    acked: dict[int, int] = {}
-    await server.start()
-    for _ in range(rounds):
-        stop = asyncio.Event()
-        before = dict(acked)
-        tasks = [
-            asyncio.create_task(write_on(server, each, sent, acked, stop))
-            for each in range(WRITERS)
-        ]
-        await harm()
-        broken = dict(acked)
-
-        async def recovered(broken: dict[int, int] = broken) -> bool | None:
-            past = [acked.get(each, 0) > broken.get(each, 0) for each in range(WRITERS)]
-            return True if all(past) else None
-
-        await until("the node to write again by itself", recovered, CLOCK)
-        stop.set()
-        await asyncio.gather(*tasks)
-        assert acked != before
-        await nothing_is_lost(server, sent, acked)
 
 
 @pytest.mark.component
@@ -296,26 +127,14 @@ async def test_without_its_database_a_node_answers_503_at_once_and_comes_back(
             server.kill()
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("root is needed to mount a small file system")
-    place = tmp_path / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 @pytest.mark.component
 async def test_without_space_for_the_audit_log_nothing_is_served(
     small: Path, server: Server
 ) -> None:
-    server.options = ServerOptions(**{**_fields(server.options), "audit_file": small / "audit.log"})
+    server.options = dataclasses.replace(server.options, audit_file=small / "audit.log")
     await server.start()
     assert (await server.ask("POST", "secret/data/a", {"data": {"k": "before"}}))[0] == 200
-    _fill(small / "filler")
+    fill(small / "filler")
     for number in range(200):
         body = {"data": {"k": f"n{number}"}}
         status, said = await asyncio.wait_for(server.ask("POST", "secret/data/a", body), 5)
@@ -335,19 +154,6 @@ async def test_without_space_for_the_audit_log_nothing_is_served(
     assert _is_record(lines[-1])
 
 
-def _fields(options: ServerOptions) -> dict:
-    return {name: getattr(options, name) for name in ServerOptions.__slots__}
-
-
-def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as out:
-        try:
-            while out.write(b"x" * 1024):
-                pass
-        except OSError:
-            return
-
-
 def _is_record(line: bytes) -> bool:
     try:
         return "type" in json.loads(line)
@@ -363,7 +169,7 @@ async def test_an_audit_device_that_hangs_is_passed_its_deadline_not_waited_for(
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     filler = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-    server.options = ServerOptions(**{**_fields(server.options), "audit_file": pipe})
+    server.options = dataclasses.replace(server.options, audit_file=pipe)
     await server.start()
     try:
         while True:

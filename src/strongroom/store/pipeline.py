@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
 
-from strongroom.audit.devices import Done
+from strongroom.audit.devices import AuditBroker, Done
 from strongroom.audit.record import request_fragment, request_line, response_line
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavailable
@@ -233,7 +233,8 @@ class Pipeline:
         body = b"".join((prepared.before, request_id.encode(), prepared.after))
         response = Response(prepared.status, body)
         self._metrics.replies["read", prepared.status] += 1
-        self._context.broker.submit(lines, partial(_reply_if, exchange, response))
+        broker = self._context.broker
+        broker.submit(lines, partial(_reply_if, broker, exchange, response))
 
     async def _long_way_waiting(self, request: Request, exchange: Exchange, token: str) -> None:
         try:
@@ -357,7 +358,7 @@ class Pipeline:
         def recorded(ok: bool) -> None:  # noqa: FBT001 - the broker's callback
             if not ok:
                 self._metrics.in_flight.end(work.call)
-                work.exchange.reply(_unrecordable())
+                work.exchange.reply(_unrecordable(self._context.broker))
             elif self._waits:
                 self._start(self._then_waiting(then, work))
             else:
@@ -377,7 +378,7 @@ class Pipeline:
         lines = request_line(self._stamp, auth, request)
         lines += response_line(self._stamp, auth, request, error=refusal.message)
         self._count(call.operation, status_of_any(refusal))
-        done = partial(_reply_if, exchange, encode_any(refusal))
+        done = partial(_reply_if, self._context.broker, exchange, encode_any(refusal))
         self._submit(lines, done, call, None, Outcome(error=refusal.message))
 
     def _submit(self, line: bytes, done: Done, call: Call, *outcomes: Outcome | None) -> None:
@@ -515,7 +516,8 @@ class Pipeline:
         self._count(work.call.operation, response.status)
         self._metrics.in_flight.end(work.call)
         line = response_line(self._stamp, work.auth, work.request, recorded, outcome.error)
-        self._submit(line, partial(_reply_if, work.exchange, response), work.call, outcome)
+        done = partial(_reply_if, self._context.broker, work.exchange, response)
+        self._submit(line, done, work.call, outcome)
 
     def _count(self, operation: str, status: int) -> None:
         self._metrics.replies[operation, status] += 1
@@ -541,15 +543,21 @@ def _nothing() -> None:
     """Nobody else reads settings."""
 
 
-def _reply_if(exchange: Exchange, response: Response, ok: bool) -> None:  # noqa: FBT001
-    exchange.reply(response if ok else _unrecordable())
+def _reply_if(
+    broker: AuditBroker,
+    exchange: Exchange,
+    response: Response,
+    ok: bool,  # noqa: FBT001
+) -> None:
+    exchange.reply(response if ok else _unrecordable(broker))
 
 
-def _unrecordable() -> Response:
+def _unrecordable(broker: AuditBroker) -> Response:
+    said = "; ".join(broker.failing.values()) or "none is enabled"
     return encode_refusal(
         Unavailable(
             "audit-unwritable",
-            "no audit device can record the request",
+            f"no audit device can record the request: {said}",
             hint="it was refused; repair the audit device",
         )
     )

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +24,14 @@ SETTINGS: Final = ("max_connections=300", "shared_buffers=128MB", "max_wal_size=
 
 
 class ThrowawayPostgres:
-    """One server; `folder` should be short, it holds the socket too."""
+    """One server; `folder` should be short, it holds the socket too.
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+    `settings` are more of `name=value`, beside or instead of its own.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = True, settings: Sequence[str] = ()) -> None:
         self._folder = folder
+        self._settings = tuple(settings)
         self._data = folder / "data"
         self._programs = _newest_programs()
         self._durable = durable
@@ -42,14 +47,12 @@ class ThrowawayPostgres:
         """Make the folder a cluster if it is none, and run it; returns once it accepts queries."""
         if not self._data.exists():
             self._create()
-        fsync = () if self._durable else ("fsync=off", "synchronous_commit=on")
-        sockets = ("listen_addresses=", f"unix_socket_directories={self._folder}")
         with (self._folder / "postgres.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     str(self._programs / "postgres"),
                     *("-D", str(self._data)),
-                    *(word for each in (*SETTINGS, *fsync, *sockets) for word in ("-c", each)),
+                    *(word for each in self._all_settings() for word in ("-c", each)),
                 ],
                 stdout=log,
                 stderr=log,
@@ -60,6 +63,35 @@ class ThrowawayPostgres:
                 start_new_session=True,
             )
         self._wait_until_it_answers()
+
+    def _all_settings(self) -> tuple[str, ...]:
+        fsync = () if self._durable else ("fsync=off", "synchronous_commit=on")
+        sockets = ("listen_addresses=", f"unix_socket_directories={self._folder}")
+        return (*SETTINGS, *fsync, *sockets, *self._settings)
+
+    @property
+    def runs(self) -> bool:
+        """Whether its first process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def copy_to(self, folder: Path, *settings: str) -> "ThrowawayPostgres":
+        """A standby that streams from this one, not yet started; see `promote`."""
+        copied = ThrowawayPostgres(folder, durable=self._durable, settings=settings)
+        copied.make_folder()
+        self._run(
+            "pg_basebackup", "-R", "-X", "stream", "-c", "fast", "-D", str(folder / "data"),
+            "-d", f"host={self._folder} user={USER} application_name={folder.name}",
+        )  # fmt: skip
+        return copied
+
+    def promote(self) -> None:
+        """Make a standby the server that takes writes; returns once it does."""
+        self._run("pg_ctl", "promote", "-w", "-D", str(self._data))
+
+    def query(self, statement: str, database: str = USER) -> str:
+        """What psql prints, without a header; raises Unavailable."""
+        words = ("-h", str(self._folder), "-U", USER, "-XAtq", "-v", "ON_ERROR_STOP=1")
+        return self._run("psql", *words, "-d", database, "-c", statement).strip()
 
     def stop(self) -> None:
         """End it as an administrator does: sessions are cut, nothing is lost."""
@@ -96,16 +128,20 @@ class ThrowawayPostgres:
                     total += int(line.split()[1])
         return total
 
-    def _create(self) -> None:
+    def make_folder(self) -> None:
+        """The folder, its user's."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._user:
             shutil.chown(self._folder, self._user, self._user)
+
+    def _create(self) -> None:
+        self.make_folder()
         self._run(
             "initdb", "-D", str(self._data), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync",
             "--locale=C.UTF-8",
         )  # fmt: skip
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
             [str(self._programs / program), *arguments],
             check=False,
@@ -118,6 +154,7 @@ class ThrowawayPostgres:
         )
         if done.returncode:
             raise Unavailable("postgres-failed", f"{program}: {done.stderr.strip()[-500:]}")
+        return done.stdout
 
     def _wait_until_it_answers(self) -> None:
         end = time.monotonic() + START_SECONDS

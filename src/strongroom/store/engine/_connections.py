@@ -28,6 +28,7 @@ SESSION: Final = """
 _NOT_NOW: Final = ("08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX")
 # The connection itself, whether the server or the driver says so.
 _CUT: Final = "08"
+_FULL: Final = "53100"
 DRIVER_ERRORS: Final = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -135,6 +136,12 @@ def refusal_of(error: Exception) -> Exception:
     state = getattr(error, "sqlstate", None)
     if isinstance(state, str) and state.startswith(_CUT):
         return _gone()
+    if state == _FULL:
+        return Unavailable(
+            "storage-full",
+            "the database cannot be used: no space is left on PostgreSQL's disk (53100)",
+            hint="free space there; nothing was written",
+        )
     if isinstance(state, str) and state.startswith(_NOT_NOW):
         return Unavailable(
             "storage-unavailable",

@@ -6,6 +6,7 @@ file: SQLite's write lock orders them, and `data_version` tells each when anothe
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import queue
@@ -54,6 +55,24 @@ class SqliteSql:
         self._execute(statement, values)
 
 
+class SqliteReads(SqliteSql):
+    """The same for reads of requests: what is wrong with the file is a refusal."""
+
+    def one(self, statement: str, *values: object) -> Any:  # noqa: ANN401
+        """The first row, or None; raises Unavailable."""
+        try:
+            return self._execute(statement, values).fetchone()
+        except sqlite3.Error as error:
+            raise _unavailable(error) from error
+
+    def all(self, statement: str, *values: object) -> Sequence[Any]:
+        """Every row; raises Unavailable."""
+        try:
+            return self._execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise _unavailable(error) from error
+
+
 class SqliteEngine:
     """One process's door to the database file."""
 
@@ -69,7 +88,8 @@ class SqliteEngine:
         except sqlite3.Error as error:
             raise _unavailable(error) from error
         self._reader = self._connect()
-        self._view = StoreRows(SqliteSql(self._reader), barrier)
+        self._reads = SqliteReads(self._reader)
+        self._view = StoreRows(self._reads, barrier)
         # Waiting on this lock is fair and wakes at once; SQLite's own busy handler sleeps and
         # tries again, which starves one of two busy writers.
         self._turn = os.open(f"{path}.writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -100,7 +120,7 @@ class SqliteEngine:
 
     def revision(self) -> int:
         """SQLite's data_version: changes with every commit on another connection."""
-        return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+        return int(self._reads.one("PRAGMA data_version")[0])
 
     async def transact(self, work: Callable[[Transaction], T]) -> T:
         """Queue the work for the next group; see the contract."""
@@ -172,8 +192,10 @@ class SqliteEngine:
                 outcomes.append(self._one_write(connection, rows, work, done))
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - the thread goes on; those who asked hear of it
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            # Some errors have ended the transaction; one that cannot be ended is by the next BEGIN.
+            with contextlib.suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
             rows.undo()
             refusal = _unavailable(error) if isinstance(error, sqlite3.Error) else error
             # Whatever this group did is undone, so everybody in it hears the same.
@@ -250,5 +272,7 @@ def _unavailable(error: sqlite3.Error) -> Refusal:
         "SQLITE_CANTOPEN": "check that the folder exists and is writable",
     }
     return Unavailable(
-        "storage-unavailable", f"the database cannot be used: {name}", hint=hints.get(name, "")
+        "storage-full" if name == "SQLITE_FULL" else "storage-unavailable",
+        f"the database cannot be used: {name}",
+        hint=hints.get(name, ""),
     )
