@@ -20,10 +20,12 @@ from strongroom.model.errors import (
 from strongroom.store.call import Result
 from strongroom.store.normalise import UnsupportedMediaType, UnsupportedMethod
 from strongroom.store.quotas import TooMany
+from strongroom.store.routing import UnsupportedOperation
 from strongroom.wire.http import Response
 
 _STATUS: Final[tuple[tuple[type[Refusal], int], ...]] = (
     (UnsupportedMethod, 405),
+    (UnsupportedOperation, 405),
     (UnsupportedMediaType, 415),
     (TooLarge, 413),
     (TooMany, 429),

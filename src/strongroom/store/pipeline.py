@@ -29,7 +29,7 @@ from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed
 from strongroom.store.normalise import Canonical, Operation, normalise_line, with_body
 from strongroom.store.recording import Outcome
-from strongroom.store.routing import Route, Router, UnsupportedOperation
+from strongroom.store.routing import Route, Router
 from strongroom.store.sessions import Session, invalid_token
 from strongroom.store.system.cors import cors_headers
 from strongroom.store.system.metrics import Metrics
@@ -377,8 +377,8 @@ class Pipeline:
         request, auth = parts
         lines = request_line(self._stamp, auth, request)
         lines += response_line(self._stamp, auth, request, error=refusal.message)
-        self._count(call.operation, status_of_any(refusal))
-        done = partial(_reply_if, self._context.broker, exchange, encode_any(refusal))
+        self._count(call.operation, status_of(refusal))
+        done = partial(_reply_if, self._context.broker, exchange, encode_refusal(refusal))
         self._submit(lines, done, call, None, Outcome(error=refusal.message))
 
     def _submit(self, line: bytes, done: Done, call: Call, *outcomes: Outcome | None) -> None:
@@ -396,7 +396,7 @@ class Pipeline:
             result = route.handler(call.operation)(call)
             return encode(cast("Result | None", result), call.request_id)
         except Refusal as refusal:
-            return encode_any(refusal)
+            return encode_refusal(refusal)
 
     def _execute(self, work: Work) -> None:
         if not self._turn_open:
@@ -503,7 +503,7 @@ class Pipeline:
         self._context.sessions.prepare(session, work.target, prepared, size)
 
     def _answer_refusal(self, work: Work, refusal: Refusal) -> None:
-        self._reply(work, encode_any(refusal), Outcome(error=refusal.message))
+        self._reply(work, encode_refusal(refusal), Outcome(error=refusal.message))
 
     def _answer_bug(self, work: Work, error: Exception) -> None:
         self._reply(work, _bug(error), Outcome(error="internal error"))
@@ -579,18 +579,6 @@ def _wrap_seconds(text: str) -> int:
     if seconds < 0:
         raise Invalid("bad-wrap-ttl", "requested wrap ttl must not be negative")
     return seconds
-
-
-def status_of_any(refusal: Refusal) -> int:
-    """The status of a refusal, the router's own included."""
-    return 405 if isinstance(refusal, UnsupportedOperation) else status_of(refusal)
-
-
-def encode_any(refusal: Refusal) -> Response:
-    """The reply to a refusal, the router's own included."""
-    response = encode_refusal(refusal)
-    response.status = status_of_any(refusal)
-    return response
 
 
 def _bug(error: Exception) -> Response:
