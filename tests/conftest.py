@@ -31,10 +31,11 @@ from strongroom.audit.devices import AuditBroker, MemoryDevice
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.crypto.x509_dev import issue
 from strongroom.model.clock import SimulatedClock, SystemClock
-from strongroom.model.errors import Denied, Unavailable
+from strongroom.model.errors import Denied, NotFound, Unavailable
 from strongroom.model.principal import ReviewedToken
 from strongroom.model.secret import Secret
 from strongroom.store.assembly import Surroundings, assemble, open_cluster
+from strongroom.store.auth.kubernetes_cluster import ApiServer, PodIdentity
 from strongroom.store.call import Backend, Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.barrier import Barrier
@@ -250,20 +251,49 @@ def postgres_url(postgres_server: ThrowawayPostgres) -> str:
 
 
 class FakeReviewer:
-    """Knows the tokens it was told; the same refusals as the cluster's."""
+    """Knows the tokens, labels and annotations it was told; the same refusals as the cluster's.
+
+    `forbidden` names what the reviewer may not ask: "reviews", "namespaces", "serviceaccounts".
+    """
 
     def __init__(self) -> None:
         self.known: dict[str, ReviewedToken] = {}
         self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self.servers: list[ApiServer] = []
+        self.identity: PodIdentity | None = None
+        self.labels: dict[str, dict[str, str]] = {}
+        self.notes: dict[tuple[str, str], dict[str, str]] = {}
+        self.forbidden: set[str] = set()
+
+    def pod(self) -> PodIdentity | None:
+        return self.identity
+
+    def _check(self, what: str) -> None:
+        if what in self.forbidden:
+            raise Denied("kube-forbidden", f"{what} are forbidden")
 
     async def review(
-        self, host: str, ca: str, reviewer: Secret, token: Secret, audiences: Sequence[str]
+        self, server: ApiServer, token: Secret, audiences: Sequence[str]
     ) -> ReviewedToken:
-        self.asked.append((host, tuple(audiences)))
+        self.asked.append((server.host, tuple(audiences)))
+        self.servers.append(server)
+        self._check("reviews")
         found = self.known.get(token.reveal_text())
         if found is None:
             raise Denied("token-not-authenticated", "the cluster does not know this token")
         return found
+
+    async def namespace_labels(self, server: ApiServer, namespace: str) -> dict[str, str]:
+        self._check("namespaces")
+        if namespace not in self.labels:
+            raise NotFound("kube-not-found", "no such namespace")
+        return self.labels[namespace]
+
+    async def annotations(self, server: ApiServer, namespace: str, account: str) -> dict[str, str]:
+        self._check("serviceaccounts")
+        if (namespace, account) not in self.notes:
+            raise NotFound("kube-not-found", "no such service account")
+        return self.notes[namespace, account]
 
 
 @dataclass

@@ -4,8 +4,11 @@ import base64
 import json
 
 import pytest
+from tests.store.test_cert_auth import Maker, pem
 
 from strongroom.model.principal import ReviewedToken
+from strongroom.model.secret import Secret
+from strongroom.store.auth.kubernetes_cluster import PodIdentity
 
 
 def jwt(name: str, expires: float = 9e9) -> str:
@@ -176,3 +179,168 @@ async def test_an_alias_is_by_uid_or_by_name(mounted) -> None:
     assert await alias() == "tour/app"
     body = {"alias_name_source": "other"}
     assert (await mounted.ask("POST", "auth/kubernetes/role/app", body))[0] == 400
+
+
+# Who asks the cluster, and what is looked at before it is asked
+
+
+async def configure(store, **config) -> tuple[int, object]:
+    return await store.ask(
+        "POST", "auth/kubernetes/config", {"kubernetes_host": "https://cluster", **config}
+    )
+
+
+async def kubernetes_login(store, token: str) -> tuple[int, dict]:
+    body = {"role": "app", "jwt": token}
+    return await store.ask("POST", "auth/kubernetes/login", body, token="")
+
+
+async def test_the_configured_reviewer_asks_else_the_pod_else_the_caller(mounted, issuer) -> None:
+    authority = Maker(mounted.clock.now()).certificate
+    mounted.reviewer.identity = PodIdentity(Secret("pod-token"), "pod-ca")
+    for config, asking, ca in (
+        ({"token_reviewer_jwt": "configured"}, "configured", "pod-ca"),
+        ({}, "pod-token", "pod-ca"),
+        ({"disable_local_ca_jwt": True}, jwt("app"), ""),
+        ({"kubernetes_ca_cert": pem(authority)}, "pod-token", pem(authority)),
+    ):
+        assert (await configure(mounted, **config))[0] == 204
+        assert (await kubernetes_login(mounted, jwt("app")))[0] == 200
+        server = mounted.reviewer.servers[-1]
+        assert (server.reviewer.reveal_text(), server.ca) == (asking, ca)
+    assert (await configure(mounted, kubernetes_ca_cert="none"))[0] == 400
+
+
+async def test_a_host_needs_no_scheme(mounted) -> None:
+    for given, kept in (("cluster:6443/", "https://cluster:6443"), ("http://c", "http://c")):
+        assert (await configure(mounted, kubernetes_host=given))[0] == 204
+        _, said = await mounted.ask("GET", "auth/kubernetes/config")
+        assert said["data"]["kubernetes_host"] == kept
+    for wrong in ("", "ftp://cluster"):
+        assert (await configure(mounted, kubernetes_host=wrong))[0] == 400
+
+
+async def test_keys_and_issuer_are_looked_at_before_the_cluster_is_asked(mounted, issuer) -> None:
+    known = mounted.reviewer.known
+    signed = issuer.sign(iss="kubernetes/serviceaccount")
+    known[signed] = known[jwt("app")]
+    assert (await configure(mounted, pem_keys=issuer.pem))[0] == 204
+    assert (await kubernetes_login(mounted, signed))[0] == 200
+    status, said = await kubernetes_login(mounted, jwt("app"))
+    assert (status, "bad-signature" in said["errors"][0]) == (403, True)
+    assert len(mounted.reviewer.asked) == 1
+    for config, token, wanted in (
+        ({"disable_iss_validation": False}, signed, 200),
+        ({"disable_iss_validation": False}, jwt("app"), 403),
+        ({"disable_iss_validation": False, "issuer": "https://i"}, signed, 403),
+        ({"issuer": "https://i"}, signed, 200),
+    ):
+        assert (await configure(mounted, **config))[0] == 204
+        assert (await kubernetes_login(mounted, token))[0] == wanted, config
+
+
+async def test_a_reviewer_that_may_not_ask_is_named(mounted) -> None:
+    mounted.reviewer.forbidden = {"reviews"}
+    status, said = await kubernetes_login(mounted, jwt("app"))
+    assert status == 403
+    assert "system:auth-delegator" in said["errors"][0]
+
+
+# What a role binds
+
+
+async def bind(store, **fields) -> tuple[int, object]:
+    body = {"bound_service_account_names": "app", **fields}
+    return await store.ask("POST", "auth/kubernetes/role/app", body)
+
+
+SELECTOR = "bound_service_account_namespace_selector"
+
+
+@pytest.mark.parametrize(
+    ("selector", "status"),
+    [
+        ('{"matchLabels": {"stage": "prod"}}', 200),
+        ("matchLabels:\n  stage: prod\n", 200),
+        ({"matchLabels": {"stage": "prod", "team": "red"}}, 200),
+        ('{"matchLabels": {"stage": "test"}}', 403),
+        ('{"matchExpressions": [{"key": "team", "operator": "In", "values": ["red"]}]}', 200),
+        ('{"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}', 403),
+    ],
+)
+async def test_a_namespace_is_bound_by_its_labels(mounted, selector, status: int) -> None:
+    mounted.reviewer.labels["elsewhere"] = {"stage": "prod", "team": "red"}
+    fields = {"bound_service_account_namespaces": "", SELECTOR: selector}
+    assert (await bind(mounted, **fields))[0] == 204
+    assert (await kubernetes_login(mounted, jwt("far")))[0] == status
+    _, said = await mounted.ask("GET", "auth/kubernetes/role/app")
+    assert "matchL" in said["data"][SELECTOR] or "matchE" in said["data"][SELECTOR]
+
+
+async def test_a_namespace_is_bound_by_its_name_or_its_labels(mounted) -> None:
+    mounted.reviewer.labels = {"elsewhere": {"stage": "prod"}}
+    fields = {
+        "bound_service_account_namespaces": "tour",
+        SELECTOR: '{"matchLabels":{"stage":"prod"}}',
+    }
+    assert (await bind(mounted, **fields))[0] == 204
+    assert (await kubernetes_login(mounted, jwt("app")))[0] == 200
+    assert (await kubernetes_login(mounted, jwt("far")))[0] == 200
+    mounted.reviewer.labels = {}
+    assert (await kubernetes_login(mounted, jwt("far")))[0] == 403
+    # Whose name is bound needs no labels; who does need them hears that they cannot be read.
+    mounted.reviewer.forbidden = {"namespaces"}
+    assert (await kubernetes_login(mounted, jwt("app")))[0] == 200
+    status, said = await kubernetes_login(mounted, jwt("far"))
+    assert status == 503
+    assert 'grant the reviewer "get" of namespaces' in said["errors"][0]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"bound_service_account_namespaces": ""},
+        {"bound_service_account_namespaces": ["*", "tour"]},
+        {"bound_service_account_names": ["*", "app"]},
+        {SELECTOR: "matchLabels: ["},
+        {SELECTOR: "just text"},
+        {SELECTOR: "{}"},
+        {SELECTOR: '{"matchLabels": {"a": 1}}'},
+        {SELECTOR: '{"matchLabels": {"a": "b"}, "more": 1}'},
+        {SELECTOR: '{"matchExpressions": [{"key": "a", "operator": "Near"}]}'},
+        {SELECTOR: '{"matchExpressions": [{"key": "a", "operator": "In"}]}'},
+        {SELECTOR: '{"matchExpressions": ["a"]}'},
+        {SELECTOR: " " * 9000 + "{matchLabels: {a: b}}"},
+    ],
+)
+async def test_a_role_that_binds_nothing_or_nonsense_is_refused(mounted, fields) -> None:
+    assert (await bind(mounted, **fields))[0] == 400
+
+
+async def test_only_the_star_is_special_in_a_bound_name(mounted) -> None:
+    for name, status in (("a*", 200), ("*p", 200), ("ap?", 403), ("[a]pp", 403), ("App", 403)):
+        assert (await bind(mounted, bound_service_account_names=name))[0] == 204
+        assert (await kubernetes_login(mounted, jwt("app")))[0] == status, name
+
+
+async def test_annotations_become_metadata_of_the_alias(mounted) -> None:
+    prefix = "vault.hashicorp.com/alias-metadata-"
+    mounted.reviewer.notes["tour", "app"] = {prefix + "team": "red", "other": "x"}
+    token = jwt("app")
+    config = {"use_annotations_as_alias_metadata": True}
+    assert (await configure(mounted, **config))[0] == 204
+    _, said = await kubernetes_login(mounted, token)
+    _, entity = await mounted.ask("GET", f"identity/entity/id/{said['auth']['entity_id']}")
+    metadata = entity["data"]["aliases"][0]["metadata"]
+    assert (metadata["team"], metadata["service_account_name"]) == ("red", "app")
+    assert "other" not in str(metadata)
+    mounted.reviewer.notes["tour", "app"] = {prefix + "service_account_uid": "another"}
+    assert (await kubernetes_login(mounted, token))[0] == 400
+    mounted.reviewer.forbidden = {"serviceaccounts"}
+    status, said = await kubernetes_login(mounted, token)
+    assert (status, 'grant the reviewer "get" of serviceaccounts' in said["errors"][0]) == (
+        503,
+        True,
+    )
+    assert (await configure(mounted))[0] == 204
+    assert (await kubernetes_login(mounted, token))[0] == 200

@@ -1,6 +1,8 @@
 """What a reviewer of tokens owes the store: the fake of the tests and the one that asks a cluster."""
 
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -9,59 +11,109 @@ from strongroom.kube.client import KubeClient
 from strongroom.kube.resource import NAMESPACES, SERVICE_ACCOUNTS
 from strongroom.kube.token_review import request_token
 from strongroom.model.clock import SystemClock
-from strongroom.model.errors import Conflict, Denied, Unavailable
+from strongroom.model.errors import Conflict, Denied, NotFound, Unavailable
 from strongroom.model.principal import ReviewedToken
 from strongroom.model.secret import Secret
+from strongroom.store.auth.kubernetes_cluster import ApiServer, TokenReviewer
 
 CLOCK = SystemClock()
 AUDIENCE = ("strongroom",)
 
 
-async def reviewed_by(kind: str, request: pytest.FixtureRequest):
-    """A review function and a token it knows."""
+@dataclass
+class Known:
+    """A reviewer, its cluster, and a token of the service account `review/app` that it knows."""
+
+    reviewer: TokenReviewer
+    server: ApiServer
+    token: Secret
+    # The same cluster asked by somebody who may ask nothing.
+    stranger: ApiServer
+
+
+ACCOUNT = {
+    "metadata": {
+        "name": "app", "namespace": "review", "annotations": {"team": "red"},
+    }
+}  # fmt: skip
+
+
+async def known(kind: str, request: pytest.FixtureRequest) -> Known:
     if kind == "fake":
-        store = request.getfixturevalue("store")
-        store.reviewer.known["good"] = ReviewedToken(
-            "review", "app", "uid", AUDIENCE, token_id="JTI=1"
-        )
-
-        async def ask(token: Secret, audiences=AUDIENCE) -> ReviewedToken:
-            return await store.reviewer.review("https://c", "", Secret("r"), token, audiences)
-
-        return ask, Secret("good")
+        reviewer = request.getfixturevalue("store").reviewer
+        reviewer.known["good"] = ReviewedToken("review", "app", "uid", AUDIENCE, token_id="JTI=1")
+        reviewer.labels["review"] = {"stage": "prod"}
+        reviewer.notes["review", "app"] = {"team": "red"}
+        server = ApiServer("https://c", "", Secret("r"))
+        return Known(reviewer, server, Secret("good"), server)
     cluster = request.getfixturevalue("cluster")
     async with KubeClient(cluster.config(), CLOCK) as api:
-        account = {"metadata": {"name": "app", "namespace": "review"}}
-        for resource, item in (
-            (NAMESPACES, {"metadata": {"name": "review"}}),
-            (SERVICE_ACCOUNTS, account),
-        ):
+        labelled = {"metadata": {"name": "review", "labels": {"stage": "prod"}}}
+        for resource, item in ((NAMESPACES, labelled), (SERVICE_ACCOUNTS, ACCOUNT)):
             with suppress(Conflict):  # Each database of the store comes by here.
                 await api.create(resource, item)
         token = await request_token(api, "review", "app", AUDIENCE, 600)
-    reviewer, ca = ClusterReviewer(CLOCK), cluster.ca_file.read_text()
+        nobody = await request_token(api, "review", "app", (), 600)
+    ca = cluster.ca_file.read_text()
+    return Known(
+        ClusterReviewer(CLOCK),
+        ApiServer(cluster.url, ca, Secret(cluster.admin_token)),
+        token,
+        ApiServer(cluster.url, ca, nobody),
+    )
 
-    async def ask_cluster(token: Secret, audiences=AUDIENCE) -> ReviewedToken:
-        admin = Secret(cluster.admin_token)
-        return await reviewer.review(cluster.url, ca, admin, token, audiences)
 
-    return ask_cluster, token
+both = pytest.mark.parametrize("kind", ["fake", pytest.param("real", marks=pytest.mark.cluster)])
 
 
-@pytest.mark.parametrize("kind", ["fake", pytest.param("real", marks=pytest.mark.cluster)])
+@both
 @pytest.mark.timeout(120)
 async def test_a_known_token_is_described_and_every_other_refused(kind, request, store) -> None:
-    ask, token = await reviewed_by(kind, request)
-    found = await ask(token)
+    cluster = await known(kind, request)
+    found = await cluster.reviewer.review(cluster.server, cluster.token, AUDIENCE)
     assert (found.namespace, found.service_account, found.audiences) == ("review", "app", AUDIENCE)
     assert found.token_id.startswith("JTI=")
-    for wrong in ("no token", "", token.reveal_text() + "x"):
+    for wrong in ("no token", "", cluster.token.reveal_text() + "x"):
         with pytest.raises(Denied) as caught:
-            await ask(Secret(wrong))
-        assert token.reveal_text() not in str(caught.value)
+            await cluster.reviewer.review(cluster.server, Secret(wrong), AUDIENCE)
+        assert cluster.token.reveal_text() not in str(caught.value)
+
+
+@both
+@pytest.mark.timeout(120)
+async def test_labels_and_annotations_are_told_to_who_may_read_them(kind, request, store) -> None:
+    cluster = await known(kind, request)
+    reviewer, server = cluster.reviewer, cluster.server
+    assert (await reviewer.namespace_labels(server, "review"))["stage"] == "prod"
+    assert (await reviewer.annotations(server, "review", "app"))["team"] == "red"
+    with pytest.raises(NotFound):
+        await reviewer.namespace_labels(server, "nowhere")
+    with pytest.raises(NotFound):
+        await reviewer.annotations(server, "review", "nobody")
+    if kind == "fake":
+        store.reviewer.forbidden = {"reviews", "namespaces", "serviceaccounts"}
+    for asking in (
+        reviewer.review(cluster.stranger, cluster.token, AUDIENCE),
+        reviewer.namespace_labels(cluster.stranger, "review"),
+        reviewer.annotations(cluster.stranger, "review", "app"),
+    ):
+        with pytest.raises(Denied) as caught:
+            await asking
+        assert caught.value.code == "kube-forbidden"
 
 
 async def test_a_cluster_that_does_not_answer_is_unavailable() -> None:
-    reviewer = ClusterReviewer(CLOCK)
+    server = ApiServer("https://127.0.0.1:1", "", Secret("r"))
     with pytest.raises(Unavailable):
-        await reviewer.review("https://127.0.0.1:1", "", Secret("r"), Secret("t"), AUDIENCE)
+        await ClusterReviewer(CLOCK).review(server, Secret("t"), AUDIENCE)
+
+
+async def test_the_pods_own_identity_is_read_anew(tmp_path: Path) -> None:
+    reviewer = ClusterReviewer(CLOCK, tmp_path)
+    assert reviewer.pod() is None
+    (tmp_path / "ca.crt").write_text("authority")
+    for token in ("first", "second"):
+        (tmp_path / "token").write_text(token + "\n")
+        found = reviewer.pod()
+        assert found is not None
+        assert (found.token.reveal_text(), found.ca) == (token, "authority")

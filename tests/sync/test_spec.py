@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from strongroom.model.errors import Invalid
+from strongroom.model.labels import selects
 from strongroom.sync.durations import parse_duration, parse_windows
 from strongroom.sync.patterns import matches, replace_all
-from strongroom.sync.selectors import allows, any_allows, namespaces_of, selects
+from strongroom.sync.selectors import allows, any_allows, namespaces_of
 from strongroom.sync.spec import GeneratorRef, Spec, StoreRef, parse_spec
 
 STORE = {"name": "s"}

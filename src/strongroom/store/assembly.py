@@ -18,7 +18,8 @@ from strongroom.store.auth.approle import AppRole
 from strongroom.store.auth.cert import CertAuth
 from strongroom.store.auth.jwt import JwtAuth
 from strongroom.store.auth.key_sets import KeySets
-from strongroom.store.auth.kubernetes import KubernetesAuth, TokenReviewer
+from strongroom.store.auth.kubernetes import KubernetesAuth
+from strongroom.store.auth.kubernetes_cluster import TokenReviewer
 from strongroom.store.auth.token import TokenAuth
 from strongroom.store.auth.userpass import Userpass
 from strongroom.store.batch_tokens import BatchTokens

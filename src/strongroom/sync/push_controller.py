@@ -12,6 +12,7 @@ from strongroom.kube.queue import Lane, WorkQueue
 from strongroom.kube.resource import SECRETS, Object, Resource, key_of
 from strongroom.model.clock import Clock
 from strongroom.model.errors import NotFound, Refusal
+from strongroom.model.labels import selects
 from strongroom.model.secret import Secret
 from strongroom.sync.crds import CLUSTER_SECRET_STORES, PUSH_SECRETS, SECRET_STORES
 from strongroom.sync.desired import secret_data, synced_version
@@ -29,7 +30,6 @@ from strongroom.sync.reader import Generators
 from strongroom.sync.render import render_template
 from strongroom.sync.reporting import put_status
 from strongroom.sync.rewrite import Render
-from strongroom.sync.selectors import selects
 from strongroom.sync.spec import GeneratorRef, StoreRef
 from strongroom.sync.status import condition, says_the_same, seconds
 from strongroom.sync.stores import Stores

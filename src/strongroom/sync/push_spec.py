@@ -12,12 +12,12 @@ import orjson
 
 from strongroom.kube.resource import Object
 from strongroom.model.errors import Invalid
+from strongroom.model.labels import selects
 from strongroom.sync.durations import parse_duration
 from strongroom.sync.patterns import compile_pattern
 from strongroom.sync.providers.contract import PushTarget, Traits
 from strongroom.sync.rewrite import Render, rewrite
 from strongroom.sync.rewrite_spec import Rewrite, parse_rewrites
-from strongroom.sync.selectors import selects
 from strongroom.sync.spec import GeneratorRef, StoreRef, one_of, parse_generator_ref
 from strongroom.sync.template_spec import Template, parse_template
 

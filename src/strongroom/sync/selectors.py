@@ -1,41 +1,10 @@
-"""Label selectors and a cluster store's conditions. Pure.
-
-Selectors: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/.
-"""
+"""A cluster store's conditions, and the namespaces that an object is for. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from strongroom.model.errors import Invalid
+from strongroom.model.labels import Labels, selects
 from strongroom.sync.patterns import compile_pattern
-
-Labels = Mapping[str, str]
-
-
-def selects(selector: Mapping[str, Any] | None, labels: Labels) -> bool:
-    """Whether a LabelSelector matches; an empty one matches everything, none matches nothing."""
-    if selector is None:
-        return False
-    wanted: Labels = selector.get("matchLabels") or {}
-    if any(labels.get(key) != value for key, value in wanted.items()):
-        return False
-    return all(_holds(each, labels) for each in selector.get("matchExpressions") or [])
-
-
-def _holds(expression: Mapping[str, Any], labels: Labels) -> bool:
-    key, operator = expression.get("key", ""), expression.get("operator")
-    values = expression.get("values") or []
-    if operator == "In":
-        return labels.get(key) in values
-    if operator == "NotIn":
-        return labels.get(key) not in values
-    if operator == "Exists":
-        return key in labels
-    if operator == "DoesNotExist":
-        return key not in labels
-    raise Invalid(
-        "bad-selector", f"operator {operator!r} is none of In, NotIn, Exists, DoesNotExist"
-    )
 
 
 def allows(condition: Mapping[str, Any], namespace: str, labels: Labels) -> bool:

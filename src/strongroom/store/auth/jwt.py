@@ -26,15 +26,14 @@ from strongroom.store.auth.key_sets import KeySets
 from strongroom.store.auth.login import log_in
 from strongroom.store.auth.oidc import OidcFlow
 from strongroom.store.auth.role_fields import role_grant
+from strongroom.store.auth.roles import Roles
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity.at_login import LoginAlias
 
 CONFIG: Final = "config"
-ROLE: Final = "role"
 
 
 class JwtAuth:
@@ -43,22 +42,14 @@ class JwtAuth:
     def __init__(self, context: Context, barrier: Barrier, key_sets: KeySets) -> None:
         self._context = context
         self._sets = key_sets
+        self._roles = Roles(context, role_from)
         self._flow = OidcFlow(context, barrier, key_sets)
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
             Endpoint("config", {"read": self._read_config, "update": self._write_config}),
-            Endpoint("role", {"list": self._list_roles}),
-            Endpoint(
-                "role/{name}",
-                {
-                    "read": self._read_role,
-                    "create": self._write_role,
-                    "update": self._write_role,
-                    "delete": self._delete_role,
-                },
-            ),
+            *self._roles.endpoints,
             Endpoint("login", {"update": self._login}, public=True),
             Endpoint("oidc/auth_url", {"update": self._auth_url}, public=True),
             Endpoint(
@@ -67,12 +58,9 @@ class JwtAuth:
         )
 
     def exists(self, call: Call) -> bool:
-        kind, _, name = call.rest.partition("/")
-        if kind != ROLE:
-            return True
-        return self._context.view.document(call.mount.uuid, ROLE, name) is not None
+        return self._roles.exists(call)
 
-    # configuration and roles
+    # configuration
 
     def _config(self, call: Call) -> dict[str, Any]:
         config = self._context.view.document(call.mount.uuid, CONFIG, "")
@@ -103,38 +91,13 @@ class JwtAuth:
             lambda transaction: transaction.put_document(mount, CONFIG, "", config)
         )
 
-    def _list_roles(self, call: Call) -> Result:
-        names = self._context.view.document_names(call.mount.uuid, ROLE)
-        if not names:
-            raise nothing_here()
-        return Result({"keys": list(names)})
-
-    def _read_role(self, call: Call) -> Result:
-        role = self._context.view.document(call.mount.uuid, ROLE, call.args["name"].lower())
-        if role is None:
-            raise nothing_here()
-        return Result(role)
-
-    async def _write_role(self, call: Call) -> None:
-        mount, name = call.mount.uuid, call.args["name"].lower()
-
-        def write(transaction: Transaction) -> None:
-            old = transaction.document(mount, ROLE, name) or {}
-            transaction.put_document(mount, ROLE, name, role_from(call, old))
-
-        await self._context.engine.transact(write)
-
-    async def _delete_role(self, call: Call) -> None:
-        mount, name = call.mount.uuid, call.args["name"].lower()
-        await self._context.engine.transact(lambda each: each.delete_document(mount, ROLE, name))
-
     def _named_role(
         self, call: Call, config: Mapping[str, Any], kind: str
     ) -> tuple[str, dict[str, Any]]:
         name = (call.text("role") or str(config["default_role"])).lower()
         if not name:
             raise Invalid("no-role", "missing role")
-        role = self._context.view.document(call.mount.uuid, ROLE, name)
+        role = self._roles.get(call.mount.uuid, name)
         if role is None:
             raise Invalid("no-such-role", f'role "{name}" could not be found')
         if role["role_type"] != kind:
@@ -194,12 +157,7 @@ class JwtAuth:
             metadata = {**mapped(claims, role["claim_mappings"]), "role": name}
         except Refusal as refusal:
             raise as_invalid(refusal, "error validating claims") from None
-        mount = call.mount.uuid
-
-        def still(transaction: Transaction) -> None:
-            if transaction.document(mount, ROLE, name) != role:
-                raise Denied("role-changed", "permission denied")
-
+        still = self._roles.unchanged(call.mount.uuid, name, role)
         grant = role_grant(call.mount, name, role, user, metadata)
         alias = LoginAlias(user, metadata, groups)
         return await log_in(self._context, call, grant, alias, still)
@@ -214,7 +172,7 @@ class JwtAuth:
     async def _callback(self, call: Call) -> Result:
         config = self._config(call)
         begun = self._flow.begun(call)
-        role = self._context.view.document(call.mount.uuid, ROLE, begun.role)
+        role = self._roles.get(call.mount.uuid, begun.role)
         if role is None:
             raise Invalid("no-such-role", f'role "{begun.role}" could not be found')
         claims = await self._flow.claims(call, config, role, begun)

@@ -13,6 +13,7 @@ import orjson
 
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Refusal, Unavailable
+from strongroom.model.secret import Secret
 from strongroom.store.auth.jwt_verify import Key, keys_of_set
 from strongroom.wire.client import HttpClient
 
@@ -46,11 +47,17 @@ class KeySets:
         self._kept: dict[tuple[str, str], Kept] = {}
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
 
-    async def keys(self, url: str, ca: str, wanted: str = "") -> list[Key]:
-        """The keys of a set; with a wanted id not among them, of the set as it is now."""
-        keys = keys_of_set((await self._document(url, ca, KEPT_SECONDS)).get("keys") or [])
+    async def keys(
+        self, url: str, ca: str, wanted: str = "", bearer: Secret | None = None
+    ) -> list[Key]:
+        """The keys of a set; with a wanted id not among them, of the set as it is now.
+
+        `bearer` is for sets that are not shown to everybody.
+        """
+        found = await self._document(url, ca, KEPT_SECONDS, bearer)
+        keys = keys_of_set(found.get("keys") or [])
         if wanted and all(key.id != wanted for key in keys):
-            fresh = await self._document(url, ca, AGAIN_SECONDS)
+            fresh = await self._document(url, ca, AGAIN_SECONDS, bearer)
             keys = keys_of_set(fresh.get("keys") or [])
         return keys
 
@@ -61,7 +68,9 @@ class KeySets:
             raise Unavailable("other-issuer", "the discovery document is of another issuer")
         return found
 
-    async def _document(self, url: str, ca: str, seconds: float) -> dict[str, Any]:
+    async def _document(
+        self, url: str, ca: str, seconds: float, bearer: Secret | None = None
+    ) -> dict[str, Any]:
         place = (url, ca)
         turn = self._turns.setdefault(place, asyncio.Lock())
         async with turn:
@@ -69,7 +78,8 @@ class KeySets:
             if kept is not None and self._clock.monotonic() - kept.at < seconds:
                 return kept.value
             try:
-                value = await self.ask("GET", url, ca)
+                shown = {"Authorization": f"Bearer {bearer.reveal_text()}"} if bearer else None
+                value = await self.ask("GET", url, ca, headers=shown)
             except Refusal:
                 # An issuer that is away for a moment does not lock everybody out.
                 if kept is None or seconds == AGAIN_SECONDS:

@@ -5,42 +5,50 @@ store joins with the cluster's own audit log.
 API: https://developer.hashicorp.com/vault/api-docs/auth/kubernetes.
 """
 
-import base64
-import binascii
-import fnmatch
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
+from strongroom.crypto.client_certificates import read_certificates
 from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
 from strongroom.model.principal import ReviewedToken
-from strongroom.model.secret import Secret
 from strongroom.store.auth.key_sets import KeySets
-from strongroom.store.auth.kubernetes_local import LOCAL, REVIEW, LocalReview, check_local
+from strongroom.store.auth.kubernetes_cluster import (
+    ApiServer,
+    TokenReviewer,
+    alias_metadata,
+    api_server,
+    check_bound,
+    review,
+    selector_from,
+)
+from strongroom.store.auth.kubernetes_local import (
+    LOCAL,
+    REVIEW,
+    LocalReview,
+    check_before_review,
+    check_local,
+)
 from strongroom.store.auth.login import log_in
 from strongroom.store.auth.role_fields import RoleReader, role_grant
+from strongroom.store.auth.roles import Roles
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
-from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity.at_login import LoginAlias
 from strongroom.store.tokens import Grant
 
 CONFIG: Final = "config"
-ROLE: Final = "role"
+SELECTOR: Final = "bound_service_account_namespace_selector"
+# What configurations of earlier versions do not say.
+EARLIER: Final = {
+    "token_validation": REVIEW, "jwks_url": "", "jwks_ca_pem": "",
+    "use_annotations_as_alias_metadata": False,
+}  # fmt: skip
 MAX_JWT_BYTES: Final = 16 * 1024
 BY_UID: Final = "serviceaccount_uid"
 BY_NAME: Final = "serviceaccount_name"
-
-
-class TokenReviewer(Protocol):
-    """Asks a cluster about a bearer token (TokenReview, authentication.k8s.io/v1)."""
-
-    async def review(
-        self, host: str, ca: str, reviewer: Secret, token: Secret, audiences: Sequence[str]
-    ) -> ReviewedToken:
-        """What the cluster says; raises Denied when it does not know the token, Unavailable."""
 
 
 class KubernetesAuth:
@@ -49,30 +57,19 @@ class KubernetesAuth:
     def __init__(self, context: Context, reviewer: TokenReviewer, key_sets: KeySets) -> None:
         self._context = context
         self._reviewer = reviewer
+        self._roles = Roles(context, role_from)
         self._local = LocalReview(context.clock, key_sets)
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
             Endpoint("config", {"read": self._read_config, "update": self._write_config}),
-            Endpoint("role", {"list": self._list_roles}),
-            Endpoint(
-                "role/{name}",
-                {
-                    "read": self._read_role,
-                    "update": self._write_role,
-                    "create": self._write_role,
-                    "delete": self._delete_role,
-                },
-            ),
+            *self._roles.endpoints,
             Endpoint("login", {"update": self._login}, public=True),
         )
 
     def exists(self, call: Call) -> bool:
-        kind, _, name = call.rest.partition("/")
-        if kind == ROLE:
-            return self._context.view.document(call.mount.uuid, ROLE, name.lower()) is not None
-        return True
+        return self._roles.exists(call)
 
     # configuration
 
@@ -84,53 +81,10 @@ class KubernetesAuth:
         return Result({**shown, "token_reviewer_jwt_set": bool(config["token_reviewer_jwt"])})
 
     async def _write_config(self, call: Call) -> None:
-        host = call.text("kubernetes_host")
-        if not host.startswith(("https://", "http://")):
-            raise Invalid("no-host", "no host provided", hint="kubernetes_host=https://...")
-        config = {
-            "kubernetes_host": host.rstrip("/"),
-            "kubernetes_ca_cert": call.text("kubernetes_ca_cert"),
-            "token_reviewer_jwt": call.text("token_reviewer_jwt"),
-            "pem_keys": list(call.texts("pem_keys")),
-            "issuer": call.text("issuer"),
-            "disable_iss_validation": call.flag("disable_iss_validation", default=True),
-            "disable_local_ca_jwt": call.flag("disable_local_ca_jwt"),
-            "token_validation": call.text("token_validation", REVIEW) or REVIEW,
-            "jwks_url": call.text("jwks_url"),
-            "jwks_ca_pem": call.text("jwks_ca_pem"),
-        }
-        check_local(config)
-        mount = call.mount.uuid
+        config, mount = config_from(call), call.mount.uuid
         await self._context.engine.transact(
             lambda transaction: transaction.put_document(mount, CONFIG, "", config)
         )
-
-    # roles
-
-    def _list_roles(self, call: Call) -> Result:
-        names = self._context.view.document_names(call.mount.uuid, ROLE)
-        if not names:
-            raise nothing_here()
-        return Result({"keys": list(names)})
-
-    def _read_role(self, call: Call) -> Result:
-        role = self._context.view.document(call.mount.uuid, ROLE, call.args["name"].lower())
-        if role is None:
-            raise nothing_here()
-        return Result(role)
-
-    async def _write_role(self, call: Call) -> None:
-        mount, name = call.mount.uuid, call.args["name"].lower()
-
-        def write(transaction: Transaction) -> None:
-            old = transaction.document(mount, ROLE, name) or {}
-            transaction.put_document(mount, ROLE, name, role_from(call, old))
-
-        await self._context.engine.transact(write)
-
-    async def _delete_role(self, call: Call) -> None:
-        mount, name = call.mount.uuid, call.args["name"].lower()
-        await self._context.engine.transact(lambda each: each.delete_document(mount, ROLE, name))
 
     # login
 
@@ -142,48 +96,70 @@ class KubernetesAuth:
             raise Invalid("no-jwt", "missing jwt")
         if len(jwt) > MAX_JWT_BYTES:
             raise Invalid("jwt-too-long", "the jwt is too long")
-        view, mount = self._context.view, call.mount.uuid
-        role = view.document(mount, ROLE, name)
+        mount = call.mount.uuid
+        role = self._roles.get(mount, name)
         if role is None:
             raise Invalid("no-such-role", f'invalid role name "{name}"')
-        config = view.document(mount, CONFIG, "")
+        config = self._context.view.document(mount, CONFIG, "")
         if config is None:
             raise Unavailable(
                 "not-configured",
                 "could not load backend configuration",
                 hint=f"write auth/{call.mount.path}config first",
             )
-        _check_locally(jwt, self._context.clock.now())
-        reviewed = await self._review(config, jwt, role)
-        _check_bound(role, reviewed)
+        config = {**EARLIER, **config}
+        server = api_server(config, self._reviewer.pod(), jwt)
+        reviewed = await self._review(config, server, jwt, role)
+        await check_bound(role, reviewed, self._reviewer, server)
         grant = _grant(call, name, role, reviewed)
-
-        def still(transaction: Transaction) -> None:
-            if transaction.document(mount, ROLE, name) != role:
-                raise Denied("role-changed", "permission denied")
-
-        return await log_in(self._context, call, grant, _alias(role, reviewed, grant), still)
+        alias = _alias(role, reviewed, grant)
+        if config["use_annotations_as_alias_metadata"]:
+            metadata = await alias_metadata(self._reviewer, server, reviewed, alias.metadata)
+            alias = LoginAlias(alias.name, metadata)
+        still = self._roles.unchanged(mount, name, role)
+        return await log_in(self._context, call, grant, alias, still)
 
     async def _review(
-        self, config: Mapping[str, Any], jwt: str, role: Mapping[str, Any]
+        self, config: Mapping[str, Any], server: ApiServer, jwt: str, role: Mapping[str, Any]
     ) -> ReviewedToken:
         audiences = (role["audience"],) if role["audience"] else ()
-        # Without a reviewer of its own the store asks with the caller's token, as Vault does.
-        reviewer = Secret(config["token_reviewer_jwt"] or jwt)
         try:
-            if config.get("token_validation") == LOCAL:
-                return await self._local.review(config, jwt, audiences)
-            return await self._reviewer.review(
-                config["kubernetes_host"],
-                config["kubernetes_ca_cert"],
-                reviewer,
-                Secret(jwt),
-                audiences,
-            )
+            if config["token_validation"] == LOCAL:
+                return await self._local.review(config, server, jwt, audiences)
+            check_before_review(config, jwt, self._context.clock.now())
         except Unavailable:
             raise
         except Refusal as refusal:
             raise Denied("review-refused", "permission denied", hint=refusal.code) from refusal
+        return await review(self._reviewer, server, jwt, audiences)
+
+
+def config_from(call: Call) -> dict[str, Any]:
+    """A mount's configuration; raises Invalid."""
+    host = call.text("kubernetes_host").rstrip("/")
+    if not host:
+        raise Invalid("no-host", "no host provided", hint="kubernetes_host=https://...")
+    config: dict[str, Any] = {
+        # Without a scheme it is a host, or a host and its port.
+        "kubernetes_host": host if "://" in host else f"https://{host}",
+        "kubernetes_ca_cert": call.text("kubernetes_ca_cert"),
+        "token_reviewer_jwt": call.text("token_reviewer_jwt"),
+        "pem_keys": list(call.texts("pem_keys")),
+        "issuer": call.text("issuer"),
+        "disable_iss_validation": call.flag("disable_iss_validation", default=True),
+        "disable_local_ca_jwt": call.flag("disable_local_ca_jwt"),
+        "use_annotations_as_alias_metadata": call.flag("use_annotations_as_alias_metadata"),
+        "token_validation": call.text("token_validation", REVIEW) or REVIEW,
+        "jwks_url": call.text("jwks_url"),
+        "jwks_ca_pem": call.text("jwks_ca_pem"),
+    }
+    if not config["kubernetes_host"].startswith(("https://", "http://")):
+        raise Invalid("no-host", "kubernetes_host is a host or an https:// address")
+    for name in ("kubernetes_ca_cert", "jwks_ca_pem"):
+        if config[name]:
+            read_certificates(config[name])
+    check_local(config)
+    return config
 
 
 def role_from(call: Call, old: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,42 +171,29 @@ def role_from(call: Call, old: Mapping[str, Any]) -> dict[str, Any]:
     role: dict[str, Any] = {
         "bound_service_account_names": read.texts("bound_service_account_names"),
         "bound_service_account_namespaces": read.texts("bound_service_account_namespaces"),
+        SELECTOR: _selector_text(call, old),
         "audience": read.text("audience"),
         "alias_name_source": read.text("alias_name_source", BY_UID),
         **read.token_fields(),
     }
-    if not role["bound_service_account_names"]:
-        raise Invalid("unbound-role", '"bound_service_account_names" can not be empty')
-    if not role["bound_service_account_namespaces"]:
-        raise Invalid("unbound-role", '"bound_service_account_namespaces" can not be empty')
+    for name, instead in (
+        ("bound_service_account_names", ""),
+        ("bound_service_account_namespaces", role[SELECTOR]),
+    ):
+        if not role[name] and not instead:
+            raise Invalid("unbound-role", f'"{name}" can not be empty')
+        if "*" in role[name] and len(role[name]) > 1:
+            raise Invalid("bad-parameter", f'"{name}": can not mix "*" with values')
+    selector_from(role[SELECTOR])
     if role["alias_name_source"] not in (BY_UID, BY_NAME):
         raise Invalid("bad-parameter", f"alias_name_source is {BY_UID} or {BY_NAME}")
     return role
 
 
-def _check_locally(jwt: str, now: float) -> None:
-    """Refuse what is no token or has expired without asking the cluster."""
-    parts = jwt.split(".")
-    try:
-        if len(parts) != 3:
-            raise ValueError
-        claims = orjson.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        expires = claims.get("exp")
-    except (ValueError, binascii.Error, AttributeError):
-        raise Denied("not-a-jwt", "permission denied") from None
-    if isinstance(expires, int | float) and expires <= now:
-        raise Denied("jwt-expired", "permission denied")
-
-
-def _check_bound(role: Mapping[str, Any], reviewed: ReviewedToken) -> None:
-    names, namespaces = (
-        role["bound_service_account_names"],
-        role["bound_service_account_namespaces"],
-    )
-    if not any(fnmatch.fnmatchcase(reviewed.namespace, each) for each in namespaces):
-        raise Denied("namespace-not-bound", "namespace not authorized")
-    if not any(fnmatch.fnmatchcase(reviewed.service_account, each) for each in names):
-        raise Denied("service-account-not-bound", "service account name not authorized")
+def _selector_text(call: Call, old: Mapping[str, Any]) -> str:
+    """The selector as it is kept, text in JSON or YAML; an object is written as JSON."""
+    given = call.data.get(SELECTOR, old.get(SELECTOR)) or ""
+    return given if isinstance(given, str) else orjson.dumps(given).decode()
 
 
 def _grant(call: Call, name: str, role: Mapping[str, Any], reviewed: ReviewedToken) -> Grant:

@@ -20,13 +20,17 @@ from strongroom.store.auth.jwt_verify import (
     claim,
     key_id,
     keys_of_pems,
+    unverified_claims,
     verified_claims,
 )
 from strongroom.store.auth.key_sets import KeySets
+from strongroom.store.auth.kubernetes_cluster import ApiServer
 
 REVIEW: Final = "review"
 LOCAL: Final = "local"
 KEYS_PATH: Final = "/openid/v1/jwks"
+# Of the tokens that Kubernetes kept in Secrets; what Vault takes when no issuer is configured.
+LEGACY_ISSUER: Final = "kubernetes/serviceaccount"
 
 
 class LocalReview:
@@ -37,15 +41,19 @@ class LocalReview:
         self._sets = key_sets
 
     async def review(
-        self, config: Mapping[str, Any], token: str, audiences: Sequence[str]
+        self, config: Mapping[str, Any], server: ApiServer, token: str, audiences: Sequence[str]
     ) -> ReviewedToken:
         """The token's service account, pod and node; raises Denied, or Unavailable."""
         if config["pem_keys"]:
             keys = keys_of_pems(config["pem_keys"])
         else:
             url = config["jwks_url"] or config["kubernetes_host"] + KEYS_PATH
-            ca = config["jwks_ca_pem"] or config["kubernetes_ca_cert"]
-            keys = await self._sets.keys(url, ca, key_id(token))
+            ca = config["jwks_ca_pem"] or server.ca
+            # Clusters show their keys to service accounts, and few to everybody. A stranger's
+            # token must not decide whether they are seen.
+            own = server.reviewer if server.reviewer.reveal_text() != token else None
+            bearer = own if not config["jwks_url"] else None
+            keys = await self._sets.keys(url, ca, key_id(token), bearer)
         claims = verified_claims(token, keys)
         check_times(claims, Leeways(skew=-1), self._clock.now())
         if not audiences:
@@ -55,6 +63,24 @@ class LocalReview:
         if config["issuer"] and claims.get("iss") != config["issuer"]:
             raise Denied("bad-issuer", "the token is of another issuer")
         return reviewed_from(claims)
+
+
+def check_before_review(config: Mapping[str, Any], token: str, now: float) -> None:
+    """Refuse what can be refused without asking the cluster; raises Denied.
+
+    That is no token, an expired one, one of another issuer where the issuer is to be validated,
+    and one that none of the configured keys signed.
+    """
+    if config["pem_keys"]:
+        claims = verified_claims(token, keys_of_pems(config["pem_keys"]))
+    else:
+        claims = unverified_claims(token)
+    expires = claims.get("exp")
+    if isinstance(expires, int | float) and expires <= now:
+        raise Denied("jwt-expired", "the token has expired")
+    issuer = config["issuer"] or LEGACY_ISSUER
+    if not config["disable_iss_validation"] and claims.get("iss") != issuer:
+        raise Denied("bad-issuer", "the token is of another issuer")
 
 
 def reviewed_from(claims: Claims) -> ReviewedToken:
