@@ -581,6 +581,9 @@ async def azure_given(azure: AzureBed) -> AsyncIterator[Given]:
     await provider.close()
 
 
+MAY_ALL = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["*"]}]
+
+
 class Refusing(FakeKubeApi):
     """The fake API server while `refuses` is set: nobody may do anything."""
 
@@ -596,8 +599,8 @@ class Refusing(FakeKubeApi):
 
     async def create(self, resource, item, *args, **more):
         self._may()
-        if resource.kind == "SelfSubjectAccessReview":
-            return {**item, "status": {"allowed": True}}
+        if resource.kind == "SelfSubjectRulesReview":
+            return {**item, "status": {"resourceRules": MAY_ALL}}
         return await super().create(resource, item, *args, **more)
 
 

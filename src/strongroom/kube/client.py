@@ -21,6 +21,8 @@ PAGE: Final = 500
 USER_AGENT: Final = "strongroom"
 RETRIES: Final = 3
 WATCH_SECONDS: Final = 300
+# The code of a 404 that is about a path, which a proxy or a missing definition gives as well.
+NO_ROUTE: Final = "kube-no-route"
 _JSON: Final = "application/json"
 _PARTIAL: Final = "as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
@@ -223,12 +225,18 @@ def _retry_after(reply: Response) -> float:
 
 
 def refusal_of(status: int, body: bytes, path: str) -> Refusal:
-    """The Refusal of a Status object, with its message."""
+    """The Refusal of a Status object, with its message.
+
+    A 404 without a Status says nothing of an object: its code is `kube-no-route`.
+    """
+    message, known = "", False
     try:
         said = orjson.loads(body)
-        message = str(said.get("message", ""))
+        message, known = str(said.get("message", "")), said.get("kind") == "Status"
     except (orjson.JSONDecodeError, AttributeError):
-        message = ""
+        pass
     family, code = _FAMILIES.get(status, (Unavailable, "kube-unavailable"))
+    if status == 404 and not known:
+        code = NO_ROUTE
     where = path.partition("?")[0]
     return family(code, f"{where}: {message or 'refused'} (status {status})")

@@ -37,6 +37,8 @@ AUDIT_POLICY: Final = {
         {"level": "None"},
     ],
 }
+# Whoever shows `client.crt` of the cluster's folder, which has no rights of its own.
+CERTIFICATE_USER: Final = "certificate-user"
 IDENTITIES: Final = {
     "admin": ("admin", "system:masters"),
     "controller-manager": ("system:kube-controller-manager", ""),
@@ -177,6 +179,11 @@ class ControlPlane:
         _write_private(self.folder / "kubelet-client.key", made.key)
         (self.folder / "kubelet-client.crt").write_bytes(made.certificate)
         (self.folder / "kubelet-ca.crt").write_bytes(made.authority)
+        # A client certificate's name is the user's.
+        made = issue((CERTIFICATE_USER,), self._clock.now())
+        _write_private(self.folder / "client.key", made.key)
+        (self.folder / "client.crt").write_bytes(made.certificate)
+        (self.folder / "client-ca.crt").write_bytes(made.authority)
         rows = [
             f'{self._tokens[name]},{user},{name},"{group}"'
             for name, (user, group) in IDENTITIES.items()
@@ -222,6 +229,7 @@ class ControlPlane:
             *("--etcd-servers", self.etcd_url, "--secure-port", str(port)),
             *("--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1"),
             *("--cert-dir", str(folder / "certs"), "--token-auth-file", str(folder / "tokens.csv")),
+            *("--client-ca-file", str(folder / "client-ca.crt")),
             *("--service-account-issuer", "https://kubernetes.default.svc"),
             *("--service-account-key-file", str(folder / "sa.crt")),
             *("--service-account-signing-key-file", str(folder / "sa.key")),

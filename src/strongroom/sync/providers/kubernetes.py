@@ -5,13 +5,13 @@ Fields: https://external-secrets.io/latest/provider/kubernetes/.
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from strongroom.kube.api import KubeApi, Scope
-from strongroom.kube.client import KubeClient
+from strongroom.kube.client import NO_ROUTE, KubeClient
 from strongroom.kube.config import KubeConfig, embedded_kubeconfig
 from strongroom.kube.resource import SECRETS, Object, Resource
 from strongroom.model.clock import Clock
@@ -25,6 +25,7 @@ from strongroom.sync.providers.contract import (
     Pushed,
     PushTarget,
     Traits,
+    understood,
 )
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.objects import object_in
@@ -37,10 +38,16 @@ from strongroom.wire.tls import ClientPem
 TOKEN_SECONDS: Final = 3600
 # A bearer token from a Secret is read again after this time, so that a replaced one is taken up.
 REREAD_SECONDS: Final = 600.0
+_REVIEWS: Final = "authorization.k8s.io"
+_RULES: Final = Resource(
+    _REVIEWS, "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False
+)
 _ACCESS: Final = Resource(
-    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview",
-    namespaced=False,
-)  # fmt: skip
+    _REVIEWS, "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
+)
+_SERVICE: Final = "the API server"
+_VERBS: Final = ("get", "list", "create", "update", "delete")
+R = TypeVar("R")
 Login = Callable[[], Awaitable[tuple[Secret | None, float]]]
 
 
@@ -139,26 +146,55 @@ class KubernetesProvider(OneByOne):
         self._session = session
         self._closing = closing
 
+    async def _ask(self, work: Callable[[], Awaitable[R]]) -> R:
+        """Do something with the session.
+
+        What an API server does not say of an object is no answer: policies delete on NotFound.
+        """
+        try:
+            with understood(_SERVICE):
+                return await self._session.use(lambda _: work())
+        except NotFound as refusal:
+            if refusal.code != NO_ROUTE:
+                raise
+            raise Unavailable(
+                "bad-reply", refusal.message, hint="is the address an API server's?"
+            ) from None
+
     async def _get(self, name: str, namespace: str = "") -> Object:
         where = namespace or self._settings.namespace
-        return await self._session.use(lambda _: self._api.get(SECRETS, name, where))
+        return await self._ask(lambda: self._api.get(SECRETS, name, where))
 
     async def validate(self) -> None:
-        asked = {"namespace": self._settings.namespace, "verb": "get", "resource": "secrets"}
-        kinds = {"apiVersion": _ACCESS.api_version, "kind": _ACCESS.kind}
-        review = {**kinds, "spec": {"resourceAttributes": asked}}
-        said = await self._session.use(lambda _: self._api.create(_ACCESS, dict(review)))
-        if (said.get("status") or {}).get("allowed") is False:
-            raise Denied(
-                "kube-forbidden",
-                f"this identity may not read Secrets of {self._settings.namespace}",
-                hint="bind a Role with get and list on secrets to it",
-            )
+        where = self._settings.namespace
+        said = await self._review(_RULES, {"namespace": where})
+        verbs = allowed_verbs(said.get("resourceRules") or [])
+        if "get" in verbs:
+            return
+        if said.get("incomplete"):
+            # An authorizer that cannot list what it allows can still be asked.
+            asked = {"namespace": where, "verb": "get", "resource": "secrets"}
+            if (await self._review(_ACCESS, {"resourceAttributes": asked})).get("allowed"):
+                return
+        raise Denied(
+            "kube-forbidden",
+            f"this identity may not get secrets in the namespace {where}"
+            f" (it may: {', '.join(sorted(verbs)) or 'nothing'})",
+            hint="bind a Role with get on secrets to it; find needs list, PushSecrets need "
+            "create, update and delete",
+        )
+
+    async def _review(self, resource: Resource, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        kinds = {"apiVersion": resource.api_version, "kind": resource.kind}
+        item = {**kinds, "spec": dict(spec)}
+        return dict((await self._ask(lambda: self._api.create(resource, dict(item))))["status"])
 
     # reading
 
     async def fetch(self, ref: RemoteRef) -> Fetched:
-        return self._fetched(await self._get(ref.key), metadata=ref.metadata)
+        item = await self._get(ref.key)
+        with understood(_SERVICE):
+            return self._fetched(item, metadata=ref.metadata)
 
     def _fetched(self, item: Object, *, metadata: bool) -> Fetched:
         said = item["metadata"]
@@ -171,7 +207,7 @@ class KubernetesProvider(OneByOne):
     async def find(self, wanted: Find) -> Mapping[str, Fetched]:
         selector = ",".join(f"{key}={value}" for key, value in sorted(wanted.tags.items()))
         scope = Scope(self._settings.namespace, label_selector=selector)
-        listing = await self._session.use(lambda _: self._api.list(SECRETS, scope))
+        listing = await self._ask(lambda: self._api.list(SECRETS, scope))
         return {
             item["metadata"]["name"]: self._fetched(item, metadata=wanted.metadata)
             for item in listing.items
@@ -204,7 +240,7 @@ class KubernetesProvider(OneByOne):
             "data": {name: base64.b64encode(each).decode() for name, each in new.items()},
         }  # fmt: skip
         work = self._api.replace if before else self._api.create
-        said = await self._session.use(lambda _: work(SECRETS, item))
+        said = await self._ask(lambda: work(SECRETS, item))
         return Pushed(changed=True, version=str(said["metadata"].get("resourceVersion", "")))
 
     def _namespace_of(self, meta: Fields) -> str:
@@ -222,10 +258,10 @@ class KubernetesProvider(OneByOne):
             if target.property and len(data) > 1:
                 # A replace with the version that was read: nobody else's change is lost.
                 del before["data"][target.property]
-                await self._session.use(lambda _: self._api.replace(SECRETS, before))
+                await self._ask(lambda: self._api.replace(SECRETS, before))
                 return
             where = self._settings.namespace
-            await self._session.use(lambda _: self._api.delete(SECRETS, target.key, where))
+            await self._ask(lambda: self._api.delete(SECRETS, target.key, where))
         except NotFound:
             return
 
@@ -238,6 +274,16 @@ class KubernetesProvider(OneByOne):
 
     async def close(self) -> None:
         await self._closing()
+
+
+def allowed_verbs(rules: Sequence[Mapping[str, Any]]) -> set[str]:
+    """What rules allow with Secrets, be it only with some of them by name. Pure."""
+    found: set[str] = set()
+    for rule in rules:
+        groups, kinds = rule.get("apiGroups") or [], rule.get("resources") or []
+        if {"", "*"} & set(groups) and {"secrets", "*"} & set(kinds):
+            found.update(rule.get("verbs") or [])
+    return found | set(_VERBS) if "*" in found else found
 
 
 def _data(item: Object) -> dict[str, bytes]:

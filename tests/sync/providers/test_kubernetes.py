@@ -16,7 +16,8 @@ from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS
 from strongroom.model.clock import SimulatedClock, SystemClock
 from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
-from strongroom.sync.providers.contract import Provider
+from strongroom.model.secret import Secret
+from strongroom.sync.providers.contract import Find, Provider, PushTarget
 from strongroom.sync.providers.kinds import Providers
 from strongroom.sync.providers.references import Surroundings
 from strongroom.sync.spec import RemoteRef
@@ -24,6 +25,8 @@ from strongroom.wire.http import Request, Response
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Exchange, Listener
 from strongroom.wire.tls import server_context
+
+READER = {"apiGroups": ["*"], "resources": ["secrets"], "verbs": ["get"]}
 
 
 @dataclass
@@ -33,16 +36,24 @@ class FarServer:
     tokens: set[str] = field(default_factory=set)
     certificates: set[bytes] = field(default_factory=set)
     seen: list[str] = field(default_factory=list)
+    answer: Response | None = None
+    rules: list[dict[str, Any]] = field(default_factory=lambda: [READER])
+    incomplete: bool = False
+    allowed: bool = False
 
     def __call__(self, request: Request, exchange: Exchange) -> None:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         known = token in self.tokens or request.client_certificate in self.certificates
         self.seen.append(token or ("certificate" if request.client_certificate else "nobody"))
-        exchange.reply(self._answer(request.target) if known else _status(401, "Unauthorized"))
+        answer = self.answer or self._answer(request.target)
+        exchange.reply(answer if known else _status(401, "Unauthorized"))
 
     def _answer(self, target: str) -> Response:
+        if target.endswith("/selfsubjectrulesreviews"):
+            status = {"resourceRules": self.rules, "incomplete": self.incomplete}
+            return _json(201, {"status": status})
         if target.endswith("/selfsubjectaccessreviews"):
-            return _json(201, {"status": {"allowed": True}})
+            return _json(201, {"status": {"allowed": self.allowed}})
         if target.endswith("/namespaces/far/secrets/db"):
             data = {"password": base64.b64encode(b"one").decode()}
             return _json(200, {"metadata": {"name": "db", "resourceVersion": "7"}, "data": data})
@@ -248,3 +259,60 @@ async def test_who_is_not_known_is_denied_and_nothing_is_taken_for_absent(bed: B
 async def test_a_spec_that_cannot_be_used_names_its_field(bed: Bed, spec: dict, said: str) -> None:
     with pytest.raises(Invalid, match=said):
         await bed.provider(**spec)
+
+
+CALLS = {
+    "validate": lambda p: p.validate(),
+    "fetch": lambda p: p.fetch(RemoteRef("db")),
+    "find": lambda p: p.find(Find()),
+    "push": lambda p: p.push(PushTarget("db", "p"), Secret("x")),
+    "delete": lambda p: p.delete(PushTarget("db")),
+    "exists": lambda p: p.exists(PushTarget("db")),
+}
+PAGES = {
+    "a proxy's page": Response(404, b"<html>no backend</html>"),
+    "another API's word": Response(404, b'{"error": "not found"}'),
+    "garbage": Response(200, b"\xff\xfe"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("call", CALLS)
+async def test_what_no_api_server_says_is_no_answer(bed: Bed, call: str, page: str) -> None:
+    """Policies delete on what is not there."""
+    bed.far.tokens = {"t"}
+    bed.far.answer = PAGES[page]
+    await bed.keep(token=b"t")
+    provider = await bed.provider(server=bed.server, auth=TOKEN)
+    with pytest.raises(Unavailable):
+        await CALLS[call](provider)
+    await provider.close()
+
+
+@pytest.mark.parametrize(
+    ("rules", "incomplete", "allowed", "said"),
+    [
+        ([{**READER, "verbs": ["*"]}], False, False, ""),
+        ([{**READER, "resources": ["*"]}], False, False, ""),
+        ([{**READER, "resourceNames": ["db"]}], False, False, ""),
+        ([], True, True, ""),
+        ([], True, False, "it may: nothing"),
+        ([], False, True, "it may: nothing"),
+        ([{**READER, "apiGroups": ["apps"]}], False, False, "it may: nothing"),
+        ([{**READER, "verbs": ["list", "watch"]}], False, False, "it may: list, watch"),
+    ],
+)
+async def test_rights_are_judged_by_what_the_server_lists(
+    bed: Bed, rules: list[dict], incomplete: bool, allowed: bool, said: str
+) -> None:
+    bed.far.tokens = {"t"}
+    bed.far.rules, bed.far.incomplete, bed.far.allowed = rules, incomplete, allowed
+    await bed.keep(token=b"t")
+    provider = await bed.provider(server=bed.server, auth=TOKEN)
+    if said:
+        with pytest.raises(Denied, match=said) as caught:
+            await provider.validate()
+        assert "may not get secrets in the namespace far" in caught.value.message
+    else:
+        await provider.validate()
+    await provider.close()
