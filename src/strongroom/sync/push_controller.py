@@ -31,7 +31,7 @@ from strongroom.sync.render import render_template
 from strongroom.sync.reporting import put_status
 from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import GeneratorRef, StoreRef
-from strongroom.sync.status import condition, says_the_same, seconds
+from strongroom.sync.status import condition, holds, says_the_same, seconds
 from strongroom.sync.stores import Stores
 from strongroom.sync.template_texts import template_texts
 from strongroom.sync.watches import Watches
@@ -325,7 +325,7 @@ class PushController:
         status: dict[str, Any] = {"conditions": [made], "syncedPushSecrets": shown}
         if reason == "Synced":
             status["syncedResourceVersion"] = synced_version(item)
-        if says_the_same({"syncedPushSecrets": {}, **before}, status):
+        if _shows(old, shown) and says_the_same(before | {"syncedPushSecrets": shown}, status):
             return
         if reason == "Errored":
             await self._parts.events.emit(item, "Warning", "Errored", message)
@@ -415,6 +415,13 @@ class PushController:
             await self._api.merge_patch(resource, name, namespace, patch)
         except NotFound:
             return
+
+
+def _shows(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a status has these places and no others; a definition may fill in defaults."""
+    return {name: set(places) for name, places in before.items()} == {
+        name: set(places) for name, places in wanted.items()
+    } and holds(before, wanted)
 
 
 def _merged(shown: Mapping[str, Any], gone: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,5 +106,32 @@ def condition(
 
 
 def says_the_same(before: Status, after: Status) -> bool:
-    """Whether a write would tell nobody anything new."""
-    return all(before.get(key) == value for key, value in after.items())
+    """Whether a write would tell nobody anything new.
+
+    A transition time says nothing beside its status, and not every definition keeps it.
+    """
+    return all(_timeless(before.get(key)) == _timeless(value) for key, value in after.items())
+
+
+def _timeless(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if not isinstance(value, list):
+        return value
+    return [
+        {key: part for key, part in each.items() if key != "lastTransitionTime"}
+        if isinstance(each, Mapping)
+        else each
+        for each in value
+    ]
+
+
+def holds(current: Any, wanted: Any) -> bool:  # noqa: ANN401 - JSON
+    """Whether everything wanted is there as it is wanted; what is there besides does not count."""
+    if isinstance(wanted, dict):
+        return isinstance(current, dict) and all(
+            key in current and holds(current[key], each) for key, each in wanted.items()
+        )
+    if isinstance(wanted, list) and isinstance(current, list):
+        return len(wanted) == len(current) and all(
+            holds(have, want) for have, want in zip(current, wanted, strict=True)
+        )
+    return bool(current == wanted)

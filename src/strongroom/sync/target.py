@@ -26,6 +26,7 @@ from strongroom.sync.desired import (
 from strongroom.sync.drift import check_consent, foreign_writer
 from strongroom.sync.render import Rendered
 from strongroom.sync.spec import Manifest, Spec
+from strongroom.sync.status import holds
 
 ATTEMPTS: Final = 4
 # Which kind a target manifest means.
@@ -157,7 +158,7 @@ class Targets:
         if current is None and spec.creation == "Merge":
             return Outcome(Difference(), None, "", absent=True)
         item_wanted = manifest_object(resource, wanted, made)
-        if current is not None and _holds(current, item_wanted):
+        if current is not None and holds(current, item_wanted):
             return Outcome(Difference(), current, _version(current))
         applied = await self._api.apply(resource, item_wanted, wanted.manager)
         if current is not None and _version(applied) == _version(current):
@@ -251,19 +252,6 @@ def _text(key: str, value: bytes) -> str:
         raise Invalid(
             "no-text", f"the value of {key} is no text; only a Secret holds bytes"
         ) from None
-
-
-def _holds(current: Any, wanted: Any) -> bool:  # noqa: ANN401 - JSON
-    """Whether everything wanted is there as it is wanted."""
-    if isinstance(wanted, dict):
-        return isinstance(current, dict) and all(
-            key in current and _holds(current[key], each) for key, each in wanted.items()
-        )
-    if isinstance(wanted, list) and isinstance(current, list):
-        return len(wanted) == len(current) and all(
-            _holds(have, want) for have, want in zip(current, wanted, strict=True)
-        )
-    return bool(current == wanted)
 
 
 def _version(item: Object) -> str:

@@ -157,3 +157,14 @@ async def test_push_secrets_are_spread_as_well(wide) -> None:
     assert wide.provider.secrets["out/x"] == [b"v"]
     said = (await wide.api.get(CLUSTER_PUSH_SECRETS, "spread"))["status"]
     assert (said["pushSecretName"], said["provisionedNamespaces"]) == ("spread", ["a", "b"])
+
+
+async def test_a_time_that_a_definition_prunes_is_not_written_again_and_again(wide) -> None:
+    await fan_out(wide, refreshTime="1m")
+    (ready,) = (await status(wide))["conditions"]
+    kept = {"type": ready["type"], "status": ready["status"]}
+    pruned = {"status": {"conditions": [kept]}}
+    await wide.api.merge_patch(CLUSTER_EXTERNAL_SECRETS, "everywhere", "", pruned, "status")
+    writes = wide.api.writes
+    await wide.clock.advance(600)
+    assert wide.api.writes == writes

@@ -72,6 +72,16 @@ async def test_a_change_of_the_source_is_pushed_at_once_and_no_change_never(sour
     assert source.api.writes == writes
 
 
+async def test_defaults_that_a_definition_fills_in_are_no_change(source) -> None:
+    await push(source)
+    row = {"conversionStrategy": "None"}
+    filled = {"status": {"syncedPushSecrets": {"SecretStore/s": {"out/db": row}}}}
+    await source.api.merge_patch(PUSH_SECRETS, "ps", "n", filled, "status")
+    writes = source.api.writes
+    await source.clock.advance(3600)
+    assert source.api.writes == writes
+
+
 async def test_properties_and_whole_secrets(source) -> None:
     rows = [
         {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/a", "property": "name"}}},
