@@ -1,4 +1,4 @@
-"""Two kinds of plots as SVG text: bars of ratios, and curves by percentile or size.
+"""Plots as SVG text: bars of ratios, curves by percentile or size, and lines over time.
 
 Written out by hand because a plot of four numbers is sixty lines, and a plotting library is a
 hundred megabytes that only a benchmark would ever load.
@@ -78,4 +78,33 @@ def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x: st
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts.append(_line(WIDTH - 120, TOP + 20 * number, WIDTH - 100, TOP + 20 * number, colour))
         parts.append(_text(WIDTH - 94, TOP + 20 * number + 4, name))
+    return _page(title, parts)
+
+
+def lines(title: str, given: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> str:
+    """A line for each name, both axes from nought and linear."""
+    right = WIDTH - RIGHT - 130
+    most_x = max([1e-9, *(point[0] for line in given.values() for point in line)])
+    most_y = max([1e-9, *(point[1] for line in given.values() for point in line)])
+
+    def at(point: tuple[float, float]) -> str:
+        across = LEFT + point[0] / most_x * (right - LEFT)
+        up = HEIGHT - BOTTOM - point[1] / most_y * (HEIGHT - TOP - BOTTOM)
+        return f"{across:.1f},{up:.1f}"
+
+    parts = []
+    for share in range(5):
+        height = HEIGHT - BOTTOM - share / 4 * (HEIGHT - TOP - BOTTOM)
+        across = LEFT + share / 4 * (right - LEFT)
+        parts.append(_line(LEFT, height, right, height))
+        parts.append(_text(LEFT - 8, height + 4, f"{most_y * share / 4:,.0f}", "end"))
+        parts.append(_text(across, HEIGHT - BOTTOM + 20, f"{most_x * share / 4:.3g}", "middle"))
+    parts.append(_text((LEFT + right) / 2, HEIGHT - 16, x, "middle"))
+    parts.append(_text(18, TOP - 12, y))
+    for number, (name, line) in enumerate(given.items()):
+        colour = COLOURS[(number + 1) % len(COLOURS)]
+        path = " ".join(map(at, line))
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(_line(right + 10, TOP + 20 * number, right + 30, TOP + 20 * number, colour))
+        parts.append(_text(right + 36, TOP + 20 * number + 4, name))
     return _page(title, parts)

@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -77,6 +78,7 @@ class ControlPlane:
         self._ports = Ports(*(free_port() for _ in range(4)))
         self._tokens = {name: secrets.token_hex(16) for name in IDENTITIES}
         self.encryption: Path | None = None
+        self.audit_policy: Mapping[str, object] = AUDIT_POLICY
         self.reloads_encryption = False
         self.controllers = binaries.has("kube-controller-manager")
 
@@ -191,7 +193,7 @@ class ControlPlane:
         tokens = self.folder / "tokens.csv"
         tokens.touch(0o600)
         tokens.write_text("\n".join(rows) + "\n")
-        (self.folder / "audit-policy.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
+        (self.folder / "audit-policy.yaml").write_text(yaml.safe_dump(self.audit_policy))
         for name, token in self._tokens.items():
             self.write_kubeconfig(self.folder / f"{name}.kubeconfig", token)
 
