@@ -234,7 +234,7 @@ def _password_alone(item: Object) -> None:
 
 def _readiness_alone(item: Object) -> None:
     conditions = (item.pop("status", None) or {}).get("conditions") or []
-    item["true"] = {each["type"] for each in conditions if each["status"] == "True"}
+    item["true"] = [each["type"] for each in conditions if each["status"] == "True"]
     del item["spec"]
     _bare(item)
 

@@ -79,6 +79,50 @@ async def test_who_asks_after_a_change_does_not_get_the_read_before_it(
     assert (await reads.fetch(REF)).data == {"v": "newest"}
 
 
+async def test_a_read_that_is_on_its_way_when_something_changes_is_not_shared(
+    clock: SimulatedClock,
+) -> None:
+    provider = Slow()
+    provider.put("a", v="old")
+    reads = shared(provider, clock)
+    before = asyncio.create_task(reads.fetch(REF))
+    await clock.advance(0)
+    provider.put("a", v="new")
+    reads.changed("a")
+    after = asyncio.create_task(reads.fetch(REF))
+    await clock.advance(0)
+    provider.gate.set()
+    assert ((await before).data, (await after).data) == ({"v": "old"}, {"v": "new"})
+    assert (await reads.fetch(REF)).data == {"v": "new"}
+    assert provider.requests == 2
+
+
+async def test_what_landed_before_a_change_is_not_kept_after_it(clock: SimulatedClock) -> None:
+    provider = Slow()
+    provider.put("a", v="old")
+    reads = shared(provider, clock)
+    before = asyncio.create_task(reads.fetch(REF))
+    await clock.advance(0)
+    provider.put("a", v="new")
+    reads.changed("a")
+    provider.gate.set()
+    assert (await before).data == {"v": "old"}
+    assert (await reads.fetch(REF)).data == {"v": "new"}
+
+
+async def test_old_reads_take_no_memory(clock: SimulatedClock) -> None:
+    provider = Slow()
+    provider.gate.set()
+    for number in range(50):
+        provider.put(f"k{number}", v="1")
+    reads = shared(provider, clock)
+    for number in range(50):
+        await reads.fetch(RemoteRef(f"k{number}"))
+    await clock.advance(2)
+    await reads.fetch(RemoteRef("k0"))
+    assert len(reads._flights) == len(reads._paths) == len(reads._landed) == 1
+
+
 async def test_one_who_gives_up_does_not_take_the_read_from_the_others(
     clock: SimulatedClock,
 ) -> None:

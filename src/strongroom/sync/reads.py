@@ -5,8 +5,9 @@ several want of a store that reads in batches goes out in one request.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from strongroom.model.clock import Clock
@@ -16,7 +17,6 @@ from strongroom.sync.providers.contract import Fetched, Find, Provider
 from strongroom.sync.spec import RemoteRef
 
 FRESH_SECONDS: Final = 1.0
-REMEMBERED: Final = 20_000
 # What a read is told apart by: key, version, metadata, and the property where it is asked for.
 Place = tuple[str, str, bool, str]
 # Called with the kind of call, and whether it went well.
@@ -27,7 +27,8 @@ Counted = Callable[[str, bool], None]
 class _Flight:
     ref: RemoteRef
     landing: asyncio.Future[Fetched]
-    landed_at: float | None = field(default=None)
+    # How many changes were known when it began: it may have missed the next.
+    changes: int
 
 
 class SharedReads:
@@ -49,7 +50,10 @@ class SharedReads:
         self._counted = counted
         self._flights: dict[Place, _Flight] = {}
         self._waiting: list[_Flight] = []
+        # Of landed flights: their places by path, and in the order of their landing.
         self._paths: dict[str, set[Place]] = {}
+        self._landed: deque[tuple[float, str, Place, _Flight]] = deque()
+        self._changes = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def fetch(self, ref: RemoteRef) -> Fetched:
@@ -58,14 +62,12 @@ class SharedReads:
 
     def begin(self, ref: RemoteRef) -> asyncio.Future[Fetched]:
         """Have it read, without waiting."""
+        self._forget_old()
         place = self._place(ref)
         flight = self._flights.get(place)
-        if flight is None or self._is_old(flight):
-            if len(self._flights) > REMEMBERED:
-                self._flights.clear()
-                self._paths.clear()
-            loop = asyncio.get_running_loop()
-            flight = self._flights[place] = _Flight(ref, loop.create_future())
+        if flight is None or (flight.changes != self._changes and not flight.landing.done()):
+            landing = asyncio.get_running_loop().create_future()
+            flight = self._flights[place] = _Flight(ref, landing, self._changes)
             self._take_off(flight, place)
         return flight.landing
 
@@ -75,7 +77,8 @@ class SharedReads:
             return await self.provider.find(wanted)
 
     def changed(self, path: str) -> None:
-        """Forget what was read of a path."""
+        """Forget what was read of a path; nobody from now on shares what is being read."""
+        self._changes += 1
         for place in self._paths.pop(path, ()):
             self._flights.pop(place, None)
 
@@ -83,15 +86,24 @@ class SharedReads:
         """Forget everything: changes may have been missed."""
         self._flights.clear()
         self._paths.clear()
+        self._landed.clear()
 
     def _place(self, ref: RemoteRef) -> Place:
         asked = ref.property if self.provider.traits.by_property else ""
         return ref.key, ref.version, ref.metadata, asked
 
-    def _is_old(self, flight: _Flight) -> bool:
-        if flight.landed_at is None:
-            return False
-        return self._clock.monotonic() - flight.landed_at > FRESH_SECONDS
+    def _forget_old(self) -> None:
+        """What landed a while ago is no news, and takes memory."""
+        fresh = self._clock.monotonic() - FRESH_SECONDS
+        while self._landed and self._landed[0][0] < fresh:
+            _, path, place, flight = self._landed.popleft()
+            if self._flights.get(place) is not flight:
+                continue
+            del self._flights[place]
+            places = self._paths.get(path, set())
+            places.discard(place)
+            if not places:
+                self._paths.pop(path, None)
 
     def _take_off(self, flight: _Flight, place: Place) -> None:
         if self.provider.traits.batch <= 1:
@@ -132,10 +144,9 @@ class SharedReads:
             self._land(flight, self._place(flight.ref), answer)
 
     def _land(self, flight: _Flight, place: Place, found: Fetched | BaseException) -> None:
-        flight.landed_at = self._clock.monotonic()
         if isinstance(found, Fetched):
             if self._flights.get(place) is flight:
-                self._paths.setdefault(found.path, set()).add(place)
+                self._keep(flight, place, found.path)
             if not flight.landing.done():
                 flight.landing.set_result(found)
             return
@@ -145,6 +156,14 @@ class SharedReads:
             flight.landing.set_exception(found)
             # Nobody may be left who waits for it.
             flight.landing.exception()
+
+    def _keep(self, flight: _Flight, place: Place, path: str) -> None:
+        """Share for a moment what was read, unless something changed meanwhile."""
+        if flight.changes != self._changes:
+            del self._flights[place]
+            return
+        self._paths.setdefault(path, set()).add(place)
+        self._landed.append((self._clock.monotonic(), path, place, flight))
 
     def asked(self, call: str) -> "_Asked":
         """A context for one call to the provider itself, in its turn and counted."""
