@@ -6,6 +6,7 @@ import textwrap
 from typing import Final
 
 from strongroom.app.command_tree import Node, tree
+from strongroom.app.store_address import REFUSED, VARIABLES
 
 HEAD: Final = """# Command line
 
@@ -16,11 +17,16 @@ A command is `strongroom COMMAND [VERB] [FLAGS] [WORDS]`. In the headings, `[X]`
 
 The verbs of a Vault client (`kv`, `login`, `token`, `policy`, `auth`, `secrets`, `lease`, `read`,
 `write`, `patch`, `delete`, `list`, `unwrap`, `path-help`, `print`) take Vault's flags with one dash
-or two, before or after the words. They read `VAULT_ADDR`, `VAULT_TOKEN`, `VAULT_NAMESPACE`,
-`VAULT_CACERT`, `VAULT_CLIENT_CERT`, `VAULT_CLIENT_KEY`, `VAULT_SKIP_VERIFY`, `VAULT_FORMAT`,
-`VAULT_WRAP_TTL` and `~/.vault-token`. Their exit status is 0 for done, 1 for a misuse
-of the command, 2 when the store refused or did not answer. Other commands say in their help which
-statuses they have.
+or two, before or after the words. So do `status`, `audit list` and its like, and the verbs of
+`operator`. Their exit status is 0 for done, 1 for a misuse of the command, 2 when the store refused
+or did not answer. Other commands say in their help which statuses they have.
+"""
+ENVIRONMENT: Final = """## Environment
+
+A flag goes before the variable that says the same.
+
+| Variable | Meaning |
+| --- | --- |
 """
 # Flags that every client verb has, shown once.
 _SHARED: Final = ("store", "output")
@@ -28,7 +34,7 @@ _SHARED: Final = ("store", "output")
 
 def markdown() -> str:
     """The whole page."""
-    parts = [HEAD, _shared()]
+    parts = [HEAD, _environment(), _shared()]
     for node in tree():
         parts.append(f"## strongroom {node.words[0]}\n\n{_sentence(node.summary)}\n")
         parts += [_leaf(each) for each in node.walk() if not each.children]
@@ -37,6 +43,12 @@ def markdown() -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _environment() -> str:
+    rows = [f"| `{name}` | {text} |" for name, text in VARIABLES.items()]
+    refused = [f"| `{name}` | refused: {text} |" for name, text in REFUSED.items()]
+    return ENVIRONMENT + "\n".join([*rows, *refused]) + "\n"
 
 
 def _shared() -> str:

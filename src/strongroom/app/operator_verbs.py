@@ -1,138 +1,173 @@
-"""`strongroom operator init|unseal|seal|rekey|generate-root|key-status`: Vault's verbs for a seal.
+"""`strongroom operator init|unseal|seal|...`: Vault's verbs for a seal and its keys.
 
 Words and output are the ones that scripts around a `vault` binary read.
 """
 
 import argparse
-import asyncio
 import getpass
-import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from strongroom.app.snapshot_verbs import register_snapshots
-from strongroom.app.store_address import add_store_arguments, open_store
+from strongroom.app.client.flags import Call, verb
+from strongroom.app.client.output import pick, print_document, print_rows, print_value, success
+from strongroom.app.parser import flag, switch
+from strongroom.app.store_address import refused_flag
 from strongroom.model.errors import Invalid
 
 if TYPE_CHECKING:
-    from strongroom.wire.vault import VaultClient
-
-Verb = Callable[["VaultClient", argparse.Namespace], Awaitable[int]]
+    from strongroom.app.client.session import Session
 
 EXAMPLES: Final = """  strongroom operator init -key-shares=5 -key-threshold=3
   strongroom operator unseal
   strongroom operator generate-root -init
 """
+NO_PGP: Final = "shares and tokens are not encrypted for PGP keys; pipe the reply through gpg"
+NO_CONSUL: Final = "the store is not looked for in Consul; give its address"
 
 
 def register_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
-    init = _verb(verbs, "init", "initialise the cluster; prints its keys once", _init)
-    _number(init, "key-shares", 5)
-    _number(init, "key-threshold", 3)
-    _number(init, "recovery-shares", 5)
-    _number(init, "recovery-threshold", 3)
-    init.add_argument("-status", "--status", action="store_true", help="only say whether it is")
-    unseal = _verb(verbs, "unseal", "hand in one unseal key", _unseal)
-    unseal.add_argument("key", nargs="?", default="", help="- or nothing: asked for")
-    unseal.add_argument("-reset", "--reset", action="store_true", help="forget the keys given")
-    unseal.add_argument("-migrate", "--migrate", action="store_true", help="to another seal")
-    _verb(verbs, "seal", "seal the cluster", _seal)
-    _rekey_arguments(_verb(verbs, "rekey", "make new unseal or recovery keys", _rekey))
-    root = _verb(verbs, "generate-root", "make a root token with the holders' keys", _root)
-    root.add_argument("key", nargs="?", default="", help="- or nothing: asked for")
-    for name in ("init", "cancel", "status", "generate-otp"):
-        root.add_argument(f"-{name}", f"--{name}", action="store_true")
-    root.add_argument("-otp", "--otp", default="")
-    root.add_argument("-nonce", "--nonce", default="")
-    root.add_argument("-decode", "--decode", default="", metavar="TOKEN")
-    _verb(verbs, "key-status", "the term of the key that seals", _key_status)
-    register_snapshots(verbs)
-    _verb(verbs, "members", "the nodes of a cluster, of a store that keeps a list", _members)
-    _verb(verbs, "step-down", "another node is to lead, of a store that has a leader", _step_down)
+    _init_arguments(
+        _verb(verbs, "init", "initialise the cluster; prints its keys once", _init,
+              "init -key-shares=5 -key-threshold=3", "init -format=json > keys.json",
+              "init -status")
+    )  # fmt: skip
+    unseal = _verb(verbs, "unseal", "hand in one unseal key", _unseal,
+                   "unseal                     # asks for the key", "unseal - < unseal.key",
+                   "unseal -reset")  # fmt: skip
+    key_argument(unseal)
+    switch(unseal, "reset", "forget the keys given")
+    switch(unseal, "migrate", "to another seal")
+    _verb(verbs, "seal", "seal the cluster", _seal, "seal")
+    _verb(verbs, "rotate", "put a new key under everything that is written from now on", _rotate,
+          "rotate")  # fmt: skip
+    _verb(verbs, "key-status", "the term of the key that data is encrypted with", _key_status,
+          "key-status", "key-status -field=term")  # fmt: skip
+    _verb(verbs, "members", "the nodes of a cluster, of a store that keeps a list", _members,
+          "members -format=json")  # fmt: skip
+    _verb(verbs, "step-down", "another node is to lead, of a store that has a leader", _step_down,
+          "step-down")  # fmt: skip
 
 
 def _verb(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, run: Verb
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    text: str,
+    call: Call,
+    *examples: str,
 ) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(
-        name,
-        help=text,
-        description=text,
-        epilog=f"example:\n  strongroom operator {name} -format=json\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add_store_arguments(parser)
-    parser.add_argument("-format", "--format", choices=("table", "json"), default="table")
-    parser.set_defaults(run=_run, call=run)
-    return parser
+    return verb(verbs, name, text, call, operator_examples(*examples))
 
 
-def _number(parser: argparse.ArgumentParser, name: str, default: int) -> None:
-    parser.add_argument(f"-{name}", f"--{name}", type=int, default=default)
+def operator_examples(*words: str) -> str:
+    """Lines of an example, each with the command before it."""
+    return "\n  ".join(f"strongroom operator {each}" for each in words)
 
 
-def _rekey_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", nargs="?", default="", help="- or nothing: asked for")
-    for name in ("init", "cancel", "status", "verify"):
-        parser.add_argument(f"-{name}", f"--{name}", action="store_true")
-    parser.add_argument(
-        "-target", "--target", choices=("barrier", "unseal", "recovery"), default="barrier"
-    )
-    parser.add_argument("-nonce", "--nonce", default="")
-    _number(parser, "key-shares", 5)
-    _number(parser, "key-threshold", 3)
+def number(parser: argparse.ArgumentParser, name: str, default: int, text: str) -> None:
+    """Add a flag that takes a whole number."""
+    flag(parser, name, type=int, default=default, metavar="N", help=f"{text} (default {default})")
 
 
-def _run(args: argparse.Namespace) -> int:
-    async def call() -> int:
-        async with open_store(args, token_needed=False) as client:
-            return int(await args.call(client, args))
+def key_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the place of a key share."""
+    parser.add_argument("key", nargs="?", default="", metavar="KEY", help="- reads it; else asked")
 
-    return asyncio.run(call())
+
+def _init_arguments(parser: argparse.ArgumentParser) -> None:
+    number(parser, "key-shares", 5, "into how many shares the key is split")
+    number(parser, "key-threshold", 3, "how many of them unseal")
+    parser.add_argument("-n", dest="key_shares", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("-t", dest="key_threshold", type=int, help=argparse.SUPPRESS)
+    number(parser, "recovery-shares", 5, "the same of a store that unseals itself")
+    number(parser, "recovery-threshold", 3, "the same of a store that unseals itself")
+    switch(parser, "status", "only say whether it is: status 0, or 2 when it is not")
+    for name in ("pgp-keys", "root-token-pgp-key", "recovery-pgp-keys"):
+        refused_flag(parser, name, NO_PGP)
+    refused_flag(parser, "stored-shares", "no share is stored; leave it out")
+    refused_flag(parser, "consul-auto", NO_CONSUL, nargs="?")
+    refused_flag(parser, "consul-service", NO_CONSUL)
+
+
+def print_fields(
+    args: argparse.Namespace, fields: Mapping[str, Any], rows: Sequence[tuple[str, Any]]
+) -> int:
+    """One field, the whole as JSON or YAML, or the rows as a table; returns the exit status."""
+    if args.field:
+        print_value(pick(fields, args.field))
+    elif args.format != "table":
+        print_document(fields, args.format)
+    else:
+        print_rows(rows, ("Key", "Value"))
+    return 0
+
+
+def share(args: argparse.Namespace, prompt: str) -> str:
+    """The key share that was given, read or typed; raises Invalid where there is none."""
+    if args.key == "-":
+        return sys.stdin.read().strip()
+    if args.key:
+        return str(args.key)
+    if args.non_interactive or not sys.stdin.isatty():
+        raise Invalid("no-key", "no key was given", hint="give it as an argument, or - for stdin")
+    return getpass.getpass(prompt).strip()
 
 
 # init
 
 
-async def _init(client: "VaultClient", args: argparse.Namespace) -> int:
+async def _init(session: "Session", args: argparse.Namespace) -> int:
     if args.status:
-        done = (await client.request("GET", "sys/init"))["initialized"]
-        if args.format == "json":
-            _json({"Initialized": done})
-        else:
-            print("Vault is initialized" if done else "Vault is not initialized")
-        return 0 if done else 2
-    status = await client.request("GET", "sys/seal-status")
-    recovery = status["type"] != "shamir"
+        return await _init_status(session, args)
     shares, threshold = args.key_shares, args.key_threshold
     body = {"secret_shares": shares, "secret_threshold": threshold}
+    kind = (await session.preflight("sys/seal-status")).body["type"]
+    recovery = kind != "shamir"
     if recovery:
         shares, threshold = args.recovery_shares, args.recovery_threshold
         body = {"recovery_shares": shares, "recovery_threshold": threshold}
-    made = await client.request("PUT", "sys/init", body)
-    if args.format == "json":
-        _json(_init_json(made, shares, threshold))
-        return 0
+    made = (await session.ask("PUT", "sys/init", body)).body
+    if args.format != "table" or args.field:
+        return print_fields(args, _init_json(made, shares, threshold), [])
+    _print_init(made, (shares, threshold), recovery=recovery)
+    return 0
+
+
+async def _init_status(session: "Session", args: argparse.Namespace) -> int:
+    done = (await session.ask("GET", "sys/init")).body["initialized"]
+    if args.format != "table":
+        print_document({"Initialized": done}, args.format)
+    else:
+        print("Vault is initialized" if done else "Vault is not initialized")
+    return 0 if done else 2
+
+
+def _print_init(made: Mapping[str, Any], split: tuple[int, int], *, recovery: bool) -> None:
+    shares, threshold = split
     word = "Recovery" if recovery else "Unseal"
     keys = made.get("recovery_keys_base64" if recovery else "keys_base64") or []
-    for number, key in enumerate(keys, 1):
-        print(f"{word} Key {number}: {key}")
+    for place, key in enumerate(keys, 1):
+        print(f"{word} Key {place}: {key}")
     print(f"\nInitial Root Token: {made['root_token']}\n")
     if recovery:
-        print("Success! Vault is initialized")
-        return 0
+        success("Vault is initialized")
+        if keys:
+            print(
+                f"\nRecovery key initialized with {shares} key shares and a key threshold of "
+                f"{threshold}. Please\nsecurely distribute the key shares printed above."
+            )
+        return
     print(
         f"Vault initialized with {shares} key shares and a key threshold of {threshold}. Please\n"
         "securely distribute the key shares printed above. When the Vault is re-sealed,\n"
         f"restarted, or stopped, you must supply at least {threshold} of these keys to unseal it\n"
         "before it can start servicing requests.\n\n"
         "Vault does not store the generated root key. Without at least "
-        f"{threshold} keys to\nreconstruct the root key, Vault will remain permanently sealed!"
+        f"{threshold} keys to\nreconstruct the root key, Vault will remain permanently sealed!\n\n"
+        "It is possible to generate new unseal keys, provided you have a quorum of\n"
+        'existing unseal keys shares. See "strongroom operator rekey" for more information.'
     )
-    return 0
 
 
 def _init_json(made: Mapping[str, Any], shares: int, threshold: int) -> dict[str, Any]:
@@ -154,26 +189,22 @@ def _init_json(made: Mapping[str, Any], shares: int, threshold: int) -> dict[str
 # unseal, seal
 
 
-async def _unseal(client: "VaultClient", args: argparse.Namespace) -> int:
+async def _unseal(session: "Session", args: argparse.Namespace) -> int:
     body: dict[str, Any] = {"reset": True}
     if not args.reset:
-        body = {"key": _key(args.key, "Unseal Key (will be hidden): "), "migrate": args.migrate}
-    status = await client.request("PUT", "sys/unseal", body)
-    print_status(status, args.format)
+        body = {"key": share(args, "Unseal Key (will be hidden): "), "migrate": args.migrate}
+    status = (await session.ask("PUT", "sys/unseal", body)).body
+    return print_fields(args, status, status_rows(status))
+
+
+async def _seal(session: "Session", args: argparse.Namespace) -> int:  # noqa: ARG001
+    await session.ask("PUT", "sys/seal")
+    success("Vault is sealed.")
     return 0
 
 
-async def _seal(client: "VaultClient", args: argparse.Namespace) -> int:  # noqa: ARG001
-    await client.request("PUT", "sys/seal")
-    print("Success! Vault is sealed.")
-    return 0
-
-
-def print_status(status: Mapping[str, Any], form: str) -> None:
-    """The table of `status`, or its JSON."""
-    if form == "json":
-        _json(status)
-        return
+def status_rows(status: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What `status` and `unseal` show of sys/seal-status."""
     recovery = "Recovery " if status.get("recovery_seal") else ""
     rows: list[tuple[str, Any]] = [
         ("Seal Type", status["type"]),
@@ -203,151 +234,48 @@ def print_status(status: Mapping[str, Any], form: str) -> None:
         rows.append(("Waiting For", status["waiting_for"]))
     if status.get("seal_backend_problem"):
         rows.append(("Seal Backend Problem", status["seal_backend_problem"]))
-    _table(rows)
+    return rows
 
 
-# rekey
+# the key that data is encrypted with
 
 
-async def _rekey(client: "VaultClient", args: argparse.Namespace) -> int:
-    path = "sys/rekey-recovery-key" if args.target == "recovery" else "sys/rekey"
-    end = "verify" if args.verify else "init"
-    if args.cancel:
-        await client.request("DELETE", f"{path}/{end}")
-        print("Success! Canceled rekeying (if it was started)")
-        return 0
-    if args.init:
-        body = {
-            "secret_shares": args.key_shares,
-            "secret_threshold": args.key_threshold,
-            "require_verification": args.verify,
-        }
-        status = await client.request("PUT", f"{path}/init", body)
-    elif args.status:
-        status = await client.request("GET", f"{path}/{end}")
-    else:
-        nonce = args.nonce or (await client.request("GET", f"{path}/{end}"))["nonce"]
-        key = _key(args.key, "Rekey key (will be hidden): ")
-        update = "verify" if args.verify else "update"
-        status = await client.request("PUT", f"{path}/{update}", {"key": key, "nonce": nonce})
-    if args.format == "json":
-        _json(status)
-    elif status.get("complete") and status.get("keys_base64"):
-        for number, key in enumerate(status["keys_base64"], 1):
-            print(f"Key {number}: {key}")
-        print(f"\nOperation nonce: {status['nonce']}")
-        if status.get("verification_required"):
-            print(f"Verification nonce: {status['verification_nonce']}")
-    else:
-        _table([(name.replace("_", " ").title(), value) for name, value in status.items()])
-    return 0
+async def _rotate(session: "Session", args: argparse.Namespace) -> int:
+    await session.ask("PUT", "sys/rotate")
+    status = (await session.ask("GET", "sys/key-status")).data
+    if args.format == "table" and not args.field:
+        success("Rotated key\n")
+    return print_fields(args, status, _key_rows(status))
 
 
-# generate-root
+async def _key_status(session: "Session", args: argparse.Namespace) -> int:
+    status = (await session.ask("GET", "sys/key-status")).data
+    return print_fields(args, status, _key_rows(status))
 
 
-async def _root(client: "VaultClient", args: argparse.Namespace) -> int:
-    from strongroom.crypto.tokens import BASE62, random_text
-    from strongroom.store.seal.ceremony import decode_token
-
-    path = "sys/generate-root"
-    if args.decode:
-        token = decode_token(_key(args.decode, "Encoded token: "), args.otp)
-        if args.format == "json":
-            _json({"token": token})
-        else:
-            print(token)
-        return 0
-    if args.generate_otp:
-        length = (await client.request("GET", f"{path}/attempt"))["otp_length"]
-        print(random_text(length, BASE62))
-        return 0
-    if args.cancel:
-        await client.request("DELETE", f"{path}/attempt")
-        print("Success! Root token generation canceled (if it was started)")
-        return 0
-    if args.init:
-        status = await client.request("PUT", f"{path}/attempt", {"otp": args.otp})
-    elif args.status:
-        status = await client.request("GET", f"{path}/attempt")
-    else:
-        nonce = args.nonce or (await client.request("GET", f"{path}/attempt"))["nonce"]
-        key = _key(args.key, "Unseal Key (will be hidden): ")
-        status = await client.request("PUT", f"{path}/update", {"key": key, "nonce": nonce})
-    _print_root(status, args.format)
-    return 0
-
-
-def _print_root(status: Mapping[str, Any], form: str) -> None:
-    if form == "json":
-        _json(status)
-        return
-    rows: list[tuple[str, Any]] = [
-        ("Nonce", status["nonce"]),
-        ("Started", status["started"]),
-        ("Progress", f"{status['progress']}/{status['required']}"),
-        ("Complete", status["complete"]),
+def _key_rows(status: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [
+        ("Key Term", status["term"]),
+        ("Install Time", status["install_time"]),
+        ("Encryption Count", status.get("encryptions", 0)),
     ]
-    if status.get("otp"):
-        rows += [("OTP", status["otp"]), ("OTP Length", status["otp_length"])]
-    if status.get("encoded_token"):
-        rows.append(("Encoded Token", status["encoded_token"]))
-    _table(rows)
 
 
-async def _key_status(client: "VaultClient", args: argparse.Namespace) -> int:
-    status = (await client.request("GET", "sys/key-status"))["data"]
-    if args.format == "json":
-        _json(status)
-        return 0
-    _table(
-        [
-            ("Key Term", status["term"]),
-            ("Install Time", status["install_time"]),
-            ("Encryption Count", status.get("encryptions", 0)),
-        ]
-    )
+# nodes
+
+
+async def _members(session: "Session", args: argparse.Namespace) -> int:
+    reply = await session.ask("GET", "sys/ha-status")
+    nodes = reply.data.get("nodes") or reply.body.get("nodes") or []
+    if args.format != "table" or args.field:
+        return print_fields(args, {"nodes": nodes}, [])
+    header = ["Host Name", "API Address", "Cluster Address", "Active Node", "Version"]
+    names = ["hostname", "api_address", "cluster_address", "active_node", "version"]
+    print_rows([[each.get(name, "n/a") for name in names] for each in nodes], header)
     return 0
 
 
-async def _members(client: "VaultClient", args: argparse.Namespace) -> int:
-    status = await client.request("GET", "sys/ha-status")
-    nodes = (status.get("data") or status)["nodes"]
-    if args.format == "json":
-        _json({"nodes": nodes})
-        return 0
-    for node in nodes:
-        _table([(name.replace("_", " ").title(), value) for name, value in node.items()])
+async def _step_down(session: "Session", args: argparse.Namespace) -> int:  # noqa: ARG001
+    await session.ask("PUT", "sys/step-down")
+    success(f"Stepped down: {session.where.address}")
     return 0
-
-
-async def _step_down(client: "VaultClient", args: argparse.Namespace) -> int:  # noqa: ARG001
-    await client.request("PUT", "sys/step-down")
-    print("Success! Stepped down")
-    return 0
-
-
-def _key(given: str, prompt: str) -> str:
-    if given == "-":
-        return sys.stdin.read().strip()
-    if given:
-        return given
-    if not sys.stdin.isatty():
-        raise Invalid("no-key", "no key was given", hint="give it as an argument, or - for stdin")
-    return getpass.getpass(prompt).strip()
-
-
-def _table(rows: list[tuple[str, Any]]) -> None:
-    width = max(len(name) for name, _ in rows) + 4
-    print(f"{'Key':{width}}Value")
-    print(f"{'---':{width}}-----")
-    for name, value in rows:
-        print(f"{name:{width}}{_said(value)}")
-
-
-def _said(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _json(value: Mapping[str, Any]) -> None:
-    print(json.dumps(value, indent=2))

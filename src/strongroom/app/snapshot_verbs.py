@@ -5,16 +5,18 @@ leaves the one before.
 """
 
 import argparse
-import asyncio
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from strongroom.app.store_address import add_store_arguments, open_store
+from strongroom.app.client.flags import Call, verb
+from strongroom.app.client.output import print_document, success
+from strongroom.app.operator_verbs import operator_examples, print_fields
+from strongroom.app.parser import flag, switch
 from strongroom.model.errors import Invalid
 
 if TYPE_CHECKING:
+    from strongroom.app.client.session import Session
     from strongroom.store.engine.snapshot_file import Summary
 
 PATH: Final = "sys/storage/raft/snapshot"
@@ -23,7 +25,6 @@ EXAMPLE: Final = """example:
   strongroom operator snapshot inspect store.snap     # no server is asked
   strongroom operator snapshot drill store.snap       # restores it into a scratch database
   strongroom operator snapshot restore store.snap
-  strongroom operator snapshot restore store.snap -data ./new   # no server runs
 """
 
 
@@ -31,19 +32,17 @@ def register_snapshots(verbs: "argparse._SubParsersAction[argparse.ArgumentParse
     """Add `snapshot`, and `raft snapshot` as Vault spells it."""
     snapshot = _group(verbs, "snapshot", "save, restore and rehearse the whole store")
     below = snapshot.add_subparsers(metavar="VERB", required=True)
-    _save_and_restore(below)
-    _verb(below, "drill", "say what a restore would find, and change nothing", _drill)
-    _verb(below, "inspect", "say what the file holds, without a server", _inspect, store=False)
+    _arguments(below, "snapshot")
     raft = _group(verbs, "raft", "snapshots as Vault spells them")
     inner = raft.add_subparsers(metavar="VERB", required=True)
     again = _group(inner, "snapshot", "save and restore the whole store")
-    _save_and_restore(again.add_subparsers(metavar="VERB", required=True))
+    _arguments(again.add_subparsers(metavar="VERB", required=True), "raft snapshot")
 
 
 def _group(
     verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
 ) -> argparse.ArgumentParser:
-    return verbs.add_parser(
+    parser = verbs.add_parser(
         name,
         help=text,
         description=text,
@@ -51,70 +50,65 @@ def _group(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.like_vault = True  # type: ignore[attr-defined] # they are all of app.parser
+    return parser
 
 
-def _save_and_restore(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    save = _verb(verbs, "save", "take a snapshot that was restored on trial", _save)
-    save.add_argument("-no-verify", "--no-verify", action="store_true", help="do not try it before")
-    restore = _verb(verbs, "restore", "replace everything by a snapshot", _restore)
-    restore.add_argument(
-        "-data", "--data", type=Path, metavar="DIR", help="into this folder, without a server"
-    )
-    restore.add_argument(
-        "-database", "--database", default="", metavar="URL",
-        help="into this PostgreSQL, without a server",
-    )  # fmt: skip
-    restore.add_argument(
-        "-force", "--force", action="store_true", help="even one of another cluster"
-    )
+def _arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", words: str) -> None:
+    save = _verb(verbs, "save", "take a snapshot that was restored on trial", _save,
+                 f"{words} save store.snap")  # fmt: skip
+    switch(save, "no-verify", "do not restore it on trial before it is handed out")
+    restore = _verb(verbs, "restore", "replace everything by a snapshot", _restore,
+                    f"{words} restore store.snap",
+                    f"{words} restore -data ./new store.snap     # no server runs")  # fmt: skip
+    flag(restore, "data", type=Path, metavar="DIR", help="into this folder, without a server")
+    flag(restore, "database", default="", metavar="URL",
+         help="into this PostgreSQL, without a server")  # fmt: skip
+    switch(restore, "force", "even one of another cluster")
+    _verb(verbs, "drill", "say what a restore would find, and change nothing", _drill,
+          f"{words} drill store.snap")  # fmt: skip
+    _verb(verbs, "inspect", "say what the file holds, without a server", _inspect,
+          f"{words} inspect store.snap")  # fmt: skip
 
 
 def _verb(
     verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
     text: str,
-    run: Any,  # noqa: ANN401 - one of the verbs below
-    *,
-    store: bool = True,
+    call: Call,
+    *examples: str,
 ) -> argparse.ArgumentParser:
-    parser = _group(verbs, name, text)
+    parser = verb(verbs, name, text, call, operator_examples(*examples))
     parser.add_argument("file", type=Path, metavar="FILE")
-    if store:
-        add_store_arguments(parser)
-    parser.add_argument("-format", "--format", choices=("table", "json"), default="table")
-    parser.set_defaults(run=lambda args: asyncio.run(run(args)))
     return parser
 
 
-async def _save(args: argparse.Namespace) -> int:
+async def _save(session: "Session", args: argparse.Namespace) -> int:
     partial = args.file.with_name(f"{args.file.name}.partial")
     query = {} if args.no_verify else {"verify": "true"}
     try:
         with _opened(partial, "w+b") as file:
-            async with open_store(args) as client:
-                await client.download(PATH, file, query)
+            await session.download(PATH, file, query)
             summary = _summary(file)
             os.fsync(file.fileno())
         partial.replace(args.file)
     finally:
         partial.unlink(missing_ok=True)
-    _print(args, _shown(summary))
-    return 0
+    return _print(args, _shown(summary))
 
 
-async def _restore(args: argparse.Namespace) -> int:
+async def _restore(session: "Session", args: argparse.Namespace) -> int:
     with _opened(args.file, "rb") as file:
         _summary(file)
         file.seek(0)
         if args.data or args.database:
             await _restore_directly(args, file)
         else:
-            async with open_store(args) as client:
-                await client.upload(f"{PATH}-force" if args.force else PATH, file)
-    if args.format == "json":
-        print("{}")
+            await session.upload(f"{PATH}-force" if args.force else PATH, file)
+    if args.format == "table":
+        success("The store is as it was when the snapshot was taken.")
     else:
-        print("Success! The store is as it was when the snapshot was taken.")
+        print_document({}, args.format)
     return 0
 
 
@@ -132,20 +126,18 @@ async def _restore_directly(args: argparse.Namespace, file: BinaryIO) -> None:
         await engine.close()
 
 
-async def _drill(args: argparse.Namespace) -> int:
+async def _drill(session: "Session", args: argparse.Namespace) -> int:
     with _opened(args.file, "rb") as file:
         _summary(file)
         file.seek(0)
-        async with open_store(args) as client:
-            found = (await client.upload(f"{PATH}-drill", file))["data"]
+        found = (await session.upload(f"{PATH}-drill", file)).data
     _print(args, found)
     return 2 if found["damaged"] else 0
 
 
-async def _inspect(args: argparse.Namespace) -> int:
+async def _inspect(session: "Session", args: argparse.Namespace) -> int:  # noqa: ARG001
     with _opened(args.file, "rb") as file:
-        _print(args, _shown(_summary(file)))
-    return 0
+        return _print(args, _shown(_summary(file)))
 
 
 def _opened(path: Path, mode: str) -> BinaryIO:
@@ -181,15 +173,8 @@ def _shown(summary: "Summary") -> dict[str, Any]:
     }
 
 
-def _print(args: argparse.Namespace, found: dict[str, Any]) -> None:
-    if args.format == "json":
-        print(json.dumps(found, indent=2))
-        return
+def _print(args: argparse.Namespace, found: dict[str, Any]) -> int:
     rows = [(name, each) for name, each in found.items() if name not in ("rows", "damaged")]
     rows += [(f"rows of {table}", each) for table, each in sorted(found["rows"].items())]
     rows += [("damaged", each) for each in found.get("damaged", ())]
-    width = max(len(name) for name, _ in rows) + 4
-    print(f"{'Key':{width}}Value")
-    print(f"{'---':{width}}-----")
-    for name, value in rows:
-        print(f"{name:{width}}{value}")
+    return print_fields(args, found, rows)

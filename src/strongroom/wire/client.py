@@ -6,9 +6,11 @@ header or body.
 
 import asyncio
 import io
+import ssl
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 import aiohttp
 
@@ -20,6 +22,26 @@ REPLY_BYTES: Final = 64 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 30.0
 STREAMED_BYTES: Final = 512 * 1024
 LINE_BYTES: Final = 16 * 1024 * 1024
+CONNECTIONS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How the other side is reached, where its address alone does not say it.
+
+    `server_name` is what TLS asks for and what the certificate must name (default: the address's
+    host), `proxy` the URL of an HTTP proxy, `timeout` a request's seconds where the call names
+    none; 0 is for ever.
+    """
+
+    server_name: str = ""
+    proxy: str = ""
+    timeout: float = TIMEOUT_SECONDS
+
+    @property
+    def way(self) -> dict[str, Any]:
+        """What each call of aiohttp is told."""
+        return {"server_hostname": self.server_name or None, "proxy": self.proxy or None}
 
 
 class HttpClient:
@@ -32,15 +54,15 @@ class HttpClient:
         ca_data: str = "",
         client_certificate: tuple[Path, Path] | None = None,
         client_pem: ClientPem | None = None,
-        connections: int = 64,
+        route: Route = Route(),
         verify: bool = True,
     ) -> None:
+        self._route = route
         self._verify = verify
         self._client_certificate = client_certificate
         self._client_pem = client_pem
         self._ca_file = ca_file
         self._ca_data = ca_data
-        self._limit = connections
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -58,7 +80,7 @@ class HttpClient:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                limit=self._limit,
+                limit=CONNECTIONS,
                 ssl=client_context(
                     self._ca_file,
                     self._ca_data,
@@ -79,13 +101,14 @@ class HttpClient:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        timeout: float = TIMEOUT_SECONDS,
+        timeout: float | None = None,
     ) -> Response:
-        """Send one request; redirects are not followed.
+        """Send one request; redirects are not followed. `timeout` is the route's, if not given.
 
         Raises Unavailable(`unreachable`) or TooLarge(`reply-too-large`).
         """
-        limit = aiohttp.ClientTimeout(total=timeout, connect=min(timeout, 10.0))
+        seconds = self._route.timeout if timeout is None else timeout
+        limit = aiohttp.ClientTimeout(total=seconds or None, connect=min(seconds or 10.0, 10.0))
         try:
             async with self._open().request(
                 method,
@@ -94,6 +117,7 @@ class HttpClient:
                 data=_payload(body),
                 timeout=limit,
                 allow_redirects=False,
+                **self._route.way,
             ) as reply:
                 content = await self._bounded(reply)
                 return Response(
@@ -117,7 +141,7 @@ class HttpClient:
         limit = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=idle)
         try:
             async with self._open().get(
-                url, headers=headers, timeout=limit, allow_redirects=False
+                url, headers=headers, timeout=limit, allow_redirects=False, **self._route.way
             ) as reply:
                 if reply.status != 200:
                     body = await self._bounded(reply)
@@ -143,7 +167,12 @@ class HttpClient:
         limit = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=idle)
         try:
             async with self._open().post(
-                url, headers=headers, data=file, timeout=limit, allow_redirects=False
+                url,
+                headers=headers,
+                data=file,
+                timeout=limit,
+                allow_redirects=False,
+                **self._route.way,
             ) as reply:
                 content = await self._bounded(reply)
                 return Response(reply.status, content, tuple(reply.headers.items()))
@@ -175,7 +204,7 @@ class HttpClient:
         limit = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=idle)
         try:
             async with self._open().get(
-                url, headers=headers, timeout=limit, allow_redirects=False
+                url, headers=headers, timeout=limit, allow_redirects=False, **self._route.way
             ) as reply:
                 body = b"" if reply.status == 200 else await self._bounded(reply)
                 yield Response(reply.status, body, tuple(reply.headers.items()))
@@ -200,7 +229,7 @@ class HttpClient:
         limit = aiohttp.ClientWSTimeout(ws_close=2.0)
         try:
             async with self._open().ws_connect(
-                url, headers=headers, heartbeat=heartbeat, timeout=limit
+                url, headers=headers, heartbeat=heartbeat, timeout=limit, **self._route.way
             ) as socket:
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.TEXT:
@@ -216,7 +245,13 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
 
 def _unreachable(url: str, error: BaseException) -> Unavailable:
     reason = "timed out" if isinstance(error, asyncio.TimeoutError) else type(error).__name__
-    if isinstance(error, aiohttp.ClientConnectorError):
+    hint = "is it running, and the address right?"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        found = error.certificate_error
+        why = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else found
+        reason = f"its certificate is not trusted: {why}"
+        hint = "name the authority that signed it, and the name that it is for"
+    elif isinstance(error, aiohttp.ClientConnectorError):
         reason = str(error.os_error.strerror or error.os_error)
     elif isinstance(error, aiohttp.WSServerHandshakeError):
         reason = f"status {error.status}"
@@ -224,5 +259,5 @@ def _unreachable(url: str, error: BaseException) -> Unavailable:
     return Unavailable(
         "unreachable",
         f"no answer from {where}: {reason}",
-        hint="is it running, and the address right?",
+        hint=hint,
     )

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from strongroom.app.client.flags import flag, switch, verb
+from strongroom.app.client.flags import verb
 from strongroom.app.client.output import pick, print_document, print_rows, print_value, success
 from strongroom.app.kv_values import parse_metadata, parse_pairs
+from strongroom.app.parser import flag, switch
 from strongroom.model.errors import NotFound
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ _CAPABILITIES: Final = {
     "POST": ["create", "update"],
     "PATCH": ["patch"],
     "DELETE": ["delete"],
+    "SCAN": ["scan"],
 }
 # Paths that need `sudo` besides the operation's capability.
 SUDO: Final = (

@@ -5,8 +5,9 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from strongroom.app.parser import Parser
+from strongroom.app.parser import Parser, flag, switch
 from strongroom.app.store_address import add_store_arguments
+from strongroom.model.errors import Invalid
 
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session
@@ -14,24 +15,6 @@ if TYPE_CHECKING:
 FORMATS: Final = ("table", "json", "yaml", "raw")
 Call = Callable[["Session", argparse.Namespace], Awaitable[int]]
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
-
-
-def flag(parser: Any, name: str, **settings: Any) -> None:  # noqa: ANN401 - parsers and groups
-    """Add `-name` and `--name`."""
-    parser.add_argument(f"-{name}", f"--{name}", **settings)
-
-
-def switch(parser: Any, name: str, text: str) -> None:  # noqa: ANN401 - parsers and groups
-    """Add a flag without a value; `-name=true` and `-name=false` are read as well."""
-    flag(parser, name, nargs="?", const=True, default=False, type=_truth, help=text, metavar="BOOL")
-
-
-def _truth(word: str) -> bool:
-    if word.lower() in ("true", "1", "t"):
-        return True
-    if word.lower() in ("false", "0", "f"):
-        return False
-    raise argparse.ArgumentTypeError("true or false")
 
 
 def verb(
@@ -78,6 +61,15 @@ def verb(
 def _usual_format() -> str:
     asked = os.environ.get("VAULT_FORMAT", "").lower()
     return asked if asked in FORMATS else "table"
+
+
+def check_format() -> None:
+    """Raises Invalid for a VAULT_FORMAT that is none; help is shown all the same."""
+    asked = os.environ.get("VAULT_FORMAT", "").lower()
+    if asked and asked not in FORMATS:
+        raise Invalid(
+            "bad-variable", "VAULT_FORMAT cannot be read", hint=f"it is one of {', '.join(FORMATS)}"
+        )
 
 
 def group(commands: Any, name: str, summary: str, example: str) -> Any:  # noqa: ANN401

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from strongroom.app.client.flags import Call, flag, group, switch, verb
+from strongroom.app.client.flags import Call, group, verb
 from strongroom.app.client.kv_metadata import register_metadata
 from strongroom.app.client.kv_path import KvPath, find
 from strongroom.app.client.output import (
@@ -18,6 +18,7 @@ from strongroom.app.client.output import (
 )
 from strongroom.app.client.paths import print_list
 from strongroom.app.kv_values import parse_pairs
+from strongroom.app.parser import flag, switch
 from strongroom.model.errors import Invalid, NotFound
 
 if TYPE_CHECKING:

@@ -3,9 +3,10 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from strongroom.app.client.flags import Call, flag, group, switch, verb
+from strongroom.app.client.flags import Call, group, verb
 from strongroom.app.client.kv_path import find
 from strongroom.app.client.output import print_heading, print_pairs, print_reply, section, success
+from strongroom.app.parser import flag, switch
 from strongroom.model.errors import Invalid, NotFound
 
 if TYPE_CHECKING:

@@ -3,8 +3,9 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from strongroom.app.client.flags import Call, flag, group, switch, verb
+from strongroom.app.client.flags import Call, group, verb
 from strongroom.app.client.output import print_reply, success
+from strongroom.app.parser import flag, switch
 from strongroom.model.errors import Invalid
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from strongroom.app.client.flags import flag, switch, verb
+from strongroom.app.client.flags import verb
 from strongroom.app.client.oidc_login import oidc_login
 from strongroom.app.client.output import (
     auth_fields,
@@ -20,6 +20,7 @@ from strongroom.app.client.output import (
 )
 from strongroom.app.client.token_file import store_token
 from strongroom.app.kv_values import parse_pairs
+from strongroom.app.parser import flag, switch
 from strongroom.model.errors import Invalid, Unavailable
 from strongroom.model.secret import Secret
 

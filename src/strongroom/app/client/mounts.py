@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from strongroom.app.client.flags import flag, group, switch, verb
+from strongroom.app.client.flags import group, verb
 from strongroom.app.client.output import print_document, print_rows, success
 from strongroom.app.kv_values import parse_metadata
+from strongroom.app.parser import flag, switch
 
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session

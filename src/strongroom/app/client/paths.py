@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from strongroom.app.client.flags import flag, switch, verb
+from strongroom.app.client.flags import verb
 from strongroom.app.client.output import (
     pick,
     print_document,
@@ -13,6 +13,7 @@ from strongroom.app.client.output import (
     success,
 )
 from strongroom.app.kv_values import parse_pairs
+from strongroom.app.parser import flag, switch
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.secret import Secret
 

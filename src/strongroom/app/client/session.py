@@ -8,12 +8,13 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import orjson
 
 from strongroom.app.client.dry_run import Shown, as_curl, as_policy
+from strongroom.app.client.flags import check_format
 from strongroom.app.client.output import error_text
 from strongroom.app.store_address import StoreAddress, store_address
 from strongroom.model.errors import Invalid, NotFound, Refusal
@@ -21,6 +22,7 @@ from strongroom.model.secret import Secret
 
 if TYPE_CHECKING:
     from strongroom.wire.client import HttpClient
+    from strongroom.wire.http import Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,7 @@ class Session:
             merge = "application/merge-patch+json"
             headers["Content-Type"] = merge if method == "PATCH" else "application/json"
         full = f"{url}?{urlencode(query)}" if query else url
-        if self._show == "curl":
-            raise Shown(as_curl(method, full, headers, content, self.where))
-        if self._show == "policy":
-            raise Shown(as_policy(method, path.strip("/"), listing="list" in (query or {})))
+        self._only_shown(method, full, path, headers, content)
         return await self._sent(method, full, headers, content)
 
     async def preflight(self, path: str) -> Reply:
@@ -115,17 +114,55 @@ class Session:
     ) -> Reply:
         reply = await self._http.request(method, full, headers=headers, body=content)
         found = _object(reply.body)
-        if reply.status >= 400:
-            errors = found.get("errors")
-            said = [str(each) for each in errors] if isinstance(errors, list) else []
-            raise ApiError(method, full, reply.status, said)
+        if reply.status >= 300:
+            raise _error(method, full, reply)
         for each in found.get("warnings") or []:
             print(f"WARNING! {each}", file=sys.stderr)
         return Reply(reply.status, found, reply.body)
 
+    async def download(self, path: str, into: BinaryIO, query: Mapping[str, str]) -> None:
+        """GET `/v1/PATH` into a file, a piece in memory at a time; raises as `ask`."""
+        url = f"{self.where.address}/v1/{path}"
+        full = f"{url}?{urlencode(query)}" if query else url
+        headers = self._headers(self.token)
+        self._only_shown("GET", full, path, headers)
+        reply = await self._http.download(full, into, headers=headers)
+        if reply.status != 200:
+            raise _error("GET", full, reply)
+
+    async def upload(self, path: str, file: BinaryIO) -> Reply:
+        """POST a file to `/v1/PATH`; raises as `ask`."""
+        url = f"{self.where.address}/v1/{path}"
+        headers = {**self._headers(self.token), "Content-Type": "application/octet-stream"}
+        self._only_shown("POST", url, path, headers)
+        reply = await self._http.upload(url, file, headers=headers)
+        if reply.status >= 300:
+            raise _error("POST", url, reply)
+        return Reply(reply.status, _object(reply.body), reply.body)
+
+    def _only_shown(
+        self,
+        method: str,
+        full: str,
+        path: str,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+    ) -> None:
+        if self._show == "curl":
+            raise Shown(as_curl(method, full, headers, content, self.where))
+        if self._show == "policy":
+            listing = "list" in parse_qs(urlsplit(full).query)
+            raise Shown(as_policy(method, path.strip("/"), listing=listing))
+
     async def list(self, path: str) -> Reply:
         """The names under a path; raises ApiError(404) when there are none."""
         return await self.ask("GET", path, query={"list": "true"})
+
+
+def _error(method: str, url: str, reply: "Response") -> ApiError:
+    errors = _object(reply.body).get("errors")
+    said = [str(each) for each in errors] if isinstance(errors, list) else []
+    return ApiError(method, url, reply.status, said)
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -164,14 +201,9 @@ def described(args: argparse.Namespace) -> str:
 
 
 async def _called(args: argparse.Namespace) -> int:
-    from strongroom.wire.client import HttpClient
-
+    check_format()
     where = store_address(args)
-    async with HttpClient(
-        ca_file=where.ca_file,
-        client_certificate=where.client_certificate,
-        verify=not where.skip_verify,
-    ) as http:
+    async with where.client() as http:
         status: int = await args.call(
             Session(where, http, getattr(args, "wrap_ttl", "") or "", described(args)), args
         )

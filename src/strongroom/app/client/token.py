@@ -3,9 +3,10 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from strongroom.app.client.flags import Call, flag, group, switch, verb
+from strongroom.app.client.flags import Call, group, verb
 from strongroom.app.client.output import print_document, print_reply, success
 from strongroom.app.kv_values import parse_metadata
+from strongroom.app.parser import flag, switch
 from strongroom.model.errors import Invalid
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from strongroom.app.key_ceremonies import register_ceremonies
 from strongroom.app.operator_verbs import EXAMPLES, register_verbs
+from strongroom.app.snapshot_verbs import register_snapshots
 
 if TYPE_CHECKING:
     from strongroom.kube.api import KubeApi
@@ -58,7 +60,10 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     _add_serving(parser)
     _add_scope(parser)
     parser.set_defaults(run=run)
-    register_verbs(parser.add_subparsers(metavar="VERB", title="about a store's seal"))
+    verbs = parser.add_subparsers(metavar="VERB", title="about a store's seal")
+    register_verbs(verbs)
+    register_ceremonies(verbs)
+    register_snapshots(verbs)
 
 
 def _add_serving(parser: argparse.ArgumentParser) -> None:
