@@ -1,15 +1,20 @@
 """Stores of kind `fake`: values that stand in the manifest."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from strongroom.kube.informer import Informer
 from strongroom.model.errors import Invalid, NotFound, Unavailable
+from strongroom.sync.crds import SECRET_STORES
 from strongroom.sync.patterns import compile_pattern
 from strongroom.sync.providers.contract import Find, Provider
 from strongroom.sync.providers.kinds import Providers
 from strongroom.sync.providers.references import Surroundings
 from strongroom.sync.spec import RemoteRef
+from strongroom.sync.store_controller import StoreController
+from strongroom.sync.stores import ApiLookup, Stores
 from strongroom.sync.values import extract, pick
 
 
@@ -68,7 +73,31 @@ async def test_a_validation_result_makes_a_store_that_fails(made) -> None:
     for usable in (0, 1):
         provider = await made(data=DATA, validationResult=usable)
         await provider.validate()
+        assert provider.traits.unchecked == bool(usable)
         assert await value(provider, "/text") == b"plain"
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "reason"),
+    [(0, "True", "Valid"), (1, "True", "ValidationUnknown"), (2, "False", "ValidationFailed")],
+)
+async def test_a_validation_result_is_told_at_the_store(
+    api, clock, result: int, status: str, reason: str
+) -> None:
+    spec = {"provider": {"fake": {"data": DATA, "validationResult": result}}}
+    metadata = {"name": "s", "namespace": "n", "generation": 1}
+    await api.create(SECRET_STORES, {"metadata": metadata, "spec": spec})
+    stores = Stores(ApiLookup(api), Providers(Surroundings(api, clock)), clock)
+    informer = Informer(api, SECRET_STORES, clock)
+    controller = StoreController(api, informer, stores, clock)
+    following = asyncio.create_task(informer.run())
+    await informer.synced.wait()
+    await controller.reconcile(("n", "s"))
+    following.cancel()
+    found = (await api.get(SECRET_STORES, "s", "n"))["status"]
+    assert found["capabilities"] == "ReadWrite"
+    (said,) = found["conditions"]
+    assert (said["status"], said["reason"]) == (status, reason)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,11 @@ REASONS: Final = (
         "Ready", "ValidationFailed", "the store was not reached, or refuses the login",
         "check the address, the role and the network policy",
     ),
-    _condition("Ready", "ValidationUnknown", "the store cannot be checked without a namespace"),
+    _condition(
+        "Ready",
+        "ValidationUnknown",
+        "the store can be used, and cannot be checked beforehand or without a namespace",
+    ),
     _condition("Ready", "Synced", "the PushSecret's values are at all its stores"),
     _condition("Ready", "Errored", "a value could not be pushed; nothing was deleted"),
     _condition("Ready", "SourceDeleted", "the source is gone, and what was pushed is taken back"),

@@ -20,7 +20,9 @@ from strongroom.sync.stores import Stores, is_managed
 
 REVALIDATE_SECONDS: Final = 300.0
 FAILED_SECONDS: Final = 30.0
-_UNKNOWN: Final = ("ValidationUnknown", "the store's identity is that of the namespace that asks")
+_UNKNOWN: Final = "ValidationUnknown"
+_ASKER: Final = (_UNKNOWN, "the store's identity is that of the namespace that asks")
+_UNCHECKED: Final = (_UNKNOWN, "the store cannot be checked beforehand, and can be used")
 
 
 class StoreController:
@@ -69,25 +71,30 @@ class StoreController:
             return None
         refusal: Refusal | None = None
         capabilities = ""
-        unknown = not key[0] and depends_on_namespace((item.get("spec") or {}).get("provider"))
+        asker = not key[0] and depends_on_namespace((item.get("spec") or {}).get("provider"))
+        said = _ASKER if asker else None
         try:
             check_conditions(item)
-            if not unknown:
+            if not asker:
                 # A cluster store with an identity of its own is the same for every namespace.
                 ref = StoreRef(key[1], self._resource.kind)
                 reads = await self._stores.of(item, ref, key[0])
-                capabilities = reads.provider.traits.access
+                traits = reads.provider.traits
+                capabilities, said = traits.access, _UNCHECKED if traits.unchecked else None
                 await reads.provider.validate()
         except Refusal as caught:
             refusal = caught
-        await self._say(item, refusal, capabilities, unknown=unknown)
+        await self._say(item, refusal, capabilities, said if refusal is None else None)
         return revalidate_after(item) if refusal is None else FAILED_SECONDS
 
     async def _say(
-        self, item: Object, refusal: Refusal | None, capabilities: str, *, unknown: bool
+        self,
+        item: Object,
+        refusal: Refusal | None,
+        capabilities: str,
+        said: tuple[str, str] | None,
     ) -> None:
         before = item.get("status") or {}
-        said = _UNKNOWN if unknown and refusal is None else None
         made = store_condition(before, refusal, self._clock.now(), said)
         status: dict[str, Any] = {"conditions": [made]}
         if capabilities:

@@ -6,6 +6,7 @@ Endpoints can be moved by the variables that the other controller knows:
 
 import uuid
 
+from strongroom.model.errors import Invalid
 from strongroom.sync.providers.aws_parameter_store import ParameterStore
 from strongroom.sync.providers.aws_secrets_manager import SecretsManager, SecretsManagerSettings
 from strongroom.sync.providers.aws_session import identity_of
@@ -18,6 +19,13 @@ from strongroom.wire.client import HttpClient
 
 async def build(spec: Fields, references: References, around: Surroundings) -> Provider:
     """The provider of `spec.provider.aws`; raises Invalid."""
+    if spec.text("service") == "CertificateManager":
+        raise Invalid(
+            "unsupported-service",
+            f"{spec.where}.service: CertificateManager is not served, for it only takes "
+            "certificates in and gives none back",
+            hint="leave this store to the other controller",
+        )
     service = spec.choice("service", ("SecretsManager", "ParameterStore"), "")
     region = spec.required("region")
     http = HttpClient()

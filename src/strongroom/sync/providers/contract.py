@@ -38,12 +38,14 @@ class Traits:
     `batch` is how many references one request reads. `by_property`: the property is part of the
     request, so two references to one key with different properties are two reads. `bytes_by_key`:
     a push of a whole source is written from `PushTarget.whole`, so its values may be any bytes.
+    `unchecked`: nobody can say beforehand whether the store lets us in; it can still be used.
     """
 
     access: str = "ReadOnly"
     batch: int = 1
     by_property: bool = False
     bytes_by_key: bool = False
+    unchecked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ was filled from its spec; controllers' tests fill it with `put`.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from strongroom.model.errors import NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
@@ -27,6 +27,10 @@ from strongroom.sync.providers.objects import has_property, with_property, witho
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.spec import RemoteRef
 from strongroom.sync.values import as_bytes
+
+# `validationResult`: 0 is a good store, 1 one that cannot be checked and can be used, 2 one that
+# fails.
+UNKNOWN: Final = 1
 
 
 class FakeProvider(OneByOne):
@@ -132,7 +136,8 @@ class FakeProvider(OneByOne):
 
 async def build(spec: Fields, references: References, around: Surroundings) -> Provider:  # noqa: ARG001
     """The provider of `spec.provider.fake`."""
-    made = FakeProvider()
+    result = spec.number("validationResult", 0)
+    made = FakeProvider(Traits("ReadWrite", unchecked=result == UNKNOWN))
     made.has_feed = False
     for entry in spec.parts("data"):
         key, value = entry.required("key"), entry.text("value").encode()
@@ -140,7 +145,6 @@ async def build(spec: Fields, references: References, around: Surroundings) -> P
             made.named[key, entry.text("version")] = value
         else:
             made.put_data(key, value)
-    # 1 is a store that cannot be checked and can be used, 2 one that fails.
-    if spec.number("validationResult", 0) > 1:
+    if result > UNKNOWN:
         made.broken = Unavailable("fake-broken", "spec.provider.fake.validationResult says so")
     return made

@@ -13,6 +13,7 @@ from strongroom.sync.providers import aws, azure, fake, gcp, kubernetes, vault, 
 from strongroom.sync.providers.contract import Provider
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References, Surroundings
+from strongroom.sync.providers.retries import Persistent, Retries
 
 Build = Callable[[Fields, References, Surroundings], Awaitable[Provider]]
 KINDS: Final[Mapping[str, Build]] = {
@@ -35,7 +36,8 @@ class Providers:
 
     async def __call__(self, store: Object, namespace: str) -> Provider:
         """Raises Invalid for a spec that cannot be used, or one that points to nothing."""
-        provider = Fields(store.get("spec") or {}, "spec").needed("provider")
+        spec = Fields(store.get("spec") or {}, "spec")
+        provider, retries = spec.needed("provider"), Retries.from_spec(spec)
         names = provider.names()
         if len(names) != 1:
             raise Invalid("bad-field", f"spec.provider must have one provider, not {len(names)}")
@@ -47,4 +49,5 @@ class Providers:
                 hint=f"served are {', '.join(KINDS)}; leave this store to the other controller",
             )
         references = References(self._around, store, namespace)
-        return await build(provider.needed(names[0]), references, self._around)
+        made = await build(provider.needed(names[0]), references, self._around)
+        return Persistent(made, retries, self._around.clock) if retries.times else made

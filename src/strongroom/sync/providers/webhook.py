@@ -65,6 +65,7 @@ class WebhookTemplates:
 
         auth = spec.part("auth")
         if auth is not None and auth.names():
+            # NTLM proves a connection, not a request, by MD4 and RC4.
             raise auth.bad(auth.names()[0], "is not served: use headers with a token")
         result = spec.part("result") or Fields({}, f"{spec.where}.result")
         headers = spec.labels("headers")
