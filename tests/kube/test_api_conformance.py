@@ -76,6 +76,13 @@ async def test_lists_select_by_namespace_and_label_and_can_leave_data_out(
     assert all("data" not in each for each in bare.items)
 
 
+async def test_lists_select_by_field(api: KubeApi, namespace: str) -> None:
+    for name in "ab":
+        await api.create(CONFIG_MAPS, config_map(name, namespace))
+    found = await api.list(CONFIG_MAPS, Scope(namespace, field_selector="metadata.name=b"))
+    assert [each["metadata"]["name"] for each in found.items] == ["b"]
+
+
 async def test_a_watch_goes_on_from_a_list(api: KubeApi, namespace: str) -> None:
     await api.create(CONFIG_MAPS, config_map("before", namespace))
     listing = await api.list(CONFIG_MAPS, Scope(namespace))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.kube.api import Scope
 from strongroom.kube.config import in_cluster, load_kubeconfig
 from strongroom.kube.controller import Controller
 from strongroom.kube.events import EventRecorder
@@ -73,6 +74,80 @@ async def test_a_broken_watch_is_tried_again() -> None:
     assert informer.synced.is_set()
     assert informer.last_error is None
     running.cancel()
+
+
+async def test_what_is_first_is_seen_before_the_rest_is_listed() -> None:
+    clock = SimulatedClock()
+    api = FakeKubeApi(clock)
+    for name in ("a", "z"):
+        await api.create(CONFIG_MAPS, item(name))
+    first = Scope(field_selector="metadata.name=z")
+    seen: list[str] = []
+    informer = Informer(api, CONFIG_MAPS, clock, first=first)
+    informer.on_change(lambda _old, new: seen.append(new["metadata"]["name"] if new else ""))
+    running = asyncio.create_task(informer.run())
+    await asyncio.wait_for(informer.synced.wait(), 5)
+    assert seen == ["z", "a"]
+    running.cancel()
+
+
+async def test_a_server_that_cannot_select_what_is_first_is_asked_for_all() -> None:
+    clock = SimulatedClock()
+    api = FakeKubeApi(clock)
+    await api.create(CONFIG_MAPS, item("a"))
+
+    class Older:
+        async def pages(self, resource, scope):
+            if scope.field_selector:
+                raise Invalid("kube-invalid", "field label not supported")
+            async for page in api.pages(resource, scope):
+                yield page
+
+        def watch(self, *args):
+            return api.watch(*args)
+
+    first = Scope(field_selector="status.x=")
+    informer = Informer(Older(), CONFIG_MAPS, clock, first=first)  # type: ignore[arg-type]
+    running = asyncio.create_task(informer.run())
+    await asyncio.wait_for(informer.synced.wait(), 5)
+    assert informer.get("n", "a") is not None
+    assert informer.last_error is None
+    running.cancel()
+
+
+async def test_what_a_cache_gives_is_a_copy() -> None:
+    clock = SimulatedClock()
+    api = FakeKubeApi(clock)
+    await api.create(CONFIG_MAPS, item("a", k="v"))
+    informer = Informer(api, CONFIG_MAPS, clock)
+    running = asyncio.create_task(informer.run())
+    await asyncio.wait_for(informer.synced.wait(), 5)
+    for held in (informer.get("n", "a"), *informer):
+        assert held is not None
+        held["data"]["k"] = "spoiled"
+    held = informer.get("n", "a")
+    assert held is not None
+    assert held["data"] == {"k": "v"}
+    running.cancel()
+
+
+async def test_work_that_needs_nothing_lets_others_in() -> None:
+    queue: WorkQueue[tuple[str, str]] = WorkQueue(SimulatedClock())
+    done: list[str] = []
+
+    async def reconcile(key: tuple[str, str]) -> None:
+        done.append(key[1])
+
+    for number in range(100):
+        queue.add(("n", str(number)), Lane.PERIODIC)
+    working = asyncio.create_task(Controller("x", queue, reconcile).run(2))
+    while not done:
+        await asyncio.sleep(0)
+    queue.add(("n", "new"), Lane.CHANGED)
+    while "new" not in done:
+        await asyncio.sleep(0)
+    assert len(done) < 10
+    working.cancel()
 
 
 async def test_lanes_go_in_order_and_a_key_waits_once() -> None:

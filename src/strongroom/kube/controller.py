@@ -77,6 +77,8 @@ class Controller:
             finally:
                 self._last = self._clock.monotonic()
                 self._queue.done(key)
+            # Ten thousand keys that need nothing would else be gone through without a pause.
+            await asyncio.sleep(0)
 
     def _failed(self, key: Key, reason: str, pause: Pause | None) -> None:
         self.failures += 1

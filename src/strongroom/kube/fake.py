@@ -248,7 +248,19 @@ def _selected(item: Object, scope: Scope) -> bool:
         name, equals, value = term.partition("=")
         if name not in labels or (equals and labels[name] != value):
             return False
+    for term in filter(None, scope.field_selector.split(",")):
+        path, _, value = term.partition("=")
+        if str(_field(item, path)) != value:
+            return False
     return True
+
+
+def _field(item: Object, path: str) -> object:
+    """The value at a dotted path; "" where there is none."""
+    found: object = item
+    for step in path.split("."):
+        found = found.get(step, "") if isinstance(found, dict) else ""
+    return found
 
 
 def _shown(item: Object, scope: Scope) -> Object:

@@ -35,7 +35,11 @@ def drop_managed_fields(item: Object) -> None:
 
 
 class Informer:
-    """A cache that follows the server; `run` until cancelled."""
+    """A cache that follows the server; `run` until cancelled.
+
+    `first` is a scope whose first page is listed before the rest, for what shall not wait until ten
+    thousand others have been listed. A server that cannot select by it is asked for all at once.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Informer:
         clock: Clock,
         scope: Scope = EVERYTHING,
         trim: Trim = drop_managed_fields,
+        first: Scope | None = None,
     ) -> None:
         self.resource = resource
         self.synced = asyncio.Event()
@@ -51,6 +56,7 @@ class Informer:
         self._clock = clock
         self._scope = scope
         self._trim = trim
+        self._first = first
         self._packed: dict[Key, bytes] = {}
         self._handlers: list[Handler] = []
         self._last_contact = clock.monotonic()
@@ -106,6 +112,8 @@ class Informer:
 
     async def _list(self) -> str:
         """Page by page; what was not listed is gone. Each page counts from its own moment."""
+        if self._first is not None:
+            await self._list_first(self._first)
         fresh: set[Key] = set()
         position = ""
         async for page in self._api.pages(self.resource, self._scope):
@@ -119,6 +127,15 @@ class Informer:
         self.synced.set()
         self.last_error = None
         return position
+
+    async def _list_first(self, scope: Scope) -> None:
+        try:
+            async for page in self._api.pages(self.resource, scope):
+                for item in page.items:
+                    self._seen(item, gone=False)
+                return
+        except Refusal as refusal:
+            _log.debug("what is new among %s: %s", self.resource.plural, refusal.code)
 
     def _seen(self, item: Object, *, gone: bool) -> None:
         namespace, name = key_of(item)

@@ -1,5 +1,6 @@
 """The ExternalSecret controller: every reason to look again leads to the same reconcile."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,9 @@ WORKERS: Final = 24
 # A refusal that only a change can mend is looked at again after this, for changes go unseen.
 UNSEEN_SECONDS: Final = 300.0
 LAST_API_PAUSE: Final = 30.0
+# With more keys than this at once, and for so long after, a status says enough without an Event.
+CROWD: Final = 32
+CROWD_SECONDS: Final = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +88,7 @@ class SyncController:
         self._stale: set[Key] = set()
         self._contests: dict[Key, Contest] = {}
         parts.watches.on_reason(self._wake, self._touched)
+        self._crowded_until = clock.monotonic()
         # Never read so far, for their store did not answer.
         self._failed_first: set[Key] = set()
         # Read, and perhaps written; and written, but not told.
@@ -99,11 +104,24 @@ class SyncController:
         self._pending.clear()
         self._unsaid.clear()
         self._contests.clear()
-        for each in (*self._parts.watches.needed_at_start(), self._parts.watches.objects):
+        watches = self._parts.watches
+        for each in watches.needed_for_new():
             await each.synced.wait()
-        for item in self._parts.watches.objects:
-            self.queue.add(key_of(item), start_lane(item))
-        await self.controller.run(workers)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._take_up())
+            await self.controller.run(workers)
+
+    async def _take_up(self) -> None:
+        """What was never synced comes at once, the others when all caches are filled."""
+        watches = self._parts.watches
+        for item in watches.objects:
+            if start_lane(item) is Lane.CHANGED:
+                self.queue.add(key_of(item))
+        for each in (*watches.needed_at_start(), watches.objects):
+            await each.synced.wait()
+        for item in watches.objects:
+            if key_of(item) not in self._known:
+                self.queue.add(key_of(item), start_lane(item))
 
     def _wake(self, key: Key, lane: Lane, read: bool) -> None:  # noqa: FBT001 - the callback's shape
         if read:
@@ -304,8 +322,16 @@ class SyncController:
             if again or known is None or known.wanted.name != spec.target:
                 await self._delete_orphans(item, spec)
         if not self._contests.get(key, Contest()).truce(self._clock.monotonic()):
-            await self._parts.reporter.synced(item, spec, outcome, said)
+            await self._parts.reporter.synced(item, spec, outcome, said, quiet=self._crowded())
         self._unsaid.pop(key, None)
+
+    def _crowded(self) -> bool:
+        """Whether many keys were new or changed a moment ago."""
+        now = self._clock.monotonic()
+        waiting = self.queue.lengths()
+        if waiting[Lane.CHANGED] + waiting[Lane.EVENT] > CROWD:
+            self._crowded_until = now + CROWD_SECONDS
+        return now < self._crowded_until
 
     async def _certain(self, key: Key, item: Object, spec: Spec, fresh: Known) -> Outcome:
         """Write; what was done before and could not be told is part of the outcome."""
@@ -355,6 +381,7 @@ class SyncController:
         """Secrets that were made under an earlier target name."""
         if spec.creation != "Owner":
             return
+        await self._parts.watches.targets.synced.wait()
         maker = created_by(item["metadata"]["namespace"], item["metadata"]["name"])
         for each in self._parts.watches.made_by(maker):
             if each["metadata"]["name"] == spec.target:

@@ -394,11 +394,14 @@ _CLUSTER_COLUMNS: Final = _columns(
 )
 _PUSH_COLUMNS: Final = [*_AGE, *_columns(("Status", _READY + ".reason"))]
 _STATE_COLUMNS: Final = _columns(("Deadline", ".spec.garbageCollectionDeadline"))
+SYNCED_VERSION: Final = ".status.syncedResourceVersion"
 _SELECTABLE: Final = (
     ".spec.secretStoreRef.name",
     ".spec.secretStoreRef.kind",
     ".spec.target.name",
     ".spec.refreshInterval",
+    # Without a value for what was never synced, which an operator that starts asks for first.
+    SYNCED_VERSION,
 )
 
 

@@ -6,9 +6,6 @@ from typing import Any, Final
 import re2
 
 from strongroom.model.errors import Invalid
-from strongroom.template.budget import Budget
-from strongroom.template.errors import BudgetSpent, CallFailed
-from strongroom.template.functions import regex
 
 _OPTIONS: Final = re2.Options()
 _OPTIONS.log_errors = False
@@ -35,6 +32,10 @@ def replace_all(source: str, target: str, text: str) -> str:
 
     Raises Invalid(`bad-pattern`), for a result that is too large as well.
     """
+    from strongroom.template.budget import Budget
+    from strongroom.template.errors import BudgetSpent, CallFailed
+    from strongroom.template.functions import regex
+
     compile_pattern(source)
     try:
         made = regex.replace_all(Budget(), source.encode(), text.encode(), target.encode())

@@ -47,9 +47,15 @@ class Reporter:
         self._who_changed = who_changed
 
     async def synced(
-        self, item: Object, spec: Spec, outcome: Outcome, said: tuple[str, str] = SYNCED
+        self,
+        item: Object,
+        spec: Spec,
+        outcome: Outcome,
+        said: tuple[str, str] = SYNCED,
+        *,
+        quiet: bool = False,
     ) -> None:
-        """In order: what was done as an Event, and the status if it says something new."""
+        """In order: what was done as an Event unless `quiet`, and the status if it is news."""
         before = item.get("status") or {}
         status: dict[str, Any] = {
             "syncedResourceVersion": synced_version(item),
@@ -60,7 +66,7 @@ class Reporter:
         if spec.creation != "None" and not outcome.absent:
             status["binding"] = {"name": spec.target}
         difference = outcome.difference
-        if difference.any:
+        if difference.any and not quiet:
             kind = "secret" if spec.manifest is None else spec.manifest.kind
             done = "created" if difference.missing else "updated"
             await self._events.emit(item, "Normal", done.capitalize(), f"{kind} {done}")

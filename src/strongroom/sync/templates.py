@@ -1,11 +1,16 @@
-"""Templates as the operator renders them: compiled once."""
+"""Templates as the operator renders them: compiled once.
+
+The engine is loaded with the first template: it takes longer than an operator's start may.
+"""
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from strongroom.model.clock import Clock
-from strongroom.template import engine
+
+if TYPE_CHECKING:
+    from strongroom.template.engine import Template
 
 REMEMBERED: Final = 2048
 
@@ -22,5 +27,7 @@ class GoTemplates:
         return self._compiled(text).render(values, clock=self._clock)
 
 
-def _compiled(text: str) -> engine.Template:
+def _compiled(text: str) -> "Template":
+    from strongroom.template import engine
+
     return engine.compile(text, "")

@@ -10,8 +10,14 @@ from strongroom.kube.informer import Informer
 from strongroom.kube.queue import Lane
 from strongroom.kube.resource import CONFIG_MAPS, NAMESPACES, SECRETS, Object, Resource, key_of
 from strongroom.model.clock import Clock
-from strongroom.sync.crds import CLUSTER_SECRET_STORES, EXTERNAL_SECRETS, SECRET_STORES
+from strongroom.sync.crds import (
+    CLUSTER_SECRET_STORES,
+    EXTERNAL_SECRETS,
+    SECRET_STORES,
+    SYNCED_VERSION,
+)
 from strongroom.sync.desired import CREATED_BY
+from strongroom.sync.due import start_lane
 from strongroom.sync.render import template_inputs
 from strongroom.sync.spec import Manifest, Spec, StoreRef
 from strongroom.sync.target import trim_secret
@@ -68,7 +74,9 @@ class Watches:
     ) -> None:
         scope = Scope(namespace=namespace) if namespace else EVERYTHING
         managed = Scope(namespace=namespace, label_selector=MANAGED_ONLY, metadata_only=True)
-        self.objects = Informer(api, EXTERNAL_SECRETS, clock, scope)
+        never_synced = f"{SYNCED_VERSION.removeprefix('.')}="
+        new = Scope(namespace=namespace, field_selector=never_synced)
+        self.objects = Informer(api, EXTERNAL_SECRETS, clock, scope, first=new)
         self.targets = Informer(api, SECRETS, clock, managed, trim_secret)
         self.stores = Informer(api, SECRET_STORES, clock, scope)
         wide = cluster_stores and not namespace
@@ -90,10 +98,14 @@ class Watches:
         self._wake: Wake = lambda _key, _lane, _read: None
         self._touched: Touched = lambda _key: None
 
-    def needed_at_start(self) -> list[Informer]:
-        """The caches without which no decision is right."""
-        every = (self.targets, self.stores, self.cluster_stores, self.namespaces)
+    def needed_for_new(self) -> list[Informer]:
+        """The caches without which nothing can be done for an object that was never synced."""
+        every = (self.stores, self.cluster_stores, self.namespaces)
         return [each for each in every if each is not None]
+
+    def needed_at_start(self) -> list[Informer]:
+        """The caches without which no other decision is right."""
+        return [self.targets, *self.needed_for_new()]
 
     async def run(self) -> None:
         """Follow the server until cancelled."""
@@ -181,7 +193,7 @@ class Watches:
             if old is not None:
                 self._wake(key_of(old), Lane.CHANGED, False)
             return
-        if old is None and not self.objects.synced.is_set():
+        if old is None and not self.objects.synced.is_set() and start_lane(new) > Lane.CHANGED:
             # What was there before us is taken up by its controller, in the lane that it deserves.
             return
         if old is not None and not _asked_for(old, new):

@@ -1,9 +1,12 @@
 """ExternalSecrets from manifest to Secret, and what happens when something changes."""
 
+import asyncio
 import json
 
 import pytest
 
+from strongroom.kube.api import EVERYTHING
+from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import SECRETS
 from strongroom.model.errors import Denied, NotFound, Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS
@@ -144,3 +147,72 @@ async def test_two_objects_share_one_provider(bench) -> None:
     await bench.external()
     await bench.external("other", target={"name": "other"})
     assert await bench.secret("other") == {"password": "one"}
+
+
+class SlowLists:
+    """An API server that lists no Secrets before it is let."""
+
+    def __init__(self, api: FakeKubeApi) -> None:
+        self._api = api
+        self.let = asyncio.Event()
+
+    async def pages(self, resource, scope=EVERYTHING):
+        if resource == SECRETS:
+            await self.let.wait()
+        async for page in self._api.pages(resource, scope):
+            yield page
+
+    def __getattr__(self, name: str):
+        return getattr(self._api, name)
+
+
+async def test_what_was_never_synced_does_not_wait_for_the_caches_of_all_others(idle) -> None:
+    bench = idle
+    await bench.start()
+    await bench.external("old")
+    await bench.stop()
+    await bench.external("new")
+    await bench.api.delete(SECRETS, "old", "n")
+    slow = SlowLists(bench.api)
+    await bench.start(slow)
+    await bench.clock.advance(1)
+    assert await bench.has_secret("new")
+    assert not await bench.has_secret("old")
+    slow.let.set()
+    await bench.clock.advance(1)
+    assert await bench.has_secret("old")
+    assert (await bench.condition(name="new"))["status"] == "True"
+
+
+async def test_the_secret_under_an_earlier_name_goes_although_the_start_was_early(idle) -> None:
+    bench = idle
+    await bench.start()
+    await bench.external()
+    await bench.stop()
+    item = await bench.item()
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"spec": {"target": {"name": "b"}}})
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"status": None}, "status")
+    assert item["status"]
+    slow = SlowLists(bench.api)
+    await bench.start(slow)
+    await bench.clock.advance(1)
+    assert await bench.has_secret("b")
+    assert await bench.has_secret("db")
+    slow.let.set()
+    await bench.clock.advance(1)
+    assert not await bench.has_secret("db")
+
+
+async def test_a_crowd_of_new_objects_is_told_by_their_statuses_alone(idle) -> None:
+    bench = idle
+    for number in range(80):
+        await bench.external(f"crowd-{number}")
+    await bench.start()
+    await bench.clock.advance(1)
+    for number in range(80):
+        assert (await bench.condition(name=f"crowd-{number}"))["status"] == "True"
+    before = len(await bench.notes())
+    assert before < 40
+    await bench.clock.advance(10)
+    await bench.external("one")
+    assert len(await bench.notes()) == before + 1

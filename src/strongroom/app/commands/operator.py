@@ -129,7 +129,10 @@ def cluster_config(args: argparse.Namespace) -> "KubeConfig":
 
 def run(args: argparse.Namespace) -> int:
     """Run the controllers."""
+    import gc
     import logging
+
+    gc.disable()
 
     import uvloop
 
@@ -139,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _operate(args: argparse.Namespace) -> None:
+    import gc
     from random import SystemRandom
 
     from strongroom.kube.client import KubeClient
@@ -154,6 +158,9 @@ async def _operate(args: argparse.Namespace) -> None:
     from strongroom.sync.target import config_maps_only
     from strongroom.sync.templates import GoTemplates
 
+    # What has been loaded stays, so it is never walked by the collector, nor was while it loaded.
+    gc.freeze()
+    gc.enable()
     clock = SystemClock()
     config = cluster_config(args)
     async with KubeClient(config, clock) as api:

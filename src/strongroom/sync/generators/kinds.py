@@ -9,26 +9,13 @@ from typing import Any, Final, Protocol
 from strongroom.kube.resource import Object, Resource
 from strongroom.model.errors import Invalid
 from strongroom.sync.crds import CLUSTER_GENERATORS, GENERATORS
-from strongroom.sync.generators import aws, azure, gcp, local, vault, web
 from strongroom.sync.generators.contract import Made, Make, Release, Sources
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References
 from strongroom.sync.spec import GENERATORS as API_VERSION
 from strongroom.sync.spec import GeneratorRef
 
-KINDS: Final[Mapping[str, Make]] = {
-    "Password": local.password,
-    "UUID": local.uuid4,
-    "SSHKey": local.ssh_key,
-    "Fake": local.fake,
-    "Webhook": web.answer,
-    "VaultDynamicSecret": vault.dynamic,
-    "ECRAuthorizationToken": aws.registry_token,
-    "STSSessionToken": aws.session_token,
-    "GCRAccessToken": gcp.access_token,
-    "ACRAccessToken": azure.access_token,
-}
-RELEASES: Final[Mapping[str, Release]] = {"VaultDynamicSecret": vault.revoke}
+KINDS: Final = tuple(each.kind for each in GENERATORS)
 _RESOURCES: Final = {each.kind: each for each in (*GENERATORS, CLUSTER_GENERATORS)}
 
 
@@ -61,6 +48,43 @@ def spec_of(generator: Object) -> tuple[str, Fields]:
     raise part.bad(f"{kind[0].lower()}{kind[1:]}Spec", "is needed")
 
 
+def maker_of(kind: str) -> Make:
+    """What makes the values of a kind, loaded when it is met: few operators need any."""
+    if kind in ("Password", "UUID", "SSHKey", "Fake"):
+        from strongroom.sync.generators import local
+
+        makers: Mapping[str, Make] = {
+            "Password": local.password,
+            "UUID": local.uuid4,
+            "SSHKey": local.ssh_key,
+            "Fake": local.fake,
+        }
+        return makers[kind]
+    make: Make
+    if kind == "Webhook":
+        from strongroom.sync.generators.web import answer as make
+    elif kind == "VaultDynamicSecret":
+        from strongroom.sync.generators.vault import dynamic as make
+    elif kind == "ECRAuthorizationToken":
+        from strongroom.sync.generators.aws import registry_token as make
+    elif kind == "STSSessionToken":
+        from strongroom.sync.generators.aws import session_token as make
+    elif kind == "GCRAccessToken":
+        from strongroom.sync.generators.gcp import access_token as make
+    else:
+        from strongroom.sync.generators.azure import access_token as make
+    return make
+
+
+def release_of(kind: str) -> Release | None:
+    """What ends that which a kind has made; None where it ends by itself."""
+    if kind != "VaultDynamicSecret":
+        return None
+    from strongroom.sync.generators.vault import revoke
+
+    return revoke
+
+
 class Workshop(Protocol):
     """Makes by generators, and ends what was made."""
 
@@ -79,11 +103,11 @@ class ServedKinds:
 
     async def make(self, generator: Object, namespace: str) -> Made:
         kind, spec = spec_of(generator)
-        return await KINDS[kind](spec, self._references(generator, namespace), self._sources)
+        return await maker_of(kind)(spec, self._references(generator, namespace), self._sources)
 
     async def release(self, generator: Object, namespace: str, state: Mapping[str, Any]) -> None:
         kind, spec = spec_of(generator)
-        done = RELEASES.get(kind)
+        done = release_of(kind)
         if done is not None:
             await done(spec, self._references(generator, namespace), self._sources, state)
 

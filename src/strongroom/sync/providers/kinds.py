@@ -4,28 +4,44 @@ What is wrong with a spec is an Invalid that names the field, which the store sa
 `InvalidProviderConfig`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from strongroom.kube.resource import Object
 from strongroom.model.errors import Invalid
-from strongroom.sync.providers import aws, azure, fake, gcp, kubernetes, vault, webhook
 from strongroom.sync.providers.contract import Provider
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.retries import Persistent, Retries
 
 Build = Callable[[Fields, References, Surroundings], Awaitable[Provider]]
-KINDS: Final[Mapping[str, Build]] = {
-    "vault": vault.build,
-    "openBao": vault.build,
-    "aws": aws.build,
-    "gcpsm": gcp.build,
-    "azurekv": azure.build,
-    "kubernetes": kubernetes.build,
-    "webhook": webhook.build,
-    "fake": fake.build,
-}
+KINDS: Final = (
+    *("vault", "openBao", "aws", "gcpsm", "azurekv"),
+    *("kubernetes", "webhook", "fake"),
+)
+
+
+def build_of(kind: str) -> Build | None:
+    """What builds a kind, loaded when it is met; None for one that is not served.
+
+    All together take longer to load than the whole rest of an operator, which starts without them.
+    """
+    build: Build | None = None
+    if kind in ("vault", "openBao"):
+        from strongroom.sync.providers.vault import build
+    elif kind == "aws":
+        from strongroom.sync.providers.aws import build
+    elif kind == "gcpsm":
+        from strongroom.sync.providers.gcp import build
+    elif kind == "azurekv":
+        from strongroom.sync.providers.azure import build
+    elif kind == "kubernetes":
+        from strongroom.sync.providers.kubernetes import build
+    elif kind == "webhook":
+        from strongroom.sync.providers.webhook import build
+    elif kind == "fake":
+        from strongroom.sync.providers.fake import build
+    return build
 
 
 class Providers:
@@ -41,7 +57,7 @@ class Providers:
         names = provider.names()
         if len(names) != 1:
             raise Invalid("bad-field", f"spec.provider must have one provider, not {len(names)}")
-        build = KINDS.get(names[0])
+        build = build_of(names[0])
         if build is None:
             raise Invalid(
                 "unsupported-provider",
