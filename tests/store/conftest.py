@@ -7,9 +7,11 @@ import json
 import os
 import secrets
 import shutil
+import ssl
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,7 @@ class Issuer:
     asked: list[str] = field(default_factory=list)
     key_id: str = ""
     key: Any = None
+    runner: web.AppRunner | None = None
 
     def rotate(self) -> None:
         """A new key under a new id."""
@@ -105,6 +108,16 @@ class Issuer:
     async def userinfo(self, request: web.Request) -> web.Response:
         return web.json_response({"sub": "ada", **self.info})
 
+    @asynccontextmanager
+    async def over_tls(self, context: ssl.SSLContext) -> AsyncIterator[None]:
+        """The same issuer at an https address, and known by it."""
+        assert self.runner is not None
+        before, site = self.url, web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        self.url = f"https://127.0.0.1:{self.runner.addresses[-1][1]}"
+        yield
+        self.url = before
+
     async def go(self, url: str) -> dict[str, str]:
         """What a browser does with an authorization URL: the parameters it comes back with."""
         query = {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}
@@ -124,7 +137,7 @@ async def issuer(store) -> AsyncIterator[Issuer]:
     app.router.add_get("/authorize", made.authorize)
     app.router.add_post("/token", made.token)
     app.router.add_get("/userinfo", made.userinfo)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    runner = made.runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

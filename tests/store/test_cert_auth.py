@@ -1,5 +1,6 @@
 """TLS certificates: which are trusted, which are constrained away, and renewals by the same key."""
 
+import base64
 import datetime
 
 import pytest
@@ -219,3 +220,65 @@ async def test_what_cannot_be_configured(mounted) -> None:
     assert (await mounted.ask("GET", "auth/cert/certs/x"))[0] == 404
     assert (await mounted.ask("LIST", "auth/cert/certs"))[1]["data"]["keys"] == ["web"]
     assert (await mounted.ask("GET", "auth/cert/config"))[1]["data"]["disable_binding"] is False
+
+
+async def test_an_authority_that_is_revoked_stands_behind_nobody(mounted, maker) -> None:
+    assert (await login(mounted, maker.client()))[0] == 200
+    await mounted.ask("POST", "auth/cert/crls/main", {"crl": maker.revoked(maker.certificate)})
+    assert (await login(mounted, maker.client()))[0] == 400
+
+
+async def test_cve_2026_39388_a_renewal_needs_a_certificate_that_would_log_in(
+    mounted, maker
+) -> None:
+    mine = maker.client(days=2)
+    token = (await login(mounted, mine))[1]["auth"]["client_token"]
+
+    async def renew() -> tuple[int, object]:
+        return await mounted.ask("POST", "auth/token/renew-self", {}, token)
+
+    await mounted.ask("POST", "auth/cert/crls/main", {"crl": maker.revoked(mine)})
+    status, said = await renew()
+    assert (status, "no longer accepted" in said["errors"][0]) == (400, True)
+    await mounted.ask("DELETE", "auth/cert/crls/main")
+    assert (await renew())[0] == 200
+    await role(mounted, maker.certificate, allowed_common_names="somebody")
+    assert (await renew())[0] == 400
+    await role(mounted, maker.certificate, allowed_common_names="")
+    assert (await renew())[0] == 200
+    await role(mounted, Maker(mounted.clock.now(), "another").certificate)
+    assert (await renew())[0] == 400
+    await role(mounted, maker.certificate)
+    assert (await renew())[0] == 200
+    mounted.clock.step_wall(3 * 86400)
+    assert (await renew())[0] == 400
+
+
+async def test_extensions_and_names_become_metadata_where_asked_for(mounted, maker) -> None:
+    await role(mounted, maker.certificate, allowed_metadata_extensions="1.2.3.4,1.2.3.5")
+
+    async def alias(auth) -> dict:
+        _, said = await mounted.ask("GET", f"identity/entity/id/{auth['entity_id']}")
+        return said["data"]["aliases"][0]
+
+    auth = (await login(mounted, maker.client()))[1]["auth"]
+    assert auth["metadata"]["1-2-3-4"] == "prod"
+    assert "1-2-3-5" not in auth["metadata"]
+    assert ((await alias(auth))["name"], (await alias(auth))["metadata"]) == ("app", None)
+    body = {"enable_identity_alias_metadata": True}
+    assert (await mounted.ask("POST", "auth/cert/config", body))[0] == 204
+    auth = (await login(mounted, maker.client()))[1]["auth"]
+    assert (await alias(auth))["metadata"]["cert_name"] == "web"
+
+
+async def test_a_list_is_given_and_never_fetched(mounted, maker) -> None:
+    body = {"url": "https://example/crl"}
+    status, said = await mounted.ask("POST", "auth/cert/crls/main", body)
+    assert (status, "'url' is not served; " in said["errors"][0]) == (400, True)
+    encoded = base64.b64encode(
+        x509.load_pem_x509_crl(maker.revoked().encode()).public_bytes(Encoding.DER)
+    )
+    body = {"crl": encoded.decode()}
+    assert (await mounted.ask("POST", "auth/cert/crls/main", body))[0] == 204
+    assert (await mounted.ask("LIST", "auth/cert/crls"))[1]["data"]["keys"] == ["main"]
+    assert (await mounted.ask("GET", "auth/cert/crls/none"))[0] == 400

@@ -2,12 +2,15 @@
 
 import hmac
 import json
+import ssl
 from base64 import urlsafe_b64encode
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strongroom.crypto.x509_dev import issue
+from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Denied
 from strongroom.store.auth.jwt_verify import Leeways, check_bound, check_times, claim
 from strongroom.store.auth.oidc import is_allowed_redirect
@@ -158,6 +161,7 @@ async def test_roles_that_bind_nothing_are_refused(mounted) -> None:
         {"role_type": "jwt", "user_claim": "sub", "bound_claims": {"a": {"b": 1}}},
         {"role_type": "jwt", "user_claim": "sub", "bound_claims": {"a": "b"}, "bound_claims_type": "re"},
         {"role_type": "jwt", "user_claim": "sub", "bound_audiences": "x", "claim_mappings": {"a": "m", "b": "m"}},
+        {"role_type": "jwt", "user_claim": "sub", "bound_audiences": "x", "claim_mappings": {"a": "role"}},
     ):  # fmt: skip
         assert (await mounted.ask("POST", "auth/jwt/role/r", body))[0] == 400, body
     assert (await login(mounted, "x", role="none"))[1] == {
@@ -201,6 +205,98 @@ async def test_groups_of_the_token_are_outside_groups_here(mounted, issuer) -> N
     assert auth["identity_policies"] == []
     assert (await login(mounted, issuer.sign(aud=AUDIENCE)))[0] == 400
     assert (await login(mounted, issuer.sign(aud=AUDIENCE, groups=[1])))[0] == 400
+
+
+async def test_each_leeway_of_a_role_is_its_own(mounted, issuer) -> None:
+    now = int(mounted.clock.now())
+
+    async def accepted(fields, **claims) -> bool:
+        await mounted.ask("DELETE", "auth/jwt/role/app")
+        await role(mounted, **fields)
+        every = {"aud": AUDIENCE, "iat": None, "exp": None, **claims}
+        return (await login(mounted, issuer.sign(**every)))[0] == 200
+
+    for name, claims in (
+        ("clock_skew_leeway", {"exp": now - 100}),
+        ("expiration_leeway", {"nbf": now - 300}),
+    ):
+        assert not await accepted({}, **claims)
+        assert await accepted({name: 200 if name == "clock_skew_leeway" else 400}, **claims)
+    # A negative one is none at all: the default's minute and 150 seconds are gone.
+    assert await accepted({}, exp=now - 30)
+    assert not await accepted({"clock_skew_leeway": -1}, exp=now - 30)
+    assert await accepted({"expiration_leeway": 0}, nbf=now - 100)
+    assert not await accepted({"expiration_leeway": -1}, nbf=now - 100)
+    # A start that is missing is the end less its leeway.
+    assert not await accepted({}, exp=now + 1000)
+    assert await accepted({"not_before_leeway": 2000}, exp=now + 1000)
+    assert not await accepted({"not_before_leeway": -1, "clock_skew_leeway": -1}, exp=now + 100)
+
+
+async def test_the_user_is_a_claim_or_a_pointer_into_one(mounted, issuer) -> None:
+    token = issuer.sign(aud=AUDIENCE, who={"name": "eve"})
+    await role(mounted, user_claim="/who/name", user_claim_json_pointer=True)
+    status, said = await login(mounted, token)
+    assert status == 200
+    _, entity = await mounted.ask("GET", f"identity/entity/id/{said['auth']['entity_id']}")
+    assert entity["data"]["aliases"][0]["name"] == "eve"
+    await role(mounted, user_claim="/who/name", user_claim_json_pointer=False)
+    assert (await login(mounted, token))[0] == 400
+    # Without the flag the slash is part of the name, as some issuers write theirs.
+    assert (await login(mounted, issuer.sign(aud=AUDIENCE, **{"/who/name": "eve"})))[0] == 200
+
+
+async def test_a_subject_is_bound_and_a_role_has_a_default(mounted, issuer) -> None:
+    await role(mounted, bound_subject="ada")
+    assert (await login(mounted, issuer.sign(aud=AUDIENCE)))[0] == 200
+    assert (await login(mounted, issuer.sign(aud=AUDIENCE, sub="bob")))[0] == 400
+    token = issuer.sign(aud=AUDIENCE)
+    assert (await login(mounted, token, role=""))[1] == {"errors": ["missing role"]}
+    config = {"oidc_discovery_url": issuer.url, "default_role": "app"}
+    await mounted.ask("POST", "auth/jwt/config", config)
+    assert (await login(mounted, token, role=""))[0] == 200
+
+
+async def test_an_issuer_is_the_discovered_one_with_or_without_its_last_slash(
+    mounted, issuer
+) -> None:
+    for said, status in ((issuer.url, 200), (issuer.url + "/", 200), (issuer.url + "/x", 400)):
+        assert (await login(mounted, issuer.sign(aud=AUDIENCE, iss=said)))[0] == status
+    config = {"oidc_discovery_url": issuer.url, "bound_issuer": "https://other"}
+    await mounted.ask("POST", "auth/jwt/config", config)
+    for said, status in ((issuer.url, 400), ("https://other", 200), ("https://other/", 400)):
+        assert (await login(mounted, issuer.sign(aud=AUDIENCE, iss=said)))[0] == status
+
+
+async def test_only_the_algorithms_of_the_configuration_count(mounted, issuer) -> None:
+    for algorithms, status in ((["RS256"], 400), (["RS256", "ES256"], 200)):
+        config = {"oidc_discovery_url": issuer.url, "jwt_supported_algs": algorithms}
+        await mounted.ask("POST", "auth/jwt/config", config)
+        assert (await login(mounted, issuer.sign(aud=AUDIENCE)))[0] == status
+
+
+async def test_an_issuer_over_tls_is_trusted_by_its_own_authority(store, issuer, tmp_path) -> None:
+    await store.ask("POST", "sys/auth/jwt", {"type": "jwt"})
+    made = issue(("localhost", "127.0.0.1"), SystemClock().now())
+    for name, content in (("crt", made.certificate), ("key", made.key)):
+        (tmp_path / name).write_bytes(content)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+    authority = made.authority.decode()
+    async with issuer.over_tls(context):
+        keys = f"{issuer.url}/keys"
+        for body, status in (
+            ({"oidc_discovery_url": issuer.url, "oidc_discovery_ca_pem": authority}, 204),
+            ({"oidc_discovery_url": issuer.url}, 400),
+            ({"jwks_url": keys, "jwks_ca_pem": authority}, 204),
+            ({"jwks_url": keys}, 400),
+            ({"jwks_pairs": [{"jwks_url": keys, "jwks_ca_pem": authority}]}, 204),
+            ({"jwks_pairs": [{"jwks_url": keys}]}, 400),
+        ):
+            assert (await store.ask("POST", "auth/jwt/config", body))[0] == status, body
+            if status == 204:
+                await role(store)
+                assert (await login(store, issuer.sign(aud=AUDIENCE)))[0] == 200, body
 
 
 @given(st.integers(0, 4000), st.integers(-1, 300))

@@ -159,10 +159,10 @@ def read_revocation_list(data: bytes) -> RevocationList:
     )
 
 
-def is_revoked(leaf: ClientCertificate, lists: Sequence[RevocationList]) -> bool:
+def is_revoked(certificate: x509.Certificate, lists: Sequence[RevocationList]) -> bool:
     """Whether one of the lists is of the certificate's issuer and names it."""
-    issuer = leaf.certificate.issuer.rfc4514_string()
-    serial = str(leaf.certificate.serial_number)
+    issuer = certificate.issuer.rfc4514_string()
+    serial = str(certificate.serial_number)
     return any(each.issuer == issuer and serial in each.serials for each in lists)
 
 

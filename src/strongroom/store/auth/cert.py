@@ -11,32 +11,41 @@ from typing import Any, Final
 
 from strongroom.crypto.client_certificates import (
     ClientCertificate,
-    RevocationList,
-    is_revoked,
-    is_trusted,
     read_certificate,
     read_certificates,
     read_revocation_list,
 )
-from strongroom.model.errors import Denied, Invalid
+from strongroom.model.errors import Invalid
+from strongroom.store.auth.cert_match import (
+    CERT,
+    CERTIFICATE,
+    CRL,
+    Verdict,
+    extension_text,
+    judge,
+    lists_of,
+)
 from strongroom.store.auth.login import log_in
-from strongroom.store.auth.renewal import CERTIFICATE
-from strongroom.store.auth.role_fields import RoleReader, role_grant
-from strongroom.store.auth.token_roles import glob_matches
+from strongroom.store.auth.role_fields import RoleReader, refuse, role_grant
+from strongroom.store.auth.roles import Roles
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
-from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity.at_login import LoginAlias
 
-CERT: Final = "cert"
-CRL: Final = "crl"
 CONFIG: Final = "config"
 _NAMES: Final = (
     "allowed_names", "allowed_common_names", "allowed_dns_sans", "allowed_email_sans",
     "allowed_uri_sans", "allowed_organizational_units", "required_extensions",
     "allowed_metadata_extensions",
 )  # fmt: skip
+_NO_OCSP: Final = "certificates are checked against revocation lists; write them to crls/NAME"
+_NOT_SERVED: Final = {
+    "ocsp_enabled": _NO_OCSP, "ocsp_ca_certificates": _NO_OCSP, "ocsp_servers_override": _NO_OCSP,
+    "ocsp_fail_open": _NO_OCSP, "ocsp_query_all_servers": _NO_OCSP,
+}  # fmt: skip
+_NO_CACHE: Final = "nothing is kept in a cache of its own, so there is no size to set"
+_CACHES: Final = ("ocsp_cache_size", "role_cache_size")
 
 
 class CertAuth:
@@ -44,38 +53,27 @@ class CertAuth:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._roles = Roles(context, role_from, "certs", CERT)
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
             Endpoint("config", {"read": self._read_config, "update": self._write_config}),
-            Endpoint("certs", {"list": self._list(CERT)}),
-            Endpoint(
-                "certs/{name}",
-                {
-                    "read": self._read,
-                    "create": self._write,
-                    "update": self._write,
-                    "delete": self._delete(CERT),
-                },
-            ),
-            Endpoint("crls", {"list": self._list(CRL)}),
+            *self._roles.endpoints,
+            Endpoint("crls", {"list": self._list_crls}),
             Endpoint(
                 "crls/{name}",
                 {
                     "read": self._read_crl,
                     "update": self._write_crl,
-                    "delete": self._delete(CRL),
+                    "delete": self._delete_crl,
                 },
             ),
             Endpoint("login", {"update": self._login}, public=True),
         )
 
     def exists(self, call: Call) -> bool:
-        kind, _, name = call.rest.partition("/")
-        if kind != "certs":
-            return True
-        return self._context.view.document(call.mount.uuid, CERT, name.lower()) is not None
+        return self._roles.exists(call)
 
     # configuration
 
@@ -86,57 +84,26 @@ class CertAuth:
     def _read_config(self, call: Call) -> Result:
         return Result(self._config(call))
 
-    async def _write_config(self, call: Call) -> None:
+    async def _write_config(self, call: Call) -> Result | None:
         old, mount = self._config(call), call.mount.uuid
         config = {name: call.flag(name, default=old[name]) for name in old}
         await self._context.engine.transact(
             lambda transaction: transaction.put_document(mount, CONFIG, "", config)
         )
-
-    def _list(self, kind: str) -> Any:  # noqa: ANN401 - a handler
-        def handler(call: Call) -> Result:
-            names = self._context.view.document_names(call.mount.uuid, kind)
-            if not names:
-                raise nothing_here()
-            return Result({"keys": list(names)})
-
-        return handler
-
-    def _delete(self, kind: str) -> Any:  # noqa: ANN401 - a handler
-        async def handler(call: Call) -> None:
-            mount, name = call.mount.uuid, call.args["name"].lower()
-            await self._context.engine.transact(
-                lambda each: each.delete_document(mount, kind, name)
-            )
-
-        return handler
-
-    def _read(self, call: Call) -> Result:
-        role = self._context.view.document(call.mount.uuid, CERT, call.args["name"].lower())
-        if role is None:
-            raise nothing_here()
-        return Result(role)
-
-    async def _write(self, call: Call) -> None:
-        mount, name = call.mount.uuid, call.args["name"].lower()
-
-        def write(transaction: Transaction) -> None:
-            old = transaction.document(mount, CERT, name) or {}
-            read = RoleReader(call, old)
-            role: dict[str, Any] = {
-                "certificate": read.text("certificate"),
-                "display_name": read.text("display_name") or name,
-                **{each: read.texts(each) for each in _NAMES},
-                **read.token_fields(),
-            }
-            if not role["certificate"]:
-                raise Invalid("no-certificate", "failed to parse certificate")
-            read_certificates(role["certificate"])
-            transaction.put_document(mount, CERT, name, role)
-
-        await self._context.engine.transact(write)
+        ignored = [name for name in _CACHES if name in call.data]
+        return Result(warnings=(f"{', '.join(ignored)}: {_NO_CACHE}",)) if ignored else None
 
     # revocation lists
+
+    def _list_crls(self, call: Call) -> Result:
+        names = self._context.view.document_names(call.mount.uuid, CRL)
+        if not names:
+            raise nothing_here()
+        return Result({"keys": list(names)})
+
+    async def _delete_crl(self, call: Call) -> None:
+        mount, name = call.mount.uuid, call.args["name"].lower()
+        await self._context.engine.transact(lambda each: each.delete_document(mount, CRL, name))
 
     def _read_crl(self, call: Call) -> Result:
         found = self._context.view.document(call.mount.uuid, CRL, call.args["name"].lower())
@@ -147,6 +114,7 @@ class CertAuth:
         )
 
     async def _write_crl(self, call: Call) -> None:
+        refuse(call, {"url": "the store fetches no lists; write the list itself as crl"})
         text = call.text("crl").strip()
         if not text:
             raise Invalid("no-crl", "one of 'crl' is required", hint="give the list itself")
@@ -161,38 +129,29 @@ class CertAuth:
             lambda transaction: transaction.put_document(mount, CRL, name, kept)
         )
 
-    def _lists(self, mount: str) -> list[RevocationList]:
-        view = self._context.view
-        found = (view.document(mount, CRL, name) for name in view.document_names(mount, CRL))
-        return [RevocationList(each["issuer"], tuple(each["serials"])) for each in found if each]
-
     # login
 
     async def _login(self, call: Call) -> Result:
         if call.certificate is None:
             raise Invalid("no-certificate", "client certificate must be supplied")
-        shown, mount = read_certificate(call.certificate), call.mount.uuid
-        now, trusted = self._context.clock.now(), False
-        if is_revoked(shown, self._lists(mount)):
-            raise Invalid("revoked", "invalid certificate or no client certificate supplied")
-        for name, role in self._roles(call):
-            if not is_trusted(shown, read_certificates(role["certificate"]), now):
-                continue
-            trusted = True
-            if meets(shown, role):
+        shown, now = read_certificate(call.certificate), self._context.clock.now()
+        lists, constrained = lists_of(self._context.view, call.mount.uuid), False
+        for name, role in self._candidates(call):
+            verdict = judge(shown, role, lists, now)
+            if verdict is Verdict.ACCEPTED:
                 return await self._granted(call, name, role, shown)
-        if trusted:
+            constrained = constrained or verdict is Verdict.CONSTRAINED
+        if constrained:
             raise Invalid(
                 "constraints",
                 "no chain matching all constraints could be found for this login certificate",
             )
         raise Invalid("not-trusted", "invalid certificate or no client certificate supplied")
 
-    def _roles(self, call: Call) -> Iterator[tuple[str, dict[str, Any]]]:
-        view, mount = self._context.view, call.mount.uuid
-        wanted = call.text("name").lower()
-        for name in [wanted] if wanted else view.document_names(mount, CERT):
-            role = view.document(mount, CERT, name)
+    def _candidates(self, call: Call) -> Iterator[tuple[str, dict[str, Any]]]:
+        mount, wanted = call.mount.uuid, call.text("name").lower()
+        for name in [wanted] if wanted else self._roles.names(mount):
+            role = self._roles.get(mount, name)
             if role is not None:
                 yield name, role
 
@@ -208,12 +167,7 @@ class CertAuth:
             "authority_key_id": authority_key,
             **_of_extensions(shown, role["allowed_metadata_extensions"]),
         }
-        mount = call.mount.uuid
-
-        def still(transaction: Transaction) -> None:
-            if transaction.document(mount, CERT, name) != role:
-                raise Denied("role-changed", "permission denied")
-
+        still = self._roles.unchanged(call.mount.uuid, name, role)
         bound = {CERTIFICATE: shown.fingerprint}
         grant = role_grant(call.mount, name, role, role["display_name"], metadata, internal=bound)
         kept = metadata if self._config(call)["enable_identity_alias_metadata"] else {}
@@ -221,43 +175,22 @@ class CertAuth:
         return await log_in(self._context, call, grant, alias, still)
 
 
-def meets(shown: ClientCertificate, role: Mapping[str, Any]) -> bool:
-    """Whether a certificate has what a role asks for; each list that is given must match. Pure."""
-    every = (shown.common_name, *shown.dns_names, *shown.emails)
-    return (
-        _matches(every, role["allowed_names"])
-        and _matches((shown.common_name,), role["allowed_common_names"])
-        and _matches(shown.dns_names, role["allowed_dns_sans"])
-        and _matches(shown.emails, role["allowed_email_sans"])
-        and _matches(shown.uris, role["allowed_uri_sans"])
-        and _matches(shown.units, role["allowed_organizational_units"])
-        and all(_has_extension(shown, each) for each in role["required_extensions"])
-    )
-
-
-def _matches(values: Sequence[str], patterns: Sequence[str]) -> bool:
-    if not patterns:
-        return True
-    return any(value and glob_matches(each, value) for each in patterns for value in values)
-
-
-def _has_extension(shown: ClientCertificate, wanted: str) -> bool:
-    """`oid:pattern`, or `hex:oid:pattern` for a pattern of the raw value's digits."""
-    as_hex = wanted.startswith("hex:")
-    oid, _, pattern = wanted.removeprefix("hex:").partition(":")
-    value = shown.extensions.get(oid)
-    if value is None:
-        return False
-    return glob_matches(pattern, value.hex() if as_hex else _text(value))
-
-
-def _text(value: bytes) -> str:
-    """The text of a short ASN.1 string (tag, length, text), or of the raw bytes."""
-    if len(value) >= 2 and value[0] in (0x0C, 0x13, 0x16) and value[1] == len(value) - 2:
-        value = value[2:]
-    return value.decode("utf-8", "replace")
+def role_from(call: Call, old: Mapping[str, Any]) -> dict[str, Any]:
+    """A role; raises Invalid."""
+    refuse(call, _NOT_SERVED)
+    read = RoleReader(call, old)
+    role: dict[str, Any] = {
+        "certificate": read.text("certificate"),
+        "display_name": read.text("display_name") or call.args["name"].lower(),
+        **{each: read.texts(each) for each in _NAMES},
+        **read.token_fields(),
+    }
+    if not role["certificate"]:
+        raise Invalid("no-certificate", "failed to parse certificate")
+    read_certificates(role["certificate"])
+    return role
 
 
 def _of_extensions(shown: ClientCertificate, wanted: Sequence[str]) -> dict[str, str]:
     found = {oid: shown.extensions.get(oid) for oid in wanted}
-    return {oid.replace(".", "-"): _text(value) for oid, value in found.items() if value}
+    return {oid.replace(".", "-"): extension_text(value) for oid, value in found.items() if value}

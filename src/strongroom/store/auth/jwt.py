@@ -128,9 +128,7 @@ class JwtAuth:
         try:
             keys = await self._keys(config, key_id(token))
             claims = verified_claims(token, keys, config["jwt_supported_algs"])
-            issuer = config["bound_issuer"] or config["oidc_discovery_url"]
-            if issuer and claims.get("iss") != issuer:
-                raise Denied("bad-issuer", "invalid issuer (iss) claim")
+            check_issuer(claims, config)
             check_times(claims, leeways_of(role), self._context.clock.now())
         except Unavailable:
             raise
@@ -179,6 +177,19 @@ class JwtAuth:
         # The client's own id is the audience; a role may ask for more.
         audiences = role["bound_audiences"] or [config["oidc_client_id"]]
         return await self._finish(call, begun.role, role, claims, audiences)
+
+
+def check_issuer(claims: Claims, config: Mapping[str, Any]) -> None:
+    """Refuse a token of an issuer other than the bound or the discovered one; raises Denied.
+
+    An issuer's discovery address is its name; people write it with and without its last slash.
+    """
+    said, bound = claims.get("iss"), config["bound_issuer"]
+    discovered = config["oidc_discovery_url"].rstrip("/")
+    if (bound and said != bound) or (
+        discovered and not bound and str(said).rstrip("/") != discovered
+    ):
+        raise Denied("bad-issuer", "invalid issuer (iss) claim")
 
 
 def _pointer(role: Mapping[str, Any]) -> str:

@@ -6,17 +6,28 @@ Fields: https://developer.hashicorp.com/vault/api-docs/auth/jwt.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from strongroom.crypto.client_certificates import read_certificates
 from strongroom.model.errors import Invalid
 from strongroom.store.auth.jwt_verify import ALGORITHMS, Leeways, keys_of_pems
-from strongroom.store.auth.role_fields import RoleReader
+from strongroom.store.auth.role_fields import RoleReader, refuse
 from strongroom.store.call import Call
 
 SECRET: Final = "oidc_client_secret"  # noqa: S105 - a parameter's name
+ROLE_NAME: Final = "role"  # The metadata that says which role a login was by.
+_NOT_SERVED: Final = {
+    "provider_config": "groups come from the token and the user info alone; there is no request to"
+    " a provider's own directory",
+}
+_NO_LOG: Final = {
+    "verbose_oidc_logging": "tokens and claims are never logged; a refused login says which claim"
+    " did not match",
+}
 _SOURCES: Final = ("jwt_validation_pubkeys", "jwks_url", "jwks_pairs", "oidc_discovery_url")
 
 
 def config_from(call: Call) -> dict[str, Any]:
     """A mount's configuration; raises Invalid."""
+    refuse(call, _NOT_SERVED)
     read = RoleReader(call, {})
     config: dict[str, Any] = {
         name: read.text(name)
@@ -50,7 +61,32 @@ def config_from(call: Call) -> dict[str, Any]:
         if name not in ALGORITHMS:
             raise Invalid("bad-algorithm", f"unsupported signing algorithm: {name}")
     keys_of_pems(config["jwt_validation_pubkeys"])
+    _check_flow(config)
+    _check_authorities(config)
     return config
+
+
+def _check_flow(config: Mapping[str, Any]) -> None:
+    """Only the authorization code flow by way of the query is served."""
+    if config["oidc_response_mode"] not in ("", "query"):
+        raise Invalid(
+            "not-served",
+            f"'oidc_response_mode' {config['oidc_response_mode']!r} is not served",
+            hint='it is "query": the person comes back with a code in the address',
+        )
+    if any(each != "code" for each in config["oidc_response_types"]):
+        raise Invalid(
+            "not-served",
+            "'oidc_response_types' other than \"code\" are not served",
+            hint="an ID token that travels through a browser can be read there",
+        )
+
+
+def _check_authorities(config: Mapping[str, Any]) -> None:
+    pairs = [each["jwks_ca_pem"] for each in config["jwks_pairs"]]
+    for pem in (config["oidc_discovery_ca_pem"], config["jwks_ca_pem"], *pairs):
+        if pem:
+            read_certificates(pem)
 
 
 def _pairs(value: Any) -> list[dict[str, str]]:  # noqa: ANN401 - JSON
@@ -73,6 +109,7 @@ def _pems(value: Any) -> list[str]:  # noqa: ANN401 - JSON
 
 def role_from(call: Call, old: Mapping[str, Any]) -> dict[str, Any]:
     """A role; raises Invalid."""
+    refuse(call, _NO_LOG)
     read = RoleReader(call, old)
     role: dict[str, Any] = {
         "role_type": read.text("role_type", "oidc") or "oidc",
@@ -110,9 +147,7 @@ def _check(role: Mapping[str, Any]) -> None:
         plain = all(isinstance(each, str | bool | int | float) for each in values)
         if not plain or (role["bound_claims_type"] == "glob" and not _texts(values)):
             raise Invalid("bad-parameter", f"the bound claim {name} is not a value or list of them")
-    mappings = role["claim_mappings"]
-    if not _texts(mappings.values()) or len(set(mappings.values())) < len(mappings):
-        raise Invalid("bad-parameter", "claim_mappings are different metadata names by claim")
+    _check_mappings(role["claim_mappings"])
     if role["role_type"] == "oidc":
         if not role["allowed_redirect_uris"]:
             raise Invalid(
@@ -126,6 +161,13 @@ def _check(role: Mapping[str, Any]) -> None:
         raise Invalid(
             "unbound-role", "must have at least one bound constraint when creating/updating a role"
         )
+
+
+def _check_mappings(mappings: Mapping[str, Any]) -> None:
+    if not _texts(mappings.values()) or len(set(mappings.values())) < len(mappings):
+        raise Invalid("bad-parameter", "claim_mappings are different metadata names by claim")
+    if ROLE_NAME in mappings.values():
+        raise Invalid("bad-parameter", 'metadata key "role" is reserved')
 
 
 def _texts(values: Any) -> bool:  # noqa: ANN401 - JSON

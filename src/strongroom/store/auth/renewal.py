@@ -3,24 +3,25 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from strongroom.crypto.client_certificates import read_certificate
 from strongroom.crypto.tokens import constant_time_equal
 from strongroom.model.errors import Invalid
+from strongroom.store.auth.cert_match import CERTIFICATE, Verdict, judge, lists_of
 from strongroom.store.call import Call
 from strongroom.store.engine.contract import MountRow, TokenRow, Transaction
 from strongroom.store.tokens import Bounds, Grant, bounds_of, clean_policies
 
-CERTIFICATE: Final = "certificate"
 # Where each method keeps what a login went by; "role" for all others.
 _KINDS: Final = {"userpass": "user", "cert": "cert"}
 
 
 def renewal_grant(
-    row: TokenRow, transaction: Transaction, system: Bounds, call: Call
+    row: TokenRow, transaction: Transaction, system: Bounds, call: Call, now: float
 ) -> tuple[Grant, Bounds]:
     """The limits of a renewal now.
 
     Raises Invalid when the role is gone, its policies have changed, or the client shows another
-    certificate than at the login.
+    certificate than at the login, or one that would not log in any more.
     """
     mount = _mount_of(row, transaction)
     bounds = bounds_of(mount, system) if mount else system
@@ -35,7 +36,7 @@ def renewal_grant(
         role = found
         if mount.type != "token":
             _check_policies(row, role)
-        _check_certificate(row, transaction, mount, call)
+        _check_certificate(row, transaction, role, call, now)
     period = int(role.get("token_period") or 0) if role else row.period
     return (
         Grant(
@@ -72,13 +73,19 @@ def _check_policies(row: TokenRow, role: Mapping[str, Any]) -> None:
 
 
 def _check_certificate(
-    row: TokenRow, transaction: Transaction, mount: MountRow, call: Call
+    row: TokenRow, transaction: Transaction, role: Mapping[str, Any], call: Call, now: float
 ) -> None:
     bound = row.internal.get(CERTIFICATE)
-    if not bound or (transaction.document(mount.uuid, "config", "") or {}).get("disable_binding"):
+    config = transaction.document(row.mount, "config", "") or {}
+    if not bound or config.get("disable_binding"):
         return
     if not constant_time_equal(bound.encode(), call.certificate_fingerprint.encode()):
         raise Invalid(
             "other-certificate", "client identity during renewal not matching client identity"
             " used during login",
         )  # fmt: skip
+    shown = read_certificate(call.certificate or b"")
+    if judge(shown, role, lists_of(transaction, row.mount), now) is not Verdict.ACCEPTED:
+        raise Invalid(
+            "certificate-lost", "the certificate of the login is no longer accepted, not renewing"
+        )

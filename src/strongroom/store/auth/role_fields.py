@@ -92,6 +92,17 @@ class RoleReader:
         return fields
 
 
+def refuse(call: Call, reasons: Mapping[str, str]) -> None:
+    """Refuse parameters that Vault has and this store does not serve; raises Invalid.
+
+    `reasons` says why, by name. One that asks for nothing (false, empty) is let through.
+    """
+    for name, reason in reasons.items():
+        value = call.data.get(name)
+        if value and str(value).lower() not in ("false", "0"):
+            raise Invalid("not-served", f"'{name}' is not served", hint=reason)
+
+
 def token_type(name: str) -> str:
     """A role's token type in its one spelling; raises Invalid."""
     kind = {"": "default", "default_service": "default-service", "default_batch": "default-batch"}

@@ -154,7 +154,7 @@ class TokenAuth:
 
         def write(transaction: Transaction) -> tuple[TokenRow, tuple[str, ...]]:
             current = self._found(transaction.token(row.id))
-            grant, bounds = renewal_grant(current, transaction, self._context.system, call)
+            grant, bounds = renewal_grant(current, transaction, self._context.system, call, now)
             renewed, warnings = renewed_row(current, grant, bounds, increment, now)
             transaction.put_token(renewed)
             return renewed, warnings
