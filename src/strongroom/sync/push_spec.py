@@ -120,7 +120,11 @@ def parse_push(item: Object) -> PushSpec:
     selector = spec.get("selector") or {}
     secret = selector.get("secret") or {}
     generator = parse_generator_ref(selector.get("generatorRef"))
-    if bool(secret.get("name")) + (secret.get("selector") is not None) + bool(generator) != 1:
+    name, labels = str(secret.get("name") or ""), secret.get("selector")
+    # Of several sources the first in this order counts, as it does for the other controller.
+    generator = None if name else generator
+    labels = None if name or generator else labels
+    if not name and generator is None and labels is None:
         raise Invalid(
             "bad-source", "selector needs one of secret.name, secret.selector, generatorRef"
         )
@@ -133,8 +137,8 @@ def parse_push(item: Object) -> PushSpec:
     deletion = one_of("deletionPolicy", spec.get("deletionPolicy") or "None", ("None", "Delete"))
     parsed = PushSpec(
         stores=stores,
-        source_name=str(secret.get("name") or ""),
-        source_selector=secret.get("selector"),
+        source_name=name,
+        source_selector=labels,
         generator=generator,
         rows=tuple(_row(each) for each in spec.get("data") or []),
         everything=tuple(_all(each) for each in spec.get("dataTo") or []),
@@ -152,9 +156,12 @@ def _choice(entry: Mapping[str, Any] | None) -> StoreChoice:
     given = entry or {}
     kinds = ("SecretStore", "ClusterSecretStore")
     kind = one_of("kind", given.get("kind") or "SecretStore", kinds)
-    if bool(given.get("name")) == (given.get("labelSelector") is not None):
+    if given.get("labelSelector") is not None:
+        # It counts before a name, as it does for the other controller.
+        return StoreChoice(kind, "", given["labelSelector"])
+    if not given.get("name"):
         raise Invalid("bad-store", "a store reference needs one of name and labelSelector")
-    return StoreChoice(kind, str(given.get("name") or ""), given.get("labelSelector"))
+    return StoreChoice(kind, str(given["name"]))
 
 
 def _reverse(entry: Mapping[str, Any]) -> bool:

@@ -82,6 +82,22 @@ async def test_defaults_that_a_definition_fills_in_are_no_change(source) -> None
     assert source.api.writes == writes
 
 
+async def test_of_several_sources_the_first_counts_as_it_does_for_the_other(source) -> None:
+    generator = {"kind": "Password", "name": "p"}
+    selector = {"matchLabels": {"not": "there"}}
+    await push(
+        source,
+        selector={"secret": {"name": "source", "selector": selector}, "generatorRef": generator},
+    )
+    assert held(source, "out/db") == "p1"
+
+
+async def test_labels_count_before_a_name_of_a_store(source) -> None:
+    refs = [{"name": "s", "labelSelector": {"matchLabels": {"not": "there"}}}]
+    await push(source, secretStoreRefs=refs)
+    assert "out/db" not in source.provider.secrets
+
+
 async def test_properties_and_whole_secrets(source) -> None:
     rows = [
         {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/a", "property": "name"}}},

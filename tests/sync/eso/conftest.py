@@ -19,6 +19,7 @@ from strongroom.kube.api import KubeApi
 from strongroom.kube.client import KubeClient
 from strongroom.kube.resource import CRDS, Object
 from strongroom.model.clock import SystemClock
+from strongroom.sync.crds import crds
 from strongroom.wire.client import HttpClient
 
 MODULE = "github.com/external-secrets/external-secrets"
@@ -59,10 +60,10 @@ def definitions(folder: Path) -> list[Object]:
     return [each for each in read if each["kind"] == "CustomResourceDefinition"]
 
 
-async def install(api: KubeApi, found: list[Object]) -> None:
+async def install(api: KubeApi, found: list[Object], manager: str = "their-installer") -> None:
     """Apply definitions and wait until each is served."""
     for each in found:
-        await api.apply(CRDS, each, "their-installer")
+        await api.apply(CRDS, each, manager)
 
     async def served() -> bool | None:
         states = [
@@ -106,6 +107,14 @@ def theirs(eso: Path, background) -> Iterator[Theirs]:
 
         background(prepare())
         yield Theirs(control, processes)
+
+
+@pytest.fixture
+async def with_ours(cluster: ControlPlane) -> ControlPlane:
+    """The cluster of all tests, with our definitions."""
+    async with KubeClient(cluster.config(), CLOCK) as api:
+        await install(api, crds(), "strongroom")
+    return cluster
 
 
 @pytest.fixture
