@@ -1,17 +1,21 @@
 """Connections to PostgreSQL: a few, kept open, and cut after any error.
 
 When the database is gone every caller is told so at once, and a probe looks for it until it is
-back. Nothing of a session is changed by its use, so nothing is reset between two uses.
+back. Of several servers the one that takes writes is used: all are asked at once, so that one
+that hangs holds nobody up. Nothing of a session is changed by its use, so nothing is reset
+between two uses.
 """
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import asyncpg
 
 from strongroom.model.errors import Refusal, Unavailable
+from strongroom.store.engine._hosts import Server, servers_of
 
 CONNECT_SECONDS: Final = 2.0
 PROBE_SECONDS: Final = 0.2
@@ -22,6 +26,13 @@ SESSION: Final = """
     SET jit = off;
     SELECT set_config('synchronous_commit', 'on', false)
      WHERE current_setting('synchronous_commit') = 'off'
+"""
+# A standby answers reads from the past. A server that was replaced by its standby and came back
+# is on an older timeline of the same system; the first eight digits of a log file's name are its.
+WHO: Final = """
+    SELECT pg_is_in_recovery(), (SELECT system_identifier FROM pg_control_system()),
+           CASE WHEN NOT pg_is_in_recovery()
+                THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END
 """
 # Classes of SQLSTATE that say: not now (connection, read-only, login, conflict, resources,
 # intervention, system, internal). Everything else is a bug of ours.
@@ -34,8 +45,21 @@ DRIVER_ERRORS: Final = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
+# What managed databases may say to `WHO`.
+_NOT_TOLD: Final = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.FeatureNotSupportedError,
+)
 # Those states after which another connection would fare no better: look for the database.
 _GONE: Final = ("08", "25", "28", "3D", "57P")
+
+
+_log = logging.getLogger(__name__)
+
+
+class NotPrimary(Unavailable):
+    """The server that answers must not be used."""
 
 
 class Connections:
@@ -43,15 +67,18 @@ class Connections:
 
     def __init__(self, url: str, limit: int) -> None:
         self._url = url
+        self._servers: tuple[Server | None, ...] = servers_of(url) or (None,)
         self._idle: list[Any] = []
         self._room = asyncio.Semaphore(limit)
-        self._lost = False
+        self._lost: Refusal | None = None
         self._prober: asyncio.Task[None] | None = None
+        # The system and the newest timeline of it that this process has seen.
+        self._newest = (0, 0)
 
     def check(self) -> None:
         """Raise Unavailable while the database is known to be gone."""
-        if self._lost:
-            raise _gone()
+        if self._lost is not None:
+            raise Unavailable(self._lost.code, self._lost.message, hint=self._lost.hint)
 
     @contextlib.asynccontextmanager
     async def lend(self, seconds: float) -> AsyncIterator[Any]:
@@ -73,15 +100,65 @@ class Connections:
             self._idle.append(connection)
 
     async def _open(self) -> Any:  # noqa: ANN401
-        connection = await asyncpg.connect(
-            self._url, timeout=CONNECT_SECONDS, statement_cache_size=STATEMENTS_KEPT
-        )
+        """A connection to the server that takes writes; all are asked at once."""
+        if len(self._servers) == 1:
+            return await self._open_at(self._servers[0])
+        others = {asyncio.create_task(self._open_at(each)) for each in self._servers}
+        pending, failures = set(others), list[BaseException]()
         try:
-            await connection.execute(SESSION)
-        except BaseException:
-            connection.terminate()
-            raise
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    failure = task.exception()
+                    if failure is None:
+                        others.discard(task)
+                        return task.result()
+                    failures.append(failure)
+        finally:
+            for task in others:
+                task.cancel()
+                task.add_done_callback(_let_go)
+        # Why a server that answers is not used says more than that another does not answer.
+        raise next((each for each in failures if isinstance(each, NotPrimary)), failures[-1])
+
+    async def _open_at(self, server: Server | None) -> Any:  # noqa: ANN401
+        where = {"host": server[0], "port": server[1]} if server else {}
+        async with asyncio.timeout(CONNECT_SECONDS):
+            connection = await asyncpg.connect(
+                self._url, **where, statement_cache_size=STATEMENTS_KEPT, target_session_attrs="any"
+            )
+            try:
+                await connection.execute(SESSION)
+                await self._check_primary(connection)
+            except BaseException:
+                connection.terminate()
+                raise
         return connection
+
+    async def _check_primary(self, connection: Any) -> None:  # noqa: ANN401
+        """Raise NotPrimary for a standby, and for a server that its standby has replaced."""
+        try:
+            standby, system, timeline = await connection.fetchrow(WHO)
+        except _NOT_TOLD:
+            (standby,) = await connection.fetchrow("SELECT pg_is_in_recovery()")
+            system = timeline = None
+        if standby:
+            raise NotPrimary(
+                "storage-standby",
+                "the database takes no writes: the server that answers is a standby",
+                hint="the node goes on when it is promoted or another server of the URL answers",
+            )
+        if timeline is None:
+            return
+        number = int(timeline, 16)
+        if system == self._newest[0] and number < self._newest[1]:
+            raise NotPrimary(
+                "storage-behind",
+                "the server that answers is an old primary:"
+                f" its timeline is {number}, this node has seen {self._newest[1]}",
+                hint="make it a standby of the new one; what it answers is from the past",
+            )
+        self._newest = (system, number)
 
     async def close(self) -> None:
         """Say goodbye where that is possible."""
@@ -94,24 +171,74 @@ class Connections:
 
     def _noticed(self, error: Exception) -> Exception:
         """What the caller hears; a database that is gone is looked for from now on."""
-        state = getattr(error, "sqlstate", None) or ""
-        if not self._lost and (_is_cut(error) or state.startswith(_GONE)):
-            self._lost = True
+        refusal = refusal_of(error)
+        if self._lost is None and _is_gone(error) and isinstance(refusal, Refusal):
+            self._lost = refusal
+            _log.error("%s; looking for it", refusal)
             for connection in self._idle:
                 connection.terminate()
             self._idle.clear()
             self._prober = asyncio.create_task(self._probe(), name="postgres-probe")
-        return refusal_of(error)
+        return refusal
 
     async def _probe(self) -> None:
-        while self._lost:
+        while self._lost is not None:
             try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    connection = await self._open()
-                connection.terminate()
-                self._lost = False
-            except Exception:  # noqa: BLE001 - whatever it is, the database is not back yet
+                connection = await self._open()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is not back yet
+                self._still_lost(refusal_of(error))
                 await asyncio.sleep(PROBE_SECONDS)
+            else:
+                connection.terminate()
+                self._lost = None
+                _log.warning("the database is back")
+
+    def _still_lost(self, refusal: Exception) -> None:
+        if isinstance(refusal, Refusal) and str(refusal) != str(self._lost):
+            self._lost = refusal
+            _log.error("%s", refusal)
+
+
+async def commit(connection: Any, seconds: float) -> None:  # noqa: ANN401 - asyncpg's
+    """End a transaction so that it is kept; raises Unavailable where that is not sure by then.
+
+    A commit that is cancelled while it waits for a standby succeeds with a warning: the write
+    would be lost if the standby took over now.
+    """
+    doubts: list[str] = []
+
+    def heard(_: object, message: Any) -> None:  # noqa: ANN401 - asyncpg's
+        if message.severity_en == "WARNING":
+            doubts.append(message.message)
+
+    connection.add_log_listener(heard)
+    try:
+        async with asyncio.timeout(seconds):
+            status = await connection.execute("COMMIT")
+        if status != "COMMIT":
+            doubts.append(status)
+    except TimeoutError:
+        doubts.append(f"no answer in {seconds:g} s")
+    finally:
+        connection.remove_log_listener(heard)
+    if doubts:
+        _log.error("a commit was not confirmed: %s", "; ".join(doubts))
+        raise Unavailable(
+            "storage-unconfirmed",
+            "the database did not confirm the write in time",
+            hint="it may be there or not: read it again; see that PostgreSQL's standbys stream",
+        )
+
+
+def _let_go(task: "asyncio.Task[Any]") -> None:
+    """Nobody waits for this connection any more."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().terminate()
+
+
+def _is_gone(error: Exception) -> bool:
+    state = getattr(error, "sqlstate", None) or ""
+    return isinstance(error, NotPrimary) or _is_cut(error) or state.startswith(_GONE)
 
 
 def _is_cut(error: Exception) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 
-from strongroom.store.engine._connections import DRIVER_ERRORS, Connections
+from strongroom.store.engine._connections import DRIVER_ERRORS, Connections, commit
 from strongroom.store.engine._greenlets import answer_of, drive, run_parked
 from strongroom.store.engine._postgres_sql import Ask, Connection, SharedReads, WritingSql
 from strongroom.store.engine._snapshot_rows import COPIED, PAGE_ROWS, all_of
@@ -29,6 +29,7 @@ READERS: Final = 4
 READ_SECONDS: Final = 2.0
 WRITE_SECONDS: Final = 5.0
 STEP_SECONDS: Final = 600.0
+COMMIT_PART: Final = 0.8
 RACE_SECONDS: Final = 0.05
 BEGIN: Final = "BEGIN; UPDATE generation SET revision = revision + 1"
 # What nodes that start together on an empty database see of each other.
@@ -145,7 +146,7 @@ class PostgresEngine:
                 await run_parked(rows.begin_group)
                 for work, _ in group:
                     outcomes.append(await self._one_write(connection, sql, rows, work))
-                await connection.execute("COMMIT")
+                await commit(connection, seconds * COMMIT_PART)
         except Exception as error:  # noqa: BLE001 - it is handed to whoever asked for the writes
             # Whatever this group did is undone, so everybody in it hears the same.
             outcomes = [(None, error)] * len(group)
@@ -186,7 +187,7 @@ class PostgresEngine:
                 async with self._connections.lend(STEP_SECONDS) as connection:
                     await connection.execute("BEGIN")
                     missing = await run_parked(lambda: _step(connection))
-                    await connection.execute("COMMIT")
+                    await commit(connection, STEP_SECONDS)
             except _RACES:
                 # Another node took the same step at the same time; look again.
                 await asyncio.sleep(RACE_SECONDS)
