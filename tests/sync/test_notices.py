@@ -1,12 +1,15 @@
 """Notices of clouds, and the page that takes them."""
 
+import base64
 import json
 
 import pytest
 
-from strongroom.model.errors import Invalid
+from strongroom.model.clock import SimulatedClock
+from strongroom.model.errors import Invalid, Throttled
 from strongroom.model.secret import Secret
-from strongroom.sync.notices import aws_name, means, read_notice
+from strongroom.sync.notices import NOTICE_BYTES, aws_name, means, read_notice
+from strongroom.sync.senders import ADDRESSES, Gatekeeper, Senders
 from strongroom.sync.web import OperatorPage
 from strongroom.wire.http import Request
 
@@ -35,6 +38,11 @@ EVENT_GRID = [
         "data": {"ObjectName": "db", "ObjectType": "Secret", "VaultName": "v"},
     }
 ]
+CLOUD_EVENT = {
+    "specversion": "1.0",
+    "type": "Microsoft.KeyVault.CertificateNewVersionCreated",
+    "data": {"ObjectName": "db", "ObjectType": "Certificate", "VaultName": "v"},
+}
 VALIDATION = [
     {
         "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
@@ -50,6 +58,8 @@ VALIDATION = [
         (PARAMETER, ("/prod/db",)),
         (PUB_SUB, ("projects/1/secrets/db", "db")),
         (EVENT_GRID, ("db", "secret/db")),
+        (CLOUD_EVENT, ("db", "cert/db")),
+        ([CLOUD_EVENT], ("db", "cert/db")),
         ({"keys": ["a", "b", "a"]}, ("a", "b")),
     ],
 )
@@ -75,18 +85,21 @@ def test_names_mean_paths() -> None:
     assert not means("", "prod/db")
 
 
-def page(token: str | None = "t0ken", woken: list | None = None) -> OperatorPage:
+def page(token: str | None = "t0ken", woken: list | None = None, **gate: float) -> OperatorPage:
     def wake(name: str) -> int:
         (woken if woken is not None else []).append(name)
         return 2
 
-    return OperatorPage(
-        lambda: ["no cache"], lambda: ["a 1"], wake, Secret(token.encode()) if token else None
-    )
+    doors = Gatekeeper(SimulatedClock(), **gate), Senders(Secret(token) if token else None)
+    return OperatorPage(lambda: ["no cache"], lambda: ["a 1"], wake, doors)
 
 
-def post(body: object, headers: dict | None = None, query: str = "") -> Request:
-    return Request("POST", f"/notices{query}", headers or {}, json.dumps(body).encode())
+def post(body: object, headers: dict | None = None, query: str = "", peer: str = "a") -> Request:
+    return Request("POST", f"/notices{query}", headers or {}, json.dumps(body).encode(), peer)
+
+
+def basic(text: str) -> dict[str, str]:
+    return {"authorization": "Basic " + base64.b64encode(text.encode()).decode()}
 
 
 @pytest.mark.parametrize(
@@ -94,29 +107,78 @@ def post(body: object, headers: dict | None = None, query: str = "") -> Request:
     [
         ({"authorization": "Bearer t0ken"}, "", 202),
         ({"x-api-key": "t0ken"}, "", 202),
+        (basic("anybody:t0ken"), "", 202),
         ({}, "?token=t0ken", 202),
         ({}, "", 401),
         ({"authorization": "Bearer wrong"}, "", 401),
         ({"authorization": "Basic t0ken"}, "", 401),
+        (basic("t0ken"), "", 401),
+        (basic("t0ken:"), "", 401),
         ({"x-api-key": ""}, "?token=", 401),
+        ({"authorization": "Bearer a.b.c"}, "", 401),
     ],
 )
-def test_who_does_not_know_the_token_wakes_nobody(headers: dict, query: str, status: int) -> None:
+async def test_who_does_not_know_the_token_wakes_nobody(
+    headers: dict, query: str, status: int
+) -> None:
     woken: list[str] = []
-    reply = page(woken=woken).answer(post({"keys": ["prod/db"]}, headers, query))
+    reply = await page(woken=woken).notice(post({"keys": ["prod/db"]}, headers, query))
     assert reply.status == status
     assert woken == (["prod/db"] if status == 202 else [])
 
 
-def test_without_a_token_no_notice_is_taken() -> None:
-    assert page(None).answer(post({"keys": ["a"]}, {"authorization": "Bearer "})).status == 401
+async def test_without_senders_no_notice_is_taken() -> None:
+    reply = await page(None).notice(post({"keys": ["a"]}, {"authorization": "Bearer "}))
+    assert reply.status == 401
+    assert b"no-senders" in reply.body
 
 
-def test_a_subscription_is_confirmed() -> None:
-    reply = page().answer(post(VALIDATION, {"x-api-key": "t0ken"}))
+async def test_a_notice_of_sns_is_refused_by_name() -> None:
+    head = {"x-amz-sns-message-type": "SubscriptionConfirmation"}
+    reply = await page().notice(post({"Type": "SubscriptionConfirmation"}, head))
+    assert (reply.status, b"sns-not-served" in reply.body) == (401, True)
+
+
+async def test_a_subscription_is_confirmed() -> None:
+    reply = await page().notice(post(VALIDATION, {"x-api-key": "t0ken"}))
     assert json.loads(reply.body) == {"validationResponse": "512d38b6"}
-    assert page().answer(post({}, {"x-api-key": "t0ken"})).status == 400
-    assert page().answer(Request("GET", "/notices", {})).status == 405
+    assert (await page().notice(post(VALIDATION))).status == 401
+    assert (await page().notice(post({}, {"x-api-key": "t0ken"}))).status == 400
+    assert (await page().notice(Request("GET", "/notices", {}))).status == 405
+
+
+async def test_the_handshake_of_cloud_events_is_answered_to_those_who_may_send() -> None:
+    head = {"webhook-request-origin": "eventgrid.azure.net", "x-api-key": "t0ken"}
+    reply = await page().notice(Request("OPTIONS", "/notices", head))
+    assert reply.status == 200
+    assert reply.headers == (("WebHook-Allowed-Origin", "eventgrid.azure.net"),)
+    assert (await page().notice(Request("OPTIONS", "/notices", {}))).status == 401
+
+
+async def test_sizes_and_rates_are_looked_at_before_anybody_is_asked_who_he_is() -> None:
+    door = page(per_second=1.0, burst=3.0)
+    large = Request("POST", "/notices", {}, b"x" * (NOTICE_BYTES + 1))
+    assert (await door.notice(large)).status == 413
+    told = [(await door.notice(post({"keys": ["a"]}))).status for _ in range(5)]
+    assert told == [401, 401, 401, 429, 429]
+    reply = await door.notice(post({"keys": ["a"]}, {"x-api-key": "t0ken"}))
+    assert (reply.status, reply.headers) == (429, (("Retry-After", "2"),))
+    # Others are not held up by that.
+    reply = await door.notice(post({"keys": ["a"]}, {"x-api-key": "t0ken"}, peer="b"))
+    assert reply.status == 202
+
+
+async def test_a_bucket_fills_again_and_strangers_push_nobody_out_of_memory() -> None:
+    clock = SimulatedClock()
+    gate = Gatekeeper(clock, 1.0, 1.0)
+    gate.check(post({}))
+    with pytest.raises(Throttled):
+        gate.check(post({}))
+    await clock.advance(1)
+    gate.check(post({}))
+    for number in range(ADDRESSES + 10):
+        gate.check(post({}, peer=str(number)))
+    assert len(gate._buckets) == ADDRESSES
 
 
 def test_probes_and_metrics() -> None:

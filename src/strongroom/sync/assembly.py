@@ -12,7 +12,6 @@ from strongroom.kube.informer import Informer
 from strongroom.kube.progress import CacheState, QueueState, troubles
 from strongroom.kube.queue import WorkQueue
 from strongroom.model.clock import Clock
-from strongroom.model.secret import Secret
 from strongroom.sync.controller import WORKERS, Parts, SyncController
 from strongroom.sync.fan_out import CLUSTER_EXTERNAL_SECRET, CLUSTER_PUSH_SECRET, FanOut
 from strongroom.sync.feeds import Feeds
@@ -24,6 +23,7 @@ from strongroom.sync.push_controller import PushController, PushParts
 from strongroom.sync.reader import Generators, NoGenerators, Reader
 from strongroom.sync.reporting import Reporter, WhoChanged, nobody
 from strongroom.sync.rewrite import Render
+from strongroom.sync.senders import Gatekeeper, Senders
 from strongroom.sync.store_controller import StoreController
 from strongroom.sync.stores import CachedLookup, ProviderFactory, Stores
 from strongroom.sync.target import ResolveKind, Targets, config_maps_only
@@ -67,6 +67,7 @@ class Operator:
 
     def __init__(self, api: KubeApi, doors: Doors, clock: Clock, options: Options) -> None:
         self._options = options
+        self._clock = clock
         self._election: Election | None = None
         self.metrics = SyncMetrics(clock)
         self.watches = Watches(api, clock, options.namespace, cluster_stores=options.cluster_stores)
@@ -198,10 +199,11 @@ class Operator:
         counts = [({"kind": each.resource.kind}, len(each)) for each in held]
         yield from gauge("strongroom_sync_objects", counts)
 
-    def page(self, token: Secret | None) -> OperatorPage:
-        """The HTTP page; `token` is what senders of notices have to know."""
+    def page(self, senders: Senders) -> OperatorPage:
+        """The HTTP page, which takes notices of these senders."""
 
         def noted(result: str) -> None:
             self.metrics.notices[result] += 1
 
-        return OperatorPage(self.troubles, self.lines, self.feeds.noticed, token, noted)
+        doors = Gatekeeper(self._clock), senders
+        return OperatorPage(self.troubles, self.lines, self.feeds.noticed, doors, noted)

@@ -1,7 +1,8 @@
 """Notices of clouds that a secret has changed: which names they mean. Pure.
 
 Formats: AWS EventBridge (CloudTrail of Secrets Manager, Parameter Store changes), GCP Pub/Sub
-push of Secret Manager, Azure Event Grid of Key Vault, and a plain one of our own.
+push of Secret Manager, Azure Event Grid of Key Vault in its own form and as CloudEvents, and a
+plain one of our own.
 https://docs.aws.amazon.com/eventbridge/latest/ref/overiew-event-structure.html
 https://cloud.google.com/secret-manager/docs/event-notifications
 https://learn.microsoft.com/azure/event-grid/event-schema-key-vault
@@ -44,6 +45,9 @@ def read_notice(body: bytes) -> Notice:
         return _pub_sub(given["message"])
     if str(given.get("source", "")).startswith("aws."):
         return _event_bridge(given)
+    if "specversion" in given:
+        # Event Grid in the form of CloudEvents, one at a time.
+        return _event_grid([given])
     if isinstance(given.get("keys"), list):
         return _named(str(each) for each in given["keys"])
     raise Invalid(

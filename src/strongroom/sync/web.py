@@ -1,15 +1,14 @@
 """The operator's HTTP page: probes, metrics, and notices of clouds that wake the right objects."""
 
-import hmac
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs
 
 import orjson
 
-from strongroom.model.errors import Invalid
-from strongroom.model.secret import Secret
-from strongroom.sync.notices import read_notice
+from strongroom.model.errors import Denied, Invalid, Refusal, Throttled, TooLarge
+from strongroom.sync.notices import Notice, read_notice
+from strongroom.sync.senders import Gatekeeper, Senders
 from strongroom.wire.http import Request, Response
 
 if TYPE_CHECKING:
@@ -20,11 +19,9 @@ _TEXT: Final = "text/plain; version=0.0.4"
 
 
 class OperatorPage:
-    """`/healthz`, `/readyz`, `/metrics`; POST `/notices` with the shared token.
+    """`/healthz`, `/readyz`, `/metrics`; POST `/notices` for those who may send them.
 
-    Without a token notices are refused. The token comes as `Authorization: Bearer`, as
-    `X-Api-Key` (EventBridge API destinations) or, for Pub/Sub push, which sends no header of
-    one's own, as `?token=`.
+    Whoever may not hears why; sizes and rates are looked at before that.
     """
 
     def __init__(
@@ -32,25 +29,30 @@ class OperatorPage:
         troubles: Callable[[], list[str]],
         metrics: Callable[[], Iterable[str]],
         wake: Callable[[str], int],
-        token: Secret | None,
+        doors: tuple[Gatekeeper, Senders],
         noted: Callable[[str], None] = lambda _result: None,
     ) -> None:
         self._troubles = troubles
         self._metrics = metrics
         self._wake = wake
-        self._token = token
+        self._gate, self._senders = doors
         self._noted = noted
+        self._running: set[asyncio.Task[None]] = set()
 
     def __call__(self, request: Request, exchange: "Exchange") -> None:
-        exchange.reply(self.answer(request))
+        if not is_notice(request):
+            exchange.reply(self.answer(request))
+            return
+        task = asyncio.get_running_loop().create_task(self._reply(request, exchange))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _reply(self, request: Request, exchange: "Exchange") -> None:
+        exchange.reply(await self.notice(request))
 
     def answer(self, request: Request) -> Response:
-        """The reply to one request."""
-        path, _, query = request.target.partition("?")
-        if path == NOTICES:
-            if request.method != "POST":
-                return Response(405, b'{"errors":["POST a notice"]}')
-            return self._notice(request, query)
+        """The reply to a request that is no notice."""
+        path = request.target.partition("?")[0]
         if request.method not in ("GET", "HEAD"):
             return Response(404, b'{"errors":[]}')
         if path == "/healthz":
@@ -63,15 +65,26 @@ class OperatorPage:
             return Response(200, body, content_type=_TEXT)
         return Response(404, b'{"errors":[]}')
 
-    def _notice(self, request: Request, query: str) -> Response:
-        if not self._may(request, query):
-            self._noted("denied")
-            return Response(401, b'{"errors":["the token is missing or wrong"]}')
+    async def notice(self, request: Request) -> Response:
+        """The reply to a notice: what it woke, or why it was refused."""
+        if request.method not in ("POST", "OPTIONS"):
+            return Response(405, b'{"errors":["POST a notice"]}')
         try:
-            notice = read_notice(request.body)
-        except Invalid as refusal:
-            self._noted("invalid")
-            return Response(400, orjson.dumps({"errors": [refusal.message]}))
+            self._gate.check(request)
+            await self._senders.check(request)
+            if request.method == "OPTIONS":
+                return self._allowed(request)
+            return self._taken(read_notice(request.body))
+        except Refusal as refusal:
+            return self._refused(refusal)
+
+    def _allowed(self, request: Request) -> Response:
+        """The handshake of CloudEvents (https://github.com/cloudevents/spec, HTTP webhooks)."""
+        self._noted("validation")
+        origin = request.headers.get("webhook-request-origin", "")
+        return Response(200, headers=(("WebHook-Allowed-Origin", _one_line(origin)),))
+
+    def _taken(self, notice: Notice) -> Response:
         if notice.validation:
             self._noted("validation")
             return Response(200, orjson.dumps({"validationResponse": notice.validation}))
@@ -79,14 +92,34 @@ class OperatorPage:
         self._noted("accepted")
         return Response(202, orjson.dumps({"woken": woken}))
 
-    def _may(self, request: Request, query: str) -> bool:
-        if self._token is None:
-            return False
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        given = (
-            bearer.strip() if scheme.lower() == "bearer" else "",
-            request.headers.get("x-api-key", ""),
-            (parse_qs(query).get("token") or [""])[0],
-        )
-        wanted = self._token.reveal()
-        return any(hmac.compare_digest(each.encode(), wanted) for each in given if each)
+    def _refused(self, refusal: Refusal) -> Response:
+        status, result = _status(refusal)
+        self._noted(result)
+        body = orjson.dumps({"errors": [f"{refusal.code}: {refusal.message}"]})
+        headers: tuple[tuple[str, str], ...] = ()
+        if isinstance(refusal, Throttled) and refusal.retry_after is not None:
+            headers = (("Retry-After", str(int(refusal.retry_after) + 1)),)
+        return Response(status, body, headers)
+
+
+def _one_line(text: str) -> str:
+    return "".join(each for each in text if each.isprintable())
+
+
+def is_notice(request: Request) -> bool:
+    """Whether a request is for the senders of notices. Pure."""
+    return request.target.partition("?")[0] == NOTICES
+
+
+def _status(refusal: Refusal) -> tuple[int, str]:
+    """The status of a refusal, and its name in the metrics. A sender tries again after a 5xx."""
+    match refusal:
+        case Denied():
+            return 401, "denied"
+        case TooLarge():
+            return 413, "too-large"
+        case Throttled():
+            return 429, "throttled"
+        case Invalid():
+            return 400, "invalid"
+    return 503, "unavailable"

@@ -9,11 +9,14 @@ from strongroom.model.secret import Secret
 from strongroom.sync.crds import EXTERNAL_SECRETS
 from strongroom.sync.metrics import FAMILIES
 from strongroom.sync.reasons import WORDS
+from strongroom.sync.senders import Senders
 from strongroom.wire.http import Request
+
+SENDERS = Senders(Secret(b"t"))
 
 
 def get(operator, path: str):
-    return operator.page(Secret(b"t")).answer(Request("GET", path, {}))
+    return operator.page(SENDERS).answer(Request("GET", path, {}))
 
 
 def series(operator) -> dict[str, float]:
@@ -90,7 +93,7 @@ async def test_a_notice_wakes_whoever_reads_what_it_means(idle) -> None:
     reads = idle.provider.reads
     body = {"source": "aws.ssm", "detail": {"name": "/prod/db", "operation": "Update"}}
     request = Request("POST", "/notices", {"x-api-key": "t"}, json.dumps(body).encode())
-    reply = operator.page(Secret(b"t")).answer(request)
+    reply = await operator.page(SENDERS).notice(request)
     assert (reply.status, json.loads(reply.body)) == (202, {"woken": 1})
     await idle.clock.advance(0.5)
     assert await idle.secret() == {"password": "two"}

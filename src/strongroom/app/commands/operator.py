@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from strongroom.kube.election import Election
     from strongroom.model.clock import Clock
     from strongroom.sync.assembly import Operator
+    from strongroom.sync.senders import Senders
     from strongroom.sync.target import ResolveKind
 
 EXAMPLE: Final = (
@@ -73,6 +74,9 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--notice-token-file", type=Path, metavar="F", help="the token that senders must know"
+    )
+    group.add_argument(
+        "--notice-senders", type=Path, metavar="F", help="senders known by signed tokens, as YAML"
     )
     group.add_argument("--no-leader-election", action="store_true", help="there is one replica")
     group.add_argument("--lease", default="strongroom-operator", metavar="NAME")
@@ -235,20 +239,31 @@ async def _page(
     if not args.listen:
         yield
         return
-    from strongroom.model.secret import Secret
+    from strongroom.sync.notices import NOTICE_BYTES
     from strongroom.wire.limits import Limits
     from strongroom.wire.listener import Listener
 
-    file: Path | None = args.notice_token_file
-    token = Secret(file.read_bytes().strip()) if file else None
     host, _, port = args.listen.rpartition(":")
-    listener = Listener(operator.page(token), Limits(), clock)
+    limits = Limits(body_bytes=NOTICE_BYTES, buffered_bytes=16 * NOTICE_BYTES)
+    listener = Listener(operator.page(_senders(args, clock)), limits, clock)
     _, taken = await listener.start(host or "127.0.0.1", int(port))
     print(f"strongroom: operator listens on port {taken}", file=sys.stderr, flush=True)
     try:
         yield
     finally:
         await listener.drain()
+
+
+def _senders(args: argparse.Namespace, clock: "Clock") -> "Senders":
+    from strongroom.app.notice_issuers import Issuers
+    from strongroom.model.secret import Secret
+    from strongroom.sync.senders import Senders, read_senders
+
+    file: Path | None = args.notice_token_file
+    token = Secret(file.read_bytes().strip()) if file else None
+    if args.notice_senders is None:
+        return Senders(token)
+    return Senders(token, read_senders(args.notice_senders.read_text()), Issuers(clock))
 
 
 async def _install(api: "KubeApi", clock: "Clock") -> None:
