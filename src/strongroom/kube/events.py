@@ -10,7 +10,7 @@ import logging
 from typing import Any, Final
 
 from strongroom.kube.api import KubeApi
-from strongroom.kube.resource import EVENTS, Object
+from strongroom.kube.resource import EVENTS, Object, key_of
 from strongroom.model.clock import Clock, rfc3339
 from strongroom.model.errors import Refusal
 
@@ -31,7 +31,8 @@ class EventRecorder:
         self._controller = controller
         self._instance = instance
         self._clock = clock
-        self._recent: dict[tuple[str, str, str], tuple[Object, float, int]] = {}
+        # Namespace and name of an Event, when it was written first, and how often since.
+        self._recent: dict[tuple[str, str, str], tuple[tuple[str, str], float, int]] = {}
         self._tokens, self._filled = EVENTS_AT_ONCE, clock.monotonic()
         self.dropped = 0
 
@@ -46,14 +47,14 @@ class EventRecorder:
             return
         try:
             if known is not None and now - known[1] < WINDOW_SECONDS:
-                event, first, count = known
-                self._recent[key] = (event, first, count + 1)
-                await self._count(event, count + 1, now)
+                place, first, count = known
+                self._recent[key] = (place, first, count + 1)
+                await self._count(place, count + 1, now)
                 return
             if len(self._recent) >= REMEMBERED:
                 self._recent.clear()
             created = await self._api.create(EVENTS, self._event(about, kind, reason, note))
-            self._recent[key] = (created, now, 1)
+            self._recent[key] = (key_of(created), now, 1)
         except Refusal as refusal:
             _log.warning("an Event %s could not be written: %s", reason, refusal)
 
@@ -66,10 +67,10 @@ class EventRecorder:
         self._tokens -= 1
         return True
 
-    async def _count(self, event: Object, count: int, now: float) -> None:
-        metadata = event["metadata"]
+    async def _count(self, place: tuple[str, str], count: int, now: float) -> None:
+        namespace, name = place
         series = {"series": {"count": count, "lastObservedTime": rfc3339(now)}}
-        await self._api.merge_patch(EVENTS, metadata["name"], metadata["namespace"], series)
+        await self._api.merge_patch(EVENTS, name, namespace, series)
 
     def _event(self, about: Object, kind: str, reason: str, note: str) -> Object:
         metadata = about["metadata"]

@@ -20,6 +20,8 @@ from strongroom.model.errors import NotFound, Refusal
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 # How long a kind that the server does not serve is left alone; it may be installed later.
 ABSENT_SECONDS: Final = 30.0
+# Objects of a list that are taken in before others have their turn.
+AT_ONCE: Final = 50
 Key = tuple[str, str]
 # Called with (old, new); one of them is None for an object that came or went.
 Handler = Callable[[Object | None, Object | None], None]
@@ -58,6 +60,8 @@ class Informer:
         self._trim = trim
         self._first = first
         self._packed: dict[Key, bytes] = {}
+        # What was asked for last is asked for again soon: a store by all of its readers.
+        self._last: tuple[Key, Object] | None = None
         self._handlers: list[Handler] = []
         self._last_contact = clock.monotonic()
         self.last_error: Refusal | None = None
@@ -67,8 +71,14 @@ class Informer:
         self._handlers.append(handler)
 
     def get(self, namespace: str, name: str) -> Object | None:
-        """An object as last seen, a copy for each caller."""
-        return _unpacked(self._packed.get((namespace, name)))
+        """An object as last seen; not to be changed by the caller."""
+        key = (namespace, name)
+        if self._last is not None and self._last[0] == key:
+            return self._last[1]
+        found = _unpacked(self._packed.get(key))
+        if found is not None:
+            self._last = (key, found)
+        return found
 
     def __iter__(self) -> Iterator[Object]:
         return (orjson.loads(each) for each in list(self._packed.values()))
@@ -117,9 +127,12 @@ class Informer:
         fresh: set[Key] = set()
         position = ""
         async for page in self._api.pages(self.resource, self._scope):
-            for item in page.items:
+            for number, item in enumerate(page.items):
                 fresh.add(key_of(item))
                 self._seen(item, gone=False)
+                if number % AT_ONCE == AT_ONCE - 1:
+                    # What has come in meanwhile does not wait for the whole page.
+                    await asyncio.sleep(0)
             position = page.resource_version
             self._last_contact = self._clock.monotonic()
         for key in [key for key in self._packed if key not in fresh]:
@@ -141,11 +154,14 @@ class Informer:
         namespace, name = key_of(item)
         key = (sys.intern(namespace), name)
         old = _unpacked(self._packed.pop(key, None) if gone else self._packed.get(key))
+        if self._last is not None and self._last[0] == key:
+            self._last = None
         if not gone:
             if old is not None and _version(old) == _version(item):
                 return
             self._trim(item)
-            self._packed[key] = orjson.dumps(item)
+            # A copy, for orjson's own bytes keep the whole buffer they were written in.
+            self._packed[key] = memoryview(orjson.dumps(item)).tobytes()
         elif old is None:
             return
         for handler in self._handlers:

@@ -275,7 +275,8 @@ class SyncController:
             version=synced_version(item),
             wanted=wanted,
             made=made,
-            values=collected.data,
+            # Without a template they are the same; one of them is enough to keep.
+            values=made.data if made.data == collected.data else collected.data,
             inputs=inputs,
             refreshed=self._clock.monotonic(),
             target_version="",
