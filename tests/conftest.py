@@ -471,6 +471,8 @@ async def serving(
     barrier: Barrier,
     key: Path,
     clock: SimulatedClock,
+    *,
+    reviewer: Any = None,
     **engines: Callable[[Context, Leases], Backend],
 ) -> AsyncIterator[Store]:
     """A node on an engine: unsealed, listening, and ended with the engine at the end.
@@ -482,7 +484,7 @@ async def serving(
     setting = SealSetting(AutoSeal("static", KeyFileWrapper("static", key)))
     seal = ClusterSeal(engine, barrier, setting, clock)
     root = await open_cluster(engine, seal, barrier, clock)
-    device, reviewer = MemoryDevice(), FakeReviewer()
+    device, reviewer = MemoryDevice(), reviewer or FakeReviewer()
     issuers: list[Issuer] = []
 
     def issuer(context: Context, leases: Leases) -> Issuer:

@@ -1,5 +1,6 @@
 """What a reviewer of tokens owes the store: the fake of the tests and the one that asks a cluster."""
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,20 @@ async def test_a_cluster_that_does_not_answer_is_unavailable() -> None:
     server = ApiServer("https://127.0.0.1:1", "", Secret("r"))
     with pytest.raises(Unavailable):
         await ClusterReviewer(CLOCK).review(server, Secret("t"), AUDIENCE)
+
+
+async def test_a_cluster_that_keeps_everybody_waiting_is_not_waited_for() -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    async with silent:
+        port = silent.sockets[0].getsockname()[1]
+        server = ApiServer(f"http://127.0.0.1:{port}", "", Secret("r"))
+        with pytest.raises(Unavailable) as caught:
+            await ClusterReviewer(CLOCK, seconds=0.1).review(server, Secret("t"), AUDIENCE)
+        assert caught.value.code == "kube-timeout"
 
 
 async def test_the_pods_own_identity_is_read_anew(tmp_path: Path) -> None:
