@@ -43,6 +43,7 @@ from strongroom.store.engine.contract import Engine, LeaseRow, MountRow, View
 from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.leasing import Leases, Terms
+from strongroom.store.parameters import fields
 from strongroom.store.pipeline import Pipeline
 from strongroom.store.seal.cluster import AutoSeal, ClusterSeal, SealSetting
 from strongroom.wire.client import HttpClient
@@ -312,7 +313,7 @@ class Issuer:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        return (Endpoint("creds/{role}", {"read": self._issue}),)
+        return (Endpoint("creds/{role}", {"read": self._issue}, takes=fields(seconds="ttl")),)
 
     def exists(self, call: Call) -> bool:
         return True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
 from strongroom.model.errors import Invalid
 from strongroom.store.engine.contract import MountRow
 from strongroom.store.normalise import Operation
+from strongroom.store.parameters import Fields
 
 if TYPE_CHECKING:
     from strongroom.store.sessions import Session
@@ -188,10 +189,11 @@ Handler = Callable[[Call], "Result | Awaitable[Result | None] | None"]
 class Endpoint:
     """A path pattern under a mount and what each operation on it does.
 
-    `{name}` stands for one segment, `{name*}` at the end for everything that is left. `public`
+    `{name}` stands for one segment, `{name*}` for as many as what follows it leaves. `public`
     needs no token, `sudo` needs the capability of that name besides the operation's, and what is
     `ungoverned` needs a token but no policy: it answers with what the caller may know anyway.
-    What is not `published` answers, but is no part of the API's description.
+    What is not `published` answers, but is no part of the API's description. `takes` are the
+    parameters beside those of the path, None for an endpoint that takes whatever it is given.
     """
 
     pattern: str
@@ -200,6 +202,7 @@ class Endpoint:
     sudo: bool = False
     published: bool = True
     ungoverned: bool = False
+    takes: Fields | None = field(default_factory=dict)
 
 
 class Backend(Protocol):
@@ -225,7 +228,11 @@ def match(pattern: str, rest: str, written: str | None = None) -> dict[str, str]
     found: dict[str, str] = {}
     for index, name in enumerate(names):
         if name.endswith("*}"):
-            found[name[1:-2]] = "/".join(shown[index:])
+            tail = names[index + 1 :]
+            end = len(parts) - len(tail)
+            if tail and (end <= index or parts[end:] != tail):
+                return None
+            found[name[1:-2]] = "/".join(shown[index:end])
             return found
         if index >= len(parts):
             return found if name == "" else None

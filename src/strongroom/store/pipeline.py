@@ -393,8 +393,7 @@ class Pipeline:
 
     def _unrecorded(self, route: Route, call: Call) -> Response:
         try:
-            result = route.handler(call.operation)(call)
-            return encode(cast("Result | None", result), call.request_id)
+            return encode(cast("Result | None", route.run(call)), call.request_id)
         except Refusal as refusal:
             return encode_refusal(refusal)
 
@@ -408,7 +407,7 @@ class Pipeline:
             if session is not None and session.row.uses_left and not work.route.endpoint.public:
                 self._start(self._count_use_and_run(work, session))
                 return
-            result = work.route.handler(work.call.operation)(work.call)
+            result = work.route.run(work.call)
         except Refusal as refusal:
             self._answer_refusal(work, refusal)
             return
@@ -430,7 +429,7 @@ class Pipeline:
         try:
             if not await self._context.engine.transact(lambda each: each.use_token(session.row.id)):
                 raise invalid_token()
-            result = work.route.handler(work.call.operation)(work.call)
+            result = work.route.run(work.call)
         except Refusal as refusal:
             self._answer_refusal(work, refusal)
             return

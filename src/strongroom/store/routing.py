@@ -1,6 +1,7 @@
 """From a canonical path to its mount, backend and endpoint; remembered until a commit."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,9 @@ from strongroom.model.errors import NotFound
 from strongroom.store.call import Backend, Call, Endpoint, Handler, Result, match
 from strongroom.store.engine.contract import MountRow, View
 from strongroom.store.normalise import Operation
+from strongroom.store.parameters import set_aside, warnings_of
 
+NO_CONTENT: Final = 204
 # Where names mean the same in any case, by backend. The path is lower-cased here, before anything
 # is decided, so that a rule about one spelling is a rule about all; a handler gets the name as it
 # was written, and looks it up without regard to case.
@@ -49,6 +52,28 @@ class Route:
             raise UnsupportedOperation("unsupported-operation", "unsupported operation")
         return handler
 
+    def run(self, call: Call) -> "Result | Awaitable[Result | None] | None":
+        """Do what is asked, with the parameters that the endpoint takes.
+
+        Others are named in a warning of the reply. Raises as the handler does, and
+        UnsupportedOperation.
+        """
+        handler, takes = self.handler(call.operation), self.endpoint.takes
+        if not call.data or takes is None:
+            return handler(call)
+        ignored, replaced = set_aside(takes, call.data, self.args)
+        if not ignored and not replaced:
+            return handler(call)
+        out = {*ignored, *replaced}
+        kept = {name: value for name, value in call.data.items() if name not in out}
+        result = handler(dataclasses.replace(call, data=kept))
+        warnings = warnings_of(ignored, replaced)
+        # As in Vault, a path that was said twice is no reason to answer where nothing is said.
+        nothing = Result(warnings=warnings) if ignored else None
+        if result is None or isinstance(result, Result):
+            return _warned(result, warnings, nothing)
+        return _warned_later(result, warnings, nothing)
+
     def _help(self, call: Call) -> Result:
         """What Vault's `path-help` shows; the whole description is OpenAPI's."""
         text = (
@@ -60,6 +85,22 @@ class Route:
             text += "The path needs the capability sudo besides the operation's.\n"
         body = {"help": text, "see_also": "sys/internal/specs/openapi", "openapi": None}
         return Result(raw=orjson.dumps(body) + b"\n")
+
+
+def _warned(
+    result: Result | None, warnings: tuple[str, ...], nothing: Result | None
+) -> Result | None:
+    """A result with warnings; `nothing` is the reply of a handler that has none."""
+    if result is None:
+        return nothing
+    status = 0 if result.status == NO_CONTENT else result.status
+    return dataclasses.replace(result, warnings=(*result.warnings, *warnings), status=status)
+
+
+async def _warned_later(
+    result: Awaitable[Result | None], warnings: tuple[str, ...], nothing: Result | None
+) -> Result | None:
+    return _warned(await result, warnings, nothing)
 
 
 class UnsupportedOperation(NotFound):

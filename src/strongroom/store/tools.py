@@ -12,9 +12,14 @@ from typing import Final
 from strongroom.crypto.signatures import digest
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.parameters import fields
 
 RANDOM_BYTES: Final = 128 * 1024
 SOURCES: Final = ("platform", "seal", "all")
+TAKES: Final = {
+    "random": fields(number="bytes", text="format source"),
+    "hash": fields(text="input algorithm format"),
+}
 
 
 def endpoints(prefix: str = "") -> Sequence[Endpoint]:
@@ -25,6 +30,7 @@ def endpoints(prefix: str = "") -> Sequence[Endpoint]:
         Endpoint(
             prefix + pattern,
             dict.fromkeys(("create", "update"), handlers[pattern.partition("/")[0]]),
+            takes=TAKES[pattern.partition("/")[0]],
         )
         for pattern in patterns
     )

@@ -12,13 +12,14 @@ from strongroom.model.errors import Denied, Invalid
 from strongroom.store.auth.approle_secret_ids import SecretIds, secret_id_key
 from strongroom.store.auth.lockout import Lockout
 from strongroom.store.auth.login import log_in
-from strongroom.store.auth.role_fields import RoleReader, role_grant, within
+from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, role_grant, within
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.auth_contract import SecretIdRow
 from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity.at_login import LoginAlias
+from strongroom.store.parameters import fields
 
 ROLE: Final = "role"
 ROLE_ID: Final = "role-id"
@@ -42,6 +43,20 @@ _SHOWN_TOO: Final = {
     "period": "period",
     "bound-cidr-list": "bound_cidr_list",
 }
+ROLE_FIELDS: Final = fields(
+    TOKEN_FIELDS,
+    text="role_id",
+    flag="bind_secret_id local_secret_ids",
+    texts="secret_id_bound_cidrs bound_cidr_list",
+    number="secret_id_num_uses",
+    seconds="secret_id_ttl",
+)
+
+
+def _names_of(word: str) -> frozenset[str]:
+    """The parameters that a field's own endpoint takes it by."""
+    field = FIELDS[word]
+    return frozenset({field, word.replace("-", "_"), _SHOWN_TOO.get(word, field)})
 
 
 class AppRole:
@@ -65,9 +80,12 @@ class AppRole:
                     "update": self._write,
                     "delete": self._delete,
                 },
+                takes=ROLE_FIELDS,
             ),
             Endpoint(
-                "role/{role}/role-id", {"read": self._read_role_id, "update": self._write_role_id}
+                "role/{role}/role-id",
+                {"read": self._read_role_id, "update": self._write_role_id},
+                takes=fields(text="role_id"),
             ),
             Endpoint("role/{role}/local-secret-ids", {"read": self._read_local}),
             *(
@@ -78,11 +96,17 @@ class AppRole:
                         "update": self._write_field,
                         "delete": self._reset_field,
                     },
+                    takes={name: ROLE_FIELDS[name] for name in _names_of(word)},
                 )
                 for word in FIELDS
             ),
             *self._secret_ids.endpoints,
-            Endpoint("login", {"update": self._login}, public=True),
+            Endpoint(
+                "login",
+                {"update": self._login},
+                public=True,
+                takes=fields(text="role_id secret_id"),
+            ),
         )
 
     def exists(self, call: Call) -> bool:
@@ -196,7 +220,7 @@ class AppRole:
     async def _write_field(self, call: Call) -> None:
         word = call.rest.rpartition("/")[2]
         field = FIELDS[word]
-        if not {field, word.replace("-", "_"), _SHOWN_TOO.get(word, field)} & set(call.data):
+        if _names_of(word).isdisjoint(call.data):
             raise Invalid("no-value", f"missing {field}")
 
         def changed(old: Mapping[str, Any]) -> dict[str, Any]:

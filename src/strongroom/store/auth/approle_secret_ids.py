@@ -18,10 +18,16 @@ from strongroom.store.context import Context
 from strongroom.store.engine.auth_contract import SecretIdRow
 from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
+from strongroom.store.parameters import fields
 
 ROLE: Final = "role"
 TIDIED_AT_ONCE: Final = 5000
 NEVER: Final = "0001-01-01T00:00:00Z"
+SECRET_ID: Final = fields(text="secret_id")
+ACCESSOR: Final = fields(text="secret_id_accessor")
+MAKE: Final = fields(
+    texts="cidr_list token_bound_cidrs", object="metadata", number="num_uses", seconds="ttl"
+)
 
 
 def secret_id_key(context: Context, mount: str, role: str, text: str) -> bytes:
@@ -41,16 +47,27 @@ class SecretIds:
     def endpoints(self) -> Sequence[Endpoint]:
         role = "role/{role}/"
         return (
-            Endpoint(f"{role}secret-id", {"update": self._make, "list": self._list}),
-            Endpoint(f"{role}custom-secret-id", {"update": self._make_custom}),
-            Endpoint(f"{role}secret-id/lookup", {"update": self._lookup}),
+            Endpoint(f"{role}secret-id", {"update": self._make, "list": self._list}, takes=MAKE),
             Endpoint(
-                f"{role}secret-id/destroy", {"update": self._destroy, "delete": self._destroy}
+                f"{role}custom-secret-id",
+                {"update": self._make_custom},
+                takes=fields(MAKE, SECRET_ID),
             ),
-            Endpoint(f"{role}secret-id-accessor/lookup", {"update": self._lookup_accessor}),
+            Endpoint(f"{role}secret-id/lookup", {"update": self._lookup}, takes=SECRET_ID),
+            Endpoint(
+                f"{role}secret-id/destroy",
+                {"update": self._destroy, "delete": self._destroy},
+                takes=SECRET_ID,
+            ),
+            Endpoint(
+                f"{role}secret-id-accessor/lookup",
+                {"update": self._lookup_accessor},
+                takes=ACCESSOR,
+            ),
             Endpoint(
                 f"{role}secret-id-accessor/destroy",
                 {"update": self._destroy_accessor, "delete": self._destroy_accessor},
+                takes=ACCESSOR,
             ),
             Endpoint("tidy/secret-id", {"update": self._tidy}),
         )

@@ -26,12 +26,13 @@ from strongroom.store.auth.cert_match import (
     lists_of,
 )
 from strongroom.store.auth.login import log_in
-from strongroom.store.auth.role_fields import RoleReader, refuse, role_grant
+from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, refuse, role_grant
 from strongroom.store.auth.roles import Roles
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity.at_login import LoginAlias
+from strongroom.store.parameters import fields
 
 CONFIG: Final = "config"
 _NAMES: Final = (
@@ -47,18 +48,31 @@ _NOT_SERVED: Final = {
 _NO_CACHE: Final = "nothing is kept in a cache of its own, so there is no size to set"
 _CACHES: Final = ("ocsp_cache_size", "role_cache_size")
 
+ROLE_FIELDS: Final = fields(
+    TOKEN_FIELDS,
+    text="certificate display_name ocsp_ca_certificates",
+    texts=f"{' '.join(_NAMES)} ocsp_servers_override",
+    flag="ocsp_enabled ocsp_fail_open ocsp_query_all_servers",
+)
+
 
 class CertAuth:
     """The backend of every cert mount."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._roles = Roles(context, role_from, "certs", CERT)
+        self._roles = Roles(context, role_from, ROLE_FIELDS, "certs", CERT)
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("config", {"read": self._read_config, "update": self._write_config}),
+            Endpoint(
+                "config",
+                {"read": self._read_config, "update": self._write_config},
+                takes=fields(
+                    flag="disable_binding enable_identity_alias_metadata", number=" ".join(_CACHES)
+                ),
+            ),
             *self._roles.endpoints,
             Endpoint("crls", {"list": self._list_crls}),
             Endpoint(
@@ -68,8 +82,9 @@ class CertAuth:
                     "update": self._write_crl,
                     "delete": self._delete_crl,
                 },
+                takes=fields(text="crl url"),
             ),
-            Endpoint("login", {"update": self._login}, public=True),
+            Endpoint("login", {"update": self._login}, public=True, takes=fields(text="name")),
         )
 
     def exists(self, call: Call) -> bool:

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
-from strongroom.store.auth.jwt_config import SECRET, config_from, leeways_of, role_from
+from strongroom.store.auth.jwt_config import (
+    CONFIG_FIELDS,
+    ROLE_FIELDS,
+    SECRET,
+    config_from,
+    leeways_of,
+    role_from,
+)
 from strongroom.store.auth.jwt_verify import (
     Claims,
     Key,
@@ -32,6 +39,7 @@ from strongroom.store.context import Context
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity.at_login import LoginAlias
+from strongroom.store.parameters import fields
 
 CONFIG: Final = "config"
 
@@ -42,18 +50,30 @@ class JwtAuth:
     def __init__(self, context: Context, barrier: Barrier, key_sets: KeySets) -> None:
         self._context = context
         self._sets = key_sets
-        self._roles = Roles(context, role_from)
+        self._roles = Roles(context, role_from, ROLE_FIELDS)
         self._flow = OidcFlow(context, barrier, key_sets)
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("config", {"read": self._read_config, "update": self._write_config}),
-            *self._roles.endpoints,
-            Endpoint("login", {"update": self._login}, public=True),
-            Endpoint("oidc/auth_url", {"update": self._auth_url}, public=True),
             Endpoint(
-                "oidc/callback", {"read": self._callback, "update": self._callback}, public=True
+                "config",
+                {"read": self._read_config, "update": self._write_config},
+                takes=CONFIG_FIELDS,
+            ),
+            *self._roles.endpoints,
+            Endpoint("login", {"update": self._login}, public=True, takes=fields(text="role jwt")),
+            Endpoint(
+                "oidc/auth_url",
+                {"update": self._auth_url},
+                public=True,
+                takes=fields(text="role redirect_uri client_nonce"),
+            ),
+            Endpoint(
+                "oidc/callback",
+                {"read": self._callback, "update": self._callback},
+                public=True,
+                takes=fields(text="state code client_nonce error error_description"),
             ),
         )
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 from strongroom.crypto.client_certificates import read_certificates
 from strongroom.model.errors import Invalid
 from strongroom.store.auth.jwt_verify import ALGORITHMS, Leeways, keys_of_pems
-from strongroom.store.auth.role_fields import RoleReader, refuse
+from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, refuse
 from strongroom.store.call import Call
+from strongroom.store.parameters import fields
 
 SECRET: Final = "oidc_client_secret"  # noqa: S105 - a parameter's name
 ROLE_NAME: Final = "role"  # The metadata that says which role a login was by.
@@ -22,6 +23,22 @@ _NO_LOG: Final = {
     "verbose_oidc_logging": "tokens and claims are never logged; a refused login says which claim"
     " did not match",
 }
+CONFIG_FIELDS: Final = fields(
+    text="oidc_discovery_url oidc_discovery_ca_pem oidc_client_id oidc_client_secret"
+    " oidc_response_mode jwks_url jwks_ca_pem bound_issuer default_role",
+    objects="jwks_pairs",
+    texts="jwt_validation_pubkeys jwt_supported_algs oidc_response_types",
+    object="provider_config",
+    flag="namespace_in_state skip_jwks_validation",
+)
+ROLE_FIELDS: Final = fields(
+    TOKEN_FIELDS,
+    text="role_type user_claim bound_subject bound_claims_type groups_claim",
+    flag="user_claim_json_pointer verbose_oidc_logging",
+    texts="bound_audiences oidc_scopes allowed_redirect_uris",
+    object="bound_claims claim_mappings",
+    seconds="max_age clock_skew_leeway expiration_leeway not_before_leeway",
+)
 _SOURCES: Final = ("jwt_validation_pubkeys", "jwks_url", "jwks_pairs", "oidc_discovery_url")
 
 

@@ -31,12 +31,13 @@ from strongroom.store.auth.kubernetes_local import (
     check_local,
 )
 from strongroom.store.auth.login import log_in
-from strongroom.store.auth.role_fields import RoleReader, role_grant
+from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, role_grant
 from strongroom.store.auth.roles import Roles
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity.at_login import LoginAlias
+from strongroom.store.parameters import fields
 from strongroom.store.tokens import Grant
 
 CONFIG: Final = "config"
@@ -47,6 +48,17 @@ EARLIER: Final = {
     "use_annotations_as_alias_metadata": False,
 }  # fmt: skip
 MAX_JWT_BYTES: Final = 16 * 1024
+CONFIG_FIELDS: Final = fields(
+    text="kubernetes_host kubernetes_ca_cert token_reviewer_jwt issuer token_validation jwks_url"
+    " jwks_ca_pem",
+    texts="pem_keys",
+    flag="disable_iss_validation disable_local_ca_jwt use_annotations_as_alias_metadata",
+)
+ROLE_FIELDS: Final = fields(
+    TOKEN_FIELDS,
+    texts="bound_service_account_names bound_service_account_namespaces",
+    text=f"audience alias_name_source {SELECTOR}",
+)
 BY_UID: Final = "serviceaccount_uid"
 BY_NAME: Final = "serviceaccount_name"
 
@@ -57,15 +69,19 @@ class KubernetesAuth:
     def __init__(self, context: Context, reviewer: TokenReviewer, key_sets: KeySets) -> None:
         self._context = context
         self._reviewer = reviewer
-        self._roles = Roles(context, role_from)
+        self._roles = Roles(context, role_from, ROLE_FIELDS)
         self._local = LocalReview(context.clock, key_sets)
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("config", {"read": self._read_config, "update": self._write_config}),
+            Endpoint(
+                "config",
+                {"read": self._read_config, "update": self._write_config},
+                takes=CONFIG_FIELDS,
+            ),
             *self._roles.endpoints,
-            Endpoint("login", {"update": self._login}, public=True),
+            Endpoint("login", {"update": self._login}, public=True, takes=fields(text="role jwt")),
         )
 
     def exists(self, call: Call) -> bool:

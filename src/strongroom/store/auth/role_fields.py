@@ -11,6 +11,7 @@ from typing import Any, Final
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call
 from strongroom.store.engine.contract import MountRow
+from strongroom.store.parameters import Fields, fields
 from strongroom.store.tokens import BATCH, SERVICE, Grant, clean_policies
 
 TYPES: Final = frozenset({"default", "service", "batch", "default-service", "default-batch"})
@@ -22,6 +23,14 @@ _OLD_NAMES: Final = {
     "token_num_uses": "num_uses",
     "token_bound_cidrs": "bound_cidrs",
 }
+# What `RoleReader.token_fields` reads, under both names.
+TOKEN_FIELDS: Final[Fields] = fields(
+    texts="token_policies policies token_bound_cidrs bound_cidrs",
+    seconds="token_ttl ttl token_max_ttl max_ttl token_period period token_explicit_max_ttl",
+    number="token_num_uses num_uses",
+    flag="token_no_default_policy",
+    text="token_type",
+)
 
 
 class RoleReader:

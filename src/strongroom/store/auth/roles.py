@@ -8,6 +8,7 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
+from strongroom.store.parameters import Fields
 
 Role = dict[str, Any]
 RoleFrom = Callable[[Call, Mapping[str, Any]], Role]
@@ -17,14 +18,20 @@ class Roles:
     """List, read, write and delete at `path` and `path/{name}`; names are kept in lower case.
 
     `kind` is the kind of document they are kept as, `role_from` makes one from the parameters of
-    a call and what the role was; it raises Invalid.
+    a call, which are those of `takes`, and what the role was; it raises Invalid.
     """
 
     def __init__(
-        self, context: Context, role_from: RoleFrom, path: str = "role", kind: str = "role"
+        self,
+        context: Context,
+        role_from: RoleFrom,
+        takes: Fields,
+        path: str = "role",
+        kind: str = "role",
     ) -> None:
         self._context = context
         self._role_from = role_from
+        self._takes = takes
         self._path = path
         self._kind = kind
 
@@ -41,6 +48,7 @@ class Roles:
                     "update": self._write,
                     "delete": self._delete,
                 },
+                takes=self._takes,
             ),
         )
 

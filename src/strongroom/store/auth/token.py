@@ -13,10 +13,23 @@ from strongroom.store.auth.token_roles import KIND, TokenRoles
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context, Issued
 from strongroom.store.engine.contract import TokenRow, Transaction
+from strongroom.store.parameters import fields
 from strongroom.store.sessions import invalid_token
 from strongroom.store.tokens import BATCH, auth_object, describe, is_over, renewed_row
 
 TIDIED_AT_ONCE: Final = 5000
+
+TOKEN: Final = fields(text="token")
+ACCESSOR: Final = fields(text="accessor")
+RENEW: Final = fields(TOKEN, seconds="increment")
+CREATE: Final = fields(
+    text="id display_name type entity_alias",
+    seconds="ttl lease explicit_max_ttl period",
+    texts="policies bound_cidrs",
+    object="meta metadata",
+    flag="no_parent no_default_policy renewable",
+    number="num_uses",
+)
 
 
 class TokenAuth:
@@ -29,20 +42,28 @@ class TokenAuth:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("create", {"update": self._create}),
-            Endpoint("create-orphan", {"update": self._create_orphan}, sudo=True),
-            Endpoint("create/{role}", {"update": self._create}),
-            Endpoint("lookup-self", {"read": self._lookup_self, "update": self._lookup_self}),
-            Endpoint("lookup", {"read": self._lookup, "update": self._lookup}),
-            Endpoint("lookup-accessor", {"update": self._lookup_accessor}),
-            Endpoint("renew-self", {"update": self._renew_self}),
-            Endpoint("renew", {"update": self._renew}),
-            Endpoint("renew/{token}", {"update": self._renew}),
-            Endpoint("renew-accessor", {"update": self._renew_accessor}),
-            Endpoint("revoke-self", {"update": self._revoke_self}),
-            Endpoint("revoke", {"update": self._revoke}),
-            Endpoint("revoke-accessor", {"update": self._revoke_accessor}),
-            Endpoint("revoke-orphan", {"update": self._revoke_orphan}, sudo=True),
+            Endpoint("create", {"update": self._create}, takes=CREATE),
+            Endpoint("create-orphan", {"update": self._create_orphan}, sudo=True, takes=CREATE),
+            Endpoint("create/{role}", {"update": self._create}, takes=CREATE),
+            Endpoint(
+                "lookup-self",
+                {"read": self._lookup_self, "update": self._lookup_self},
+                takes=TOKEN,
+            ),
+            Endpoint("lookup", {"read": self._lookup, "update": self._lookup}, takes=TOKEN),
+            Endpoint("lookup-accessor", {"update": self._lookup_accessor}, takes=ACCESSOR),
+            Endpoint("renew-self", {"update": self._renew_self}, takes=RENEW),
+            Endpoint("renew", {"update": self._renew}, takes=RENEW),
+            Endpoint("renew/{token}", {"update": self._renew}, takes=RENEW),
+            Endpoint(
+                "renew-accessor",
+                {"update": self._renew_accessor},
+                takes=fields(ACCESSOR, seconds="increment"),
+            ),
+            Endpoint("revoke-self", {"update": self._revoke_self}, takes=TOKEN),
+            Endpoint("revoke", {"update": self._revoke}, takes=TOKEN),
+            Endpoint("revoke-accessor", {"update": self._revoke_accessor}, takes=ACCESSOR),
+            Endpoint("revoke-orphan", {"update": self._revoke_orphan}, sudo=True, takes=TOKEN),
             Endpoint("accessors", {"list": self._accessors}, sudo=True),
             Endpoint("tidy", {"update": self._tidy}),
             *self._roles.endpoints,

@@ -14,9 +14,18 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
+from strongroom.store.parameters import fields
 from strongroom.store.tokens import BATCH, clean_policies
 
 KIND: Final = "role"
+ROLE: Final = fields(
+    texts="allowed_policies disallowed_policies allowed_policies_glob disallowed_policies_glob"
+    " allowed_entity_aliases token_bound_cidrs bound_cidrs",
+    flag="orphan renewable token_no_default_policy",
+    text="path_suffix token_type",
+    seconds="token_period period token_explicit_max_ttl explicit_max_ttl",
+    number="token_num_uses num_uses",
+)
 _SUFFIX: Final = re.compile(r"\w(?:[\w.-]*\w)?(?:/\w(?:[\w.-]*\w)?)*")
 
 
@@ -38,6 +47,7 @@ class TokenRoles:
                     "update": self._write,
                     "delete": self._delete,
                 },
+                takes=ROLE,
             ),
         )
 

@@ -11,16 +11,18 @@ from strongroom.crypto.passwords import NOBODY, hash_password, verify_password
 from strongroom.model.errors import Denied, Invalid
 from strongroom.store.auth.lockout import Lockout
 from strongroom.store.auth.login import log_in
-from strongroom.store.auth.role_fields import RoleReader, role_grant
+from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, role_grant
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity.at_login import LoginAlias
+from strongroom.store.parameters import fields
 
 USER: Final = "user"
 HASH: Final = "password_hash"
 MAX_PASSWORD: Final = 4096
+PASSWORD: Final = fields(text="password")
 # Each hash takes 19 MiB and a core; more at once would let strangers starve everybody else.
 HASHED_AT_ONCE: Final = 2
 
@@ -48,10 +50,15 @@ class Userpass:
                     "update": self._write,
                     "delete": self._delete,
                 },
+                takes=fields(TOKEN_FIELDS, PASSWORD),
             ),
-            Endpoint("users/{name}/password", {"update": self._write_password}),
-            Endpoint("users/{name}/policies", {"update": self._write_policies}),
-            Endpoint("login/{name}", {"update": self._login}, public=True),
+            Endpoint("users/{name}/password", {"update": self._write_password}, takes=PASSWORD),
+            Endpoint(
+                "users/{name}/policies",
+                {"update": self._write_policies},
+                takes=fields(texts="token_policies policies"),
+            ),
+            Endpoint("login/{name}", {"update": self._login}, public=True, takes=PASSWORD),
         )
 
     def exists(self, call: Call) -> bool:

@@ -14,6 +14,9 @@ from strongroom.store.identity.at_login import canonical_alias
 from strongroom.store.identity.entities import Aliases, Entities
 from strongroom.store.identity.groups import Groups
 from strongroom.store.identity.values import mounts_by_accessor, show_entity, show_group
+from strongroom.store.parameters import Fields, fields
+
+LOOKUP: Fields = fields(text="id name alias_id alias_name alias_mount_accessor")
 
 
 class IdentityBackend:
@@ -32,8 +35,8 @@ class IdentityBackend:
     def endpoints(self) -> Sequence[Endpoint]:
         return (
             *(each for part in self._parts for each in part.endpoints),
-            Endpoint("lookup/entity", {"update": self._lookup_entity}),
-            Endpoint("lookup/group", {"update": self._lookup_group}),
+            Endpoint("lookup/entity", {"update": self._lookup_entity}, takes=LOOKUP),
+            Endpoint("lookup/group", {"update": self._lookup_group}, takes=LOOKUP),
         )
 
     def exists(self, call: Call) -> bool:  # noqa: ARG002 - every write here is an update

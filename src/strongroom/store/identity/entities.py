@@ -23,6 +23,12 @@ from strongroom.store.identity.values import (
     show_alias,
     show_entity,
 )
+from strongroom.store.parameters import Fields, fields
+
+ENTITY: Fields = fields(text="id name", object="metadata", texts="policies", flag="disabled")
+ALIAS: Fields = fields(
+    text="id name mount_accessor canonical_id entity_id", object="custom_metadata"
+)
 
 
 class Entities:
@@ -35,15 +41,28 @@ class Entities:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("entity", {"update": self._write}),
-            Endpoint("entity/merge", {"update": self._merge}),
-            Endpoint("entity/batch-delete", {"update": self._delete_many}),
+            Endpoint("entity", {"update": self._write}, takes=ENTITY),
+            Endpoint(
+                "entity/merge",
+                {"update": self._merge},
+                takes=fields(
+                    text="to_entity_id",
+                    texts="from_entity_ids conflicting_alias_ids_to_keep",
+                    flag="force",
+                ),
+            ),
+            Endpoint(
+                "entity/batch-delete",
+                {"update": self._delete_many},
+                takes=fields(texts="entity_ids"),
+            ),
             Endpoint("entity/id", {"list": self._list_ids}),
             Endpoint("entity/name", {"list": self._list_names}),
             *(
                 Endpoint(
                     f"entity/{way}/{{{way}}}",
                     {"read": self._read, "update": self._write, "delete": self._delete},
+                    takes=ENTITY,
                 )
                 for way in ("id", "name")
             ),
@@ -164,11 +183,12 @@ class Aliases:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint(self._word, {"update": self._write}),
+            Endpoint(self._word, {"update": self._write}, takes=ALIAS),
             Endpoint(f"{self._word}/id", {"list": self._list}),
             Endpoint(
                 f"{self._word}/id/{{id}}",
                 {"read": self._read, "update": self._write, "delete": self._delete},
+                takes=ALIAS,
             ),
         )
 

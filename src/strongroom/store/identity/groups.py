@@ -15,6 +15,13 @@ from strongroom.store.engine.identity_contract import GroupRow
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity.resolve import ancestors
 from strongroom.store.identity.values import checked_name, metadata_of, policies_of, show_group
+from strongroom.store.parameters import Fields, fields
+
+GROUP: Fields = fields(
+    text="id name type",
+    object="metadata",
+    texts="policies member_entity_ids member_group_ids",
+)
 
 
 class Groups:
@@ -27,13 +34,14 @@ class Groups:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("group", {"update": self._write}),
+            Endpoint("group", {"update": self._write}, takes=GROUP),
             Endpoint("group/id", {"list": self._list_ids}),
             Endpoint("group/name", {"list": self._list_names}),
             *(
                 Endpoint(
                     f"group/{way}/{{{way}}}",
                     {"read": self._read, "update": self._write, "delete": self._delete},
+                    takes=GROUP,
                 )
                 for way in ("id", "name")
             ),

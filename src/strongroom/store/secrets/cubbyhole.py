@@ -37,6 +37,7 @@ class Cubbyhole:
                     "delete": self._delete,
                     "list": self._list,
                 },
+                takes=None,
             ),
         )
 

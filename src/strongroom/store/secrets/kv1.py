@@ -42,6 +42,7 @@ class Kv1:
                     "list": self._listing.names,
                     "scan": self._listing.scan,
                 },
+                takes=None,
             ),
         )
 

@@ -13,6 +13,7 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import EventRow, KvMetadata, KvVersionInfo, Transaction
 from strongroom.store.envelope import nothing_here
+from strongroom.store.parameters import PAGE, fields
 from strongroom.store.secrets.kv_copy import Copying
 from strongroom.store.secrets.kv_diff import difference
 from strongroom.store.secrets.kv_listing import Listing
@@ -71,6 +72,7 @@ class Kv2:
                     "patch": self._patch,
                     "delete": self._delete_newest,
                 },
+                takes=fields(object="data options", number="version"),
             ),
             Endpoint(
                 "metadata/{path*}",
@@ -83,18 +85,37 @@ class Kv2:
                     "patch": self._patch_metadata,
                     "delete": self._delete_secret,
                 },
+                takes=fields(
+                    PAGE,
+                    number="max_versions",
+                    flag="cas_required",
+                    seconds="delete_version_after",
+                    object="custom_metadata",
+                ),
             ),
-            Endpoint("detailed-metadata/{path*}", {"list": self._listing.detailed}),
-            Endpoint("delete/{path*}", {"update": self._on_versions("delete", with_deleted)}),
-            Endpoint("undelete/{path*}", {"update": self._on_versions("undelete", with_undeleted)}),
-            Endpoint("destroy/{path*}", {"update": self._on_versions("destroy", with_destroyed)}),
-            Endpoint("subkeys/{path*}", {"read": self._subkeys}),
-            Endpoint("diff/{path*}", {"read": self._diff}),
+            Endpoint("detailed-metadata/{path*}", {"list": self._listing.detailed}, takes=PAGE),
+            *(
+                Endpoint(
+                    f"{word}/{{path*}}",
+                    {"update": self._on_versions(word, change)},
+                    takes=fields(objects="versions"),
+                )
+                for word, change in (
+                    ("delete", with_deleted),
+                    ("undelete", with_undeleted),
+                    ("destroy", with_destroyed),
+                )
+            ),
+            Endpoint(
+                "subkeys/{path*}", {"read": self._subkeys}, takes=fields(number="version depth")
+            ),
+            Endpoint("diff/{path*}", {"read": self._diff}, takes=fields(number="from to")),
             *(each for part in self._parts for each in part.endpoints),
             Endpoint(
                 "{path*}",
                 dict.fromkeys(("read", "list", "scan", "update", "patch", "delete"), self._stray),
                 published=False,
+                takes=None,
             ),
         )
 

@@ -14,6 +14,7 @@ from strongroom.store.context import Context
 from strongroom.store.engine.contract import EventRow, KvMetadata, Transaction
 from strongroom.store.envelope import nothing_here
 from strongroom.store.normalise import canonical_segments
+from strongroom.store.parameters import fields
 from strongroom.store.secrets.kv_settings import settings_of
 from strongroom.store.secrets.kv_value import checked_path, positive, secret_path
 from strongroom.store.secrets.kv_versions import (
@@ -33,8 +34,16 @@ class Copying:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("copy/{path*}", {"update": self._copy}),
-            Endpoint("move/{path*}", {"update": self._move}),
+            Endpoint(
+                "copy/{path*}",
+                {"update": self._copy},
+                takes=fields(text="destination", number="version", object="options"),
+            ),
+            Endpoint(
+                "move/{path*}",
+                {"update": self._move},
+                takes=fields(text="destination", object="options"),
+            ),
         )
 
     async def _copy(self, call: Call) -> Result:

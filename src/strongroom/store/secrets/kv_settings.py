@@ -9,6 +9,7 @@ from typing import Final
 from strongroom.store.call import Call, Endpoint, Result, parse_seconds
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
+from strongroom.store.parameters import fields
 from strongroom.store.secrets.kv_value import positive
 from strongroom.store.secrets.kv_versions import KvSettings
 
@@ -28,7 +29,15 @@ class Settings:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        return (Endpoint("config", {"read": self._read, "update": self._write}),)
+        return (
+            Endpoint(
+                "config",
+                {"read": self._read, "update": self._write},
+                takes=fields(
+                    number="max_versions", flag="cas_required", seconds="delete_version_after"
+                ),
+            ),
+        )
 
     def _read(self, call: Call) -> Result:
         return Result(settings_of(self._context.view, call.mount.uuid).as_data())

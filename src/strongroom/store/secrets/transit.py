@@ -29,6 +29,7 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
 from strongroom.store.envelope import nothing_here
+from strongroom.store.parameters import fields
 from strongroom.store.secrets.transit_certificates import TransitCertificates
 from strongroom.store.secrets.transit_data import TransitData
 from strongroom.store.secrets.transit_key import (
@@ -49,6 +50,19 @@ RSA_TYPES: Final = ("rsa-2048", "rsa-3072", "rsa-4096")
 RSA_4096_BYTES: Final = 512
 SHORTEST_ROTATION: Final = 3600
 DEFAULT_TYPE: Final = "aes256-gcm96"
+CREATE: Final = fields(
+    text="type",
+    flag="derived convergent_encryption exportable allow_plaintext_backup",
+    seconds="auto_rotate_period",
+)
+CONFIGURE: Final = fields(
+    number="min_decryption_version min_encryption_version",
+    flag="deletion_allowed exportable allow_plaintext_backup",
+    seconds="auto_rotate_period",
+)
+IMPORT: Final = fields(text="ciphertext public_key hash_function")
+RESTORE: Final = fields(text="backup", flag="force")
+BYOK: Final = fields(text="hash")
 Change = Callable[[TransitKey], TransitKey]
 
 
@@ -74,22 +88,43 @@ class Transit:
                     "update": self._create,
                     "delete": self._delete,
                 },
+                takes=CREATE,
             ),
-            Endpoint("keys/{name}/config", {"update": self._configure}),
+            Endpoint("keys/{name}/config", {"update": self._configure}, takes=CONFIGURE),
             Endpoint("keys/{name}/rotate", {"update": self._rotate}),
-            Endpoint("keys/{name}/trim", {"update": self._trim}),
-            Endpoint("keys/{name}/import", {"update": self._import}),
-            Endpoint("keys/{name}/import_version", {"update": self._import_version}),
+            Endpoint(
+                "keys/{name}/trim",
+                {"update": self._trim},
+                takes=fields(number="min_available_version"),
+            ),
+            Endpoint(
+                "keys/{name}/import",
+                {"update": self._import},
+                takes=fields(CREATE, IMPORT, flag="allow_rotation"),
+            ),
+            Endpoint("keys/{name}/import_version", {"update": self._import_version}, takes=IMPORT),
             Endpoint("wrapping_key", {"read": self._wrapping_key}),
             Endpoint("export/{kind}/{name}", {"read": self._export}),
             Endpoint("export/{kind}/{name}/{version}", {"read": self._export}),
             Endpoint("backup/{name}", {"read": self._backup}),
-            Endpoint("restore", {"update": self._restore}),
-            Endpoint("restore/{name}", {"update": self._restore}),
-            Endpoint("byok-export/{name}/{source}", {"read": self._byok_export}),
-            Endpoint("byok-export/{name}/{source}/{version}", {"read": self._byok_export}),
-            Endpoint("config/keys", {"read": self._config, "update": self._write_config}),
-            Endpoint("cache-config", {"read": self._cache, "update": self._cache}),
+            Endpoint("restore", {"update": self._restore}, takes=RESTORE),
+            Endpoint("restore/{name}", {"update": self._restore}, takes=RESTORE),
+            Endpoint("byok-export/{name}/{source}", {"read": self._byok_export}, takes=BYOK),
+            Endpoint(
+                "byok-export/{name}/{source}/{version}",
+                {"read": self._byok_export},
+                takes=BYOK,
+            ),
+            Endpoint(
+                "config/keys",
+                {"read": self._config, "update": self._write_config},
+                takes=fields(flag="disable_upsert"),
+            ),
+            Endpoint(
+                "cache-config",
+                {"read": self._cache, "update": self._cache},
+                takes=fields(number="size"),
+            ),
             *self._certificates.endpoints,
             *self._data.endpoints,
         )

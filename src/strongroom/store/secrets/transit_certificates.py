@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from strongroom.crypto.certificate_requests import certificate_request, checked_chain
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.parameters import fields
 from strongroom.store.secrets.transit_key import TransitKey
 
 Change = Callable[[TransitKey], TransitKey]
@@ -27,8 +28,16 @@ class TransitCertificates:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("keys/{name}/csr", {"update": self._request}),
-            Endpoint("keys/{name}/set-certificate", {"update": self._set}),
+            Endpoint(
+                "keys/{name}/csr",
+                {"update": self._request},
+                takes=fields(text="csr", number="version"),
+            ),
+            Endpoint(
+                "keys/{name}/set-certificate",
+                {"update": self._set},
+                takes=fields(text="certificate_chain", number="version"),
+            ),
         )
 
     def _request(self, call: Call) -> Result:

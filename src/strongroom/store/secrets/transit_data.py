@@ -13,6 +13,7 @@ from strongroom.crypto.tokens import constant_time_equal
 from strongroom.model.errors import Invalid, Refusal
 from strongroom.store import tools
 from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.parameters import fields
 from strongroom.store.secrets.transit_key import (
     TransitKey,
     from_base64,
@@ -21,6 +22,23 @@ from strongroom.store.secrets.transit_key import (
 )
 
 BATCH: Final = 1000
+_ITEM: Final = fields(text="context reference", number="key_version")
+_ITEMS: Final = fields(_ITEM, objects="batch_input", number="partial_failure_response_code")
+CIPHER: Final = fields(_ITEMS, text="ciphertext associated_data nonce")
+# What makes the key, where it is not there yet, beside what is encrypted.
+ENCRYPT: Final = fields(
+    _ITEMS,
+    text="plaintext associated_data nonce type",
+    flag="derived convergent_encryption",
+)
+DATA_KEY: Final = fields(_ITEM, text="associated_data nonce", number="bits")
+HASH: Final = fields(_ITEMS, text="input hash algorithm")
+SIGN: Final = fields(
+    HASH,
+    text="hash_algorithm signature_algorithm marshaling_algorithm salt_length",
+    flag="prehashed",
+)
+VERIFY: Final = fields(SIGN, text="signature hmac")
 Item = Mapping[str, Any]
 # Gives the key of a call; the flag lets a write make it when it is not there.
 FindKey = Callable[[Call, bool], Awaitable[TransitKey]]
@@ -38,16 +56,19 @@ class TransitData:
             return {"update": handler, "create": handler}
 
         return (
-            Endpoint("encrypt/{name}", both(self._on(encrypt_item, makes=True))),
-            Endpoint("decrypt/{name}", both(self._on(decrypt_item))),
-            Endpoint("rewrap/{name}", both(self._on(rewrap_item))),
-            Endpoint("datakey/{kind}/{name}", both(self._data_key)),
-            Endpoint("sign/{name}", both(self._on(sign_item))),
-            Endpoint("sign/{name}/{hash}", both(self._on(sign_item))),
-            Endpoint("verify/{name}", both(self._on(verify_item))),
-            Endpoint("verify/{name}/{hash}", both(self._on(verify_item))),
-            Endpoint("hmac/{name}", both(self._on(hmac_item))),
-            Endpoint("hmac/{name}/{hash}", both(self._on(hmac_item))),
+            Endpoint("encrypt/{name}", both(self._on(encrypt_item, makes=True)), takes=ENCRYPT),
+            Endpoint("decrypt/{name}", both(self._on(decrypt_item)), takes=CIPHER),
+            Endpoint("rewrap/{name}", both(self._on(rewrap_item)), takes=CIPHER),
+            Endpoint("datakey/{kind}/{name}", both(self._data_key), takes=DATA_KEY),
+            *(
+                Endpoint(pattern, both(self._on(act)), takes=takes)
+                for word, act, takes in (
+                    ("sign", sign_item, SIGN),
+                    ("verify", verify_item, VERIFY),
+                    ("hmac", hmac_item, HASH),
+                )
+                for pattern in (f"{word}/{{name}}", f"{word}/{{name}}/{{hash}}")
+            ),
             *tools.endpoints(),
         )
 

@@ -16,6 +16,7 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
+from strongroom.store.parameters import fields
 
 MOUNT: Final = "audit"
 DEVICE, HEADERS = "device", "headers"
@@ -37,8 +38,13 @@ class AuditDevices:
         headers = "config/auditing/request-headers"
         return (
             Endpoint("audit", {"read": self._all}, sudo=True),
-            Endpoint("audit/{path*}", {"update": self._enable, "delete": self._disable}, sudo=True),
-            Endpoint("audit-hash/{path*}", {"update": self._hash}),
+            Endpoint(
+                "audit/{path*}",
+                {"update": self._enable, "delete": self._disable},
+                sudo=True,
+                takes=fields(text="type description", object="options", flag="local"),
+            ),
+            Endpoint("audit-hash/{path*}", {"update": self._hash}, takes=fields(text="input")),
             Endpoint(headers, {"read": self._headers}, sudo=True),
             Endpoint(
                 f"{headers}/{{header}}",
@@ -48,6 +54,7 @@ class AuditDevices:
                     "delete": self._delete_header,
                 },
                 sudo=True,
+                takes=fields(flag="hmac"),
             ),
         )
 

@@ -13,6 +13,7 @@ from strongroom.model.errors import Denied, Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import ConsumerRow
+from strongroom.store.parameters import fields
 
 
 class Consumers:
@@ -24,8 +25,12 @@ class Consumers:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("consumers/ack", {"update": self._acknowledge}),
-            Endpoint("consumers", {"read": self._list}),
+            Endpoint(
+                "consumers/ack",
+                {"update": self._acknowledge},
+                takes=fields(text="path", number="version"),
+            ),
+            Endpoint("consumers", {"read": self._list}, takes=fields(text="path")),
         )
 
     async def _acknowledge(self, call: Call) -> None:

@@ -11,6 +11,7 @@ from strongroom.model.errors import Denied, Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import View
+from strongroom.store.parameters import fields
 
 MOUNT, KIND = "system", "cors"
 METHODS: Final = "DELETE, GET, OPTIONS, POST, PUT, PATCH, LIST, SCAN"
@@ -54,7 +55,14 @@ class Cors:
         handlers: dict[Any, Any] = {
             "read": self._read, "update": self._write, "delete": self._delete,
         }  # fmt: skip
-        return (Endpoint("config/cors", handlers, sudo=True),)
+        return (
+            Endpoint(
+                "config/cors",
+                handlers,
+                sudo=True,
+                takes=fields(texts="allowed_origins allowed_headers"),
+            ),
+        )
 
     def _read(self, call: Call) -> Result:  # noqa: ARG002 - the shape of a handler
         document = self._context.view.document(MOUNT, KIND, "")

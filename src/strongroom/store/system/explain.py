@@ -11,10 +11,12 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.decision import decide
 from strongroom.store.normalise import Operation, canonical_segments
+from strongroom.store.parameters import Fields, fields
 from strongroom.store.routing import Route, full_path
 from strongroom.store.sessions import Session
 
 OPERATIONS: Sequence[Operation] = ("read", "list", "scan", "create", "update", "patch", "delete")
+ASKED: Fields = fields(text="path operation", object="data")
 
 
 class Explain:
@@ -27,8 +29,12 @@ class Explain:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("explain", {"update": self._of_another}),
-            Endpoint("explain-self", {"update": self._of_self}),
+            Endpoint(
+                "explain",
+                {"update": self._of_another},
+                takes=fields(ASKED, text="accessor", texts="policies"),
+            ),
+            Endpoint("explain-self", {"update": self._of_self}, takes=ASKED),
         )
 
     def _of_self(self, call: Call) -> Result:

@@ -15,11 +15,14 @@ from strongroom.store.engine.contract import TokenRow, Transaction, View
 from strongroom.store.envelope import nothing_here
 from strongroom.store.leases import PAGE, children, describe
 from strongroom.store.leasing import Leases
+from strongroom.store.parameters import fields
 from strongroom.store.routing import full_path
 from strongroom.store.tokens import describe as describe_token
 
 HASH_CHARACTERS: Final = 64
 STUCK: Final = 10_000
+RENEW: Final = fields(text="lease_id url_lease_id", seconds="increment")
+REVOKE: Final = fields(text="lease_id url_lease_id", flag="sync")
 TIDY_STARTED: Final = (
     "Tidy operation successfully started. Any information from the operation will be printed to"
     " Vault's server logs."
@@ -36,16 +39,21 @@ class LeaseEndpoints:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("leases", {"read": self._stuck}, sudo=True),
-            Endpoint("leases/count", {"read": self._count}),
+            Endpoint("leases", {"read": self._stuck}, sudo=True, takes=fields(text="type")),
+            Endpoint("leases/count", {"read": self._count}, takes=fields(text="type")),
             Endpoint("leases/tidy", {"update": self._tidy}),
-            Endpoint("leases/lookup", {"update": self._lookup}),
+            Endpoint("leases/lookup", {"update": self._lookup}, takes=fields(text="lease_id")),
             Endpoint("leases/lookup/{prefix*}", {"list": self._list}, sudo=True),
-            Endpoint("leases/renew", {"update": self._renew}),
-            Endpoint("leases/renew/{id*}", {"update": self._renew}),
-            Endpoint("leases/revoke", {"update": self._revoke}),
-            Endpoint("leases/revoke/{id*}", {"update": self._revoke}),
-            Endpoint("leases/revoke-prefix/{prefix*}", {"update": self._revoke_prefix}, sudo=True),
+            Endpoint("leases/renew", {"update": self._renew}, takes=RENEW),
+            Endpoint("leases/renew/{id*}", {"update": self._renew}, takes=RENEW),
+            Endpoint("leases/revoke", {"update": self._revoke}, takes=REVOKE),
+            Endpoint("leases/revoke/{id*}", {"update": self._revoke}, takes=REVOKE),
+            Endpoint(
+                "leases/revoke-prefix/{prefix*}",
+                {"update": self._revoke_prefix},
+                sudo=True,
+                takes=fields(flag="sync"),
+            ),
             Endpoint("leases/revoke-force/{prefix*}", {"update": self._revoke_force}, sudo=True),
         )
 

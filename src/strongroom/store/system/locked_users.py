@@ -10,6 +10,7 @@ from strongroom.store.auth.lockout import is_locked
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import MountRow, Transaction
+from strongroom.store.parameters import fields
 
 
 class LockedUsers:
@@ -21,7 +22,7 @@ class LockedUsers:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("locked-users", {"read": self._list}),
+            Endpoint("locked-users", {"read": self._list}, takes=fields(text="mount_accessor")),
             Endpoint("locked-users/{accessor}/unlock/{name}", {"update": self._unlock}),
         )
 

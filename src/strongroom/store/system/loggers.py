@@ -13,9 +13,11 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
+from strongroom.store.parameters import fields
 
 MOUNT, KIND = "system", "loggers"
 ROOT: Final = "strongroom"
+LEVEL: Final = fields(text="level")
 LEVELS: Final[Mapping[str, int]] = {
     "trace": logging.DEBUG, "debug": logging.DEBUG, "info": logging.INFO, "notice": logging.INFO,
     "warn": logging.WARNING, "warning": logging.WARNING, "error": logging.ERROR,
@@ -39,8 +41,8 @@ class Loggers:
         every = {"read": self._all, "update": self._set_all, "delete": self._revert_all}
         one = {"read": self._one, "update": self._set_one, "delete": self._revert_one}
         return (
-            Endpoint("loggers", every, sudo=True),  # type: ignore[arg-type]
-            Endpoint("loggers/{name}", one, sudo=True),  # type: ignore[arg-type]
+            Endpoint("loggers", every, sudo=True, takes=LEVEL),  # type: ignore[arg-type]
+            Endpoint("loggers/{name}", one, sudo=True, takes=LEVEL),  # type: ignore[arg-type]
         )
 
     def reload(self) -> None:

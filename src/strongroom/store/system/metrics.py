@@ -18,6 +18,7 @@ from typing import Final, Literal
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
+from strongroom.store.parameters import fields
 from strongroom.store.system.in_flight import InFlight
 from strongroom.store.system.status import raw
 
@@ -55,7 +56,9 @@ class Metrics:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("metrics", {"read": self._read}, public=self._public),
+            Endpoint(
+                "metrics", {"read": self._read}, public=self._public, takes=fields(text="format")
+            ),
             *self.in_flight.endpoints,
         )
 

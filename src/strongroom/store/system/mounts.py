@@ -15,6 +15,7 @@ from strongroom.store.call import Call, Endpoint, Result, parse_seconds
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import MountRow, Transaction
 from strongroom.store.leasing import Leases
+from strongroom.store.parameters import fields
 from strongroom.store.routing import full_path
 from strongroom.store.tokens import DEFAULT_TTL, MAX_TTL
 
@@ -29,6 +30,18 @@ _TUNABLE_LISTS: Final = (
     "audit_non_hmac_response_keys",
     "passthrough_request_headers",
     "allowed_response_headers",
+)
+TUNE: Final = fields(
+    seconds=" ".join(_TUNABLE_SECONDS),
+    text=f"description plugin_version {' '.join(_TUNABLE_TEXTS)}",
+    texts=" ".join(_TUNABLE_LISTS),
+    object=f"options {LOCKOUT}",
+)
+# The flags and the plugin are Vault's, and the same for every mount here: each is shown as it is.
+ENABLE: Final = fields(
+    text="type description plugin_name plugin_version",
+    object="config options",
+    flag="local seal_wrap external_entropy_access",
 )
 
 
@@ -56,9 +69,16 @@ class Mounts:
             Endpoint(self._word, {"read": self._all}),
             # Greedy: a mount's own path may have slashes, and tune is its last word.
             Endpoint(
-                f"{self._word}/{{path*}}",
-                {"read": self._read, "update": self._write, "delete": self._disable},
+                f"{self._word}/{{path*}}/tune",
+                {"read": self._read_tuned, "update": self._tune},
                 sudo=self._kind == "auth",
+                takes=TUNE,
+            ),
+            Endpoint(
+                f"{self._word}/{{path*}}",
+                {"read": self._read, "update": self._enable, "delete": self._disable},
+                sudo=self._kind == "auth",
+                takes=ENABLE,
             ),
         )
 
@@ -70,27 +90,21 @@ class Mounts:
         return Result({path: describe(rows[path]) for path in sorted(rows)}, top_level=True)
 
     def _read(self, call: Call) -> Result:
-        path = call.args["path"]
-        if path.endswith("/tune"):
-            row = self._found(path.removesuffix("tune"))
-            return Result({**tuned(row), "description": row.description, "options": row.options})
-        return Result(describe(self._found(path + "/")), top_level=True)
+        return Result(describe(self._found(call)), top_level=True)
 
-    def _found(self, path: str) -> MountRow:
+    def _read_tuned(self, call: Call) -> Result:
+        row = self._found(call)
+        return Result({**tuned(row), "description": row.description, "options": row.options})
+
+    def _found(self, call: Call) -> MountRow:
+        path = call.args["path"] + "/"
         row = self._rows().get(path)
         if row is None:
             raise Invalid("no-mount", f"No mount found at {path!r}")
         return row
 
-    async def _write(self, call: Call) -> None:
-        path = call.args["path"]
-        if path.endswith("/tune"):
-            await self._tune(call, self._found(path.removesuffix("tune")))
-        else:
-            await self._enable(call, path + "/")
-
-    async def _tune(self, call: Call, row: MountRow) -> None:
-        version = _options(call).get("version")
+    async def _tune(self, call: Call) -> None:
+        row, version = self._found(call), _options(call).get("version")
         if row.type == "kv" and version is not None:
             _check_upgrade(row.options.get("version", "1"), version)
         config = {**row.config, **config_of(call.data, row.config)}
@@ -109,8 +123,8 @@ class Mounts:
 
         await self._context.engine.transact(write)
 
-    async def _enable(self, call: Call, path: str) -> None:
-        kind, options = call.text("type"), _options(call)
+    async def _enable(self, call: Call) -> None:
+        path, kind, options = call.args["path"] + "/", call.text("type"), _options(call)
         if not kind:
             raise Invalid("no-type", "backend type must be specified as a string")
         if kind in ("kv-v2", "kv-v1"):

@@ -13,6 +13,7 @@ import orjson
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import MountRow
+from strongroom.store.parameters import Kind, fields
 from strongroom.store.routing import full_path
 
 OPENAPI: Final = "3.0.3"
@@ -40,7 +41,10 @@ class OpenApi:
     def endpoints(self) -> Sequence[Endpoint]:
         return (
             Endpoint(
-                "internal/specs/openapi", {"read": self._read, "update": self._read}, public=True
+                "internal/specs/openapi",
+                {"read": self._read, "update": self._read},
+                public=True,
+                takes=fields(flag="generic_mount_paths", text="context"),
             ),
         )
 
@@ -136,10 +140,35 @@ def _operation(
             }
             for each in flags
         ]
+        # Where there is a body, the parameters are the body's, but for those of a listing's page.
+        if not {"update", "create"} & endpoint.handlers.keys():
+            said["parameters"] += [
+                {"name": name, "in": "query", "required": False, "schema": _SCHEMAS[kind]}
+                for name, kind in sorted((endpoint.takes or {}).items())
+            ]
     if verb in ("post", "patch"):
         kind = "application/merge-patch+json" if verb == "patch" else "application/json"
-        said["requestBody"] = {"content": {kind: {"schema": {"type": "object"}}}}
+        said["requestBody"] = {"content": {kind: {"schema": _body(endpoint)}}}
     return said
+
+
+def _body(endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint.takes is None:
+        return {"type": "object", "additionalProperties": True}
+    properties = {name: _SCHEMAS[kind] for name, kind in sorted(endpoint.takes.items())}
+    return {"type": "object", **({"properties": properties} if properties else {})}
+
+
+# What each kind of parameter is; the server also reads numbers and truth values written as text.
+_SCHEMAS: Final[Mapping[Kind, Mapping[str, Any]]] = {
+    "text": {"type": "string"},
+    "number": {"type": "integer"},
+    "flag": {"type": "boolean"},
+    "seconds": {"type": "string", "format": "duration", "example": "30m"},
+    "texts": {"type": "array", "items": {"type": "string"}},
+    "object": {"type": "object"},
+    "objects": {"type": "array", "items": {}},
+}
 
 
 _ENVELOPE: Final[Mapping[str, Any]] = {

@@ -12,6 +12,7 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import View
 from strongroom.store.envelope import nothing_here
+from strongroom.store.parameters import fields
 from strongroom.store.password_policy import PasswordPolicy, parse_password_policy
 from strongroom.store.system.policies import policy_text
 
@@ -40,6 +41,7 @@ class PasswordPolicies:
             Endpoint(
                 "policies/password/{name}",
                 {"read": self._read, "update": self._write, "delete": self._delete},
+                takes=fields(text="policy"),
             ),
             Endpoint("policies/password/{name}/generate", {"read": self._generate}),
         )

@@ -13,6 +13,7 @@ from strongroom.model.errors import Denied, Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.envelope import nothing_here
+from strongroom.store.parameters import fields
 from strongroom.store.sessions import ROOT, WRAPPING, Session
 
 DEFAULT_POLICY: Final = """\
@@ -56,11 +57,13 @@ class Policies:
                     "patch": self._patch,
                     "delete": self._delete,
                 },
+                takes=fields(text="policy rules"),
             ),
             Endpoint("policy", {"list": self._list_old, "read": self._list_old}),
             Endpoint(
                 "policy/{name}",
                 {"read": self._read_old, "update": self._write, "delete": self._delete},
+                takes=fields(text="policy rules"),
             ),
         )
 
@@ -121,6 +124,9 @@ def policy_text(text: str) -> str:
         return text
 
 
+PATHS: Final = fields(texts="paths path")
+
+
 class Capabilities:
     """What a token may do on paths."""
 
@@ -130,9 +136,15 @@ class Capabilities:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("capabilities", {"update": self._of_token}),
-            Endpoint("capabilities-accessor", {"update": self._of_accessor}),
-            Endpoint("capabilities-self", {"update": self._of_self}),
+            Endpoint("capabilities", {"update": self._of_token}, takes=fields(PATHS, text="token")),
+            Endpoint(
+                "capabilities-accessor",
+                {"update": self._of_accessor},
+                takes=fields(PATHS, text="accessor"),
+            ),
+            Endpoint(
+                "capabilities-self", {"update": self._of_self}, takes=fields(PATHS, text="token")
+            ),
         )
 
     def _of_self(self, call: Call) -> Result:

@@ -14,6 +14,7 @@ from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
 from strongroom.store.normalise import canonical_segments
+from strongroom.store.parameters import fields
 from strongroom.store.quotas import (
     CONFIG,
     LEASES,
@@ -25,6 +26,8 @@ from strongroom.store.quotas import (
 )
 from strongroom.store.routing import full_path
 
+RATE_FIELDS = fields(number="rate", seconds="interval block_interval", text="path role type")
+COUNT_FIELDS = fields(number="max_leases", text="path role type")
 SETTINGS: Mapping[str, Any] = {
     "enable_rate_limit_response_headers": False,
     "rate_limit_exempt_paths": [],
@@ -40,11 +43,17 @@ class QuotaEndpoints:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         found = [
-            Endpoint("quotas/config", {"read": self._read_config, "update": self._write_config})
+            Endpoint(
+                "quotas/config",
+                {"read": self._read_config, "update": self._write_config},
+                takes=fields(
+                    texts="rate_limit_exempt_paths", flag="enable_rate_limit_response_headers"
+                ),
+            )
         ]
-        for word, kind, write, shown in (
-            ("rate-limit", RATE, self._write_rate, _shown_rate),
-            ("lease-count", LEASES, self._write_count, self._shown_count),
+        for word, kind, write, shown, takes in (
+            ("rate-limit", RATE, self._write_rate, _shown_rate, RATE_FIELDS),
+            ("lease-count", LEASES, self._write_count, self._shown_count, COUNT_FIELDS),
         ):
             found += [
                 Endpoint(f"quotas/{word}", {"list": self._list(kind)}),
@@ -55,6 +64,7 @@ class QuotaEndpoints:
                         "update": write,
                         "delete": self._delete(kind),
                     },
+                    takes=takes,
                 ),
             ]
         return tuple(found)

@@ -15,6 +15,7 @@ from strongroom.store.engine.contract import MountRow, Transaction
 from strongroom.store.envelope import nothing_here
 from strongroom.store.leasing import Leases
 from strongroom.store.normalise import canonical_segments
+from strongroom.store.parameters import fields
 from strongroom.store.routing import full_path
 from strongroom.store.system.mounts import RESERVED, clash
 
@@ -34,7 +35,7 @@ class Remount:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("remount", {"update": self._remount}, sudo=True),
+            Endpoint("remount", {"update": self._remount}, sudo=True, takes=fields(text="from to")),
             Endpoint("remount/status/{id}", {"read": self._status}),
         )
 

@@ -13,6 +13,7 @@ from strongroom.model.errors import Invalid, Unavailable
 from strongroom.store.call import Call, Endpoint, Result, go_duration
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
+from strongroom.store.parameters import fields
 from strongroom.store.seal.cluster import ClusterSeal
 
 DOCUMENT: Final = ("seal", "rotation", "config")
@@ -71,6 +72,7 @@ class KeyRotation:
                 "rotate/config",
                 {"read": self._config, "update": self._write_config},
                 sudo=True,
+                takes=fields(flag="enabled", number="max_operations", seconds="interval"),
             ),
             Endpoint("rotate/status", {"read": self._status}),
             Endpoint("key-status", {"read": self._key_status}),

@@ -12,11 +12,19 @@ from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
+from strongroom.store.parameters import fields
 from strongroom.store.seal.ceremony import GenerateRoot, Rekey
 from strongroom.store.seal.cluster import ClusterSeal
 from strongroom.store.system.status import Status, raw
 from strongroom.store.tokens import Grant
 
+BEGIN_REKEY: Final = fields(
+    number="secret_shares secret_threshold stored_shares",
+    flag="require_verification backup",
+    texts="pgp_keys",
+)
+BEGIN_ROOT: Final = fields(text="otp pgp_key")
+SHARE: Final = fields(text="key nonce")
 ROOT_GRANT: Final = Grant(policies=("root",), display_name="root", path="auth/token/root")
 
 
@@ -29,7 +37,14 @@ class Unseal:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        return (Endpoint("unseal", {"update": self._unseal}, public=True),)
+        return (
+            Endpoint(
+                "unseal",
+                {"update": self._unseal},
+                public=True,
+                takes=fields(text="key", flag="reset migrate"),
+            ),
+        )
 
     async def _unseal(self, call: Call) -> Result:
         key = call.text("key")
@@ -75,7 +90,11 @@ class SealPaths:
 
     def _guarded(self, pattern: str, name: str, **handlers: Any) -> Endpoint:  # noqa: ANN401
         is_open = name in self._open
-        return Endpoint(pattern, handlers, public=is_open, sudo=not is_open)  # type: ignore[arg-type]
+        takes = BEGIN_ROOT if name == "generate-root" else BEGIN_REKEY
+        if pattern.endswith(("/update", "/verify")):
+            takes = SHARE
+        found: Any = handlers
+        return Endpoint(pattern, found, public=is_open, sudo=not is_open, takes=takes)
 
     def _put_root(self, transaction: Transaction, token: str) -> None:
         self._context.issue(transaction, ROOT_GRANT, token=token)

@@ -17,6 +17,7 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.snapshot_file import PURPOSE, write_snapshot
+from strongroom.store.parameters import fields
 from strongroom.store.snapshots import Drill, Found, judge, rehearse, restore
 
 PATH: Final = "storage/raft/snapshot"
@@ -35,7 +36,11 @@ class SnapshotEndpoints:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint(PATH, {"read": self._take, "update": self._restore}),
+            Endpoint(
+                PATH,
+                {"read": self._take, "update": self._restore},
+                takes=fields(flag="verify"),
+            ),
             Endpoint(f"{PATH}-force", {"update": self._force}),
             Endpoint(f"{PATH}-drill", {"update": self._drill}),
         )

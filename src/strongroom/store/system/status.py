@@ -14,12 +14,22 @@ from strongroom.model.errors import Invalid, Refusal
 from strongroom.model.secret import Secret
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.engine.contract import ClusterRow
+from strongroom.store.parameters import fields
 from strongroom.store.seal.cluster import ClusterSeal, NewCluster
 from strongroom.store.seal.shares import check_split, keys_reply
 from strongroom.store.seal.stored import Split, StoredSeal, load_stored
 
 # What clients gate features on; the program's own version stands beside it.
 API_VERSION: Final = "1.16.0"
+HEALTH: Final = fields(
+    flag="standbyok perfstandbyok",
+    number="activecode standbycode drsecondarycode performancestandbycode sealedcode uninitcode",
+)
+INIT: Final = fields(
+    number="secret_shares secret_threshold stored_shares recovery_shares recovery_threshold",
+    texts="pgp_keys recovery_pgp_keys",
+    text="root_token_pgp_key",
+)
 # Makes the cluster with these splits of the unseal and the recovery key; None when it is there.
 InitialiseCluster = Callable[
     [Split | None, Split | None], Awaitable[tuple[NewCluster, Secret] | None]
@@ -55,7 +65,7 @@ class Status:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("health", {"read": self._health}, public=True),
+            Endpoint("health", {"read": self._health}, public=True, takes=HEALTH),
             Endpoint("seal-status", {"read": self._seal_status}, public=True),
             Endpoint("leader", {"read": self._leader}, public=True),
         )
@@ -146,7 +156,9 @@ class Init:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        return (Endpoint("init", {"read": self._read, "update": self._init}, public=True),)
+        return (
+            Endpoint("init", {"read": self._read, "update": self._init}, public=True, takes=INIT),
+        )
 
     def _read(self, call: Call) -> Result:  # noqa: ARG002
         return raw({"initialized": self._seal.row() is not None})

@@ -4,11 +4,15 @@ API: https://developer.hashicorp.com/vault/api-docs/system/wrapping-wrap.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.parameters import fields
 from strongroom.store.sessions import WRAPPING
 from strongroom.store.wrapping import Wrapping
+
+TOKEN: Final = fields(text="token")
 
 
 class WrappingEndpoints:
@@ -20,12 +24,15 @@ class WrappingEndpoints:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("wrapping/wrap", {"update": self._wrap}),
-            Endpoint("wrapping/unwrap", {"update": self._unwrap}),
+            Endpoint("wrapping/wrap", {"update": self._wrap}, takes=None),
+            Endpoint("wrapping/unwrap", {"update": self._unwrap}, takes=TOKEN),
             Endpoint(
-                "wrapping/lookup", {"update": self._lookup, "read": self._lookup}, public=True
+                "wrapping/lookup",
+                {"update": self._lookup, "read": self._lookup},
+                public=True,
+                takes=TOKEN,
             ),
-            Endpoint("wrapping/rewrap", {"update": self._rewrap}),
+            Endpoint("wrapping/rewrap", {"update": self._rewrap}, takes=TOKEN),
         )
 
     @staticmethod
