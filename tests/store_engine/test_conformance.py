@@ -7,8 +7,10 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from strongroom.crypto.keyring import KeyRing
-from strongroom.model.errors import Conflict
+from strongroom.model.errors import Conflict, Invalid
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import (
     ClusterRow,
@@ -90,6 +92,32 @@ async def test_what_raises_is_undone_and_the_rest_stays(engine: Engine) -> None:
     results = await asyncio.gather(engine.transact(broken), whole, return_exceptions=True)
     assert isinstance(results[0], Conflict)
     assert engine.view.policy_names() == ["whole"]
+
+
+@reads
+@pytest.mark.parametrize(
+    "engine", ["sqlite", pytest.param("postgres", marks=pytest.mark.component)], indirect=True
+)
+async def test_what_cannot_be_kept_is_its_callers_mistake_and_nobody_elses(engine: Engine) -> None:
+    """Reads and writes of one turn share a trip to the server, and must not share a refusal."""
+    whole = engine.transact(lambda each: each.put_policy("whole", "text"))
+    wide = engine.transact(lambda each: each.events_after(2**70, 1))
+    results = await asyncio.gather(wide, whole, return_exceptions=True)
+    assert isinstance(results[0], Invalid)
+    assert engine.view.policy("whole") == "text"
+    if engine.waits:
+        broken = engine.transact(lambda each: each.put_policy("zero\0byte", "text"))
+        more = engine.transact(lambda each: each.put_policy("more", "text"))
+        results = await asyncio.gather(broken, more, return_exceptions=True)
+        assert isinstance(results[0], Invalid)
+
+        async def read(name: str) -> str | None:
+            return engine.view.policy(name)
+
+        asked = (engine.waiting(read(name)) for name in ("zero\0byte", "more"))
+        refused, found = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(refused, Invalid)
+        assert found == "text"
 
 
 @reads

@@ -12,9 +12,11 @@ from typing import Any, Protocol
 
 from strongroom.model.errors import Misuse
 from strongroom.store.engine._greenlets import answer_of
-from strongroom.store.engine.sql import POSTGRES
+from strongroom.store.engine.sql import POSTGRES, unstorable
 
 Values = tuple[Any, ...]
+# Columns of whole numbers are BIGINT.
+_LEAST, _MOST = -(2**63), 2**63 - 1
 
 
 @lru_cache(maxsize=1024)
@@ -35,6 +37,16 @@ def over_arrays(statement: str, types: tuple[str, ...]) -> str:
         f"SELECT asked.n, found.* FROM unnest({arrays}) WITH ORDINALITY AS asked({names}, n)"  # noqa: S608
         f" CROSS JOIN LATERAL ({inner}) AS found"
     )
+
+
+def _check(values: Values) -> None:
+    """Refuse what the server would refuse: there it would fail others' work of the same turn."""
+    for each in values:
+        if isinstance(each, str):
+            if "\0" in each:
+                raise unstorable()
+        elif isinstance(each, int) and not _LEAST <= each <= _MOST:
+            raise unstorable()
 
 
 class Connection(Protocol):
@@ -67,6 +79,7 @@ class SharedReads:
 
     def one(self, statement: str, *values: object) -> Any:  # noqa: ANN401
         """The first row, or None."""
+        _check(values)
         loop = asyncio.get_running_loop()
         if not self._asked:
             loop.call_soon(self._send)
@@ -78,6 +91,7 @@ class SharedReads:
 
     def all(self, statement: str, *values: object) -> Sequence[Any]:
         """Every row."""
+        _check(values)
         question = numbered(statement)
         return answer_of(self._perform(lambda connection: connection.fetch(question, *values)))
 
@@ -147,10 +161,12 @@ class WritingSql:
 
     def all(self, statement: str, *values: object) -> Sequence[Any]:
         """Every row, after everything that was written before."""
+        _check(values)
         return answer_of(self._ask(numbered(statement), values))
 
     def run(self, statement: str, *values: object) -> None:
         """A write, sent with its like before the next question."""
+        _check(values)
         if not self._held or self._held[-1][0] != statement:
             self._held.append((statement, []))
         self._held[-1][1].append(values)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from strongroom.model.errors import Invalid
+
 NO_LIMIT: Final = 2**62  # LIMIT takes no "all" that both databases know.
 
 
@@ -78,6 +80,13 @@ class Sql(Protocol):
 
     def run(self, statement: str, *values: object) -> None:
         """A write nobody asks about; it may be held back until the next question or the commit."""
+
+
+def unstorable() -> Invalid:
+    """The refusal of a value that comes from a caller and fits in no column."""
+    return Invalid(
+        "unstorable", "a name has a zero byte, or a number is beyond 64 bits: it cannot be kept"
+    )
 
 
 def upsert(table: str, keys: str, columns: str) -> str:

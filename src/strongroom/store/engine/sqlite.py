@@ -23,7 +23,7 @@ from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Transaction, View
 from strongroom.store.engine.schema import take_step
 from strongroom.store.engine.snapshot_contract import TablePage
-from strongroom.store.engine.sql import SQLITE
+from strongroom.store.engine.sql import SQLITE, unstorable
 
 T = TypeVar("T")
 BUSY_MILLISECONDS: Final = 5000
@@ -40,7 +40,13 @@ class SqliteSql:
     dialect = SQLITE
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._execute = connection.execute
+        self._connection = connection
+
+    def _execute(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(statement, values)
+        except OverflowError:
+            raise unstorable() from None
 
     def one(self, statement: str, *values: object) -> Any:  # noqa: ANN401
         """The first row, or None."""
