@@ -73,7 +73,8 @@ class JwtAuth:
                 "oidc/callback",
                 {"read": self._callback, "update": self._callback},
                 public=True,
-                takes=fields(text="state code client_nonce error error_description"),
+                # The nonce is sent as the API is documented; what counts is the one in the token.
+                takes=fields(text="state code nonce client_nonce error error_description"),
             ),
         )
 
