@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from operator_lab import CLOCK, PROPERTIES, Lab, changing, manifest, name, space
+from operator_lab import CLOCK, PROPERTIES, Lab, changing, manifest, many, name, space
 
 from strongroom.app.waiting import until
 from strongroom.kube.resource import SECRETS
@@ -25,6 +25,8 @@ LATE_SECONDS: Final = 5.0
 SHORT_SECONDS: Final = 180.0
 LIMIT_SECONDS: Final = 120.0
 DOWN_SECONDS: Final = 40.0
+# Objects that the bare loop writes.
+BARE: Final = 2000
 
 
 @dataclass
@@ -82,6 +84,7 @@ class Steps:
     def named(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """All steps by name."""
         return {
+            "bare": self.bare_loop,
             "first": self.first_sync,
             "steady": self.steady,
             "new": self.new_objects,
@@ -101,6 +104,28 @@ class Steps:
         except Refusal:
             return False
         return True
+
+    async def bare_loop(self) -> None:
+        """The yardstick: one Secret and one status for each object, by nothing but a loop."""
+        api, count = self.lab.api, min(BARE, self.count)
+        status = {"status": {"binding": {"name": "bare"}}}
+
+        async def write(number: int) -> None:
+            metadata = {"name": f"bare-{number:05}", "namespace": space(number)}
+            data = dict.fromkeys(PROPERTIES, "eA==")
+            await api.create(SECRETS, {"metadata": metadata, "data": data})
+            place = (name(number), space(number))
+            await api.merge_patch(EXTERNAL_SECRETS, *place, status, "status")
+
+        begin, (server, _) = time.monotonic(), await self.lab.api_server()
+        await many(range(count), write)
+        share = self.count / count
+        self.found.figures |= {
+            "bare loop of the two writes, s": (time.monotonic() - begin) * share,
+            "bare loop: API server CPU per Secret, ms": (
+                ((await self.lab.api_server())[0] - server) / count * 1000
+            ),
+        }
 
     async def first_sync(self) -> None:
         """All objects are there before the operator starts."""
@@ -130,6 +155,11 @@ class Steps:
             "API server CPU per Secret, ms": ((await lab.api_server())[0] - server) / done * 1000,
             "memory after first sync, MiB": lab.operator.peak,
         }
+        bare = self.found.figures.get("bare loop of the two writes, s")
+        if bare:
+            self.found.figures["first sync, times the bare loop"] = (
+                self.found.figures["first sync, s"] / bare
+            )
         counted = (after - before).items()
         self.found.requests = {key: each / done for key, each in counted if each > done / 50}
 

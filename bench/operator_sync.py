@@ -19,13 +19,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import uvloop
 from operator_lab import DEFINITIONS_SECONDS, OURS, Setup, laboratory
 from operator_report import plots, table
 from operator_steps import Found, Steps
 
 from strongroom.sync.durations import parse_duration
 
-STEPS = ("first", "steady", "new", "drift", "change", "restart", "restart-due")
+STEPS = ("bare", "first", "steady", "new", "drift", "change", "restart", "restart-due")
 
 
 def name_of(command: str) -> str:
@@ -77,7 +78,7 @@ def main() -> None:
     """Measure one after the other."""
     args = arguments().parse_args()
     found = {
-        name_of(each): asyncio.run(measure(args, each)) for each in (args.operator, *args.beside)
+        name_of(each): uvloop.run(measure(args, each)) for each in (args.operator, *args.beside)
     }
     if args.svg:
         plots(found, args.svg)
