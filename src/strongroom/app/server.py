@@ -422,7 +422,7 @@ async def _follow(
     said = ""
     while True:
         try:
-            await parts.engine.waiting(parts.seal.follow())
+            await parts.engine.waiting(_followed(parts))
         except Refusal as refusal:
             problems["storage"] = refusal.message
         else:
@@ -434,6 +434,11 @@ async def _follow(
             _log.log(level, "sealed; waits for %s", waiting_for)
         said = waiting_for
         await clock.sleep(FOLLOW_SECONDS)
+
+
+async def _followed(parts: Opened) -> None:
+    parts.engine.view.check_schema()
+    await parts.seal.follow()
 
 
 async def _tend(handler: Front, clock: Clock) -> None:

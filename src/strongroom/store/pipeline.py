@@ -135,11 +135,11 @@ class Pipeline:
     def _check_revision(self) -> None:
         revision = self._context.engine.revision()
         if revision != self._revision:
-            self._revision = revision
             generation = self._context.view.generation()
             if generation != self._generation:
                 # A cluster that was closed has no keys to look for.
                 self._context.seal.notice()
+                self._context.view.check_schema()
                 self._context.view.refresh_keys()
                 self._generation = generation
                 if not self._cut_off:
@@ -147,6 +147,8 @@ class Pipeline:
                 self._context.sessions.forget()
                 self._context.quotas.forget()
                 self._router.forget()
+            # Last: a check that failed half way is made again.
+            self._revision = revision
 
     def _end_turn(self) -> None:
         self._turn_open = False

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from strongroom.store.engine._sealed_rows import SealedRows, pack
+from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
 from strongroom.store.engine.auth_contract import FailedLoginRow, SecretIdRow
 from strongroom.store.engine.sql import upsert
 
@@ -28,7 +28,7 @@ class AuthRows(SealedRows):
             return None
         _, row_id, uses_left, version, body = row
         opened = self._barrier.open("secret_id", f"{mount}/{row_id.hex()}", version, body)
-        fields = orjson.loads(opened)
+        fields = unpack(SecretIdRow, opened)
         for name in ("cidrs", "token_cidrs"):
             fields[name] = tuple(fields[name])
         return SecretIdRow(mount=mount, id=row_id, uses_left=uses_left, **fields)

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-import orjson
-
-from strongroom.store.engine._sealed_rows import SealedRows, pack
+from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
 from strongroom.store.engine.contract import ConsumerRow, EventRow
 from strongroom.store.engine.sql import upsert
 
@@ -24,7 +22,9 @@ class FeedRows(SealedRows):
         key = self._consumer_key(path)
         rows = self._sql.all("SELECT actor, version, body FROM consumer WHERE path = ?", key)
         found = [
-            ConsumerRow(**orjson.loads(self._barrier.open("consumer", actor.hex(), version, body)))
+            ConsumerRow(
+                **unpack(ConsumerRow, self._barrier.open("consumer", actor.hex(), version, body))
+            )
             for actor, version, body in rows
         ]
         return sorted(found, key=lambda row: row.actor)
@@ -47,7 +47,7 @@ class FeedRows(SealedRows):
             limit,
         )
         return [
-            EventRow(sequence=number, **orjson.loads(self._barrier.open("event", "", 0, body)))
+            EventRow(sequence=number, **unpack(EventRow, self._barrier.open("event", "", 0, body)))
             for number, body in rows
         ]
 

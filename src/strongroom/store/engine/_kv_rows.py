@@ -5,12 +5,14 @@ from typing import Any, Final
 
 import orjson
 
-from strongroom.store.engine._sealed_rows import SealedRows
+from strongroom.store.engine._sealed_rows import SealedRows, unpack
 from strongroom.store.engine.barrier import ROOT_FOLDER, Barrier
 from strongroom.store.engine.contract import KvMetadata, KvVersionInfo
+from strongroom.store.engine.schema import STEPS
 from strongroom.store.engine.sql import NO_LIMIT, Sql, upsert
 
 REMEMBERED_NODES: Final = 20_000
+VERSION_FIELDS: Final = 4
 DATA: Final = "SELECT body FROM kv_version WHERE node = ? AND version = ?"
 PUT_DATA: Final = upsert("kv_version", "node, version", "body")
 
@@ -22,8 +24,8 @@ class KvRows(SealedRows):
     so a remembered number is right or leads to no row at all, and then the path is walked anew.
     """
 
-    def __init__(self, sql: Sql, barrier: Barrier) -> None:
-        super().__init__(sql, barrier)
+    def __init__(self, sql: Sql, barrier: Barrier, steps: int = len(STEPS)) -> None:
+        super().__init__(sql, barrier, steps)
         self._nodes: dict[tuple[str, str], int] = {}
         # Inside a unit of work: row version and versions with data of the nodes it has read.
         self._versions: dict[int, tuple[int, frozenset[int]]] | None = None
@@ -105,8 +107,8 @@ class KvRows(SealedRows):
         node, (version, body) = found
         if body is None:
             return None
-        fields = orjson.loads(self._barrier.open("node", str(node), version, body))
-        versions = tuple(KvVersionInfo(*each) for each in fields["versions"])
+        fields = unpack(KvMetadata, self._barrier.open("node", str(node), version, body))
+        versions = tuple(KvVersionInfo(*each[:VERSION_FIELDS]) for each in fields["versions"])
         if self._versions is not None:
             self._versions[node] = version, _with_data(versions)
         fields["versions"] = versions

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
-
 from strongroom.crypto.aead import Tampered
-from strongroom.store.engine._sealed_rows import SealedRows, pack
+from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
 from strongroom.store.engine.contract import LeaseRow
 from strongroom.store.engine.sql import NO_LIMIT, upsert
 
@@ -30,7 +28,7 @@ class LeaseRows(SealedRows):
 
     def _lease(self, row: Any) -> LeaseRow:  # noqa: ANN401 - the columns
         lease_id, mount, token, due, state, attempts, version, body = row
-        fields = orjson.loads(self._barrier.open("lease", lease_id, version, body))
+        fields = unpack(LeaseRow, self._barrier.open("lease", lease_id, version, body))
         return LeaseRow(
             id=lease_id,
             mount=mount,

@@ -5,6 +5,7 @@ term that this process does not know yet makes it read the ring anew.
 """
 
 import dataclasses
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ import orjson
 from strongroom.crypto.aead import Tampered
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import ClusterRow
+from strongroom.store.engine.schema import STEPS, check_schema
 from strongroom.store.engine.sql import Sql
 
 
@@ -48,10 +50,16 @@ class RowBarrier:
 class SealedRows:
     """The base of the row classes; one instance serves a view or the writes of a connection."""
 
-    def __init__(self, sql: Sql, barrier: Barrier) -> None:
+    def __init__(self, sql: Sql, barrier: Barrier, steps: int = len(STEPS)) -> None:
+        """`steps` is how many steps of the schema the program knows."""
         self._sql = sql
         self._barrier = RowBarrier(sql, barrier)
+        self._steps = steps
         self._generation = -1
+
+    def check_schema(self) -> None:
+        """Raise Unavailable(`schema-too-new`); see the contract."""
+        check_schema(self._sql, self._steps)
 
     def refresh_keys(self) -> None:
         """Take the stored key ring into use if it is another."""
@@ -61,8 +69,9 @@ class SealedRows:
         """Units of work follow that run alone until the commit: they seal under the newest term."""
         (generation,) = self._sql.one("SELECT value FROM generation")
         if generation != self._generation:
-            self._generation = generation
+            self.check_schema()
             self.refresh_keys()
+            self._generation = generation
 
     def begin(self) -> None:
         """A new unit of work: what was read before may be old."""
@@ -79,6 +88,18 @@ class SealedRows:
         self._sql.run("UPDATE generation SET value = value + 1")
 
     _move_generation = move_generation
+
+
+def unpack(kind: Any, body: bytes) -> dict[str, Any]:  # noqa: ANN401 - a row's class
+    """The fields of a row that `pack` wrote, without those that a later version has added."""
+    fields: dict[str, Any] = orjson.loads(body)
+    names = _names_of(kind)
+    return fields if fields.keys() <= names else {k: fields[k] for k in fields if k in names}
+
+
+@lru_cache(maxsize=64)
+def _names_of(kind: type[Any]) -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(kind))
 
 
 def pack(row: Any, *left_out: str) -> bytes:  # noqa: ANN401 - any of the contract's rows

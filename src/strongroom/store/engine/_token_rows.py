@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
-
 from strongroom.store.engine._lease_rows import after_prefix
-from strongroom.store.engine._sealed_rows import SealedRows, pack
+from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
 from strongroom.store.engine.contract import TokenRow
 from strongroom.store.engine.sql import NO_LIMIT, upsert
 
@@ -30,7 +28,7 @@ class TokenRows(SealedRows):
         if row is None:
             return None
         token_id, parent, uses_left, expires, version, body = row
-        fields = orjson.loads(self._barrier.open("token", token_id.hex(), version, body))
+        fields = unpack(TokenRow, self._barrier.open("token", token_id.hex(), version, body))
         fields["policies"] = tuple(fields["policies"])
         fields["bound_cidrs"] = tuple(fields["bound_cidrs"])
         # The column may cut a life short, never lengthen it: only the body is sealed.

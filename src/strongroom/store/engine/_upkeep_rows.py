@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from strongroom.crypto.aead import Tampered
-from strongroom.store.engine._sealed_rows import SealedRows
+from strongroom.store.engine._sealed_rows import SealedRows, unpack
 from strongroom.store.engine._sealed_tables import TABLES, SealedTable
 from strongroom.store.engine.sql import upsert
 from strongroom.store.engine.upkeep_contract import LeaderRow, ResealRow
@@ -59,7 +59,7 @@ class UpkeepRows(SealedRows):
         if row is None:
             return None
         term, started, finished, body = row
-        rest = orjson.loads(body)
+        rest = unpack(ResealRow, body)
         rest["damaged"] = tuple(rest["damaged"])
         return ResealRow(term=term, started=started, finished=finished, **rest)
 

@@ -168,6 +168,12 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
     def cluster(self) -> ClusterRow | None:
         """The cluster row; readable while sealed."""
 
+    def check_schema(self) -> None:
+        """Raise Unavailable(`schema-too-new`) when this program must not use the database any more.
+
+        A later version has taken away what this one reads or writes.
+        """
+
     def generation(self) -> int:
         """Moves when seal, mount, policy or a token that was there changes; not with secrets."""
 

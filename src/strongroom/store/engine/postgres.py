@@ -7,7 +7,7 @@ is the cheap question whether anybody has committed.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -19,7 +19,7 @@ from strongroom.store.engine._snapshot_rows import COPIED, PAGE_ROWS, all_of
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Transaction, View
-from strongroom.store.engine.schema import take_step
+from strongroom.store.engine.schema import STEPS, Step, take_step
 from strongroom.store.engine.snapshot_contract import TablePage
 from strongroom.store.engine.sql import POSTGRES
 
@@ -49,18 +49,24 @@ class PostgresEngine:
 
     waits = True
 
-    def __init__(self, url: str, barrier: Barrier) -> None:
+    def __init__(self, url: str, barrier: Barrier, steps: Sequence[Step] = STEPS) -> None:
         self._barrier = barrier
+        self._schema = steps
         self._connections = Connections(url, READERS + 1)
         self._reads = SharedReads(self._perform)
-        self._view = StoreRows(self._reads, barrier)
+        self._view = StoreRows(self._reads, barrier, len(steps))
         self._queue: asyncio.Queue[_Write | None] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, url: str, barrier: Barrier) -> "PostgresEngine":
-        """Connect and bring the schema up to date; raises Unavailable."""
-        engine = cls(url, barrier)
+    async def open(
+        cls, url: str, barrier: Barrier, steps: Sequence[Step] = STEPS
+    ) -> "PostgresEngine":
+        """Connect and bring the schema up to date; raises Unavailable.
+
+        `steps` are those that the program knows.
+        """
+        engine = cls(url, barrier, steps)
         try:
             await engine._migrate()
         except BaseException:
@@ -142,7 +148,7 @@ class PostgresEngine:
             async with self._connections.lend(seconds) as connection:
                 await connection.execute(BEGIN)
                 sql = WritingSql(connection)
-                rows = StoreRows(sql, self._barrier)
+                rows = StoreRows(sql, self._barrier, len(self._schema))
                 await run_parked(rows.begin_group)
                 for work, _ in group:
                     outcomes.append(await self._one_write(connection, sql, rows, work))
@@ -186,15 +192,15 @@ class PostgresEngine:
             try:
                 async with self._connections.lend(STEP_SECONDS) as connection:
                     await connection.execute("BEGIN")
-                    missing = await run_parked(lambda: _step(connection))
+                    missing = await run_parked(lambda: _step(connection, self._schema))
                     await commit(connection, STEP_SECONDS)
             except _RACES:
                 # Another node took the same step at the same time; look again.
                 await asyncio.sleep(RACE_SECONDS)
 
 
-def _step(connection: Connection) -> bool:
+def _step(connection: Connection, steps: Sequence[Step]) -> bool:
     sql = WritingSql(connection)
-    taken = take_step(sql, POSTGRES)
+    taken = take_step(sql, POSTGRES, steps=steps)
     answer_of(sql.flush())
     return taken

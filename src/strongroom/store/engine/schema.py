@@ -2,26 +2,30 @@
 
 Steps only add (expand); what a step makes unused is removed by a step at least one release later
 (contract). A database knows how many steps were taken and how many a program must know to run on
-it, so that the version before goes on running beside the new one, and starts there as well.
+it, so that the version before goes on running beside the new one, and starts there as well. It
+writes rows without what it does not know: a new column has a default, and a new field of a row may
+be lost.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from strongroom.model.errors import Unavailable
-from strongroom.store.engine.sql import Dialect, Sql
+from strongroom.store.engine.sql import Dialect, Sql, upsert
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """Statements by semicolon, in words of the dialect in braces.
 
-    `oldest` is set by a step that removes something: how many steps a program must know to run
-    on the database from then on.
+    A step that removes something says how many steps a program must know to run on the database
+    from then on (`oldest`), and the release that was the first to know them.
     """
 
     statements: str
     oldest: int = 0
+    release: str = ""
 
 
 STEPS: Final[tuple[Step, ...]] = (
@@ -148,10 +152,18 @@ STEPS: Final[tuple[Step, ...]] = (
         );
         """
     ),
+    # Which release a database needs, for the message of one that is too old.
+    Step(
+        "CREATE TABLE schema_release (id INTEGER PRIMARY KEY CHECK (id = 1), name {text} NOT NULL)"
+    ),
 )
+# From so many steps on a release is named, and a revision says that something has moved.
+_SAYS_RELEASE: Final = 6
+_HAS_REVISION: Final = 2
+PUT_RELEASE: Final = upsert("schema_release", "id", "name")
 
 
-def take_step(sql: Sql, dialect: Dialect, taken: int = 0) -> bool:
+def take_step(sql: Sql, dialect: Dialect, taken: int = 0, steps: Sequence[Step] = STEPS) -> bool:
     """Take one missing step, inside the caller's transaction; False when none is missing.
 
     `taken` is how many steps a database has that was made before it kept count of them.
@@ -163,20 +175,40 @@ def take_step(sql: Sql, dialect: Dialect, taken: int = 0) -> bool:
             " (id INTEGER PRIMARY KEY, taken {whole} NOT NULL, oldest {whole} NOT NULL)"
         )
     )
-    sql.run("INSERT INTO schema_state VALUES (1, ?, 0) ON CONFLICT DO NOTHING", taken)
+    sql.run(
+        "INSERT INTO schema_state VALUES (1, ?, 0) ON CONFLICT DO NOTHING",
+        taken,
+    )
     # An update takes the row's lock, so that of programs that start together one takes the step.
     (done, oldest) = sql.one("UPDATE schema_state SET taken = taken RETURNING taken, oldest")
-    if oldest > len(STEPS):
-        raise Unavailable(
-            "schema-too-new",
-            f"the database needs a program that knows {oldest} steps, this one knows {len(STEPS)}",
-            hint="run the version that wrote it, or a newer one",
-        )
-    if done >= len(STEPS):
+    check_schema(sql, len(steps))
+    if done >= len(steps):
         return False
-    step = STEPS[done]
+    step = steps[done]
+    if done >= _HAS_REVISION:
+        # First, as every write: the turn is taken before any table, so that nobody waits for
+        # each other. And programs that run look whether they may go on.
+        sql.one("UPDATE generation SET value = value + 1, revision = revision + 1 RETURNING value")
     for statement in step.statements.split(";"):
         if statement.strip():
             sql.run(dialect.spell(statement))
-    sql.run("UPDATE schema_state SET taken = ?, oldest = ?", done + 1, max(oldest, step.oldest))
+    done += 1
+    sql.run("UPDATE schema_state SET taken = ?, oldest = ?", done, max(oldest, step.oldest))
+    if step.release and done >= _SAYS_RELEASE:
+        sql.run(PUT_RELEASE, 1, step.release)
     return True
+
+
+def check_schema(sql: Sql, known: int) -> None:
+    """Raise Unavailable(`schema-too-new`) where a program that knows so many steps must stop."""
+    (taken, oldest) = sql.one("SELECT taken, oldest FROM schema_state")
+    if oldest <= known:
+        return
+    named = sql.one("SELECT name FROM schema_release") if taken >= _SAYS_RELEASE else None
+    needed = f"Strongroom {named[0]} or newer" if named else "a newer Strongroom"
+    raise Unavailable(
+        "schema-too-new",
+        f"the database needs {needed}: it needs {oldest} steps of the schema,"
+        f" this program knows {known}",
+        hint="start that version; nothing was changed",
+    )

@@ -21,7 +21,7 @@ from strongroom.store.engine._snapshot_rows import COPIED, PAGE_ROWS, all_of
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Transaction, View
-from strongroom.store.engine.schema import take_step
+from strongroom.store.engine.schema import STEPS, Step, take_step
 from strongroom.store.engine.snapshot_contract import TablePage
 from strongroom.store.engine.sql import SQLITE, unstorable
 
@@ -84,18 +84,20 @@ class SqliteEngine:
 
     waits = False
 
-    def __init__(self, path: Path, barrier: Barrier) -> None:
+    def __init__(self, path: Path, barrier: Barrier, steps: Sequence[Step] = STEPS) -> None:
+        """Open or make the file; `steps` are those of the schema that the program knows."""
         self._path = path
         self._barrier = barrier
+        self._steps = len(steps)
         path.touch(mode=0o600, exist_ok=True)
         writer = self._connect()
         try:
-            _migrate(writer)
+            _migrate(writer, steps)
         except sqlite3.Error as error:
             raise _unavailable(error) from error
         self._reader = self._connect()
         self._reads = SqliteReads(self._reader)
-        self._view = StoreRows(self._reads, barrier)
+        self._view = StoreRows(self._reads, barrier, self._steps)
         # Waiting on this lock is fair and wakes at once; SQLite's own busy handler sleeps and
         # tries again, which starves one of two busy writers.
         self._turn = os.open(f"{path}.writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -168,7 +170,7 @@ class SqliteEngine:
     # the writer thread
 
     def _write_groups(self, connection: sqlite3.Connection) -> None:
-        rows = StoreRows(SqliteSql(connection), self._barrier)
+        rows = StoreRows(SqliteSql(connection), self._barrier, self._steps)
         stopping = False
         while not stopping:
             first = self._queue.get()
@@ -242,7 +244,7 @@ class SqliteEngine:
             return
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def _migrate(connection: sqlite3.Connection, steps: Sequence[Step]) -> None:
     sql = SqliteSql(connection)
     missing = True
     while missing:
@@ -250,7 +252,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
         try:
             # The first versions counted their steps in the file's header.
             (counted,) = connection.execute("PRAGMA user_version").fetchone()
-            missing = take_step(sql, SQLITE, counted)
+            missing = take_step(sql, SQLITE, counted, steps)
             connection.execute("COMMIT")
         finally:
             if connection.in_transaction:
