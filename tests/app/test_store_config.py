@@ -84,7 +84,7 @@ def test_a_whole_file_is_understood(tmp_path: Path) -> None:
     assert (found.storage.engine, found.storage.path) == (SQLITE, Path("/srv/data"))
     first, second = found.listeners
     assert (first.host, first.port, first.tls.minimum) == ("0.0.0.0", 8200, "tls13")
-    assert first.open_metrics
+    assert first.opens == {"metrics"}
     assert (second.port, second.tls, second.body_bytes, second.is_plain_abroad) == (
         8202, None, 1024, True,
     )  # fmt: skip
@@ -169,8 +169,25 @@ def test_the_root_key_may_stay_open_for_postgresql_and_rekey(tmp_path: Path) -> 
         'listener "tcp" { tls_disable = 1 disable_unauthed_rekey_endpoints = false }',
     )
     assert (found.storage.engine, found.storage.url) == (POSTGRESQL, "postgres://u@h/d")
-    assert found.open_paths == {"rekey"}
+    assert found.listeners[0].opens == {"rekey"}
     assert "postgres://" not in repr(found)
+
+
+def test_each_listener_opens_for_itself(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        'storage "inmem" {}\n'
+        'listener "tcp" { address = ":1" tls_disable = 1\n'
+        "  telemetry { unauthenticated_metrics_access = true }\n"
+        "  profiling { unauthenticated_pprof_access = true } }\n"
+        'listener "tcp" { address = ":2" tls_disable = 1\n'
+        '  profiling { unauthenticated_in_flight_request_access = "true" } }\n'
+        'listener "tcp" { address = ":3" tls_disable = 1 }',
+    )
+    assert [each.opens for each in found.listeners] == [{"metrics"}, {"in-flight"}, set()]
+    assert any("'unauthenticated_pprof_access' has no effect" in note for note in found.notes)
+    with pytest.raises(Invalid, match="telemetry is a stanza"):
+        read(tmp_path, 'storage "inmem" {} listener "tcp" { tls_disable = 1 telemetry = "on" }')
 
 
 def test_without_a_stanza_audit_goes_beside_the_database(tmp_path: Path) -> None:
@@ -237,7 +254,7 @@ def test_telemetry_that_would_be_sent_somewhere_is_named(tmp_path: Path) -> None
     assert len(said) == 2
     assert "'statsd_address' has no effect: metrics are fetched from sys/metrics" in said[0]
     assert "belongs into the telemetry of a listener" in said[1]
-    assert not any(each.open_metrics for each in settings.listeners)
+    assert not any(each.opens for each in settings.listeners)
 
 
 LOCKOUT = """

@@ -46,12 +46,10 @@ class Node:
         self.engine = SqliteEngine(folder / "db", self.barrier)
         self.seal = ClusterSeal(self.engine, self.barrier, setting, self.clock)
         self.device = MemoryDevice()
-        paths = frozenset({"rekey", "generate-root"} if open_paths else ())
+        self.opens = frozenset({"rekey", "generate-root"} if open_paths else ())
         broker = self.broker = AuditBroker([self.device, *audit])
         about = About("1", audit=lambda: broker.failing)
-        around = Surroundings(
-            self.clock, broker, None, self.seal, about, open_paths=paths, api_audit=bool(audit)
-        )
+        around = Surroundings(self.clock, broker, None, self.seal, about, api_audit=bool(audit))
         self.front = front(self.engine, self.barrier, around)
 
     async def ask(
@@ -64,7 +62,8 @@ class Node:
             headers["x-vault-token"] = token
         target = path if path.startswith("/") else f"/v1/{path}"
         answer = Answer()
-        self.front(Request(method, target, headers, content, "127.0.0.1"), answer)
+        asked = Request(method, target, headers, content, "127.0.0.1", opens=self.opens)
+        self.front(asked, answer)
         reply = await asyncio.wait_for(answer.reply_, 10)
         if reply.content_type != "application/json":
             return reply.status, reply.body.decode()

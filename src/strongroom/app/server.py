@@ -337,10 +337,8 @@ def surroundings(
         seal,
         about,
         worker.number,
-        settings.open_paths,
         Bounds(settings.default_ttl, settings.max_ttl),
         api_audit=settings.api_audit,
-        open_metrics=any(each.open_metrics for each in settings.listeners),
         configuration=lambda: sanitized(settings),
         lockout=settings.user_lockout,
     )
@@ -362,7 +360,7 @@ async def _listen(
             body_seconds=each.body_seconds,
             idle_seconds=each.idle_seconds,
         )
-        listener = Listener(handler, limits, clock)
+        listener = Listener(handler, limits, clock, each.opens)
         if each.socket:
             if worker.number == 0:
                 each.socket.unlink(missing_ok=True)

@@ -85,7 +85,6 @@ AUTH_METHODS = frozenset({"approle", "cert", "jwt", "kubernetes", "oidc", "userp
 class Surroundings:
     """What a process brings: its clock, devices, the reviewer of tokens, name and number.
 
-    `open_paths` names what needs no token though it should: `rekey`, `generate-root`;
     `api_audit` lets the API enable devices.
     """
 
@@ -95,14 +94,12 @@ class Surroundings:
     seal: ClusterSeal
     about: About = field(default_factory=About)
     worker: int = 0
-    open_paths: frozenset[str] = frozenset()
     system: Bounds = field(default_factory=Bounds)
     # Engines beside the built-in ones, by the type they are mounted as.
     engines: Mapping[str, Callable[[Context, Leases], Backend]] = field(default_factory=dict)
     api_audit: bool = False
     # What else keeps this process from serving, by part; see `Front`.
     problems: Callable[[], Mapping[str, str]] = dict
-    open_metrics: bool = False
     # What it says of its configuration; nothing in it is secret.
     configuration: Callable[[], Mapping[str, Any]] = dict
     # When users are locked, by login method or "all", where a mount is not tuned.
@@ -224,7 +221,7 @@ def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline
         around.system,
         lockout=around.lockout,
     )
-    metrics = Metrics(context, around.worker, public=around.open_metrics)
+    metrics = Metrics(context, around.worker)
     feed = ChangeFeed(engine, sessions, around.clock)
     key_sets = KeySets(around.clock)
     jwt = JwtAuth(context, barrier, key_sets)
@@ -264,7 +261,7 @@ def _around(
     """What `sys/` says of the process, its mounts and its leases."""
     return (
         *public_parts(barrier, around),
-        SealPaths(context, around.open_paths),
+        SealPaths(context),
         OpenApi(context, router.endpoints_of, around.about.program_version),
         Explain(context, router.find),
         Mounts(context, leases, "secret", {*SECRETS_ENGINES, *around.engines}),

@@ -192,7 +192,8 @@ class Endpoint:
     `{name}` stands for one segment, `{name*}` for as many as what follows it leaves. `public`
     needs no token, `sudo` needs the capability of that name besides the operation's, and what is
     `ungoverned` needs a token but no policy: it answers with what the caller may know anyway.
-    What is not `published` answers, but is no part of the API's description. `takes` are the
+    What is not `published` answers, but is no part of the API's description. What is `opened_by`
+    a word needs no token on a listener whose configuration says so. `takes` are the
     parameters beside those of the path, None for an endpoint that takes whatever it is given.
     """
 
@@ -203,6 +204,7 @@ class Endpoint:
     published: bool = True
     ungoverned: bool = False
     takes: Fields | None = field(default_factory=dict)
+    opened_by: str = ""
 
 
 class Backend(Protocol):

@@ -27,7 +27,7 @@ from strongroom.store.decision import decide
 from strongroom.store.envelope import encode, encode_refusal, split_envelope, status_of
 from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed
-from strongroom.store.normalise import Canonical, Operation, normalise_line, with_body
+from strongroom.store.normalise import Canonical, normalise_line, with_body
 from strongroom.store.recording import Outcome
 from strongroom.store.routing import Route, Router
 from strongroom.store.sessions import Session, invalid_token
@@ -259,7 +259,7 @@ class Pipeline:
         )
         canonical = with_body(line, request.body, content_type)
         request_id = self._request_id()
-        route, missing = self._route(canonical.path, canonical.operation)
+        route, missing = self._route(canonical, request.opens)
         session, early = self._authenticate(route, token, request.peer)
         call = self._call(canonical, route, session, request)
         call.token, call.request_id = token, request_id
@@ -322,9 +322,11 @@ class Pipeline:
 
     # authenticate and decide
 
-    def _route(self, path: str, operation: Operation) -> tuple[Route | None, Refusal | None]:
+    def _route(
+        self, asked: Canonical, opens: frozenset[str]
+    ) -> tuple[Route | None, Refusal | None]:
         try:
-            return self._router.find(path, operation), None
+            return self._router.find(asked.path, asked.operation).on(opens), None
         except NotFound as refusal:
             return None, refusal
 

@@ -52,6 +52,13 @@ class Route:
             raise UnsupportedOperation("unsupported-operation", "unsupported operation")
         return handler
 
+    def on(self, opens: frozenset[str]) -> "Route":
+        """The route as it is for who came in by a listener that opens these."""
+        if self.endpoint.opened_by in opens:
+            endpoint = dataclasses.replace(self.endpoint, public=True, sudo=False)
+            return dataclasses.replace(self, endpoint=endpoint)
+        return self
+
     def run(self, call: Call) -> "Result | Awaitable[Result | None] | None":
         """Do what is asked, with the parameters that the endpoint takes.
 

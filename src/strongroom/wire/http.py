@@ -14,7 +14,10 @@ REASONS: Final = {status.value: status.phrase for status in http.HTTPStatus} | {
 
 @dataclass(slots=True)
 class Request:
-    """A whole request. `target` is the raw path and query as sent; header names are lower-case."""
+    """A whole request. `target` is the raw path and query as sent; header names are lower-case.
+
+    `opens` is what the listener it came in by opens to everybody, in its handler's words.
+    """
 
     method: str
     target: str
@@ -22,6 +25,7 @@ class Request:
     body: bytes = b""
     peer: str = ""
     client_certificate: bytes | None = None
+    opens: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

@@ -274,6 +274,7 @@ class Connection(asyncio.Protocol):
             body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
             peer=self._peer,
             client_certificate=self._certificate,
+            opens=self.listener.opens,
         )
         keep_alive = self._parser.should_keep_alive()
         exchange = Exchange(self, head_only=method == "HEAD", keep_alive=keep_alive)
@@ -368,12 +369,15 @@ class Connection(asyncio.Protocol):
 
 
 class Listener:
-    """Accepts connections and sweeps the slow ones."""
+    """Accepts connections and sweeps the slow ones; `opens` goes with each request."""
 
-    def __init__(self, handler: Handler, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self, handler: Handler, limits: Limits, clock: Clock, opens: frozenset[str] = frozenset()
+    ) -> None:
         self.handler = handler
         self.limits = limits
         self.clock = clock
+        self.opens = opens
         # Bytes of bodies that are not whole yet.
         self.buffered = 0
         self._connections: set[Connection] = set()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from strongroom.app.store_config.settings import (
     INMEM,
+    OPENABLE,
     POSTGRESQL,
     SQLITE,
     AuditSetting,
@@ -54,10 +55,7 @@ def dev_settings(host: str, port: int, tls: tuple[Path, Path] | None) -> ServerS
     """A server to try things with: in memory, unsealed, nothing recorded, nothing kept."""
     return ServerSettings(
         storage=StorageSetting(INMEM, named="inmem"),
-        listeners=(
-            ListenerSetting(host, port, TlsSetting(*tls) if tls else None, open_metrics=True),
-        ),
+        listeners=(ListenerSetting(host, port, TlsSetting(*tls) if tls else None, opens=OPENABLE),),
         workers=1,
-        open_paths=frozenset({"rekey", "generate-root"}),
         api_audit=True,
     )

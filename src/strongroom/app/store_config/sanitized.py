@@ -28,9 +28,6 @@ def sanitized(settings: ServerSettings) -> dict[str, Any]:
         "storage": {"type": settings.storage.named, "engine": settings.storage.engine},
         "audit": [{"type": each.type, "path": each.path} for each in settings.audit],
         "unsafe_allow_api_audit_creation": settings.api_audit,
-        "telemetry": {
-            "unauthenticated_metrics_access": any(each.open_metrics for each in settings.listeners)
-        },
     }
 
 
@@ -46,6 +43,10 @@ def _listener(listener: ListenerSetting) -> dict[str, Any]:
         "tls_disable": listener.tls is None,
         "max_request_size": listener.body_bytes,
     }
+    if "metrics" in listener.opens:
+        config["telemetry"] = {"unauthenticated_metrics_access": True}
+    if "in-flight" in listener.opens:
+        config["profiling"] = {"unauthenticated_in_flight_request_access": True}
     if listener.tls:
         config["tls_min_version"] = listener.tls.minimum
     return {"type": "unix" if listener.socket else "tcp", "config": config}

@@ -43,7 +43,7 @@ _NO_EFFECT: Final = {
     "imprecise_lease_role_tracking": "",
 }
 _LISTENER_NO_EFFECT: Final = {
-    "cluster_address", "proxy_protocol_behavior", "proxy_protocol_authorized_addrs", "profiling",
+    "cluster_address", "proxy_protocol_behavior", "proxy_protocol_authorized_addrs",
     "inflight_requests_logging", "x_forwarded_for_authorized_addrs", "custom_response_headers",
     "x_forwarded_for_hop_skips", "x_forwarded_for_reject_not_authorized", "agent_api",
     "x_forwarded_for_reject_not_present", "tls_cipher_suites", "tls_max_version", "role",
@@ -57,7 +57,7 @@ _LISTENER: Final = {
     "telemetry", "max_request_size", "max_request_duration", "http_read_header_timeout",
     "http_read_timeout", "http_idle_timeout", "unauthed_rekey", "socket_mode", "socket_user",
     "disable_unauthed_rekey_endpoints", "disable_unauthed_generate_root_endpoints",
-    "socket_group",
+    "socket_group", "profiling",
 }  # fmt: skip
 _TOP: Final = {
     "api_addr", "cluster_addr", "ui", "log_level", "log_format", "default_lease_ttl",
@@ -72,6 +72,8 @@ _TELEMETRY_QUIET: Final = {
     "num_lease_metrics_buckets", "add_lease_metrics_namespace_labels", "prefix_filter",
 }  # fmt: skip
 _LEVEL_NAMES: Final = {"warning": "warn", "err": "error"}
+# What a listener may open: paths that want a token, and none where its stanza says so.
+OPENABLE: Final = frozenset({"metrics", "in-flight", "rekey", "generate-root"})
 DEFAULT_TTL: Final = 2764800
 BODY_BYTES: Final = 32 * 1024 * 1024
 LEVELS: Final = ("trace", "debug", "info", "warn", "error")
@@ -107,7 +109,8 @@ class ListenerSetting:
     port: int
     tls: TlsSetting | None = None
     socket: Path | None = None
-    open_metrics: bool = False
+    # What needs a token elsewhere, and none here; of OPENABLE.
+    opens: frozenset[str] = frozenset()
     body_bytes: int = BODY_BYTES
     header_seconds: float = 10.0
     body_seconds: float = 60.0
@@ -160,7 +163,6 @@ class ServerSettings:
     max_ttl: int = DEFAULT_TTL
     workers: int = 0
     join_key_file: Path | None = None
-    open_paths: frozenset[str] = frozenset()
     api_audit: bool = False
     api_version: str = ""
     # When users are locked, by login method or "all".
@@ -199,7 +201,6 @@ def settings_of(found: Configuration) -> ServerSettings:
         max_ttl=text.seconds("max_lease_ttl", DEFAULT_TTL),
         workers=int(text.value("workers", 0)),
         join_key_file=Path(text.text("join_key_file")) if text.text("join_key_file") else None,
-        open_paths=_open_paths(found),
         api_audit=_flag(text.value("unsafe_allow_api_audit_creation", False)),
         api_version=text.text("api_version"),
         user_lockout=user_lockout(found, notes),
@@ -299,9 +300,7 @@ def _listener(stanza: Stanza, notes: list[str]) -> ListenerSetting:
         "header_seconds": _seconds(fields, "http_read_header_timeout", 10),
         "body_seconds": _seconds(fields, "http_read_timeout", 60),
         "idle_seconds": _seconds(fields, "http_idle_timeout", 300),
-        "open_metrics": _flag(
-            (fields.get("telemetry") or {}).get("unauthenticated_metrics_access", False)
-        ),
+        "opens": _opens(stanza, notes),
     }
     if kind == "unix":
         return ListenerSetting("", 0, socket=Path(str(fields["address"])), **sizes)
@@ -393,15 +392,30 @@ def _audit(stanza: Stanza) -> AuditSetting:
     return AuditSetting(kind, path.strip("/") + "/", texts, description)
 
 
-def _open_paths(found: Configuration) -> frozenset[str]:
-    """Off unless a listener says otherwise; the names are OpenBao's."""
-    opened = set()
-    for stanza in found.of("listener"):
-        if not _flag(stanza.fields.get("disable_unauthed_rekey_endpoints", True)):
-            opened.add("rekey")
-        if not _flag(stanza.fields.get("disable_unauthed_generate_root_endpoints", True)):
-            opened.add("generate-root")
-    return frozenset(opened)
+def _opens(stanza: Stanza, notes: list[str]) -> frozenset[str]:
+    """What a listener opens: nothing unless it says so. The names are Vault's and OpenBao's."""
+    telemetry, profiling = (_inner(stanza, name) for name in ("telemetry", "profiling"))
+    asked = {
+        "metrics": telemetry.get("unauthenticated_metrics_access", False),
+        "in-flight": profiling.get("unauthenticated_in_flight_request_access", False),
+        "rekey": not _flag(stanza.fields.get("disable_unauthed_rekey_endpoints", True)),
+        "generate-root": not _flag(
+            stanza.fields.get("disable_unauthed_generate_root_endpoints", True)
+        ),
+    }
+    if "unauthenticated_pprof_access" in profiling:
+        notes.append(
+            f"{stanza.place}: profiling field 'unauthenticated_pprof_access' has no effect:"
+            " sys/pprof does not exist"
+        )
+    return frozenset(name for name, value in asked.items() if _flag(value))
+
+
+def _inner(stanza: Stanza, name: str) -> Mapping[str, Any]:
+    found = stanza.fields.get(name) or {}
+    if not isinstance(found, Mapping):
+        raise _bad(f"{stanza.place}: {name} is a stanza", f"{name} {{ ... }}")
+    return found
 
 
 def _label(stanza: Stanza) -> str:

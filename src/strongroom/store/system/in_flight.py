@@ -54,7 +54,7 @@ class InFlight:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        return (Endpoint("in-flight-req", {"read": self._read}),)
+        return (Endpoint("in-flight-req", {"read": self._read}, opened_by="in-flight"),)
 
     def _read(self, call: Call) -> Result:  # noqa: ARG002 - the handler's shape
         return raw(

@@ -45,10 +45,9 @@ class Sample:
 class Metrics:
     """Counts replies by operation and status; names and values of secrets never become labels."""
 
-    def __init__(self, context: Context, worker: int, *, public: bool = False) -> None:
+    def __init__(self, context: Context, worker: int) -> None:
         self._context = context
         self._worker = str(worker)
-        self._public = public
         self._counted: tuple[float, int] | None = None
         self.replies: Counter[tuple[str, int]] = Counter()
         self.in_flight = InFlight(context.clock)
@@ -57,7 +56,7 @@ class Metrics:
     def endpoints(self) -> Sequence[Endpoint]:
         return (
             Endpoint(
-                "metrics", {"read": self._read}, public=self._public, takes=fields(text="format")
+                "metrics", {"read": self._read}, takes=fields(text="format"), opened_by="metrics"
             ),
             *self.in_flight.endpoints,
         )

@@ -60,12 +60,11 @@ class Unseal:
 
 
 class SealPaths:
-    """What an unsealed cluster offers about its seal. `open_paths` need no token."""
+    """What an unsealed cluster offers about its seal."""
 
-    def __init__(self, context: Context, open_paths: frozenset[str]) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
         self._seal = context.seal
-        self._open = open_paths
         engine = context.engine
         self._rekeys = {
             "rekey": Rekey(engine, self._seal, "unseal"),
@@ -79,7 +78,7 @@ class SealPaths:
             Endpoint("seal", {"update": self._seal_up}, sudo=True),
             *(each for name, rekey in self._rekeys.items() for each in self._rekey(name, rekey)),
             *(
-                self._guarded(f"generate-root{end}", "generate-root", **handlers)
+                _guarded(f"generate-root{end}", "generate-root", **handlers)
                 for end, handlers in (
                     ("/attempt", self._attempt()),
                     ("/update", {"update": self._give_for_root}),
@@ -87,14 +86,6 @@ class SealPaths:
                 )
             ),
         )
-
-    def _guarded(self, pattern: str, name: str, **handlers: Any) -> Endpoint:  # noqa: ANN401
-        is_open = name in self._open
-        takes = BEGIN_ROOT if name == "generate-root" else BEGIN_REKEY
-        if pattern.endswith(("/update", "/verify")):
-            takes = SHARE
-        found: Any = handlers
-        return Endpoint(pattern, found, public=is_open, sudo=not is_open, takes=takes)
 
     def _put_root(self, transaction: Transaction, token: str) -> None:
         self._context.issue(transaction, ROOT_GRANT, token=token)
@@ -123,12 +114,12 @@ class SealPaths:
             return raw(rekey.verification())
 
         return (
-            self._guarded(
+            _guarded(
                 f"{name}/init", "rekey",
                 read=lambda _: raw(rekey.status()), update=begin, delete=cancel,
             ),
-            self._guarded(f"{name}/update", "rekey", update=give),
-            self._guarded(
+            _guarded(f"{name}/update", "rekey", update=give),
+            _guarded(
                 f"{name}/verify", "rekey",
                 read=lambda _: raw(rekey.verification()), update=verify, delete=restart,
             ),
@@ -149,6 +140,14 @@ class SealPaths:
 
     async def _give_for_root(self, call: Call) -> Result:
         return raw(await self._root.give(_key(call), call.text("nonce")))
+
+
+def _guarded(pattern: str, opened_by: str, **handlers: Any) -> Endpoint:  # noqa: ANN401
+    takes = BEGIN_ROOT if opened_by == "generate-root" else BEGIN_REKEY
+    if pattern.endswith(("/update", "/verify")):
+        takes = SHARE
+    found: Any = handlers
+    return Endpoint(pattern, found, sudo=True, takes=takes, opened_by=opened_by)
 
 
 def _key(call: Call) -> str:
