@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import stat
-import subprocess
 import urllib.request
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -17,7 +16,6 @@ from strongroom.app.client.oidc_login import answer_page, oidc_login
 from strongroom.app.client.output import go_text, human_duration
 from strongroom.app.client.session import Session
 from strongroom.app.command_tree import tree
-from strongroom.app.completion import SHELLS
 from strongroom.app.store_address import StoreAddress
 from strongroom.model.secret import Secret
 
@@ -259,31 +257,3 @@ def test_every_verb_has_an_example() -> None:
         if not node.children and "example" not in node.parser.format_help().lower()
     ]
     assert lacking == []
-
-
-@pytest.mark.parametrize(
-    ("typed", "expected"),
-    [
-        ("strongroom kv pu", {"put"}),
-        ("strongroom to", {"token"}),
-        ("strongroom kv metadata pa", {"patch"}),
-        ("strongroom token create --per", {"--period"}),
-        ("strongroom kv get -field=x --form", {"--format"}),
-    ],
-)
-@pytest.mark.long
-def test_bash_completes_commands_and_flags(typed: str, expected: set[str]) -> None:
-    words = typed.split()
-    script = SHELLS["bash"]() + (
-        f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _strongroom;"
-        ' printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) == expected
-
-
-@pytest.mark.long
-def test_scripts_for_the_other_shells_name_every_command() -> None:
-    for shell in ("zsh", "fish"):
-        script = SHELLS[shell]()
-        assert all(node.words[0] in script for node in tree())

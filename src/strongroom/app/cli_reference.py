@@ -3,6 +3,7 @@
 import argparse
 import sys
 import textwrap
+from pathlib import Path
 from typing import Final
 
 from strongroom.app.command_tree import Node, tree
@@ -28,13 +29,15 @@ A flag goes before the variable that says the same.
 | Variable | Meaning |
 | --- | --- |
 """
+# Written by hand, and run by a test as it stands.
+WALK: Final = Path(__file__).with_name("cli_walk.md")
 # Flags that every client verb has, shown once.
 _SHARED: Final = ("store", "output")
 
 
 def markdown() -> str:
     """The whole page."""
-    parts = [HEAD, _environment(), _shared()]
+    parts = [HEAD, WALK.read_text(encoding="utf-8"), _environment(), _shared()]
     for node in tree():
         parts.append(f"## strongroom {node.words[0]}\n\n{_sentence(node.summary)}\n")
         parts += [_leaf(each) for each in node.walk() if not each.children]

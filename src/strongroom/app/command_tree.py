@@ -23,13 +23,14 @@ class Node:
             yield from child.walk()
 
     @property
-    def flags(self) -> list[str]:
-        """The flags with two dashes, and those with one alone."""
+    def flags(self) -> list[tuple[tuple[str, ...], str]]:
+        """Spellings of each flag, the shortest of the long ones first, and what it is for."""
         found = []
         for action in self.parser._actions:  # noqa: SLF001 - argparse shows them nowhere else
             if action.help != argparse.SUPPRESS and action.option_strings:
-                long = [each for each in action.option_strings if each.startswith("--")]
-                found.append((long or action.option_strings)[0])
+                # -field before --field, and a letter alone last.
+                names = sorted(action.option_strings, key=lambda name: (len(name) == 2, len(name)))
+                found.append((tuple(names), action.help or ""))
         return found
 
 
@@ -54,5 +55,8 @@ def _subparsers(
     for action in parser._actions:  # noqa: SLF001
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             texts = {each.dest: each.help or "" for each in action._choices_actions}  # noqa: SLF001
-            return {name: (each, texts.get(name, "")) for name, each in action.choices.items()}
+            # Another name of a verb has no line of its own.
+            return {
+                name: (each, texts[name]) for name, each in action.choices.items() if name in texts
+            }
     return {}

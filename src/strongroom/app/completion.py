@@ -1,6 +1,66 @@
-"""Completion scripts for bash, zsh and fish, made from the commands there are."""
+"""Completion scripts for bash, zsh and fish, made from the commands there are.
+
+Flags are offered as they are begun: with one dash after one, with two after two.
+"""
+
+from collections.abc import Iterator
+from typing import Final
 
 from strongroom.app.command_tree import Node, tree
+
+_BASH: Final = """)
+_strongroom() {
+  local word at=strongroom current="${COMP_WORDS[COMP_CWORD]}" offered
+  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+    [[ $word == -* ]] && continue
+    local longer="$at $word"
+    [[ -v "_strongroom_next[$longer]" ]] && at=$longer || break
+  done
+  offered=${_strongroom_next[$at]}
+  [[ $current == --* ]] && offered=$(for word in $offered; do
+    [[ $word == -[!-]?* ]] && echo "-$word" || echo "$word"
+  done)
+  COMPREPLY=($(compgen -W "$offered" -- "$current"))
+  [[ ${#COMPREPLY[@]} -gt 0 ]] || COMPREPLY=($(compgen -f -- "$current"))
+}
+complete -F _strongroom strongroom
+"""
+_ZSH: Final = """)
+_strongroom() {
+  local at=strongroom word
+  for word in ${words[2,CURRENT-1]}; do
+    [[ $word == -* ]] && continue
+    (( ${+_strongroom_next[$at $word]} )) || break
+    at="$at $word"
+  done
+  local -a offered verbs flags
+  offered=("${(@f)_strongroom_next[$at]}")
+  verbs=(${offered:#-*})
+  flags=(${(M)offered:#-*})
+  if [[ $PREFIX == --* ]]; then
+    flags=(${flags/#(#b)-([^-:][^:])/--$match[1]})
+  fi
+  if [[ $PREFIX == -* ]]; then
+    _describe -o flag flags
+  elif (( $#verbs )); then
+    _describe command verbs
+  else
+    _files
+  fi
+}
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+[[ $funcstack[1] == _strongroom ]] && _strongroom "$@" || compdef _strongroom strongroom
+"""
+_FISH: Final = """function __strongroom_at
+  set -l at
+  for word in (commandline -opc)[2..-1]
+    string match -q -- '-*' $word; and continue
+    contains -- "$at $word" $__strongroom_paths; or break
+    set at "$at $word"
+  end
+  test "$at" = "$argv"
+end
+"""
 
 
 def bash() -> str:
@@ -11,54 +71,63 @@ def bash() -> str:
         f'  ["strongroom"]="{" ".join(node.words[0] for node in tree())}"',
     ]
     for node in _all():
-        follow = [child.words[-1] for child in node.children] + node.flags
+        follow = [child.words[-1] for child in node.children] + [flag for flag, _ in _flags(node)]
         lines.append(f'  ["strongroom {" ".join(node.words)}"]="{" ".join(follow)}"')
-    lines += [
-        ")",
-        "_strongroom() {",
-        '  local word path=strongroom current="${COMP_WORDS[COMP_CWORD]}"',
-        '  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do',
-        "    [[ $word == -* ]] && continue",
-        '    local longer="$path $word"',
-        '    [[ -v "_strongroom_next[$longer]" ]] && path=$longer || break',
-        "  done",
-        '  COMPREPLY=($(compgen -W "${_strongroom_next[$path]}" -- "$current"))',
-        '  [[ ${#COMPREPLY[@]} -gt 0 ]] || COMPREPLY=($(compgen -f -- "$current"))',
-        "}",
-        "complete -F _strongroom strongroom",
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + _BASH
 
 
 def zsh() -> str:
-    """The same by zsh's own reader of bash completions."""
-    head = (
-        "#compdef strongroom\n# zsh completion of strongroom: source <(strongroom completion zsh)\n"
-    )
-    return head + "autoload -U +X bashcompinit && bashcompinit\n" + bash()
+    """The same with what each word and flag is for."""
+    lines = [
+        "#compdef strongroom",
+        "# zsh completion of strongroom: source <(strongroom completion zsh)",
+        "typeset -gA _strongroom_next=(",
+        f"  strongroom {_described((node.words[0], node.summary) for node in tree())}",
+    ]
+    for node in _all():
+        follow = [(child.words[-1], child.summary) for child in node.children]
+        follow += _flags(node)
+        lines.append(f"  'strongroom {' '.join(node.words)}' {_described(follow)}")
+    return "\n".join(lines) + "\n" + _ZSH
+
+
+def _described(offered: "Iterator[tuple[str, str]] | list[tuple[str, str]]") -> str:
+    """Lines of WORD:TEXT in one quoted word."""
+    text = "\n".join(f"{word}:{text}" for word, text in offered)
+    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def fish() -> str:
     """One line for each word and flag."""
-    lines = ["# fish completion of strongroom: strongroom completion fish | source"]
-    lines.append("complete -c strongroom -f -n '__fish_use_subcommand'")
+    paths = " ".join(_quoted(" " + " ".join(node.words)) for node in _all())
+    lines = [
+        "# fish completion of strongroom: strongroom completion fish | source",
+        f"set -g __strongroom_paths {paths}",
+        _FISH + "complete -c strongroom -f -n '__strongroom_at'",
+    ]
     for node in tree():
         lines.append(
-            f"complete -c strongroom -f -n '__fish_use_subcommand' -a {node.words[0]}"
+            f"complete -c strongroom -f -n '__strongroom_at' -a {node.words[0]}"
             f" -d {_quoted(node.summary)}"
         )
     for node in _all():
-        seen = " ".join(f"; and __fish_seen_subcommand_from {word}" for word in node.words)
-        condition = seen.removeprefix("; and ")
+        at = f"-n '__strongroom_at \" {' '.join(node.words)}\"'"
         for child in node.children:
             lines.append(
-                f"complete -c strongroom -f -n '{condition}' -a {child.words[-1]}"
-                f" -d {_quoted(child.summary)}"
+                f"complete -c strongroom -f {at} -a {child.words[-1]} -d {_quoted(child.summary)}"
             )
-        for flag in node.flags:
-            kind, name = ("-l", flag[2:]) if flag.startswith("--") else ("-o", flag[1:])
-            lines.append(f"complete -c strongroom -n '{condition}' {kind} {name}")
+        for flag, text in _flags(node):
+            if flag.startswith("--"):
+                names = f"-l {flag[2:]}"
+            else:
+                names = f"-o {flag[1:]} -l {flag[1:]}" if len(flag) > 2 else f"-s {flag[1:]}"
+            lines.append(f"complete -c strongroom {at} {names} -d {_quoted(text)}")
     return "\n".join(lines) + "\n"
+
+
+def _flags(node: Node) -> list[tuple[str, str]]:
+    """Each flag once, with one dash where it may have one, and what it is for."""
+    return [(names[0], text) for names, text in node.flags]
 
 
 def _all() -> list[Node]:

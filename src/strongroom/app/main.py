@@ -47,6 +47,17 @@ VERBS: Final[dict[str, str]] = {
     "version": "print the version",
     "completion": "print a script that completes commands in a shell",
 }
+# The same under headings, for the help.
+SECTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "use a store": (
+        "kv", "read", "write", "patch", "delete", "list", "unwrap", "login", "token", "lease",
+        "print", "path-help",
+    ),
+    "run a store": ("server", "status", "operator", "policy", "auth", "secrets", "audit"),
+    "bring secrets to Kubernetes": ("sync", "template", "explain", "install", "agent", "rotate"),
+    "encrypt the cluster's own secrets": ("kms", "encrypt"),
+    "this program": ("dev", "version", "completion"),
+}  # fmt: skip
 # Verbs of a Vault client, and the module of strongroom.app.client that holds each.
 CLIENT: Final[dict[str, str]] = {
     **{name: name for name in ("kv", "login", "token", "policy", "lease")},
@@ -61,6 +72,8 @@ _VERSION_WORDS: Final = (["version"], ["-version"], ["--version"], ["-v"])
 EPILOG: Final = """example:
   strongroom dev
   strongroom kv put secret/prod/db password=@password.txt
+
+strongroom COMMAND --help says more about each.
 """
 
 
@@ -96,6 +109,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.sections = SECTIONS
     commands = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
     for name, summary in VERBS.items():
         if name == verb:

@@ -18,7 +18,7 @@ from strongroom.model.errors import Invalid
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session
 
-EXAMPLES: Final = """  strongroom operator init -key-shares=5 -key-threshold=3
+EXAMPLES: Final = """  strongroom operator init -key-shares=5 -key-threshold=3 > keys.txt
   strongroom operator unseal
   strongroom operator generate-root -init
 """
@@ -30,7 +30,7 @@ def register_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Add the verbs."""
     _init_arguments(
         _verb(verbs, "init", "initialise the cluster; prints its keys once", _init,
-              "init -key-shares=5 -key-threshold=3", "init -format=json > keys.json",
+              "init -key-shares=5 -key-threshold=3 > keys.txt",
               "init -status")
     )  # fmt: skip
     unseal = _verb(verbs, "unseal", "hand in one unseal key", _unseal,

@@ -2,7 +2,9 @@
 
 import argparse
 import difflib
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 # Commands of Vault's that are not here: why, and what to do instead.
@@ -68,6 +70,7 @@ ABSENT: Final[dict[str, tuple[str, str]]] = {
         ),
     ),
 }
+HELP_FLAGS: Final = 2  # -h and -help
 _TRUE: Final = frozenset({"1", "t", "true"})
 _FALSE: Final = frozenset({"0", "f", "false"})
 
@@ -98,22 +101,139 @@ def _truth(word: str) -> bool:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+# argparse's sentences, and the same said plainly.
+_PLAIN: Final = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"^argument (-[\w-]+)(?:/-[\w-]+)*: ", r"\1: "),
+        (r"^argument ", ""),
+        (r"^unrecognized arguments: (-[^ =]+).*$", r"there is no flag \1 here"),
+        (r"^unrecognized arguments: ", "too many words: "),
+        (r"^the following arguments are required: ", "missing: "),
+        (r"(-[\w-]+)/-(?:-[\w-]+)", r"\1"),
+        (r"expected one argument$", "a value is missing"),
+        (r"expected at least one argument$", "a value is missing"),
+        (r"invalid int value: ('.*')$", r"\1 is no whole number"),
+        (r"invalid float value: ('.*')$", r"\1 is no number"),
+        (r"invalid choice: ('.*') \(choose from (.*)\)$", r"\1 is not one of \2"),
+    )
+)
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Each flag once, as Vault's users type it, and verbs without a heading of their own."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=100)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        names = [
+            each
+            for each in action.option_strings
+            if not (each.startswith("--") and each[1:] in action.option_strings)
+        ]
+        value = ""
+        if action.nargs is None:
+            value = " " + self._format_args(action, action.dest.upper())
+        return ", ".join(names) + value
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - it has no public name
+            return "".join(map(self._format_action, action._get_subactions()))  # noqa: SLF001
+        return super()._format_action(action)
+
+    def _get_default_metavar_for_positional(self, action: argparse.Action) -> str:
+        return action.dest.upper()
+
+
+class _Verbs(argparse._SubParsersAction):  # type: ignore[type-arg] # noqa: SLF001
+    """Verbs whose line in the list is also what their own help begins with."""
+
+    def add_parser(self, name: str, **settings: Any) -> Any:  # noqa: ANN401 - argparse's own
+        settings.setdefault("description", settings.get("help"))
+        return super().add_parser(name, **settings)
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse, and for the verbs of a Vault client: flags anywhere, misuse is status 1."""
+    """argparse, and for the verbs of a Vault client: flags anywhere, misuse is status 1.
+
+    `sections` are the verbs under headings, for a parser that has many.
+    """
 
     like_vault = False
+    sections: Mapping[str, Sequence[str]] = {}
 
     def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401 - argparse's own
-        super().__init__(*args, **settings)
+        super().__init__(*args, **{**settings, "formatter_class": Help})
+        self.register("action", "parsers", _Verbs)
+        self._positionals.title = "words"
+        self._optionals.title = "flags"
         if self.add_help:
             # Vault's spelling; `-h` and `--help` are argparse's.
             self.add_argument("-help", action="help", help=argparse.SUPPRESS)
 
+    def format_usage(self) -> str:
+        """The words; which flags there are is said below, in lines of their own."""
+        return f"usage: {self.prog} {self._words()}\n"
+
+    def _words(self) -> str:
+        if self._subparsers is not None:
+            wanted = next(each for each in self._actions if each.nargs == argparse.PARSER)
+            word = str(wanted.metavar or "VERB")
+            own = any(each.option_strings and each.nargs != 0 for each in self._actions)
+            return f"{'[FLAGS] ' if own else ''}{word if wanted.required else f'[{word}]'} ..."
+        formatter = self._get_formatter()
+        words = [
+            formatter._format_args(each, each.dest.upper())  # noqa: SLF001
+            for each in self._actions
+            if not each.option_strings
+        ]
+        flags = [each for each in self._actions if each.option_strings]
+        return " ".join(["[FLAGS]", *words] if len(flags) > HELP_FLAGS else words)
+
+    def format_help(self) -> str:
+        """What it does, an example, its own flags, and the ones that all verbs have at the end."""
+        parts = [self.format_usage()]
+        if self.description:
+            text = self.description
+            parts += [text[:1].upper() + text[1:] + ("" if text.endswith(".") else "."), ""]
+        if self.epilog:
+            parts += [self.epilog.rstrip(), ""]
+        return "\n".join(parts) + "\n" + self._listed()
+
+    def _listed(self) -> str:
+        formatter = self._get_formatter()
+        if self._subparsers is self._positionals:
+            self._positionals.title = "verbs"
+        for group in self._action_groups:
+            if group is self._subparsers and self.sections:
+                self._add_sections(formatter)
+                continue
+            formatter.start_section(group.title)
+            formatter.add_text(group.description)
+            formatter.add_arguments(group._group_actions)  # noqa: SLF001
+            formatter.end_section()
+        return formatter.format_help()
+
+    def _add_sections(self, formatter: argparse.HelpFormatter) -> None:
+        action = next(each for each in self._actions if each.nargs == argparse.PARSER)
+        every = {each.dest: each for each in action._get_subactions()}  # type: ignore[attr-defined] # noqa: SLF001
+        for title, names in self.sections.items():
+            formatter.start_section(title)
+            formatter.add_arguments([every[name] for name in names])
+            formatter.end_section()
+
     def error(self, message: str) -> NoReturn:
         """A sentence and where to look, then the exit status of a misuse."""
-        if not self.like_vault:
-            super().error(message)
-        self.exit(1, f"error: {message}\nhint: {self.prog} --help\n")
+        if self._subparsers is not None and message.startswith("the following arguments are req"):
+            self.print_help(sys.stderr)
+            self.exit(1 if self.like_vault else 2)
+        said = message
+        for pattern, words in _PLAIN:
+            said = pattern.sub(words, said)
+        self.exit(1 if self.like_vault else 2, f"error: {said}\nhint: {self.prog} --help\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:  # noqa: ANN401
         """A word that is no verb is answered with a reason, or with the verbs that there are."""
@@ -175,6 +295,8 @@ class Parser(argparse.ArgumentParser):
                 continue
             action = self._option_string_actions.get(word)
             flags.append(word)
-            if action is not None and action.nargs is None and given:
+            if action is not None and action.nargs is None:
+                if not given:
+                    self.error(f"argument {word}: expected one argument")
                 flags.append(given.pop(0))
         return [*flags, *(["--"] if any(each.startswith("-") for each in words) else []), *words]

@@ -79,7 +79,7 @@ def _verb(
     *examples: str,
 ) -> argparse.ArgumentParser:
     parser = verb(verbs, name, text, call, operator_examples(*examples))
-    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the snapshot")
     return parser
 
 

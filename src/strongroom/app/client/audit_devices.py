@@ -22,16 +22,17 @@ def register_devices(verbs: Any) -> None:  # noqa: ANN401 - argparse's action of
     enable = verb(verbs, "enable", "start an audit device", _enable,
                   "strongroom audit enable -path=second file file_path=second.log")  # fmt: skip
     flag(enable, "path", metavar="PATH", help="its name; the type if not given")
-    flag(enable, "description", metavar="TEXT", default="")
+    flag(enable, "description", metavar="TEXT", default="", help="for people")
     switch(enable, "local", "changes nothing: there is no replication")
     enable.add_argument("type", help="file, socket or syslog")
-    enable.add_argument("options", nargs="*", metavar="KEY=VALUE")
+    enable.add_argument("options", nargs="*", metavar="KEY=VALUE",
+                        help="such as file_path=PATH, address=HOST:PORT, log_raw=true")  # fmt: skip
     disable = verb(verbs, "disable", "end an audit device", _disable,
                    "strongroom audit disable second")  # fmt: skip
-    disable.add_argument("path")
+    disable.add_argument("path", help="its name")
     hashing = verb(verbs, "hash", "a value as a device writes it, to look for it in the log", _hash,
                    "strongroom audit hash second 203.0.113.7")  # fmt: skip
-    hashing.add_argument("path")
+    hashing.add_argument("path", help="name of the device")
     hashing.add_argument("input", help="@file and - are read, as in other values")
 
 

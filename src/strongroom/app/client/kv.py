@@ -49,19 +49,46 @@ def _arguments(parser: argparse.ArgumentParser, name: str) -> None:
     if name in ("put", "patch"):
         parser.add_argument("pairs", nargs="+", metavar="KEY=VALUE", help="also @file.json and -")
     if name in ("put", "patch", "copy", "move"):
-        flag(parser, "cas", type=int, help="only if this is the version now; 0: only if new")
+        flag(
+            parser,
+            "cas",
+            type=int,
+            metavar="N",
+            help="only if this is the version now; 0: only if new",
+        )
     if name == "patch":
         flag(parser, "method", choices=("patch", "rw"), help="rw: read, join, write")
-        flag(parser, "remove-data", action="append", default=[], help="remove this field")
+        flag(parser, "remove-data", action="append", default=[], metavar="FIELD", help="remove it")
     if name in ("get", "rollback"):
-        flag(parser, "version", type=int, default=0, required=name == "rollback")
+        flag(parser, "version", type=int, default=0, required=name == "rollback", metavar="N",
+             help="the old one" if name == "rollback" else "default: the newest")  # fmt: skip
     if name in ("delete", "undelete", "destroy"):
-        flag(parser, "versions", required=name != "delete", help="comma-separated numbers")
+        flag(
+            parser,
+            "versions",
+            required=name != "delete",
+            metavar="N,N",
+            help="comma-separated numbers",
+        )
     if name in ("copy", "move"):
         parser.add_argument("target", help="where to, on the same mount")
     if name == "diff":
-        flag(parser, "from", dest="first", type=int, help="a version (default: the one before)")
-        flag(parser, "to", dest="second", type=int, help="a version (default: the newest)")
+        flag(
+            parser,
+            "from",
+            dest="first",
+            type=int,
+            metavar="N",
+            help="a version (default: the one before)",
+        )
+        flag(
+            parser,
+            "to",
+            dest="second",
+            type=int,
+            metavar="N",
+            help="a version (default: the newest)",
+        )
     if name == "list":
         switch(parser, "recursive", "everything below as well")
 

@@ -24,13 +24,21 @@ def register_metadata(verbs: Any) -> None:  # noqa: ANN401
         parser.add_argument("path", help="prod/db, secret/prod/db")
         flag(parser, "mount", metavar="PATH", help="mount of the engine; the path is under it")
         if name in ("put", "patch"):
-            flag(parser, "max-versions", type=int)
+            flag(
+                parser,
+                "max-versions",
+                type=int,
+                metavar="N",
+                help="how many are kept; 0: as the mount",
+            )
             switch(parser, "cas-required", "writes must name the version they follow")
             parser.set_defaults(cas_required=None)
-            flag(parser, "delete-version-after", metavar="TTL")
-            flag(parser, "custom-metadata", action="append", default=[], metavar="K=V")
+            flag(parser, "delete-version-after", metavar="TTL", help="such as 720h; 0s: never")
+            flag(parser, "custom-metadata", action="append", default=[], metavar="K=V",
+                 help="may be repeated")  # fmt: skip
         if name == "patch":
-            flag(parser, "remove-custom-metadata", action="append", default=[], metavar="K")
+            flag(parser, "remove-custom-metadata", action="append", default=[], metavar="K",
+                 help="may be repeated")  # fmt: skip
 
 
 async def _get(session: "Session", args: argparse.Namespace) -> int:

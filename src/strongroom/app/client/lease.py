@@ -18,7 +18,7 @@ def register(commands: Any) -> None:  # noqa: ANN401
                   "strongroom lease renew database/creds/app/2f6a614c")  # fmt: skip
     for name, (summary, call, example) in VERBS.items():
         parser = verb(verbs, name, summary, call, example)
-        parser.add_argument("lease", metavar="ID")
+        parser.add_argument("lease", metavar="ID", help="as it was handed out, or a prefix")
         if name == "renew":
             flag(parser, "increment", metavar="TTL", help="how long from now")
         if name == "revoke":

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 Auth = dict[str, Any]
 STORED: Final = """You are now authenticated. The token information displayed below
-is already stored in the token helper. You do NOT need to run "vault login"
+is already stored in the token helper. You do NOT need to run "strongroom login"
 again. Future Vault requests will automatically use this token.
 """
 SHADOWED: Final = (
@@ -179,6 +179,16 @@ async def _by_browser(session: "Session", args: argparse.Namespace) -> Auth:
     return await oidc_login(session, args.path or args.method, _given(args))
 
 
+# How each is used, for `auth help`.
+USES: Final[dict[str, str]] = {
+    "token": "strongroom login                       # asks for the token",
+    "userpass": "strongroom login -method=userpass username=NAME       # asks for the password",
+    "approle": "strongroom login -method=approle role_id=ID secret_id=-   # reads the secret id",
+    "jwt": "strongroom login -method=jwt role=NAME jwt=@FILE",
+    "oidc": "strongroom login -method=oidc role=NAME     # opens a browser; skip_browser=true",
+    "cert": "strongroom login -method=cert -client-cert=FILE -client-key=FILE [name=ROLE]",
+    "kubernetes": "strongroom login -method=kubernetes role=NAME   # in a pod; else jwt=@FILE",
+}
 METHODS: dict[str, Callable[["Session", argparse.Namespace], Awaitable[Auth]]] = {
     "token": _by_token,
     "userpass": _by_password,

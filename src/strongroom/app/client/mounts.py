@@ -10,6 +10,7 @@ from strongroom.app.client.flags import group, verb
 from strongroom.app.client.output import print_document, print_rows, success
 from strongroom.app.kv_values import parse_metadata
 from strongroom.app.parser import flag, switch
+from strongroom.model.errors import NotFound
 
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session
@@ -33,7 +34,16 @@ class Kind:
 AUTH: Final = Kind("auth", "sys/auth", "auth method", "userpass")
 SECRETS: Final = Kind("secrets", "sys/mounts", "secrets engine", "kv-v2")
 _TIMES: Final = ("default-lease-ttl", "max-lease-ttl")
-_TEXTS: Final = ("listing-visibility", "token-type", "plugin-version")
+_TEXTS: Final = {
+    "listing-visibility": "unauth: shown to whom has no token yet; hidden",
+    "token-type": "of an auth method: default-service, default-batch, service or batch",
+    "plugin-version": "kept and shown; it changes nothing here",
+}
+_LOCKOUT: Final = {
+    "threshold": "wrong passwords until a user is locked",
+    "duration": "how long one is locked, such as 15m",
+    "counter-reset-duration": "after how long a wrong password is forgotten",
+}
 # Given once for each value, or with commas.
 _LISTS: Final = (
     "audit-non-hmac-request-keys",
@@ -53,34 +63,58 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
     switch(listing, "detailed", "with times, options and uuid")
     enable = verb(verbs, "enable", f"mount a new {kind.thing}", partial(_enable, kind),
                   f"strongroom {name} enable -path=team {kind.example}")  # fmt: skip
-    enable.add_argument("type")
+    enable.add_argument("type", help=f"such as {kind.example}")
     flag(enable, "path", metavar="PATH", help="where; the type's name if not given")
     for each in ("local", "seal-wrap"):
         switch(enable, each, "kept and shown; it changes nothing here")
     tune = verb(verbs, "tune", f"change the settings of {kind.one}", partial(_tune, kind),
                 f"strongroom {name} tune -max-lease-ttl=24h team")  # fmt: skip
     for parser in (enable, tune):
-        flag(parser, "description", metavar="TEXT")
+        flag(parser, "description", metavar="TEXT", help="for people")
         for each in _TIMES:
-            flag(parser, each, metavar="TTL")
-        for each in _TEXTS:
-            flag(parser, each, metavar="WORD")
+            flag(parser, each, metavar="TTL", help="such as 24h; of what is handed out here")
+        for each, text in _TEXTS.items():
+            flag(parser, each, metavar="WORD", help=text)
         for each in _LISTS:
             flag(parser, each, action="append", metavar="NAME", help="may be given several times")
         flag(parser, "version", metavar="N", help="of the KV engine")
-        flag(parser, "options", action="append", default=[], metavar="K=V")
+        flag(parser, "options", action="append", default=[], metavar="K=V",
+             help="of the engine; may be repeated")  # fmt: skip
         if kind is AUTH:
-            for each in ("threshold", "duration", "counter-reset-duration"):
-                flag(parser, f"user-lockout-{each}", metavar="N")
+            for each, text in _LOCKOUT.items():
+                flag(parser, f"user-lockout-{each}", metavar="N", help=text)
             switch(parser, "user-lockout-disable", "never lock a user")
     disable = verb(verbs, "disable", "unmount, with everything under it", partial(_disable, kind),
                    f"strongroom {name} disable team")  # fmt: skip
     for parser in (tune, disable):
-        parser.add_argument("path")
+        parser.add_argument("path", help="where it is mounted")
+    if kind is AUTH:
+        helping = verb(verbs, "help", "how to log in by a method", _help,
+                       "strongroom auth help userpass\n  strongroom auth help team/")  # fmt: skip
+        helping.add_argument("name", metavar="TYPE | PATH/", help="a type, or where it is mounted")
     move = verb(verbs, "move", f"mount {kind.one} elsewhere", partial(_move, kind),
                 f"strongroom {name} move team teams")  # fmt: skip
-    move.add_argument("source")
-    move.add_argument("target")
+    move.add_argument("source", help="where it is mounted")
+    move.add_argument("target", help="where it will be")
+
+
+async def _help(session: "Session", args: argparse.Namespace) -> int:
+    """Of a type without asking, of a mount by what the store says is there."""
+    from strongroom.app.client.login import USES
+
+    name, where = args.name, ""
+    if name.endswith("/"):
+        found = (await session.ask("GET", AUTH.path)).data.get(name)
+        if not found:
+            raise NotFound("no-mount", f"No auth method is mounted at: {name}")
+        where, name = name.rstrip("/"), str(found["type"])
+    if name not in USES:
+        raise NotFound("no-method", f"No auth method of type: {name}")
+    use = USES[name]
+    if where and where != name:
+        use = use.replace(f"-method={name}", f"-method={name} -path={where}")
+    print(f"Log in by the {name} method:\n\n    {use}\n\nThe token is kept for the next commands.")
+    return 0
 
 
 async def _list(kind: Kind, session: "Session", args: argparse.Namespace) -> int:

@@ -33,7 +33,9 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
         parser.add_argument("pairs", nargs="*", metavar="KEY=VALUE", help="also @file and -")
     if name in ("write", "patch"):
         switch(parser, "force", "write without any data")
-        parser.add_argument("-f", dest="force", action="store_const", const=True)
+        parser.add_argument(
+            "-f", dest="force", action="store_const", const=True, help=argparse.SUPPRESS
+        )
     if name == "list":
         flag(parser, "after", help="names after this one")
         flag(parser, "limit", type=int, help="at most so many names")

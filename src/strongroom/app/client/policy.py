@@ -23,7 +23,7 @@ def register(commands: Any) -> None:  # noqa: ANN401
             if name == "fmt":
                 parser.add_argument("file", help="rewritten in place; - prints what comes out")
             else:
-                parser.add_argument("name")
+                parser.add_argument("name", help="of the policy")
         if name == "write":
             parser.add_argument("file", help="or - for standard input")
 

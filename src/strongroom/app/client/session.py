@@ -15,7 +15,7 @@ import orjson
 
 from strongroom.app.client.dry_run import Shown, as_curl, as_policy
 from strongroom.app.client.flags import check_format
-from strongroom.app.client.output import error_text
+from strongroom.app.client.output import error_text, print_reply
 from strongroom.app.store_address import StoreAddress, store_address
 from strongroom.model.errors import Invalid, NotFound, Refusal
 from strongroom.model.secret import Secret
@@ -40,6 +40,14 @@ class Reply:
         return data if isinstance(data, dict) else {}
 
 
+class Wrapped(Exception):
+    """A reply that holds a wrapping token in place of what was asked for."""
+
+    def __init__(self, body: dict[str, Any], raw: bytes) -> None:
+        super().__init__("the reply is wrapped")
+        self.body, self.raw = body, raw
+
+
 class ApiError(Exception):
     """A reply that is an error; the sentences are the server's own."""
 
@@ -52,7 +60,7 @@ class ApiError(Exception):
         """As Vault's command line writes it."""
         lines = "\n".join(f"* {each}" for each in self.errors)
         head = f"Error making API request.\n\nURL: {self.method} {self.url}\nCode: {self.status}."
-        return f"{head} Errors:\n\n{lines}"
+        return f"{head} Errors:\n\n{lines}" if lines else head
 
 
 class Session:
@@ -114,10 +122,12 @@ class Session:
     ) -> Reply:
         reply = await self._http.request(method, full, headers=headers, body=content)
         found = _object(reply.body)
-        if reply.status >= 300:
-            raise _error(method, full, reply)
         for each in found.get("warnings") or []:
             print(f"WARNING! {each}", file=sys.stderr)
+        if reply.status >= 300:
+            raise _error(method, full, reply)
+        if found.get("wrap_info"):
+            raise Wrapped(found, reply.body)
         return Reply(reply.status, found, reply.body)
 
     async def download(self, path: str, into: BinaryIO, query: Mapping[str, str]) -> None:
@@ -180,6 +190,8 @@ def run_call(args: argparse.Namespace) -> int:
     except Shown as shown:
         print(shown)
         return 0
+    except Wrapped as wrapped:
+        return print_reply(wrapped.body, args.format, args.field, wrapped.raw)
     except ApiError as error:
         print(error_text(error.text), file=sys.stderr)
         return 2

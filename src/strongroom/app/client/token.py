@@ -27,11 +27,12 @@ def _create_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("ttl", "explicit-max-ttl", "period"):
         flag(parser, name, metavar="TTL", help="such as 30m or 24h")
     flag(parser, "use-limit", type=int, metavar="N", help="how often it may be used")
-    flag(parser, "display-name", metavar="TEXT")
+    flag(parser, "display-name", metavar="TEXT", help="after `token-`, in the audit log")
     flag(parser, "metadata", action="append", default=[], metavar="K=V", help="may be repeated")
     flag(parser, "id", metavar="TEXT", help="the token itself; needs sudo")
     flag(parser, "role", metavar="NAME", help="a role of auth/token/roles")
-    flag(parser, "type", choices=("service", "batch"))
+    flag(parser, "type", choices=("service", "batch"),
+         help="a batch token is stored nowhere and never renewed")  # fmt: skip
     flag(parser, "entity-alias", metavar="NAME", help="with -role")
     switch(parser, "orphan", "a token without a parent")
     switch(parser, "no-default-policy", "without the policy `default`")
@@ -121,7 +122,7 @@ async def _revoke(session: "Session", args: argparse.Namespace) -> int:
 
 
 def _capabilities_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("words", nargs="+", metavar="[TOKEN] PATH")
+    parser.add_argument("words", nargs="+", metavar="[TOKEN] PATH", help="else the token in use")
     switch(parser, "accessor", "what is given is an accessor")
 
 

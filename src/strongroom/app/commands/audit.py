@@ -54,10 +54,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--all", action="store_true", help="list Kubernetes' own components one by one"
     )
     for verb in (timeline, exposure):
-        verb.formatter_class = argparse.RawDescriptionHelpFormatter
         verb.epilog = EXAMPLE
         verb.add_argument("path", help="prod/db, secret/prod/db")
-        verb.add_argument("--mount", default="secret")
+        verb.add_argument("--mount", default="secret", metavar="PATH", help="of the KV engine")
         verb.add_argument(
             "--store-log", type=Path, action="append", default=[], metavar="F",
             help="the store's audit log; again for each rotated file, oldest first",
@@ -71,7 +70,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
             help="a Kubernetes Secret made of it, beside those the cluster knows",
         )  # fmt: skip
         verb.add_argument("--no-cluster", action="store_true", help="do not ask a cluster")
-        verb.add_argument("--format", choices=("table", "json"), default="table")
+        verb.add_argument(
+            "--format", choices=("table", "json"), default="table", help="default: table"
+        )
         add_cluster_arguments(verb)
         add_store_arguments(verb)
     timeline.add_argument(

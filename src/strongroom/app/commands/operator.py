@@ -79,7 +79,9 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
         "--notice-senders", type=Path, metavar="F", help="senders known by signed tokens, as YAML"
     )
     group.add_argument("--no-leader-election", action="store_true", help="there is one replica")
-    group.add_argument("--lease", default="strongroom-operator", metavar="NAME")
+    group.add_argument(
+        "--lease", default="strongroom-operator", metavar="NAME", help="that the leader holds"
+    )
     group.add_argument(
         "--lease-namespace", default="", metavar="NS", help="else the operator's own"
     )
@@ -91,7 +93,7 @@ def _add_scope(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--controller-class", default="", metavar="C", help="leave stores of other classes alone"
     )
-    group.add_argument("--workers", type=int, default=24, metavar="N")
+    group.add_argument("--workers", type=int, default=24, metavar="N", help="objects at a time")
     group.add_argument(
         "--reads-per-second", type=float, default=500.0, metavar="N", help="of each store"
     )

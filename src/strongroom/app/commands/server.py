@@ -45,8 +45,15 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "-config", "--config", type=Path, action="append", metavar="PATH",
         help="a file, or a folder of .hcl and .json files; may be given several times",
     )  # fmt: skip
-    files.add_argument("-log-level", "--log-level", metavar="LEVEL", help="trace to error")
-    files.add_argument("-log-format", "--log-format", choices=("standard", "json"))
+    files.add_argument(
+        "-log-level", "--log-level", metavar="LEVEL", default=os.environ.get("VAULT_LOG_LEVEL"),
+        help="trace, debug, info, warn or error (VAULT_LOG_LEVEL)",
+    )  # fmt: skip
+    files.add_argument(
+        "-log-format", "--log-format", choices=("standard", "json"),
+        default=os.environ.get("VAULT_LOG_FORMAT"),
+        help="standard or json (VAULT_LOG_FORMAT)",
+    )  # fmt: skip
     files.add_argument(
         "-test-config", "--test-config", action="store_true", help="read and check, then end"
     )
@@ -66,7 +73,9 @@ def _flags(group: "argparse._ArgumentGroup") -> None:
         help="PostgreSQL that the nodes of a cluster share, postgresql://user@host/name; its"
         " password is better kept in PGPASSWORD or ~/.pgpass (default: a file in --data)",
     )
-    group.add_argument("--listen", default="127.0.0.1:8200", metavar="HOST:PORT")
+    group.add_argument(
+        "--listen", default="127.0.0.1:8200", metavar="HOST:PORT", help="default: 127.0.0.1:8200"
+    )
     group.add_argument(
         "--seal-key-file",
         type=Path,
@@ -76,8 +85,8 @@ def _flags(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--audit-file", type=Path, metavar="F", help="audit log (default: audit.log in --data)"
     )
-    group.add_argument("--tls-cert", type=Path, metavar="F")
-    group.add_argument("--tls-key", type=Path, metavar="F")
+    group.add_argument("--tls-cert", type=Path, metavar="F", help="certificate to listen with")
+    group.add_argument("--tls-key", type=Path, metavar="F", help="its private key")
     group.add_argument(
         "--tls-self-signed",
         action="store_true",
@@ -99,11 +108,16 @@ def _dev_flags(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("-dev", "--dev", action="store_true", help="in memory, unsealed, one root")
     group.add_argument("-dev-tls", "--dev-tls", action="store_true", help="with a certificate")
     group.add_argument(
-        "-dev-root-token-id", "--dev-root-token-id", default=env("VAULT_DEV_ROOT_TOKEN_ID", "")
+        "-dev-root-token-id",
+        "--dev-root-token-id",
+        default=env("VAULT_DEV_ROOT_TOKEN_ID", ""),
+        metavar="TEXT",
+        help="the root token (VAULT_DEV_ROOT_TOKEN_ID)",
     )
     group.add_argument(
         "-dev-listen-address", "--dev-listen-address",
         default=env("VAULT_DEV_LISTEN_ADDRESS", "127.0.0.1:8200"), metavar="HOST:PORT",
+        help="default: 127.0.0.1:8200 (VAULT_DEV_LISTEN_ADDRESS)",
     )  # fmt: skip
     group.add_argument(
         "-dev-no-store-token", "--dev-no-store-token", action="store_true",
@@ -118,12 +132,13 @@ def run(args: argparse.Namespace) -> int:
 
     if args.dev or args.dev_tls:
         return _run_dev(args)
-    settings = _from_files(args) if args.config else _from_flags(args)
+    settings = _from_environment(_from_files(args) if args.config else _from_flags(args))
+    _check_log_flags(args)
     if args.test_config:
         print("Success! The configuration is valid.")
         return 0
     start_log(
-        args.log_level or settings.log_level,
+        (args.log_level or settings.log_level).lower(),
         args.log_format or settings.log_format,
         os.environ.get(WORKER, "").partition(":")[0],
     )
@@ -136,6 +151,28 @@ def run(args: argparse.Namespace) -> int:
         if root is not None:
             _keep_root_token(args.init_output or args.data / "root-token", root)
     return _start(settings)
+
+
+def _from_environment(settings: "ServerSettings") -> "ServerSettings":
+    """The address that clients are told, as a pod's own is known to its environment alone."""
+    import dataclasses
+
+    said = os.environ.get("VAULT_API_ADDR") or os.environ.get("VAULT_REDIRECT_ADDR")
+    return dataclasses.replace(settings, api_addr=said) if said else settings
+
+
+def _check_log_flags(args: argparse.Namespace) -> None:
+    """Raises Invalid for a level or form that is none, also one of the environment."""
+    from strongroom.app.logs import LEVELS
+
+    if args.log_level and args.log_level.lower() not in LEVELS:
+        raise Invalid(
+            "bad-log-level", f"{args.log_level} is no level of a log", hint=", ".join(LEVELS)
+        )
+    if args.log_format not in (None, "", "standard", "json"):
+        raise Invalid(
+            "bad-log-format", f"{args.log_format} is no form of a log", hint="standard or json"
+        )
 
 
 def _start(settings: "ServerSettings") -> int:
@@ -252,7 +289,8 @@ def _run_dev(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     _check_free(host, port)
-    start_log(args.log_level or "info", args.log_format or "standard")
+    _check_log_flags(args)
+    start_log((args.log_level or "info").lower(), args.log_format or "standard")
     worker = Worker(program_version=program_version(), environment=dict(os.environ))
     begin = partial(_begin_dev, args, settings, tls)
     run(serve(settings, worker, begin=begin))

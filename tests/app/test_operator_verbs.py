@@ -1,0 +1,168 @@
+"""`operator`, `status` and `audit` as a Vault user types them, against a store that is served."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+
+async def test_status_in_every_form(cli, monkeypatch) -> None:
+    out = await cli("status")
+    assert re.search(r"^Sealed +false$", out, re.M)
+    assert re.search(r"^HA Enabled +false$", out, re.M)
+    assert (await cli.json("status"))["sealed"] is False
+    assert yaml.safe_load(await cli("status", "-format=yaml"))["initialized"] is True
+    assert await cli("status", "-field=type") == "static"
+    monkeypatch.setenv("VAULT_ADDR", "http://127.0.0.1:1")
+    await cli("status", expect=1)
+    assert cli.err.startswith("Error checking seal status: no answer from")
+    await cli("status", "-unknown", expect=1)
+
+
+async def test_init_says_whether_it_was(cli) -> None:
+    assert await cli("operator", "init", "-status") == "Vault is initialized\n"
+    assert await cli.json("operator", "init", "-status") == {"Initialized": True}
+    await cli("operator", "init", expect=2)
+    assert "* Vault is already initialized" in cli.err
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["-pgp-keys=a", "-root-token-pgp-key=a", "-recovery-pgp-keys=a", "-stored-shares=1",
+     "-consul-auto", "-consul-service=vault"],
+)  # fmt: skip
+async def test_what_init_does_not_do_is_refused_by_name(cli, flag) -> None:
+    await cli("operator", "init", flag, expect=1)
+    assert cli.err.startswith(f"error: {flag.partition('=')[0]}: ")
+
+
+async def test_a_request_of_an_operator_is_described_and_not_sent(cli) -> None:
+    out = await cli("operator", "seal", "-output-curl-string")
+    assert out.startswith("curl -X PUT -H ")
+    assert out.rstrip().endswith("/v1/sys/seal")
+    assert cli.store.root not in out
+    policy = await cli("operator", "rotate", "-output-policy")
+    assert 'path "sys/rotate" {' in policy
+    assert '"sudo"' in policy
+    policy = await cli("operator", "snapshot", "save", "-output-policy", "x.snap")
+    assert 'path "sys/storage/raft/snapshot" {\n  capabilities = ["read"' in policy
+    policy = await cli("kv", "scan", "-output-policy", "secret")
+    assert '["scan"]' in policy
+    assert await cli("status", "-field=sealed") == "false"
+
+
+async def test_a_new_key_under_everything(cli) -> None:
+    term = int(await cli("operator", "key-status", "-field=term"))
+    out = await cli("operator", "rotate")
+    assert out.startswith("Success! Rotated key\n\nKey ")
+    assert re.search(rf"^Key Term +{term + 1}$", out, re.M)
+    assert (await cli.json("operator", "rotate"))["term"] == term + 2
+    assert "Encryption Count" in await cli("operator", "key-status")
+
+
+async def test_a_ceremony_that_was_not_begun_is_said_to_be(cli) -> None:
+    for name in ("rekey", "generate-root"):
+        await cli("operator", name, "c2hhcmU=", expect=1)
+        assert cli.err == (
+            f"error: nothing was begun [not-begun]\nhint: strongroom operator {name} -init\n"
+        )
+    out = await cli("operator", "rekey", "-status")
+    assert re.search(r"^Started +false$", out, re.M)
+    assert "Canceled rekeying" in await cli("operator", "rekey", "-cancel")
+    await cli("operator", "unseal", expect=1)
+    assert "no key was given [no-key]" in cli.err
+    await cli("operator", "generate-root", "-init", expect=2)
+    assert "* this cluster has no recovery keys" in cli.err
+    await cli("operator", "generate-root", "-decode=x", expect=1)
+    assert "[no-otp]" in cli.err
+    for words in (["generate-root", "-pgp-key=a"], ["rekey", "-backup"], ["rekey", "-pgp-keys=a"]):
+        await cli("operator", *words, expect=1)
+        assert "not encrypted for PGP keys" in cli.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("operator", "migrate"), "storage is moved by a snapshot"),
+        (("operator", "usage"), "clients are not counted"),
+        (("operator", "diagnose"), "the server checks itself"),
+        (("operator", "raft", "list-peers"), "a database, not Raft"),
+        (("namespace", "list"), "there are no namespaces"),
+        (("debug",), "bundles of a running server are not taken"),
+        (("monitor", "-log-level=debug"), "not streamed by the API"),
+        (("plugin", "list"), "there are no plugins"),
+        (("ssh", "ada@host"), "sessions are not opened"),
+        (("pki", "health-check"), "no tools for the authorities"),
+        (("version-history",), "are not kept"),
+        (("proxy",), "no API proxy"),
+    ],
+)
+async def test_a_command_of_vaults_that_is_not_here_says_why(cli, words, said) -> None:
+    await cli(*words, expect=1)
+    assert said in cli.err
+    assert re.fullmatch(r"error: strongroom .+\nhint: .+\n", cli.err)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("kv", "gett"), 1, "did you mean get?"),
+        (("operator", "unseel"), 2, "did you mean unseal?"),
+        (("kv", "get"), 1, "error: missing: path\n"),
+        (("kv", "get", "a", "-passwd=hunter2"), 1, "error: there is no flag -passwd here\n"),
+        (("kv", "get", "-format=xml", "a"), 1, "error: -format: 'xml' is not one of 'table'"),
+        (("kv", "put", "-cas=new", "a", "b=c"), 1, "error: -cas: 'new' is no whole number\n"),
+        (("kv", "get", "a", "-field"), 1, "error: -field: a value is missing\n"),
+        (("kv", "undelete", "a"), 1, "error: missing: -versions\n"),
+        (("completion", "csh"), 2, "error: shell: 'csh' is not one of"),
+    ],
+)
+async def test_a_misuse_is_said_in_words(cli, words, status, said) -> None:
+    await cli(*words, expect=status)
+    assert said in cli.err
+    assert re.search(r"\nhint: .+\n\Z", cli.err)
+    assert not re.search(r"usage:|argument|hunter2", cli.err)
+
+
+async def test_a_word_without_a_verb_shows_what_there_is(cli) -> None:
+    assert await cli("kv", expect=1) == ""
+    assert cli.err.startswith("usage: strongroom kv VERB ...\n\nRead and write")
+    assert await cli(expect=2) == ""
+    assert "use a store:" in cli.err
+
+
+async def test_audit_devices_that_the_configuration_does_not_let_in(cli, tmp_path) -> None:
+    out = await cli("audit", "list")
+    assert (
+        out
+        == "Path      Type    Description\n----      ----    -----------\nmemory    file    n/a\n"
+    )
+    assert list(await cli.json("audit", "list")) == ["memory"]
+    await cli("audit", "enable", "file", f"file_path={tmp_path}/x", expect=2)
+    assert "unsafe_allow_api_audit_creation" in cli.err
+    assert not (tmp_path / "x").exists()
+    await cli("audit", "hash", "memory", "value", "-field=none", expect=1)
+    assert (await cli("audit", "hash", "memory", "value")).startswith("hmac-sha256:")
+
+
+async def test_a_path_of_version_2_is_told_with_the_error(cli) -> None:
+    await cli("kv", "put", "a", "k=v")
+    await cli("read", "secret/a", expect=2)
+    assert cli.err.endswith("The versioned path is secret/data/a\nNo value found at secret/a\n")
+    await cli("write", "secret/a", "k=v", expect=2)
+    assert cli.err.rstrip().endswith("Code: 404.")
+
+
+async def test_how_to_log_in_is_said_for_a_type_and_a_mount(cli) -> None:
+    assert "-method=userpass username=NAME" in await cli("auth", "help", "userpass")
+    await cli("auth", "enable", "-path=people", "userpass")
+    assert "-method=userpass -path=people username" in await cli("auth", "help", "people/")
+    await cli("auth", "help", "none/", expect=2)
+    assert cli.err == "No auth method is mounted at: none/\n"
+    await cli("auth", "help", "kerberos", expect=2)
+
+
+async def test_members_as_json_are_an_error_too(cli) -> None:
+    await cli("operator", "members", "-format=json", expect=2)
+    assert json.dumps("none leads")[1:-1] in cli.err
