@@ -13,7 +13,7 @@ ORDER = """
 kv put|kv patch|kv get|kv list|kv scan|kv diff|kv metadata put|kv metadata patch|kv metadata get
 kv copy|kv rollback|kv delete|kv undelete|kv destroy|kv move|kv metadata delete
 kv enable-versioning|policy fmt|policy write|policy list|policy read|token create|policy delete
-token lookup|token capabilities|auth enable|auth tune|auth list|auth move|auth disable
+token lookup|token capabilities|auth enable|auth tune|auth help|auth list|auth move|auth disable
 secrets enable|secrets tune|secrets list|secrets move|secrets disable|write|list|read|patch|delete
 lease lookup|lease renew|lease revoke|path-help|print token|version|unwrap|token renew
 token revoke
@@ -52,11 +52,12 @@ async def test_every_example_does_what_it_says(cli, tmp_path, monkeypatch) -> No
     order = [each for line in ORDER.split("\n") for each in line.split("|") if each]
     assert sorted(order) == sorted(examples)
     for name in order:
-        program, *words = shlex.split(examples[name])
-        assert (program, " ".join(words).startswith(name)) == ("strongroom", True)
-        monkeypatch.setattr("sys.stdin", io.StringIO("typed"))
         # Root is not renewed, and would not outlive its own revocation.
         own = name in ("token renew", "token revoke")
         monkeypatch.setenv("VAULT_TOKEN", child if own else cli.store.root)
-        await cli(*[real.get(each, each) for each in words])
+        for line in examples[name].splitlines():
+            program, *words = shlex.split(line)
+            assert (program, " ".join(words).startswith(name)) == ("strongroom", True)
+            monkeypatch.setattr("sys.stdin", io.StringIO("typed"))
+            await cli(*[real.get(each, each) for each in words])
     await cli("token", "lookup", expect=2)
