@@ -143,7 +143,8 @@ class Steps:
         done = max(1, len(right))
         self.found.progress = [
             (right[place] - begin, place + 1.0)
-            for place in range(0, len(right), max(1, len(right) // 200))
+            for place in sorted({*range(0, len(right), max(1, len(right) // 100)), len(right) - 1})
+            if right
         ]
         self.found.figures |= {
             "first sync, s": right[-1] - begin if right else LIMIT_SECONDS,

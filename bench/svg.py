@@ -10,6 +10,8 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 50, 60
+LEGEND = 130
+STEPS = 5
 COLOURS = ("#5b6770", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 
 
@@ -59,7 +61,7 @@ def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x: st
 
     def at_x(value: float) -> float:
         share = places.index(value) / max(1, len(places) - 1)
-        return LEFT + share * (WIDTH - LEFT - RIGHT - 110)
+        return LEFT + share * (WIDTH - LEFT - RIGHT - LEGEND)
 
     def at_y(value: float) -> float:
         share = (math.log10(value) - low) / (high - low)
@@ -67,44 +69,53 @@ def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x: st
 
     parts = []
     for power in range(low, high + 1):
-        parts.append(_line(LEFT, at_y(10**power), WIDTH - RIGHT - 110, at_y(10**power)))
+        parts.append(_line(LEFT, at_y(10**power), WIDTH - RIGHT - LEGEND, at_y(10**power)))
         parts.append(_text(LEFT - 8, at_y(10**power) + 4, f"{10.0**power:g}", "end"))
     parts += [_text(at_x(place), HEIGHT - BOTTOM + 20, f"{place:g}", "middle") for place in places]
-    parts.append(_text((LEFT + WIDTH - 130) / 2, HEIGHT - 16, x, "middle"))
+    parts.append(_text((LEFT + WIDTH - RIGHT - LEGEND) / 2, HEIGHT - 16, x, "middle"))
     parts.append(_text(18, TOP - 8, y))
     for number, (name, line) in enumerate(lines.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        colour = COLOURS[(number + 1) % len(COLOURS)]
         path = " ".join(f"{at_x(a):.1f},{at_y(b):.1f}" for a, b in line if b > 0)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(_line(WIDTH - 120, TOP + 20 * number, WIDTH - 100, TOP + 20 * number, colour))
-        parts.append(_text(WIDTH - 94, TOP + 20 * number + 4, name))
+        parts += _legend(number, name, colour)
     return _page(title, parts)
+
+
+def _legend(number: int, name: str, colour: str) -> list[str]:
+    left, height = WIDTH - LEGEND - 10, TOP + 20 * number
+    return [_line(left, height, left + 20, height, colour), _text(left + 26, height + 4, name)]
+
+
+def _step(most: float) -> float:
+    """A round step, five of which reach as far as the largest value."""
+    power: float = 10 ** math.floor(math.log10(most / STEPS))
+    return next(each * power for each in (1, 2, 2.5, 4, 5, 10) if each * power * STEPS >= most)
 
 
 def lines(title: str, given: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> str:
     """A line for each name, both axes from nought and linear."""
-    right = WIDTH - RIGHT - 130
-    most_x = max([1e-9, *(point[0] for line in given.values() for point in line)])
-    most_y = max([1e-9, *(point[1] for line in given.values() for point in line)])
+    right = WIDTH - RIGHT - LEGEND
+    step_x = _step(max([1e-9, *(point[0] for line in given.values() for point in line)]))
+    step_y = _step(max([1e-9, *(point[1] for line in given.values() for point in line)]))
 
     def at(point: tuple[float, float]) -> str:
-        across = LEFT + point[0] / most_x * (right - LEFT)
-        up = HEIGHT - BOTTOM - point[1] / most_y * (HEIGHT - TOP - BOTTOM)
+        across = LEFT + point[0] / step_x / STEPS * (right - LEFT)
+        up = HEIGHT - BOTTOM - point[1] / step_y / STEPS * (HEIGHT - TOP - BOTTOM)
         return f"{across:.1f},{up:.1f}"
 
     parts = []
-    for share in range(5):
-        height = HEIGHT - BOTTOM - share / 4 * (HEIGHT - TOP - BOTTOM)
-        across = LEFT + share / 4 * (right - LEFT)
+    for number in range(STEPS + 1):
+        height = HEIGHT - BOTTOM - number / STEPS * (HEIGHT - TOP - BOTTOM)
+        across = LEFT + number / STEPS * (right - LEFT)
         parts.append(_line(LEFT, height, right, height))
-        parts.append(_text(LEFT - 8, height + 4, f"{most_y * share / 4:,.0f}", "end"))
-        parts.append(_text(across, HEIGHT - BOTTOM + 20, f"{most_x * share / 4:.3g}", "middle"))
+        parts.append(_text(LEFT - 8, height + 4, f"{step_y * number:,g}", "end"))
+        parts.append(_text(across, HEIGHT - BOTTOM + 20, f"{step_x * number:g}", "middle"))
     parts.append(_text((LEFT + right) / 2, HEIGHT - 16, x, "middle"))
     parts.append(_text(18, TOP - 12, y))
     for number, (name, line) in enumerate(given.items()):
         colour = COLOURS[(number + 1) % len(COLOURS)]
         path = " ".join(map(at, line))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(_line(right + 10, TOP + 20 * number, right + 30, TOP + 20 * number, colour))
-        parts.append(_text(right + 36, TOP + 20 * number + 4, name))
+        parts += _legend(number, name, colour)
     return _page(title, parts)

@@ -3,7 +3,7 @@
 from xml.etree import ElementTree
 
 import pytest
-from svg import bars, curves
+from svg import bars, curves, lines
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -23,3 +23,15 @@ def test_curves_rise_with_their_values_on_a_logarithmic_scale() -> None:
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.2)
     assert heights[0] > heights[1]
     assert len(theirs.get("points").split()) == 2
+
+
+def test_lines_are_to_scale_between_round_ticks() -> None:
+    given = {"ours": [(0.0, 0.0), (6.5, 500.0), (13.0, 1000.0)], "theirs": [(13.0, 250.0)]}
+    page = ElementTree.fromstring(lines("progress", given, "seconds", "Secrets"))
+    ours, _ = page.iter(f"{SVG}polyline")
+    places = [tuple(map(float, point.split(","))) for point in ours.get("points").split()]
+    for part in (0, 1):
+        first, second, third = (place[part] for place in places)
+        assert second - first == pytest.approx(third - second, abs=0.2)
+    said = {each.text for each in page.iter(f"{SVG}text")}
+    assert {"0", "1,000", "20", "ours", "theirs", "seconds"} <= said

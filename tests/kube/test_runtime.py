@@ -86,7 +86,12 @@ async def test_what_is_first_is_seen_before_the_rest_is_listed() -> None:
     informer = Informer(api, CONFIG_MAPS, clock, first=first)
     informer.on_change(lambda _old, new: seen.append(new["metadata"]["name"] if new else ""))
     running = asyncio.create_task(informer.run())
-    await asyncio.wait_for(informer.synced.wait(), 5)
+    await clock.advance(0)
+    assert seen == ["z"]
+    assert not informer.under_way.is_set()
+    await clock.advance(1)
+    assert informer.synced.is_set()
+    assert informer.under_way.is_set()
     assert seen == ["z", "a"]
     running.cancel()
 

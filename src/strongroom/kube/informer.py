@@ -20,6 +20,8 @@ from strongroom.model.errors import NotFound, Refusal
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 # How long a kind that the server does not serve is left alone; it may be installed later.
 ABSENT_SECONDS: Final = 30.0
+# For so long what is first has the server and the loop to itself, before the rest is listed.
+HEAD_START_SECONDS: Final = 0.3
 # Objects of a list that are taken in before others have their turn.
 AT_ONCE: Final = 50
 Key = tuple[str, str]
@@ -54,6 +56,8 @@ class Informer:
     ) -> None:
         self.resource = resource
         self.synced = asyncio.Event()
+        # Set when what is first, if anything, has had its head start.
+        self.under_way = asyncio.Event()
         self._api = api
         self._clock = clock
         self._scope = scope
@@ -122,8 +126,9 @@ class Informer:
 
     async def _list(self) -> str:
         """Page by page; what was not listed is gone. Each page counts from its own moment."""
-        if self._first is not None:
-            await self._list_first(self._first)
+        if self._first is not None and await self._list_first(self._first):
+            await self._clock.sleep(HEAD_START_SECONDS)
+        self.under_way.set()
         fresh: set[Key] = set()
         position = ""
         async for page in self._api.pages(self.resource, self._scope):
@@ -141,14 +146,16 @@ class Informer:
         self.last_error = None
         return position
 
-    async def _list_first(self, scope: Scope) -> None:
+    async def _list_first(self, scope: Scope) -> bool:
+        """Whether there was any."""
         try:
             async for page in self._api.pages(self.resource, scope):
                 for item in page.items:
                     self._seen(item, gone=False)
-                return
+                return bool(page.items)
         except Refusal as refusal:
-            _log.debug("what is new among %s: %s", self.resource.plural, refusal.code)
+            _log.debug("what is first among %s: %s", self.resource.plural, refusal.code)
+        return False
 
     def _seen(self, item: Object, *, gone: bool) -> None:
         namespace, name = key_of(item)

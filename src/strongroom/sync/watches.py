@@ -110,8 +110,9 @@ class Watches:
     async def run(self) -> None:
         """Follow the server until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for each in (*self.needed_at_start(), self.objects):
+            for each in (*self.needed_for_new(), self.objects):
                 group.create_task(each.run())
+            group.create_task(self._run_targets())
             for informer in (self.config_maps, self.secrets):
                 group.create_task(self._run_when_used(informer))
             running: set[Resource] = set()
@@ -121,6 +122,11 @@ class Watches:
                     running.add(resource)
                     group.create_task(self._manifests[resource].run())
                 await self._followed.wait()
+
+    async def _run_targets(self) -> None:
+        """What was never synced needs no other's target, so they are listed after it."""
+        await self.objects.under_way.wait()
+        await self.targets.run()
 
     async def _run_when_used(self, informer: Informer) -> None:
         """Nobody's ConfigMaps and Secrets are followed before a template is kept in one."""
