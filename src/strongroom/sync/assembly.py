@@ -11,8 +11,10 @@ from strongroom.kube.events import EventRecorder
 from strongroom.kube.informer import Informer
 from strongroom.kube.progress import CacheState, QueueState, troubles
 from strongroom.kube.queue import WorkQueue
+from strongroom.kube.resource import Object
 from strongroom.model.clock import Clock
-from strongroom.sync.controller import WORKERS, Parts, SyncController
+from strongroom.sync.controller import WORKERS, Parts, SyncController, nothing_unused
+from strongroom.sync.crds import EXTERNAL_SECRETS
 from strongroom.sync.fan_out import CLUSTER_EXTERNAL_SECRET, CLUSTER_PUSH_SECRET, FanOut
 from strongroom.sync.feeds import Feeds
 from strongroom.sync.generators.collector import StateCollector
@@ -84,6 +86,11 @@ class Operator:
         )
         events = EventRecorder(api, REPORTER, options.instance, clock)
         self.feeds = Feeds(self.stores, clock, self._changed)
+        self.collector: StateCollector | None = None
+        if doors.workshop is not None:
+            self.collector = StateCollector(api, doors.workshop, events, clock, options.namespace)
+            self.collector.on_ending.append(self._ending)
+        settled = self.collector.end_unused if self.collector else nothing_unused
         self.sync = SyncController(
             api,
             Parts(
@@ -98,6 +105,7 @@ class Operator:
                 noted=self.feeds.read,
                 forgotten=self._forgotten,
                 measured=self.metrics.reconciled,
+                settled=settled,
             ),
             clock,
         )
@@ -107,11 +115,10 @@ class Operator:
             if each is not None
         ]
         self.stores.on_back.append(self._back)
-        parts = PushParts(self.watches, self.stores, doors.generators, events, doors.render)
+        parts = PushParts(
+            self.watches, self.stores, doors.generators, events, doors.render, settled
+        )
         self.push = PushController(api, parts, clock, options.namespace)
-        self.collector: StateCollector | None = None
-        if doors.workshop is not None:
-            self.collector = StateCollector(api, doors.workshop, events, clock, options.namespace)
         self.fan_outs = []
         if self.watches.namespaces is not None:
             for shape, children in (
@@ -123,6 +130,13 @@ class Operator:
 
     def _changed(self, key: Key) -> None:
         self.sync.changed_at_store(key)
+
+    def _ending(self, state: Object) -> None:
+        """What a generator made ends before it is due: its owner has another made."""
+        namespace = state["metadata"]["namespace"]
+        for owner in state["metadata"].get("ownerReferences") or []:
+            if owner.get("kind") == EXTERNAL_SECRETS.kind:
+                self.sync.changed_at_store((namespace, owner["name"]))
 
     def _forgotten(self, key: Key) -> None:
         self.feeds.forget(key)

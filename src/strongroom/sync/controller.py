@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -32,7 +32,7 @@ from strongroom.sync.due import (
     start_lane,
 )
 from strongroom.sync.pace import LAST_PAUSE
-from strongroom.sync.reader import Collected, Generators, Reader
+from strongroom.sync.reader import Collected, Generators, Reader, slots_of
 from strongroom.sync.render import Rendered, render_target
 from strongroom.sync.reporting import Reporter
 from strongroom.sync.rewrite import Render
@@ -55,6 +55,14 @@ CROWD_SECONDS: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
+# Called with an object whose target is right, and the places it has for generators.
+Settled = Callable[[Object, Collection[str]], Awaitable[None]]
+
+
+async def nothing_unused(_owner: Object, _slots: Collection[str]) -> None:
+    """Where nobody ends what generators made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the controller works with."""
@@ -71,6 +79,7 @@ class Parts:
     # Told of a key and the places in stores (uid, path) that it has read.
     noted: Callable[[Key, set[tuple[str, str]]], None] = field(default=lambda _key, _places: None)
     forgotten: Callable[[Key], None] = field(default=lambda _key: None)
+    settled: Settled = field(default=nothing_unused)
     # Called with key, seconds and whether it went well, for each reconcile.
     measured: Callable[[Key, float, bool], None] = field(default=lambda _key, _seconds, _well: None)
 
@@ -234,6 +243,9 @@ class SyncController:
         self._stale.discard(key)
         try:
             await self._hold(item, spec)
+            if slots_of(spec):
+                # A credential for a target that is another's would be made only to be ended.
+                await self._parts.targets.check_free(item, spec)
             collected = await self._collect(item, spec)
             inputs, versions = await template_texts(self._api, key[0], spec.template)
         except Refusal as refusal:
@@ -317,6 +329,7 @@ class SyncController:
         )
         self._unsaid[key] = outcome
         await self._parts.generators.settle(item)
+        await self._parts.settled(item, slots_of(spec))
         if spec.creation != "None":
             if drifted and (outcome.difference.of_data or outcome.difference.shape == MANIFEST):
                 await self._repaired(key, item, spec, outcome)

@@ -199,14 +199,19 @@ def _shape(current: Object, wanted: Wanted) -> tuple[str, ...]:
     return tuple(found)
 
 
+def immutable(name: str) -> Conflict:
+    """The refusal to change a Secret that cannot be changed."""
+    return Conflict(
+        "immutable",
+        f"the Secret {name} is immutable and its values have changed",
+        hint="delete the Secret, or name a new target",
+    )
+
+
 def check_changeable(current: Object, wanted: Wanted, difference: Difference) -> None:
     """Refuse what the API server would refuse; raises Conflict that is not tried again."""
     if current.get("immutable") and difference.of_data:
-        raise Conflict(
-            "immutable",
-            f"the Secret {wanted.name} is immutable and its values have changed",
-            hint="delete the Secret, or name a new target",
-        )
+        raise immutable(wanted.name)
     kind = current.get("type") or OPAQUE
     if wanted.type and kind != wanted.type:
         raise Conflict(

@@ -1,6 +1,6 @@
 """The PushSecret controller: from Secrets of the cluster to stores, written when they differ."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -40,6 +40,8 @@ FINALIZER: Final = "pushsecret.externalsecrets.io/finalizer"
 STORE_FINALIZER: Final = "secretstore.externalsecrets.io/finalizer"
 Places = dict[tuple[StoreRef, str], PushTarget]
 
+# The one place that a PushSecret has for what a generator makes.
+SLOT: Final = "0"
 # The version of what a generator makes.
 MADE: Final = ("",)
 
@@ -53,6 +55,8 @@ class PushParts:
     generators: Generators
     events: EventRecorder
     render: Render
+    # Called with an object that all stores have, and the places it has for generators.
+    settled: Callable[[Object, Collection[str]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,7 @@ class PushController:
         pushes = await self._pushes(item, spec, sources)
         after = await self._push_all(item, spec, pushes, before)
         await self._parts.generators.settle(item)
+        await self._parts.settled(item, {SLOT} if spec.generator is not None else ())
         await self._say(item, after, "Synced", "PushSecret synced successfully", pushes)
         self._made.pop(key, None)
         self._done[key] = _Done(synced_version(item), versions, now)
@@ -222,7 +227,7 @@ class PushController:
             due = spec.refresh_seconds * (1 - JITTER)
             if not spec.refresh_seconds or now - held.at < due:
                 return held.values
-        values = await self._parts.generators.generate(generator, item, "0")
+        values = await self._parts.generators.generate(generator, item, SLOT)
         self._made[key] = _Made(version, now, values)
         return values
 

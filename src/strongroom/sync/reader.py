@@ -177,6 +177,13 @@ class Reader:
             collected.note(reads, each)
 
 
+def slots_of(spec: Spec) -> set[str]:
+    """The places that a manifest has for what generators make, as states name them. Pure."""
+    sources = {str(at) for at, each in enumerate(spec.sources) if each.generator is not None}
+    rows = {each.generator for each in spec.rows if each.generator is not None}
+    return sources | {f"row-{at}" for at in range(len(rows))}
+
+
 def _generators_last(spec: Spec) -> list[int]:
     """The numbers of the entries: what a store refuses must not have cost a generator's making."""
     return sorted(range(len(spec.parts)), key=lambda each: spec.parts[each].generator is not None)

@@ -20,6 +20,7 @@ from strongroom.sync.desired import (
     compare,
     created_by,
     data_hash,
+    immutable,
     new_secret,
     repair,
 )
@@ -107,6 +108,22 @@ class Targets:
             SECRETS, wanted.name, wanted.namespace, patch, manager=wanted.manager
         )
         return Outcome(difference, current, _version(made))
+
+    async def check_free(self, item: Object, spec: Spec) -> None:
+        """Refuse a target that could not be written, before something is made for it.
+
+        Raises Conflict as a write does.
+        """
+        if spec.creation == "None":
+            return
+        resource = SECRETS if spec.manifest is None else await self.kind_of(spec.manifest)
+        try:
+            current = await self._api.get(resource, spec.target, item["metadata"]["namespace"])
+        except NotFound:
+            return
+        check_consent(item, spec, current)
+        if spec.manifest is None and current.get("immutable"):
+            raise immutable(spec.target)
 
     async def current(self, namespace: str, name: str) -> Object | None:
         """The Secret as it is."""

@@ -16,9 +16,10 @@ from strongroom.sync.crds import (
     PUSH_SECRETS,
     SECRET_STORES,
 )
-from strongroom.sync.generators.contract import Made
+from strongroom.sync.generators.contract import Life, Made
 from strongroom.sync.generators.states import OWNER_KEY, ServedGenerators, owner_key
-from strongroom.sync.spec import GeneratorRef
+from strongroom.sync.reader import slots_of
+from strongroom.sync.spec import GeneratorRef, parse_spec
 
 BY_KIND = {each.kind: each for each in GENERATORS}
 
@@ -30,6 +31,9 @@ class Leasing:
     made: int = 0
     held: list[str] = field(default_factory=list)
     away: bool = False
+    # How long what was made lives, by its lease; and when it was asked, by its age.
+    lives: dict[str, Life] = field(default_factory=dict)
+    ages: list[float] = field(default_factory=list)
 
     async def make(self, generator: Object, namespace: str) -> Made:
         if generator["kind"] != "VaultDynamicSecret":
@@ -42,6 +46,10 @@ class Leasing:
         if self.away:
             raise Unavailable("store-sealed", "Vault is sealed")
         self.held.remove(state["leaseID"])
+
+    async def sustain(self, generator: Object, namespace: str, state, age: float) -> Life | None:
+        self.ages.append(age)
+        return self.lives.get(state["leaseID"])
 
 
 @dataclass
@@ -73,7 +81,7 @@ SOURCE = [{"sourceRef": {"generatorRef": {"kind": "VaultDynamicSecret", "name": 
 
 
 async def external(bed: Bed, **spec) -> None:
-    await bed.bench.external(dataFrom=SOURCE, secretStoreRef=None, **spec)
+    await bed.bench.external(**{"dataFrom": SOURCE, "secretStoreRef": None, **spec})
 
 
 async def test_a_cluster_generator_serves_every_namespace(bed) -> None:
@@ -123,12 +131,131 @@ async def test_what_was_replaced_is_ended_when_its_readers_had_time(bed) -> None
 
 
 async def test_what_reached_no_secret_is_ended_at_once(bed) -> None:
-    await bed.bench.secret_of_somebody(password="theirs")
-    await external(bed)
+    await external(bed, target={"template": {"data": {"x": "{{ .absent }}"}}})
     assert (await bed.bench.condition())["status"] == "False"
     assert bed.leasing.made >= 1
     assert bed.leasing.held == []
     assert await bed.states() == []
+
+
+async def test_for_a_target_of_somebody_else_nothing_is_made(bed) -> None:
+    await bed.bench.secret_of_somebody(password="theirs")
+    await external(bed, refreshInterval="10m")
+    for _ in range(10):
+        await bed.bench.clock.advance(600)
+    assert "not-ours" in (await bed.bench.condition())["message"]
+    assert bed.leasing.made == 0
+    await bed.bench.api.delete(SECRETS, "db", "n")
+    await bed.bench.clock.advance(600)
+    assert await bed.bench.secret() == {"password": "marked-1"}
+
+
+async def test_for_a_target_that_cannot_be_changed_nothing_is_made(bed) -> None:
+    await external(bed, refreshInterval="10m", target={"immutable": True})
+    assert await bed.bench.secret() == {"password": "marked-1"}
+    for _ in range(10):
+        await bed.bench.clock.advance(600)
+    assert "immutable" in (await bed.bench.condition())["message"]
+    assert bed.leasing.made == 1
+    assert bed.leasing.held == ["n/db/1"]
+
+
+async def test_a_place_that_the_manifest_no_longer_has_is_ended_in_a_while(bed) -> None:
+    await external(bed)
+    await external(bed, name="kept")
+    spec = {"dataFrom": [{"extract": {"key": "prod/db"}}], "secretStoreRef": {"name": "s"}}
+    await bed.bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"spec": spec})
+    await bed.bench.clock.advance(60)
+    assert await bed.bench.secret() == {"password": "one", "username": "app"}
+    # Its readers have time to follow.
+    assert bed.leasing.held == ["n/db/1", "n/db/2"]
+    await bed.bench.clock.advance(61)
+    assert bed.leasing.held == ["n/db/2"]
+    assert [each["metadata"]["labels"][OWNER_KEY] for each in await bed.states()] == [
+        "externalsecret-kept-0"
+    ]
+
+
+async def test_while_its_secret_cannot_be_right_nothing_is_ended(bed) -> None:
+    await external(bed)
+    bed.bench.provider.broken = Unavailable("store-away", "the store is away")
+    spec = {"dataFrom": [{"extract": {"key": "prod/db"}}], "secretStoreRef": {"name": "s"}}
+    await bed.bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"spec": spec})
+    await bed.bench.clock.advance(600)
+    assert await bed.bench.secret() == {"password": "marked-1"}
+    assert bed.leasing.held == ["n/db/1"]
+    bed.bench.provider.broken = None
+    await bed.bench.clock.advance(600)
+    assert bed.leasing.held == []
+
+
+async def test_of_two_places_the_one_that_is_left_keeps_what_it_has(bed) -> None:
+    both = [*SOURCE, {**SOURCE[0], "rewrite": [{"regexp": {"source": "^", "target": "b-"}}]}]
+    await bed.bench.external(dataFrom=both, secretStoreRef=None, refreshInterval="0")
+    assert bed.leasing.made == 2
+    await bed.bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"spec": {"dataFrom": SOURCE}})
+    await bed.bench.clock.advance(200)
+    held = await in_use(bed)
+    assert bed.leasing.held == [held]
+
+
+async def test_what_was_made_is_kept_alive_at_its_time(bed) -> None:
+    bed.leasing.lives["n/db/1"] = Life(400.0)
+    await external(bed, refreshInterval="24h")
+    await bed.bench.clock.advance(1000)
+    assert [round(each) for each in bed.leasing.ages] == [0, 400, 800]
+    assert bed.leasing.made == 1
+
+
+async def test_what_cannot_be_kept_alive_is_replaced_before_it_ends(bed) -> None:
+    bed.leasing.lives["n/db/1"] = Life(300.0, 300.0)
+    await external(bed, refreshInterval="24h")
+    await bed.bench.clock.advance(5)
+    assert await bed.bench.secret() == {"password": "marked-2"}
+    assert any(each.startswith("TokenEnds") for each in await bed.bench.notes())
+    await bed.bench.clock.advance(130)
+    assert bed.leasing.held == ["n/db/2"]
+    await bed.bench.clock.advance(3600)
+    assert bed.leasing.made == 2
+
+
+async def test_what_is_made_once_is_not_replaced_but_its_end_is_told(bed) -> None:
+    bed.leasing.lives["n/db/1"] = Life(300.0, 300.0)
+    await external(bed, refreshPolicy="CreatedOnce")
+    await bed.bench.clock.advance(3600)
+    assert bed.leasing.made == 1
+    assert any(each.startswith("TokenEnds") for each in await bed.bench.notes())
+
+
+async def test_a_push_that_takes_a_secret_instead_ends_what_was_made(bed) -> None:
+    row = {"match": {"secretKey": "password", "remoteRef": {"remoteKey": "out/db"}}}
+    spec = {"secretStoreRefs": [{"name": "s"}], "selector": SOURCE[0]["sourceRef"], "data": [row]}
+    await bed.bench.api.create(
+        PUSH_SECRETS, {"metadata": {"name": "ps", "namespace": "n"}, "spec": spec}
+    )
+    await bed.bench.clock.advance(1)
+    assert bed.leasing.held == ["n/db/1"]
+    await bed.bench.secret_of_somebody(password="theirs")
+    selector = {"selector": {"generatorRef": None, "secret": {"name": "db"}}}
+    await bed.bench.api.merge_patch(PUSH_SECRETS, "ps", "n", {"spec": selector})
+    await bed.bench.clock.advance(130)
+    assert bed.bench.provider.secrets["out/db"][-1] == b"theirs"
+    assert bed.leasing.held == []
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"dataFrom": [{"extract": {"key": "prod/db"}}, *SOURCE]},
+        {"dataFrom": SOURCE, "data": [{"secretKey": "a", "sourceRef": SOURCE[0]["sourceRef"],
+                                       "remoteRef": {"key": "password"}}]},
+    ],
+)  # fmt: skip
+async def test_places_are_named_as_states_name_them(bed, spec: dict) -> None:
+    await bed.bench.external(**spec)
+    item = await bed.bench.item()
+    found = {each["metadata"]["labels"][OWNER_KEY] for each in await bed.states()}
+    assert found == {owner_key(item, each) for each in slots_of(parse_spec(item))}
 
 
 async def test_an_owner_that_goes_takes_its_leases_with_it(bed) -> None:

@@ -1,4 +1,4 @@
-"""Ends what GeneratorStates remember: at their deadline, or when their owner is gone.
+"""Keeps alive what GeneratorStates remember, and ends it: at their deadline, or with their owner.
 
 A state stays until what it stands for has been let go of, but not for ever: an end that cannot be
 reached would hold up the deletion of its namespace.
@@ -6,6 +6,7 @@ reached would hold up the deletion of its namespace.
 
 import contextlib
 import logging
+from collections.abc import Callable, Collection
 from typing import Final
 
 from strongroom.kube.api import EVERYTHING, KubeApi, Scope
@@ -18,7 +19,14 @@ from strongroom.model.clock import Clock, parse_rfc3339
 from strongroom.model.errors import NotFound, Refusal
 from strongroom.sync.crds import GENERATOR_STATES
 from strongroom.sync.generators.kinds import Workshop
-from strongroom.sync.generators.states import DEADLINE, FINALIZER
+from strongroom.sync.generators.states import (
+    DEADLINE,
+    FINALIZER,
+    GRACE_SECONDS,
+    OWNER_KEY,
+    end_at,
+    owner_key,
+)
 
 # How long after its end a state is tried again and again to be let go of.
 GIVE_UP_SECONDS: Final = 3600.0
@@ -42,10 +50,38 @@ class StateCollector:
         self.objects = Informer(api, GENERATOR_STATES, clock, scope)
         self.queue: WorkQueue[Key] = WorkQueue(clock)
         self.objects.on_change(self._changed)
+        # The states of each owner, by its uid.
+        self._owned: dict[str, set[Key]] = {}
+        # Told of a state whose credential will end before it is replaced.
+        self.on_ending: list[Callable[[Object], None]] = []
 
-    def _changed(self, _old: Object | None, new: Object | None) -> None:
+    def _changed(self, old: Object | None, new: Object | None) -> None:
+        for owner in owners(old):
+            self._owned.get(owner, set()).discard(key_of(old or {}))
+            if not self._owned.get(owner):
+                self._owned.pop(owner, None)
+        for owner in owners(new):
+            self._owned.setdefault(owner, set()).add(key_of(new or {}))
         if new is not None:
             self.queue.add(key_of(new))
+
+    async def end_unused(self, owner: Object, slots: Collection[str]) -> None:
+        """End in a while what was made for places that an owner's manifest no longer has.
+
+        Called when the owner's target holds what it should. Never raises a Refusal.
+        """
+        wanted = {owner_key(owner, each) for each in slots}
+        for key in sorted(self._owned.get(owner["metadata"]["uid"], ())):
+            item = self.objects.get(*key)
+            if item is None or item["spec"].get(DEADLINE):
+                continue
+            if (item["metadata"].get("labels") or {}).get(OWNER_KEY) in wanted:
+                continue
+            try:
+                await end_at(self._api, key, self._clock.now() + GRACE_SECONDS)
+            except Refusal as refusal:
+                # The next time that the owner is settled it is tried again.
+                _log.warning("generatorstate %s/%s: %s", *key, refusal.code)
 
     async def run(self) -> None:
         """Work; the watch runs beside it."""
@@ -54,13 +90,13 @@ class StateCollector:
         await Controller(self.name, self.queue, self.reconcile).run(2)
 
     async def reconcile(self, key: Key) -> float | None:
-        """Let go of one state that has ended; the seconds until it does otherwise."""
+        """Let go of one state that has ended, keep another alive; the seconds to the next time."""
         item = self.objects.get(*key)
         if item is None:
             return None
         since = ended_for(item, self._clock.now())
         if since is None:
-            return None
+            return await self._sustain(item, key)
         if since < 0:
             return -since
         if FINALIZER in (item["metadata"].get("finalizers") or []):
@@ -69,6 +105,23 @@ class StateCollector:
         with contextlib.suppress(NotFound):
             await self._api.delete(GENERATOR_STATES, key[1], key[0])
         return None
+
+    async def _sustain(self, item: Object, key: Key) -> float | None:
+        spec = item["spec"]
+        made = str(item["metadata"].get("creationTimestamp") or "").replace("Z", "+00:00")
+        age = max(0.0, self._clock.now() - parse_rfc3339(made)) if made else 0.0
+        life = await self._workshop.sustain(spec["resource"], key[0], spec["state"], age)
+        if life is None:
+            return None
+        if life.ends is not None:
+            note = (
+                f"what it stands for ends in {int(life.ends)} s with the token that asked for it, "
+                "which cannot be renewed; its owner is asked to have another made"
+            )
+            await self._events.emit(item, "Warning", "TokenEnds", note)
+            for tell in self.on_ending:
+                tell(item)
+        return life.again
 
     async def _release(self, item: Object, namespace: str, since: float) -> None:
         spec = item["spec"]
@@ -90,6 +143,12 @@ class StateCollector:
         patch = {"metadata": {"finalizers": rest, "resourceVersion": version}}
         with contextlib.suppress(NotFound):
             await self._api.merge_patch(GENERATOR_STATES, key[1], key[0], patch)
+
+
+def owners(item: Object | None) -> list[str]:
+    """The uids of an object's owners; none of no object. Pure."""
+    references = (item or {}).get("metadata", {}).get("ownerReferences") or []
+    return [str(each.get("uid")) for each in references]
 
 
 def ended_for(item: Object, now: float) -> float | None:

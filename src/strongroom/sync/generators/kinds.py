@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from strongroom.kube.resource import Object, Resource
 from strongroom.model.errors import Invalid
 from strongroom.sync.crds import CLUSTER_GENERATORS, GENERATORS
-from strongroom.sync.generators.contract import Made, Make, Release, Sources
+from strongroom.sync.generators.contract import Life, Made, Make, Release, Sources, Sustain
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References
 from strongroom.sync.spec import GENERATORS as API_VERSION
@@ -85,6 +85,15 @@ def release_of(kind: str) -> Release | None:
     return revoke
 
 
+def sustain_of(kind: str) -> Sustain | None:
+    """What keeps alive that which a kind has made; None where nothing has to."""
+    if kind != "VaultDynamicSecret":
+        return None
+    from strongroom.sync.generators.vault import sustain
+
+    return sustain
+
+
 class Workshop(Protocol):
     """Makes by generators, and ends what was made."""
 
@@ -93,6 +102,14 @@ class Workshop(Protocol):
 
     async def release(self, generator: Object, namespace: str, state: Mapping[str, Any]) -> None:
         """Let go of what was made; raises a Refusal."""
+
+    async def sustain(
+        self, generator: Object, namespace: str, state: Mapping[str, Any], age: float
+    ) -> Life | None:
+        """Keep alive what was made `age` seconds ago; None when there is nothing to do.
+
+        Raises a Refusal when it could not be tried.
+        """
 
 
 class ServedKinds:
@@ -110,6 +127,15 @@ class ServedKinds:
         done = release_of(kind)
         if done is not None:
             await done(spec, self._references(generator, namespace), self._sources, state)
+
+    async def sustain(
+        self, generator: Object, namespace: str, state: Mapping[str, Any], age: float
+    ) -> Life | None:
+        kind, spec = spec_of(generator)
+        done = sustain_of(kind)
+        if done is None:
+            return None
+        return await done(spec, self._references(generator, namespace), self._sources, state, age)
 
     def _references(self, generator: Object, namespace: str) -> References:
         return References(self._sources.around, generator, namespace)

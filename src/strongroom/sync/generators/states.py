@@ -135,5 +135,10 @@ class ServedGenerators:
                 _log.warning("generatorstate %s: %s", name, refusal.code)
 
     async def _end(self, name: str, namespace: str, grace: float) -> None:
-        spec = {"spec": {DEADLINE: seconds(self._clock.now() + grace)}}
-        await self._api.merge_patch(GENERATOR_STATES, name, namespace, spec)
+        await end_at(self._api, (namespace, name), self._clock.now() + grace)
+
+
+async def end_at(api: KubeApi, key: tuple[str, str], when: float) -> None:
+    """Give a state, by namespace and name, its end; raises a Refusal."""
+    spec = {"spec": {DEADLINE: seconds(when)}}
+    await api.merge_patch(GENERATOR_STATES, key[1], key[0], spec)

@@ -114,19 +114,14 @@ def pushed_tags(target: PushTarget, tags: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **meta.labels("customMetadata"), **_MARKED}
 
 
-async def build(
-    spec: Fields, references: References, around: Surroundings, *, leaves: bool = True
-) -> "VaultProvider":
-    """The provider of `spec.provider.vault` or `openBao`; raises Invalid.
-
-    `leaves`: a token that it logged in for is revoked at its end, and what was made with it.
-    """
+async def build(spec: Fields, references: References, around: Surroundings) -> "VaultProvider":
+    """The provider of `spec.provider.vault` or `openBao`; raises Invalid."""
     settings = VaultSettings.from_spec(spec, await references.authority(spec))
     auth = spec.needed("auth")
     login = login_of(auth, references, around)
     pem = await _client_pem(spec, auth, references)
-    leaves = leaves and auth.part("tokenSecretRef") is None
-    return VaultProvider(settings, login, around.clock, pem, leaves=leaves)
+    own = auth.part("tokenSecretRef") is None
+    return VaultProvider(settings, login, around.clock, pem, own=own)
 
 
 async def _client_pem(spec: Fields, auth: Fields, references: References) -> ClientPem | None:
@@ -154,9 +149,10 @@ class VaultProvider(OneByOne):
         clock: Clock,
         pem: ClientPem | None = None,
         *,
-        leaves: bool = False,
+        own: bool = False,
     ) -> None:
-        self._leaves = leaves
+        # Whether the token is one that it logged in for, and so may renew and revoke.
+        self.own = own
         self._settings = settings
         self._http = HttpClient(ca_data=settings.ca, client_pem=pem)
         self._client = VaultClient(
@@ -383,9 +379,29 @@ class VaultProvider(OneByOne):
                 return
             raise
 
-    async def close(self) -> None:
-        if self._leaves and self._client.token:
-            # A server that is away ends the token by its time.
-            with contextlib.suppress(Refusal):
+    async def renew(self) -> float:
+        """Prolong the token that it logged in for; the seconds it has. Raises a Refusal."""
+        try:
+            with understood("the store"):
+                said = await self._client.request("POST", "auth/token/renew-self", {})
+                return float(said["auth"]["lease_duration"])
+        finally:
+            await self._http.close()
+
+    async def leave(self) -> None:
+        """Revoke the token that it logged in for, and what was made with it; raises a Refusal."""
+        try:
+            if self.own and self._client.token:
                 await self._client.request("POST", "auth/token/revoke-self")
+                self._client.token = None
+        finally:
+            await self._http.close()
+
+    async def rest(self) -> None:
+        """Close connections and keep the token, which ends by its time."""
         await self._http.close()
+
+    async def close(self) -> None:
+        # A server that is away ends the token by its time.
+        with contextlib.suppress(Refusal):
+            await self.leave()
