@@ -49,7 +49,8 @@ def register(commands: Any) -> None:  # noqa: ANN401
     """Add the command."""
     parser = verb(commands, "login", "log in and keep the token for the next commands", _login,
                   "strongroom login -method=userpass username=ada\n"
-                  "  strongroom login -method=oidc role=people")  # fmt: skip
+                  "  strongroom login -method=oidc role=people\n"
+                  "  strongroom login -method=oidc role=people skip_browser=true")  # fmt: skip
     flag(parser, "method", default="token", choices=sorted(METHODS), help="default: token")
     flag(parser, "path", metavar="PATH", help="where the method is mounted; its name if not given")
     switch(parser, "no-store", "do not write ~/.vault-token")

@@ -10,10 +10,11 @@ import secrets
 import sys
 import webbrowser
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from strongroom.model.errors import Invalid, Unavailable
+from strongroom.model.errors import Denied, Invalid, Unavailable
 
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session
@@ -22,10 +23,19 @@ PORT: Final = "8250"
 PATH: Final = "/oidc/callback"
 WAIT_SECONDS: Final = 300.0
 MAX_HEAD: Final = 16 * 1024
+MAX_SAID: Final = 300
 _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Strongroom</title>
 <body style="font-family: sans-serif; margin: 4em auto; max-width: 40em">
 <h1>{title}</h1><p>{text}</p></body></html>
 """
+
+
+@dataclass(slots=True)
+class _Login:
+    """The one login that is waited for; `state` is what its way back must carry."""
+
+    back: "asyncio.Future[Mapping[str, str]]"
+    state: str = ""
 
 
 async def oidc_login(
@@ -36,15 +46,17 @@ async def oidc_login(
 ) -> dict[str, Any]:
     """The `auth` object of the person who came back.
 
-    `given` may have role, port, callbackport, callbackhost, listenaddress, skip_browser. Raises
-    Invalid when the port is taken, Unavailable when nobody comes back in time.
+    `given` may have role, port, callbackport, callbackhost, listenaddress, skip_browser and
+    timeout. Raises Invalid when the port is taken, Denied when the issuer let nobody in,
+    Unavailable when nobody comes back in time.
     """
+    seconds = _seconds(given.get("timeout"))
     nonce = secrets.token_urlsafe(20)
-    waiting: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
+    login = _Login(asyncio.get_running_loop().create_future())
     address, port = str(given.get("listenaddress", "127.0.0.1")), str(given.get("port", PORT))
     try:
         server = await asyncio.start_server(
-            lambda reader, writer: _serve(reader, writer, waiting),
+            lambda reader, writer: _serve(reader, writer, login),
             address,
             int(port),
             limit=MAX_HEAD,
@@ -63,9 +75,10 @@ async def oidc_login(
         }
         reply = await session.ask("PUT", f"auth/{mount.strip('/')}/oidc/auth_url", body)
         url = str(reply.data.get("auth_url") or "")
+        login.state = parse_qs(urlsplit(url).query).get("state", [""])[0]
         _send_there(url, given, open_browser)
-        back = await _come_back(waiting)
-        query = {name: back[name] for name in ("state", "code", "error") if name in back}
+        back = await _come_back(login, seconds)
+        query = {name: back[name] for name in ("state", "code") if name in back}
         path = f"auth/{mount.strip('/')}/oidc/callback"
         reply = await session.ask("GET", path, query={**query, "client_nonce": nonce})
     auth = reply.body.get("auth")
@@ -88,19 +101,43 @@ def _send_there(url: str, given: Mapping[str, Any], open_browser: Callable[[str]
     print("Waiting for OIDC authentication to complete...", file=sys.stderr, flush=True)
 
 
-async def _come_back(waiting: "asyncio.Future[Mapping[str, str]]") -> Mapping[str, str]:
+def _seconds(given: object) -> float:
+    from strongroom.sync.durations import parse_duration
+
+    text = str(given or "")
+    return float(text) if text.isdigit() else parse_duration(text, "timeout") or WAIT_SECONDS
+
+
+async def _come_back(login: _Login, seconds: float) -> Mapping[str, str]:
     try:
-        return await asyncio.wait_for(waiting, WAIT_SECONDS)
+        back = await asyncio.wait_for(login.back, seconds)
     except TimeoutError:
-        raise Unavailable("nobody-came", "timed out waiting for the browser to come back") from None
+        raise Unavailable(
+            "nobody-came",
+            f"timed out: nobody came back from the issuer within {seconds:g} seconds",
+            hint="log in again; timeout=10m waits longer",
+        ) from None
+    if "error" in back:
+        said = back.get("error_description", "")
+        raise Denied(
+            "login-refused",
+            f"the issuer let nobody in: {printable(back['error'])}"
+            + (f" ({printable(said)})" if said else ""),
+        )
+    return back
+
+
+def printable(text: str) -> str:
+    """What a stranger said, without what would steer a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in text[:MAX_SAID])
 
 
 async def _serve(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    waiting: "asyncio.Future[Mapping[str, str]]",
+    login: _Login,
 ) -> None:
-    """One request of the browser; only the callback counts, and only the first."""
+    """One request of the browser; only the callback of this login counts, and only the first."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         target = head.split(b" ", 2)[1].decode("latin-1")
@@ -108,11 +145,14 @@ async def _serve(
         writer.close()
         return
     parts = urlsplit(target)
-    if parts.path != PATH or waiting.done():
+    found = {key: values[0] for key, values in parse_qs(parts.query).items()}
+    if parts.path != PATH or login.back.done():
         answer = page(404, "Nothing here", "This address waits for one login alone.")
+    elif not secrets.compare_digest(found.get("state", "").encode(), login.state.encode()):
+        # Any page in the browser can send somebody here; the login goes on waiting.
+        answer = page(400, "Another login", "This is not the login that the terminal waits for.")
     else:
-        found = {key: values[0] for key, values in parse_qs(parts.query).items()}
-        waiting.set_result(found)
+        login.back.set_result(found)
         answer = answer_page(found)
     writer.write(answer)
     await writer.drain()
