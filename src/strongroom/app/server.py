@@ -40,6 +40,7 @@ from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.front import Front
+from strongroom.store.notices import Notices
 from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 from strongroom.store.seal.keeping import keep_backend
 from strongroom.store.seal.stored import Split
@@ -303,10 +304,12 @@ async def serve(
         loop.create_task(_follow(parts, clock, broker, problems)),
         loop.create_task(_watch(certificates, clock)),
         loop.create_task(keep_backend(parts.seal, clock)),
-        loop.create_task(upkeep(parts.engine, parts.barrier, clock, parts.seal).run()),
+        loop.create_task(
+            upkeep(parts.engine, parts.barrier, clock, parts.seal, around.notices).run()
+        ),
     ]
     if worker.number == 0:
-        tasks.append(loop.create_task(_tend(handler, clock)))
+        tasks.append(loop.create_task(_tend(handler, clock, around.notices)))
     await stop.wait()
     for task in tasks:
         task.cancel()
@@ -439,9 +442,8 @@ async def _followed(parts: Opened) -> None:
     await parts.seal.follow()
 
 
-async def _tend(handler: Front, clock: Clock) -> None:
+async def _tend(handler: Front, clock: Clock, notices: Notices) -> None:
     """Revoke what has expired. A database that is away is waited for."""
     while True:
-        with contextlib.suppress(Refusal):
-            await handler.tend()
+        await notices.attempt("expiration", handler.tend)
         await clock.sleep(TEND_SECONDS)

@@ -32,6 +32,7 @@ from strongroom.store.feed import ChangeFeed
 from strongroom.store.front import Front
 from strongroom.store.identity.backend import IdentityBackend
 from strongroom.store.leasing import Leases
+from strongroom.store.notices import Notices
 from strongroom.store.pipeline import Pipeline
 from strongroom.store.quotas import put_default_quota
 from strongroom.store.recording import Recording
@@ -54,7 +55,7 @@ from strongroom.store.system.leases import LeaseEndpoints
 from strongroom.store.system.locked_users import LockedUsers
 from strongroom.store.system.loggers import Loggers
 from strongroom.store.system.metrics import Metrics
-from strongroom.store.system.mounts import Mounts
+from strongroom.store.system.mounts import Mounts, taken_places
 from strongroom.store.system.not_served import NotServed
 from strongroom.store.system.openapi import OpenApi
 from strongroom.store.system.password_policies import PasswordPolicies
@@ -104,6 +105,7 @@ class Surroundings:
     configuration: Callable[[], Mapping[str, Any]] = dict
     # When users are locked, by login method or "all", where a mount is not tuned.
     lockout: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notices: Notices = field(default_factory=Notices)
 
 
 async def initialise(
@@ -157,7 +159,13 @@ async def _opened(seal: ClusterSeal, barrier: Barrier, clock: Clock) -> Secret |
     return None
 
 
-def upkeep(engine: Engine, barrier: Barrier, clock: Clock, seal: ClusterSeal) -> Upkeep:
+def upkeep(
+    engine: Engine,
+    barrier: Barrier,
+    clock: Clock,
+    seal: ClusterSeal,
+    notices: Notices | None = None,
+) -> Upkeep:
     """This process's part in the background work of the cluster."""
 
     def due(transaction: Transaction, now: float) -> bool:
@@ -169,7 +177,7 @@ def upkeep(engine: Engine, barrier: Barrier, clock: Clock, seal: ClusterSeal) ->
         *CHORES,
         Chore("automatic key rotation", ROTATION_SECONDS, due),
     )
-    return Upkeep(engine, barrier, clock, uuid.uuid4().hex, chores)
+    return Upkeep(engine, barrier, clock, uuid.uuid4().hex, chores, notices=notices)
 
 
 def first_mounts(new_id: Callable[[], uuid.UUID], *, with_kv: bool) -> list[MountRow]:
@@ -191,7 +199,7 @@ def first_mounts(new_id: Callable[[], uuid.UUID], *, with_kv: bool) -> list[Moun
 
 def add_missing_mounts(transaction: Transaction) -> None:
     """Give a cluster of an earlier version the mounts that cannot be enabled by hand."""
-    there = {(row.kind, row.path) for row in transaction.mounts()}
+    there = {(row.kind, row.path) for row in taken_places(transaction)}
     for row in first_mounts(uuid.uuid4, with_kv=False):
         if row.type in FIXED_TYPES and (row.kind, row.path) not in there:
             transaction.put_mount(row)
@@ -220,9 +228,10 @@ def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline
         lambda value: fingerprints().vault_form(value),
         around.system,
         lockout=around.lockout,
+        notices=around.notices,
     )
     metrics = Metrics(context, around.worker)
-    feed = ChangeFeed(engine, sessions, around.clock)
+    feed = ChangeFeed(engine, sessions, around.clock, around.notices)
     key_sets = KeySets(around.clock)
     jwt = JwtAuth(context, barrier, key_sets)
     backends: dict[str, Backend] = {
@@ -244,7 +253,7 @@ def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline
         backends[name] = build(context, leases)
     devices, loggers = AuditDevices(context, allow=around.api_audit), Loggers(context)
     # Some of the system's endpoints ask the table they are part of.
-    router = Router(engine.view, backends)
+    router = Router(engine.view, backends, around.notices)
     own: tuple[Part, ...] = (devices, metrics, loggers)
     backends["system"] = System(
         (*_around(context, barrier, around, leases, router), *_parts(context), *own, NotServed())

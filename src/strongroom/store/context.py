@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from strongroom.crypto.tokens import new_accessor, new_token
 from strongroom.model.clock import Clock
 from strongroom.store.engine.contract import Engine, MountRow, TokenRow, Transaction, View
+from strongroom.store.notices import Notices
 from strongroom.store.quotas import Quotas
 from strongroom.store.tokens import BATCH, Bounds, Grant, bounds_of, is_eternal, lifetime, new_row
 
@@ -42,6 +43,7 @@ class Context:
     fingerprint: Callable[[bytes], str]
     system: Bounds = field(default_factory=Bounds)
     quotas: Quotas = field(default_factory=Quotas)
+    notices: Notices = field(default_factory=Notices)
     # When users are locked, by login method or "all", where a mount is not tuned.
     lockout: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     make_token: Callable[[], str] = new_token

@@ -5,7 +5,6 @@ Form: CloudEvents 1.0 as Vault sends them, https://developer.hashicorp.com/vault
 """
 
 import asyncio
-import contextlib
 import fnmatch
 from dataclasses import dataclass
 from typing import Final
@@ -15,10 +14,12 @@ import orjson
 from strongroom.model.clock import Clock, rfc3339
 from strongroom.model.errors import Refusal, Unavailable
 from strongroom.store.engine.contract import Engine, EventRow
+from strongroom.store.notices import Notices, reason_of
 from strongroom.store.sessions import Sessions
 from strongroom.wire.websocket import WebSocket
 
 POLL_SECONDS: Final = 0.1
+TRY_AGAIN: Final = 1013  # RFC 6455's registry: come back later
 PAGE: Final = 500
 
 
@@ -35,7 +36,10 @@ class Subscriber:
 class ChangeFeed:
     """Follows the event table while anybody listens."""
 
-    def __init__(self, engine: Engine, sessions: Sessions, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, sessions: Sessions, clock: Clock, notices: Notices | None = None
+    ) -> None:
+        self._notices = notices or Notices()
         self._engine = engine
         self._sessions = sessions
         self._clock = clock
@@ -69,8 +73,12 @@ class ChangeFeed:
     async def _follow(self) -> None:
         while self._subscribers:
             # While the database is away there is nothing new to tell; it goes on where it was.
-            with contextlib.suppress(Unavailable):
+            try:
                 self._send_new()
+            except Unavailable:
+                pass
+            except Exception as error:  # noqa: BLE001 - the feed outlives it, and says it
+                self._notices.say("change feed", reason_of(error))
             self._woken.clear()
             waiting = asyncio.ensure_future(self._woken.wait())
             pause = asyncio.ensure_future(self._clock.sleep(POLL_SECONDS))
@@ -84,11 +92,23 @@ class ChangeFeed:
 
     def _send_new(self) -> None:
         while events := self._engine.view.events_after(self._sequence, PAGE):
-            self._sequence = events[-1].sequence
             for event in events:
+                self._sequence = event.sequence
+                if event.damage:
+                    self._gap(event)
+                    continue
                 text = orjson.dumps(as_cloud_event(event)).decode()
                 for subscriber in tuple(self._subscribers):
                     self._send(subscriber, event, text)
+
+    def _gap(self, event: EventRow) -> None:
+        """Nobody knows what has changed: whoever listens is told, and has to look for itself."""
+        self._notices.say("event row", event.damage)
+        for each in self._subscribers:
+            each.socket.send_text(orjson.dumps(as_gap(event)).decode())
+            # Clients of other makers know no gap; they look again when they connect anew.
+            each.socket.close(TRY_AGAIN)
+        self._subscribers = set()
 
     def _send(self, subscriber: Subscriber, event: EventRow, text: str) -> None:
         if not fnmatch.fnmatchcase(event_type(event), subscriber.pattern):
@@ -111,6 +131,14 @@ def event_type(event: EventRow) -> str:
         return f"kv-v1/{event.operation.removeprefix('v1-')}"
     kind = event.operation if event.operation.startswith("metadata") else f"data-{event.operation}"
     return f"kv-v2/{kind}"
+
+
+def as_gap(event: EventRow) -> dict[str, object]:
+    """The message before a subscriber is cut off: an entry that cannot be told."""
+    gap = EventRow(event.sequence, 0.0, "", "gap", 0, "")
+    message = as_cloud_event(gap)
+    message["data"] = {**message["data"], "event_type": "strongroom/gap"}  # type: ignore[dict-item]
+    return message
 
 
 def as_cloud_event(event: EventRow) -> dict[str, object]:

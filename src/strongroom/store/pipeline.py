@@ -29,7 +29,7 @@ from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed
 from strongroom.store.normalise import Canonical, normalise_line, with_body
 from strongroom.store.recording import Outcome
-from strongroom.store.routing import Route, Router
+from strongroom.store.routing import DamagedRow, Route, Router
 from strongroom.store.sessions import Session, invalid_token
 from strongroom.store.system.cors import cors_headers
 from strongroom.store.system.metrics import Metrics
@@ -327,7 +327,7 @@ class Pipeline:
     ) -> tuple[Route | None, Refusal | None]:
         try:
             return self._router.find(asked.path, asked.operation).on(opens), None
-        except NotFound as refusal:
+        except (NotFound, DamagedRow) as refusal:
             return None, refusal
 
     def _authenticate(

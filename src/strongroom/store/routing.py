@@ -7,10 +7,11 @@ from typing import Final
 
 import orjson
 
-from strongroom.model.errors import NotFound
+from strongroom.model.errors import NotFound, Refusal
 from strongroom.store.call import Backend, Call, Endpoint, Handler, Result, match
-from strongroom.store.engine.contract import MountRow, View
+from strongroom.store.engine.contract import DamagedMount, MountRow, View
 from strongroom.store.normalise import Operation
+from strongroom.store.notices import Notices
 from strongroom.store.parameters import set_aside, warnings_of
 
 NO_CONTENT: Final = 204
@@ -110,6 +111,13 @@ async def _warned_later(
     return _warned(await result, warnings, nothing)
 
 
+_REPAIR: Final = "restore the newest snapshot, or the row from a backup; other mounts are served"
+
+
+class DamagedRow(Refusal):
+    """What lies there cannot be served, because its row does not open (500)."""
+
+
 class UnsupportedOperation(NotFound):
     """The path is there, the verb is not (405)."""
 
@@ -117,11 +125,14 @@ class UnsupportedOperation(NotFound):
 class Router:
     """The mount table, longest path first. Auth methods lie under `auth/`."""
 
-    def __init__(self, view: View, backends: Mapping[str, Backend]) -> None:
+    def __init__(
+        self, view: View, backends: Mapping[str, Backend], notices: Notices | None = None
+    ) -> None:
         self._view = view
         self._backends = backends
+        self._notices = notices or Notices()
         self._tables: dict[str, Sequence[Endpoint]] = {}
-        self._mounts: list[tuple[str, MountRow]] | None = None
+        self._mounts: list[tuple[str, MountRow | DamagedMount]] | None = None
         self._epoch = 0
 
     def forget(self) -> None:
@@ -130,12 +141,16 @@ class Router:
         self._mounts = None
 
     @property
-    def mounts(self) -> Sequence[tuple[str, MountRow]]:
+    def mounts(self) -> Sequence[tuple[str, MountRow | DamagedMount]]:
         """Full path prefix and row, longest first."""
         if self._mounts is not None:
             return self._mounts
         epoch = self._epoch
-        rows = [(full_path(row), row) for row in self._view.mounts()]
+        damaged = self._view.damaged_mounts()
+        for each in damaged:
+            self._notices.say("mount row", each.said)
+        every: list[MountRow | DamagedMount] = [*self._view.mounts(), *damaged]
+        rows = [(full_path(row), row) for row in every]
         mounts = sorted(rows, key=lambda each: len(each[0]), reverse=True)
         # A read may wait, and a commit may be noticed meanwhile: then this is not kept.
         if epoch == self._epoch:
@@ -172,17 +187,20 @@ class Router:
         return self._tables[name]
 
     def mount_of(self, path: str) -> tuple[MountRow, str]:
-        """The mount that holds a path, and the path under it; raises NotFound(`no-route`)."""
+        """The mount that holds a path, and the path under it.
+
+        Raises NotFound(`no-route`), and DamagedRow for a mount whose row does not open.
+        """
         for prefix, row in self.mounts:
-            if path.startswith(prefix):
+            # A list of the mount's top may name the mount without its slash.
+            if path.startswith(prefix) or path + "/" == prefix:
+                if isinstance(row, DamagedMount):
+                    raise DamagedRow("damaged-mount", row.said, hint=_REPAIR)
                 return row, path[len(prefix) :]
-            # A list of the mount's top, or the mount named without its slash.
-            if path + "/" == prefix:
-                return row, ""
         raise NotFound("no-route", f'no handler for route "{path}". route entry not found.')
 
 
-def full_path(row: MountRow) -> str:
+def full_path(row: MountRow | DamagedMount) -> str:
     """The API path of a mount, with its final slash."""
     return f"auth/{row.path}" if row.kind == "auth" else row.path
 

@@ -9,20 +9,21 @@ pages, so that writes of requests come in between.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Refusal
+from strongroom.model.errors import Unavailable
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine, Transaction
+from strongroom.store.notices import Notices, reason_of
 
 TASK: Final = "upkeep"
 LEAD_SECONDS: Final = 15.0
 TICK_SECONDS: Final = 1.0
 COUNT_SECONDS: Final = 60.0
+AGAIN_SECONDS: Final = 60.0
 PAGE: Final = 500
 RESEAL_PAGE: Final = 200
 CONSUMERS_KEPT_SECONDS: Final = 7 * 86400.0
@@ -78,7 +79,10 @@ class Upkeep:
         clock: Clock,
         node: str,
         chores: Sequence[Chore] = CHORES,
+        *,
+        notices: Notices | None = None,
     ) -> None:
+        self._notices = notices or Notices()
         self._engine = engine
         self._barrier = barrier
         self._clock = clock
@@ -91,8 +95,7 @@ class Upkeep:
     async def run(self) -> None:
         """Until cancelled; a database that is away or a seal that is closed is waited for."""
         while True:
-            with contextlib.suppress(Refusal):
-                await self._engine.waiting(self.turn())
+            await self._notices.attempt(TASK, lambda: self._engine.waiting(self.turn()))
             await self._clock.sleep(TICK_SECONDS)
 
     async def turn(self) -> None:
@@ -103,11 +106,26 @@ class Upkeep:
         for chore, due in self._due.items():
             if self._clock.monotonic() < due:
                 continue
+            if not await self._run(chore):
+                return
+
+    async def _run(self, chore: Chore) -> bool:
+        """Do one chore to its end; False when this process has lost the lead."""
+        wait = chore.seconds
+        try:
             while self._epoch is not None and await self._step(chore, self._epoch):
                 await asyncio.sleep(0)  # Requests come in between.
                 if not await self._leads():
-                    return
-            self._due[chore] = self._clock.monotonic() + chore.seconds
+                    return False
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - the other chores go on
+            self._notices.say(chore.name, reason_of(error))
+            wait = min(wait, AGAIN_SECONDS)
+        else:
+            self._notices.over(chore.name)
+        self._due[chore] = self._clock.monotonic() + wait
+        return True
 
     async def _leads(self) -> bool:
         if self._epoch is not None and self._clock.monotonic() < self._lead_until:

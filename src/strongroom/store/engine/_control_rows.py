@@ -1,15 +1,16 @@
 """The cluster, its mounts, policies and the documents of mounts."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 import orjson
 
+from strongroom.crypto.aead import Tampered
 from strongroom.model.errors import Misuse
 from strongroom.store.engine._sealed_rows import SealedRows, pack
-from strongroom.store.engine.contract import ClusterRow, MountRow
+from strongroom.store.engine.contract import ClusterRow, DamagedMount, MountRow
 from strongroom.store.engine.sql import upsert
 
 PUT_MOUNT: Final = upsert("mount", "kind, path", "version, body")
@@ -51,13 +52,20 @@ class ControlRows(SealedRows):
     # mounts
 
     def mounts(self) -> Sequence[MountRow]:
+        return [each for each in self._mounts() if isinstance(each, MountRow)]
+
+    def damaged_mounts(self) -> Sequence[DamagedMount]:
+        return [each for each in self._mounts() if isinstance(each, DamagedMount)]
+
+    def _mounts(self) -> Iterator[MountRow | DamagedMount]:
         rows = self._sql.all("SELECT kind, path, version, body FROM mount ORDER BY kind, path")
-        return [
-            msgspec.convert(
-                orjson.loads(self._barrier.open("mount", f"{kind}/{path}", version, body)), MountRow
-            )
-            for kind, path, version, body in rows
-        ]
+        for kind, path, version, body in rows:
+            try:
+                opened = self._barrier.open("mount", f"{kind}/{path}", version, body)
+            except Tampered as error:
+                yield DamagedMount(kind, path, error.message)
+            else:
+                yield msgspec.convert(orjson.loads(opened), MountRow)
 
     def put_mount(self, row: MountRow) -> None:
         version, _ = self._next_version(

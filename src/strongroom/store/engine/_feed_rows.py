@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from strongroom.crypto.aead import Tampered
 from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
 from strongroom.store.engine.contract import ConsumerRow, EventRow
 from strongroom.store.engine.sql import upsert
@@ -46,16 +47,21 @@ class FeedRows(SealedRows):
             sequence,
             limit,
         )
-        return [
-            EventRow(sequence=number, **unpack(EventRow, self._barrier.open("event", "", 0, body)))
-            for number, body in rows
-        ]
+        return [self._event(number, body) for number, body in rows]
+
+    def _event(self, number: int, body: bytes) -> EventRow:
+        try:
+            opened = self._barrier.open("event", "", 0, body)
+        except Tampered:
+            said = f"the row {number} of event does not open under its key and place"
+            return EventRow(number, 0.0, "", "", 0, "", damage=said)
+        return EventRow(sequence=number, **unpack(EventRow, opened))
 
     def last_event(self) -> int:
         return int(self._sql.one("SELECT COALESCE(MAX(sequence), 0) FROM event")[0])
 
     def append_event(self, event: EventRow) -> None:
-        body = self._barrier.seal("event", "", 0, pack(event, "sequence"))
+        body = self._barrier.seal("event", "", 0, pack(event, "sequence", "damage"))
         (sequence,) = self._sql.one("INSERT INTO event (body) VALUES (?) RETURNING sequence", body)
         if sequence % PRUNED_EVERY == 0:
             self._sql.run("DELETE FROM event WHERE sequence <= ?", sequence - EVENTS_KEPT)

@@ -44,6 +44,15 @@ class MountRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DamagedMount:
+    """A mount whose row does not open, so that only its place is known; `said` names it."""
+
+    kind: str
+    path: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRow:
     """A token. `id` is the keyed hash of its text; times are epoch seconds.
 
@@ -152,7 +161,10 @@ class ConsumerRow:
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """One entry of the change feed, in commit order."""
+    """One entry of the change feed, in commit order.
+
+    `damage` says why an entry does not open; then nothing but its number is known.
+    """
 
     sequence: int
     time: float
@@ -160,6 +172,7 @@ class EventRow:
     operation: str
     version: int
     mount: str
+    damage: str = ""
 
 
 class View(IdentityView, AuthView, UpkeepView, Protocol):
@@ -178,7 +191,10 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
         """Moves when seal, mount, policy or a token that was there changes; not with secrets."""
 
     def mounts(self) -> Sequence[MountRow]:
-        """Every mount."""
+        """Every mount whose row opens."""
+
+    def damaged_mounts(self) -> Sequence[DamagedMount]:
+        """The others; their places are taken."""
 
     def policy(self, name: str) -> str | None:
         """The text of a policy."""

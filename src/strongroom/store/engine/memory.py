@@ -13,6 +13,7 @@ from strongroom.model.errors import Invalid
 from strongroom.store.engine.contract import (
     ClusterRow,
     ConsumerRow,
+    DamagedMount,
     EventRow,
     KvMetadata,
     LeaseRow,
@@ -77,6 +78,9 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
 
     def mounts(self) -> Sequence[MountRow]:
         return [self.state.mounts[key] for key in sorted(self.state.mounts)]
+
+    def damaged_mounts(self) -> Sequence[DamagedMount]:
+        return []
 
     def put_mount(self, row: MountRow) -> None:
         self.state.generation += 1

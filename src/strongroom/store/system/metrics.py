@@ -112,12 +112,7 @@ class Metrics:
                 "counter", "strongroom.requests.total", count,
                 "Replies by operation and status.", labels,
             )  # fmt: skip
-        for path, count in failures.items():
-            labels = {"device": path.strip("/"), "worker": self._worker}
-            yield Sample(
-                "counter", "strongroom.audit.failures.total", count,
-                "Writes an audit device did not take.", labels,
-            )  # fmt: skip
+        yield from self._failures()
         yield Sample(
             "gauge", "strongroom.seal.backend.failing",
             int(bool(self._context.seal.backend_problem)),
@@ -128,6 +123,20 @@ class Metrics:
                 "gauge", "strongroom.remembered", number,
                 "What is kept in memory of tokens, policies and entities.",
                 {"what": name, "worker": self._worker},
+            )  # fmt: skip
+
+    def _failures(self) -> Iterator[Sample]:
+        for path, count in self._context.broker.failures.items():
+            labels = {"device": path.strip("/"), "worker": self._worker}
+            yield Sample(
+                "counter", "strongroom.audit.failures.total", count,
+                "Writes an audit device did not take.", labels,
+            )  # fmt: skip
+        for part, count in sorted(self._context.notices.counts.items()):
+            yield Sample(
+                "counter", "strongroom.background.failures.total", count,
+                "What went wrong beside the requests, also rows that do not open.",
+                {"part": part, "worker": self._worker},
             )  # fmt: skip
 
     def _leases(self) -> int:

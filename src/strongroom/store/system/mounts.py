@@ -13,7 +13,7 @@ from strongroom.store.auth.lockout import CONFIG as LOCKOUT
 from strongroom.store.auth.lockout import lockout_settings
 from strongroom.store.call import Call, Endpoint, Result, parse_seconds
 from strongroom.store.context import Context
-from strongroom.store.engine.contract import MountRow, Transaction
+from strongroom.store.engine.contract import DamagedMount, MountRow, Transaction
 from strongroom.store.leasing import Leases
 from strongroom.store.parameters import fields
 from strongroom.store.routing import full_path
@@ -149,7 +149,7 @@ class Mounts:
         )
 
         def write(transaction: Transaction) -> None:
-            taken = clash(transaction.mounts(), self._kind, path)
+            taken = clash(taken_places(transaction), self._kind, path)
             if taken or path.startswith(RESERVED):
                 raise Conflict("path-in-use", f"path is already in use at {taken or path}")
             transaction.put_mount(row)
@@ -179,7 +179,12 @@ class Mounts:
         await self._context.engine.transact(write)
 
 
-def clash(rows: Iterable[MountRow], kind: str, path: str) -> str:
+def taken_places(transaction: Transaction) -> Sequence[MountRow | DamagedMount]:
+    """Every mount, also one whose row does not open: what lies under it is still there."""
+    return [*transaction.mounts(), *transaction.damaged_mounts()]
+
+
+def clash(rows: Iterable[MountRow | DamagedMount], kind: str, path: str) -> str:
     """The path of a mount of the same kind that lies in the way of another, or ""."""
     for row in rows:
         if row.kind == kind and (row.path.startswith(path) or path.startswith(row.path)):

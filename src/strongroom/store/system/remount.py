@@ -17,7 +17,7 @@ from strongroom.store.leasing import Leases
 from strongroom.store.normalise import canonical_segments
 from strongroom.store.parameters import fields
 from strongroom.store.routing import full_path
-from strongroom.store.system.mounts import RESERVED, clash
+from strongroom.store.system.mounts import RESERVED, clash, taken_places
 
 MOUNT, KIND = "system", "remount"
 
@@ -56,7 +56,7 @@ class Remount:
         def write(transaction: Transaction) -> None:
             mounts = transaction.mounts()
             current = self._found(mounts, source)
-            others = [each for each in mounts if each != current]
+            others = [each for each in taken_places(transaction) if each != current]
             path = target.removeprefix("auth/") if current.kind == "auth" else target
             taken = clash(others, current.kind, path)
             if taken:

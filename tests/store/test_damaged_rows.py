@@ -1,0 +1,199 @@
+"""Rows that were damaged behind the store's back: what they hold up is what they are about."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from strongroom.model.errors import Invalid, Unavailable
+from strongroom.model.secret import Secret
+from strongroom.store.notices import Notices
+from strongroom.store.upkeep import AGAIN_SECONDS, Chore, Upkeep
+from strongroom.wire.vault import VaultClient
+
+GARBAGE = b"\x00\x00\x00\x01" + bytes(60)
+
+
+async def sql(store: Any, statement: str, *values: object) -> Any:
+    """What somebody does to the database behind the store's back."""
+    return await store.engine.transact(lambda each: each._sql.one(statement, *values))
+
+
+async def counted(store: Any, part: str) -> float:
+    _, text = await store.ask("GET", "sys/metrics?format=prometheus")
+    lines = [
+        line
+        for line in str(text).splitlines()
+        if line.startswith("strongroom_background_failures_total") and f'part="{part}"' in line
+    ]
+    return sum(float(line.split()[-1]) for line in lines)
+
+
+async def damage_mount(store: Any, kind: str, path: str) -> None:
+    await sql(
+        store,
+        "UPDATE mount SET body = ? WHERE kind = ? AND path = ? RETURNING path",
+        GARBAGE, kind, path,
+    )  # fmt: skip
+    # What changes a mount moves the generation, so that every node reads them anew.
+    await store.engine.transact(lambda each: each.move_generation())
+
+
+async def test_a_damaged_mount_refuses_alone_and_is_named(
+    store: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.ask("POST", "sys/mounts/other", {"type": "kv", "options": {"version": "2"}})
+    await store.ask("POST", "other/data/a", {"data": {"k": "kept"}})
+    (before,) = await sql(store, "SELECT body FROM mount WHERE path = ?", "other/")
+    with caplog.at_level(logging.ERROR, "strongroom.store"):
+        await damage_mount(store, "secret", "other/")
+        named = "the row secret/other/ (version 1) of mount does not open under its key and place"
+        hint = "restore the newest snapshot, or the row from a backup; other mounts are served"
+        for method, path in (
+            ("GET", "other/data/a"),
+            ("POST", "other/data/a"),
+            ("LIST", "other/metadata"),
+            ("GET", "other/config"),
+        ):
+            status, said = await store.ask(method, path, {"data": {}})
+            assert (status, said) == (500, {"errors": [f"{named}; {hint}"]})
+        # Whoever may not ask for it is told nothing of it.
+        token = await store.token_with('path "secret/*" { capabilities = ["read"] }')
+        assert (await store.ask("GET", "other/data/a", token=token))[0] == 403
+    assert len([each for each in caplog.messages if named in each]) == 1
+    assert await counted(store, "mount row") >= 1
+    # All else is served.
+    assert (await store.ask("POST", "secret/data/a", {"data": {"k": "v"}}))[0] == 200
+    assert (await store.ask("GET", "secret/data/a", token=token))[0] == 200
+    _, mounts = await store.ask("GET", "sys/mounts")
+    assert "secret/" in mounts["data"]
+    # Nothing is mounted over it, for its secrets are still there.
+    for path in ("other", "other/below"):
+        status, said = await store.ask("POST", f"sys/mounts/{path}", {"type": "kv"})
+        assert (status, said["errors"]) == (400, ["path is already in use at other/"])
+    status, _ = await store.ask("POST", "sys/remount", {"from": "secret", "to": "other"})
+    assert status == 400
+    # The row from a backup, and all of it is there.
+    await sql(store, "UPDATE mount SET body = ? WHERE path = ? RETURNING path", before, "other/")
+    await store.engine.transact(lambda each: each.move_generation())
+    _, found = await store.ask("GET", "other/data/a")
+    assert found["data"]["data"] == {"k": "kept"}
+
+
+async def test_a_damaged_auth_method_lets_nobody_in_and_others_work(store: Any) -> None:
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    await store.ask("POST", "auth/userpass/users/ada", {"password": "p"})
+    _, made = await store.ask("POST", "auth/userpass/login/ada", {"password": "p"}, token="")
+    token = made["auth"]["client_token"]
+    assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 200
+    await damage_mount(store, "auth", "userpass/")
+    status, _ = await store.ask("POST", "auth/userpass/login/ada", {"password": "p"}, token="")
+    assert status in (403, 500)
+    assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
+    assert (await store.ask("GET", "auth/token/lookup-self"))[0] == 200
+    status, said = await store.ask("GET", "auth/userpass/users/ada")
+    assert (status, "the row auth/userpass/" in said["errors"][0]) == (500, True)
+
+
+async def test_a_damaged_event_is_a_gap_that_subscribers_hear_of_and_the_feed_goes_on(
+    store: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = VaultClient(store.address, Secret(store.root), store.http)
+
+    async def listen(heard: list[dict[str, Any]]) -> None:
+        async for event in client.subscribe("kv*"):
+            heard.append(event)
+            if len(heard) == 2:
+                return
+
+    async def listening(number: int) -> None:
+        while sum(b"events/subscribe" in line for line in store.device.lines) < number:
+            await asyncio.sleep(0.01)
+
+    first: list[dict[str, Any]] = []
+    task = asyncio.create_task(listen(first))
+    await listening(1)
+    await store.ask("POST", "secret/data/a", {"data": {"k": "v"}})
+    with caplog.at_level(logging.ERROR, "strongroom.store"):
+        (sequence,) = await sql(
+            store, "INSERT INTO event (body) VALUES (?) RETURNING sequence", GARBAGE
+        )
+        await store.ask("POST", "secret/data/b", {"data": {"k": "v"}})
+        await asyncio.wait_for(task, 10)
+    told, gap = first
+    assert told["data"]["event"]["metadata"]["path"] == "secret/data/a"
+    assert gap["id"] == f"{sequence:020d}"
+    assert gap["data"]["event_type"] == "strongroom/gap"
+    named = f"the row {sequence} of event does not open under its key and place"
+    assert len([each for each in caplog.messages if named in each]) == 1
+    assert await counted(store, "event row") == 1
+    # Who connects anew hears what follows.
+    second: list[dict[str, Any]] = []
+    task = asyncio.create_task(listen(second))
+    await listening(2)
+    for name in ("c", "d"):
+        await store.ask("POST", f"secret/data/{name}", {"data": {"k": "v"}})
+    await asyncio.wait_for(task, 10)
+    paths = [each["data"]["event"]["metadata"]["path"] for each in second]
+    assert paths == ["secret/data/c", "secret/data/d"]
+
+
+async def test_a_chore_that_fails_is_said_once_and_holds_up_no_other(
+    store: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[str] = []
+    broken: list[Exception] = [Invalid("bad", "a row that nobody can read"), ValueError("hidden")]
+
+    def fails(transaction: Any, now: float) -> bool:
+        done.append("fails")
+        if broken:
+            raise broken[0]
+        return False
+
+    def works(transaction: Any, now: float) -> bool:
+        done.append("works")
+        return False
+
+    notices = Notices()
+    chores = (Chore("first", 600.0, fails), Chore("second", 1.0, works))
+    upkeep = Upkeep(store.engine, store.barrier, store.clock, "n", chores, notices=notices)
+    with caplog.at_level(logging.WARNING, "strongroom.store"):
+        for _ in range(2):
+            await store.engine.waiting(upkeep.turn())
+            await store.clock.advance(AGAIN_SECONDS)
+        broken.pop(0)
+        for _ in range(2):
+            await store.engine.waiting(upkeep.turn())
+            await store.clock.advance(AGAIN_SECONDS)
+        broken.clear()
+        await store.engine.waiting(upkeep.turn())
+    assert done == ["fails", "works"] * 5
+    assert caplog.messages == [
+        "first: a row that nobody can read",
+        "first: internal error: ValueError",
+        "first goes on",
+    ]
+    assert notices.counts == {"first": 4}
+
+
+async def test_background_work_outlives_what_it_meets_and_says_it_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    notices = Notices()
+
+    async def gone() -> None:
+        raise Unavailable("storage-unavailable", "the database cannot be reached")
+
+    async def sealed() -> None:
+        raise Unavailable("sealed", "Vault is sealed")
+
+    async def works() -> None:
+        return
+
+    with caplog.at_level(logging.WARNING, "strongroom.store"):
+        for work in (sealed, gone, gone, works, gone):
+            await notices.attempt("expiration", work)
+    said = "expiration: the database cannot be reached"
+    assert caplog.messages == [said, "expiration goes on", said]
+    assert notices.counts == {"expiration": 3}
