@@ -71,6 +71,9 @@ def _unknown(item: Object, spec: Spec, target: Object | None, version: str, wall
         return Need.READ
     if spec.creation != "None" and spec.manifest is None and not _bears_out(item, target):
         return Need.READ
+    if spec.creation != "None" and spec.manifest is not None and _periodic(spec):
+        # Nothing at a target that is no Secret shows what it should hold, so that is asked for.
+        return Need.READ if spec.windows.open(wall) else Need.NOTHING
     # A time that is still to come was written by a clock that has since been set back.
     due = wall - refreshed >= spec.refresh_seconds or refreshed > wall + FUTURE_SECONDS
     return Need.READ if _periodic(spec) and due and spec.windows.open(wall) else Need.NOTHING

@@ -50,14 +50,40 @@ async def test_what_is_in_order_is_not_written(bench) -> None:
     assert await repairs(bench) == []
 
 
-async def test_after_a_start_an_edit_is_repaired_and_a_good_target_costs_nothing(bench) -> None:
+async def test_after_a_start_a_good_target_costs_one_read_and_no_write(bench) -> None:
     await bench.external(target=CONFIG_MAP)
     reads, writes = bench.provider.reads, bench.api.writes
     await bench.start()
     await bench.clock.advance(5)
-    assert (bench.provider.reads, bench.api.writes) == (reads, writes)
+    assert (bench.provider.reads, bench.api.writes) == (reads + 1, writes)
     await edit(bench, CONFIG_MAPS, {"data": {"password": "theirs"}})
     assert await data(bench) == {"password": "one"}
+    assert bench.provider.reads == reads + 1
+
+
+@pytest.mark.parametrize("what", ["edited", "a key taken out", "deleted"])
+async def test_what_happened_while_no_operator_ran_is_found_at_the_start(bench, what: str) -> None:
+    await bench.external(target=CONFIG_MAP)
+    await bench.stop()
+    if what == "deleted":
+        await bench.api.delete(CONFIG_MAPS, "db", "n")
+    else:
+        value = "theirs" if what == "edited" else None
+        await edit(bench, CONFIG_MAPS, {"data": {"password": value}})
+    await bench.start()
+    await bench.clock.advance(1)
+    assert await data(bench) == {"password": "one"}
+
+
+async def test_a_closed_window_is_waited_for_before_a_start_asks_the_store(bench) -> None:
+    denied = {"kind": "deny", "windows": [{"schedule": "* * * * *", "duration": "1h"}]}
+    await bench.external(target=CONFIG_MAP, syncWindows=denied)
+    await bench.stop()
+    await edit(bench, CONFIG_MAPS, {"data": {"password": "theirs"}})
+    reads = bench.provider.reads
+    await bench.start()
+    await bench.clock.advance(5)
+    assert (bench.provider.reads, await data(bench)) == (reads, {"password": "theirs"})
 
 
 async def test_what_was_created_once_is_not_read_again_for_a_repair(bench) -> None:
