@@ -26,6 +26,7 @@ from strongroom.sync.reader import Generators, NoGenerators, Reader
 from strongroom.sync.reporting import Reporter, WhoChanged, nobody
 from strongroom.sync.rewrite import Render
 from strongroom.sync.senders import Gatekeeper, Senders
+from strongroom.sync.spec import Row, Spec
 from strongroom.sync.store_controller import StoreController
 from strongroom.sync.stores import CachedLookup, ProviderFactory, Stores
 from strongroom.sync.target import ResolveKind, Targets, config_maps_only
@@ -45,6 +46,7 @@ class Options:
     workers: int = WORKERS
     rate: Rate = field(default_factory=Rate)
     hashed: bool = True
+    versioned: bool = True
     cluster_stores: bool = True
     instance: str = "strongroom-operator"
 
@@ -102,7 +104,9 @@ class Operator:
                 reporter=Reporter(api, events, clock, doors.who_changed),
                 render=doors.render,
                 hashed=options.hashed,
+                versioned=options.versioned,
                 noted=self.feeds.read,
+                expected=self._expected,
                 forgotten=self._forgotten,
                 measured=self.metrics.reconciled,
                 settled=settled,
@@ -119,14 +123,29 @@ class Operator:
             self.watches, self.stores, doors.generators, events, doors.render, settled
         )
         self.push = PushController(api, parts, clock, options.namespace)
-        self.fan_outs = []
-        if self.watches.namespaces is not None:
+        self.fan_outs = self._spread(api)
+
+    def _spread(self, api: KubeApi) -> list[FanOut]:
+        """The kinds with a child in each namespace, which an operator of one namespace has not."""
+        namespaces = self.watches.namespaces
+        if namespaces is None:
+            return []
+        return [
+            FanOut(api, shape, children, namespaces, self._clock)
             for shape, children in (
                 (CLUSTER_EXTERNAL_SECRET, self.watches.objects),
                 (CLUSTER_PUSH_SECRET, self.push.objects),
-            ):
-                made = FanOut(api, shape, children, self.watches.namespaces, clock)
-                self.fan_outs.append(made)
+            )
+        ]
+
+    def _expected(self, key: Key, spec: Spec) -> None:
+        named = []
+        for part in spec.parts:
+            store = self.watches.store_of(part.store, key[0]) if part.store else None
+            remote = part.remote if isinstance(part, Row) else part.extract
+            if store is not None:
+                named.append((str(store["metadata"]["uid"]), remote.key if remote else ""))
+        self.feeds.expect(key, named)
 
     def _changed(self, key: Key) -> None:
         self.sync.changed_at_store(key)

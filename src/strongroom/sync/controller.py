@@ -76,8 +76,12 @@ class Parts:
     render: Render
     # Whether External Secrets Operator's hash of the data is written at a Secret.
     hashed: bool = True
+    # Whether the versions that its values have at the store are written at a Secret.
+    versioned: bool = True
     # Told of a key and the places in stores (uid, path) that it has read.
     noted: Callable[[Key, set[tuple[str, str]]], None] = field(default=lambda _key, _places: None)
+    # Told of a key that was not read, for it is not due.
+    expected: Callable[[Key, Spec], None] = field(default=lambda _key, _spec: None)
     forgotten: Callable[[Key], None] = field(default=lambda _key: None)
     settled: Settled = field(default=nothing_unused)
     # Called with key, seconds and whether it went well, for each reconcile.
@@ -206,6 +210,8 @@ class SyncController:
         known = self._known.get(key)
         what = await self._need(key, item, spec, now)
         if what is Need.NOTHING:
+            if known is None:
+                self._parts.expected(key, spec)
             return next_look(spec, item, known, now)
         truce = self._contests.get(key, Contest()).truce(now[1])
         if truce and what is Need.CHECK:
@@ -282,7 +288,8 @@ class SyncController:
         self, item: Object, spec: Spec, made: Rendered, collected: Collected,
         inputs: tuple[str, ...],
     ) -> Known:  # fmt: skip
-        wanted = build(item, spec, made, collected.versions, hashed=self._parts.hashed)
+        versions = collected.versions if self._parts.versioned else {}
+        wanted = build(item, spec, made, versions, hashed=self._parts.hashed)
         return Known(
             version=synced_version(item),
             wanted=wanted,

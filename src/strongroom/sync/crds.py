@@ -393,7 +393,10 @@ _CLUSTER_COLUMNS: Final = _columns(
     ("Ready", _READY + ".status"),
 )
 _PUSH_COLUMNS: Final = [*_AGE, *_columns(("Status", _READY + ".reason"))]
-_STATE_COLUMNS: Final = _columns(("Deadline", ".spec.garbageCollectionDeadline"))
+_STATE_COLUMNS: Final = [
+    *_columns(("GC Deadline", ".spec.garbageCollectionDeadline")),
+    *_dated("Age", ".metadata.creationTimestamp"),
+]
 SYNCED_VERSION: Final = ".status.syncedResourceVersion"
 _SELECTABLE: Final = (
     ".spec.secretStoreRef.name",
@@ -459,7 +462,10 @@ def _crd(resource: Resource, short: str, schema: Object, columns: list[Object]) 
         "singular": resource.kind.lower(),
         "kind": resource.kind,
         "listKind": f"{resource.kind}List",
-        "categories": ["external-secrets"],
+        "categories": [
+            "external-secrets",
+            *(["external-secrets-generators"] if resource.group == GENERATORS_GROUP else []),
+        ],
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

@@ -245,13 +245,21 @@ def _owned_by(child: Object, item: Object) -> bool:
 
 
 def _is_as_wanted(current: Object, wanted: Object) -> bool:
-    if current.get("spec") != wanted["spec"]:
+    if _comparable(current.get("spec") or {}) != _comparable(wanted["spec"]):
         return False
     return all(
         (current["metadata"].get(part) or {}).get(key) == value
         for part in ("labels", "annotations")
         for key, value in wanted["metadata"][part].items()
     )
+
+
+def _comparable(spec: Object) -> Object:
+    """A spec without the spelling of its interval: the other controller writes `1h` as `1h0m0s`."""
+    try:
+        return {**spec, "refreshInterval": parse_duration(spec["refreshInterval"])}
+    except (KeyError, Invalid):
+        return spec
 
 
 def _refresh(spec: Object) -> float | None:

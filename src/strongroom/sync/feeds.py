@@ -25,6 +25,9 @@ class Feeds:
         self._wake = wake
         self._readers: dict[tuple[str, str], set[Key]] = {}
         self._paths: dict[Key, set[tuple[str, str]]] = {}
+        # Keys that were not read since the start, by store and the last part of what they name.
+        self._expecting: dict[tuple[str, str], set[Key]] = {}
+        self._expected: dict[Key, frozenset[tuple[str, str]]] = {}
         self._current: dict[StoreKey, SharedReads] = {}
         self._tasks: dict[StoreKey, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -47,6 +50,7 @@ class Feeds:
 
     def read(self, key: Key, places: Iterable[tuple[str, str]]) -> None:
         """Note the stores (by uid) and paths that a key has read."""
+        self.expect(key, ())
         fresh = set(places)
         for gone in self._paths.get(key, set()) - fresh:
             self._readers.get(gone, set()).discard(key)
@@ -54,16 +58,39 @@ class Feeds:
             self._readers.setdefault(new, set()).add(key)
         self._paths[key] = fresh
 
+    def expect(self, key: Key, names: Iterable[tuple[str, str]]) -> None:
+        """Note the stores (by uid) and remote keys that a key would read; "" is any.
+
+        For one that is not due after a start: its paths are not known, so whatever ends as its
+        remote key does may concern it.
+        """
+        fresh = frozenset((uid, _last(name)) for uid, name in names)
+        old = self._expected.pop(key, frozenset())
+        for gone in old - fresh:
+            held = self._expecting[gone]
+            held.discard(key)
+            if not held:
+                del self._expecting[gone]
+        for new in fresh - old:
+            self._expecting.setdefault(new, set()).add(key)
+        if fresh:
+            self._expected[key] = fresh
+
     def readers(self, uid: str) -> set[Key]:
-        """All keys that have read a store."""
+        """All keys that have read a store, or would."""
         return {
-            key for key, places in self._paths.items() if any(each[0] == uid for each in places)
+            key
+            for held in (self._paths, self._expected)
+            for key, places in held.items()
+            if any(each[0] == uid for each in places)
         }
 
     def changed(self, uid: str, path: str) -> int:
         """Wake the readers of a path; how many there are."""
-        keys = self._readers.get((uid, path), set())
-        for key in list(keys):
+        keys = set(self._readers.get((uid, path), ()))
+        for name in (_last(path), ""):
+            keys |= self._expecting.get((uid, name), set())
+        for key in keys:
             self._wake(key)
         return len(keys)
 
@@ -75,6 +102,9 @@ class Feeds:
                 for store, reads in self._current.items():
                     if store.uid == uid:
                         reads.changed(path)
+                woken |= keys
+        for (_, last), keys in self._expecting.items():
+            if last in ("", _last(name)):
                 woken |= keys
         for each in woken:
             self._wake(each)
@@ -115,3 +145,8 @@ class Feeds:
             reads.changed_all()
             for each in self.readers(key.uid):
                 self._wake(each)
+
+
+def _last(name: str) -> str:
+    """What a path and a remote key have in common: their last part."""
+    return name.rstrip("/").rpartition("/")[2]

@@ -186,6 +186,12 @@ class Watches:
         found = (self.targets.get(*key) for key in self._by_maker.get(maker, ()))
         return [each for each in found if each is not None]
 
+    def store_of(self, ref: StoreRef, namespace: str) -> Object | None:
+        """The store that a reference means, as last seen."""
+        if ref.kind == "ClusterSecretStore":
+            return self.cluster_stores.get("", ref.name) if self.cluster_stores else None
+        return self.stores.get(namespace, ref.name)
+
     def readers_of(self, ref: StoreRef, namespace: str) -> frozenset[Key]:
         """The ExternalSecrets that read a store."""
         return self._index.of(_store_input(ref, namespace))

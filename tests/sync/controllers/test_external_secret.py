@@ -37,6 +37,27 @@ async def test_the_feed_brings_a_change_at_once(bench) -> None:
     assert await bench.secret() == {"password": "two"}
 
 
+@pytest.mark.parametrize("source", ["rows", "extract", "find"])
+async def test_the_feed_wakes_what_was_not_read_since_the_start(bench, source: str) -> None:
+    found = {"find": {"name": {"regexp": "db"}}}
+    given = {"rows": {}, "extract": {"dataFrom": [{"extract": {"key": "prod/db"}}]},
+             "find": {"dataFrom": [found]}}  # fmt: skip
+    await bench.external(**given[source])
+    bench.provider.put("prod/other", password="x")
+    before = await bench.secret()
+    await bench.start()
+    await bench.clock.advance(1)
+    reads = bench.provider.reads
+    bench.provider.put("prod/other", password="y")
+    await bench.clock.advance(0.5)
+    # Of what it does not read it is woken only when that cannot be told.
+    assert (bench.provider.reads > reads) is (source == "find")
+    bench.provider.put("prod/db", password="two")
+    await bench.clock.advance(0.5)
+    assert await bench.secret() != before
+    assert "two" in str(await bench.secret())
+
+
 async def test_without_a_feed_the_interval_brings_it(idle) -> None:
     bench = idle
     bench.provider.has_feed = False

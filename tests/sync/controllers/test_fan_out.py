@@ -168,3 +168,18 @@ async def test_a_time_that_a_definition_prunes_is_not_written_again_and_again(wi
     writes = wide.api.writes
     await wide.clock.advance(600)
     assert wide.api.writes == writes
+
+
+async def test_an_interval_that_the_other_spells_otherwise_is_no_change(wide) -> None:
+    spec = {**SPEC, "refreshInterval": "1h"}
+    await fan_out(wide, externalSecretSpec=spec, refreshTime="1m")
+    spelled = {"spec": {"refreshInterval": "1h0m0s"}}
+    await wide.api.merge_patch(EXTERNAL_SECRETS, "everywhere", "a", spelled)
+    await wide.clock.advance(120)
+    child = await wide.api.get(EXTERNAL_SECRETS, "everywhere", "a")
+    assert child["spec"]["refreshInterval"] == "1h0m0s"
+    changed = {"spec": {"refreshInterval": "2h"}}
+    await wide.api.merge_patch(EXTERNAL_SECRETS, "everywhere", "a", changed)
+    await wide.clock.advance(120)
+    child = await wide.api.get(EXTERNAL_SECRETS, "everywhere", "a")
+    assert child["spec"]["refreshInterval"] == "1h"

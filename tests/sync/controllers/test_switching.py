@@ -4,7 +4,7 @@ import base64
 
 from strongroom.kube.resource import SECRETS
 from strongroom.sync.crds import EXTERNAL_SECRETS
-from strongroom.sync.desired import created_by, data_hash, synced_version
+from strongroom.sync.desired import DATA_HASH, created_by, data_hash, synced_version
 
 DATA = {"password": base64.b64encode(b"one").decode()}
 LAST_APPLIED = '{"apiVersion":"external-secrets.io/v1"}'
@@ -134,6 +134,12 @@ async def test_what_is_made_here_carries_all_that_the_other_looks_for(bench) -> 
     status = (await bench.item())["status"]
     assert status["syncedResourceVersion"] == synced_version(await bench.item())
     assert set(status) == {"refreshTime", "syncedResourceVersion", "binding", "conditions"}
+
+
+async def test_the_versions_can_be_left_out(idle) -> None:
+    await idle.start(versioned=False)
+    await idle.external()
+    assert set((await idle.metadata())["annotations"]) == {DATA_HASH}
 
 
 async def test_the_hash_can_be_left_out(idle) -> None:

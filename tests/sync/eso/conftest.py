@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +107,24 @@ def theirs(eso: Path, background) -> Iterator[Theirs]:
 
         background(prepare())
         yield Theirs(control, processes)
+
+
+@pytest.fixture(scope="session")
+def their_definitions(eso: Path) -> list[Object]:
+    """The definitions of that module."""
+    return definitions(eso / DEFINITIONS)
+
+
+@pytest.fixture
+def install_older() -> Callable[[ControlPlane], Awaitable[None]]:
+    """Installs the definitions of the version whose program can be built."""
+    found = definitions(sources("v0.16.2") / DEFINITIONS)
+
+    async def run(control: ControlPlane) -> None:
+        async with KubeClient(control.config(), CLOCK) as api:
+            await install(api, found)
+
+    return run
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, Object
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Refusal
-from strongroom.sync.crds import GENERATORS
+from strongroom.sync.crds import GENERATORS, crds
 from strongroom.sync.generators.contract import Sources
 from strongroom.sync.generators.kinds import KINDS as GENERATOR_KINDS
 from strongroom.sync.generators.kinds import ServedKinds
@@ -254,6 +254,29 @@ async def test_every_generator_is_asked_or_refused_by_name(snippets, rsa_pem: st
             assert (await workshop.make(item, "n")).values, example.file
     assert not_served == NOT_SERVED_GENERATORS
     assert tried == {each.kind for each in GENERATORS} | {"ClusterGenerator"}
+
+
+def stored(definition: Object) -> Object:
+    return next(each for each in definition["spec"]["versions"] if each["storage"])
+
+
+def test_names_and_columns_are_the_ones_that_people_know(their_definitions) -> None:
+    """What `kubectl get` takes and prints; ours may have more columns, after theirs."""
+    theirs = {each["metadata"]["name"]: each for each in their_definitions}
+    for ours in crds():
+        known = theirs[ours["metadata"]["name"]]
+        for part in ("shortNames", "plural", "singular", "kind", "listKind", "categories"):
+            assert ours["spec"]["names"].get(part) == known["spec"]["names"].get(part), part
+        columns, wanted = (
+            [
+                (one["name"], one["jsonPath"], one["type"])
+                for one in stored(each).get("additionalPrinterColumns") or []
+            ]
+            for each in (ours, known)
+        )
+        assert columns[: len(wanted)] == wanted
+        fields = stored(known).get("selectableFields") or []
+        assert all(each in (stored(ours).get("selectableFields") or []) for each in fields)
 
 
 # Our definitions and theirs, each on a real API server

@@ -103,6 +103,11 @@ def _add_scope(parser: argparse.ArgumentParser) -> None:
         help="do not write External Secrets Operator's hash, against which values can be guessed",
     )
     group.add_argument(
+        "--no-source-versions",
+        action="store_true",
+        help="do not write which versions a Secret holds, which the other operator takes off again",
+    )
+    group.add_argument(
         "--no-generators", action="store_true", help="ask no generators, and follow no states"
     )
     group.add_argument(
@@ -189,6 +194,7 @@ async def _operate(args: argparse.Namespace) -> None:
             workers=args.workers,
             rate=Rate(args.reads_per_second, 2 * args.reads_per_second),
             hashed=not args.no_data_hash,
+            versioned=not args.no_source_versions,
             instance=_identity(),
         )
         operator = Operator(api, doors, clock, options)
