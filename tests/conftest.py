@@ -46,6 +46,7 @@ from strongroom.store.leasing import Leases, Terms
 from strongroom.store.parameters import fields
 from strongroom.store.pipeline import Pipeline
 from strongroom.store.seal.cluster import AutoSeal, ClusterSeal, SealSetting
+from strongroom.store.spool import SnapshotSpool
 from strongroom.wire.client import HttpClient
 from strongroom.wire.http import Request, Response
 from strongroom.wire.keywrap.azure_fake import AzureVaultFake
@@ -501,7 +502,15 @@ async def serving(
         request.client_certificate = running.certificate
         handler(request, exchange)
 
-    listener = Listener(with_certificate, Limits(body_bytes=2 * 1024 * 1024), clock)
+    async def may(request: Request) -> bool:
+        async def ask() -> bool:
+            return handler.admits(request)
+
+        return await engine.waiting(ask())
+
+    spool = SnapshotSpool(key.parent, may, most_bytes=8 * 1024 * 1024)
+    limits = Limits(body_bytes=2 * 1024 * 1024)
+    listener = Listener(with_certificate, limits, clock, spool=spool)
     _, port = await listener.start("127.0.0.1", 0)
     async with HttpClient() as http:
         text = root.reveal_text() if root else ""

@@ -1,5 +1,7 @@
 """Snapshots over HTTP: what a restore brings back, what is refused, and that nothing leaks."""
 
+import asyncio
+import shutil
 from contextlib import AsyncExitStack
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +12,12 @@ from hvac.exceptions import InvalidRequest
 from tests.conftest import serving
 
 from strongroom.model.clock import SimulatedClock
+from strongroom.store.engine._snapshot_rows import (
+    FIRST_ROWS,
+    PAGE_BYTES,
+    PAGE_ROWS,
+    rows_after,
+)
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.sqlite import SqliteEngine
@@ -165,6 +173,74 @@ async def test_only_who_may_is_given_the_file_or_may_restore_it(store: Any) -> N
     token = await store.token_with('path "secret/*" { capabilities = ["read"] }')
     assert (await store.ask("GET", SNAPSHOT, token=token))[0] == 403
     assert (await store.ask("POST", SNAPSHOT, b"x", token=token))[0] == 403
+
+
+async def test_a_body_of_who_may_not_restore_is_not_kept(store: Any, tmp_path: Path) -> None:
+    """It is read and dropped, however large, and refused in words; the connection goes on."""
+    large = bytes(6 * 1024 * 1024)
+    before = shutil.disk_usage(tmp_path).used
+    for token in ("wrong", ""):
+        status, said = await store.ask("POST", SNAPSHOT, large, token=token)
+        assert (status, said["errors"][0]) == (403, "permission denied")
+    assert shutil.disk_usage(tmp_path).used - before < len(large)
+    record = store.records()[-1]
+    assert record["error"] == "permission denied"
+    # Who may is told what is wrong with it, above the limit of other bodies as well.
+    status, said = await store.ask("POST", SNAPSHOT, large)
+    assert (status, "not a snapshot" in said["errors"][0]) == (400, True)
+    status, said = await store.ask("POST", "secret/data/a", large)
+    assert status == 413
+
+
+async def test_a_snapshot_has_a_limit_of_its_own(store: Any) -> None:
+    status, said = await store.ask("POST", SNAPSHOT, bytes(9 * 1024 * 1024))
+    assert (status, said["errors"][0]) == (413, "the request body is too large")
+
+
+async def test_a_peer_that_goes_away_leaves_nothing(store: Any, tmp_path: Path) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", store.port)
+    head = f"POST /v1/{SNAPSHOT} HTTP/1.1\r\nHost: x\r\nX-Vault-Token: {store.root}\r\n"
+    writer.write(head.encode() + b"Expect: 100-continue\r\nContent-Length: 5000000\r\n\r\n")
+    assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+    names = sorted(each.name for each in tmp_path.iterdir())
+    writer.write(bytes(1_000_000))
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    # The file never has a name.
+    assert sorted(each.name for each in tmp_path.iterdir()) == names
+    assert await get(store, "nothing") == 404
+
+
+async def test_pieces_and_requests_behind_them_keep_their_order(store: Any) -> None:
+    await put(store, "a", "before")
+    content = await taken(store)
+    await put(store, "a", "after")
+    reader, writer = await asyncio.open_connection("127.0.0.1", store.port)
+    token = f"Host: x\r\nX-Vault-Token: {store.root}\r\n"
+    writer.write(f"POST /v1/{SNAPSHOT} HTTP/1.1\r\n{token}".encode())
+    writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
+    for start in range(0, len(content), 700):
+        piece = content[start : start + 700]
+        writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        await writer.drain()
+    writer.write(b"0\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 204")
+    while await reader.readline() != b"\r\n":
+        pass
+    writer.write(f"GET /v1/secret/data/a HTTP/1.1\r\n{token}Connection: close\r\n\r\n".encode())
+    assert b'"before"' in await reader.read()
+    writer.close()
+
+
+def test_a_page_is_as_many_rows_as_fit() -> None:
+    asked = FIRST_ROWS
+    for _ in range(9):
+        asked = rows_after(asked, [(1, b"small", None)] * asked)
+    assert asked == PAGE_ROWS
+    asked = rows_after(asked, [(bytes(1024 * 1024),)] * asked)
+    assert asked == PAGE_BYTES // (1024 * 1024)
+    assert rows_after(1, [(bytes(32 * 1024 * 1024),)]) == 1
 
 
 @pytest.mark.component

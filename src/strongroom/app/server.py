@@ -44,11 +44,13 @@ from strongroom.store.notices import Notices
 from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 from strongroom.store.seal.keeping import keep_backend
 from strongroom.store.seal.stored import Split
+from strongroom.store.snapshots import forget_drills
+from strongroom.store.spool import SnapshotSpool
 from strongroom.store.system.status import API_VERSION, About
 from strongroom.store.tokens import Bounds
 from strongroom.wire.keywrap.refused_pin import RefusedPin
 from strongroom.wire.limits import Limits
-from strongroom.wire.listener import Handler, Listener
+from strongroom.wire.listener import Listener
 from strongroom.wire.tls import (
     OPENSSL,
     accept_any_client_certificate,
@@ -157,6 +159,12 @@ def check(settings: ServerSettings, environment: Mapping[str, str], clock: Clock
         device(setting).device.close()
     for listener in settings.listeners:
         tls_context(listener)
+
+
+def clear(settings: ServerSettings) -> None:
+    """Remove what a server that was killed left beside the database."""
+    if settings.storage.path is not None:
+        forget_drills(settings.storage.path)
 
 
 async def make_schema(settings: ServerSettings) -> None:
@@ -342,6 +350,7 @@ def surroundings(
         worker.number,
         Bounds(settings.default_ttl, settings.max_ttl),
         api_audit=settings.api_audit,
+        folder=settings.storage.path,
         configuration=lambda: sanitized(settings),
         lockout=settings.user_lockout,
     )
@@ -350,7 +359,7 @@ def surroundings(
 async def _listen(
     settings: ServerSettings,
     worker: Worker,
-    handler: Handler,
+    handler: Front,
     clock: Clock,
     certificates: list[Certificates],
 ) -> list[Listener]:
@@ -363,7 +372,13 @@ async def _listen(
             body_seconds=each.body_seconds,
             idle_seconds=each.idle_seconds,
         )
-        listener = Listener(handler, limits, clock, each.opens)
+        listener = Listener(
+            handler,
+            limits,
+            clock,
+            each.opens,
+            SnapshotSpool(settings.storage.path, handler.admits, each.snapshot_bytes),
+        )
         if each.socket:
             if worker.number == 0:
                 each.socket.unlink(missing_ok=True)

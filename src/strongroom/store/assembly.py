@@ -4,6 +4,7 @@ import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from strongroom.audit.devices import AuditBroker
@@ -101,6 +102,8 @@ class Surroundings:
     api_audit: bool = False
     # What else keeps this process from serving, by part; see `Front`.
     problems: Callable[[], Mapping[str, str]] = dict
+    # Where large files wait, None for the system's own.
+    folder: Path | None = None
     # What it says of its configuration; nothing in it is secret.
     configuration: Callable[[], Mapping[str, Any]] = dict
     # When users are locked, by login method or "all", where a mount is not tuned.
@@ -279,7 +282,7 @@ def _around(
         LeaseEndpoints(context, leases),
         Configuration(around.configuration),
         KeyRotation(context, lambda: barrier.uncounted),
-        SnapshotEndpoints(context, barrier, around.about.program_version),
+        SnapshotEndpoints(context, barrier, around.about.program_version, around.folder),
     )
 
 

@@ -38,8 +38,9 @@ class Call:
     wrap_seconds: int = 0
     certificate: bytes | None = field(default=None, repr=False)
     headers: dict[str, str] = field(default_factory=dict, repr=False)
-    # The body where it is a file.
+    # The body where it is a file, in memory or on disk.
     body: bytes = field(default=b"", repr=False)
+    file: BinaryIO | None = field(default=None, repr=False)
 
     def setting(self, name: str) -> Sequence[str]:
         """A list in the settings of the call's mount, empty where it is not set."""

@@ -4,6 +4,9 @@ Form: https://developer.hashicorp.com/vault/api-docs#http-status-codes. A float 
 `86400.0`, which Go clients refuse to read as a number of seconds; the store keeps whole numbers.
 """
 
+import logging
+import traceback
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -22,6 +25,8 @@ from strongroom.store.normalise import UnsupportedMediaType, UnsupportedMethod
 from strongroom.store.quotas import TooMany
 from strongroom.store.routing import UnsupportedOperation
 from strongroom.wire.http import Response
+
+_log = logging.getLogger(__name__)
 
 _STATUS: Final[tuple[tuple[type[Refusal], int], ...]] = (
     (UnsupportedMethod, 405),
@@ -98,3 +103,24 @@ def _sentence(refusal: Refusal) -> str:
 def nothing_here() -> NotFound:
     """404 with an empty list of errors."""
     return NotFound("nothing-here", "nothing there")
+
+
+def encode_bug(error: Exception) -> Response:
+    """500 for what nobody foresaw; the log says where it happened."""
+    # The type and the place, never the message: it may hold a value.
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    places = " < ".join(f"{each.name}:{each.lineno}" for each in reversed(frames))
+    _log.error("internal error: %s in %s", type(error).__name__, places)
+    return Response(500, b'{"errors":["internal error"]}\n')
+
+
+def unrecordable(failing: Mapping[str, str]) -> Response:
+    """503 for what no audit device could record; `failing` says why, by device."""
+    said = "; ".join(failing.values()) or "none is enabled"
+    return encode_refusal(
+        Unavailable(
+            "audit-unwritable",
+            f"no audit device can record the request: {said}",
+            hint="it was refused; repair the audit device",
+        )
+    )

@@ -73,6 +73,16 @@ class Front:
             return 0
         return await self._engine.waiting(self.pipeline.expiration.catch_up())
 
+    async def admits(self, request: Request) -> bool:
+        """Whether the sender of this head may do what it asks; nobody may while it is sealed."""
+
+        async def ask() -> bool:
+            return self.pipeline is not None and self.pipeline.admits(request)
+
+        with contextlib.suppress(Refusal):
+            return await self._engine.waiting(ask())
+        return False
+
     def __call__(self, request: Request, exchange: Exchange) -> None:
         pipeline = self.pipeline
         if not request.target.startswith(API):

@@ -11,7 +11,6 @@ before any of the replies leaves, and a request whose line cannot be written is 
 import asyncio
 import logging
 import os
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,14 @@ from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavaila
 from strongroom.store.call import Call, Result, parse_seconds
 from strongroom.store.context import Context
 from strongroom.store.decision import decide
-from strongroom.store.envelope import encode, encode_refusal, split_envelope, status_of
+from strongroom.store.envelope import (
+    encode,
+    encode_bug,
+    encode_refusal,
+    split_envelope,
+    status_of,
+    unrecordable,
+)
 from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed
 from strongroom.store.normalise import Canonical, normalise_line, with_body
@@ -188,7 +194,7 @@ class Pipeline:
             self._count("refused", status_of(error))
             exchange.reply(encode_refusal(error))
         else:
-            exchange.reply(_bug(error))
+            exchange.reply(encode_bug(error))
 
     def _take(self, request: Request, exchange: Exchange) -> None:
         try:
@@ -297,6 +303,7 @@ class Pipeline:
             certificate=request.client_certificate,
             headers=request.headers,
             body=canonical.raw,
+            file=request.file,
         )
         if route and call.operation == "update" and not route.backend.exists(call):
             call.operation = "create"
@@ -351,6 +358,18 @@ class Pipeline:
         _log.debug("denied: %s (%s)", decision.reason, decision.rule)
         return Denied("not-allowed", "1 error occurred:\n\t* permission denied\n\n")
 
+    def admits(self, request: Request) -> bool:
+        """Whether the sender of this head may do what it asks; its body may be kept, then."""
+        try:
+            asked = normalise_line(request.method, request.target, "")
+            route, _ = self._route(asked, request.opens)
+            token = request.headers.get("x-vault-token") or _bearer(request.headers)
+            session, refusal = self._authenticate(route, token, request.peer)
+            call = self._call(asked, route, session, request)
+            return not (refusal or route is None or self._authorise(route, call))
+        except Refusal:
+            return False
+
     # record
 
     def _unknown_auth(self, token: str) -> bytes:
@@ -362,7 +381,7 @@ class Pipeline:
         def recorded(ok: bool) -> None:  # noqa: FBT001 - the broker's callback
             if not ok:
                 self._metrics.in_flight.end(work.call)
-                work.exchange.reply(_unrecordable(self._context.broker))
+                work.exchange.reply(unrecordable(self._context.broker.failing))
             elif self._waits:
                 self._start(self._then_waiting(then, work))
             else:
@@ -509,7 +528,7 @@ class Pipeline:
         self._reply(work, encode_refusal(refusal), Outcome(error=refusal.message))
 
     def _answer_bug(self, work: Work, error: Exception) -> None:
-        self._reply(work, _bug(error), Outcome(error="internal error"))
+        self._reply(work, encode_bug(error), Outcome(error="internal error"))
 
     def _reply(
         self, work: Work, response: Response, outcome: Outcome, recorded: bytes = b"{}"
@@ -552,18 +571,7 @@ def _reply_if(
     response: Response,
     ok: bool,  # noqa: FBT001
 ) -> None:
-    exchange.reply(response if ok else _unrecordable(broker))
-
-
-def _unrecordable(broker: AuditBroker) -> Response:
-    said = "; ".join(broker.failing.values()) or "none is enabled"
-    return encode_refusal(
-        Unavailable(
-            "audit-unwritable",
-            f"no audit device can record the request: {said}",
-            hint="it was refused; repair the audit device",
-        )
-    )
+    exchange.reply(response if ok else unrecordable(broker.failing))
 
 
 def _bearer(headers: dict[str, str]) -> str:
@@ -582,11 +590,3 @@ def _wrap_seconds(text: str) -> int:
     if seconds < 0:
         raise Invalid("bad-wrap-ttl", "requested wrap ttl must not be negative")
     return seconds
-
-
-def _bug(error: Exception) -> Response:
-    # The type and the place, never the message: it may hold a value.
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    places = " < ".join(f"{each.name}:{each.lineno}" for each in reversed(frames))
-    _log.error("internal error: %s in %s", type(error).__name__, places)
-    return Response(500, b'{"errors":["internal error"]}\n')

@@ -6,6 +6,7 @@ seal with its shares, the newest key ring, the change feed and what counts the u
 
 import asyncio
 import dataclasses
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ from strongroom.store.seal.stored import load_stored
 
 # Above every term, so that each row is opened once.
 _ABOVE: Final = 2**32 - 1
-DRILL_PAGE: Final = 500
+# Values of a page are in memory together.
+DRILL_PAGE: Final = 32
+DRILL: Final = "strongroom-drill-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +143,27 @@ def _closed(row: ClusterRow) -> ClusterRow:
     return dataclasses.replace(row, wrapped_ring=closed.dumps())
 
 
-async def rehearse(file: BinaryIO, found: Found) -> Drill:
-    """Restore into a database of its own, open every row there, and throw it away."""
+async def rehearse(file: BinaryIO, found: Found, folder: Path | None = None) -> Drill:
+    """Restore into a database of its own, open every row there, and throw it away.
+
+    It lies in `folder`, or where the system keeps temporary files.
+    """
     if found.ring is None:
         raise Invalid("snapshot-of-another-cluster", "a snapshot under other keys cannot be opened")
     barrier = Barrier()
     barrier.unseal(found.ring)
-    with tempfile.TemporaryDirectory(prefix="strongroom-drill-") as folder:
-        engine = SqliteEngine(Path(folder) / "scratch.db", barrier)
+    with tempfile.TemporaryDirectory(prefix=DRILL, dir=folder) as scratch:
+        engine = SqliteEngine(Path(scratch) / "scratch.db", barrier)
         try:
             return await _opened(engine, file)
         finally:
             await engine.close()
+
+
+def forget_drills(folder: Path) -> None:
+    """Remove what drills left behind whose process was ended before they were."""
+    for each in folder.glob(f"{DRILL}*"):
+        shutil.rmtree(each, ignore_errors=True)
 
 
 async def _opened(engine: SqliteEngine, file: BinaryIO) -> Drill:

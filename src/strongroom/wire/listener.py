@@ -11,6 +11,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 import httptools
@@ -19,6 +20,7 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Misuse
 from strongroom.wire.http import Request, Response, encode_response, error_response
 from strongroom.wire.limits import Limits
+from strongroom.wire.spool import Incoming, Spool
 
 if TYPE_CHECKING:
     from strongroom.wire.websocket import WebSocket
@@ -49,7 +51,7 @@ Handler = Callable[[Request, "Exchange"], None]
 class Exchange:
     """The reply side of one request; exactly one reply, which carries `headers` whatever it is."""
 
-    __slots__ = ("_connection", "_head_only", "_keep_alive", "encoded", "file", "headers")
+    __slots__ = ("_connection", "_head_only", "_keep_alive", "body", "encoded", "file", "headers")
 
     def __init__(self, connection: "Connection", *, head_only: bool, keep_alive: bool) -> None:
         self._connection = connection
@@ -58,6 +60,8 @@ class Exchange:
         self.encoded: bytes | None = None
         self.headers: tuple[tuple[str, str], ...] = ()
         self.file: BinaryIO | None = None
+        # The request's, where it waited on disk: with the reply it is done with.
+        self.body: BinaryIO | None = None
 
     def reply(self, response: Response) -> None:
         """Send the reply once all earlier ones of the connection are out.
@@ -71,6 +75,8 @@ class Exchange:
         keep = self._keep_alive and not response.close and not self._connection.draining
         self.encoded = encode_response(response, head_only=self._head_only, keep_alive=keep)
         self.file = None if self._head_only else response.file
+        if self.body is not None:
+            self.body.close()
         self._connection.flush(close_after=None if keep else self)
 
     def accept_websocket(self, request: Request) -> "WebSocket":
@@ -110,11 +116,17 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._peer_reads = True
         self._begun = 0
-        self._body_bytes = 0
+        self._buffered = 0
+        self._incoming: Incoming | None = None
+        self._spooling: set[Incoming] = set()
+        self._owes_continue = False
         self._reset()
 
     def _reset(self) -> None:
-        self.listener.buffered -= self._body_bytes
+        self.listener.buffered -= self._buffered
+        self._buffered = 0
+        self._incoming = None
+        self._owes_continue = False
         self._target = b""
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
@@ -144,6 +156,9 @@ class Connection(asyncio.Protocol):
         if self._file is not None:
             self._file.close()
             self._file = None
+        for each in self._spooling:
+            each.abandon()
+        self._spooling.clear()
         if self.websocket:
             self.websocket.peer_left()
 
@@ -169,7 +184,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._closing = self.websocket is None
         except httptools.HttpParserError:
-            self._refuse(400, "the request is not valid HTTP")
+            self.refuse(400, "the request is not valid HTTP")
         if not self._idle and self._begun < 2:
             self._count_raw(len(data))
 
@@ -181,9 +196,9 @@ class Connection(asyncio.Protocol):
         self._raw_bytes += number
         if self._in_headers:
             if self._raw_bytes > self._limits.header_bytes:
-                self._refuse(431, "the request headers are too large")
+                self.refuse(431, "the request headers are too large")
         elif self._raw_bytes > 2 * self._limits.header_bytes + MOST_FRAMING * self._body_bytes:
-            self._refuse(400, "the framing of the body is larger than the body")
+            self.refuse(400, "the framing of the body is larger than the body")
 
     def pause_writing(self) -> None:
         self._peer_reads = False
@@ -216,7 +231,7 @@ class Connection(asyncio.Protocol):
             return
         if key in self._headers:
             if key in SINGLE_HEADERS:
-                self._refuse(400, f"the header {key} is there twice")
+                self.refuse(400, f"the header {key} is there twice")
                 return
             self._headers[key] += ", " + value.decode("latin-1")
         else:
@@ -228,34 +243,64 @@ class Connection(asyncio.Protocol):
             self._fields > self._limits.header_fields
             or self._header_bytes > self._limits.header_bytes
         ):
-            self._refuse(431, "the request headers are too many or too large")
+            self.refuse(431, "the request headers are too many or too large")
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
         self.deadline = self.listener.clock.monotonic() + self._limits.body_seconds
         if "host" not in self._headers and self._parser.get_http_version() != "1.0":
-            self._refuse(400, "the request has no Host header")
+            self.refuse(400, "the request has no Host header")
         elif "transfer-encoding" in self._headers and self._parser.get_http_version() == "1.0":
-            self._refuse(400, "HTTP/1.0 has no Transfer-Encoding")
-        elif int(self._headers.get("content-length") or 0) > self._limits.body_bytes:
-            self._refuse(413, "the request body is too large")
-        elif (
-            self._headers.get("expect", "").lower() == "100-continue"
-            and self.transport
-            and not self._waiting
-        ):
+            self.refuse(400, "HTTP/1.0 has no Transfer-Encoding")
+        elif "content-length" in self._headers or "transfer-encoding" in self._headers:
+            self._begin_body()
+
+    def _begin_body(self) -> None:
+        spool, method = self.listener.spool, self._method()
+        spooled = spool is not None and spool.wants(method, self._target.decode("latin-1"))
+        most = spool.most_bytes if spool and spooled else self._limits.body_bytes
+        if int(self._headers.get("content-length") or 0) > most:
+            self.refuse(413, "the request body is too large")
+            return
+        self._owes_continue = self._headers.get("expect", "").lower() == "100-continue"
+        if spool and spooled:
+            # A hundred continues when it is known who sends.
+            self._incoming = Incoming(spool, self._request(method, b""), self)
+            self._spooling.add(self._incoming)
+        elif not self._waiting:
+            self._continue()
+
+    def _continue(self) -> None:
+        if self._owes_continue and self.transport:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._owes_continue = False
+
+    def hold(self) -> None:
+        """Read no more for now."""
+        if self.transport:
+            self.transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read on; the peer has its time for the next piece of a body."""
+        self.deadline = self.listener.clock.monotonic() + self._limits.body_seconds
+        self._continue()
+        if self.transport and self._peer_reads and len(self._waiting) < self._limits.pipelined:
+            self.transport.resume_reading()
 
     def on_body(self, body: bytes) -> None:
         if self._closing:
             return
         self._body_bytes += len(body)
+        if self._incoming is not None:
+            self._incoming.feed(body)
+            return
+        self._buffered += len(body)
         self.listener.buffered += len(body)
         if self.listener.buffered > self._limits.buffered_bytes:
-            self._refuse(503, "too many request bodies arrive at once")
+            self.refuse(503, "too many request bodies arrive at once")
             return
         if self._body_bytes > self._limits.body_bytes:
-            self._refuse(413, "the request body is too large")
+            self.refuse(413, "the request body is too large")
             return
         self._body.append(body)
 
@@ -264,18 +309,11 @@ class Connection(asyncio.Protocol):
             return
         if len(self._waiting) >= MOST_WAITING * self._limits.pipelined:
             # All in one packet, so that not reading on did not help.
-            self._refuse(429, "too many requests wait for their replies")
+            self.refuse(429, "too many requests wait for their replies")
             return
-        method = self._verb or self._parser.get_method().decode("ascii")
-        request = Request(
-            method=method,
-            target=self._target.decode("latin-1"),
-            headers=self._headers,
-            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
-            peer=self._peer,
-            client_certificate=self._certificate,
-            opens=self.listener.opens,
-        )
+        method, incoming = self._method(), self._incoming
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        request = self._request(method, body)
         keep_alive = self._parser.should_keep_alive()
         exchange = Exchange(self, head_only=method == "HEAD", keep_alive=keep_alive)
         self._verb = ""
@@ -285,7 +323,30 @@ class Connection(asyncio.Protocol):
         self.deadline = float("inf")
         if len(self._waiting) >= self._limits.pipelined and self.transport:
             self.transport.pause_reading()
+        if incoming is None:
+            self.listener.handler(request, exchange)
+        else:
+            self.hold()
+            incoming.finish(partial(self._deliver, incoming, exchange))
+
+    def _deliver(self, incoming: Incoming, exchange: Exchange, request: Request) -> None:
+        self._spooling.discard(incoming)
+        exchange.body = request.file
         self.listener.handler(request, exchange)
+
+    def _method(self) -> str:
+        return self._verb or self._parser.get_method().decode("ascii")
+
+    def _request(self, method: str, body: bytes) -> Request:
+        return Request(
+            method=method,
+            target=self._target.decode("latin-1"),
+            headers=self._headers,
+            body=body,
+            peer=self._peer,
+            client_certificate=self._certificate,
+            opens=self.listener.opens,
+        )
 
     # replies
 
@@ -348,7 +409,7 @@ class Connection(asyncio.Protocol):
         elif self._idle and not self._held:
             self.transport.close()
         else:
-            self._refuse(408, "the request did not arrive in time")
+            self.refuse(408, "the request did not arrive in time")
 
     def drain(self) -> None:
         """Answer what is under way, then close; close at once when nothing is."""
@@ -358,7 +419,8 @@ class Connection(asyncio.Protocol):
         elif self._idle and not self._waiting and self._file is None and self.transport:
             self.transport.close()
 
-    def _refuse(self, status: int, message: str) -> None:
+    def refuse(self, status: int, message: str) -> None:
+        """Answer at once and read no more."""
         if self._closing:
             return
         self._closing = True
@@ -369,15 +431,24 @@ class Connection(asyncio.Protocol):
 
 
 class Listener:
-    """Accepts connections and sweeps the slow ones; `opens` goes with each request."""
+    """Accepts connections and sweeps the slow ones.
+
+    `opens` goes with each request; bodies that `spool` wants are kept on disk.
+    """
 
     def __init__(
-        self, handler: Handler, limits: Limits, clock: Clock, opens: frozenset[str] = frozenset()
+        self,
+        handler: Handler,
+        limits: Limits,
+        clock: Clock,
+        opens: frozenset[str] = frozenset(),
+        spool: Spool | None = None,
     ) -> None:
         self.handler = handler
         self.limits = limits
         self.clock = clock
         self.opens = opens
+        self.spool = spool
         # Bytes of bodies that are not whole yet.
         self.buffered = 0
         self._connections: set[Connection] = set()

@@ -177,7 +177,7 @@ def _check_log_flags(args: argparse.Namespace) -> None:
 
 def _start(settings: "ServerSettings") -> int:
     from strongroom.app.main import program_version
-    from strongroom.app.server import Worker, check, make_schema, run_worker
+    from strongroom.app.server import Worker, check, clear, make_schema, run_worker
     from strongroom.model.clock import SystemClock
 
     # Until somebody handles it, and in workers that are starting: it must not end them.
@@ -186,6 +186,7 @@ def _start(settings: "ServerSettings") -> int:
     for listener in settings.listeners:
         if not listener.socket:
             _check_free(listener.host, listener.port)
+    clear(settings)
     if settings.workers > 1:
         asyncio.run(make_schema(settings))
         return _supervise(settings.workers)

@@ -57,7 +57,7 @@ _LISTENER: Final = {
     "telemetry", "max_request_size", "max_request_duration", "http_read_header_timeout",
     "http_read_timeout", "http_idle_timeout", "unauthed_rekey", "socket_mode", "socket_user",
     "disable_unauthed_rekey_endpoints", "disable_unauthed_generate_root_endpoints",
-    "socket_group", "profiling",
+    "socket_group", "profiling", "max_snapshot_size",
 }  # fmt: skip
 _TOP: Final = {
     "api_addr", "cluster_addr", "ui", "log_level", "log_format", "default_lease_ttl",
@@ -76,6 +76,7 @@ _LEVEL_NAMES: Final = {"warning": "warn", "err": "error"}
 OPENABLE: Final = frozenset({"metrics", "in-flight", "rekey", "generate-root"})
 DEFAULT_TTL: Final = 2764800
 BODY_BYTES: Final = 32 * 1024 * 1024
+SNAPSHOT_BYTES: Final = 64 * 1024**3
 LEVELS: Final = ("trace", "debug", "info", "warn", "error")
 
 
@@ -112,6 +113,8 @@ class ListenerSetting:
     # What needs a token elsewhere, and none here; of OPENABLE.
     opens: frozenset[str] = frozenset()
     body_bytes: int = BODY_BYTES
+    # Of a snapshot that is restored; it waits on disk.
+    snapshot_bytes: int = SNAPSHOT_BYTES
     header_seconds: float = 10.0
     body_seconds: float = 60.0
     idle_seconds: float = 300.0
@@ -297,6 +300,7 @@ def _listener(stanza: Stanza, notes: list[str]) -> ListenerSetting:
             notes.append(f"{stanza.place}: unknown or unsupported listener field {name!r}")
     sizes: dict[str, Any] = {
         "body_bytes": int(fields.get("max_request_size") or BODY_BYTES),
+        "snapshot_bytes": int(fields.get("max_snapshot_size") or SNAPSHOT_BYTES),
         "header_seconds": _seconds(fields, "http_read_header_timeout", 10),
         "body_seconds": _seconds(fields, "http_read_timeout", 60),
         "idle_seconds": _seconds(fields, "http_idle_timeout", 300),

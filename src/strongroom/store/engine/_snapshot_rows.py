@@ -1,7 +1,7 @@
 """Tables that a snapshot holds, and how they are replaced."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from strongroom.model.errors import Invalid
@@ -16,8 +16,19 @@ HEADS: Final = ("schema_state", "cluster")
 STAY: Final = ("event", "generation", "key_use", "leader", "reseal", "schema_release")
 REPLACED: Final = (*(each.name for each in TABLES if each.name not in STAY), "group_member")
 COPIED: Final = (*HEADS, *REPLACED)
+# A page is as many rows as fit into a few megabytes: its rows are in memory together.
 PAGE_ROWS: Final = 64
+FIRST_ROWS: Final = 8
+PAGE_BYTES: Final = 4 * 1024 * 1024
 _COLUMN: Final = re.compile(r"[a-z_]{1,63}")
+
+
+def rows_after(asked: int, rows: Sequence[Sequence[object]]) -> int:
+    """How many rows to ask for after a page of `rows` for which `asked` were asked. Pure."""
+    size = sum(len(each) for row in rows for each in row if isinstance(each, bytes | str))
+    if size > PAGE_BYTES:
+        return max(1, asked * PAGE_BYTES // size)
+    return min(PAGE_ROWS, 2 * asked) if 2 * size <= PAGE_BYTES else asked
 
 
 def all_of(table: str) -> str:

@@ -15,7 +15,7 @@ import asyncpg
 from strongroom.store.engine._connections import DRIVER_ERRORS, Connections, commit
 from strongroom.store.engine._greenlets import answer_of, drive, run_parked
 from strongroom.store.engine._postgres_sql import Ask, Connection, SharedReads, WritingSql
-from strongroom.store.engine._snapshot_rows import COPIED, PAGE_ROWS, all_of
+from strongroom.store.engine._snapshot_rows import COPIED, FIRST_ROWS, all_of, rows_after
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Transaction, View
@@ -112,8 +112,10 @@ class PostgresEngine:
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             for table in COPIED:
                 cursor = await connection.cursor(all_of(table))
-                while rows := await cursor.fetch(PAGE_ROWS):
+                asked = FIRST_ROWS
+                while rows := await cursor.fetch(asked):
                     yield TablePage(table, tuple(rows[0].keys()), rows)
+                    asked = rows_after(asked, rows)
 
     async def close(self) -> None:
         """Finish the queue and let the connections go."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from strongroom.model.errors import Refusal, Unavailable
-from strongroom.store.engine._snapshot_rows import COPIED, PAGE_ROWS, all_of
+from strongroom.store.engine._snapshot_rows import COPIED, FIRST_ROWS, all_of, rows_after
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Transaction, View
@@ -149,8 +149,10 @@ class SqliteEngine:
             for table in COPIED:
                 cursor = connection.execute(all_of(table))
                 columns = tuple(each[0] for each in cursor.description)
-                while rows := await asyncio.to_thread(cursor.fetchmany, PAGE_ROWS):
+                asked = FIRST_ROWS
+                while rows := await asyncio.to_thread(cursor.fetchmany, asked):
                     yield TablePage(table, columns, rows)
+                    asked = rows_after(asked, rows)
         except sqlite3.Error as error:
             raise _unavailable(error) from error
         finally:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import aclosing
 from io import BytesIO
+from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 from strongroom.model.clock import rfc3339
@@ -28,10 +29,14 @@ IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
 class SnapshotEndpoints:
     """The endpoints."""
 
-    def __init__(self, context: Context, barrier: Barrier, version: str) -> None:
+    def __init__(
+        self, context: Context, barrier: Barrier, version: str, folder: Path | None = None
+    ) -> None:
+        """`folder` is where large files wait, None for the system's own."""
         self._context = context
         self._barrier = barrier
         self._version = version
+        self._folder = folder
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
@@ -47,14 +52,16 @@ class SnapshotEndpoints:
 
     async def _take(self, call: Call) -> Result:
         context = self._context
-        spool = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - sent later
+        spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - sent later
+            max_size=IN_MEMORY_BYTES, dir=str(self._folder) if self._folder else None
+        )
         file = cast(BinaryIO, spool)
         try:
             async with aclosing(cast(Any, context.engine.pages())) as pages:
                 key = self._barrier.mac(PURPOSE)
                 await write_snapshot(file, pages, key, context.clock.now(), self._version)
             if call.flag("verify"):
-                _whole(await rehearse(file, await judge(file, context.seal)))
+                _whole(await rehearse(file, await judge(file, context.seal), self._folder))
             file.seek(0)
         except BaseException:
             file.close()
@@ -68,14 +75,14 @@ class SnapshotEndpoints:
         await self._put_back(call, force=True)
 
     async def _put_back(self, call: Call, *, force: bool) -> None:
-        file = BytesIO(call.body)
+        file = call.file or BytesIO(call.body)
         found = await judge(file, self._context.seal, force=force)
         await restore(self._context.engine, self._context.seal, file, found)
 
     async def _drill(self, call: Call) -> Result:
-        file = BytesIO(call.body)
+        file = call.file or BytesIO(call.body)
         found = await judge(file, self._context.seal)
-        return Result(_report(found, await rehearse(file, found)))
+        return Result(_report(found, await rehearse(file, found, self._folder)))
 
 
 def _whole(drill: Drill) -> None:
