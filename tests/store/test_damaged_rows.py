@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -174,7 +175,7 @@ async def test_a_chore_that_fails_is_said_once_and_holds_up_no_other(
         "first: internal error: ValueError",
         "first goes on",
     ]
-    assert notices.counts == {"first": 4}
+    assert +notices.counts == Counter(first=4)
 
 
 async def test_background_work_outlives_what_it_meets_and_says_it_once(
@@ -196,4 +197,4 @@ async def test_background_work_outlives_what_it_meets_and_says_it_once(
             await notices.attempt("expiration", work)
     said = "expiration: the database cannot be reached"
     assert caplog.messages == [said, "expiration goes on", said]
-    assert notices.counts == {"expiration": 3}
+    assert +notices.counts == Counter(expiration=3)

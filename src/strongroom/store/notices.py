@@ -12,6 +12,8 @@ from typing import Final
 from strongroom.model.errors import Refusal
 
 MOST_SAID: Final = 1000
+# Shown as zero from the start, so that the first failure is a rise.
+PARTS: Final = ("event row", "expiration", "mount row", "upkeep")
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +22,7 @@ class Notices:
     """`counts` by part, such as "expiration" or "mount row"."""
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
+        self.counts = Counter(dict.fromkeys(PARTS, 0))
         self._said: dict[str, set[str]] = {}
 
     def say(self, part: str, reason: str) -> None:
