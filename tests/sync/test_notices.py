@@ -181,7 +181,7 @@ async def test_a_bucket_fills_again_and_strangers_push_nobody_out_of_memory() ->
     assert len(gate._buckets) == ADDRESSES
 
 
-def test_probes_and_metrics() -> None:
+async def test_probes_and_metrics() -> None:
     def get(path: str):
         return page().answer(Request("GET", path, {}))
 
@@ -190,5 +190,5 @@ def test_probes_and_metrics() -> None:
         503,
         {"troubles": ["no cache"]},
     )
-    assert get("/metrics").body == b"a 1\n"
+    assert (await page().metrics()).body == b"a 1\n"
     assert get("/other").status == 404

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from strongroom.wire.listener import Exchange
 
 NOTICES: Final = "/notices"
+METRICS: Final = "/metrics"
+# Of the metrics page, before other work has its turn.
+LINES_AT_ONCE: Final = 200
 _TEXT: Final = "text/plain; version=0.0.4"
 
 
@@ -40,7 +43,7 @@ class OperatorPage:
         self._running: set[asyncio.Task[None]] = set()
 
     def __call__(self, request: Request, exchange: "Exchange") -> None:
-        if not is_notice(request):
+        if not is_notice(request) and not _asks_for_metrics(request):
             exchange.reply(self.answer(request))
             return
         task = asyncio.get_running_loop().create_task(self._reply(request, exchange))
@@ -48,10 +51,13 @@ class OperatorPage:
         task.add_done_callback(self._running.discard)
 
     async def _reply(self, request: Request, exchange: "Exchange") -> None:
-        exchange.reply(await self.notice(request))
+        if is_notice(request):
+            exchange.reply(await self.notice(request))
+        else:
+            exchange.reply(await self.metrics())
 
     def answer(self, request: Request) -> Response:
-        """The reply to a request that is no notice."""
+        """The reply to a request that is no notice, and not for metrics."""
         path = request.target.partition("?")[0]
         if request.method not in ("GET", "HEAD"):
             return Response(404, b'{"errors":[]}')
@@ -60,10 +66,17 @@ class OperatorPage:
         if path == "/readyz":
             troubles = self._troubles()
             return Response(503 if troubles else 200, orjson.dumps({"troubles": troubles}))
-        if path == "/metrics":
-            body = ("\n".join(self._metrics()) + "\n").encode()
-            return Response(200, body, content_type=_TEXT)
         return Response(404, b'{"errors":[]}')
+
+    async def metrics(self) -> Response:
+        """The metrics page, written piece by piece: ten thousand objects make many lines."""
+        lines: list[str] = []
+        for line in self._metrics():
+            lines.append(line)
+            if len(lines) % LINES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        lines.append("")
+        return Response(200, "\n".join(lines).encode(), content_type=_TEXT)
 
     async def notice(self, request: Request) -> Response:
         """The reply to a notice: what it woke, or why it was refused."""
@@ -109,6 +122,10 @@ def _one_line(text: str) -> str:
 def is_notice(request: Request) -> bool:
     """Whether a request is for the senders of notices. Pure."""
     return request.target.partition("?")[0] == NOTICES
+
+
+def _asks_for_metrics(request: Request) -> bool:
+    return request.method in ("GET", "HEAD") and request.target.partition("?")[0] == METRICS
 
 
 def _status(refusal: Refusal) -> tuple[int, str]:

@@ -20,10 +20,9 @@ def get(operator, path: str):
 
 
 def series(operator) -> dict[str, float]:
-    lines = get(operator, "/metrics").body.decode().splitlines()
     return {
         line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
-        for line in lines
+        for line in operator.lines()
         if not line.startswith("#")
     }
 
@@ -49,10 +48,28 @@ async def test_metrics_have_the_names_that_dashboards_know(bench) -> None:
 
 async def test_every_family_is_on_the_page_and_told(bench) -> None:
     await bench.external()
-    text = get(bench.operator, "/metrics").body.decode()
+    text = (await bench.operator.page(SENDERS).metrics()).body.decode()
     for name, (kind, said) in FAMILIES.items():
         assert f"# TYPE {name} {kind}" in text
         assert f"# HELP {name} {said}" in text
+
+
+async def test_a_long_metrics_page_lets_other_work_in_between(bench) -> None:
+    page = bench.operator.page(SENDERS)
+    page._metrics = lambda: (f"line {number}" for number in range(1001))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    found = await page.metrics()
+    counting.cancel()
+    assert turns >= 4
+    assert found.body.decode().splitlines() == [f"line {number}" for number in range(1001)]
 
 
 async def test_ages_start_anew_with_each_check(idle) -> None:
