@@ -323,7 +323,8 @@ class SyncController:
         said, again = SYNCED, key in self._unsaid
         if spec.creation != "None":
             drifted = known is not None and known.written and known.wanted.data == fresh.wanted.data
-            keeps = spec.creation == "Orphan" and not again
+            unchanged = known is not None and known.version == fresh.version
+            keeps = spec.creation == "Orphan" and unchanged and not again
             if drifted and keeps and await self._kept(key, item, spec, fresh):
                 return
             outcome = await self._certain(key, item, spec, fresh)

@@ -54,7 +54,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The target of one ExternalSecret. `hashed`: whether the data's hash is written at it."""
+    """The target of one ExternalSecret.
+
+    `hashed`: whether the data's hash is written at it. `released`: the uid whose reference is not
+    to be there, for a Secret that it owned before its policy was changed.
+    """
 
     name: str
     namespace: str
@@ -68,6 +72,7 @@ class Wanted:
     manager: str
     whole: bool
     hashed: bool = True
+    released: str = ""
 
 
 def field_manager(name: str) -> str:
@@ -126,6 +131,7 @@ def build(
         manager=field_manager(metadata["name"]),
         whole=spec.whole,
         hashed=hashed,
+        released="" if owner else str(metadata["uid"]),
     )
 
 
@@ -180,7 +186,7 @@ def _wrong(
         for key in held
         if key not in want
         and (part, key) in owned
-        and key not in (MANAGED, CREATED_BY, *_ALONG)
+        and key not in (MANAGED, *_ALONG)
         and not key.startswith(NOT_COPIED)
     ]
     return tuple(wrong + left)
@@ -190,7 +196,7 @@ def _shape(current: Object, wanted: Wanted) -> tuple[str, ...]:
     references = current["metadata"].get("ownerReferences") or []
     uids = {each.get("uid") for each in references}
     found = []
-    if wanted.owner is not None and wanted.owner["uid"] not in uids:
+    if (wanted.owner is not None and wanted.owner["uid"] not in uids) or wanted.released in uids:
         found.append("ownerReferences")
     if wanted.immutable and not current.get("immutable"):
         found.append("immutable")
@@ -259,8 +265,10 @@ def repair(current: Object, wanted: Wanted, difference: Difference) -> Object:
     annotations |= _hash_of(wanted, after)
     metadata |= {"annotations": annotations} | ({"labels": labels} if labels else {})
     kept = current["metadata"]
-    if "ownerReferences" in difference.shape and wanted.owner is not None:
-        metadata["ownerReferences"] = [*(kept.get("ownerReferences") or []), wanted.owner]
+    if "ownerReferences" in difference.shape:
+        held = kept.get("ownerReferences") or []
+        others = [each for each in held if each.get("uid") != wanted.released]
+        metadata["ownerReferences"] = others + ([wanted.owner] if wanted.owner else []) or None
     if "finalizers" in difference.shape:
         metadata["finalizers"] = sorted({*(kept.get("finalizers") or []), *wanted.finalizers})
     patch: Object = {"metadata": metadata} | ({"data": data} if data else {})

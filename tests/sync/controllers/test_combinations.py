@@ -1,0 +1,132 @@
+"""Every creation policy with every deletion policy, and a change from each to each other."""
+
+import pytest
+
+from strongroom.kube.resource import SECRETS
+from strongroom.sync.crds import EXTERNAL_SECRETS
+from strongroom.sync.desired import CREATED_BY
+
+CREATION = ("Owner", "Orphan", "Merge", "CreateOrMerge", "None")
+DELETION = ("Retain", "Delete", "Merge")
+IMPOSSIBLE = {
+    ("Orphan", "Delete"),
+    ("Merge", "Delete"),
+    ("CreateOrMerge", "Delete"),
+    ("None", "Delete"),
+    ("None", "Merge"),
+}
+POSSIBLE = [(a, b) for a in CREATION for b in DELETION if (a, b) not in IMPOSSIBLE]
+ROWS = [
+    {"secretKey": "password", "remoteRef": {"key": "prod/db", "property": "password"}},
+    {"secretKey": "other", "remoteRef": {"key": "prod/other", "property": "k"}},
+]
+
+
+def target(creation: str, deletion: str) -> dict[str, str]:
+    return {"creationPolicy": creation, "deletionPolicy": deletion}
+
+
+async def synced(bench, creation: str, deletion: str) -> None:
+    """A Secret with two keys; where it is shared, somebody's own key beside them."""
+    bench.provider.put("prod/other", k="two")
+    if "Merge" in creation:
+        await bench.secret_of_somebody(theirs="kept")
+    await bench.external(target=target(creation, deletion), data=ROWS, refreshInterval="1m")
+
+
+def theirs(creation: str) -> dict[str, str]:
+    return {"theirs": "kept"} if "Merge" in creation else {}
+
+
+@pytest.mark.parametrize(("creation", "deletion"), sorted(IMPOSSIBLE))
+async def test_what_cannot_go_together_is_said_and_writes_nothing(
+    bench, creation: str, deletion: str
+) -> None:
+    await bench.external(target=target(creation, deletion))
+    assert "cannot go with" in (await bench.condition())["message"]
+    assert not await bench.has_secret()
+
+
+@pytest.mark.parametrize(("creation", "deletion"), POSSIBLE)
+async def test_one_key_that_is_gone_at_the_store(bench, creation: str, deletion: str) -> None:
+    await synced(bench, creation, deletion)
+    if creation == "None":
+        assert not await bench.has_secret()
+        return
+    both = {"password": "one", "other": "two"}
+    assert await bench.secret() == both | theirs(creation)
+    del bench.provider.secrets["prod/other"]
+    await bench.clock.advance(70)
+    skips = deletion != "Retain"
+    left = {"password": "one"} if skips else both
+    assert await bench.secret() == left | theirs(creation)
+    assert (await bench.condition())["status"] == str(skips)
+
+
+@pytest.mark.parametrize(("creation", "deletion"), POSSIBLE)
+async def test_all_keys_gone_at_the_store(bench, creation: str, deletion: str) -> None:
+    await synced(bench, creation, deletion)
+    if creation == "None":
+        return
+    for key in ("prod/other", "prod/db"):
+        del bench.provider.secrets[key]
+    await bench.clock.advance(70)
+    if deletion == "Delete":
+        assert not await bench.has_secret()
+        assert (await bench.condition())["reason"] == "SecretDeleted"
+        return
+    both = {} if deletion == "Merge" else {"password": "one", "other": "two"}
+    item = await bench.api.get(SECRETS, "db", "n")
+    assert (await bench.secret() if item.get("data") else {}) == both | theirs(creation)
+
+
+@pytest.mark.parametrize(("creation", "deletion"), POSSIBLE)
+async def test_the_end_of_the_external_secret(bench, creation: str, deletion: str) -> None:
+    """By our hand it goes with deletionPolicy Delete alone; the cluster collects what is owned."""
+    await synced(bench, creation, deletion)
+    there = await bench.has_secret()
+    owned = there and bool((await bench.metadata()).get("ownerReferences"))
+    await bench.api.delete(EXTERNAL_SECRETS, "db", "n")
+    await bench.clock.advance(5)
+    assert owned is (creation == "Owner")
+    assert await bench.has_secret() is (there and deletion != "Delete")
+
+
+@pytest.mark.parametrize("after", ["Orphan", "Merge", "CreateOrMerge"])
+async def test_a_secret_is_let_go_when_its_policy_says_so(bench, after: str) -> None:
+    await bench.external()
+    held = await bench.metadata()
+    assert held["ownerReferences"]
+    assert CREATED_BY in held["labels"]
+    change = {"spec": {"target": {"creationPolicy": after}}}
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", change)
+    await bench.clock.advance(1)
+    held = await bench.metadata()
+    assert not held.get("ownerReferences")
+    assert CREATED_BY not in held["labels"]
+    assert await bench.secret() == {"password": "one"}
+    writes = bench.api.writes
+    await bench.clock.advance(10)
+    assert bench.api.writes == writes
+
+
+@pytest.mark.parametrize("before", ["Orphan", "CreateOrMerge"])
+async def test_a_secret_is_owned_when_its_policy_says_so(bench, before: str) -> None:
+    await bench.external(target={"creationPolicy": before})
+    assert not (await bench.metadata()).get("ownerReferences")
+    change = {"spec": {"target": {"creationPolicy": "Owner"}}}
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", change)
+    await bench.clock.advance(1)
+    held = await bench.metadata()
+    assert held["ownerReferences"][0]["kind"] == "ExternalSecret"
+    assert CREATED_BY in held["labels"]
+
+
+async def test_an_edit_reaches_an_orphan_whose_values_stay(bench) -> None:
+    orphan = {"creationPolicy": "Orphan"}
+    await bench.external(target=orphan)
+    template = {"metadata": {"labels": {"team": "x"}}}
+    change = {"spec": {"target": {"template": template}}}
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", change)
+    await bench.clock.advance(1)
+    assert (await bench.metadata())["labels"]["team"] == "x"
