@@ -2,19 +2,27 @@
 
 import asyncio
 import contextlib
+import json
 import re
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.app.transcript import environment
 
 from strongroom.app.client.session import Session
+from strongroom.app.cluster.control_plane import free_port
+from strongroom.app.dev.processes import TIED_TO_PARENT
+from strongroom.app.main import main
 from strongroom.app.store_address import REFUSED, VARIABLES, StoreAddress, store_address
 from strongroom.app.store_http import StoreHttp
+from strongroom.app.waiting import until
 from strongroom.crypto.x509_dev import issue
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Unavailable
+from strongroom.wire.client import HttpClient
 from strongroom.wire.http import Request, Response
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Listener
@@ -369,3 +377,50 @@ async def test_a_certificate_that_is_not_trusted_is_said_in_words(tls) -> None:
     message = "its certificate is not trusted: unable to get local issuer certificate"
     assert refused.value.message.endswith(message)
     assert "authority" in refused.value.hint
+
+
+def test_the_servers_log_and_address_are_set_by_the_environment(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v.hcl").write_text(
+        'storage "inmem" {}\nlistener "tcp" { address = "127.0.0.1:1" tls_disable = true }\n'
+    )
+    words = ["server", "-test-config", "-config=v.hcl"]
+    monkeypatch.setenv("VAULT_LOG_LEVEL", "loud")
+    assert main(words) == 2
+    assert "loud is no level of a log [bad-log-level]" in capsys.readouterr().err
+    assert main([*words, "-log-level=debug"]) == 0
+    monkeypatch.setenv("VAULT_LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("VAULT_LOG_FORMAT", "xml")
+    assert main(words) == 2
+    assert "[bad-log-format]" in capsys.readouterr().err
+    monkeypatch.setenv("VAULT_LOG_FORMAT", "json")
+    assert main(words) == 0
+
+
+@pytest.mark.component
+async def test_a_node_tells_the_address_of_its_environment(tmp_path: Path) -> None:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    process = await asyncio.create_subprocess_exec(
+        *TIED_TO_PARENT, sys.executable, "-m", "strongroom", "server", "-dev",
+        f"-dev-listen-address=127.0.0.1:{port}", "-dev-no-store-token",
+        env=environment(tmp_path, VAULT_API_ADDR="https://store.test:8200", VAULT_LOG_FORMAT="json"),
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+    async def told() -> str | None:
+        async with HttpClient() as http:
+            reply = await http.request("GET", f"{address}/v1/sys/leader")
+        return str(json.loads(reply.body)["leader_address"]) if reply.status == 200 else None
+
+    try:
+        told_address = await until("the server", told, SystemClock(), seconds=60)
+        assert told_address == "https://store.test:8200"
+        assert process.stderr
+        line = await process.stderr.readline()
+        assert json.loads(line)["@level"] == "info"
+    finally:
+        process.kill()
+        await process.wait()

@@ -42,6 +42,8 @@ VERBS: Final[dict[str, str]] = {
     "delete": "delete at any path",
     "list": "list the names under any path",
     "unwrap": "take out what a wrapping token holds",
+    "events": "what changes in the store, as it happens",
+    "transit": "bring keys of one's own to the transit engine",
     "path-help": "what a path is for",
     "print": "print the token in use",
     "version": "print the version",
@@ -51,7 +53,7 @@ VERBS: Final[dict[str, str]] = {
 SECTIONS: Final[dict[str, tuple[str, ...]]] = {
     "use a store": (
         "kv", "read", "write", "patch", "delete", "list", "unwrap", "login", "token", "lease",
-        "print", "path-help",
+        "events", "transit", "print", "path-help",
     ),
     "run a store": ("server", "status", "operator", "policy", "auth", "secrets", "audit"),
     "bring secrets to Kubernetes": ("sync", "template", "explain", "install", "agent", "rotate"),
@@ -60,7 +62,7 @@ SECTIONS: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 # Verbs of a Vault client, and the module of strongroom.app.client that holds each.
 CLIENT: Final[dict[str, str]] = {
-    **{name: name for name in ("kv", "login", "token", "policy", "lease")},
+    **{name: name for name in ("kv", "login", "token", "policy", "lease", "events", "transit")},
     **dict.fromkeys(("auth", "secrets"), "mounts"),
     **dict.fromkeys(("read", "write", "patch", "delete", "list", "unwrap", "path-help"), "paths"),
     **dict.fromkeys(("print", "version"), "print_token"),

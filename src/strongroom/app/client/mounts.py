@@ -10,6 +10,7 @@ from strongroom.app.client.flags import group, verb
 from strongroom.app.client.output import print_document, print_rows, success
 from strongroom.app.kv_values import parse_metadata
 from strongroom.app.parser import flag, switch
+from strongroom.app.store_address import refused_flag
 from strongroom.model.errors import NotFound
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ _TEXTS: Final = {
     "token-type": "of an auth method: default-service, default-batch, service or batch",
     "plugin-version": "kept and shown; it changes nothing here",
 }
+_REFUSED: Final = {
+    "allowed-managed-keys": "keys are not managed elsewhere",
+    "delegated-auth-accessors": "no engine logs anybody in for another mount",
+    "identity-token-key": "identity tokens are not issued for engines",
+}
 _LOCKOUT: Final = {
     "threshold": "wrong passwords until a user is locked",
     "duration": "how long one is locked, such as 15m",
@@ -67,23 +73,13 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
     flag(enable, "path", metavar="PATH", help="where; the type's name if not given")
     for each in ("local", "seal-wrap"):
         switch(enable, each, "kept and shown; it changes nothing here")
+    switch(enable, "force-no-cache", "changes nothing: a mount has no cache of its own")
+    refused_flag(enable, "plugin-name", "engines and methods are part of the program")
+    refused_flag(enable, "external-entropy-access", "random numbers are the system's", nargs="?")
     tune = verb(verbs, "tune", f"change the settings of {kind.one}", partial(_tune, kind),
                 f"strongroom {name} tune -max-lease-ttl=24h team")  # fmt: skip
     for parser in (enable, tune):
-        flag(parser, "description", metavar="TEXT", help="for people")
-        for each in _TIMES:
-            flag(parser, each, metavar="TTL", help="such as 24h; of what is handed out here")
-        for each, text in _TEXTS.items():
-            flag(parser, each, metavar="WORD", help=text)
-        for each in _LISTS:
-            flag(parser, each, action="append", metavar="NAME", help="may be given several times")
-        flag(parser, "version", metavar="N", help="of the KV engine")
-        flag(parser, "options", action="append", default=[], metavar="K=V",
-             help="of the engine; may be repeated")  # fmt: skip
-        if kind is AUTH:
-            for each, text in _LOCKOUT.items():
-                flag(parser, f"user-lockout-{each}", metavar="N", help=text)
-            switch(parser, "user-lockout-disable", "never lock a user")
+        _settings(kind, parser)
     disable = verb(verbs, "disable", "unmount, with everything under it", partial(_disable, kind),
                    f"strongroom {name} disable team")  # fmt: skip
     for parser in (tune, disable):
@@ -96,6 +92,26 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
                 f"strongroom {name} move team teams")  # fmt: skip
     move.add_argument("source", help="where it is mounted")
     move.add_argument("target", help="where it will be")
+
+
+def _settings(kind: Kind, parser: argparse.ArgumentParser) -> None:
+    """Flags that a mount is made with and tuned by."""
+    for each, why in _REFUSED.items():
+        refused_flag(parser, each, why)
+    flag(parser, "description", metavar="TEXT", help="for people")
+    for each in _TIMES:
+        flag(parser, each, metavar="TTL", help="such as 24h; of what is handed out here")
+    for each, text in _TEXTS.items():
+        flag(parser, each, metavar="WORD", help=text)
+    for each in _LISTS:
+        flag(parser, each, action="append", metavar="NAME", help="may be given several times")
+    flag(parser, "version", metavar="N", help="of the KV engine")
+    flag(parser, "options", action="append", default=[], metavar="K=V",
+         help="of the engine; may be repeated")  # fmt: skip
+    if kind is AUTH:
+        for each, text in _LOCKOUT.items():
+            flag(parser, f"user-lockout-{each}", metavar="N", help=text)
+        switch(parser, "user-lockout-disable", "never lock a user")
 
 
 async def _help(session: "Session", args: argparse.Namespace) -> int:
@@ -175,7 +191,8 @@ async def _enable(kind: Kind, session: "Session", args: argparse.Namespace) -> i
         "seal_wrap": args.seal_wrap,
     }
     await session.ask("POST", f"{kind.path}/{path}", body)
-    success(f"Enabled {args.type} {kind.thing} at: {path}/")
+    article = "the " if kind is SECRETS else ""
+    success(f"Enabled {article}{args.type} {kind.thing} at: {path}/")
     return 0
 
 

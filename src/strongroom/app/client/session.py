@@ -6,7 +6,7 @@ Exit status: 0 done, 1 misuse of the command, 2 the store refused or did not ans
 import argparse
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -17,7 +17,7 @@ from strongroom.app.client.dry_run import Shown, as_curl, as_policy
 from strongroom.app.client.flags import check_format
 from strongroom.app.client.output import error_text, print_reply
 from strongroom.app.store_address import StoreAddress, store_address
-from strongroom.model.errors import Invalid, NotFound, Refusal
+from strongroom.model.errors import Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
 
 if TYPE_CHECKING:
@@ -149,6 +149,23 @@ class Session:
         if reply.status >= 300:
             raise _error("POST", url, reply)
         return Reply(reply.status, _object(reply.body), reply.body)
+
+    async def messages(self, path: str) -> AsyncIterator[str]:
+        """Texts of a websocket until it closes; raises as `ask`."""
+        full = f"{self.where.address}/v1/{quote(path, safe='/*')}?json=true"
+        headers = self._headers(self.token)
+        self._only_shown("GET", full, path, headers)
+        try:
+            async for text in self._http.messages(full, headers=headers):
+                yield text
+        except Unavailable:
+            # What was wrong with the request is in the reply to a plain one.
+            try:
+                await self._sent("GET", full, headers, None)
+            except ApiError as error:
+                if error.status in (403, 404, 503):
+                    raise
+            raise
 
     def _only_shown(
         self,

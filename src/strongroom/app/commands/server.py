@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from strongroom.app.dev.processes import die_with_parent
+from strongroom.app.store_address import refused_flag
 from strongroom.model.errors import Conflict, Invalid
 from strongroom.model.secret import Secret
 
@@ -57,6 +58,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     files.add_argument(
         "-test-config", "--test-config", action="store_true", help="read and check, then end"
     )
+    _refused_flags(parser)
     _dev_flags(parser.add_argument_group("for development"))
     parser.add_argument(
         "--workers", type=int, help="processes that share the port (default: cores, at most 4)"
@@ -101,6 +103,19 @@ def _flags(group: "argparse._ArgumentGroup") -> None:
         metavar="F",
         help="where the first start writes the root token, mode 0600 (default: DIR/root-token)",
     )
+
+
+def _refused_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of Vault's server that would be ignored otherwise."""
+    where = "the log goes to standard error; let the service manager keep it"
+    for name in ("log-file", "log-rotate-bytes", "log-rotate-duration", "log-rotate-max-files"):
+        refused_flag(parser, name, where)
+    refused_flag(parser, "recovery", "there is no recovery mode; operator snapshot restore -data"
+                 " works without a server", nargs="?")  # fmt: skip
+    refused_flag(parser, "dev-plugin-dir", "there are no plugins")
+    refused_flag(parser, "dev-tls-cert-dir", "-dev-tls says where its authority is")
+    refused_flag(parser, "experiment", "there are no experiments")
+    refused_flag(parser, "dev-no-kv", "secret/ is always there; disable it by the API", nargs="?")
 
 
 def _dev_flags(group: "argparse._ArgumentGroup") -> None:
@@ -283,7 +298,7 @@ def _run_dev(args: argparse.Namespace) -> int:
     tls = None
     if args.dev_tls:
         tls = self_signed(Path(tempfile.mkdtemp(prefix="strongroom-tls-")), host, SystemClock())
-    settings = dev_settings(host, port, tls)
+    settings = _from_environment(dev_settings(host, port, tls))
     if settings.listeners[0].is_plain_abroad:
         print(
             f"strongroom: {settings.listeners[0].url} carries secrets in the clear (-dev-tls)",

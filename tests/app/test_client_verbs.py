@@ -1,0 +1,150 @@
+"""Vault's verbs one at a time: the change feed, keys of one's own, wrapped replies, refusals."""
+
+import asyncio
+import base64
+import json
+import secrets
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from tests.app.transcript import environment
+
+
+async def _started(store, home: Path, *words: str) -> asyncio.subprocess.Process:
+    home_of_it = environment(home, VAULT_ADDR=store.address, VAULT_TOKEN=store.root)
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "strongroom", *words, env=home_of_it,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+
+@pytest.mark.long
+async def test_changes_are_printed_as_they_happen(store, tmp_path: Path) -> None:
+    one = await _started(store, tmp_path, "events", "subscribe", "-count=1", "kv-v2/data-write")
+    every = await _started(store, tmp_path, "events", "subscribe", "kv*")
+    assert one.stdout
+    assert every.stdout
+    line = asyncio.ensure_future(every.stdout.readline())
+    number = 0
+    # Nothing says when somebody listens, so there are changes until both have heard of one.
+    while one.returncode is None or not line.done():
+        number += 1
+        await store.ask("POST", "secret/data/a", {"data": {"n": str(number)}})
+        await asyncio.wait([asyncio.ensure_future(one.wait())], timeout=0.2)
+        assert number < 200
+    heard = (await one.stdout.read()).decode()
+    assert heard.count("\n") == 1
+    event = json.loads(heard)["data"]["event"]
+    assert event["metadata"]["path"] == "secret/data/a"
+    assert json.loads(line.result())["data"]["event_type"].startswith("kv-v2/")
+    every.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(every.communicate(), 30)
+    assert (every.returncode, err) == (130, b"")
+
+
+async def test_who_may_not_hear_is_told_so_in_the_stores_words(cli, monkeypatch) -> None:
+    monkeypatch.setenv("VAULT_TOKEN", "wrong")
+    await cli("events", "subscribe", "kv*", expect=2)
+    assert "Code: 403. Errors:\n\n* permission denied" in cli.err
+    await cli("events", "subscribe", "-filter=x", "kv*", expect=1)
+    assert "error: -filter: changes are chosen by their type" in cli.err
+    out = await cli("events", "subscribe", "-output-policy", "kv*")
+    assert 'path "sys/events/subscribe/kv*"' in out
+
+
+async def test_a_key_of_ones_own_is_what_the_store_encrypts_with(cli, tmp_path: Path) -> None:
+    await cli("secrets", "enable", "transit")
+    key, second = secrets.token_bytes(32), secrets.token_bytes(32)
+    (tmp_path / "second").write_text(base64.b64encode(second).decode() + "\n")
+    words = ["type=aes256-gcm96", "exportable=true"]
+    out = await cli(
+        "transit", "import", "transit/keys/mine", base64.b64encode(key).decode(), *words
+    )
+    assert out == "Success! Imported key: transit/keys/mine\n"
+    await cli("transit", "import-version", "transit/keys/mine", f"@{tmp_path}/second")
+    exported = (await cli.json("read", "transit/export/encryption-key/mine"))["data"]["keys"]
+    assert [base64.b64decode(exported[each]) for each in ("1", "2")] == [key, second]
+
+
+@pytest.mark.long
+async def test_an_rsa_key_is_brought_in_pem(cli, tmp_path: Path) -> None:
+    await cli("secrets", "enable", "transit")
+    private = rsa.generate_private_key(65537, 2048)
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").write_bytes(pem)
+    await cli("transit", "import", "transit/keys/r", f"@{tmp_path}/key.pem", "type=rsa-2048")
+    shown = (await cli.json("read", "transit/keys/r"))["data"]
+    assert (shown["type"], shown["imported_key"]) == ("rsa-2048", True)
+
+
+async def test_a_key_that_is_none_is_refused_without_being_repeated(cli) -> None:
+    await cli("secrets", "enable", "transit")
+    await cli("transit", "import", "transit/keys/mine", "hunter2!", expect=1)
+    assert "the key is not base64 [bad-key]" in cli.err
+    assert "hunter2" not in cli.err
+    await cli("transit", "import", "transit/mine", "aGk=", expect=1)
+    assert "the path is MOUNT/keys/NAME [bad-path]" in cli.err
+    await cli("transit", "import", "transit/keys/mine", "aGk=", "type=aes256-gcm96", expect=2)
+    assert "Error making API request." in cli.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("kv", "get", "a"), ("kv", "list", "secret"), ("kv", "metadata", "get", "a"),
+        ("policy", "read", "default"), ("policy", "list"), ("secrets", "list"), ("auth", "list"),
+        ("token", "lookup"), ("token", "capabilities", "secret/data/a"), ("read", "sys/mounts"),
+        ("list", "sys/policies/acl"), ("operator", "key-status"), ("audit", "list"),
+    ],
+)  # fmt: skip
+async def test_a_wrapped_reply_is_a_token_whatever_was_asked(cli, words) -> None:
+    await cli("kv", "put", "a", "k=v")
+    token = await cli(*words, "-wrap-ttl=5m", "-field=wrapping_token")
+    assert token.startswith("hvs.")
+    assert "wrapping_token_ttl" in await cli(*words, "-wrap-ttl=5m")
+    assert json.loads(await cli("unwrap", "-format=json", token))["data"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("secrets", "enable", "-plugin-name=x", "kv"),
+        ("secrets", "enable", "-external-entropy-access", "kv"),
+        ("secrets", "tune", "-allowed-managed-keys=x", "secret"),
+        ("auth", "tune", "-identity-token-key=x", "token"),
+        ("auth", "enable", "-delegated-auth-accessors=x", "userpass"),
+        ("server", "-log-file=x"),
+        ("server", "-recovery"),
+        ("server", "-dev-plugin-dir=x"),
+    ],
+)  # fmt: skip
+async def test_a_flag_of_vaults_that_means_nothing_is_refused_by_name(cli, words) -> None:
+    await cli(*words, expect=2 if words[0] == "server" else 1)
+    flag = next(each for each in words if each.startswith("-")).partition("=")[0]
+    assert cli.err.startswith(f"error: {flag}: ")
+    assert cli.err.count("\n") == 2
+
+
+async def test_sentences_are_those_of_vault(cli) -> None:
+    said = {
+        ("secrets", "enable", "-path=team", "-force-no-cache", "kv-v2"):
+            "Success! Enabled the kv-v2 secrets engine at: team/",
+        ("secrets", "tune", "-description=x", "team"):
+            "Success! Tuned the secrets engine at: team/",
+        ("secrets", "disable", "team"): "Success! Disabled the secrets engine (if it existed) at: team/",
+        ("auth", "enable", "userpass"): "Success! Enabled userpass auth method at: userpass/",
+        ("auth", "disable", "userpass"):
+            "Success! Disabled the auth method (if it existed) at: userpass/",
+        ("write", "-f", "sys/leases/tidy"): None,
+        ("kv", "delete", "a"): "Success! Data deleted (if it existed) at: secret/data/a",
+        ("policy", "delete", "x"): "Success! Deleted policy: x",
+        ("lease", "revoke", "-prefix", "-force", "nothing"): None,
+    }  # fmt: skip
+    for words, sentence in said.items():
+        out = await cli(*words)
+        assert sentence is None or out == sentence + "\n"
