@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.crypto.pkcs12 import make_pkcs12
 from strongroom.crypto.signatures import new_key_pair, private_key_pem
 from strongroom.crypto.x509_dev import issue
 from strongroom.kube.resource import SECRETS, SERVICE_ACCOUNTS
@@ -142,13 +143,15 @@ async def test_keys_and_certificates_are_pushed_once(azure) -> None:
         ("key/rsa", pem),
         ("key/ec", private_key_pem(new_key_pair("ecdsa-p256")).encode()),
         ("cert/web", made.certificate + made.key),
+        ("cert/file", make_pkcs12(made.certificate, made.key, b"", whole_chain=False)),
     ):
         first = await provider.push(PushTarget(key), Secret(value))
         again = await provider.push(PushTarget(key), Secret(value))
         assert (first.changed, again.changed) == (True, False)
         assert first.version == again.version
-    found = await provider.fetch(RemoteRef("cert/web"))
-    assert found.data == ssl.PEM_cert_to_DER_cert(made.certificate.decode())
+    for name in ("cert/web", "cert/file"):
+        found = await provider.fetch(RemoteRef(name))
+        assert found.data == ssl.PEM_cert_to_DER_cert(made.certificate.decode())
     (sent,) = [each for each in azure.fake.requests if each.target.startswith("/keys/rsa?")]
     assert {"n", "e", "d", "p", "q"} <= set(json.loads(sent.body)["key"])
     with pytest.raises(Invalid):
@@ -198,6 +201,8 @@ async def test_a_deleted_secret_is_recovered_before_it_is_written(azure) -> None
         (Response(429, b"", (("Retry-After", "7"),)), Throttled),
         (Response(500, b"{}"), Unavailable),
         (Response(503, b"<html>"), Unavailable),
+        (Response(404, b"<html>nobody here</html>"), Unavailable),
+        (Response(404, b""), Unavailable),
         (Response(200, b"half a bo"), Unavailable),
         (Response(200, b"{}"), Unavailable),
     ],

@@ -82,6 +82,21 @@ async def test_gke_workload_identity(gcp, annotations: dict, who: str) -> None:
     assert json.loads(binding.body)["audience"].endswith("/locations/l/clusters/c")
 
 
+async def test_a_cluster_may_be_named_and_its_project_is_the_secrets_by_default(gcp) -> None:
+    await account(gcp)
+    gcp.fake.put("projects/p/secrets/db", b"one")
+    identity = {
+        "serviceAccountRef": {"name": "app"}, "clusterLocation": "far", "clusterName": "big",
+        "clusterProjectID": "p",
+    }  # fmt: skip
+    provider = await gcp.provider({"projectID": "", "auth": {"workloadIdentity": identity}})
+    assert (await provider.fetch(RemoteRef("db"))).data == b"one"
+    (binding,) = [each for each in gcp.fake.requests if "identitybinding" in each.target]
+    audience = json.loads(binding.body)["audience"]
+    assert audience.endswith("/projects/p/locations/far/clusters/big")
+    await provider.close()
+
+
 @pytest.mark.parametrize(("email", "who"), [("", "federated"), (READER, READER)])
 async def test_federation_with_a_service_account_of_the_cluster(gcp, email, who) -> None:
     await account(gcp)
@@ -207,6 +222,7 @@ async def test_a_push_says_where_it_is_kept_and_who_hears_of_it(gcp) -> None:
         (Response(429, b"", (("Retry-After", "7"),)), Throttled),
         (Response(500, b"{}"), Unavailable),
         (Response(503, b"<html>"), Unavailable),
+        (Response(404, b"<title>Error 404 (Not Found)!!1</title>"), Unavailable),
         (Response(200, b"half a bo"), Unavailable),
         (Response(200, b'{"name": "x"}'), Unavailable),
     ],

@@ -86,6 +86,16 @@ def first_certificate_der(content: bytes) -> bytes | None:
     return next(found, None)
 
 
+def leaf_der(content: bytes) -> bytes | None:
+    """The certificate of a PEM text or an open PKCS #12 file, in DER; None when there is none."""
+    if _BEGIN in content:
+        return first_certificate_der(content)
+    try:
+        return open_pkcs12(content, b"")[1].public_bytes(Encoding.DER)
+    except Invalid:
+        return None
+
+
 def thumbprint(der: bytes) -> str:
     """The `x5t` of a certificate: a name, not a proof."""
     return _text(hashlib.sha1(der).digest())  # noqa: S324 - the form's own hash

@@ -65,6 +65,13 @@ class RestApi:
             headers["Content-Type"] = "application/json"
             content = orjson.dumps(body)
         reply = await self._http.request(method, url, headers=headers, body=content)
+        if reply.status == 404 and not _sentence(reply):
+            # Absence is said by the service, and not by whoever else answers at its address.
+            raise Unavailable(
+                "bad-reply",
+                f"{self._name}: a page that the service does not give (status 404)",
+                hint="is the address the service's own?",
+            )
         if reply.status >= 300:
             raise refusal_of(reply, self._name, self._clock.now())
         return object_of(reply, self._name)

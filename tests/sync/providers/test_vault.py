@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ from strongroom.sync.providers.vault_fake import VaultFake
 from strongroom.sync.spec import RemoteRef
 from strongroom.wire.aws import AwsCredentials, AwsRequest, signed_headers
 from strongroom.wire.http import Request, Response
+from strongroom.wire.limits import Limits
+from strongroom.wire.listener import Listener
+from strongroom.wire.tls import server_context
 
 READ = 'path "secret/data/*" { capabilities = ["read"] }'
 
@@ -32,7 +36,7 @@ async def cluster(api, **secrets: str) -> None:
 
 async def provider_of(api, clock, server: str, auth: dict, **more: Any) -> Any:
     environment = more.pop("environment", {})
-    vault = {"server": server, "path": "secret", "auth": auth, **more}
+    vault = {"path": "secret", "auth": auth, "server": server, **more}
     store = {"metadata": {"name": "s", "namespace": "n"}, "spec": {"provider": {"vault": vault}}}
     return await Providers(Surroundings(api, clock, environment))(store, "n")
 
@@ -124,7 +128,9 @@ class Bed:
         self.fake.logins[path] = noted
 
     async def reads(self, auth: dict, **more: Any) -> bool:
-        provider = await provider_of(self.api, self.clock, self.address, auth, **more)
+        provider = await provider_of(
+            self.api, self.clock, **{"server": self.address, "auth": auth, **more}
+        )
         try:
             found = await provider.fetch(RemoteRef("db"))
             return bool(found.data == {"p": "one"})
@@ -183,6 +189,52 @@ async def test_a_certificate_is_shown_in_the_handshake(api, clock, tls, tmp_path
         await provider.validate()
         await provider.close()
     assert fake.paths[0] == "auth/cert/login"
+
+
+async def test_a_server_that_wants_a_certificate_of_everybody_gets_one(
+    api, clock, tmp_path
+) -> None:
+    """`tls` is shown whatever the login is."""
+    made, client = issue(("localhost",), SystemClock().now()), issue(("x",), SystemClock().now())
+    (tmp_path / "crt").write_bytes(made.certificate)
+    (tmp_path / "key").write_bytes(made.key)
+    context = server_context(tmp_path / "crt", tmp_path / "key")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=client.authority.decode())
+    await cluster(api, token="fake-root", crt=client.certificate.decode(), key=client.key.decode())
+    listener = Listener(VaultFake(), Limits(), SystemClock())
+    _, port = await listener.start("127.0.0.1", 0, tls=context)
+    where = {
+        "server": f"https://localhost:{port}",
+        "auth": {"tokenSecretRef": key("token")},
+        "caBundle": base64.b64encode(made.authority).decode(),
+    }
+    shown = {"certSecretRef": key("crt"), "keySecretRef": key("key")}
+    provider = await provider_of(api, clock, **where, tls=shown)
+    await provider.validate()
+    await provider.close()
+    bare = await provider_of(api, clock, **where)
+    with pytest.raises(Unavailable):
+        await bare.validate()
+    await bare.close()
+    await listener.drain(0.1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"server": "ftp://x"}, "server must be a URL"),
+        ({"version": "v3"}, "version must be one of v1, v2"),
+        ({"tls": {"certSecretRef": key("token")}}, r"tls\.keySecretRef is needed"),
+        ({"headers": {"A": 1}}, "headers must be an object of strings"),
+        ({"readYourWrites": "yes"}, "readYourWrites must be true or false"),
+        ({"forwardInconsistent": 1}, "forwardInconsistent must be true or false"),
+        ({"caBundle": "%"}, "caBundle is not base64"),
+    ],
+)
+async def test_a_field_of_the_wrong_kind_is_named(bed, spec: dict, said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        await bed.reads({"tokenSecretRef": key("token")}, **spec)
 
 
 KEYS = {

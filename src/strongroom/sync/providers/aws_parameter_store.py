@@ -13,21 +13,20 @@ from strongroom.model.errors import Denied, NotFound, Refusal
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.aws_session import AwsIdentity
 from strongroom.sync.providers.contract import (
-    MANAGED_BY,
     Fetched,
     Find,
     OneByOne,
     Pushed,
     PushTarget,
     Traits,
+    is_ours,
+    marked_tags,
     not_ours,
-    present,
     understood,
 )
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.objects import (
     as_value,
-    has_property,
     with_property,
     without_property,
 )
@@ -83,11 +82,9 @@ class ParameterStore(OneByOne):
         return {each["Key"]: each["Value"] for each in said.get("TagList") or []}
 
     async def fetch_many(self, refs: Sequence[RemoteRef]) -> Sequence[Fetched | Refusal]:
-        names = {
-            f"{self._prefix}{ref.key}{f':{ref.version}' if ref.version else ''}": ref
-            for ref in refs
-            if not ref.metadata
-        }
+        # A version is read alone: a reply does not always say which selector it answers.
+        plain = [ref for ref in refs if not ref.metadata and not ref.version]
+        names = {self._prefix + ref.key: ref for ref in plain}
         found: dict[RemoteRef, Fetched | Refusal] = {}
         every = list(names)
         for start in range(0, len(every), BATCH):
@@ -109,7 +106,7 @@ class ParameterStore(OneByOne):
             return {}
         found: dict[str, Fetched | Refusal] = {}
         for each in _entries(said):
-            for name in (each["Name"] + each.get("Selector", ""), each.get("ARN", "")):
+            for name in (each["Name"], each.get("ARN", "")):
                 if name in names:
                     found[name] = _fetched(each)
         return found
@@ -138,8 +135,7 @@ class ParameterStore(OneByOne):
         async for page in self._pages("DescribeParameters", {"ParameterFilters": filters}):
             names += [each["Name"] for each in _entries(page) if wanted.wants(each["Name"])]
         bare = ParameterStore("", self._api, self._identity, self._http)
-        refs = [RemoteRef(name, metadata=wanted.metadata) for name in names]
-        return present(dict(zip(names, await bare.fetch_many(refs), strict=True)))
+        return await bare.fetch_named(names, metadata=wanted.metadata)
 
     async def _pages(self, operation: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
         more: dict[str, str] = {}
@@ -166,7 +162,7 @@ class ParameterStore(OneByOne):
             said = await self._put(name, content, meta, Overwrite=True)
             await self._settle_tags(name, meta)
         else:
-            tags = [{"Key": k, "Value": v} for k, v in _wanted_tags(meta).items()]
+            tags = [{"Key": k, "Value": v} for k, v in marked_tags(meta).items()]
             said = await self._put(name, content, meta, Tags=tags)
         with understood(_SERVICE):
             return Pushed(changed=True, version=int(said["Version"]))
@@ -177,7 +173,7 @@ class ParameterStore(OneByOne):
             found = await self._parameter(name)
         except NotFound:
             return None
-        if (await self._tags(name)).get(MANAGED_BY[0]) != MANAGED_BY[1]:
+        if not is_ours(await self._tags(name)):
             raise not_ours(name)
         return found
 
@@ -199,7 +195,7 @@ class ParameterStore(OneByOne):
     async def _settle_tags(self, name: str, meta: Fields) -> None:
         if not meta.labels("tags"):
             return
-        before, after = await self._tags(name), _wanted_tags(meta)
+        before, after = await self._tags(name), marked_tags(meta)
         place = {"ResourceType": _TAGGED, "ResourceId": name}
         gone = [each for each in before if each not in after]
         if gone:
@@ -214,7 +210,7 @@ class ParameterStore(OneByOne):
             before = await self._parameter(name)
         except NotFound:
             return
-        if (await self._tags(name)).get(MANAGED_BY[0]) != MANAGED_BY[1]:
+        if not is_ours(await self._tags(name)):
             return
         if target.property:
             old = _bytes(before.data) or b""
@@ -224,14 +220,6 @@ class ParameterStore(OneByOne):
                     await self._call("PutParameter", Name=name, Value=rest.decode(), Overwrite=True)
                 return
         await self._call("DeleteParameter", Name=name)
-
-    async def exists(self, target: PushTarget) -> bool:
-        name = self._prefix + target.key
-        try:
-            found = await self._parameter(name)
-        except NotFound:
-            return False
-        return not target.property or has_property(found.data, name, target.property)
 
     async def close(self) -> None:
         await self._http.close()
@@ -249,10 +237,3 @@ def _entries(page: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _fetched(said: Mapping[str, Any]) -> Fetched:
     with understood(_SERVICE):
         return Fetched(said["Name"], int(said["Version"]), str(said["Value"]).encode())
-
-
-def _wanted_tags(meta: Fields) -> dict[str, str]:
-    tags = meta.labels("tags")
-    if MANAGED_BY[0] in tags:
-        raise meta.bad("tags", f"cannot have {MANAGED_BY[0]}, which is ours")
-    return tags | dict([MANAGED_BY])

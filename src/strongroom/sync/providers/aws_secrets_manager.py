@@ -13,19 +13,19 @@ from strongroom.model.errors import Denied, Invalid, NotFound, Refusal
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.aws_session import AwsIdentity
 from strongroom.sync.providers.contract import (
-    MANAGED_BY,
     Fetched,
     Find,
     OneByOne,
     Pushed,
     PushTarget,
     Traits,
+    is_ours,
+    marked_tags,
     not_ours,
-    present,
     understood,
 )
 from strongroom.sync.providers.fields import Fields
-from strongroom.sync.providers.objects import has_property, with_property, without_property
+from strongroom.sync.providers.objects import with_property, without_property
 from strongroom.sync.spec import RemoteRef
 from strongroom.wire.aws import AwsJson
 from strongroom.wire.client import HttpClient
@@ -163,8 +163,7 @@ class SecretsManager(OneByOne):
         bare = SecretsManager(
             SecretsManagerSettings(), self._api, self._identity, self._http, self._new_id
         )
-        found = await bare.fetch_many([RemoteRef(name) for name in entries])
-        return present(dict(zip(entries, found, strict=True)))
+        return await bare.fetch_named(list(entries))
 
     # writing
 
@@ -177,7 +176,7 @@ class SecretsManager(OneByOne):
             if target.property:
                 content = with_property(None, name, target.property, content)
             return await self._create(name, content, meta)
-        if not _ours(described):
+        if not is_ours(_tags(described)):
             raise not_ours(name)
         before = await self._value(name)
         content = value.reveal()
@@ -222,7 +221,7 @@ class SecretsManager(OneByOne):
             "Name": name,
             "Description": meta.text("description", "secret 'managed-by:external-secrets'"),
             "KmsKeyId": key,
-            "Tags": [{"Key": k, "Value": v} for k, v in _wanted_tags(meta).items()],
+            "Tags": [{"Key": k, "Value": v} for k, v in marked_tags(meta).items()],
             "ClientRequestToken": self._new_id(),
         }
         regions = meta.texts("replicationLocations")
@@ -233,7 +232,7 @@ class SecretsManager(OneByOne):
 
     async def _settle(self, name: str, described: Mapping[str, Any], meta: Fields) -> None:
         """Tags and replicas as the PushSecret wants them, when it says anything about them."""
-        before, after = _tags(described), _wanted_tags(meta)
+        before, after = _tags(described), marked_tags(meta)
         if meta.labels("tags"):
             gone = [each for each in before if each not in after and not each.startswith("aws:")]
             if gone:
@@ -255,7 +254,7 @@ class SecretsManager(OneByOne):
             if refusal.code == _DELETED:
                 return
             raise
-        if described is None or not _ours(described):
+        if described is None or not is_ours(_tags(described)):
             return
         if target.property:
             before = await self._value(name)
@@ -270,13 +269,6 @@ class SecretsManager(OneByOne):
         elif self._settings.recovery_days:
             how["RecoveryWindowInDays"] = self._settings.recovery_days
         await self._call("DeleteSecret", SecretId=name, **how)
-
-    async def exists(self, target: PushTarget) -> bool:
-        name = self._settings.prefix + target.key
-        found = await self._value(name)
-        if found is None or not target.property:
-            return found is not None
-        return has_property(found.content, name, target.property)
 
     async def close(self) -> None:
         await self._http.close()
@@ -316,14 +308,3 @@ def _form(content: bytes, meta: Fields) -> dict[str, str]:
 
 def _tags(said: Mapping[str, Any]) -> dict[str, str]:
     return {each["Key"]: each["Value"] for each in said.get("Tags") or []}
-
-
-def _ours(described: Mapping[str, Any]) -> bool:
-    return _tags(described).get(MANAGED_BY[0]) == MANAGED_BY[1]
-
-
-def _wanted_tags(meta: Fields) -> dict[str, str]:
-    tags = meta.labels("tags")
-    if MANAGED_BY[0] in tags:
-        raise meta.bad("tags", f"cannot have {MANAGED_BY[0]}, which is ours")
-    return tags | dict([MANAGED_BY])

@@ -13,13 +13,12 @@ from typing import Any, Final
 
 import orjson
 
-from strongroom.crypto.pem_keys import first_certificate_der, private_jwk
+from strongroom.crypto.pem_keys import leaf_der, private_jwk
 from strongroom.model.clock import Clock, parse_rfc3339
 from strongroom.model.errors import Conflict, Invalid, NotFound, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.azure_session import AzureLogin, cloud_of
 from strongroom.sync.providers.contract import (
-    MANAGED_BY,
     Fetched,
     Find,
     OneByOne,
@@ -27,14 +26,14 @@ from strongroom.sync.providers.contract import (
     Pushed,
     PushTarget,
     Traits,
+    is_ours,
+    marked_tags,
     not_ours,
-    present,
     understood,
 )
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.objects import (
     as_value,
-    has_property,
     with_property,
     without_property,
 )
@@ -135,21 +134,17 @@ class AzureKeyVault(OneByOne):
             if not page.get("nextLink"):
                 break
             page = await self._call("GET", str(page["nextLink"]))
-        refs = [RemoteRef(name, metadata=wanted.metadata) for name in names]
-        return present(dict(zip(names, await self.fetch_many(refs), strict=True)))
+        return await self.fetch_named(names, metadata=wanted.metadata)
 
     # writing
 
     async def push(self, target: PushTarget, value: Secret) -> Pushed:
         kind, name = split_key(target.key)
         meta = Fields(target.metadata, "metadata.spec")
-        tags = meta.labels("tags")
-        if MANAGED_BY[0] in tags:
-            raise meta.bad("tags", f"cannot have {MANAGED_BY[0]}, which is ours")
+        tags = marked_tags(meta)
         before = await self._stored(kind, name)
-        if before is not None and not _ours(before):
+        if before is not None and not is_ours(_tags(before)):
             raise not_ours(target.key)
-        tags |= dict([MANAGED_BY])
         if kind == "secrets":
             return await self._push_secret(target, value.reveal(), before, meta, tags)
         if target.property:
@@ -218,7 +213,7 @@ class AzureKeyVault(OneByOne):
     async def _push_certificate(
         self, name: str, value: bytes, before: dict[str, Any] | None, tags: dict[str, str]
     ) -> Pushed:
-        leaf = first_certificate_der(value)
+        leaf = leaf_der(value)
         if before and before.get("cer") and base64.b64decode(before["cer"]) == leaf:
             return Pushed(changed=False, version=_id_version(before))
         body: dict[str, Any] = {"value": base64.b64encode(value).decode(), "tags": tags}
@@ -232,7 +227,7 @@ class AzureKeyVault(OneByOne):
     async def delete(self, target: PushTarget) -> None:
         kind, name = split_key(target.key)
         before = await self._stored(kind, name)
-        if before is None or not _ours(before):
+        if before is None or not is_ours(_tags(before)):
             return
         if target.property and kind == "secrets":
             old = str(before["value"]).encode()
@@ -243,13 +238,6 @@ class AzureKeyVault(OneByOne):
                     await self._call("PUT", f"secrets/{name}", kept)
                 return
         await self._call("DELETE", f"{kind}/{name}")
-
-    async def exists(self, target: PushTarget) -> bool:
-        try:
-            found = await self.fetch(RemoteRef(target.key))
-        except NotFound:
-            return False
-        return not target.property or has_property(found.data, target.key, target.property)
 
     async def close(self) -> None:
         await self._http.close()
@@ -283,10 +271,6 @@ def _times(said: Mapping[str, Any]) -> dict[str, str]:
         for name, field in _TIMES.items()
         if field in attributes
     }
-
-
-def _ours(said: Mapping[str, Any]) -> bool:
-    return _tags(said).get(MANAGED_BY[0]) == MANAGED_BY[1]
 
 
 def _same(before: Mapping[str, Any], body: Mapping[str, Any]) -> bool:

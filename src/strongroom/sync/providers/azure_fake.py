@@ -7,7 +7,6 @@ official clients accept it.
 
 import base64
 import itertools
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,6 +14,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import orjson
 
+from strongroom.crypto.pem_keys import leaf_der
 from strongroom.wire.http import Request, Response
 from strongroom.wire.listener import Exchange
 
@@ -191,13 +191,10 @@ def _id(bundle: Mapping[str, Any]) -> str:
 
 
 def _der(value: str) -> str:
-    """Of PEM the certificate; anything else is taken for one."""
-    text = value if value.startswith("-----") else base64.b64decode(value).decode(errors="replace")
-    if "-----BEGIN CERTIFICATE" not in text:
-        return value
-    end = "-----END CERTIFICATE-----"
-    pem = text[text.index("-----BEGIN CERTIFICATE") : text.index(end) + len(end)]
-    return base64.b64encode(ssl.PEM_cert_to_DER_cert(pem)).decode()
+    """The certificate of PEM, as it is or in base64, or of a PKCS #12 file; else what came."""
+    content = value.encode() if value.startswith("-----") else base64.b64decode(value)
+    leaf = leaf_der(content)
+    return base64.b64encode(leaf).decode() if leaf else value
 
 
 def _said(body: Mapping[str, Any]) -> Response:

@@ -18,6 +18,8 @@ from typing import Any, Final, Protocol
 
 from strongroom.model.errors import Conflict, NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
+from strongroom.sync.providers.fields import Fields
+from strongroom.sync.providers.objects import has_property
 from strongroom.sync.spec import RemoteRef
 
 # Vault and Google count; AWS, Azure and Kubernetes have names. "" where there are no versions.
@@ -136,7 +138,10 @@ class Provider(Protocol):
 
 
 class OneByOne:
-    """Half a provider: what a service without batches and without a change feed does."""
+    """Half a provider: what a service without batches and without a change feed does.
+
+    What it does with many names and with properties goes by `fetch` alone.
+    """
 
     async def fetch(self, ref: RemoteRef) -> Fetched:
         """See Provider."""
@@ -151,6 +156,21 @@ class OneByOne:
             return await self.fetch(ref)
         except Refusal as refusal:
             return refusal
+
+    async def fetch_named(
+        self, names: Sequence[str], *, metadata: bool = False
+    ) -> dict[str, Fetched]:
+        """What a find has listed, without what went since; raises any other refusal."""
+        refs = [RemoteRef(name, metadata=metadata) for name in names]
+        return present(dict(zip(names, await self.fetch_many(refs), strict=True)))
+
+    async def exists(self, target: PushTarget) -> bool:
+        """See Provider."""
+        try:
+            found = await self.fetch(RemoteRef(target.key))
+        except NotFound:
+            return False
+        return not target.property or has_property(found.data, target.key, target.property)
 
     async def changes(self) -> AsyncIterator[str]:
         """No feed."""
@@ -184,6 +204,19 @@ def not_ours(key: str) -> Conflict:
         f"{key} exists and is not marked {MANAGED_BY[0]}={MANAGED_BY[1]}",
         hint="delete it, or mark it so if a PushSecret may own it",
     )
+
+
+def is_ours(tags: Mapping[str, Any]) -> bool:
+    """Whether tags, labels or custom metadata have the mark of a PushSecret. Pure."""
+    return tags.get(MANAGED_BY[0]) == MANAGED_BY[1]
+
+
+def marked_tags(meta: Fields) -> dict[str, str]:
+    """The `tags` of a push's metadata with the mark; raises Invalid for ones that set it. Pure."""
+    tags = meta.labels("tags")
+    if MANAGED_BY[0] in tags:
+        raise meta.bad("tags", f"cannot have {MANAGED_BY[0]}, which is ours")
+    return tags | dict([MANAGED_BY])
 
 
 def present(found: Mapping[str, Fetched | Refusal]) -> dict[str, Fetched]:

@@ -20,6 +20,7 @@ from strongroom.sync.providers.contract import (
     Pushed,
     PushTarget,
     Traits,
+    is_ours,
     not_ours,
 )
 from strongroom.sync.providers.fields import Fields
@@ -99,7 +100,7 @@ class FakeProvider(OneByOne):
         return Pushed(changed=True, version=len(self.secrets[target.key]))
 
     def _ours(self, key: str) -> bool:
-        return self.tags.get(key, {}).get(MANAGED_BY[0]) == MANAGED_BY[1]
+        return is_ours(self.tags.get(key, {}))
 
     async def delete(self, target: PushTarget) -> None:
         if not self._ours(target.key):

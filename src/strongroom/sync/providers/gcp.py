@@ -22,13 +22,13 @@ from strongroom.sync.providers.contract import (
     Pushed,
     PushTarget,
     Traits,
+    is_ours,
     not_ours,
-    present,
     understood,
 )
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.gcp_session import GcpLogin
-from strongroom.sync.providers.objects import has_property, with_property, without_property
+from strongroom.sync.providers.objects import with_property, without_property
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.session import Session
 from strongroom.sync.spec import RemoteRef
@@ -177,8 +177,7 @@ class GcpSecretManager(OneByOne):
             key = str(entry["name"]).rpartition("/")[2]
             if key.startswith(wanted.path) and wanted.wants(key, entry.get("labels") or {}):
                 names.append(key)
-        refs = [RemoteRef(name, metadata=wanted.metadata) for name in names]
-        return present(dict(zip(names, await self.fetch_many(refs), strict=True)))
+        return await self.fetch_named(names, metadata=wanted.metadata)
 
     # writing
 
@@ -258,13 +257,6 @@ class GcpSecretManager(OneByOne):
         etag = {"etag": str(secret["etag"])} if secret.get("etag") else {}
         await self._call("DELETE", name, None, **etag)
 
-    async def exists(self, target: PushTarget) -> bool:
-        try:
-            found = await self._fetch(RemoteRef(target.key))
-        except NotFound:
-            return False
-        return not target.property or has_property(found.data, target.key, target.property)
-
     async def close(self) -> None:
         await self._http.close()
 
@@ -276,7 +268,7 @@ def _metadata(secret: Mapping[str, Any], key: str) -> Fetched:
 
 
 def _ours(secret: Mapping[str, Any]) -> bool:
-    return (secret.get("labels") or {}).get(MANAGED_BY[0]) == MANAGED_BY[1]
+    return is_ours(secret.get("labels") or {})
 
 
 def _replication(meta: Fields) -> dict[str, Any]:

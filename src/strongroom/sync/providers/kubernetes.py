@@ -265,13 +265,6 @@ class KubernetesProvider(OneByOne):
         except NotFound:
             return
 
-    async def exists(self, target: PushTarget) -> bool:
-        try:
-            data = _data(await self._get(target.key))
-        except NotFound:
-            return False
-        return not target.property or target.property in data
-
     async def close(self) -> None:
         await self._closing()
 

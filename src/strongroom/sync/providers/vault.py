@@ -20,6 +20,7 @@ from strongroom.sync.providers.contract import (
     Pushed,
     PushTarget,
     Traits,
+    is_ours,
     not_ours,
     understood,
 )
@@ -97,10 +98,6 @@ def split_key(key: str, settings: VaultSettings) -> tuple[str, str]:
     if not mount or not path:
         raise Invalid("bad-remote-key", f"the remote key {key!r} has no mount or path")
     return mount, path
-
-
-def _ours(tags: Mapping[str, str]) -> bool:
-    return tags.get(MANAGED_BY[0]) == MANAGED_BY[1]
 
 
 def pushed_tags(target: PushTarget, tags: Mapping[str, str]) -> dict[str, str]:
@@ -282,7 +279,7 @@ class VaultProvider(OneByOne):
 
         async def write(_: Secret) -> Pushed:
             before, version, tags = await self._stored(mount, path)
-            if before is not None and not _ours(tags):
+            if before is not None and not is_ours(tags):
                 raise not_ours(target.key)
             after = dict(before or {})
             if target.property:
@@ -344,7 +341,7 @@ class VaultProvider(OneByOne):
 
         async def remove(_: Secret) -> None:
             before, version, tags = await self._stored(mount, path)
-            if before is None or not _ours(tags):
+            if before is None or not is_ours(tags):
                 return
             rest = {name: each for name, each in before.items() if name != target.property}
             if target.property and rest:

@@ -12,9 +12,10 @@ from typing import Any, Final
 import orjson
 
 from strongroom.crypto.aead import Aead, Tampered, new_key
-from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
+from strongroom.model.errors import Denied, Invalid
 from strongroom.wire.client import HttpClient
 from strongroom.wire.oauth import BearerToken
+from strongroom.wire.rest import refusal_of
 
 API_VERSION: Final = "7.4"
 ALGORITHM: Final = "RSA-OAEP-256"
@@ -38,14 +39,8 @@ class AzureKeyWrapper:
         content = None if body is None else orjson.dumps(body)
         url = f"{self._vault}/keys/{path}?api-version={API_VERSION}"
         reply = await self._http.request(method, url, headers=headers, body=content)
-        if reply.status in (401, 403):
-            raise Denied("azure-denied", f"Key Vault refuses this identity ({reply.status})")
-        if reply.status == 404:
-            raise NotFound("azure-not-found", f"{self._vault} has no key {path}")
-        if reply.status == 400:
-            raise Invalid("azure-invalid", "Key Vault does not take the request")
         if reply.status != 200:
-            raise Unavailable("azure-unavailable", f"Key Vault answers {reply.status}")
+            raise refusal_of(reply, "azure")
         return orjson.loads(reply.body)
 
     async def _version(self) -> str:

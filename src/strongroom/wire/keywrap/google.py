@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import orjson
 
-from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
+from strongroom.model.errors import Denied, Invalid
 from strongroom.wire.client import HttpClient
 from strongroom.wire.oauth import BearerToken
+from strongroom.wire.rest import refusal_of
 
 ENDPOINT: Final = "https://cloudkms.googleapis.com"
 
@@ -32,14 +33,8 @@ class GoogleKmsWrapper:
         headers = {**await self._token.header(), "Content-Type": "application/json"}
         content = None if body is None else orjson.dumps(body)
         reply = await self._http.request(method, url, headers=headers, body=content)
-        if reply.status in (401, 403):
-            raise Denied("google-denied", f"Cloud KMS refuses this identity ({reply.status})")
-        if reply.status == 404:
-            raise NotFound("google-not-found", f"there is no key {self._key}")
-        if reply.status == 400:
-            raise Invalid("google-invalid", "Cloud KMS does not take the request")
         if reply.status != 200:
-            raise Unavailable("google-unavailable", f"Cloud KMS answers {reply.status}")
+            raise refusal_of(reply, "google")
         return orjson.loads(reply.body)
 
     async def identity(self) -> str:

@@ -1,0 +1,137 @@
+"""Fields of AWS stores against moto: prefixes, tags of a session, labels, and how things are deleted."""
+
+import pytest
+
+from strongroom.model.errors import Invalid, NotFound
+from strongroom.model.secret import Secret
+from strongroom.sync.providers.contract import Find, PushTarget
+from strongroom.sync.spec import RemoteRef
+from strongroom.sync.values import pick
+
+pytestmark = pytest.mark.component
+ROLE = "arn:aws:iam::123456789012:role/reader"
+
+
+@pytest.mark.parametrize("service", ["SecretsManager", "ParameterStore"])
+async def test_a_prefix_stands_before_every_key_and_no_name_that_is_found(aws, service) -> None:
+    key = {"SecretsManager": "team-", "ParameterStore": "/team/"}[service]
+    provider = await aws.provider({"service": service, "prefix": key})
+    await provider.push(PushTarget("db", "p"), Secret("one"))
+    plain = await aws.provider({"service": service})
+    assert pick((await plain.fetch(RemoteRef(key + "db"))).data, RemoteRef("db", "p")) == b"one"
+    assert pick((await provider.fetch(RemoteRef("db"))).data, RemoteRef("db", "p")) == b"one"
+    both = await provider.fetch_many([RemoteRef("db"), RemoteRef("gone")])
+    assert isinstance(both[1], NotFound)
+    assert set(await provider.find(Find())) == {key + "db"}
+    assert await provider.exists(PushTarget("db", "p"))
+    await provider.delete(PushTarget("db"))
+    with pytest.raises(NotFound):
+        await plain.fetch(RemoteRef(key + "db"))
+    for each in (provider, plain):
+        await each.close()
+
+
+async def test_a_session_has_tags_of_ones_own_and_those_of_the_store(aws) -> None:
+    spec = {
+        "role": ROLE,
+        "sessionTags": [{"key": "team", "value": "blue"}],
+        "sessionTagsPolicy": "Custom",
+        "customSessionTags": {"cost": "42"},
+    }
+    provider = await aws.provider(spec)
+    await provider.validate()
+    form = next(each for each in aws.gate.forms if each.get("Action") == "AssumeRole")
+    tags = {form[f"Tags.member.{at}.Key"]: form[f"Tags.member.{at}.Value"] for at in range(1, 6)}
+    assert tags == {
+        "team": "blue", "cost": "42",
+        "esoNamespace": "n", "esoStoreName": "s", "esoStoreKind": "SecretStore",
+    }  # fmt: skip
+    await provider.close()
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"sessionTags": [{"key": "a", "value": "b"}]}, "role is needed for session tags"),
+        ({"sessionTagsPolicy": "Odd"}, "sessionTagsPolicy must be one of"),
+        ({"additionalRoles": "x"}, "additionalRoles must be a list"),
+        ({"customSessionTags": [], "sessionTagsPolicy": "Custom", "role": ROLE}, None),
+        ({"secretsManager": {"recoveryWindowInDays": 3}}, "must be 7 to 30"),
+        (
+            {"secretsManager": {"recoveryWindowInDays": 7, "forceDeleteWithoutRecovery": True}},
+            "cannot go with forceDeleteWithoutRecovery",
+        ),
+        ({"secretsManager": {"forceDeleteWithoutRecovery": "yes"}}, "must be true or false"),
+    ],
+)
+async def test_a_field_that_cannot_be_used_is_named(aws, spec: dict, said: str | None) -> None:
+    if said is None:
+        await (await aws.provider(spec)).close()
+        return
+    with pytest.raises(Invalid, match=said):
+        await aws.provider(spec)
+
+
+async def described(aws) -> dict:
+    return await aws.call("secretsmanager.DescribeSecret", SecretId="db")
+
+
+@pytest.mark.parametrize("days", [0, 7])
+async def test_a_deleted_secret_can_be_recovered_for_so_many_days(aws, days: int) -> None:
+    spec = {"secretsManager": {"recoveryWindowInDays": days}} if days else {}
+    provider = await aws.provider(spec)
+    await provider.push(PushTarget("db"), Secret("one"))
+    await provider.delete(PushTarget("db"))
+    said = await described(aws)
+    assert said["DeletedDate"]
+    # What is on its way out is there no more, and is in nobody's way twice.
+    with pytest.raises(NotFound):
+        await provider.fetch(RemoteRef("db"))
+    await provider.delete(PushTarget("db"))
+    with pytest.raises(Invalid, match="marked for deletion"):
+        await provider.push(PushTarget("db"), Secret("two"))
+    await provider.close()
+
+
+async def test_a_secret_may_be_deleted_for_good(aws) -> None:
+    provider = await aws.provider({"secretsManager": {"forceDeleteWithoutRecovery": True}})
+    await provider.push(PushTarget("db"), Secret("one"))
+    await provider.delete(PushTarget("db"))
+    assert (await provider.push(PushTarget("db"), Secret("two"))).changed
+    assert (await provider.fetch(RemoteRef("db"))).data == b"two"
+    await provider.close()
+
+
+async def test_versions_of_a_parameter_have_numbers_and_labels(aws) -> None:
+    provider = await aws.provider({"service": "ParameterStore"})
+    for value in ("one", "two"):
+        await aws.call(
+            "AmazonSSM.PutParameter", Name="/db", Value=value, Type="String", Overwrite=True
+        )
+    await aws.call(
+        "AmazonSSM.LabelParameterVersion", Name="/db", ParameterVersion=1, Labels=["stable"]
+    )
+    for version, value in (("", b"two"), ("1", b"one"), ("2", b"two"), ("stable", b"one")):
+        assert (await provider.fetch(RemoteRef("/db", version=version))).data == value
+    both = [RemoteRef("/db", version="stable"), RemoteRef("/db")]
+    assert [each.data for each in await provider.fetch_many(both)] == [b"one", b"two"]
+    with pytest.raises(NotFound):
+        await provider.fetch(RemoteRef("/db", version="none"))
+    await provider.close()
+
+
+@pytest.mark.parametrize("service", ["SecretsManager", "ParameterStore"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("user", b"u"), ("deep.port", b"5432"), ("list.1", b"b"), ("a\\.b", b"dotted"), ("a.b", b"dotted")],
+)  # fmt: skip
+async def test_a_property_is_a_path_into_json(aws, service: str, name: str, value: bytes) -> None:
+    provider = await aws.provider({"service": service})
+    text = '{"user": "u", "deep": {"port": 5432}, "list": ["a", "b"], "a.b": "dotted"}'
+    if service == "SecretsManager":
+        await aws.call("secretsmanager.CreateSecret", Name="db", SecretString=text)
+    else:
+        await aws.call("AmazonSSM.PutParameter", Name="db", Value=text, Type="SecureString")
+    ref = RemoteRef("db", name)
+    assert pick((await provider.fetch(ref)).data, ref) == value
+    await provider.close()
