@@ -6,12 +6,16 @@ the batch the callers hear `False` and the requests are refused. Nothing ever wa
 """
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final, Protocol
 
 from strongroom.audit.record import RecordForm
@@ -152,6 +156,42 @@ class Enabled:
         return b"".join(self.prefix + line for line in lines.splitlines(keepends=True))
 
 
+class _Writer:
+    """Does a device's writes one after another in a thread that the process need not wait for."""
+
+    def __init__(self, name: str) -> None:
+        self._queue: SimpleQueue[tuple[Callable[[], bool], asyncio.Future[bool]] | None]
+        self._queue = SimpleQueue()
+        threading.Thread(target=self._run, daemon=True, name=f"audit-{name}").start()
+
+    def do(self, work: Callable[[], bool]) -> "asyncio.Future[bool]":
+        """What the work says, once its turn has come."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._queue.put((work, done))
+        return done
+
+    def end(self) -> None:
+        """No more; the thread ends when it is through."""
+        self._queue.put(None)
+
+    def _run(self) -> None:
+        while (each := self._queue.get()) is not None:
+            work, done = each
+            try:
+                ok = work()
+            except Exception as error:  # noqa: BLE001 - the next record needs the thread
+                _log.error("an audit device failed unforeseen: %s", type(error).__name__)
+                ok = False
+            # A loop that has been closed waits for nothing.
+            with contextlib.suppress(RuntimeError):
+                done.get_loop().call_soon_threadsafe(_settle, done, ok)
+
+
+def _settle(done: "asyncio.Future[bool]", ok: bool) -> None:  # noqa: FBT001 - a callback
+    if not done.done():
+        done.set_result(ok)
+
+
 class AuditBroker:
     """Fans the lines of a turn out to the devices and answers whether one has them."""
 
@@ -168,6 +208,7 @@ class AuditBroker:
         self._others: list[tuple[bytes, ...]] = []
         self._done: list[Done] = []
         self._busy: set[str] = set()
+        self._writers: dict[str, _Writer] = {}
         self.enabled: tuple[Enabled, ...] = ()
         # Forms beside the usual one: who submits a line gives it in these as well.
         self.other_forms: tuple[RecordForm, ...] = ()
@@ -193,6 +234,8 @@ class AuditBroker:
         self.other_forms = tuple(sorted(forms, key=str))
         self.failures = {each.path: self.failures.get(each.path, 0) for each in enabled}
         self.failing = {path: said for path, said in self.failing.items() if path in self.failures}
+        for path in self._writers.keys() - self.failures.keys():
+            self._writers.pop(path).end()
 
     @property
     def silent(self) -> bool:
@@ -269,8 +312,10 @@ class AuditBroker:
             self._failed(to, slow)
             return False
         self._busy.add(to.path)
-        loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(None, self._write, to, lines)
+        writer = self._writers.get(to.path)
+        if writer is None:
+            writer = self._writers[to.path] = _Writer(to.path)
+        writing = writer.do(partial(self._write, to, lines))
         writing.add_done_callback(lambda _: self._busy.discard(to.path))
         try:
             return await asyncio.wait_for(asyncio.shield(writing), to.deadline)

@@ -1,0 +1,152 @@
+"""A file whose file system hangs: the device is failed, the loop and the others go on."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+from tests.audit.test_devices import record
+
+from strongroom.audit.devices import AuditBroker, Enabled, FileDevice, MemoryDevice
+from strongroom.audit.guarded import GuardedFile, file_system_of, may_hang, within
+from strongroom.audit.kinds import Asked, enable
+from strongroom.model.errors import Unavailable
+
+MOUNTS = r"""
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
+30 22 0:25 / /var/log rw - tmpfs tmpfs rw
+41 22 0:40 / /mnt/audit\040logs rw,relatime - nfs4 server:/export rw,vers=4.2,hard
+42 41 254:1 / /mnt/audit\040logs/local rw - xfs /dev/vdb rw
+43 22 0:41 / /fuse rw - fuse.sshfs host:/ rw
+44 22 0:42 / /over rw - ext4 /dev/vdc rw
+45 22 0:43 / /over rw - cifs //host/share rw
+not a line
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "hangs"),
+    [
+        ("/srv/audit.log", "ext4", False),
+        ("/var/log/audit.log", "tmpfs", False),
+        ("/var/logs/audit.log", "ext4", False),
+        ("/mnt/audit logs/a", "nfs4", True),
+        ("/mnt/audit logs/local/a", "xfs", False),
+        ("/fuse/a/b", "fuse.sshfs", True),
+        ("/over/a", "cifs", True),
+    ],
+)
+def test_who_may_hang(path: str, kind: str, hangs: bool) -> None:
+    assert file_system_of(path, MOUNTS) == kind
+    assert may_hang(path, MOUNTS) is hangs
+    assert may_hang(path, "")
+
+
+class Frozen(FileDevice):
+    """A file whose writes and openings wait until the file system is back."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.thawed = threading.Event()
+        self.thawed.set()
+        self.threads: set[int] = set()
+
+    def write(self, lines: bytes) -> None:
+        self.threads.add(threading.get_ident())
+        self.thawed.wait()
+        super().write(lines)
+
+
+async def test_one_that_hangs_keeps_neither_the_loop_nor_the_other_devices(tmp_path: Path) -> None:
+    frozen, good = Frozen(tmp_path / "log"), MemoryDevice()
+    hung = Enabled("hung/", GuardedFile(frozen), deadline=0.05)
+    broker = AuditBroker([hung, good])
+    assert await record(broker, b"one\n")
+    frozen.thawed.clear()
+    turns, beating = 0, True
+
+    async def beat() -> None:
+        nonlocal turns
+        while beating:
+            turns += 1
+            await asyncio.sleep(0)
+
+    heart = asyncio.create_task(beat())
+    assert await record(broker, b"two\n")
+    beating = False
+    await heart
+    # The loop ran while the thread hung; the next does not even wait for the deadline.
+    assert turns > 2
+    for _ in range(100):
+        assert await record(broker, b"more\n")
+    assert "did not answer in 0.05 s" in broker.failing["hung/"]
+    assert threading.get_ident() not in frozen.threads
+    assert len(frozen.threads) == 1
+    frozen.thawed.set()
+    async with asyncio.timeout(5):
+        while broker.failing:
+            assert await record(broker, b"later\n")
+            await asyncio.sleep(0.01)
+    lines = (tmp_path / "log").read_text().splitlines()
+    # What was given up is there all the same, once, and in order.
+    assert lines[:2] == ["one", "two"]
+    assert "more" not in lines
+
+
+async def test_when_it_is_the_only_one_requests_are_refused_at_once(tmp_path: Path) -> None:
+    frozen = Frozen(tmp_path / "log")
+    broker = AuditBroker([Enabled("hung/", GuardedFile(frozen), deadline=0.05)])
+    frozen.thawed.clear()
+    assert not await record(broker)
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    for _ in range(200):
+        assert not await record(broker)
+    # Waited for once, and not two hundred times.
+    assert loop.time() - before < 200 * 0.05 / 2
+    assert broker.silent
+    frozen.thawed.set()
+    async with asyncio.timeout(5):
+        while not await record(broker):
+            await asyncio.sleep(0.01)
+    assert not broker.silent
+
+
+async def test_a_guarded_file_is_opened_anew_by_its_thread(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    guarded = GuardedFile(FileDevice(path))
+    broker = AuditBroker([Enabled("log/", guarded)])
+    assert await record(broker, b"one\n")
+    path.rename(tmp_path / "old")
+    guarded.reopen()
+    assert not path.exists()
+    assert await record(broker, b"two\n")
+    assert (path.read_text(), (tmp_path / "old").read_text()) == ("two\n", "one\n")
+    path.rename(tmp_path / "older")
+    tmp_path.joinpath("log").mkdir()
+    guarded.reopen()
+    # It cannot be opened: the old file takes it.
+    assert await record(broker, b"three\n")
+    assert (tmp_path / "older").read_text() == "two\nthree\n"
+
+
+def test_what_opens_too_slowly_is_refused() -> None:
+    with pytest.raises(Unavailable, match=r"did not answer in 0\.01 s"):
+        within(0.01, "slow/", threading.Event().wait)
+    with pytest.raises(ZeroDivisionError):
+        within(5, "broken/", lambda: 1 // 0)
+    assert within(5, "good/", lambda: 7) == 7
+
+
+def test_a_file_of_this_machine_is_written_in_place_unless_it_has_a_deadline(
+    tmp_path: Path,
+) -> None:
+    plain = enable(Asked("a/", "file", {"file_path": str(tmp_path / "a")}), fixed=True)
+    assert isinstance(plain.device, FileDevice)
+    assert plain.device.blocking is False
+    options = {"file_path": str(tmp_path / "b"), "deadline": "500ms"}
+    guarded = enable(Asked("b/", "file", options), fixed=True)
+    assert isinstance(guarded.device, GuardedFile)
+    assert (guarded.device.blocking, guarded.deadline) == (True, 0.5)
+    plain.device.close()
+    guarded.device.close()
