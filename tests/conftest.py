@@ -453,12 +453,19 @@ def serve_with(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Stor
 
 
 @pytest.fixture
-async def nodes(postgres_url: str, tmp_path: Path) -> AsyncIterator[list[Store]]:
-    """Three nodes on one PostgreSQL, each with engine, barrier and caches of its own."""
-    clock = SimulatedClock()
+async def nodes(
+    request: pytest.FixtureRequest, postgres_url: str, tmp_path: Path
+) -> AsyncIterator[list[Store]]:
+    """Three nodes on one PostgreSQL, each with engine, barrier and caches of its own.
+
+    They share a clock, or have one each that is wrong by the seconds of the parameter.
+    """
+    shared = SimulatedClock()
+    errors: Sequence[float] | None = getattr(request, "param", None)
+    clocks = [SimulatedClock(shared.now() + each) for each in errors] if errors else [shared] * 3
     async with AsyncExitStack() as stack:
         made: list[Store] = []
-        for _ in range(3):
+        for clock in clocks:
             barrier = Barrier()
             engine = await PostgresEngine.open(postgres_url, barrier)
             node = serving(engine, barrier, tmp_path / "key", clock)

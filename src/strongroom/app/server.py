@@ -36,6 +36,7 @@ from strongroom.model.clock import Clock, SystemClock
 from strongroom.model.errors import Conflict, Invalid, Refusal
 from strongroom.model.secret import Secret
 from strongroom.store.assembly import Surroundings, front, initialise, open_cluster, upkeep
+from strongroom.store.clock_watch import ClockWatch
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine
 from strongroom.store.engine.sqlite import SqliteEngine
@@ -309,7 +310,7 @@ async def serve(
     for listener in settings.listeners:
         _log.info("listening on %s", listener.url)
     tasks = [
-        loop.create_task(_follow(parts, clock, broker, problems)),
+        loop.create_task(_follow(parts, around, broker, problems)),
         loop.create_task(_watch(certificates, clock)),
         loop.create_task(keep_backend(parts.seal, clock)),
         loop.create_task(
@@ -429,16 +430,17 @@ async def _watch(certificates: Sequence[Certificates], clock: Clock) -> None:
 
 
 async def _follow(
-    parts: Opened, clock: Clock, broker: AuditBroker, problems: dict[str, str]
+    parts: Opened, around: Surroundings, broker: AuditBroker, problems: dict[str, str]
 ) -> None:
     """Do as the cluster did: seal when another process was told to, unseal when it can.
 
     Also notes in `problems` whether the database answers, and tries devices that do not record.
     """
-    said = ""
+    said, clock = "", around.clock
+    watch = ClockWatch(clock, around.notices)
     while True:
         try:
-            await parts.engine.waiting(_followed(parts))
+            await parts.engine.waiting(_followed(parts, watch))
         except Refusal as refusal:
             problems["storage"] = refusal.message
         else:
@@ -452,7 +454,8 @@ async def _follow(
         await clock.sleep(FOLLOW_SECONDS)
 
 
-async def _followed(parts: Opened) -> None:
+async def _followed(parts: Opened, watch: ClockWatch) -> None:
+    watch.look(parts.engine.view)
     parts.engine.view.check_schema()
     await parts.seal.follow()
 

@@ -13,7 +13,7 @@ from strongroom.model.errors import Refusal
 
 MOST_SAID: Final = 1000
 # Shown as zero from the start, so that the first failure is a rise.
-PARTS: Final = ("event row", "expiration", "mount row", "upkeep")
+PARTS: Final = ("clock", "event row", "expiration", "mount row", "upkeep")
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ What has expired and must be revoked elsewhere is `expiration`'s; this is what o
 
 The leader is a row with an epoch. Each step first asks in its own transaction whether the epoch
 still holds, so a leader that was paused and replaced changes nothing when it wakes up; a clock
-that was stepped moves the lead at most, it never lets two do the same step. Steps are bounded
+that was stepped moves the lead at most, it never lets two do the same step. A leader whose row
+does not move is replaced whatever time the row names. Steps are bounded
 pages, so that writes of requests come in between.
 """
 
@@ -17,6 +18,7 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Unavailable
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine, Transaction
+from strongroom.store.engine.upkeep_contract import LeaderRow
 from strongroom.store.notices import Notices, reason_of
 
 TASK: Final = "upkeep"
@@ -90,6 +92,7 @@ class Upkeep:
         self._due = dict.fromkeys(chores, 0.0)
         self._lead_until = 0.0
         self._epoch: int | None = None
+        self._seen: tuple[LeaderRow | None, float] = (None, 0.0)
         self._count_due = 0.0
 
     async def run(self) -> None:
@@ -131,14 +134,24 @@ class Upkeep:
         if self._epoch is not None and self._clock.monotonic() < self._lead_until:
             return True
         now, row = self._clock.now(), self._engine.view.leader(TASK)
-        if row is not None and row.node != self._node and row.expires > now:
+        silent = self._watched(row)
+        if row is not None and row.node != self._node and row.expires > now and not silent:
             self._epoch = None
             return False
         self._lead_until = self._clock.monotonic() + LEAD_SECONDS / 3
         self._epoch = await self._engine.transact(
-            lambda each: each.lead(TASK, self._node, now, LEAD_SECONDS)
+            lambda each: each.lead(TASK, self._node, now, LEAD_SECONDS, silent)
         )
         return self._epoch is not None
+
+    def _watched(self, row: LeaderRow | None) -> LeaderRow | None:
+        """The leader, once its row has not moved for as long as it would have led.
+
+        It may have died while its clock, or this one, was wrong by years.
+        """
+        if row != self._seen[0]:
+            self._seen = row, self._clock.monotonic()
+        return row if self._clock.monotonic() - self._seen[1] > LEAD_SECONDS else None
 
     async def _step(self, chore: Chore, epoch: int) -> bool:
         now = self._clock.now()

@@ -26,9 +26,11 @@ class UpkeepRows(SealedRows):
         row = self._sql.one("SELECT task, node, epoch, expires FROM leader WHERE task = ?", task)
         return LeaderRow(*row) if row else None
 
-    def lead(self, task: str, node: str, now: float, seconds: float) -> int | None:
+    def lead(
+        self, task: str, node: str, now: float, seconds: float, silent: LeaderRow | None = None
+    ) -> int | None:
         row = self.leader(task)
-        if row is not None and row.node != node and row.expires > now:
+        if row is not None and row.node != node and row.expires > now and row != silent:
             return None
         epoch = row.epoch if row and row.node == node else (row.epoch if row else 0) + 1
         self._sql.run(PUT_LEADER, task, node, epoch, now + seconds)
@@ -37,6 +39,10 @@ class UpkeepRows(SealedRows):
     def leads(self, task: str, node: str, epoch: int) -> bool:
         row = self.leader(task)
         return row is not None and (row.node, row.epoch) == (node, epoch)
+
+    def database_time(self) -> float | None:
+        asked = self._sql.dialect.time
+        return float(self._sql.one(asked)[0]) if asked else None
 
     # key terms
 

@@ -19,7 +19,8 @@ class Dialect:
     """Words of a database; steps of the schema write them in braces, `{bytes}`.
 
     `compact` ends a table that is read by its key alone. `text` sorts by code point.
-    `resume_identity` lets new nodes get numbers beyond those that were inserted by number.
+    `resume_identity` lets new nodes get numbers beyond those that were inserted by number; `time`
+    asks a clock that is not this machine's.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Dialect:
     identity: str
     compact: str
     resume_identity: str = ""
+    time: str = ""
 
     def spell(self, statement: str) -> str:
         """A statement of the schema in this database's words."""
@@ -64,6 +66,7 @@ POSTGRES: Final = Dialect(
         "SELECT setval(pg_get_serial_sequence('node', 'id'), GREATEST("
         "(SELECT MAX(id) FROM node), nextval(pg_get_serial_sequence('node', 'id'))))"
     ),
+    time="SELECT extract(epoch FROM clock_timestamp())::float8",
 )
 
 

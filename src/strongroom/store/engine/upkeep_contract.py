@@ -44,6 +44,9 @@ class UpkeepView(Protocol):
     def seals_counted(self, term: int) -> int:
         """How many values all processes have sealed under a term, as far as they have told."""
 
+    def database_time(self) -> float | None:
+        """The database's own clock in epoch seconds; None where that is this machine's."""
+
     def refresh_keys(self) -> None:
         """Take the stored key ring into use if it has changed; nothing while sealed."""
 
@@ -51,8 +54,14 @@ class UpkeepView(Protocol):
 class UpkeepTransaction(Protocol):
     """Writes of background work."""
 
-    def lead(self, task: str, node: str, now: float, seconds: float) -> int | None:
-        """Begin or go on to lead until `now + seconds`; the epoch, or None while another does."""
+    def lead(
+        self, task: str, node: str, now: float, seconds: float, silent: LeaderRow | None = None
+    ) -> int | None:
+        """Begin or go on to lead until `now + seconds`; the epoch, or None while another does.
+
+        `silent` is a leader that the caller has watched in vain: it is replaced although its
+        time, by whichever clock, is not over.
+        """
 
     def leads(self, task: str, node: str, epoch: int) -> bool:
         """Whether nobody has taken over since; asked in the transaction that does the work."""
