@@ -1,6 +1,7 @@
 """Vault's configuration files, HCL and JSON, become the same settings; what means nothing is named."""
 
 import json
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Invalid
 from strongroom.store.auth.lockout import Rules, rules_of
 from strongroom.store.engine.contract import MountRow
+from strongroom.wire.forwarded import ForwardedFor
 
 FULL = """
 storage "raft" { path = "/srv/data" node_id = "one" }
@@ -294,3 +296,53 @@ def test_a_lockout_that_cannot_be_is_refused_with_its_place(tmp_path, stanza, sa
     (tmp_path / "s.hcl").write_text(text)
     with pytest.raises(Invalid, match=rf"s\.hcl:2.*{said}"):
         settings_of(read_files([tmp_path / "s.hcl"]))
+
+
+BEHIND = """
+storage "inmem" {}
+listener "tcp" {
+  address = "127.0.0.1:8200"
+  tls_disable = true
+  %s
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ("", None),
+        (
+            'x_forwarded_for_authorized_addrs = "10.0.0.0/8, ::1"',
+            ForwardedFor((ip_network("10.0.0.0/8"), ip_network("::1")), 0, True, True),
+        ),
+        (
+            """x_forwarded_for_authorized_addrs = ["10.0.0.1"]
+            x_forwarded_for_hop_skips = 1
+            x_forwarded_for_reject_not_present = false
+            x_forwarded_for_reject_not_authorized = "false" """,
+            ForwardedFor((ip_network("10.0.0.1"),), 1, False, False),
+        ),
+    ],
+)
+def test_a_listener_names_its_trusted_proxies(tmp_path: Path, fields, expected) -> None:
+    (tmp_path / "c.hcl").write_text(BEHIND % fields)
+    settings = settings_of(read_files([tmp_path / "c.hcl"]))
+    assert settings.listeners[0].forwarded == expected
+    assert not any("x_forwarded" in each for each in settings.notes)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        'x_forwarded_for_authorized_addrs = "proxy"',
+        'x_forwarded_for_authorized_addrs = "10.0.0.1" \n x_forwarded_for_hop_skips = -1',
+        'x_forwarded_for_authorized_addrs = "10.0.0.1" \n x_forwarded_for_hop_skips = "two"',
+        "x_forwarded_for_hop_skips = 1",
+    ],
+)
+def test_a_proxy_that_is_no_address_is_refused(tmp_path: Path, fields: str) -> None:
+    (tmp_path / "c.hcl").write_text(BEHIND % fields)
+    with pytest.raises(Invalid) as caught:
+        settings_of(read_files([tmp_path / "c.hcl"]))
+    assert caught.value.code == "bad-config"

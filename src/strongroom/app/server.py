@@ -40,6 +40,7 @@ from strongroom.store.clock_watch import ClockWatch
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine
 from strongroom.store.engine.sqlite import SqliteEngine
+from strongroom.store.envelope import encode_refusal
 from strongroom.store.front import Front
 from strongroom.store.notices import Notices
 from strongroom.store.seal.cluster import ClusterSeal, SealSetting
@@ -49,9 +50,11 @@ from strongroom.store.snapshots import forget_drills
 from strongroom.store.spool import SnapshotSpool
 from strongroom.store.system.status import API_VERSION, About
 from strongroom.store.tokens import Bounds
+from strongroom.wire.forwarded import HEADER, ForwardedFor, client_of
+from strongroom.wire.http import Request
 from strongroom.wire.keywrap.refused_pin import RefusedPin
 from strongroom.wire.limits import Limits
-from strongroom.wire.listener import Listener
+from strongroom.wire.listener import Exchange, Handler, Listener
 from strongroom.wire.tls import (
     OPENSSL,
     accept_any_client_certificate,
@@ -373,8 +376,9 @@ async def _listen(
             body_seconds=each.body_seconds,
             idle_seconds=each.idle_seconds,
         )
+        served = behind_proxy(handler, each.forwarded) if each.forwarded else handler
         listener = Listener(
-            handler,
+            served,
             limits,
             clock,
             each.opens,
@@ -391,6 +395,20 @@ async def _listen(
             await listener.start(each.host, each.port, tls=tls, reuse_port=worker.count > 1)
         listeners.append(listener)
     return listeners
+
+
+def behind_proxy(handler: Handler, rules: ForwardedFor) -> Handler:
+    """The handler for requests that a proxy passes on: their peer is the proxy's client."""
+
+    def handle(request: Request, exchange: Exchange) -> None:
+        try:
+            request.peer = client_of(request.peer, request.headers.get(HEADER), rules)
+        except Refusal as refusal:
+            exchange.reply(encode_refusal(refusal))
+            return
+        handler(request, exchange)
+
+    return handle
 
 
 def run_worker(settings: ServerSettings, worker: Worker | None = None) -> None:

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from strongroom.app.store_config.forwarded import FIELDS as FORWARDED_FIELDS
+from strongroom.app.store_config.forwarded import forwarded_for
 from strongroom.app.store_config.sources import Configuration, Stanza
 from strongroom.app.store_config.user_lockout import user_lockout
 from strongroom.model.errors import Invalid
 from strongroom.store.call import parse_seconds
+from strongroom.wire.forwarded import ForwardedFor
 
 DATABASE: Final = "strongroom.db"
 INMEM, SQLITE, POSTGRESQL = "inmem", "sqlite", "postgresql"
@@ -44,9 +47,8 @@ _NO_EFFECT: Final = {
 }
 _LISTENER_NO_EFFECT: Final = {
     "cluster_address", "proxy_protocol_behavior", "proxy_protocol_authorized_addrs",
-    "inflight_requests_logging", "x_forwarded_for_authorized_addrs", "custom_response_headers",
-    "x_forwarded_for_hop_skips", "x_forwarded_for_reject_not_authorized", "agent_api",
-    "x_forwarded_for_reject_not_present", "tls_cipher_suites", "tls_max_version", "role",
+    "inflight_requests_logging", "custom_response_headers", "agent_api", "tls_cipher_suites",
+    "tls_max_version", "role",
     "chroot_namespace", "redact_addresses", "redact_cluster_name", "redact_version",
     "tls_prefer_server_cipher_suites", "http_write_timeout", "max_request_json_memory",
     "disable_request_limiter", "require_request_header",
@@ -57,7 +59,7 @@ _LISTENER: Final = {
     "telemetry", "max_request_size", "max_request_duration", "http_read_header_timeout",
     "http_read_timeout", "http_idle_timeout", "unauthed_rekey", "socket_mode", "socket_user",
     "disable_unauthed_rekey_endpoints", "disable_unauthed_generate_root_endpoints",
-    "socket_group", "profiling", "max_snapshot_size",
+    "socket_group", "profiling", "max_snapshot_size", *FORWARDED_FIELDS,
 }  # fmt: skip
 _TOP: Final = {
     "api_addr", "cluster_addr", "ui", "log_level", "log_format", "default_lease_ttl",
@@ -118,6 +120,8 @@ class ListenerSetting:
     header_seconds: float = 10.0
     body_seconds: float = 60.0
     idle_seconds: float = 300.0
+    # None where no proxy is trusted to say who its client is.
+    forwarded: ForwardedFor | None = None
 
     @property
     def url(self) -> str:
@@ -305,6 +309,7 @@ def _listener(stanza: Stanza, notes: list[str]) -> ListenerSetting:
         "body_seconds": _seconds(fields, "http_read_timeout", 60),
         "idle_seconds": _seconds(fields, "http_idle_timeout", 300),
         "opens": _opens(stanza, notes),
+        "forwarded": forwarded_for(fields, stanza.place),
     }
     if kind == "unix":
         return ListenerSetting("", 0, socket=Path(str(fields["address"])), **sizes)
