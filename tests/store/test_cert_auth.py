@@ -16,17 +16,20 @@ CUSTOM = x509.ObjectIdentifier("1.2.3.4")
 class Maker:
     """An authority, or somebody alone; certificates with whatever a test needs."""
 
-    def __init__(self, now: float, name: str = "authority") -> None:
+    def __init__(
+        self, now: float, name: str = "authority", *, signs: bool | None = True, ca: bool = True
+    ) -> None:
+        """`signs` is what the key usage says of signing, None for no key usage at all."""
         self.now = datetime.datetime.fromtimestamp(now, datetime.UTC)
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-        self.certificate = (
-            self._builder(self.name, self.key)
-            .add_extension(x509.BasicConstraints(True, None), critical=True)
-            .add_extension(usage, critical=True)
-            .sign(self.key, hashes.SHA256())
+        builder = self._builder(self.name, self.key).add_extension(
+            x509.BasicConstraints(ca, None), critical=signs is not None
         )
+        if signs is not None:
+            usage = x509.KeyUsage(True, False, False, False, False, signs, signs, False, False)
+            builder = builder.add_extension(usage, critical=True)
+        self.certificate = builder.sign(self.key, hashes.SHA256())
 
     def _builder(self, subject, key, days: int = 30):
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -142,6 +145,16 @@ async def test_what_is_not_trusted_is_refused(mounted, maker) -> None:
     assert (await login(mounted, brief))[0] == 200
     mounted.clock.step_wall(2 * 86400)
     assert await login(mounted, brief) == wrong
+
+
+async def test_an_authority_as_openssl_makes_it_is_one(mounted) -> None:
+    """Without a key usage, and with basic constraints that are not critical."""
+    plain = Maker(mounted.clock.now(), signs=None)
+    await role(mounted, plain.certificate)
+    assert (await login(mounted, plain.client()))[0] == 200
+    for wrong in (Maker(mounted.clock.now(), signs=False), Maker(mounted.clock.now(), ca=False)):
+        await role(mounted, wrong.certificate)
+        assert (await login(mounted, wrong.client()))[0] == 400
 
 
 async def test_cve_2025_6037_a_leaf_is_trusted_as_itself_alone(store, maker) -> None:

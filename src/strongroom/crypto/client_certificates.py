@@ -13,7 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from cryptography.x509.verification import (
+    Criticality,
     ExtensionPolicy,
+    Policy,
     PolicyBuilder,
     Store,
     VerificationError,
@@ -122,13 +124,29 @@ def is_trusted(leaf: ClientCertificate, trusted: Sequence[x509.Certificate], now
         return False
     builder = PolicyBuilder().store(Store(authorities)).time(moment)
     builder = builder.extension_policies(
-        ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=ExtensionPolicy.permit_all()
+        ca_policy=_authority_policy(), ee_policy=ExtensionPolicy.permit_all()
     )
     try:
         builder.build_client_verifier().verify(certificate, authorities)
     except VerificationError:
         return False
     return True
+
+
+def _authority_policy() -> ExtensionPolicy:
+    """That of the web, but for what `openssl req -x509` leaves out: a key usage may be missing."""
+    policy = ExtensionPolicy.webpki_defaults_ca()
+    policy = policy.require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+    return policy.may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _check_usage)
+
+
+def _check_usage(
+    policy: Policy,  # noqa: ARG001 - the verifier's signature
+    certificate: x509.Certificate,  # noqa: ARG001
+    usage: x509.KeyUsage | None,
+) -> None:
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("the authority's key is not for signing certificates")
 
 
 def _is_for_clients(certificate: x509.Certificate) -> bool:
