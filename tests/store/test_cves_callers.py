@@ -4,6 +4,8 @@ import pytest
 
 from strongroom.crypto import shamir
 from strongroom.store.assembly import TOKEN_PURPOSE
+from strongroom.store.engine.identity_contract import EntityRow, GroupRow
+from strongroom.store.identity.resolve import Identity
 
 READ = 'path "secret/data/{}" {{ capabilities = ["read"] }}'
 
@@ -177,3 +179,9 @@ def test_cve_2023_25000_shares_are_multiplied_without_tables_that_secrets_index(
         name for name, value in vars(shamir).items() if isinstance(value, bytes | bytearray | list)
     }
     assert not names & tables
+
+
+def test_cve_2025_5999_root_in_a_row_of_an_entity_or_group_counts_for_nothing() -> None:
+    entity = EntityRow("e", "e", policies=("root", "team"))
+    group = GroupRow("g", "g", "internal", policies=("root",))
+    assert Identity(entity, (), (group,), frozenset({"g"})).policies == ("team",)

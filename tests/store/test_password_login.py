@@ -1,5 +1,8 @@
 """userpass and lockout: who is let in, who is not, and that nobody learns which users exist."""
 
+import asyncio
+import threading
+
 import pytest
 
 from strongroom.crypto.passwords import NOBODY, hash_password, verify_password
@@ -184,3 +187,24 @@ async def test_failures_through_one_node_lock_a_user_on_every_other(nodes) -> No
     await nodes[2].ask("POST", f"sys/locked-users/{accessor}/unlock/ada")
     for node in nodes:
         assert (await login(node))[0] == 200
+
+
+async def test_a_right_password_that_comes_after_the_lock_is_refused(serve_with) -> None:
+    """It was being verified while others failed; the lock is looked at again with the token."""
+    verifying, locked = threading.Event(), threading.Event()
+
+    def verify(password: bytes, hashed: str) -> bool:
+        if password == b"right":
+            verifying.set()
+            assert locked.wait(30)
+        return password == b"right"
+
+    async with serve_with(userpass=lambda context, _: Userpass(context, verify)) as store:
+        await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+        await store.ask("POST", "auth/userpass/users/ada", {"password": "right"})
+        right = asyncio.create_task(login(store, "ada", "right"))
+        await asyncio.to_thread(verifying.wait, 30)
+        for _ in range(5):
+            assert (await login(store, "ada", "wrong"))[0] == 400
+        locked.set()
+        assert (await right)[0] == 403
