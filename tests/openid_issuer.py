@@ -106,6 +106,24 @@ class Issuer:
         return web.json_response({"sub": "ada", **self.info})
 
     @asynccontextmanager
+    async def listening(self) -> AsyncIterator["Issuer"]:
+        """Serve, under a first key."""
+        self.rotate()
+        app = web.Application()
+        app.router.add_get("/.well-known/openid-configuration", self.discovery)
+        app.router.add_get("/keys", self.keys)
+        app.router.add_get("/openid/v1/jwks", self.keys)
+        app.router.add_get("/authorize", self.authorize)
+        app.router.add_post("/token", self.token)
+        app.router.add_get("/userinfo", self.userinfo)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self.runner.addresses[0][1]}"
+        yield self
+        await asyncio.wait_for(self.runner.cleanup(), 5)
+
+    @asynccontextmanager
     async def over_tls(self, context: ssl.SSLContext) -> AsyncIterator[None]:
         """The same issuer at an https address, and known by it."""
         assert self.runner is not None
@@ -125,19 +143,5 @@ class Issuer:
 
 @pytest.fixture
 async def issuer(store) -> AsyncIterator[Issuer]:
-    made = Issuer(store.clock.now)
-    made.rotate()
-    app = web.Application()
-    app.router.add_get("/.well-known/openid-configuration", made.discovery)
-    app.router.add_get("/keys", made.keys)
-    app.router.add_get("/openid/v1/jwks", made.keys)
-    app.router.add_get("/authorize", made.authorize)
-    app.router.add_post("/token", made.token)
-    app.router.add_get("/userinfo", made.userinfo)
-    runner = made.runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await asyncio.wait_for(runner.cleanup(), 5)
+    async with Issuer(store.clock.now).listening() as made:
+        yield made

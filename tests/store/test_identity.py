@@ -330,3 +330,19 @@ async def test_a_cluster_of_an_earlier_version_gets_the_mount(store) -> None:
     assert (await store.ask("POST", "identity/entity", {}))[0] == 404
     await store.engine.transact(add_missing_mounts)
     assert (await store.ask("POST", "identity/entity", {}))[0] == 200
+
+
+async def test_metadata_is_a_map_or_words(people) -> None:
+    for given, kept in (
+        ({"team": "red"}, {"team": "red"}),
+        ("team=red", {"team": "red"}),
+        (["team=red", "floor=a=b"], {"team": "red", "floor": "a=b"}),
+        ("", None),
+    ):
+        body = {"metadata": given}
+        assert (await people.ask("POST", "identity/entity/name/one", body))[0] in (200, 204)
+        _, shown = await people.ask("GET", "identity/entity/name/one")
+        assert shown["data"]["metadata"] == kept
+    for wrong in ("team", ["team"], 7, {"a": 1}):
+        body = {"metadata": wrong}
+        assert (await people.ask("POST", "identity/entity/name/one", body))[0] == 400

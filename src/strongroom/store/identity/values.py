@@ -25,6 +25,8 @@ def metadata_of(call: Call, name: str, old: Mapping[str, str]) -> dict[str, str]
     if name not in call.data or call.data[name] is None:
         return dict(old)
     value = call.data[name]
+    if isinstance(value, str):
+        value = [value] if value else {}
     if isinstance(value, list) and all(isinstance(each, str) and "=" in each for each in value):
         value = dict(each.split("=", 1) for each in value)
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
