@@ -147,6 +147,19 @@ async def test_sizes_of_caches_that_are_not_there_are_said_to_be_ignored(store) 
     assert (await store.ask("POST", "auth/cert/config", {"disable_binding": True}))[0] == 204
 
 
+async def test_claims_are_mapped_by_words_too(store) -> None:
+    await enable(store, "jwt")
+    body = {
+        "role_type": "jwt", "user_claim": "s", "bound_subject": "b",
+        "claim_mappings": ["email=mail", "/org/unit=unit"],
+    }  # fmt: skip
+    assert (await store.ask("POST", "auth/jwt/role/r", body))[0] == 204
+    _, said = await store.ask("GET", "auth/jwt/role/r")
+    assert said["data"]["claim_mappings"] == {"email": "mail", "/org/unit": "unit"}
+    body["claim_mappings"] = "email"
+    assert (await store.ask("POST", "auth/jwt/role/r", body))[0] == 400
+
+
 # What the fields that all methods share do at a login
 
 

@@ -74,8 +74,11 @@ class RoleReader:
         return self._call.flag(name, default=bool(self._old.get(name, default)))
 
     def mapping(self, name: str) -> dict[str, Any]:
-        """An object; raises Invalid for anything else."""
+        """An object, also as `key=value` words; raises Invalid for anything else."""
         value = self._call.data.get(name, self._old.get(name)) or {}
+        words = [value] if isinstance(value, str) else value
+        if isinstance(words, list) and all(isinstance(each, str) and "=" in each for each in words):
+            return dict(each.split("=", 1) for each in words)
         if not isinstance(value, dict):
             raise Invalid("bad-parameter", f"{name} must be an object")
         return dict(value)
