@@ -46,7 +46,10 @@ CLOCK: Final = SystemClock()
 SPACES: Final = 50
 WRITERS: Final = 16
 PROPERTIES: Final = ("user", "password", "host")
-READ_ALONE: Final = 'path "secret/*" { capabilities = ["read", "list"] }'
+READ_ALONE: Final = """\
+path "secret/*" { capabilities = ["read", "list"] }
+path "sys/events/subscribe/*" { capabilities = ["deny"] }
+"""
 OURS: Final = f"{sys.executable} -m strongroom operator --no-leader-election"
 ACCOUNT: Final = "bench-operator"
 CHANGING: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})

@@ -164,6 +164,7 @@ class Operator:
     def _back(self, uid: str) -> None:
         """A store answers again: whoever waits for it need wait no longer."""
         self.sync.store_is_back(self.feeds.readers(uid))
+        self.feeds.back(uid)
 
     async def run(self, election: Election | None = None) -> None:
         """Watch always; work while leading, which without an election is always."""

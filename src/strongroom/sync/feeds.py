@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Refusal
+from strongroom.model.errors import Denied, Refusal
 from strongroom.sync.notices import means
 from strongroom.sync.reads import SharedReads
 from strongroom.sync.stores import StoreKey, Stores
 
 RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
+# An identity that may not follow may be allowed to one day.
+DENIED_SECONDS: Final = 300.0
 Key = tuple[str, str]
 
 _log = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ class Feeds:
         self._expected: dict[Key, frozenset[tuple[str, str]]] = {}
         self._current: dict[StoreKey, SharedReads] = {}
         self._tasks: dict[StoreKey, asyncio.Task[None]] = {}
+        # Feeds that broke, before their readers were woken: for a store that is down it is no use.
+        self._missed: set[StoreKey] = set()
         self._group: asyncio.TaskGroup | None = None
         self._early: list[tuple[StoreKey, SharedReads]] = []
         stores.on_new.append(self._new)
@@ -132,19 +136,37 @@ class Feeds:
         """Wake whom a change concerns; after a break anything may have changed."""
         failures = 0
         while True:
+            pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
             try:
                 async for path in reads.changes():
                     failures = 0
                     reads.changed(path)
                     self.changed(key.uid, path)
                 return
+            except Denied as refusal:
+                # There never was a feed for this identity, so nothing was missed.
+                _log.warning("change feed: %s", refusal.code)
+                await self._clock.sleep(DENIED_SECONDS)
+                continue
             except Refusal as refusal:
                 _log.warning("change feed: %s", refusal.code)
-            await self._clock.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+            self._missed.add(key)
+            await self._clock.sleep(pause)
             failures += 1
-            reads.changed_all()
-            for each in self.readers(key.uid):
-                self._wake(each)
+            if not reads.pace.down:
+                self._catch_up(key, reads)
+
+    def back(self, uid: str) -> None:
+        """A store that was down answers: what its feed has missed is read now."""
+        for key, reads in list(self._current.items()):
+            if key.uid == uid and key in self._missed:
+                self._catch_up(key, reads)
+
+    def _catch_up(self, key: StoreKey, reads: SharedReads) -> None:
+        self._missed.discard(key)
+        reads.changed_all()
+        for each in self.readers(key.uid):
+            self._wake(each)
 
 
 def _last(name: str) -> str:

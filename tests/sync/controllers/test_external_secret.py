@@ -8,8 +8,9 @@ import pytest
 from strongroom.kube.api import EVERYTHING
 from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import SECRETS
-from strongroom.model.errors import Denied, NotFound, Unavailable
+from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS
+from strongroom.sync.providers.fake import FakeProvider
 
 
 async def test_a_new_object_becomes_a_secret_with_its_version(bench) -> None:
@@ -168,6 +169,52 @@ async def test_two_objects_share_one_provider(bench) -> None:
     await bench.external()
     await bench.external("other", target={"name": "other"})
     assert await bench.secret("other") == {"password": "one"}
+
+
+class Feed(FakeProvider):
+    """Its feed does as it is told; counts how often it was followed."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__()
+        self.refusal: Refusal | None = refusal
+        self.followed = 0
+
+    async def changes(self):
+        self.followed += 1
+        if self.refusal is not None:
+            raise self.refusal
+        async for path in super().changes():
+            yield path
+
+
+async def test_an_identity_that_may_not_follow_does_not_have_all_read_again_and_again(idle) -> None:
+    idle.provider = feed = Feed(Denied("feed-denied", "no"))
+    feed.put("prod/db", password="one")
+    await idle.start()
+    await idle.external()
+    reads = feed.reads
+    await idle.clock.advance(250)
+    assert (feed.reads, feed.followed) == (reads, 1)
+    feed.refusal = None
+    await idle.clock.advance(100)
+    feed.put("prod/db", password="two")
+    await idle.clock.advance(1)
+    assert await idle.secret() == {"password": "two"}
+
+
+async def test_what_a_broken_feed_missed_is_read_when_the_store_is_back(idle) -> None:
+    idle.provider = feed = Feed(Unavailable("unreachable", "no answer"))
+    feed.put("prod/db", password="one")
+    await idle.start()
+    for name in ("a", "b"):
+        await idle.external(name, refreshInterval="24h")
+    feed.broken = Unavailable("unreachable", "no answer")
+    await idle.clock.advance(120)
+    feed.put("prod/db", password="two")
+    feed.broken = feed.refusal = None
+    await idle.clock.advance(120)
+    for name in ("a", "b"):
+        assert await idle.secret(name) == {"password": "two"}
 
 
 class SlowLists:

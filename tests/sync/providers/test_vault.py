@@ -75,6 +75,21 @@ async def test_an_approle_logs_in_and_its_token_ends_with_the_store(ours, api, c
     assert len(before["data"]["keys"]) == len(after["data"]["keys"]) + 1
 
 
+async def test_a_feed_that_is_denied_is_told_apart_from_a_store_that_is_away(
+    ours, api, clock
+) -> None:
+    policy = f'{READ}\npath "sys/events/subscribe/*" {{ capabilities = ["deny"] }}'
+    await ours.ask("PUT", "sys/policies/acl/read", {"policy": policy})
+    _, made = await ours.ask("POST", "auth/token/create", {"policies": ["read"]})
+    await cluster(api, token=made["auth"]["client_token"])
+    auth = {"tokenSecretRef": key("token")}
+    provider = await provider_of(api, clock, ours.address, auth)
+    with pytest.raises(Denied) as caught:
+        await anext(provider.changes())
+    assert caught.value.code == "feed-denied"
+    await provider.close()
+
+
 async def test_a_users_password_logs_in(ours, api, clock) -> None:
     await ours.ask("POST", "sys/auth/userpass", {"type": "userpass"})
     body = {"password": "marked-password", "token_policies": "read"}

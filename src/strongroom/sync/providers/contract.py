@@ -131,7 +131,10 @@ class Provider(Protocol):
         """Whether there is something under the key and property."""
 
     def changes(self) -> AsyncIterator[str]:
-        """Paths as they change; ends when there is no feed, raises Unavailable when it breaks."""
+        """Paths as they change; ends when there is no feed.
+
+        Raises Unavailable when it breaks or is closed, Denied when this identity has none.
+        """
 
     async def close(self) -> None:
         """Let go of connections and give back the login."""

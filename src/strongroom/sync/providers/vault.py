@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
+from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.contract import (
     MANAGED_BY,
@@ -374,7 +374,11 @@ class VaultProvider(OneByOne):
             # Servers without events answer the handshake with a status; that is no outage.
             if any(f"status {status}" in refusal.message for status in (400, 404, 405)):
                 return
+            if "status 403" in refusal.message:
+                raise Denied("feed-denied", "this identity may not follow changes") from None
             raise
+        # Closed in good order, as by a server that restarts; others go on where it left off.
+        raise Unavailable("feed-ended", "the store has closed the change feed")
 
     async def renew(self) -> float:
         """Prolong the token that it logged in for; the seconds it has. Raises a Refusal."""
