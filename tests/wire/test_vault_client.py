@@ -31,6 +31,7 @@ REPLIES = {
     "/v1/secret/metadata/prod?list=true": (200, {"data": {"keys": ["db", "web/"]}}),
     "/v1/status/400": (400, {"errors": ["check-and-set parameter did not match"]}),
     "/v1/status/403": (403, {"errors": ["permission denied"]}),
+    "/v1/wrapped": (403, {"errors": ["2 errors occurred:\n\t* one\n\t* two\n\n", "three"]}),
     "/v1/status/404": (404, {"errors": []}),
     "/v1/status/412": (412, {"errors": []}),
     "/v1/status/503": (503, {"errors": ["sealed"]}),
@@ -96,3 +97,9 @@ async def test_nobody_there_is_unavailable() -> None:
             await client.request("GET", "sys/health")
     assert caught.value.code == "unreachable"
     assert "canary" not in str(caught.value)
+
+
+async def test_errors_that_the_server_wraps_are_one_line(client: VaultClient) -> None:
+    with pytest.raises(Denied) as caught:
+        await client.request("GET", "wrapped")
+    assert caught.value.message == "wrapped: one; two; three (status 403)"

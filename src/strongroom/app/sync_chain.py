@@ -30,7 +30,7 @@ async def sync_chain(
     stores = Stores(lookup, make, clock, controller_class=controller_class)
     reader = Reader(stores, NoGenerators(), render)
     try:
-        yield Chain(api, lookup, stores, reader, Targets(api), render, controller_class)
+        yield Chain(api, lookup, stores, reader, Targets(api), render, controller_class, clock)
     finally:
         await stores.close()
 

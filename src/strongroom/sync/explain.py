@@ -7,9 +7,11 @@ of consent decide here and there, so what is explained is what happens.
 from dataclasses import dataclass, field
 from typing import Final
 
-from strongroom.kube.api import KubeApi
-from strongroom.kube.resource import Object, key_of
+from strongroom.kube.api import KubeApi, Scope
+from strongroom.kube.resource import LEASES, Object, key_of
+from strongroom.model.clock import Clock
 from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
+from strongroom.sync.crds import CLUSTER_SECRET_STORES, SECRET_STORES
 from strongroom.sync.desired import (
     Difference,
     Wanted,
@@ -22,6 +24,13 @@ from strongroom.sync.drift import ADOPT, check_consent, describe, written_by
 from strongroom.sync.generators.kinds import resource_of, spec_of
 from strongroom.sync.reader import Collected, Reader
 from strongroom.sync.reads import SharedReads
+from strongroom.sync.remedies import (
+    for_conditions,
+    for_identity,
+    for_missing_store,
+    for_operator,
+    plain,
+)
 from strongroom.sync.render import render_target
 from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import GeneratorRef, RemoteRef, Row, Source, Spec, StoreRef, parse_spec
@@ -78,6 +87,9 @@ class Chain:
     targets: Targets
     render: Render
     controller_class: str = ""
+    # Tells how old the Lease of that name is, by which an operator leads.
+    clock: Clock | None = None
+    lease: str = "strongroom-operator"
 
 
 class _Broken(Exception):
@@ -93,9 +105,12 @@ class _Walk:
     def good(self, name: str, said: str) -> None:
         self.found.steps.append(Step(name, True, said))
 
-    def broken(self, name: str, refusal: Refusal, remedy: str = "") -> _Broken:
-        said = refusal.hint or remedy
-        self.found.steps.append(Step(name, False, refusal.message, said, refusal.code))
+    def broken(
+        self, name: str, refusal: Refusal, remedy: str = "", *, instead: bool = False
+    ) -> _Broken:
+        """A link that is broken; `instead` says that a remedy knows more than the refusal's own."""
+        said = remedy if instead and remedy else refusal.hint or remedy
+        self.found.steps.append(Step(name, False, plain(refusal.message), said, refusal.code))
         return _Broken()
 
 
@@ -112,7 +127,7 @@ async def explain(chain: Chain, item: Object) -> Explanation:
         if not spec.generators:
             wanted = await _values(walk, spec)
             await _target(walk, spec, wanted)
-        _status(walk)
+        await _status(walk)
     except _Broken:
         pass
     return walk.found
@@ -124,7 +139,8 @@ def _manifest(walk: _Walk) -> Spec:
     except Invalid as refusal:
         raise walk.broken("manifest", refusal, "correct the field in the manifest") from None
     rows = len(spec.rows) + len(spec.sources)
-    walk.good("manifest", f"{rows} entries for the target {spec.target}, every rule holds")
+    entries = "1 entry" if rows == 1 else f"{rows} entries"
+    walk.good("manifest", f"{entries} for the target {spec.target}, every rule holds")
     return spec
 
 
@@ -140,22 +156,34 @@ async def _store(walk: _Walk, ref: StoreRef) -> SharedReads:
     try:
         reads = await chain.stores.reads(ref, namespace)
     except (NotFound, Denied, Invalid) as refusal:
-        raise walk.broken("store", refusal, f"correct {named}") from None
+        remedy = await _store_remedy(walk, ref, store)
+        known = bool(remedy)
+        raise walk.broken("store", refusal, remedy or f"correct {named}", instead=known) from None
     walk.good("store", f"{named} is there and may be used from {namespace}")
     try:
         await reads.provider.validate()
     except Refusal as refusal:
-        raise walk.broken("identity", refusal, _identity_remedy(refusal)) from None
+        remedy = for_identity(refusal, store or {})
+        raise walk.broken("identity", refusal, remedy, instead=True) from None
     walk.good("identity", f"{named} lets us in")
     return reads
 
 
-def _identity_remedy(refusal: Refusal) -> str:
-    if isinstance(refusal, Unavailable):
-        return "check that the store runs, its address, and network policies on the way"
-    if refusal.code == "credential-missing":
-        return "create what the store's auth refers to"
-    return "check the role, its bound service accounts, and what the store's auth refers to"
+async def _store_remedy(walk: _Walk, ref: StoreRef, store: Object | None) -> str:
+    """What is known beyond the refusal: which stores there are, or whom this one admits."""
+    api, namespace = walk.chain.api, walk.item["metadata"]["namespace"]
+    try:
+        if store is None:
+            own = (await api.list(SECRET_STORES, Scope(namespace=namespace))).items
+            wide = (await api.list(CLUSTER_SECRET_STORES)).items
+            named = ([each["metadata"]["name"] for each in kind] for kind in (own, wide))
+            return for_missing_store(ref, *named)
+        if (store.get("spec") or {}).get("conditions"):
+            return for_conditions(store, namespace, await walk.chain.lookup.labels(namespace))
+    except Refusal:
+        # Who may not list them is told what can be told without.
+        pass
+    return ""
 
 
 async def _read(walk: _Walk, part: Row | Source, used: dict[StoreRef, SharedReads]) -> None:
@@ -165,9 +193,10 @@ async def _read(walk: _Walk, part: Row | Source, used: dict[StoreRef, SharedRead
     try:
         found = await used[part.store].fetch(ref)
     except Denied as refusal:
-        raise walk.broken("permission", refusal, f"let the identity read {ref.key}") from None
+        remedy = f"let the store's identity read {ref.key}, or correct remoteRef.key"
+        raise walk.broken("permission", refusal, remedy) from None
     except NotFound as refusal:
-        raise walk.broken("path", refusal, f"write {ref.key}, or correct remoteRef") from None
+        raise walk.broken("path", refusal, f"write {ref.key}, or correct remoteRef.key") from None
     except Refusal as refusal:
         raise walk.broken("path", refusal, "look at the store") from None
     version = f" at version {found.version}" if found.version != "" else ""
@@ -188,6 +217,9 @@ async def _generator(walk: _Walk, ref: GeneratorRef) -> None:
         where = namespace if resource.namespaced else ""
         found = await walk.chain.api.get(resource, ref.name, where)
         spec_of({**found, "kind": resource.kind})
+    except NotFound:
+        missing = NotFound("no-generator", f"{ref.kind} {ref.name} does not exist in {namespace}")
+        raise walk.broken("generator", missing, "create it, or correct generatorRef") from None
     except Refusal as refusal:
         raise walk.broken(
             "generator", refusal, f"create or correct {ref.kind} {ref.name}"
@@ -199,6 +231,9 @@ async def _values(walk: _Walk, spec: Spec) -> Wanted:
     chain, item = walk.chain, walk.item
     try:
         collected = await chain.reader.collect(item, spec)
+    except Denied as refusal:
+        remedy = "let the store's identity list and read what `find` looks through"
+        raise walk.broken("permission", refusal, remedy) from None
     except Refusal as refusal:
         raise walk.broken("property", refusal, "correct the entry of data or dataFrom") from None
     try:
@@ -232,15 +267,28 @@ async def _target(walk: _Walk, spec: Spec, wanted: Wanted) -> None:
     if not difference.any:
         walk.good("target", f"Secret {wanted.name} is as it should be")
         return
-    said = describe(difference, f"Secret {wanted.name}")
+    said = f"Secret {wanted.name} is not there"
+    if current is not None:
+        said = describe(difference, f"Secret {wanted.name}")
     if current is None and spec.creation == "Merge":
         missing = NotFound("secret-missing", f"Secret {wanted.name} to merge into is not there")
         raise walk.broken("target", missing, "create it, or use CreateOrMerge")
-    remedy = "wait for the operator, or look whether it runs: `kubectl get lease -A`"
-    raise walk.broken("target", Conflict("differs", said), remedy)
+    raise walk.broken("target", Conflict("differs", said), await _operator(walk))
 
 
-def _status(walk: _Walk) -> None:
+async def _operator(walk: _Walk) -> str:
+    """Who should have brought it in order, from the Leases of operators."""
+    if walk.chain.clock is None:
+        return "look whether the operator runs"
+    try:
+        found = (await walk.chain.api.list(LEASES)).items
+    except Refusal:
+        return "wait for the operator, or look whether it runs: `kubectl get lease -A`"
+    leases = [each for each in found if each["metadata"]["name"] == walk.chain.lease]
+    return for_operator(leases, walk.chain.clock.now())
+
+
+async def _status(walk: _Walk) -> None:
     """What the operator said last; after a repair it may not have looked again yet."""
     status = walk.item.get("status") or {}
     for kind, good in (("Contended", "False"), ("Stale", "False"), ("Ready", "True")):
@@ -251,7 +299,7 @@ def _status(walk: _Walk) -> None:
             raise walk.broken("status", refusal, remedy)
     if status.get("syncedResourceVersion") != synced_version(walk.item):
         refusal = Conflict("not-seen", "the operator has not seen this version of the object")
-        raise walk.broken("status", refusal, "look whether the operator runs and leads")
+        raise walk.broken("status", refusal, await _operator(walk))
     walk.good("status", f"synced at {status.get('refreshTime', 'an unknown time')}")
 
 
@@ -284,15 +332,31 @@ async def plan(chain: Chain, item: Object) -> Planned:
     if spec.generators:
         said = "what its generators will make is not known beforehand"
         return planned("unknown", said, "generated", spec.target)
+    other = await _other_class(chain, spec, namespace)
+    if other:
+        return planned("nothing", other, "other-class", spec.target)
     try:
         collected = await chain.reader.collect(item, spec)
         wanted = await render_wanted(chain, item, spec, collected)
     except Refusal as refusal:
         unknown = isinstance(refusal, Unavailable)
         action = "unknown" if unknown else "refuse"
-        return planned(action, str(refusal), refusal.code, spec.target)
+        said = f"{plain(refusal.message)} [{refusal.code}]"
+        return planned(
+            action, said + (f"; {refusal.hint}" if refusal.hint else ""), refusal.code, spec.target
+        )
     action, said, code = await _would(chain, item, spec, wanted)
     return planned(action, said, code, spec.target)
+
+
+async def _other_class(chain: Chain, spec: Spec, namespace: str) -> str:
+    """Why an operator of this class leaves an object alone; "" when it does not."""
+    for ref in sorted(spec.stores):
+        store = await chain.lookup.store(ref, namespace)
+        if store is not None and not is_managed(store, chain.controller_class):
+            named = (store.get("spec") or {}).get("controller")
+            return f"{ref.kind} {ref.name} is for the controller class {named!r}"
+    return ""
 
 
 async def _would(chain: Chain, item: Object, spec: Spec, wanted: Wanted) -> tuple[str, str, str]:

@@ -177,7 +177,7 @@ class Stores:
             if not any_allows(conditions, namespace, labels):
                 raise Denied(
                     "store-not-for-namespace",
-                    f"{ref.name} does not allow the namespace {namespace}",
+                    f"{ref.kind} {ref.name} does not allow the namespace {namespace}",
                     hint="its spec.conditions say which namespaces may use it",
                 )
         return store

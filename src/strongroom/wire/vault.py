@@ -41,6 +41,7 @@ _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
 # A 404 that says nothing of what is stored: the mount is not there, or is of another kind; or the
 # namespace is not there (Vault's sentence, OpenBao's, and our own).
+_WRAPPED: Final = re.compile(r"^\d+ errors? occurred:\s*")
 _NO_ROUTE: Final = re.compile("no handler for route|unsupported path|Invalid path for a versioned")
 _NO_NAMESPACE: Final = re.compile("no such namespace|namespace (does )?not (found|exist)")
 
@@ -311,4 +312,9 @@ def refusal_of(reply: Response, path: str) -> Refusal:
 
 
 def _sentences(given: Any) -> str:  # noqa: ANN401 - JSON
-    return "; ".join(str(each) for each in given) if isinstance(given, list) else ""
+    """The errors in one line: a server wraps some as `1 error occurred:` over a list of bullets."""
+    if not isinstance(given, list):
+        return ""
+    lines = (_WRAPPED.sub("", str(each)).split("\n") for each in given)
+    bare = (line.strip().removeprefix("* ") for several in lines for line in several)
+    return "; ".join(line for line in bare if line)

@@ -1,7 +1,11 @@
 """`explain` names the first thing that is wrong, `plan` says what would happen; neither writes."""
 
+from dataclasses import replace
+
 import pytest
 
+from strongroom.kube.resource import LEASES
+from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS, SECRET_STORES
 from strongroom.sync.explain import ACTIONS, STEPS, Chain, explain, plan
@@ -72,7 +76,46 @@ async def test_identity_and_permission_are_told_apart(idle, chain) -> None:
 
     idle.provider.fetch = denied
     broken = (await walked(idle, chain)).broken
-    assert (broken.name, broken.remedy) == ("permission", "let the identity read prod/db")
+    assert broken.name == "permission"
+    assert broken.remedy == "let the store's identity read prod/db, or correct remoteRef.key"
+
+
+async def test_a_find_that_may_not_list_lacks_a_permission(idle, chain) -> None:
+    async def denied(ref):
+        raise Denied("store-denied", "permission denied")
+
+    idle.provider.find = denied
+    await idle.external(dataFrom=[{"find": {"name": {"regexp": "db"}}}])
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.code) == ("permission", "store-denied")
+
+
+async def test_what_was_never_there_was_not_deleted(idle, chain) -> None:
+    await idle.external()
+    broken = (await walked(idle, chain)).broken
+    assert broken.said == "Secret db is not there"
+
+
+async def test_the_stores_that_there_are_are_named(idle, chain) -> None:
+    await idle.external(secretStoreRef={"name": "s", "kind": "ClusterSecretStore"})
+    assert "there is a SecretStore of this name" in (await walked(idle, chain)).broken.remedy
+    await idle.external("near", secretStoreRef={"name": "ss"})
+    assert "did you mean s?" in (await walked(idle, chain, "near")).broken.remedy
+
+
+async def test_who_leads_is_said_of_an_object_that_nobody_has_brought_in_order(idle, chain) -> None:
+    await idle.external()
+    knowing = replace(chain, clock=idle.clock)
+    assert "no operator has led" in (await walked(idle, knowing)).broken.remedy
+    place = {"metadata": {"name": "strongroom-operator", "namespace": "n"}}
+    await idle.api.create(LEASES, {**place, "spec": {"holderIdentity": "pod-1",
+        "leaseDurationSeconds": 15, "renewTime": rfc3339(idle.clock.now())}})  # fmt: skip
+    assert (await walked(idle, knowing)).broken.remedy.startswith("pod-1 leads")
+    await idle.clock.advance(60)
+    assert (
+        "pod-1 held the Lease n/strongroom-operator last"
+        in (await walked(idle, knowing)).broken.remedy
+    )
 
 
 async def test_a_store_of_another_class_is_named(idle, chain) -> None:
@@ -91,6 +134,12 @@ async def test_an_operator_that_does_not_run_is_suspected(idle, chain) -> None:
     await idle.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"metadata": {"labels": {"a": "b"}}})
     broken = (await walked(idle, chain)).broken
     assert broken is not None
+
+
+async def test_a_plan_leaves_what_is_of_another_class_alone(idle, chain) -> None:
+    await idle.api.merge_patch(SECRET_STORES, "s", "n", {"spec": {"controller": "other"}})
+    found = await plan(chain, manifest(data=[ROW]))
+    assert (found.action, found.code) == ("nothing", "other-class")
 
 
 async def test_somebody_elses_secret_is_named(idle, chain) -> None:

@@ -67,7 +67,7 @@ async def _explain(args: argparse.Namespace) -> "Explanation":
     from strongroom.app.sync_chain import sync_chain
     from strongroom.kube.client import KubeClient
     from strongroom.model.clock import SystemClock
-    from strongroom.model.errors import Invalid
+    from strongroom.model.errors import Invalid, NotFound
     from strongroom.sync.crds import EXTERNAL_SECRETS
     from strongroom.sync.explain import explain
 
@@ -76,6 +76,13 @@ async def _explain(args: argparse.Namespace) -> "Explanation":
         raise Invalid("bad-name", "name the object as NAMESPACE/NAME", hint="such as prod/db")
     clock = SystemClock()
     async with KubeClient(cluster_config(args), clock) as api:
-        item = await api.get(EXTERNAL_SECRETS, name, namespace)
+        try:
+            item = await api.get(EXTERNAL_SECRETS, name, namespace)
+        except NotFound:
+            raise NotFound(
+                "no-external-secret",
+                f"there is no ExternalSecret {name} in {namespace}",
+                hint=f"`kubectl get externalsecrets -n {namespace}` names those that there are",
+            ) from None
         async with sync_chain(api, clock, args.controller_class) as chain:
             return await explain(chain, item)

@@ -1,0 +1,142 @@
+"""`explain` on a real cluster and a real store, for each kind of break: which link, which remedy."""
+
+import base64
+import json
+import subprocess
+import sys
+from asyncio import to_thread
+from typing import Any
+
+import pytest
+
+from strongroom.app.sync_chain import sync_chain
+from strongroom.app.waiting import until
+from strongroom.kube.client import KubeClient
+from strongroom.kube.resource import CRDS, NAMESPACES, SECRETS
+from strongroom.model.clock import SystemClock
+from strongroom.sync.crds import CLUSTER_SECRET_STORES, EXTERNAL_SECRETS, SECRET_STORES, crds
+from strongroom.sync.explain import explain, plan
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+CLOCK = SystemClock()
+HOME = "broken"
+READ_ONE = 'path "secret/data/db" { capabilities = ["read"] }'
+KUBERNETES = {"mountPath": "kubernetes", "role": "app"}
+BREAKS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "missing store": ({"secretStoreRef": {"name": "goood"}}, "store", "did you mean good?"),
+    "other kind": ({"secretStoreRef": {"name": "elsewhere"}}, "store", "ClusterSecretStore"),
+    "wrong namespace": (
+        {"secretStoreRef": {"name": "elsewhere", "kind": "ClusterSecretStore"}},
+        "store",
+        "allow the namespaces prod",
+    ),
+    "unknown provider": ({"secretStoreRef": {"name": "unknown"}}, "store", "served are vault"),
+    "no service account": ({"secretStoreRef": {"name": "no-account"}}, "identity", "create what"),
+    "bad token": ({"secretStoreRef": {"name": "bad-token"}}, "identity", "Secret bad has ended"),
+    "no credential": ({"secretStoreRef": {"name": "no-secret"}}, "identity", "create what"),
+    "store away": ({"secretStoreRef": {"name": "away"}}, "identity", "that the store runs"),
+    "no permission": (
+        {"data": [{"secretKey": "p", "remoteRef": {"key": "others"}}]},
+        "permission",
+        "let the store's identity read others",
+    ),
+    "wrong property": (
+        {"data": [{"secretKey": "p", "remoteRef": {"key": "db", "property": "passwort"}}]},
+        "property",
+        "a key of the secret",
+    ),
+    "template error": (
+        {"target": {"template": {"data": {"a": "x\n{{ .gone }}"}}}},
+        "template",
+        "template render",
+    ),
+    "somebody's Secret": ({"target": {"name": "theirs"}}, "target", "strongroom.dev/adopt"),
+    "nobody runs": ({}, "target", "no operator"),
+    "no generator": (
+        {"dataFrom": [{"sourceRef": {"generatorRef": {"kind": "Password", "name": "gone"}}}]},
+        "generator",
+        "correct generatorRef",
+    ),
+}
+
+
+@pytest.fixture
+async def broken(cluster, store):
+    """A namespace in which little is right."""
+    await store.ask("POST", "secret/data/db", {"data": {"password": "marked-value"}})
+
+    def vault(auth: dict[str, Any], server: str = store.address) -> dict[str, Any]:
+        return {"provider": {"vault": {"server": server, "path": "secret", "auth": auth}}}
+
+    def token(name: str) -> dict[str, Any]:
+        return {"tokenSecretRef": {"name": name, "key": "t"}}
+
+    stores = {
+        "good": vault(token("token")),
+        "bad-token": vault(token("bad")),
+        "no-secret": vault(token("absent")),
+        "away": vault(token("token"), "http://127.0.0.1:9"),
+        "unknown": {"provider": {"doppler": {}}},
+        "no-account": vault({"kubernetes": KUBERNETES | {"serviceAccountRef": {"name": "gone"}}}),
+    }
+    conditions = {"conditions": [{"namespaces": ["prod"]}]}
+    async with KubeClient(cluster.config(), CLOCK) as api:
+        for definition in crds():
+            await api.apply(CRDS, definition, "strongroom")
+        await until("the definitions", lambda: listed(api), CLOCK)
+        await api.create(NAMESPACES, {"metadata": {"name": HOME}})
+        for name, value in (
+            ("token", await store.token_with(READ_ONE)), ("bad", "hvs.ended"), ("theirs", "x"),
+        ):  # fmt: skip
+            data = {"t": base64.b64encode(value.encode()).decode()}
+            metadata = {"name": name, "namespace": HOME}
+            await api.create(SECRETS, {"metadata": metadata, "data": data})
+        for name, spec in stores.items():
+            metadata = {"name": name, "namespace": HOME}
+            await api.create(SECRET_STORES, {"metadata": metadata, "spec": spec})
+        wide = {"metadata": {"name": "elsewhere"}, "spec": stores["good"] | conditions}
+        await api.create(CLUSTER_SECRET_STORES, wide)
+        yield api
+        await api.delete(CLUSTER_SECRET_STORES, "elsewhere")
+
+
+async def listed(api: KubeClient) -> bool:
+    for resource in (EXTERNAL_SECRETS, SECRET_STORES, CLUSTER_SECRET_STORES):
+        await api.list(resource)
+    return True
+
+
+def external(name: str, change: dict[str, Any]) -> dict[str, Any]:
+    row = {"secretKey": "p", "remoteRef": {"key": "db", "property": "password"}}
+    spec = {"secretStoreRef": {"name": "good"}, "data": [row], **change}
+    return {"metadata": {"name": name, "namespace": HOME}, "spec": spec}
+
+
+async def test_each_break_is_found_at_its_link_with_what_to_do(cluster, broken) -> None:
+    api = broken
+    found: dict[str, tuple[str, str]] = {}
+    async with sync_chain(api, CLOCK) as chain:
+        for number, (title, (change, _, _)) in enumerate(BREAKS.items()):
+            item = await api.create(EXTERNAL_SECRETS, external(f"es-{number}", change))
+            said = await explain(chain, item)
+            assert said.broken is not None, title
+            found[title] = (said.broken.name, said.broken.remedy)
+            assert "marked-value" not in str(said)
+            assert "/api" not in said.broken.said, title
+            assert "\n" not in said.broken.said, title
+            planned = await plan(chain, item)
+            assert (planned.action == "create") is (title == "nobody runs"), title
+    for title, (_, link, remedy) in BREAKS.items():
+        assert found[title][0] == link, title
+        assert remedy in found[title][1], (title, found[title])
+    await _by_command(cluster)
+
+
+async def _by_command(cluster) -> None:
+    command = [sys.executable, "-m", "strongroom", "explain", "externalsecret"]
+    where = ["--kubeconfig", str(cluster.kubeconfig), "--format", "json"]
+    done = await to_thread(subprocess.run, [*command, f"{HOME}/es-0", *where], capture_output=True)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["broken"] == "store"
+    done = await to_thread(subprocess.run, [*command, f"{HOME}/gone", *where], capture_output=True)
+    assert b"there is no ExternalSecret gone in broken" in done.stderr
