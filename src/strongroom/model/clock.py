@@ -88,8 +88,8 @@ async def _settle(turns: int = 20) -> None:
 
 def rfc3339(seconds: float) -> str:
     """Format epoch seconds as RFC 3339 UTC with microseconds, `2026-01-02T03:04:05.000006Z`."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # The offset is always the last six characters; `strftime` takes ten times as long.
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def parse_rfc3339(text: str) -> float:

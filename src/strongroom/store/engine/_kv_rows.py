@@ -3,18 +3,35 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
+import msgspec
 
-from strongroom.store.engine._sealed_rows import SealedRows, unpack
+from strongroom.store.engine._sealed_rows import SealedRows
 from strongroom.store.engine.barrier import ROOT_FOLDER, Barrier
 from strongroom.store.engine.contract import KvMetadata, KvVersionInfo
 from strongroom.store.engine.schema import STEPS
 from strongroom.store.engine.sql import NO_LIMIT, Sql, upsert
 
 REMEMBERED_NODES: Final = 20_000
-VERSION_FIELDS: Final = 4
 DATA: Final = "SELECT body FROM kv_version WHERE node = ? AND version = ?"
 PUT_DATA: Final = upsert("kv_version", "node, version", "body")
+
+
+class _Stored(msgspec.Struct, gc=False):
+    """The sealed part of a node: what is known of a secret besides where it is."""
+
+    created: float
+    updated: float
+    current_version: int
+    oldest_version: int
+    max_versions: int
+    cas_required: bool
+    delete_version_after: int
+    custom: dict[str, str]
+    versions: tuple[KvVersionInfo, ...]
+
+
+_DECODER: Final = msgspec.json.Decoder(_Stored)
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 class KvRows(SealedRows):
@@ -78,6 +95,10 @@ class KvRows(SealedRows):
         return self._remember(mount, path, node), self._sql.one(statement, node)
 
     def _make_node(self, mount: str, path: str) -> int:
+        known = self._nodes.get((mount, path))
+        if known is not None and self._versions is not None and known in self._versions:
+            # This unit of work has read or written its row, and it runs alone.
+            return known
         found = self._row(mount, path, "id")
         if found is not None:
             return found[0]
@@ -107,12 +128,14 @@ class KvRows(SealedRows):
         node, (version, body) = found
         if body is None:
             return None
-        fields = unpack(KvMetadata, self._barrier.open("node", str(node), version, body))
-        versions = tuple(KvVersionInfo(*each[:VERSION_FIELDS]) for each in fields["versions"])
+        stored = _DECODER.decode(self._barrier.open("node", str(node), version, body))
         if self._versions is not None:
-            self._versions[node] = version, _with_data(versions)
-        fields["versions"] = versions
-        return KvMetadata(mount=mount, path=path, **fields)
+            self._versions[node] = version, _with_data(stored.versions)
+        return KvMetadata(
+            mount, path, stored.created, stored.updated, stored.current_version,
+            stored.oldest_version, stored.max_versions, stored.cas_required,
+            stored.delete_version_after, stored.custom, stored.versions,
+        )  # fmt: skip
 
     def kv_data(self, mount: str, path: str, version: int) -> bytes | None:
         found = self._row(mount, path, "id")
@@ -157,20 +180,11 @@ class KvRows(SealedRows):
         node = self._make_node(row.mount, row.path)
         known = {} if self._versions is None else self._versions
         version, before = known.get(node) or self._stored(node)
-        fields = {
-            "created": row.created,
-            "updated": row.updated,
-            "current_version": row.current_version,
-            "oldest_version": row.oldest_version,
-            "max_versions": row.max_versions,
-            "cas_required": row.cas_required,
-            "delete_version_after": row.delete_version_after,
-            "custom": row.custom,
-            "versions": [
-                (each.version, each.created, each.deleted, each.destroyed) for each in row.versions
-            ],
-        }
-        body = self._barrier.seal("node", str(node), version + 1, orjson.dumps(fields))
+        stored = _Stored(
+            row.created, row.updated, row.current_version, row.oldest_version, row.max_versions,
+            row.cas_required, row.delete_version_after, row.custom, row.versions,
+        )  # fmt: skip
+        body = self._barrier.seal("node", str(node), version + 1, _ENCODER.encode(stored))
         self._sql.run("UPDATE node SET version = ?, body = ? WHERE id = ?", version + 1, body, node)
         # Data lives exactly as long as an entry that is not destroyed.
         kept = _with_data(row.versions)
@@ -211,4 +225,4 @@ class KvRows(SealedRows):
 
 
 def _with_data(versions: Sequence[KvVersionInfo]) -> frozenset[int]:
-    return frozenset(each.version for each in versions if not each.destroyed)
+    return frozenset([each.version for each in versions if not each.destroyed])

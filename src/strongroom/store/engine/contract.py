@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from strongroom.store.engine.auth_contract import AuthTransaction, AuthView
 from strongroom.store.engine.identity_contract import IdentityTransaction, IdentityView
 from strongroom.store.engine.snapshot_contract import SnapshotTransaction, TablePage
@@ -110,9 +112,11 @@ class LeaseRow:
     data: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class KvVersionInfo:
-    """What is known of a version without its data; `deleted` is when, or None."""
+class KvVersionInfo(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is known of a version without its data; `deleted` is when, or None.
+
+    A list of four in JSON. A struct, because a write reads and makes a dozen of them.
+    """
 
     version: int
     created: float

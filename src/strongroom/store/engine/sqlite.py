@@ -1,8 +1,9 @@
 """The embedded engine: SQLite in WAL mode, one writer thread with group commit.
 
-Every write that waits when the thread is free joins one transaction and one fsync; each has a
-savepoint of its own, so a refused write undoes itself alone. Several processes may open the same
-file: SQLite's write lock orders them, and `data_version` tells each when another has committed.
+Every write that waits when the thread is free joins one transaction and one fsync. A refused write
+that changed nothing leaves no trace; after one that did, the group is undone and runs again with a
+savepoint for each write, so that it undoes itself alone. Several processes may open the same file:
+SQLite's write lock orders them, and `data_version` tells each when another has committed.
 """
 
 import asyncio
@@ -32,6 +33,13 @@ CACHE_KIBIBYTES: Final = 8192
 
 _Write = tuple[Callable[[Transaction], Any], "asyncio.Future[Any]"]
 _Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
+_Attempt = Callable[
+    [sqlite3.Connection, StoreRows, Callable[[Transaction], Any], "asyncio.Future[Any]"], _Outcome
+]
+
+
+class _Undo(Exception):
+    """A work of the group failed after it had changed rows."""
 
 
 class SqliteSql:
@@ -193,13 +201,14 @@ class SqliteEngine:
     def _write_group(
         self, connection: sqlite3.Connection, rows: StoreRows, group: list[_Write]
     ) -> list[_Outcome]:
-        outcomes: list[_Outcome] = []
         fcntl.flock(self._turn, fcntl.LOCK_EX)
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            rows.begin_group()
-            for work, done in group:
-                outcomes.append(self._one_write(connection, rows, work, done))
+            try:
+                outcomes = self._attempt(connection, rows, group, self._one_write)
+            except _Undo:
+                connection.execute("ROLLBACK")
+                rows.undo()
+                outcomes = self._attempt(connection, rows, group, self._one_write_apart)
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - the thread goes on; those who asked hear of it
             # Some errors have ended the transaction; one that cannot be ended is by the next BEGIN.
@@ -215,12 +224,40 @@ class SqliteEngine:
         return outcomes
 
     @staticmethod
+    def _attempt(
+        connection: sqlite3.Connection, rows: StoreRows, group: list[_Write], write: _Attempt
+    ) -> list[_Outcome]:
+        connection.execute("BEGIN IMMEDIATE")
+        rows.begin_group()
+        return [write(connection, rows, work, done) for work, done in group]
+
+    @staticmethod
     def _one_write(
         connection: sqlite3.Connection,
         rows: StoreRows,
         work: Callable[[Transaction], Any],
         done: "asyncio.Future[Any]",
     ) -> _Outcome:
+        """Raises _Undo when the work failed after it had changed rows."""
+        rows.begin()
+        changes = connection.total_changes
+        try:
+            return done, work(rows), None
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            if connection.total_changes != changes:
+                raise _Undo from error
+            return done, None, error
+
+    @staticmethod
+    def _one_write_apart(
+        connection: sqlite3.Connection,
+        rows: StoreRows,
+        work: Callable[[Transaction], Any],
+        done: "asyncio.Future[Any]",
+    ) -> _Outcome:
+        """Two statements more, and what a failed work has changed is undone alone."""
         rows.begin()
         connection.execute("SAVEPOINT work")
         try:

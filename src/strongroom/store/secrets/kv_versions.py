@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Invalid
 from strongroom.store.call import go_duration, parse_seconds
@@ -96,7 +98,7 @@ def with_deleted(
         old,
         now,
         [
-            dataclasses.replace(each, deleted=now)
+            replace(each, deleted=now)
             if each.version in chosen and not each.destroyed and not is_deleted(each, now)
             else each
             for each in old.versions
@@ -116,9 +118,7 @@ def with_undeleted(
         old,
         now,
         [
-            dataclasses.replace(each, deleted=until)
-            if each.version in chosen and not each.destroyed
-            else each
+            replace(each, deleted=until) if each.version in chosen and not each.destroyed else each
             for each in old.versions
         ],
     )
@@ -136,7 +136,7 @@ def with_destroyed(
         old,
         now,
         [
-            dataclasses.replace(each, destroyed=True) if each.version in chosen else each
+            replace(each, destroyed=True) if each.version in chosen else each
             for each in old.versions
         ],
     )
