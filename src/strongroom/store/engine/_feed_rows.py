@@ -8,8 +8,6 @@ from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
 from strongroom.store.engine.contract import ConsumerRow, EventRow
 from strongroom.store.engine.sql import upsert
 
-EVENTS_KEPT: Final = 20_000
-PRUNED_EVERY: Final = 1000
 PUT_CONSUMER: Final = upsert("consumer", "path, actor", "expires, version, body")
 
 
@@ -62,6 +60,14 @@ class FeedRows(SealedRows):
 
     def append_event(self, event: EventRow) -> None:
         body = self._barrier.seal("event", "", 0, pack(event, "sequence", "damage"))
-        (sequence,) = self._sql.one("INSERT INTO event (body) VALUES (?) RETURNING sequence", body)
-        if sequence % PRUNED_EVERY == 0:
-            self._sql.run("DELETE FROM event WHERE sequence <= ?", sequence - EVENTS_KEPT)
+        self._sql.run("INSERT INTO event (body) VALUES (?)", body)
+
+    def forget_events(self, kept: int, limit: int) -> bool:
+        first, last = self._sql.one(
+            "SELECT COALESCE(MIN(sequence), 0), COALESCE(MAX(sequence), 0) FROM event"
+        )
+        end = min(last - kept, first + limit - 1)
+        if end < first:
+            return False
+        self._sql.run("DELETE FROM event WHERE sequence <= ?", end)
+        return bool(end < last - kept)

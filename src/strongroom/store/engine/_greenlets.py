@@ -32,6 +32,19 @@ def answer_of(awaitable: Awaitable[T]) -> T:
     return answer
 
 
+def leave_with(value: object) -> Any:  # noqa: ANN401 - whatever the driver of the greenlet answers
+    """Leave a greenlet of `parked` with a value; what its driver goes back in with."""
+    return getcurrent().parent.switch(value)
+
+
+def parked(work: Callable[[], Any]) -> Any:  # noqa: ANN401 - greenlet has no types
+    """A greenlet that `switch` starts, for a driver that answers `leave_with` by itself."""
+    driver = getcurrent()
+    made = greenlet(work, driver)
+    made.gr_context = driver.gr_context
+    return made
+
+
 async def run_parked(work: Callable[[], T]) -> T:
     """Run a plain function that may use `answer_of`."""
     driver = getcurrent()

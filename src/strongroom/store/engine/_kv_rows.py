@@ -47,6 +47,10 @@ class KvRows(SealedRows):
         # Inside a unit of work: row version and versions with data of the nodes it has read.
         self._versions: dict[int, tuple[int, frozenset[int]]] | None = None
 
+    def share_nodes(self, nodes: dict[tuple[str, str], int]) -> None:
+        """Remember nodes together with other instances, where numbers are not given again."""
+        self._nodes = nodes
+
     def begin(self) -> None:
         super().begin()
         self._versions = {}
@@ -108,11 +112,12 @@ class KvRows(SealedRows):
             child = self._child(mount, node, sealed)
             if child is None:
                 (child,) = self._sql.one(
-                    "INSERT INTO node (mount, parent, name, version) VALUES (?, ?, ?, 0)"
+                    "INSERT INTO node (mount, parent, name, version) VALUES (?, ?, ?, ?)"
                     " RETURNING id",
                     mount,
                     node,
                     sealed,
+                    0,
                 )
             node = child
         return self._remember(mount, path, node)

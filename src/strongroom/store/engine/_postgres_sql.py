@@ -55,6 +55,12 @@ class Connection(Protocol):
     async def fetch(self, query: str, *args: object) -> list[Any]:
         """Rows."""
 
+    async def execute(self, query: str) -> Any:  # noqa: ANN401
+        """A statement without values, or several."""
+
+    async def fetchmany(self, query: str, args: Sequence[Values]) -> list[Any]:
+        """The rows of the same statement for many sets of values, in one round trip."""
+
     async def prepare(self, query: str) -> Any:  # noqa: ANN401
         """A prepared statement."""
 
@@ -180,7 +186,3 @@ class WritingSql:
         held, self._held = self._held, []
         for statement, values in held:
             await self._connection.executemany(numbered(statement), values)
-
-    def drop(self) -> None:
-        """Forget what is held: the unit of work is undone."""
-        self._held.clear()

@@ -379,6 +379,9 @@ class Transaction(
     def append_event(self, event: EventRow) -> None:
         """Add to the change feed; the engine assigns the sequence."""
 
+    def forget_events(self, kept: int, limit: int) -> bool:
+        """Remove the oldest, about `limit` of them; True while more than `kept` are left."""
+
 
 class Engine(Protocol):
     """A storage engine. Reads are for the event-loop thread alone.

@@ -335,6 +335,11 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
     def append_event(self, event: EventRow) -> None:
         self.state.events.append(dataclasses.replace(event, sequence=self.last_event() + 1))
 
+    def forget_events(self, kept: int, limit: int) -> bool:
+        events = self.state.events
+        del events[: max(0, min(len(events) - kept, limit))]
+        return len(events) > kept
+
     # snapshots
 
     def replace_rows(self, pages: Iterable[TablePage]) -> None:  # noqa: ARG002

@@ -1,6 +1,6 @@
 """The engine for more than one node: PostgreSQL, every node reading and writing.
 
-Writes that wait share one transaction and one commit, each under a savepoint of its own. The
+Writes that wait share one transaction and one commit, and run side by side in it (`_waves`). The
 transaction begins by moving the revision, one row: whoever holds it has the turn to write, so a
 unit of work runs alone in the whole cluster and events are committed in order. Reading that row
 is the cheap question whether anybody has committed.
@@ -8,6 +8,7 @@ is the cheap question whether anybody has committed.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -17,11 +18,12 @@ from strongroom.store.engine._greenlets import answer_of, drive, run_parked
 from strongroom.store.engine._postgres_sql import Ask, Connection, SharedReads, WritingSql
 from strongroom.store.engine._snapshot_rows import COPIED, FIRST_ROWS, all_of, rows_after
 from strongroom.store.engine._store_rows import StoreRows
+from strongroom.store.engine._waves import Outcome, Undo, Waves
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Transaction, View
 from strongroom.store.engine.schema import STEPS, Step, take_step
 from strongroom.store.engine.snapshot_contract import TablePage
-from strongroom.store.engine.sql import POSTGRES
+from strongroom.store.engine.sql import POSTGRES, Sql
 
 T = TypeVar("T")
 GROUP: Final = 256
@@ -31,7 +33,7 @@ WRITE_SECONDS: Final = 5.0
 STEP_SECONDS: Final = 600.0
 COMMIT_PART: Final = 0.8
 RACE_SECONDS: Final = 0.05
-BEGIN: Final = "BEGIN; UPDATE generation SET revision = revision + 1"
+TURN: Final = "UPDATE generation SET revision = revision + 1 RETURNING value"
 # What nodes that start together on an empty database see of each other.
 _RACES: Final = (
     asyncpg.UniqueViolationError,
@@ -56,6 +58,9 @@ class PostgresEngine:
         self._reads = SharedReads(self._perform)
         self._view = StoreRows(self._reads, barrier, len(steps))
         self._queue: asyncio.Queue[_Write | None] = asyncio.Queue()
+        # Where the nodes of paths are; a sequence of PostgreSQL gives no number twice.
+        self._nodes: dict[tuple[str, str], int] = {}
+        self._generation = -1
         self._writer: asyncio.Task[None] | None = None
 
     @classmethod
@@ -145,16 +150,9 @@ class PostgresEngine:
                 await self._write_group(group)
 
     async def _write_group(self, group: list[_Write], seconds: float = WRITE_SECONDS) -> None:
-        outcomes: list[tuple[Any, BaseException | None]] = []
         try:
             async with self._connections.lend(seconds) as connection:
-                await connection.execute(BEGIN)
-                sql = WritingSql(connection)
-                rows = StoreRows(sql, self._barrier, len(self._schema))
-                await run_parked(rows.begin_group)
-                for work, _ in group:
-                    outcomes.append(await self._one_write(connection, sql, rows, work))
-                await commit(connection, seconds * COMMIT_PART)
+                outcomes = await self._outcomes(connection, group, seconds)
         except Exception as error:  # noqa: BLE001 - it is handed to whoever asked for the writes
             # Whatever this group did is undone, so everybody in it hears the same.
             outcomes = [(None, error)] * len(group)
@@ -166,26 +164,57 @@ class PostgresEngine:
             else:
                 done.set_result(result)
 
-    @staticmethod
-    async def _one_write(
-        connection: Connection,
-        sql: WritingSql,
-        rows: StoreRows,
-        work: Callable[[Transaction], Any],
-    ) -> tuple[Any, BaseException | None]:
-        rows.begin()
-        await connection.fetch("SAVEPOINT work")
+    async def _outcomes(
+        self, connection: Connection, group: Sequence[_Write], seconds: float
+    ) -> list[Outcome]:
+        """The outcome of each unit of work, committed."""
+        await self._begin(connection)
         try:
-            result = await run_parked(lambda: work(rows))
+            units = [partial(self._unit, work) for work, _ in group]
+            outcomes = await Waves(connection, self._reads).run(units)
+        except Undo as undone:
+            await connection.execute("ROLLBACK")
+            if len(group) == 1:
+                return [(None, undone.__cause__)]
+            await self._begin(connection)
+            outcomes = [await self._one_write(connection, work) for work, _ in group]
+        await commit(connection, seconds * COMMIT_PART)
+        return outcomes
+
+    async def _begin(self, connection: Connection) -> None:
+        await connection.execute("BEGIN")
+        ((generation,),) = await connection.fetch(TURN)
+        if generation != self._generation:
+            # What is sealed from here on is sealed under the newest term.
+            rows = self._rows(WritingSql(connection))
+            await run_parked(rows.check_schema)
+            await run_parked(rows.refresh_keys)
+            self._generation = generation
+
+    def _rows(self, sql: Sql) -> StoreRows:
+        return StoreRows(sql, self._barrier, len(self._schema))
+
+    def _unit(self, work: Callable[[Transaction], T], sql: Sql) -> T:
+        rows = self._rows(sql)
+        rows.share_nodes(self._nodes)
+        rows.begin()
+        return work(rows)
+
+    async def _one_write(
+        self, connection: Connection, work: Callable[[Transaction], Any]
+    ) -> Outcome:
+        """Apart from the others: what a failed one has changed is undone alone."""
+        sql = WritingSql(connection)
+        await connection.execute("SAVEPOINT work")
+        try:
+            result = await run_parked(lambda: self._unit(work, sql))
             await sql.flush()
         except (*DRIVER_ERRORS, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - it is handed to whoever asked for the write
-            sql.drop()
-            rows.undo()
-            await connection.fetch("ROLLBACK TO SAVEPOINT work")
+            await connection.execute("ROLLBACK TO SAVEPOINT work")
             return None, error
-        await connection.fetch("RELEASE SAVEPOINT work")
+        await connection.execute("RELEASE SAVEPOINT work")
         return result, None
 
     async def _migrate(self) -> None:

@@ -1,0 +1,158 @@
+"""Writes that wait together: every one sees what those before it left, on every engine."""
+
+import asyncio
+import dataclasses
+import functools
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from strongroom.model.errors import Conflict
+from strongroom.store.engine._footprints import Form, form_of
+from strongroom.store.engine._locks import Locks, Owner
+from strongroom.store.engine.contract import (
+    Engine,
+    EventRow,
+    KvMetadata,
+    KvVersionInfo,
+    Transaction,
+)
+
+
+def reads(test: Callable[[Engine], Coroutine[Any, Any, None]]) -> Callable[..., Any]:
+    """The test may read the view wherever it stands, as handlers of requests may."""
+
+    @functools.wraps(test)
+    async def run(engine: Engine) -> None:
+        await engine.waiting(test(engine))
+
+    return run
+
+
+def next_version(path: str, *, refuse: bool = False) -> Callable[[Transaction], int]:
+    """A unit of work that adds a version to a secret, and returns its number."""
+
+    def work(each: Transaction) -> int:
+        old = each.kv_metadata("m", path) or KvMetadata("m", path, 1.0, 1.0)
+        number = old.current_version + 1
+        versions = (*old.versions, KvVersionInfo(number, 1.0))
+        each.put_kv_metadata(
+            dataclasses.replace(old, current_version=number, versions=versions[-3:])
+        )
+        each.put_kv_data("m", path, number, b"%d" % number)
+        each.append_event(EventRow(0, 1.0, path, "write", number, "m/"))
+        if refuse:
+            raise Conflict("no", "no")
+        return number
+
+    return work
+
+
+@reads
+async def test_no_version_is_lost_when_many_write_the_same_secrets(engine: Engine) -> None:
+    chosen = random.Random(5)
+    paths = [chosen.choice(("a", "b/c", "b/d", "e")) for _ in range(60)]
+    numbers = await asyncio.gather(*(engine.transact(next_version(path)) for path in paths))
+    for path in set(paths):
+        mine = sorted(n for n, of in zip(numbers, paths, strict=True) if of == path)
+        assert mine == list(range(1, len(mine) + 1))
+        assert engine.view.kv_data("m", path, len(mine)) == b"%d" % len(mine)
+        assert engine.view.kv_data("m", path, len(mine) - 3) is None
+    assert len(engine.view.events_after(0, 100)) == 60
+
+
+@reads
+async def test_new_secrets_of_a_new_folder_made_at_once_are_all_there(engine: Engine) -> None:
+    paths = [f"new/folder/s{number:02}" for number in range(30)]
+    await asyncio.gather(*(engine.transact(next_version(path)) for path in paths))
+    assert engine.view.kv_list("m", "new") == ["folder/"]
+    assert engine.view.kv_list("m", "new/folder") == [f"s{number:02}" for number in range(30)]
+
+
+@reads
+async def test_a_refused_write_among_many_leaves_nothing(engine: Engine) -> None:
+    works = [next_version(f"s{n}", refuse=n % 5 == 0) for n in range(20)]
+    results = await asyncio.gather(*map(engine.transact, works), return_exceptions=True)
+    assert [isinstance(each, Conflict) for each in results] == [n % 5 == 0 for n in range(20)]
+    names = sorted(f"s{n}" for n in range(20) if n % 5)
+    assert engine.view.kv_list("m", "") == names
+    assert len(engine.view.events_after(0, 100)) == 16
+
+
+@reads
+async def test_a_write_reads_what_it_has_written(engine: Engine) -> None:
+    def work(each: Transaction) -> tuple[str | None, str | None, list[str]]:
+        each.put_policy("p", "one")
+        first = each.policy("p")
+        each.put_policy("p", "two")
+        each.put_policy("q", "other")
+        return first, each.policy("p"), list(each.policy_names())
+
+    others = [engine.transact(next_version(f"s{n}")) for n in range(5)]
+    found, *_ = await asyncio.gather(engine.transact(work), *others)
+    assert found == ("one", "two", ["p", "q"])
+
+
+@pytest.mark.parametrize(
+    ("statement", "form"),
+    [
+        ("SELECT body FROM t WHERE a = ? AND b = ?", ({"t"}, False, (("a", 0), ("b", 1)))),
+        ("SELECT body IS NOT NULL FROM t WHERE id = ?", ({"t"}, False, (("id", 0),))),
+        ("SELECT a FROM t WHERE b = ? ORDER BY a", ({"t"}, False, ())),
+        ("SELECT a FROM t WHERE b > ?", ({"t"}, False, ())),
+        ("SELECT a FROM t JOIN u ON t.x = u.x", ({"t", "u"}, False, ())),
+        ("INSERT INTO t (a, b) VALUES (?, ?)", ({"t"}, True, (("a", 0), ("b", 1)))),
+        (
+            "INSERT INTO t (a, b) VALUES (?, ?) ON CONFLICT (a) DO UPDATE SET b = excluded.b",
+            ({"t"}, True, (("a", 0),)),
+        ),
+        ("INSERT INTO t (a, b) VALUES (1, ?)", ({"t"}, True, ())),
+        ("UPDATE t SET a = ?, b = ? WHERE id = ?", ({"t"}, True, (("id", 2),))),
+        ("UPDATE t SET a = ? WHERE a = ? AND c = ?", ({"t"}, True, (("c", 2),))),
+        ("UPDATE t SET a = a + 1", ({"t"}, True, ())),
+        ("DELETE FROM t WHERE id = ?", ({"t"}, True, (("id", 0),))),
+        ("DELETE FROM t WHERE id <= ?", ({"t"}, True, ())),
+        ("DELETE FROM t WHERE a IN (SELECT a FROM u WHERE b = ?)", ({"t", "u"}, True, ())),
+    ],
+)
+def test_a_statement_says_which_rows_it_touches(
+    statement: str, form: tuple[set[str], bool, tuple[tuple[str, int], ...]]
+) -> None:
+    found = form_of(statement)
+    assert (found.tables, found.writes, found.columns) == form
+
+
+def lock(locks: Locks, owner: Owner, statement: str, *values: object) -> bool:
+    return locks.take(owner, form_of(statement), values)
+
+
+def test_locks_meet_unless_a_column_that_both_know_differs() -> None:
+    locks, one, other = Locks(), Owner(), Owner()
+    assert lock(locks, one, "SELECT a FROM t WHERE id = ?", 1)
+    assert lock(locks, other, "SELECT a FROM t WHERE id = ?", 1)
+    assert lock(locks, other, "UPDATE t SET a = ? WHERE id = ?", 0, 2)
+    assert not lock(locks, other, "UPDATE t SET a = ? WHERE id = ?", 0, 1)
+    assert not lock(locks, one, "SELECT a FROM t WHERE id = ?", 2)
+    assert not lock(locks, one, "SELECT b FROM t WHERE name = ?", "x")
+    assert not lock(locks, one, "DELETE FROM t WHERE a > ?", 5)
+    other.aside = True
+    assert lock(locks, one, "SELECT a FROM t WHERE id = ?", 2)
+    assert lock(locks, one, "DELETE FROM t WHERE a > ?", 5)
+
+
+def test_a_row_that_gets_its_number_is_no_row_with_a_known_number() -> None:
+    locks, one, other = Locks(), Owner(), Owner()
+    insert = "INSERT INTO node (mount, parent, name, version) VALUES (?, ?, ?, ?) RETURNING id"
+    by_name = "SELECT id FROM node WHERE mount = ? AND parent = ? AND name = ?"
+    assert lock(locks, one, "SELECT version FROM node WHERE id = ?", 7)
+    assert lock(locks, other, insert, "m", 0, b"x", 0)
+    assert lock(locks, one, by_name, "m", 0, b"y")
+    assert not lock(locks, one, by_name, "m", 0, b"x")
+
+
+def test_the_statements_of_a_kv_write_name_their_rows() -> None:
+    whole = Form(frozenset({"node"}), True)
+    assert form_of("UPDATE node SET version = ?, body = ? WHERE id = ?") != whole
+    assert form_of("INSERT INTO event (body) VALUES (?)").columns
