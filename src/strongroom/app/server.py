@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import logging
 import os
 import signal
@@ -65,6 +66,8 @@ from strongroom.wire.tls import (
 
 TEND_SECONDS: Final = 1.0
 FOLLOW_SECONDS: Final = 1.0
+# Between two looks for cycles among young objects: requests make thousands, and few cycles.
+YOUNG_OBJECTS: Final = 20_000
 
 _log = logging.getLogger(__name__)
 
@@ -322,6 +325,10 @@ async def serve(
     ]
     if worker.number == 0:
         tasks.append(loop.create_task(_tend(handler, clock, around.notices)))
+    # What is there now stays: it is not looked through again and again for what is garbage.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
     await stop.wait()
     for task in tasks:
         task.cancel()

@@ -1,7 +1,7 @@
 """The HTTP client of every room that calls out: aiohttp behind one small door.
 
 Replies are bounded, time-outs are always set, nothing is retried here, and no error carries a
-header or body.
+header or body. aiohttp is 15 MB of a process: it is imported by whoever calls out first.
 """
 
 import asyncio
@@ -10,13 +10,14 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self
-
-import aiohttp
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from strongroom.model.errors import TooLarge, Unavailable
 from strongroom.wire.http import Response
 from strongroom.wire.tls import ClientPem, client_context
+
+if TYPE_CHECKING:
+    import aiohttp
 
 REPLY_BYTES: Final = 64 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 30.0
@@ -77,7 +78,9 @@ class HttpClient:
             await self._session.close()
             self._session = None
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self) -> "aiohttp.ClientSession":
+        import aiohttp
+
         if self._session is None:
             connector = aiohttp.TCPConnector(
                 limit=CONNECTIONS,
@@ -107,6 +110,8 @@ class HttpClient:
 
         Raises Unavailable(`unreachable`) or TooLarge(`reply-too-large`).
         """
+        import aiohttp
+
         seconds = self._route.timeout if timeout is None else timeout
         limit = aiohttp.ClientTimeout(total=seconds or None, connect=min(seconds or 10.0, 10.0))
         try:
@@ -138,6 +143,8 @@ class HttpClient:
 
         The reply has a body when it is no 200. Raises Unavailable(`unreachable`).
         """
+        import aiohttp
+
         limit = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=idle)
         try:
             async with self._open().get(
@@ -164,6 +171,8 @@ class HttpClient:
 
         The file is closed with the reply. Raises as `download`.
         """
+        import aiohttp
+
         limit = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=idle)
         try:
             async with self._open().post(
@@ -180,7 +189,7 @@ class HttpClient:
             raise _unreachable(url, error) from None
 
     @staticmethod
-    async def _bounded(reply: aiohttp.ClientResponse) -> bytes:
+    async def _bounded(reply: "aiohttp.ClientResponse") -> bytes:
         parts: list[bytes] = []
         size = 0
         async for part in reply.content.iter_any():
@@ -201,6 +210,8 @@ class HttpClient:
 
         `idle` is the longest silence in seconds. Raises Unavailable(`unreachable`).
         """
+        import aiohttp
+
         limit = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=idle)
         try:
             async with self._open().get(
@@ -226,6 +237,8 @@ class HttpClient:
 
         Raises Unavailable(`unreachable`) when it cannot be opened or breaks.
         """
+        import aiohttp
+
         limit = aiohttp.ClientWSTimeout(ws_close=2.0)
         try:
             async with self._open().ws_connect(
@@ -244,6 +257,8 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
 
 
 def _unreachable(url: str, error: BaseException) -> Unavailable:
+    import aiohttp
+
     reason = "timed out" if isinstance(error, asyncio.TimeoutError) else type(error).__name__
     hint = "is it running, and the address right?"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

@@ -39,7 +39,7 @@ def over_arrays(statement: str, types: tuple[str, ...]) -> str:
     )
 
 
-def _check(values: Values) -> None:
+def refuse_unstorable(values: Values) -> None:
     """Refuse what the server would refuse: there it would fail others' work of the same turn."""
     for each in values:
         if isinstance(each, str):
@@ -85,7 +85,7 @@ class SharedReads:
 
     def one(self, statement: str, *values: object) -> Any:  # noqa: ANN401
         """The first row, or None."""
-        _check(values)
+        refuse_unstorable(values)
         loop = asyncio.get_running_loop()
         if not self._asked:
             loop.call_soon(self._send)
@@ -97,7 +97,7 @@ class SharedReads:
 
     def all(self, statement: str, *values: object) -> Sequence[Any]:
         """Every row."""
-        _check(values)
+        refuse_unstorable(values)
         question = numbered(statement)
         return answer_of(self._perform(lambda connection: connection.fetch(question, *values)))
 
@@ -167,12 +167,12 @@ class WritingSql:
 
     def all(self, statement: str, *values: object) -> Sequence[Any]:
         """Every row, after everything that was written before."""
-        _check(values)
+        refuse_unstorable(values)
         return answer_of(self._ask(numbered(statement), values))
 
     def run(self, statement: str, *values: object) -> None:
         """A write, sent with its like before the next question."""
-        _check(values)
+        refuse_unstorable(values)
         if not self._held or self._held[-1][0] != statement:
             self._held.append((statement, []))
         self._held[-1][1].append(values)

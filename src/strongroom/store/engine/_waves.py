@@ -15,7 +15,13 @@ from typing import Any, Final
 from strongroom.store.engine._footprints import Form, form_of
 from strongroom.store.engine._greenlets import leave_with, parked
 from strongroom.store.engine._locks import Locks, Owner
-from strongroom.store.engine._postgres_sql import Connection, SharedReads, Values, numbered
+from strongroom.store.engine._postgres_sql import (
+    Connection,
+    SharedReads,
+    Values,
+    numbered,
+    refuse_unstorable,
+)
 from strongroom.store.engine.sql import POSTGRES, Sql
 
 # A unit that writes more than this sends it before the end.
@@ -81,6 +87,7 @@ class _UnitSql:
         return leave_with(question)
 
     def _lock(self, statement: str, values: Values) -> Form:
+        refuse_unstorable(values)
         form = form_of(statement)
         if self._locks is not None and not self._locks.take(self._unit.owner, form, values):
             raise _StepAside

@@ -154,7 +154,10 @@ class PostgresEngine:
             async with self._connections.lend(seconds) as connection:
                 outcomes = await self._outcomes(connection, group, seconds)
         except Exception as error:  # noqa: BLE001 - it is handed to whoever asked for the writes
-            # Whatever this group did is undone, so everybody in it hears the same.
+            # Whatever this group did is undone, so everybody in it hears the same. A database that
+            # another has taken the place of may give the number of a node again.
+            self._nodes.clear()
+            self._view.undo()
             outcomes = [(None, error)] * len(group)
         for (_, done), (result, failure) in zip(group, outcomes, strict=True):
             if done.done():

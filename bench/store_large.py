@@ -1,0 +1,225 @@
+"""Large stores: a folder of 100,000, a million leases at a start, a mass of ends, many policies."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+from store_lab import (
+    Store,
+    ask,
+    in_pages,
+    resident,
+    spread,
+    timed,
+)
+from store_mixed import loaded, prepare_mixed, requests_of
+
+PAGE = 100
+
+
+def listing(folder: Path, workers: int, entries: int) -> dict:
+    """LIST of a wide folder: the first page, a page far in, and all at once beside readers."""
+    from strongroom.store.engine.contract import KvMetadata, KvVersionInfo
+
+    store = Store(folder, workers)
+    with store.served():
+        store.prepare()
+        mounts = ask(store.address, store.root, "GET", "sys/mounts")["data"]
+        mount = mounts["secret/"]["uuid"]
+    now = time.time()
+    rows = [
+        KvMetadata(mount, f"wide/entry-{number:06}", now, now, 1, versions=(KvVersionInfo(1, now),))
+        for number in range(entries)
+    ]
+    store.fill(lambda engine: in_pages(engine, rows, lambda each, row: each.put_kv_metadata(row)))
+    with store.served():
+        store.wait_for_workers()
+
+        def page(query: str) -> list:
+            path = f"secret/metadata/wide?list=true{query}"
+            return ask(store.address, store.token, "GET", path)["data"]["keys"]
+
+        first = page(f"&limit={PAGE}")
+        pages = [timed(lambda: page(f"&limit={PAGE}")) for _ in range(200)]
+        after = [timed(lambda: page(f"&limit={PAGE}&after={first[-1]}")) for _ in range(200)]
+        whole = [timed(lambda: page("")) for _ in range(5)]
+        requests = requests_of(store, {})
+        quiet = loaded(store, requests, {"read": 1}, 3)
+        with threaded(lambda: page("")):
+            beside = loaded(store, requests, {"read": 1}, 3)
+    return {
+        "entries": entries,
+        "page_of": PAGE,
+        "first_page": spread(pages),
+        "next_page": spread(after),
+        "whole": spread(whole),
+        "reads_alone": {**quiet["kinds"]["read"], "rate": quiet["rate"]},
+        "reads_beside_whole": {
+            **beside["kinds"]["read"],
+            "rate": beside["rate"],
+            "longest_gap_ms": beside["longest_gap_ms"],
+        },
+    }
+
+
+class threaded:  # noqa: N801 - used like a function
+    """Calls again and again in a thread, a second between two, while the block runs."""
+
+    def __init__(self, work: object) -> None:
+        self._work = work
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._over.wait(0.5):
+            self._work()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def restart(folder: Path, workers: int, leases: int) -> dict:
+    """From the start of the process to its first answer to a read, with so many leases."""
+    store = Store(folder, workers)
+    with store.served():
+        store.prepare()
+    without = [_first_answer(store) for _ in range(3)]
+    store.fill(lambda engine: _put_leases(engine, leases))
+    with_leases = [_first_answer(store) for _ in range(3)]
+    return {
+        "leases": leases,
+        "database_mb": round((folder / "data/strongroom.db").stat().st_size / 1e6, 1),
+        "without": spread(without),
+        "with": spread(with_leases),
+    }
+
+
+def _first_answer(store: Store) -> float:
+    """Milliseconds until a read is answered with 200."""
+    begun = time.perf_counter()
+    with store.served():
+        path = f"{store.address}/v1/secret/data/bench/1"
+        request = urllib.request.Request(path, headers={"X-Vault-Token": store.token})
+        urllib.request.urlopen(request, timeout=30).close()
+        return (time.perf_counter() - begun) * 1000
+
+
+async def _put_leases(engine: object, leases: int) -> None:
+    from strongroom.store.engine.contract import LeaseRow
+
+    now = time.time()
+    for start in range(0, leases, 100_000):
+        rows = [
+            LeaseRow(
+                f"database/creds/app/{number:09}", "no-mount", None, now, now + 86400, 86400,
+                now + 86400 + number / 1000, data={"username": f"v-app-{number:09}"},
+            )
+            for number in range(start, min(leases, start + 100_000))
+        ]  # fmt: skip
+        await in_pages(engine, rows, lambda each, row: each.put_lease(row))
+
+
+def ends(folder: Path, workers: int, tokens: int, seconds: float) -> dict:
+    """So many tokens that end within a minute: how reads fare, and when all are revoked."""
+    from strongroom.store.engine.contract import TokenRow
+
+    store = Store(folder, workers)
+    with store.served():
+        store.prepare()
+        before = store.reads(seconds)
+    first = time.time() + tokens / 10_000 + 8
+
+    def row(number: int) -> TokenRow:
+        return TokenRow(
+            id=number.to_bytes(32, "big"), accessor=f"bench{number:08}", parent=None,
+            policies=("default",), display_name="bench", path="auth/token/create",
+            created=first - 3600, ttl=3600, expires=first + 60 * number / tokens,
+        )  # fmt: skip
+
+    rows = [row(number) for number in range(1, tokens + 1)]
+    store.fill(lambda engine: in_pages(engine, rows, lambda each, one: each.put_token(one)))
+    with store.served():
+        store.wait_for_workers()
+        time.sleep(max(0.0, first - time.time()))
+        begun = time.time()
+        during = [store.reads(seconds) for _ in range(max(1, int(60 // seconds)))]
+        while left := _left(store):
+            if time.time() > begun + 180:
+                break
+            time.sleep(0.2)
+        over = time.time() - begun
+        after = store.reads(seconds)
+    p99 = max(each["p99_ms"] for each in during)
+    return {
+        "tokens": tokens,
+        "left": left,
+        "last_revoked_s": round(over, 1),
+        "reads_before": before,
+        "reads_during": {
+            "rate": round(sum(each["rate"] for each in during) / len(during), 1),
+            "p50_ms": max(each["p50_ms"] for each in during),
+            "p99_ms": p99,
+        },
+        "reads_after": after,
+        "p99_factor": round(p99 / min(before["p99_ms"], after["p99_ms"]), 2),
+    }
+
+
+def _left(store: Store) -> int:
+    with sqlite3.connect(f"file:{store.folder}/data/strongroom.db?mode=ro", uri=True) as file:
+        (number,) = file.execute(
+            "SELECT COUNT(*) FROM token WHERE accessor LIKE 'bench%'"
+        ).fetchone()
+    return number
+
+
+def policies(folder: Path, workers: int, number: int, seconds: float) -> dict:
+    """Reads, logins and one policy's write with a few policies and with very many."""
+    store = Store(folder, workers)
+    with store.served() as process:
+        store.prepare()
+        login = prepare_mixed(store)
+        few = _policy_figures(store, process, login, seconds)
+    text = 'path "secret/data/team%d/*" { capabilities = ["read"] }'
+    rows = [(f"team-{each}", text % each) for each in range(number)]
+    store.fill(lambda engine: in_pages(engine, rows, lambda each, row: each.put_policy(*row)))
+    with store.served() as process:
+        store.wait_for_workers()
+        many = _policy_figures(store, process, login, seconds)
+    return {"policies": number, "few": few, "many": many}
+
+
+def _policy_figures(store: Store, process: subprocess.Popen, login: dict, seconds: float) -> dict:
+    store.wait_for_workers()
+    idle = resident(process)
+    reads = store.reads(seconds)
+    logins = loaded(store, requests_of(store, login), {"login": 1}, seconds)
+
+    def write() -> None:
+        body = {"policy": 'path "secret/data/changed/*" { capabilities = ["read"] }'}
+        ask(store.address, store.root, "PUT", "sys/policies/acl/changed", body)
+
+    def next_read() -> None:
+        ask(store.address, store.token, "GET", "secret/data/bench/1")
+
+    writes = [(timed(write), timed(next_read)) for _ in range(30)]
+    return {
+        "reads": reads,
+        "logins": {"rate": logins["rate"], **logins["kinds"]["login"]},
+        "policy_write": spread([each for each, _ in writes]),
+        "read_after_it": spread([each for _, each in writes]),
+        "idle_mb": idle,
+        "busy_mb": resident(process),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit("run store_http.py")

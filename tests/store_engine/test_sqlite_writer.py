@@ -1,0 +1,103 @@
+"""Which thread runs a unit of work on SQLite, and that nobody hangs when the loop is gone."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from strongroom.crypto.keyring import KeyRing
+from strongroom.model.errors import Conflict
+from strongroom.store.engine._sqlite_writer import is_short
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import Transaction
+from strongroom.store.engine.sqlite import SqliteEngine
+
+WRITER = "sqlite-writer"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> SqliteEngine:
+    barrier = Barrier()
+    barrier.unseal(KeyRing.new(0.0))
+    return SqliteEngine(tmp_path / "db", barrier)
+
+
+def where() -> str:
+    return threading.current_thread().name
+
+
+async def test_short_work_runs_on_the_event_loop_and_long_work_does_not(
+    engine: SqliteEngine,
+) -> None:
+    def short(each: Transaction) -> str:
+        each.put_policy("p", "text")
+        return where()
+
+    def long(each: Transaction) -> tuple[str, list[str]]:
+        each.put_policy("q", "text")
+        return where(), list(each.policy_names())
+
+    assert await engine.transact(short) == where()
+    assert await engine.transact_alone(short) == WRITER
+    both = await asyncio.gather(engine.transact(short), engine.transact(long))
+    assert both[1] == (WRITER, ["p", "q"])
+    await engine.close()
+
+
+async def test_a_unit_that_fails_after_a_write_is_undone_in_the_thread(
+    engine: SqliteEngine,
+) -> None:
+    seen: list[str] = []
+
+    def broken(each: Transaction) -> None:
+        seen.append(where())
+        each.put_policy("half", "text")
+        raise Conflict("no", "no")
+
+    def refused(each: Transaction) -> None:
+        seen.append(f"refused {where()}")
+        each.policy("half")
+        raise Conflict("no", "no")
+
+    for work in (refused, broken):
+        with pytest.raises(Conflict):
+            await engine.transact(work)
+    assert seen == [f"refused {where()}", where(), WRITER]
+    assert engine.view.policy_names() == []
+    await engine.close()
+
+
+def test_a_loop_that_is_gone_does_not_keep_the_writer(engine: SqliteEngine) -> None:
+    """What it had queued is done by the thread, and the file is free for the next loop."""
+
+    async def leave() -> None:
+        engine_task = asyncio.ensure_future(engine.transact(lambda each: each.put_policy("a", "")))
+        await asyncio.sleep(0)
+        engine_task.cancel()
+
+    async def go_on() -> list[str]:
+        await engine.transact(lambda each: each.put_policy("b", ""))
+        names = list(engine.view.policy_names())
+        await engine.close()
+        return names
+
+    asyncio.run(leave())
+    assert asyncio.run(go_on()) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "short"),
+    [
+        ("SELECT version, body FROM node WHERE id = ?", True),
+        ("SELECT id FROM node WHERE mount = ? AND parent = ? AND name = ?", True),
+        ("INSERT INTO event (body) VALUES (?)", True),
+        ("SELECT kind, path, version, body FROM mount ORDER BY kind, path", True),
+        ("SELECT name FROM policy ORDER BY name", False),
+        ("DELETE FROM node WHERE mount = ?", False),
+        ("UPDATE lease SET due = ?, state = 'revoking' WHERE token = ?", False),
+        ("DELETE FROM event WHERE sequence <= ?", False),
+    ],
+)
+def test_what_may_touch_many_rows_is_not_short(statement: str, short: bool) -> None:
+    assert is_short(statement) is short
