@@ -245,7 +245,7 @@ class SqliteWriter:
         if loop is None or any(write.alone for write in group):
             return None
         self._connection.execute("BEGIN IMMEDIATE")
-        self._short_rows.begin_group()
+        self._rows.begin_group()
         outcomes = _Turn(self, loop).outcomes(group)
         if outcomes is None:
             self._connection.execute("ROLLBACK")
