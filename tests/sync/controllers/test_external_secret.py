@@ -171,12 +171,15 @@ async def test_two_objects_share_one_provider(bench) -> None:
     assert await bench.secret("other") == {"password": "one"}
 
 
-class Feed(FakeProvider):
-    """Its feed does as it is told; counts how often it was followed."""
+BREAK = "break"
 
-    def __init__(self, refusal: Refusal) -> None:
+
+class Feed(FakeProvider):
+    """Its feed is refused, or breaks with a key; counts how often it was followed."""
+
+    def __init__(self, refusal: Refusal | None = None) -> None:
         super().__init__()
-        self.refusal: Refusal | None = refusal
+        self.refusal = refusal
         self.followed = 0
 
     async def changes(self):
@@ -184,6 +187,8 @@ class Feed(FakeProvider):
         if self.refusal is not None:
             raise self.refusal
         async for path in super().changes():
+            if path == BREAK:
+                raise Unavailable("unreachable", "no answer")
             yield path
 
 
@@ -203,18 +208,23 @@ async def test_an_identity_that_may_not_follow_does_not_have_all_read_again_and_
 
 
 async def test_what_a_broken_feed_missed_is_read_when_the_store_is_back(idle) -> None:
-    idle.provider = feed = Feed(Unavailable("unreachable", "no answer"))
-    feed.put("prod/db", password="one")
+    idle.provider = feed = Feed()
+    for key in ("busy", "prod/db"):
+        feed.put(key, password="one")
     await idle.start()
-    for name in ("a", "b"):
-        await idle.external(name, refreshInterval="24h")
+    row = {"secretKey": "a", "remoteRef": {"key": "busy", "property": "password"}}
+    await idle.external("busy", refreshInterval="2s", data=[row])
+    await idle.external(refreshInterval="24h")
     feed.broken = Unavailable("unreachable", "no answer")
-    await idle.clock.advance(120)
+    await idle.clock.advance(10)
+    feed.put(BREAK)
     feed.put("prod/db", password="two")
-    feed.broken = feed.refusal = None
-    await idle.clock.advance(120)
-    for name in ("a", "b"):
-        assert await idle.secret(name) == {"password": "two"}
+    await idle.clock.advance(10)
+    assert feed.followed == 2
+    assert await idle.secret() == {"password": "one"}
+    feed.broken = None
+    await idle.clock.advance(60)
+    assert await idle.secret() == {"password": "two"}
 
 
 class SlowLists:
