@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.app.transcript import environment
+from tests.conftest import over_tls
 
 
 async def _started(store, home: Path, *words: str) -> asyncio.subprocess.Process:
@@ -148,3 +149,46 @@ async def test_sentences_are_those_of_vault(cli) -> None:
     for words, sentence in said.items():
         out = await cli(*words)
         assert sentence is None or out == sentence + "\n"
+
+
+async def test_a_field_is_plain_and_json_or_yaml_where_that_was_said(cli) -> None:
+    await cli("kv", "put", "a", "k=v")
+    assert await cli("kv", "get", "-field=k", "a") == "v"
+    assert await cli("kv", "get", "-field=k", "-format=json", "a") == '"v"\n'
+    assert await cli("read", "-field=data", "-format=yaml", "secret/data/a") == "k: v\n"
+    assert await cli("status", "-field=sealed", "-format=json") == "false\n"
+    await cli("kv", "get", "-field=none", "secret/a", expect=1)
+    assert cli.err.endswith(
+        "hint: it has created_time, custom_metadata, deletion_time, destroyed, k, version\n"
+    )
+
+
+async def test_what_is_not_there_is_said_by_its_path(cli) -> None:
+    for words in (("kv", "patch", "none", "a=b"), ("kv", "patch", "-method=rw", "none", "a=b")):
+        await cli(*words, expect=2)
+        assert cli.err == "No value found at secret/data/none\n"
+    await cli("read", expect=1)
+    assert cli.err.startswith("error: missing: path\n")
+
+
+async def test_headings_are_even(cli) -> None:
+    out = await cli("kv", "put", "x", "k=v")
+    assert out.startswith("== Secret Path ==\nsecret/data/x\n")
+    for line in (await cli("kv", "get", "x")).splitlines():
+        if line.startswith("="):
+            before, _, after = line.partition(" ")[0], "", line.rpartition(" ")[2]
+            assert before == after
+
+
+async def test_the_wrong_scheme_is_recognised(cli, store, tls_address) -> None:
+    await cli("status", f"-address=https://127.0.0.1:{store.port}", expect=1)
+    assert "it does not speak TLS" in cli.err
+    await cli("token", "lookup", "-address", tls_address.replace("https", "http"), expect=2)
+    assert "hint: https:// in place of http://, or another port?" in cli.err
+
+
+@pytest.fixture
+async def tls_address(store, tmp_path: Path):
+    listener, address, _ = await over_tls(store.handler, tmp_path / "tls")
+    yield address
+    await listener.drain()

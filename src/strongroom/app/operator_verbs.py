@@ -95,7 +95,7 @@ def print_fields(
 ) -> int:
     """One field, the whole as JSON or YAML, or the rows as a table; returns the exit status."""
     if args.field:
-        print_value(pick(fields, args.field))
+        print_value(pick(fields, args.field), args.format)
     elif args.format != "table":
         print_document(fields, args.format)
     else:

@@ -176,7 +176,7 @@ class Parser(argparse.ArgumentParser):
 
     def format_usage(self) -> str:
         """The words; which flags there are is said below, in lines of their own."""
-        return f"usage: {self.prog} {self._words()}\n"
+        return f"usage: {self.prog} {self._words()}".rstrip() + "\n"
 
     def _words(self) -> str:
         if self._subparsers is not None:

@@ -256,6 +256,12 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
     return io.BytesIO(body) if body is not None and len(body) > STREAMED_BYTES else body
 
 
+def _speaks_plainly(error: BaseException) -> bool:
+    """OpenSSL's word for an answer that is no TLS."""
+    found = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return isinstance(found, ssl.SSLError) and found.reason == "WRONG_VERSION_NUMBER"
+
+
 def _unreachable(url: str, error: BaseException) -> Unavailable:
     import aiohttp
 
@@ -266,6 +272,12 @@ def _unreachable(url: str, error: BaseException) -> Unavailable:
         why = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else found
         reason = f"its certificate is not trusted: {why}"
         hint = "name the authority that signed it, and the name that it is for"
+    elif _speaks_plainly(error):
+        reason = "it does not speak TLS"
+        hint = "http:// in place of https://, or another port?"
+    elif isinstance(error, aiohttp.ServerDisconnectedError):
+        reason = "the connection was closed without a reply"
+        hint = "https:// in place of http://, or another port?" if url.startswith("http:") else hint
     elif isinstance(error, aiohttp.ClientConnectorError):
         reason = str(error.os_error.strerror or error.os_error)
     elif isinstance(error, aiohttp.WSServerHandshakeError):

@@ -25,7 +25,7 @@ def register_devices(verbs: Any) -> None:  # noqa: ANN401 - argparse's action of
     flag(enable, "description", metavar="TEXT", default="", help="for people")
     switch(enable, "local", "changes nothing: there is no replication")
     enable.add_argument("type", help="file, socket or syslog")
-    enable.add_argument("options", nargs="*", metavar="KEY=VALUE",
+    enable.add_argument("options", nargs="*", default=[], metavar="KEY=VALUE",
                         help="such as file_path=PATH, address=HOST:PORT, log_raw=true")  # fmt: skip
     disable = verb(verbs, "disable", "end an audit device", _disable,
                    "strongroom audit disable second")  # fmt: skip

@@ -116,7 +116,8 @@ async def _get(session: "Session", args: argparse.Namespace) -> int:
         shown = reply.body
         if args.field and place.version == 2:
             data, metadata = reply.data.get("data") or {}, reply.data.get("metadata") or {}
-            print_value(pick(data if args.field in data else {**metadata, **data}, args.field))
+            fields = data if args.field in data else {**metadata, **data}
+            print_value(pick(fields, args.field), args.format)
             return 0
         return print_reply(shown, args.format, args.field, reply.raw)
     _print_secret(place, reply.data)
@@ -172,6 +173,8 @@ async def _patch(session: "Session", args: argparse.Namespace) -> int:
             body = {"data": data, "options": options}
             return _written(place, await session.ask("PATCH", place.api("data"), body), args)
         except ApiError as error:
+            if error.status == 404 and not error.errors:
+                raise _missing(place, "data") from None
             # A token without the patch capability may still read and write.
             if error.status not in (403, 405) or args.method == "patch":
                 raise

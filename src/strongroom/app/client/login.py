@@ -56,7 +56,9 @@ def register(commands: Any) -> None:  # noqa: ANN401
     switch(parser, "no-store", "do not write ~/.vault-token")
     switch(parser, "no-print", "do not show the token")
     switch(parser, "token-only", "print the token alone, store nothing")
-    parser.add_argument("words", nargs="*", metavar="TOKEN | KEY=VALUE", help="- reads the token")
+    parser.add_argument(
+        "words", nargs="*", default=[], metavar="TOKEN | KEY=VALUE", help="- reads the token"
+    )
 
 
 async def _login(session: "Session", args: argparse.Namespace) -> int:

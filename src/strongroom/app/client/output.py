@@ -31,8 +31,14 @@ def success(text: str) -> None:
     print(painted(f"Success! {text}", _GREEN, sys.stdout))
 
 
-def print_value(value: Any) -> None:  # noqa: ANN401 - JSON
-    """One field alone; on a terminal with a line's end, in a pipe without."""
+def print_value(value: Any, form: str = "table") -> None:  # noqa: ANN401 - JSON
+    """One field alone: as JSON or YAML where that was asked for, else as it is.
+
+    As it is, it has a line's end on a terminal and none in a pipe.
+    """
+    if form in ("json", "yaml"):
+        print_document(value, form)
+        return
     sys.stdout.write(value if isinstance(value, str) else json.dumps(value))
     if sys.stdout.isatty():
         sys.stdout.write("\n")
@@ -42,7 +48,9 @@ def pick(fields: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - JSON
     """A field by its name; raises Invalid naming those there are."""
     if name not in fields:
         raise Invalid(
-            "no-field", f'Field "{name}" not present in secret', hint=f"it has {sorted(fields)}"
+            "no-field",
+            f'Field "{name}" not present in secret',
+            hint=f"it has {', '.join(sorted(fields)) or 'none'}",
         )
     return fields[name]
 
@@ -80,9 +88,8 @@ def print_names(names: Sequence[str]) -> None:
 
 def print_heading(title: str, width: int) -> None:
     """A title between equals signs, as wide as the table under it."""
-    left = max(width - len(title) - 2, 4)
-    before = left // 2
-    line = f"{'=' * before} {title} {'=' * (left - before)}"
+    side = "=" * max((width - len(title) - 1) // 2, 2)
+    line = f"{side} {title} {side}"
     print(painted(line, _DIM, sys.stdout))
 
 
@@ -120,7 +127,7 @@ def human_duration(seconds: int) -> str:
 def print_reply(body: Mapping[str, Any], form: str, name: str | None, raw: bytes = b"") -> int:
     """A whole reply in the form that was asked for; returns the exit status."""
     if name:
-        print_value(pick(fields_of(body), name))
+        print_value(pick(fields_of(body), name), form)
     elif form == "raw":
         sys.stdout.write(raw.decode())
     elif form == "table":

@@ -30,7 +30,9 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
         return
     parser.add_argument("path", help="without /v1/")
     if name in ("read", "write", "patch", "delete"):
-        parser.add_argument("pairs", nargs="*", metavar="KEY=VALUE", help="also @file and -")
+        parser.add_argument(
+            "pairs", nargs="*", default=[], metavar="KEY=VALUE", help="also @file and -"
+        )
     if name in ("write", "patch"):
         switch(parser, "force", "write without any data")
         parser.add_argument(

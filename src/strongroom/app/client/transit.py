@@ -36,7 +36,9 @@ def register(commands: Any) -> None:  # noqa: ANN401
         parser = verb(verbs, name, summary, _import, example)
         parser.add_argument("path", help="MOUNT/keys/NAME")
         parser.add_argument("key", help="base64 of an AES key or of PKCS #8; @file, also PEM; -")
-        parser.add_argument("pairs", nargs="*", metavar="KEY=VALUE", help="such as type=rsa-4096")
+        parser.add_argument(
+            "pairs", nargs="*", default=[], metavar="KEY=VALUE", help="such as type=rsa-4096"
+        )
         parser.set_defaults(action=name.replace("-", "_"))
 
 
