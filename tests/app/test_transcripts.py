@@ -1,10 +1,14 @@
 """What docs/cli.md shows is run as it stands against a server process, and the output compared."""
 
+import asyncio
+import gzip
 import itertools
+import json
 import os
 import pty
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -150,7 +154,7 @@ def _examples(*commands: str) -> set[str]:
         for node in top.walk()
         if not node.children and node.words not in (("audit", "timeline"), ("audit", "exposure"))
         for line in (node.parser.epilog or "").splitlines()
-        if line.strip().startswith("strongroom")
+        if line.strip().startswith(("strongroom", "source"))
     }
 
 
@@ -230,3 +234,82 @@ def test_every_example_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 build_parser(words[1]).parse_args(words[1:])
                 read += 1
     assert read > 100
+
+
+# What needs neither store nor cluster: the exit status, the shell, and the line.
+ALONE = """
+0 bash strongroom template render greeting.tpl --set user=ada
+0 bash strongroom template render externalsecret.yaml --data values.yaml
+0 bash strongroom template render externalsecret.yaml --data secret.yaml --key config.json
+0 bash strongroom template functions
+0 bash strongroom install rbac --namespace strongroom | kubectl apply -f -
+0 bash strongroom install rbac --only team-a --only team-b
+0 bash strongroom install rbac --token-of prod/vault-auth
+0 bash strongroom install crds | kubectl apply --server-side -f -
+0 bash source <(strongroom completion bash)
+0 zsh source <(strongroom completion zsh)
+0 fish strongroom completion fish | source
+0 bash strongroom encrypt init --for kubeadm --cluster prod-1
+1 bash strongroom encrypt check --config encryption.yaml --format sarif --fail-on warning
+0 bash strongroom audit timeline prod/db --offline --secret shop/db --store-log audit.log.1.gz --store-log audit.log --format json
+"""
+FILES = {
+    "greeting.tpl": "hello {{ .user }}\n",
+    "externalsecret.yaml": """
+apiVersion: external-secrets.io/v1
+kind: ExternalSecret
+metadata: {name: app}
+spec: {target: {template: {data: {config.json: '{"user": "{{ .user }}"}'}}}}
+""",
+    "values.yaml": "user: ada\n",
+    "secret.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {user: YWRh}\n",
+    "encryption.yaml": """
+apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources: [{resources: [secrets], providers: [{identity: {}}]}]
+""",
+    # Takes what kubectl would: documents, each with a kind.
+    "bin/kubectl": f"""#!{sys.executable}
+import sys, yaml
+kinds = [each["kind"] for each in yaml.safe_load_all(sys.stdin)]
+print("applied", len(kinds))
+sys.exit(not kinds)
+""",
+}
+
+
+@pytest.mark.long
+async def test_examples_that_need_no_cluster_do_what_they_say(store, tmp_path: Path) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "bin/kubectl").chmod(0o755)
+    await store.ask("POST", "secret/data/prod/db", {"data": {"k": "v"}})
+    await store.ask("GET", "secret/data/prod/db")
+    lines = [each.rstrip(b"\n") + b"\n" for each in store.device.lines]
+    (tmp_path / "audit.log.1.gz").write_bytes(gzip.compress(b"".join(lines[:2])))
+    (tmp_path / "audit.log").write_bytes(b"".join(lines[2:]))
+    home = environment(tmp_path)
+    home["PATH"] = f"{tmp_path / 'bin'}:{home['PATH']}"
+    printed = {}
+    for row in ALONE.strip().splitlines():
+        wanted, shell, command = row.split(" ", 2)
+        if shutil.which(shell) is None:
+            continue
+        quiet = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+        done = await asyncio.to_thread(
+            subprocess.run, [shell, *quiet, "-c", command], cwd=tmp_path, env=home,
+            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr if wanted == "0" and shell != "bash" else "") == (
+            int(wanted), "",
+        ), (command, done.stdout, done.stderr)  # fmt: skip
+        printed[command] = done.stdout
+    said = list(printed.values())
+    assert said[0] == "hello ada\n"
+    assert json.loads(said[2]) == {"user": "ada"}
+    assert said[4].startswith("applied ")
+    assert json.loads(printed[next(each for each in printed if "sarif" in each)])["runs"]
+    assert json.loads(said[-1])["entries"]
+    shown = {row.split(" ", 2)[2] for row in ALONE.strip().splitlines()}
+    assert shown >= _examples("template", "install", "completion") - {""}
