@@ -258,7 +258,7 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
 
 def _speaks_plainly(error: BaseException) -> bool:
     """OpenSSL's word for an answer that is no TLS."""
-    found = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    found = getattr(error, "os_error", error)  # aiohttp keeps it there
     return isinstance(found, ssl.SSLError) and found.reason == "WRONG_VERSION_NUMBER"
 
 
