@@ -4,8 +4,9 @@ import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from strongroom.app.server import behind_proxy
+from strongroom.app.server import admits_behind_proxy, behind_proxy
 from strongroom.wire.forwarded import ForwardedFor
+from strongroom.wire.http import Request
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Listener
 
@@ -58,3 +59,18 @@ async def test_who_is_no_trusted_proxy_says_nothing_about_its_client(store) -> N
     async with proxied(store, ForwardedFor(ELSEWHERE, needed=False, trusted_only=False)):
         assert (await store.ask(*look, **CLIENT))[0] == 200
         assert store.records()[-1]["request"]["remote_address"] == "127.0.0.1"
+
+
+async def test_a_large_body_is_admitted_for_the_client_and_not_for_the_proxy() -> None:
+    asked = []
+
+    async def admits(request: Request) -> bool:
+        asked.append(request.peer)
+        return True
+
+    ask = admits_behind_proxy(admits, ForwardedFor(HERE))
+    request = Request("POST", "/v1/x", {"x-forwarded-for": "192.0.2.7"}, peer="127.0.0.1")
+    assert await ask(request)
+    assert (asked, request.peer) == (["192.0.2.7"], "127.0.0.1")
+    assert not await ask(Request("POST", "/v1/x", {}, peer="127.0.0.1"))
+    assert admits_behind_proxy(admits, None) is admits

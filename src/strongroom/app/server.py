@@ -389,7 +389,11 @@ async def _listen(
             limits,
             clock,
             each.opens,
-            SnapshotSpool(settings.storage.path, handler.admits, each.snapshot_bytes),
+            SnapshotSpool(
+                settings.storage.path,
+                admits_behind_proxy(handler.admits, each.forwarded),
+                each.snapshot_bytes,
+            ),
         )
         if each.socket:
             if worker.number == 0:
@@ -416,6 +420,23 @@ def behind_proxy(handler: Handler, rules: ForwardedFor) -> Handler:
         handler(request, exchange)
 
     return handle
+
+
+def admits_behind_proxy(
+    admits: Callable[[Request], Awaitable[bool]], rules: ForwardedFor | None
+) -> Callable[[Request], Awaitable[bool]]:
+    """The same question about the proxy's client; the request itself stays as it came."""
+    if rules is None:
+        return admits
+
+    async def ask(request: Request) -> bool:
+        try:
+            client = client_of(request.peer, request.headers.get(HEADER), rules)
+        except Refusal:
+            return False
+        return await admits(dataclasses.replace(request, peer=client))
+
+    return ask
 
 
 def run_worker(settings: ServerSettings, worker: Worker | None = None) -> None:
