@@ -171,6 +171,42 @@ userpass() { # Userpass, its tokens' times, and a user's own password
   same "$(code DELETE sys/auth/userpass)" 204
 }
 
+leases() { # Leases: looked up, renewed, listed and revoked, one and by prefix
+  same "$(code POST sys/mounts/iss --data '{"type":"issuer"}')" 204
+  api GET 'iss/creds/app?ttl=1h' > lease.json
+  lease=$(field lease_id < lease.json)
+  same "$(field lease_duration < lease.json)" 3600
+  same "$(api PUT sys/leases/lookup --data "{\"lease_id\":\"$lease\"}" | field data/renewable)" true
+  same "$(api PUT sys/leases/renew --data "{\"lease_id\":\"$lease\",\"increment\":1800}" | field lease_duration)" 1800
+  same "$(api LIST sys/leases/lookup/iss/creds/app | field data/keys)" "[\"${lease##*/}\"]"
+  same "$(code PUT sys/leases/revoke --data "{\"lease_id\":\"$lease\"}")" 204
+  same "$(code PUT sys/leases/lookup --data "{\"lease_id\":\"$lease\"}")" 400
+  one=$(api GET iss/creds/app | field lease_id)
+  two=$(api GET iss/creds/app | field lease_id)
+  same "$(code PUT sys/leases/revoke-prefix/iss/creds)" 204
+  for lease in $one $two; do
+    same "$(code PUT sys/leases/lookup --data "{\"lease_id\":\"$lease\"}")" 400
+  done
+  same "$(code LIST sys/leases/lookup/iss/creds/app)" 404
+  # A token is a lease as well: what it made can be renewed no more, and ends in the background.
+  token=$(api POST auth/token/create --data '{"policies":["root"],"ttl":"1h"}' | field auth/client_token)
+  lease=$(as "$token" api GET iss/creds/app | field lease_id)
+  same "$(code PUT auth/token/revoke --data "{\"token\":\"$token\"}")" 204
+  same "$(api PUT sys/leases/lookup --data "{\"lease_id\":\"$lease\"}" | field data/renewable)" false
+  same "$(code POST sys/leases/tidy)" 202
+}
+
+audit() { # Audit devices: what is enabled, and the hash of a value to look for in a log
+  same "$(api GET sys/audit | field memory/type)" file
+  hash=$(api POST sys/audit-hash/memory --data '{"input":"my-secret"}' | field hash)
+  case $hash in hmac-sha256:*) ;; *) same "$hash" 'hmac-sha256:...' ;; esac
+  same "$(api POST sys/audit-hash/memory --data '{"input":"my-secret"}' | field data/hash)" "$hash"
+  same "$(code PUT sys/audit/mine --data '{"type":"file","options":{"file_path":"stdout"}}')" 400
+  same "$(code POST sys/config/auditing/request-headers/X-Trace --data '{"hmac":true}')" 204
+  same "$(api GET sys/config/auditing/request-headers | field headers/x-trace/hmac)" true
+  same "$(code DELETE sys/config/auditing/request-headers/X-Trace)" 204
+}
+
 identity() { # Identity: one entity with two aliases, and a group
   for path in userpass-test userpass-qa; do
     same "$(code POST sys/auth/$path --data '{"type":"userpass"}')" 204

@@ -8,7 +8,9 @@ import hvac
 import hvac.api
 import pytest
 from hvac.api.auth_methods import JWT, OIDC, Cert, Kubernetes
+from hvac.api.system_backend import Raft
 from hvac.api.vault_api_base import VaultApiBase
+from hvac.exceptions import InvalidRequest
 from tests.store.test_cert_auth import Maker, der, pem
 from tests.store.test_hvac_identity import Driven, methods
 from tests.store.test_jwt_auth import AUDIENCE, REDIRECT
@@ -27,7 +29,7 @@ DRIVEN = {
     "Mount": "test_hvac_system", "Namespace": "test_hvac_system", "Policies": "test_hvac_system",
     "Policy": "test_hvac_system", "Quota": "test_hvac_system", "Wrapping": "test_hvac_system",
     "Audit": "test_hvac_seal", "Health": "test_hvac_seal", "Init": "test_hvac_seal",
-    "Key": "test_hvac_seal", "Leader": "test_hvac_seal", "Seal": "test_hvac_seal",
+    "Raft": "test_hvac_methods", "Key": "test_hvac_seal", "Leader": "test_hvac_seal", "Seal": "test_hvac_seal",
 }  # fmt: skip
 OUTSIDE = {
     "no such secrets engine": {
@@ -35,7 +37,6 @@ OUTSIDE = {
         "Ssh", "Transform",
     },
     "no such auth method": {"Github", "LegacyMfa", "Okta", "Radius"},
-    "the storage is a database, and never Raft": {"Raft"},
     "holds other classes": {
         "Kv", "VaultApiBase", "VaultApiCategory", "SecretsEngines", "AuthMethods",
         "SystemBackend", "SystemBackendMixin",
@@ -141,6 +142,33 @@ async def test_every_cert_method(store, client, tmp_path) -> None:
     assert said["auth"]["metadata"]["cert_name"] == "web"
     await run("delete_certificate_role", "web")
     assert {each for each in methods(Cert) if each[0].islower()} - run.called == set()
+
+
+# The storage is a database, so there are no peers to join or to remove; automatic snapshots are
+# Vault Enterprise's. Only snapshots are served.
+NO_PEERS = {"join_raft_cluster", "read_raft_config", "remove_raft_node"}
+ENTERPRISE = {
+    "read_raft_auto_snapshot_config", "list_raft_auto_snapshot_configs",
+    "delete_raft_auto_snapshot_config", "create_or_update_raft_auto_snapshot_config",
+    "read_raft_auto_snapshot_status",
+}  # fmt: skip
+
+
+async def test_every_raft_method(store, client) -> None:
+    run = Driven(store, client.sys)
+    content = (await run("take_raft_snapshot")).content
+    await store.run(client.write_data, "cubbyhole/later", data={"k": "v"})
+    assert (await run("restore_raft_snapshot", content)).status_code == 204
+    assert await store.run(client.read, "cubbyhole/later") is None
+    assert (await run("force_restore_raft_snapshot", content)).status_code == 204
+    assert methods(Raft) - run.called == NO_PEERS | ENTERPRISE
+    # Each of these says why.
+    with pytest.raises(InvalidRequest, match="the storage is a database, not Raft"):
+        await run("read_raft_config")
+    with pytest.raises(InvalidRequest, match="the storage is a database, not Raft"):
+        await run("remove_raft_node", "node1")
+    with pytest.raises(InvalidRequest, match="the storage is a database, not Raft"):
+        await run("join_raft_cluster", "https://other:8200")
 
 
 # What a client keeps to itself: its connection, its token, and the groups of methods above.

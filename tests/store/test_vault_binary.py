@@ -1,6 +1,9 @@
 """Programs made for a `vault` binary find one: the tutorial's commands, and hvac's way to a server."""
 
+import base64
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,7 +117,7 @@ def test_hvacs_way(tmp_path: Path, start: Start, storage: str) -> None:
     until(free)
 
 
-def test_a_dev_server_is_open_with_the_root_token_it_was_told(start: Start) -> None:
+def test_a_dev_server_is_open_with_the_root_token_it_was_told(tmp_path: Path, start: Start) -> None:
     port = free_port()
     process = start(
         "server", "-dev", "-dev-root-token-id=root", f"-dev-listen-address=127.0.0.1:{port}"
@@ -123,11 +126,70 @@ def test_a_dev_server_is_open_with_the_root_token_it_was_told(start: Start) -> N
     until(client.is_authenticated)
     client.secrets.kv.v2.create_or_update_secret("a", {"k": "v"})
     client.adapter.close()
+    assert (tmp_path / ".vault-token").read_text().strip() == "root"
     process.terminate()
     shown = process.communicate()[0].decode()
     assert "Root Token: root" in shown
-    assert "Unseal Key: " in shown
+    key = re.search(r"^Unseal Key: (\S+)$", shown, re.MULTILINE)
+    assert key
+    assert len(base64.b64decode(key[1], validate=True)) == 32
+    assert "==> Vault server started! Log data will stream in below:" in shown
     assert f"export VAULT_ADDR='http://127.0.0.1:{port}'" in shown
+
+
+def test_the_way_of_a_fixture_that_runs_the_command_line(
+    tmp_path: Path, start: Start, path_with_vault: dict[str, str]
+) -> None:
+    """Waits for the words in the output, then initialises, unseals and works by the program."""
+    port = free_port()
+    (tmp_path / "vault.hcl").write_text(
+        f'storage "file" {{ path = "data" }}\nworkers = 2\n'
+        f'listener "tcp" {{ address = "127.0.0.1:{port}" tls_disable = true }}\n'
+    )
+    server = start("server", "-config=vault.hcl")
+    assert server.stdout is not None
+    for line in server.stdout:
+        if b"Vault server started!" in line:
+            break
+    address = {"VAULT_ADDR": f"http://127.0.0.1:{port}"}
+
+    def vault(*arguments: str, **more: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["vault", *arguments], cwd=tmp_path, env={**path_with_vault, **address, **more},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    assert re.match(r"Vault v\d+\.\d+\.\d+", vault("version")[1])
+    assert re.match(r"Vault v\d+\.\d+\.\d+", vault("-version")[1])
+    assert vault("operator", "init", "-status")[0] == 2
+    code, said = vault("status", "-format=json")
+    assert (code, json.loads(said)["initialized"]) == (2, False)
+    code, said = vault(
+        "operator", "init", "-key-shares=3", "-key-threshold=2", "-format=json"
+    )  # fmt: skip
+    made = json.loads(said)
+    assert set(made) == {
+        "unseal_keys_b64", "unseal_keys_hex", "unseal_shares", "unseal_threshold",
+        "recovery_keys_b64", "recovery_keys_hex", "recovery_keys_shares",
+        "recovery_keys_threshold", "root_token",
+    }  # fmt: skip
+    assert vault("operator", "init", "-status")[0] == 0
+    assert json.loads(vault("operator", "unseal", "-format=json", made["unseal_keys_b64"][0])[1])[
+        "progress"
+    ] == 1  # fmt: skip
+    assert vault("status")[0] == 2
+    assert vault("operator", "unseal", made["unseal_keys_hex"][2])[0] == 0
+    assert vault("status")[0] == 0
+    token = {"VAULT_TOKEN": made["root_token"]}
+    assert vault("secrets", "enable", "-path=kv", "kv-v2", **token)[0] == 0
+    assert vault("kv", "put", "kv/a", "k=v", **token)[0] == 0
+    assert vault("kv", "get", "-field=k", "kv/a", **token) == (0, "v")
+    assert vault("operator", "seal", **token)[0] == 0
+    assert vault("status")[0] == 2
+    server.kill()
+    server.communicate()
+    assert vault("status")[0] == 1
 
 
 def test_a_taken_port_and_a_wrong_file_are_refused_in_words(tmp_path: Path, start: Start) -> None:

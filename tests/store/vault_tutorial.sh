@@ -23,6 +23,7 @@ listener "tcp" {
   disable_unauthed_generate_root_endpoints = false
 }
 api_addr     = "http://127.0.0.1:$port"
+unsafe_allow_api_audit_creation = true
 cluster_addr = "https://127.0.0.1:$((port + 1))"
 EOF
 mkdir -p ./vault/data
@@ -106,6 +107,23 @@ accessor=$(vault auth list -format=json | python3 -c 'import json, sys; print(js
 vault write identity/entity-alias name=ada canonical_id="$entity" mount_accessor="$accessor" > /dev/null
 [ "$(VAULT_TOKEN= vault write -format=json auth/userpass/login/ada password=pw | field auth.entity_id)" = "$entity" ] \
   || fail "the entity of a login"
+
+# Audit devices: enabled, a value found in the log by its hash, and the device gone again.
+vault audit enable file file_path="$PWD/requests.log" > /dev/null
+vault audit list -detailed | grep -q "file_path=$PWD/requests.log" || fail "audit list"
+vault kv put -mount=secret hello foo=findable > /dev/null
+hash=$(curl -s -H "X-Vault-Token: $root" --request POST --data '{"input": "findable"}' \
+  "$VAULT_ADDR/v1/sys/audit-hash/file" | field hash)
+grep -qF "$hash" requests.log || fail "the hash of a value is in the log"
+! grep -q findable requests.log || fail "a value is in the log in the clear"
+[ "$(tail -n 1 requests.log | field type)" = response ] || fail "the last record"
+vault audit disable file > /dev/null
+lines=$(wc -l < requests.log)
+vault kv get -mount=secret hello > /dev/null
+[ "$(wc -l < requests.log)" = "$lines" ] || fail "a disabled device records"
+# A typing error in a setting is pointed out.
+vault write auth/approle/role/ci token_polices=reader 2>&1 | grep -q 'unrecognized parameters: \[token_polices\]' \
+  || fail "a misspelt parameter"
 
 # A root token for who has the keys and no token.
 vault operator generate-root -init -format=json > attempt.json

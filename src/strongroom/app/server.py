@@ -85,6 +85,8 @@ class Worker:
     group: bytes = field(default_factory=new_key, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     pins: RefusedPin = field(default_factory=RefusedPin)
+    # Called when it listens.
+    ready: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +317,7 @@ async def serve(
     listeners = await _listen(settings, worker, handler, clock, certificates)
     for listener in settings.listeners:
         _log.info("listening on %s", listener.url)
+    worker.ready()
     tasks = [
         loop.create_task(_follow(parts, around, broker, problems)),
         loop.create_task(_watch(certificates, clock)),

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import os
 import signal
@@ -205,8 +206,46 @@ def _start(settings: "ServerSettings") -> int:
     if settings.workers > 1:
         asyncio.run(make_schema(settings))
         return _supervise(settings.workers)
-    run_worker(settings, Worker(program_version=program_version(), environment=dict(os.environ)))
+    run_worker(
+        settings,
+        Worker(
+            program_version=program_version(),
+            environment=dict(os.environ),
+            ready=partial(_say_started, settings, program_version()),
+        ),
+    )
     return 0
+
+
+def _say_started(settings: "ServerSettings", version: str) -> None:
+    """What Vault says when it serves: programs that start one wait for these words.
+
+    Not where audit records go to the same place.
+    """
+    from strongroom.store.system.status import API_VERSION
+
+    for device in settings.audit:
+        path = device.options.get("file_path") or device.options.get("path")
+        if device.type == "stdout" or path in ("stdout", "/dev/stdout"):
+            return
+    lines = ["==> Vault server configuration:", ""]
+    for number, each in enumerate(settings.listeners, 1):
+        kind, where = ("unix", each.socket) if each.socket else ("tcp", f"{each.host}:{each.port}")
+        tls = "enabled" if each.tls else "disabled"
+        lines.append(f'              Listener {number}: {kind} (addr: "{where}", tls: "{tls}")')
+    told = settings.api_version or API_VERSION
+    lines += [
+        f"                 Storage: {settings.storage.named}",
+        f"                 Version: Vault v{told} (strongroom {version})",
+        "",
+        "==> Vault server started! Log data will stream in below:",
+        "",
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def _say_nothing() -> None:
+    """One of several workers speaks."""
 
 
 def _from_files(args: argparse.Namespace) -> "ServerSettings":
@@ -307,7 +346,11 @@ def _run_dev(args: argparse.Namespace) -> int:
     _check_free(host, port)
     _check_log_flags(args)
     start_log((args.log_level or "info").lower(), args.log_format or "standard")
-    worker = Worker(program_version=program_version(), environment=dict(os.environ))
+    worker = Worker(
+        program_version=program_version(),
+        environment=dict(os.environ),
+        ready=partial(_say_started, settings, program_version()),
+    )
     begin = partial(_begin_dev, args, settings, tls)
     run(serve(settings, worker, begin=begin))
     return 0
@@ -335,7 +378,7 @@ async def _begin_dev(
         f"    $ export VAULT_ADDR='{settings.listeners[0].url}'",
         *([f"    $ export VAULT_CACERT='{tls[0].parent / 'ca.pem'}'"] if tls else []),
         "",
-        f"Unseal Key: {made.unseal_key}",
+        f"Unseal Key: {base64.b64encode(bytes.fromhex(made.unseal_key)).decode()}",
         f"Root Token: {made.root_token.reveal_text()}",
         "",
         "Development mode should NOT be used in production installations!",
@@ -356,7 +399,13 @@ def _run_as_worker(settings: "ServerSettings") -> int:
         group = source.read(32)
     environment = {name: value for name, value in os.environ.items() if name != WORKER}
     worker = Worker(
-        number, settings.workers, program_version(), group, environment, RefusedPin(pins, group)
+        number,
+        settings.workers,
+        program_version(),
+        group,
+        environment,
+        RefusedPin(pins, group),
+        ready=partial(_say_started, settings, program_version()) if number == 0 else _say_nothing,
     )
     run_worker(settings, worker)
     return 0
