@@ -116,3 +116,34 @@ async def test_a_database_of_another_cluster_is_not_overwritten(store: Any, tmp_
         assert (await other.ask("GET", "secret/data/theirs"))[0] == 200
     status, _, err = await strongroom(store, *words, "-force")
     assert status == 0, err
+
+
+@pytest.mark.parametrize("seal", ["-seal-key-file", "-config"])
+async def test_a_restore_without_a_server_checks_the_keyed_hash_or_says_that_it_did_not(
+    store: Any, tmp_path: Path, seal: str
+) -> None:
+    file, folder = tmp_path / "store.snap", tmp_path / "new"
+    assert (await strongroom(store, "snapshot", "save", str(file)))[0] == 0
+    config = tmp_path / "store.hcl"
+    config.write_text(
+        f'storage "raft" {{ path = "{folder}" }}\n'
+        'listener "tcp" { tls_disable = true }\n'
+        f'seal "static" {{ key_file = "{tmp_path / "key"}" }}\n'
+    )
+    keys = (seal, str(config if seal == "-config" else tmp_path / "key"))
+    forged = tmp_path / "forged.snap"
+    forged.write_bytes(file.read_bytes()[:-32] + bytes(32))
+
+    async def restore(which: Path, *more: str) -> tuple[int, str]:
+        words = ("snapshot", "restore", str(which), "-data", str(folder), *more)
+        status, _, err = await strongroom(store, *words)
+        return status, err
+
+    status, said = await restore(forged, *keys)
+    assert (status != 0, "somebody who could make a new checksum, but has no key" in said) == (
+        True,
+        True,
+    )
+    assert await restore(file, *keys) == (0, "")
+    status, said = await restore(forged)
+    assert (status, said.startswith("Not checked: whether the file was changed")) == (0, True)

@@ -6,6 +6,7 @@ leaves the one before.
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -17,9 +18,15 @@ from strongroom.model.errors import Invalid
 
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session
+    from strongroom.store.engine.contract import Engine
     from strongroom.store.engine.snapshot_file import Summary
+    from strongroom.store.seal.cluster import ClusterSeal
 
 PATH: Final = "sys/storage/raft/snapshot"
+_UNCHECKED: Final = (
+    "Not checked: whether the file was changed by somebody without the keys. Its checksum fits, and"
+    " each row opens in its own place alone; -config or -seal-key-file checks the keyed hash too."
+)
 EXAMPLE: Final = """example:
   strongroom operator snapshot save store.snap
   strongroom operator snapshot inspect store.snap     # no server is asked
@@ -64,6 +71,10 @@ def _arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", wor
     flag(restore, "data", type=Path, metavar="DIR", help="into this folder, without a server")
     flag(restore, "database", default="", metavar="URL",
          help="into this PostgreSQL, without a server")  # fmt: skip
+    flag(restore, "config", type=Path, action="append", metavar="PATH",
+         help="without a server: check the file by the seal of this configuration")  # fmt: skip
+    flag(restore, "seal-key-file", type=Path, metavar="FILE",
+         help="without a server: check the file by this key of a static seal")  # fmt: skip
     switch(restore, "force", "even one of another cluster")
     _verb(verbs, "drill", "say what a restore would find, and change nothing", _drill,
           f"{words} drill store.snap")  # fmt: skip
@@ -105,6 +116,8 @@ async def _restore(session: "Session", args: argparse.Namespace) -> int:
             await _restore_directly(args, file)
         else:
             await session.upload(f"{PATH}-force" if args.force else PATH, file)
+        if (args.data or args.database) and not _has_seal(args):
+            print(_UNCHECKED, file=sys.stderr)
     if args.format == "table":
         success("The store is as it was when the snapshot was taken.")
     else:
@@ -121,9 +134,33 @@ async def _restore_directly(args: argparse.Namespace, file: BinaryIO) -> None:
     kind = POSTGRESQL if args.database else SQLITE
     engine = await open_storage(StorageSetting(kind, args.data, args.database), Barrier())
     try:
-        await restore_directly(engine, file, force=args.force)
+        ring_of = _seal(args, engine).ring_by_backend if _has_seal(args) else None
+        await restore_directly(engine, file, ring_of, force=args.force)
     finally:
         await engine.close()
+
+
+def _has_seal(args: argparse.Namespace) -> bool:
+    return bool(args.config or args.seal_key_file)
+
+
+def _seal(args: argparse.Namespace, engine: "Engine") -> "ClusterSeal":
+    """The seal that the arguments name, to open the snapshot's key ring with."""
+    from strongroom.app.server import Worker, seal_setting
+    from strongroom.app.store_config.settings import settings_of
+    from strongroom.app.store_config.sources import read_files
+    from strongroom.model.clock import SystemClock
+    from strongroom.store.engine.barrier import Barrier
+    from strongroom.store.seal.cluster import AutoSeal, ClusterSeal, SealSetting
+    from strongroom.wire.keywrap.key_file import KeyFileWrapper
+
+    clock = SystemClock()
+    if args.config:
+        worker = Worker(environment=dict(os.environ))
+        setting = seal_setting(settings_of(read_files(args.config)), worker, clock)
+    else:
+        setting = SealSetting(AutoSeal("static", KeyFileWrapper("static", args.seal_key_file)))
+    return ClusterSeal(engine, Barrier(), setting, clock)
 
 
 async def _drill(session: "Session", args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import shutil
 import tempfile
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -65,13 +66,18 @@ async def judge(file: BinaryIO, seal: ClusterSeal, *, force: bool = False) -> Fo
                 " has to be configured here",
             ) from None
         return Found(summary, None)
-    if not summary.is_of(KeyedHmac(ring.derive(PURPOSE))) and not force:
+    if not force:
+        _check_hash(summary, ring)
+    return Found(summary, ring)
+
+
+def _check_hash(summary: Summary, ring: KeyRing) -> None:
+    if not summary.is_of(KeyedHmac(ring.derive(PURPOSE))):
         raise Invalid(
             "snapshot-forged",
             "the snapshot was changed by somebody who could make a new checksum, but has no key",
             hint="take another copy of the file",
         )
-    return Found(summary, ring)
 
 
 async def _readable(file: BinaryIO) -> Summary:
@@ -85,13 +91,21 @@ async def _readable(file: BinaryIO) -> Summary:
     return summary
 
 
-async def restore_directly(engine: Engine, file: BinaryIO, *, force: bool) -> Summary:
-    """Restore into a database without a server, a seal or keys; the seal opens it afterwards.
+RingOf = Callable[[ClusterRow], Awaitable[KeyRing]]
 
-    The keyed hash cannot be checked then: each row still opens in its own place alone. Raises
+
+async def restore_directly(
+    engine: Engine, file: BinaryIO, ring_of: RingOf | None = None, *, force: bool
+) -> Summary:
+    """Restore into a database without a server; the seal opens it afterwards.
+
+    `ring_of` opens the snapshot's own key ring, for the keyed hash. Without it nobody checks
+    that: each row still opens in its own place alone. Raises Invalid(`snapshot-forged`), and
     Invalid(`another-cluster-there`) unless `force` says that what is there may go.
     """
     summary = await _readable(file)
+    if ring_of is not None:
+        _check_hash(summary, await ring_of(summary.cluster))
 
     def work(transaction: Transaction) -> None:
         there = transaction.cluster()

@@ -454,6 +454,14 @@ class ClusterSeal:
         """The key ring of a cluster row; raises Unavailable(`sealed`), Denied when damaged."""
         return _opened_ring(row, self.root_key)
 
+    async def ring_by_backend(self, row: ClusterRow) -> KeyRing:
+        """The key ring of a cluster that this configuration opens, without opening it here.
+
+        Raises Refusal when the backend is another, is away, or refuses.
+        """
+        stored = load_stored(row.wrapped_ring, row.seal_type)
+        return _opened_ring(row, await self._root_by_backend(row, stored))
+
     def put_ring(self, transaction: Transaction, ring: KeyRing) -> None:
         """Store a rotated key ring inside a transaction; the seal itself is not asked."""
         row = transaction.cluster()
