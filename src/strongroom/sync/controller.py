@@ -249,9 +249,11 @@ class SyncController:
         self._stale.discard(key)
         try:
             await self._hold(item, spec)
-            if slots_of(spec):
-                # A credential for a target that is another's would be made only to be ended.
-                await self._parts.targets.check_free(item, spec)
+            if slots_of(spec) and not await self._parts.targets.check_free(item, spec):
+                # A credential for a target that is another's, or not there, would serve nobody.
+                absent = Outcome(Difference(), None, "", absent=True)
+                await self._parts.reporter.synced(item, spec, absent, MISSING)
+                return None
             collected = await self._collect(item, spec)
             inputs, versions = await template_texts(self._api, key[0], spec.template)
         except Refusal as refusal:

@@ -109,21 +109,22 @@ class Targets:
         )
         return Outcome(difference, current, _version(made))
 
-    async def check_free(self, item: Object, spec: Spec) -> None:
-        """Refuse a target that could not be written, before something is made for it.
+    async def check_free(self, item: Object, spec: Spec) -> bool:
+        """Whether there is a target for what would be made, or one may be created.
 
-        Raises Conflict as a write does.
+        Raises Conflict as a write would, for one that is another's or cannot be changed.
         """
         if spec.creation == "None":
-            return
+            return True
         resource = SECRETS if spec.manifest is None else await self.kind_of(spec.manifest)
         try:
             current = await self._api.get(resource, spec.target, item["metadata"]["namespace"])
         except NotFound:
-            return
+            return spec.creation != "Merge"
         check_consent(item, spec, current)
         if spec.manifest is None and current.get("immutable"):
             raise immutable(spec.target)
+        return True
 
     async def current(self, namespace: str, name: str) -> Object | None:
         """The Secret as it is."""

@@ -160,6 +160,18 @@ async def test_for_a_target_that_cannot_be_changed_nothing_is_made(bed) -> None:
     assert bed.leasing.held == ["n/db/1"]
 
 
+async def test_while_there_is_nothing_to_merge_into_nothing_is_made(bed) -> None:
+    await external(bed, refreshInterval="10m", target={"creationPolicy": "Merge"})
+    for _ in range(5):
+        await bed.bench.clock.advance(600)
+    assert (await bed.bench.condition())["reason"] == "SecretMissing"
+    assert bed.leasing.made == 0
+    await bed.bench.secret_of_somebody(user="theirs")
+    await bed.bench.clock.advance(1)
+    assert await bed.bench.secret() == {"user": "theirs", "password": "marked-1"}
+    assert bed.leasing.made == 1
+
+
 async def test_a_place_that_the_manifest_no_longer_has_is_ended_in_a_while(bed) -> None:
     await external(bed)
     await external(bed, name="kept")
