@@ -27,6 +27,7 @@ from strongroom.sync.due import (
     Need,
     follows_the_store,
     interval_of,
+    is_drifted,
     need,
     next_look,
     start_lane,
@@ -219,7 +220,7 @@ class SyncController:
         if what is Need.READ or known is None:
             fresh = self._pending_of(key, item, spec)
             if fresh is None:
-                fresh = await self._read(key, item, spec, known)
+                fresh = await self._read_or_keep(key, item, spec, known)
             if fresh is None:
                 return next_look(spec, item, self._known.get(key), now)
         else:
@@ -243,6 +244,27 @@ class SyncController:
             return None
         age = self._clock.monotonic() - held.refreshed
         return held if not spec.refresh_seconds or age < interval_of(spec, item) else None
+
+    async def _read_or_keep(
+        self, key: Key, item: Object, spec: Spec, known: Known | None
+    ) -> Known | None:
+        """Read; while the store is away, what it held last is kept in place against drift."""
+        try:
+            return await self._read(key, item, spec, known)
+        except StoreAway:
+            truce = self._contests.get(key, Contest()).truce(self._clock.monotonic())
+            if known is not None and known.version == synced_version(item) and not truce:
+                target = self._parts.watches.target_of(key, spec)
+                if is_drifted(known, target) and spec.creation not in ("None", "Orphan"):
+                    await self._keep(key, item, spec, known)
+            raise
+
+    async def _keep(self, key: Key, item: Object, spec: Spec, known: Known) -> None:
+        outcome = await self._put(item, spec, known)
+        written = not outcome.absent
+        self._known[key] = replace(known, target_version=outcome.version, written=written)
+        if outcome.difference.of_data or outcome.difference.shape == MANIFEST:
+            await self._repaired(key, item, spec, outcome)
 
     async def _read(self, key: Key, item: Object, spec: Spec, known: Known | None) -> Known | None:
         """The target as the store says it should be; None when there is nothing to write."""

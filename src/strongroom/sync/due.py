@@ -55,10 +55,13 @@ def need(
     due = _periodic(spec) and monotonic - known.refreshed >= interval_of(spec, item)
     if due and spec.windows.open(wall):
         return Need.READ
-    if not known.written:
-        return Need.NOTHING
+    return Need.CHECK if is_drifted(known, target) else Need.NOTHING
+
+
+def is_drifted(known: Known, target: Object | None) -> bool:
+    """Whether somebody else has written the target since it was written."""
     seen = (target or {}).get("metadata", {}).get("resourceVersion", "")
-    return Need.NOTHING if seen == known.target_version else Need.CHECK
+    return known.written and seen != known.target_version
 
 
 def _unknown(item: Object, spec: Spec, target: Object | None, version: str, wall: float) -> Need:

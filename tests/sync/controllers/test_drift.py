@@ -1,6 +1,7 @@
 """Drift: repaired, told with its actor, and not fought over for ever."""
 
 from strongroom.kube.resource import SECRETS
+from strongroom.model.errors import Unavailable
 
 
 async def test_a_foreign_key_is_removed_and_its_author_named(bench) -> None:
@@ -102,3 +103,21 @@ async def test_an_external_secret_cannot_take_anothers_secret(bench) -> None:
     assert "belongs to ExternalSecret owner" in (await bench.condition(name="thief"))["message"]
     assert await bench.secret("shared") == {"password": "one"}
     assert (await bench.condition(name="owner"))["status"] == "True"
+
+
+async def test_drift_is_repaired_while_the_store_is_away_and_the_object_is_overdue(idle) -> None:
+    bench = idle
+    bench.provider.has_feed = False
+    await bench.start()
+    await bench.external(refreshInterval="10s")
+    bench.provider.broken = Unavailable("unreachable", "no answer")
+    await bench.clock.advance(60)
+    assert (await bench.condition("Stale"))["status"] == "True"
+    await bench.edit(password="edited")
+    assert await bench.secret() == {"password": "one"}
+    assert any(note.startswith("DriftRepaired") for note in await bench.notes())
+    assert (await bench.condition("Stale"))["status"] == "True"
+    assert (await bench.condition())["status"] == "True"
+    await bench.api.delete(SECRETS, "db", "n")
+    await bench.clock.advance(0.2)
+    assert await bench.secret() == {"password": "one"}
