@@ -15,6 +15,7 @@ from strongroom.store.engine.identity_contract import AliasRow, EntityRow
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity.at_login import canonical_alias
 from strongroom.store.identity.merge import merge
+from strongroom.store.identity.named import Named
 from strongroom.store.identity.values import (
     checked_name,
     metadata_of,
@@ -37,11 +38,20 @@ class Entities:
     def __init__(self, context: Context, new_id: Callable[[], uuid.UUID]) -> None:
         self._context = context
         self._new_id = new_id
+        self._named = Named(
+            context,
+            "entity",
+            ENTITY,
+            by_id=lambda view, row_id: view.entity(row_id),
+            by_name=lambda view, name: view.entity_by_name(name),
+            every=lambda view: view.entities(),
+            show=show_entity,
+            remove=lambda transaction, row_id: transaction.delete_entity(row_id),
+        )
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            Endpoint("entity", {"update": self._write}, takes=ENTITY),
             Endpoint(
                 "entity/merge",
                 {"update": self._merge},
@@ -56,31 +66,15 @@ class Entities:
                 {"update": self._delete_many},
                 takes=fields(texts="entity_ids"),
             ),
-            Endpoint("entity/id", {"list": self._list_ids}),
-            Endpoint("entity/name", {"list": self._list_names}),
-            *(
-                Endpoint(
-                    f"entity/{way}/{{{way}}}",
-                    {"read": self._read, "update": self._write, "delete": self._delete},
-                    takes=ENTITY,
-                )
-                for way in ("id", "name")
-            ),
+            *self._named.endpoints(self._write, self._list_ids),
         )
-
-    def _found(self, call: Call, view: View) -> EntityRow | None:
-        """The entity a path names, or, for `entity` alone, what the body names."""
-        if entity_id := call.args.get("id") or call.text("id"):
-            return view.entity(entity_id)
-        name = call.args.get("name") or call.text("name")
-        return view.entity_by_name(name) if name else None
 
     async def _write(self, call: Call) -> Result | None:
         now = self._context.clock.now()
         by_id = call.args.get("id") or call.text("id")
 
         def write(transaction: Transaction) -> tuple[EntityRow, bool]:
-            old = self._found(call, transaction)
+            old = self._named.found(call, transaction)
             if old is None and by_id:
                 raise Invalid("no-entity", f'entity with identifier "{by_id}" not found')
             base = old or EntityRow(str(self._new_id()), f"entity_{self._new_id().hex[:8]}")
@@ -104,20 +98,6 @@ class Entities:
         if not fresh:
             return None
         return Result({"aliases": None, "id": row.id, "name": row.name})
-
-    def _read(self, call: Call) -> Result:
-        row = self._found(call, self._context.view)
-        if row is None:
-            raise nothing_here()
-        return Result(show_entity(row, self._context.view))
-
-    async def _delete(self, call: Call) -> None:
-        def write(transaction: Transaction) -> None:
-            row = self._found(call, transaction)
-            if row is not None:
-                transaction.delete_entity(row.id)
-
-        await self._context.engine.transact(write)
 
     async def _delete_many(self, call: Call) -> None:
         ids = call.texts("entity_ids")
@@ -155,12 +135,6 @@ class Entities:
                 for row in view.entities()
             }
         )
-
-    def _list_names(self, call: Call) -> Result:  # noqa: ARG002
-        names = sorted(row.name for row in self._context.view.entities())
-        if not names:
-            raise nothing_here()
-        return Result({"keys": names})
 
 
 def _listed(info: dict[str, dict[str, object]]) -> Result:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
-from strongroom.store.engine.contract import Transaction, View
+from strongroom.store.engine.contract import Transaction
 from strongroom.store.engine.identity_contract import GroupRow
 from strongroom.store.envelope import nothing_here
+from strongroom.store.identity.named import Named
 from strongroom.store.identity.resolve import ancestors
 from strongroom.store.identity.values import checked_name, metadata_of, policies_of, show_group
 from strongroom.store.parameters import Fields, fields
@@ -30,35 +31,27 @@ class Groups:
     def __init__(self, context: Context, new_id: Callable[[], uuid.UUID]) -> None:
         self._context = context
         self._new_id = new_id
+        self._named = Named(
+            context,
+            "group",
+            GROUP,
+            by_id=lambda view, row_id: view.group(row_id),
+            by_name=lambda view, name: view.group_by_name(name),
+            every=lambda view: view.groups(),
+            show=show_group,
+            remove=lambda transaction, row_id: transaction.delete_group(row_id),
+        )
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        return (
-            Endpoint("group", {"update": self._write}, takes=GROUP),
-            Endpoint("group/id", {"list": self._list_ids}),
-            Endpoint("group/name", {"list": self._list_names}),
-            *(
-                Endpoint(
-                    f"group/{way}/{{{way}}}",
-                    {"read": self._read, "update": self._write, "delete": self._delete},
-                    takes=GROUP,
-                )
-                for way in ("id", "name")
-            ),
-        )
-
-    def _found(self, call: Call, view: View) -> GroupRow | None:
-        if group_id := call.args.get("id") or call.text("id"):
-            return view.group(group_id)
-        name = call.args.get("name") or call.text("name")
-        return view.group_by_name(name) if name else None
+        return self._named.endpoints(self._write, self._list_ids)
 
     async def _write(self, call: Call) -> Result | None:
         now = self._context.clock.now()
         by_id = call.args.get("id") or call.text("id")
 
         def write(transaction: Transaction) -> tuple[GroupRow, bool]:
-            old = self._found(call, transaction)
+            old = self._named.found(call, transaction)
             if old is None and by_id:
                 raise Invalid("no-group", "invalid group ID")
             base = old or GroupRow(
@@ -84,20 +77,6 @@ class Groups:
         row, fresh = await self._context.engine.transact(write)
         return Result({"id": row.id, "name": row.name}) if fresh else None
 
-    def _read(self, call: Call) -> Result:
-        row = self._found(call, self._context.view)
-        if row is None:
-            raise nothing_here()
-        return Result(show_group(row, self._context.view))
-
-    async def _delete(self, call: Call) -> None:
-        def write(transaction: Transaction) -> None:
-            row = self._found(call, transaction)
-            if row is not None:
-                transaction.delete_group(row.id)
-
-        await self._context.engine.transact(write)
-
     def _list_ids(self, call: Call) -> Result:  # noqa: ARG002
         view = self._context.view
         info = {
@@ -111,12 +90,6 @@ class Groups:
         if not info:
             raise nothing_here()
         return Result({"keys": list(info), "key_info": info})
-
-    def _list_names(self, call: Call) -> Result:  # noqa: ARG002
-        names = sorted(row.name for row in self._context.view.groups())
-        if not names:
-            raise nothing_here()
-        return Result({"keys": names})
 
 
 def _type(call: Call) -> str:

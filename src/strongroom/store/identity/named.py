@@ -1,0 +1,86 @@
+"""What entities and groups have in common: rows found by id or by name, in the path or the body.
+
+API: https://developer.hashicorp.com/vault/api-docs/secret/identity/entity, and the same for groups.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from strongroom.store.call import Call, Endpoint, Handler, Result
+from strongroom.store.context import Context
+from strongroom.store.engine.contract import Transaction, View
+from strongroom.store.envelope import nothing_here
+from strongroom.store.parameters import Fields
+
+
+class NamedRow(Protocol):
+    """A row with both."""
+
+    @property
+    def id(self) -> str:
+        """Given by the store."""
+
+    @property
+    def name(self) -> str:
+        """Given by people."""
+
+
+Row = TypeVar("Row", bound=NamedRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Named(Generic[Row]):
+    """The endpoints of one kind; `word` is its path, `takes` what a write takes."""
+
+    context: Context
+    word: str
+    takes: Fields
+    by_id: Callable[[View, str], Row | None]
+    by_name: Callable[[View, str], Row | None]
+    every: Callable[[View], Iterable[Row]]
+    show: Callable[[Row, View], dict[str, Any]]
+    remove: Callable[[Transaction, str], object]
+
+    def endpoints(self, write: Handler, list_ids: Handler) -> Sequence[Endpoint]:
+        """By id and by name; what is written and what a list of ids shows differs by kind."""
+        return (
+            Endpoint(self.word, {"update": write}, takes=self.takes),
+            Endpoint(f"{self.word}/id", {"list": list_ids}),
+            Endpoint(f"{self.word}/name", {"list": self._list_names}),
+            *(
+                Endpoint(
+                    f"{self.word}/{way}/{{{way}}}",
+                    {"read": self._read, "update": write, "delete": self._delete},
+                    takes=self.takes,
+                )
+                for way in ("id", "name")
+            ),
+        )
+
+    def found(self, call: Call, view: View) -> Row | None:
+        """The row that a path names, or, where it names none, the body."""
+        if row_id := call.args.get("id") or call.text("id"):
+            return self.by_id(view, row_id)
+        name = call.args.get("name") or call.text("name")
+        return self.by_name(view, name) if name else None
+
+    def _read(self, call: Call) -> Result:
+        row = self.found(call, self.context.view)
+        if row is None:
+            raise nothing_here()
+        return Result(self.show(row, self.context.view))
+
+    async def _delete(self, call: Call) -> None:
+        def write(transaction: Transaction) -> None:
+            row = self.found(call, transaction)
+            if row is not None:
+                self.remove(transaction, row.id)
+
+        await self.context.engine.transact(write)
+
+    def _list_names(self, call: Call) -> Result:  # noqa: ARG002 - the shape of a handler
+        names = sorted(row.name for row in self.every(self.context.view))
+        if not names:
+            raise nothing_here()
+        return Result({"keys": names})
