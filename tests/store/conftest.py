@@ -57,6 +57,7 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield make
     for place in mounted:
         subprocess.run(["umount", "-l", str(place)], check=True)
+        place.rmdir()
 
 
 @pytest.fixture
