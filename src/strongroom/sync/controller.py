@@ -114,6 +114,8 @@ class SyncController:
 
         Another replica may have written since, so nothing is known at the beginning.
         """
+        # What was read and could not be written is asked for again, for nothing else shows it.
+        self._stale.update(self._pending)
         self._known.clear()
         self._pending.clear()
         self._unsaid.clear()

@@ -45,7 +45,11 @@ class Feeds:
                 self._group = group
                 early, self._early = self._early, []
                 for key, reads in early:
+                    again = key in self._current
                     self._new(key, reads)
+                    if again and key in self._current:
+                        # Nobody here followed it while another replica led, or none did.
+                        self._catch_up(key, reads)
                 await asyncio.Event().wait()
         finally:
             self._group = None

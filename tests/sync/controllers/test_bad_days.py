@@ -391,3 +391,35 @@ async def test_a_status_that_cannot_be_written_fails_nothing(idle, unruly) -> No
     unruly.failures = {"merge_patch": [Conflict("kube-conflict", "modified")]}
     await bench.external()
     assert await bench.secret() == {"password": "one"}
+
+
+async def test_what_was_read_and_not_written_before_the_lead_was_lost_is_asked_for_again(
+    idle,
+) -> None:
+    """The API server is away for so long that the lead is lost with a change in hand."""
+    unruly = Unruly(idle.api)
+    operator = await idle.start(unruly)
+    await idle.external()
+    unruly.failures = {"get": [Unavailable("unreachable", "no answer")] * 2}
+    idle.provider.put("prod/db", password="two")
+    await idle.clock.advance(0.5)
+    assert await idle.secret() == {"password": "one"}
+    idle.running.cancel()
+    await asyncio.gather(idle.running, return_exceptions=True)
+    # Meanwhile another change, which nobody follows.
+    unruly.failures = {}
+    idle.running = asyncio.create_task(operator.run())
+    await idle.clock.advance(1)
+    assert await idle.secret() == {"password": "two"}
+
+
+async def test_what_changed_while_nobody_led_is_asked_for_when_the_lead_is_taken_again(
+    bench,
+) -> None:
+    await bench.external()
+    bench.running.cancel()
+    await asyncio.gather(bench.running, return_exceptions=True)
+    bench.provider.put("prod/db", password="two")
+    bench.running = asyncio.create_task(bench.operator.run())
+    await bench.clock.advance(1)
+    assert await bench.secret() == {"password": "two"}
