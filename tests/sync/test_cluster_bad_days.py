@@ -4,6 +4,7 @@ Every value has two halves that change together, and each look at the Secrets se
 one value in each, whatever is killed meanwhile.
 """
 
+import asyncio
 import base64
 import itertools
 from collections.abc import AsyncIterator, Callable
@@ -123,6 +124,24 @@ def _listing(api: KubeClient) -> Callable[[], Any]:
         return True
 
     return listed
+
+
+async def test_an_api_server_that_is_killed_and_comes_back(day: Day) -> None:
+    count = 20
+    await day.put("one")
+    day.operate()
+    await day.external(range(count))
+    await day.shows("one", count)
+    before = await day.held()
+    restarted = day.control.restart_apiserver(day.control.encryption)
+    await asyncio.gather(restarted, day.put("two"))
+    # What changed while nobody could be told arrives, and what is new is served.
+    await day.shows("two", count)
+    after = await day.held()
+    assert after.keys() == before.keys()
+    await day.external(range(count, count + 1))
+    await day.shows("two", count + 1)
+    day.processes.check(day.running[0])
 
 
 async def test_a_leader_that_is_killed_in_the_middle_of_its_work(day: Day) -> None:

@@ -121,7 +121,9 @@ class Informer:
                 else:
                     _log.warning("watch of %s: %s", self.resource.plural, refusal.code)
                 pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
-                await self._clock.sleep(ABSENT_SECONDS if absent else pause)
+                # A server that has just started serves no definitions for a moment.
+                gone = absent and failures >= len(BACKOFF_SECONDS)
+                await self._clock.sleep(ABSENT_SECONDS if gone else pause)
                 failures += 1
 
     async def _list(self) -> str:

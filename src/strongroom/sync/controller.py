@@ -220,20 +220,29 @@ class SyncController:
         if truce and what is Need.CHECK:
             return truce
         if what is Need.READ or known is None:
+            await self._renew(key, item, spec, known)
+        else:
+            await self._write(key, item, spec, known, known)
+        return next_look(spec, item, self._known.get(key), now)
+
+    async def _renew(self, key: Key, item: Object, spec: Spec, known: Known | None) -> None:
+        """Read and write; whatever ends that before it is written, it has to be read again."""
+        try:
             fresh = self._pending_of(key, item, spec)
             if fresh is None:
                 fresh = await self._read_or_keep(key, item, spec, known)
-            if fresh is None:
-                return next_look(spec, item, self._known.get(key), now)
-        else:
-            fresh = known
-        await self._write(key, item, spec, fresh, known)
-        return next_look(spec, item, self._known.get(key), now)
+            if fresh is not None:
+                await self._write(key, item, spec, fresh, known)
+        except BaseException:
+            # Cancelled too: the lead may be lost in the middle of a write.
+            if self._known.get(key) is known and key not in self._pending:
+                self._stale.add(key)
+            raise
 
     async def _need(self, key: Key, item: Object, spec: Spec, now: tuple[float, float]) -> Need:
         if spec.manifest is not None and spec.creation != "None":
             self._parts.watches.follow(await self._parts.targets.kind_of(spec.manifest))
-        if key in self._stale:
+        if key in self._stale or key in self._pending:
             return Need.READ
         target = self._parts.watches.target_of(key, spec)
         what = need(item, spec, self._known.get(key), target, now)

@@ -9,7 +9,7 @@ from strongroom.kube.election import Election
 from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import SECRETS
 from strongroom.model.clock import SimulatedClock
-from strongroom.model.errors import Conflict, Denied, Throttled, Unavailable
+from strongroom.model.errors import Conflict, Denied, Refusal, Throttled, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.assembly import Doors, Operator, Options
 from strongroom.sync.crds import EXTERNAL_SECRETS, SECRET_STORES
@@ -406,7 +406,6 @@ async def test_what_was_read_and_not_written_before_the_lead_was_lost_is_asked_f
     assert await idle.secret() == {"password": "one"}
     idle.running.cancel()
     await asyncio.gather(idle.running, return_exceptions=True)
-    # Meanwhile another change, which nobody follows.
     unruly.failures = {}
     idle.running = asyncio.create_task(operator.run())
     await idle.clock.advance(1)
@@ -423,3 +422,23 @@ async def test_what_changed_while_nobody_led_is_asked_for_when_the_lead_is_taken
     bench.running = asyncio.create_task(bench.operator.run())
     await bench.clock.advance(1)
     assert await bench.secret() == {"password": "two"}
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        # An API server that has just started says this until it has read its own rules.
+        Denied("kube-forbidden", "not yet ready to handle request"),
+        Unavailable("unreachable", "no answer"),
+    ],
+    ids=["forbidden", "unreachable"],
+)
+async def test_a_change_that_cannot_be_written_at_first_is_written(
+    idle, unruly, failure: Refusal
+) -> None:
+    await idle.external()
+    unruly.failures = {"get": [failure]}
+    idle.provider.put("prod/db", password="two")
+    await idle.clock.advance(5)
+    assert unruly.failures == {"get": []}
+    assert await idle.secret() == {"password": "two"}
