@@ -123,6 +123,15 @@ async def test_apply_owns_its_fields_and_takes_back_what_it_leaves_out(
     assert again["metadata"]["resourceVersion"] == done["metadata"]["resourceVersion"]
 
 
+async def test_a_null_in_a_patch_takes_out_and_is_never_kept(api: KubeApi, namespace: str) -> None:
+    await api.create(CONFIG_MAPS, config_map("a", namespace, k="1"))
+    labels = {"labels": {"new": "x", "none": None}}
+    await api.merge_patch(CONFIG_MAPS, "a", namespace, {"metadata": labels, "data": {"k": None}})
+    held = await api.get(CONFIG_MAPS, "a", namespace)
+    assert held["metadata"]["labels"] == {"new": "x"}
+    assert not held.get("data")
+
+
 async def test_finalizers_hold_an_object_back(api: KubeApi, namespace: str) -> None:
     item = config_map("a", namespace)
     item["metadata"]["finalizers"] = ["strongroom.dev/test"]

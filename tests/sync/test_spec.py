@@ -32,6 +32,11 @@ def spec_of(**spec) -> Spec:
         ({"data": [{"secretKey": "a", "remoteRef": {}}]}, "no-remote-key"),
         ({"data": [ROW], "refreshInterval": "soon"}, "bad-duration"),
         ({"data": [ROW], "refreshPolicy": "Sometimes"}, "bad-value"),
+        ({"data": [ROW], "target": {"creationPolicy": "Sometimes"}}, "bad-value"),
+        ({"data": [ROW], "target": {"deletionPolicy": "Sometimes"}}, "bad-value"),
+        ({"data": [ROW], "target": {"template": {"mergePolicy": "Sometimes"}}}, "bad-value"),
+        ({"data": [ROW], "target": {"template": {"templateFrom": [{"literal": "", "valuesDecodingStrategy": "Hex"}]}}}, "bad-value"),
+        ({"data": [ROW], "secretStoreRef": {"name": "s", "kind": "Store"}}, "bad-value"),
         ({"data": [ROW], "target": {"creationPolicy": "Merge", "deletionPolicy": "Delete"}}, "bad-policy"),
         ({"data": [ROW], "target": {"creationPolicy": "None", "deletionPolicy": "Delete"}}, "bad-policy"),
         ({"data": [ROW], "target": {"creationPolicy": "CreateOrMerge", "deletionPolicy": "Delete"}}, "bad-policy"),
@@ -63,6 +68,19 @@ def test_a_spec_that_cannot_be_is_refused(spec: dict, code: str) -> None:
     assert error.value.code == code
 
 
+@pytest.mark.parametrize(
+    "field", ["conversionStrategy", "decodingStrategy", "nullBytePolicy", "metadataPolicy"]
+)
+def test_a_strategy_that_nobody_knows_is_refused_and_not_passed_over(field: str) -> None:
+    entries = [{"extract": {"key": "k", field: "Sometimes"}}]
+    if field != "metadataPolicy":
+        entries.append({"find": {field: "Sometimes"}})
+    for entry in entries:
+        with pytest.raises(Invalid, match=field) as error:
+            spec_of(dataFrom=[entry])
+        assert error.value.code == "bad-value"
+
+
 def test_defaults_are_the_ones_users_know() -> None:
     spec = spec_of(data=[ROW])
     assert (spec.target, spec.creation, spec.deletion) == ("db", "Owner", "Retain")
@@ -74,12 +92,16 @@ def test_defaults_are_the_ones_users_know() -> None:
 def test_rows_and_sources_may_name_their_own_store_or_a_generator() -> None:
     other = {"storeRef": {"name": "t", "kind": "ClusterSecretStore"}}
     generator = {"generatorRef": {"kind": "Password", "name": "p"}}
+    theirs = {"generatorRef": {"apiVersion": "example.com/v1", "kind": "Password", "name": "p"}}
     spec = spec_of(
         data=[{**ROW, "sourceRef": other}],
-        dataFrom=[{"sourceRef": generator}, {"find": {"path": "x"}}],
+        dataFrom=[{"sourceRef": generator}, {"find": {"path": "x"}}, {"sourceRef": theirs}],
     )
     assert spec.stores == {StoreRef("t", "ClusterSecretStore"), StoreRef("s")}
-    assert spec.generators == {GeneratorRef("Password", "p")}
+    assert spec.generators == {
+        GeneratorRef("Password", "p"),
+        GeneratorRef("Password", "p", "example.com/v1"),
+    }
 
 
 def test_duplicate_keys_are_allowed_where_nothing_is_deleted() -> None:

@@ -278,10 +278,13 @@ def _encode_string_data(item: Object) -> None:
 
 
 def _merge(target: Object, patch: Object) -> None:
+    """RFC 7396: a null takes out, also in a part that is new."""
     for key, value in patch.items():
         if value is None:
             target.pop(key, None)
-        elif isinstance(value, dict) and isinstance(target.get(key), dict):
+        elif isinstance(value, dict):
+            if not isinstance(target.get(key), dict):
+                target[key] = {}
             _merge(target[key], value)
         else:
             target[key] = copy.deepcopy(value)

@@ -345,7 +345,8 @@ class SyncController:
                 await self._parts.reporter.deleted(
                     item, "secret deleted due to DeletionPolicy=Delete"
                 )
-            await self._parts.reporter.synced(item, spec, outcome, DELETED)
+            gone = replace(outcome, absent=True)
+            await self._parts.reporter.synced(item, spec, gone, DELETED)
         else:
             await self._parts.reporter.synced(item, spec, outcome, RETAINED)
         empty = self._fresh(item, spec, Rendered(), Collected(), ())

@@ -14,6 +14,7 @@ from strongroom.sync.desired import Difference, field_manager, synced_version
 from strongroom.sync.drift import actor, describe
 from strongroom.sync.spec import Spec
 from strongroom.sync.status import (
+    RETAINED,
     SYNCED,
     contended,
     failed_conditions,
@@ -63,8 +64,10 @@ class Reporter:
                 before, said, self._clock.now(), manifest=spec.manifest is not None
             ),
         }
-        if spec.creation != "None" and not outcome.absent:
-            status["binding"] = {"name": spec.target}
+        if said != RETAINED:
+            # What is retained may be there or not, so the binding stays as it was.
+            made = spec.creation != "None" and not outcome.absent
+            status["binding"] = {"name": spec.target} if made else None
         difference = outcome.difference
         if difference.any and not quiet:
             kind = "secret" if spec.manifest is None else spec.manifest.kind

@@ -13,12 +13,13 @@ from strongroom.kube.resource import Object
 from strongroom.model.errors import Invalid
 from strongroom.sync.durations import Windows, parse_duration, parse_windows
 from strongroom.sync.rewrite_spec import Rewrite, parse_rewrites
-from strongroom.sync.template_spec import Template, parse_template
+from strongroom.sync.template_spec import DECODING, Template, parse_template
 
 KEY: Final = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 CREATION: Final = ("Owner", "Orphan", "Merge", "None", "CreateOrMerge")
 DELETION: Final = ("Retain", "Delete", "Merge")
 REFRESH: Final = ("Periodic", "OnChange", "CreatedOnce")
+CONVERSION: Final = ("Default", "Unicode")
 GENERATORS: Final = "generators.external-secrets.io/v1alpha1"
 
 
@@ -245,10 +246,10 @@ def _remote(entry: Mapping[str, Any] | None) -> RemoteRef:
         key=key,
         property=str(entry.get("property") or ""),
         version=str(entry.get("version") or ""),
-        metadata=entry.get("metadataPolicy") == "Fetch",
-        conversion=entry.get("conversionStrategy") or "Default",
-        decoding=entry.get("decodingStrategy") or "None",
-        refuse_null_bytes=entry.get("nullBytePolicy") == "Fail",
+        metadata=_choice(entry, "metadataPolicy", ("None", "Fetch")) == "Fetch",
+        conversion=_choice(entry, "conversionStrategy", CONVERSION),
+        decoding=_choice(entry, "decodingStrategy", DECODING),
+        refuse_null_bytes=_choice(entry, "nullBytePolicy", ("Ignore", "Fail")) == "Fail",
     )
 
 
@@ -257,10 +258,15 @@ def _find(entry: Mapping[str, Any]) -> FindRef:
         path=str(entry.get("path") or ""),
         name_pattern=str((entry.get("name") or {}).get("regexp") or ""),
         tags=tuple(sorted((entry.get("tags") or {}).items())),
-        conversion=entry.get("conversionStrategy") or "Default",
-        decoding=entry.get("decodingStrategy") or "None",
-        refuse_null_bytes=entry.get("nullBytePolicy") == "Fail",
+        conversion=_choice(entry, "conversionStrategy", CONVERSION),
+        decoding=_choice(entry, "decodingStrategy", DECODING),
+        refuse_null_bytes=_choice(entry, "nullBytePolicy", ("Ignore", "Fail")) == "Fail",
     )
+
+
+def _choice(entry: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> str:
+    """A value of a field; the first that is allowed when there is none."""
+    return one_of(name, str(entry.get(name) or allowed[0]), allowed)
 
 
 def _manifest(entry: Mapping[str, Any] | None) -> Manifest | None:

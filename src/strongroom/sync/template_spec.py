@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from strongroom.model.errors import Invalid
 
+DECODING: Final = ("None", "Base64", "Base64URL", "Auto")
 SCOPES: Final = ("Values", "KeysAndValues")
 # Types whose Secrets the API server's own controllers trust (account tokens, node bootstrap).
 _ACCOUNT_TOKEN: Final = "kubernetes.io/service-account-token"  # noqa: S105 - a type's name
@@ -99,6 +100,10 @@ def _source(entry: Mapping[str, Any], *, manifest: bool) -> TemplateFrom:
             " Annotations",
         )  # fmt: skip
     decoding = str(entry.get("valuesDecodingStrategy") or "None")
+    if decoding not in DECODING:
+        raise Invalid(
+            "bad-value", f"valuesDecodingStrategy {decoding!r} is none of {', '.join(DECODING)}"
+        )
     for field, kind in (("configMap", "ConfigMap"), ("secret", "Secret")):
         holder = entry.get(field)
         if holder:

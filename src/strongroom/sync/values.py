@@ -16,6 +16,8 @@ from strongroom.sync.spec import KEY, RemoteRef
 
 _ALLOWED: Final = frozenset("-._abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
+# Go's decoder passes over these wherever they stand.
+_LINE_ENDS: Final = b"\r\n"
 # An object of named values, or one value whose bytes may be JSON or anything else.
 Data = Mapping[str, Any] | bytes
 
@@ -133,16 +135,20 @@ def decode_named(value: bytes, strategy: str, where: str) -> bytes:
 
 
 def _base64(value: bytes, where: str) -> bytes:
+    text = value.translate(None, _LINE_ENDS)
     try:
-        return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error:
         raise Invalid("bad-encoding", f"the value of {where} is not base64") from None
 
 
 def _guess(value: bytes) -> bytes:
-    for text in (value, value.translate(_URL_SAFE)):
+    """Decoded by the one alphabet or the other; what mixes the two is a plain value."""
+    text = value.translate(None, _LINE_ENDS)
+    url_safe = b"+" not in text and b"/" not in text
+    for each in (text, text.translate(_URL_SAFE)) if url_safe else (text,):
         try:
-            return base64.b64decode(text, validate=True)
+            return base64.b64decode(each, validate=True)
         except binascii.Error:
             continue
     return value
