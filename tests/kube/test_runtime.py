@@ -255,3 +255,25 @@ def test_kubeconfigs_are_read_or_refused(tmp_path: Path) -> None:
     assert config.bearer() is not None
     with pytest.raises(NotFound):
         in_cluster("", "")
+
+
+async def test_work_that_is_cut_off_is_taken_up_by_the_next_workers() -> None:
+    clock = SimulatedClock()
+    queue: WorkQueue[tuple[str, str]] = WorkQueue(clock)
+    begun: list[tuple[str, str]] = []
+
+    async def work(key: tuple[str, str]) -> None:
+        begun.append(key)
+        if len(begun) == 1:
+            await asyncio.Event().wait()
+
+    controller = Controller("test", queue, work)
+    for _ in range(2):
+        if not begun:
+            queue.add(("n", "a"))
+        running = asyncio.create_task(controller.run(1))
+        await clock.advance(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert begun == [("n", "a")] * 2
+    assert len(queue) == 0

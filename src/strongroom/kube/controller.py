@@ -70,6 +70,10 @@ class Controller:
                 self._failed(key, refusal.code, self._patience(key, refusal))
             except Exception as error:  # noqa: BLE001 - one broken object must not end the others
                 self._failed(key, type(error).__name__, Pause())
+            except asyncio.CancelledError:
+                # Cut off, as when the lead is lost: whoever works on the queue next does it again.
+                self._queue.add(key)
+                raise
             else:
                 self._queue.succeeded(key)
                 if again is not None:

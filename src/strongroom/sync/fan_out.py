@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from strongroom.kube.api import KubeApi
-from strongroom.kube.controller import Controller, Key
+from strongroom.kube.controller import Controller, Key, Pause
 from strongroom.kube.informer import Informer
 from strongroom.kube.queue import Lane, WorkQueue
 from strongroom.kube.resource import NAMESPACES, Object, Resource, key_of
@@ -24,6 +24,8 @@ from strongroom.sync.selectors import namespaces_of
 from strongroom.sync.status import condition, says_the_same
 
 ATTEMPTS: Final = 4
+NOT_OURS: Final = "not-ours"
+FAILED_SECONDS: Final = 30.0
 FORCE_SYNC: Final = "external-secrets.io/force-sync"
 # Left by the other controller at the object and at its namespaces; both are let go here.
 FINALIZER: Final = "externalsecrets.external-secrets.io/clusterexternalsecret-cleanup"
@@ -75,7 +77,7 @@ class FanOut:
         """Work; the caches of children and namespaces run elsewhere."""
         for each in (self._children, self._namespaces):
             await each.synced.wait()
-        await Controller(self.name, self.queue, self.reconcile).run(2)
+        await Controller(self.name, self.queue, self.reconcile, _patience).run(2)
 
     def _object_changed(self, old: Object | None, new: Object | None) -> None:
         parts = ("generation", "annotations", "deletionTimestamp")
@@ -87,7 +89,7 @@ class FanOut:
 
     def _child_changed(self, old: Object | None, new: Object | None) -> None:
         item = new or old
-        if item is None or (old and new and old.get("spec") == new.get("spec")):
+        if item is None or (old and new and _own_parts(old) == _own_parts(new)):
             return
         for owner in item["metadata"].get("ownerReferences") or []:
             if owner.get("kind") == self._shape.resource.kind:
@@ -121,16 +123,22 @@ class FanOut:
         ]
         chosen = namespaces_of(spec, alive)
         failed: list[Object] = []
+        passing: Refusal | None = None
         for namespace in chosen:
             try:
                 await self._provide(item, name, namespace)
             except Refusal as refusal:
+                if refusal.code != NOT_OURS:
+                    passing = refusal
                 failed.append({"namespace": namespace, "reason": refusal.message})
         await self._withdraw(item, name, set(chosen))
         await self._let_namespaces_go(item)
         refused = {each["namespace"] for each in failed}
         await self._say(item, name, [each for each in chosen if each not in refused], failed)
-        return _refresh(spec) if not failed else 30.0
+        if passing is not None:
+            # An API server that has just started refuses for moments only.
+            raise passing
+        return _refresh(spec) if not failed else FAILED_SECONDS
 
     async def _provide(self, item: Object, name: str, namespace: str) -> None:
         wanted = child_of(item, self._shape, name, namespace)
@@ -151,7 +159,7 @@ class FanOut:
     async def _put_right(self, item: Object, current: Object, wanted: Object) -> None:
         if not _owned_by(current, item):
             kind, name = self._shape.child.kind, current["metadata"]["name"]
-            raise Conflict("not-ours", f"{kind} {name} is there already and is not this object's")
+            raise Conflict(NOT_OURS, f"{kind} {name} is there already and is not this object's")
         if _is_as_wanted(current, wanted):
             return
         changed = copy.deepcopy(current)
@@ -220,6 +228,10 @@ class FanOut:
             await put_status(self._api, self._shape.resource, item, status)
 
 
+def _patience(_key: Key, _refusal: Refusal) -> Pause:
+    return Pause(most=FAILED_SECONDS)
+
+
 def child_of(item: Object, shape: Shape, name: str, namespace: str) -> Object:
     """The child that one namespace should have. Pure."""
     given = (item.get("spec") or {}).get(shape.metadata) or {}
@@ -237,6 +249,12 @@ def child_of(item: Object, shape: Shape, name: str, namespace: str) -> Object:
         },
         "spec": copy.deepcopy((item.get("spec") or {}).get(shape.spec) or {}),
     }
+
+
+def _own_parts(child: Object) -> list[Any]:
+    """What of a child is put right."""
+    metadata = child["metadata"]
+    return [child.get("spec"), metadata.get("labels"), metadata.get("annotations")]
 
 
 def _owned_by(child: Object, item: Object) -> bool:

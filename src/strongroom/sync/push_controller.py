@@ -77,6 +77,14 @@ class _Made:
     values: Mapping[str, bytes] = field(repr=False)
 
 
+@dataclass(slots=True)
+class _Progress:
+    """What is at the stores as far as the work on an object got, and what it asks for."""
+
+    places: Places
+    pushes: list[Push] = field(default_factory=list)
+
+
 class PushController:
     """Runs until cancelled."""
 
@@ -97,7 +105,11 @@ class PushController:
             parts.watches.cluster_stores.on_change(self._store_changed)
 
     async def run(self) -> None:
-        """Work; the watches run beside it."""
+        """Work; the watches run beside it. May be run again after it was cancelled.
+
+        Another replica may have made something newer since, and ended what is held here.
+        """
+        self._made.clear()
         for each in self._parts.watches.needed_at_start():
             await each.synced.wait()
         await Controller("pushsecret", self.queue, self.reconcile).run(4)
@@ -132,7 +144,12 @@ class PushController:
                 self.queue.add(key_of(each), Lane.EVENT)
 
     def _store_changed(self, old: Object | None, new: Object | None) -> None:
-        if old and new and old["metadata"].get("generation") == new["metadata"].get("generation"):
+        parts = ("generation", "labels")
+        if (
+            old
+            and new
+            and all(old["metadata"].get(each) == new["metadata"].get(each) for each in parts)
+        ):
             return
         for each in self.objects:
             self._done.pop(key_of(each), None)
@@ -145,18 +162,20 @@ class PushController:
         item = self.objects.get(*key)
         if item is None:
             return None
+        progress = _Progress(pushed_before(item.get("status") or {}))
         try:
-            return await self._reconcile(key, item)
+            return await self._reconcile(key, item, progress)
         except Refusal as refusal:
-            await self._say(item, pushed_before(item.get("status") or {}), "Errored", str(refusal))
+            # What was written before it is told too, or nobody would take it back.
+            said = ("Errored", str(refusal))
+            await self._say(item, progress.places, *said, progress.pushes)
             raise
 
-    async def _reconcile(self, key: Key, item: Object) -> float | None:
+    async def _reconcile(self, key: Key, item: Object, progress: _Progress) -> float | None:
         if item["metadata"].get("deletionTimestamp"):
             await self._finalize(item)
             return None
         spec = parse_push(item)
-        before = pushed_before(item.get("status") or {})
         await self._hold(item, spec)
         now = self._clock.monotonic()
         if spec.generator is not None and self._is_done(key, item, spec, MADE):
@@ -164,16 +183,19 @@ class PushController:
             return self._next(key, spec, now)
         sources = await self._sources(item, spec)
         if sources is None:
-            await self._source_gone(item, spec, before)
+            await self._source_gone(item, spec, progress.places)
             return None
         versions = tuple(version for version, _ in sources)
         if self._is_done(key, item, spec, versions):
             return self._next(key, spec, now)
-        pushes = await self._pushes(item, spec, sources)
-        after = await self._push_all(item, spec, pushes, before)
+        progress.pushes = await self._pushes(item, spec, sources)
+        moved = await self._push_all(item, spec, progress)
         await self._parts.generators.settle(item)
         await self._parts.settled(item, {SLOT} if spec.generator is not None else ())
-        await self._say(item, after, "Synced", "PushSecret synced successfully", pushes)
+        if moved:
+            await self._release_stores()
+        said = ("Synced", "PushSecret synced successfully")
+        await self._say(item, progress.places, *said, progress.pushes)
         self._made.pop(key, None)
         self._done[key] = _Done(synced_version(item), versions, now)
         return spec.refresh_seconds * (1 - JITTER) or None
@@ -264,14 +286,14 @@ class PushController:
                     kind = informer.resource.kind if informer else ""
                     yield StoreRef(metadata["name"], kind), metadata.get("labels") or {}
 
-    async def _push_all(
-        self, item: Object, spec: PushSpec, pushes: Iterable[Push], before: Places
-    ) -> Places:
-        """Write what differs, then take back what is no longer asked for."""
-        namespace = item["metadata"]["namespace"]
-        after = dict(before)
+    async def _push_all(self, item: Object, spec: PushSpec, progress: _Progress) -> bool:
+        """Write what differs, then take back what is no longer asked for.
+
+        Whether a store is left that was pushed to before.
+        """
+        namespace, places = item["metadata"]["namespace"], progress.places
         wanted: set[tuple[StoreRef, str]] = set()
-        for push in pushes:
+        for push in progress.pushes:
             reads = await self._parts.stores.reads(push.store, namespace)
             wanted.add((push.store, push.place))
             async with reads.asked("push"):
@@ -279,15 +301,17 @@ class PushController:
                     continue
                 value = Secret(push.content(reads.provider.traits))
                 pushed = await reads.provider.push(push.target, value)
-            after[push.store, push.place] = push.target
+            places[push.store, push.place] = push.target
             if pushed.changed:
                 note = f"wrote {push.place} to {push.store.kind} {push.store.name}"
                 await self._parts.events.emit(item, "Normal", "Pushed", note)
-        for store, place in set(before) - wanted:
+        left: set[StoreRef] = set()
+        for store, place in set(places) - wanted:
             if spec.delete:
-                await self._take_back(item, store, before[store, place])
-            del after[store, place]
-        return after
+                await self._take_back(item, store, places[store, place])
+            del places[store, place]
+            left.add(store)
+        return bool(left - {store for store, _ in places})
 
     async def _take_back(self, item: Object, store: StoreRef, target: PushTarget) -> None:
         try:
@@ -375,11 +399,12 @@ class PushController:
         if (item.get("spec") or {}).get("deletionPolicy") == "Delete":
             for (store, _), target in pushed_before(item.get("status") or {}).items():
                 await self._take_back(item, store, target)
+        # The object goes last: nobody would let the stores go after it.
+        await self._release_stores(item)
         left = [each for each in finalizers if each != FINALIZER]
         await self._set_finalizers(PUSH_SECRETS, item, left)
-        await self._release_stores(item)
 
-    async def _release_stores(self, gone: Object) -> None:
+    async def _release_stores(self, gone: Object | None = None) -> None:
         """Let stores go that no other PushSecret with deletionPolicy Delete needs."""
         watches = self._parts.watches
         for informer in (watches.stores, watches.cluster_stores):
@@ -391,10 +416,12 @@ class PushController:
                     left = [each for each in finalizers if each != STORE_FINALIZER]
                     await self._set_finalizers(informer.resource, store, left)
 
-    def _needed(self, store: Object, kind: str, gone: Object) -> bool:
+    def _needed(self, store: Object, kind: str, gone: Object | None) -> bool:
         metadata = store["metadata"]
         for each in self.objects:
-            if key_of(each) == key_of(gone) or each["spec"].get("deletionPolicy") != "Delete":
+            if gone is not None and key_of(each) == key_of(gone):
+                continue
+            if each["spec"].get("deletionPolicy") != "Delete":
                 continue
             if (
                 metadata.get("namespace", each["metadata"]["namespace"])

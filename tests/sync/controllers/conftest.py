@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from strongroom.kube.fake import FakeKubeApi
-from strongroom.kube.resource import EVENTS, NAMESPACES, SECRETS, Object
+from strongroom.kube.resource import EVENTS, NAMESPACES, SECRETS, Object, Resource
 from strongroom.model.clock import SimulatedClock
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.sync.assembly import Doors, Operator, Options
@@ -133,6 +133,33 @@ class Bench:
         await self.clock.advance(0.2)
 
 
+class Unruly:
+    """The fake API, with calls that fail as told: method name to refusals, one for each call."""
+
+    def __init__(self, api: FakeKubeApi) -> None:
+        self.api = api
+        self.failures: dict[str, list[Exception]] = {}
+        self.after: dict[str, list[Exception]] = {}
+        # The one kind whose calls fail; None for every kind.
+        self.only: Resource | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        whole = getattr(self.api, name)
+        if name not in ("get", "create", "replace", "apply", "merge_patch", "delete"):
+            return whole
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if self.failures.get(name) and self.only in (None, args[0]):
+                raise self.failures[name].pop(0)
+            done = await whole(*args, **kwargs)
+            if self.after.get(name):
+                # Done, but the answer never arrived.
+                raise self.after[name].pop(0)
+            return done
+
+        return call
+
+
 @pytest.fixture
 async def idle(clock: SimulatedClock, api: FakeKubeApi) -> AsyncIterator[Bench]:
     """A store and no operator."""
@@ -153,3 +180,11 @@ async def bench(idle: Bench) -> Bench:
     """A store and a running operator."""
     await idle.start()
     return idle
+
+
+@pytest.fixture
+async def unruly(idle: Bench) -> Unruly:
+    """What the operator sees of the API; the tests see it as it is."""
+    made = Unruly(idle.api)
+    await idle.start(made)
+    return made

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.sync.controllers.conftest import Unruly
 
 from strongroom.kube.api import Gone
 from strongroom.kube.election import Election
@@ -31,39 +32,6 @@ FAILURES = {
     "half a body": Unavailable("unreachable", "the reply ended early"),
     "nothing": Unavailable("unreachable", "timed out"),
 }
-
-
-class Unruly:
-    """The fake API, with calls that fail as told: method name to refusals, one for each call."""
-
-    def __init__(self, api: FakeKubeApi) -> None:
-        self.api = api
-        self.failures: dict[str, list[Exception]] = {}
-        self.after: dict[str, list[Exception]] = {}
-
-    def __getattr__(self, name: str):
-        whole = getattr(self.api, name)
-        if name not in ("get", "create", "replace", "apply", "merge_patch", "delete"):
-            return whole
-
-        async def call(*args, **kwargs):
-            if self.failures.get(name):
-                raise self.failures[name].pop(0)
-            done = await whole(*args, **kwargs)
-            if self.after.get(name):
-                # Done, but the answer never arrived.
-                raise self.after[name].pop(0)
-            return done
-
-        return call
-
-
-@pytest.fixture
-async def unruly(idle) -> Unruly:
-    """What the operator sees of the API; the tests see it as it is."""
-    made = Unruly(idle.api)
-    await idle.start(made)
-    return made
 
 
 async def passing(bench, operator: Operator, seconds: float) -> None:

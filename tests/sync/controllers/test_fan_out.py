@@ -3,7 +3,7 @@
 import pytest
 
 from strongroom.kube.resource import NAMESPACES, SECRETS
-from strongroom.model.errors import NotFound
+from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
 from strongroom.sync.crds import (
     CLUSTER_EXTERNAL_SECRETS,
     CLUSTER_PUSH_SECRETS,
@@ -183,3 +183,64 @@ async def test_an_interval_that_the_other_spells_otherwise_is_no_change(wide) ->
     await wide.clock.advance(120)
     child = await wide.api.get(EXTERNAL_SECRETS, "everywhere", "a")
     assert child["spec"]["refreshInterval"] == "1h"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [Denied("kube-forbidden", "not yet ready"), Unavailable("unreachable", "no answer")],
+    ids=["forbidden", "unreachable"],
+)
+async def test_a_child_that_cannot_be_written_at_first_is_written_soon(
+    wide, unruly, failure: Refusal
+) -> None:
+    await fan_out(wide, namespaceSelectors=[{"matchLabels": {"env": "test"}}])
+    unruly.failures = {"replace": [failure]}
+    edit = {"spec": {"externalSecretSpec": {"refreshInterval": "5m"}}}
+    await wide.api.merge_patch(CLUSTER_EXTERNAL_SECRETS, "everywhere", "", edit)
+    await wide.clock.advance(2)
+    assert unruly.failures == {"replace": []}
+    child = await wide.api.get(EXTERNAL_SECRETS, "everywhere", "c")
+    assert child["spec"]["refreshInterval"] == "5m"
+    assert (await status(wide))["failedNamespaces"] == []
+
+
+@pytest.mark.parametrize("part", ["labels", "annotations"])
+async def test_a_childs_metadata_is_put_right(wide, part: str) -> None:
+    await fan_out(wide, externalSecretMetadata={part: {"team": "x"}})
+    taken = {"metadata": {part: {"team": None}}}
+    await wide.api.merge_patch(EXTERNAL_SECRETS, "everywhere", "a", taken)
+    await wide.clock.advance(1)
+    child = await wide.api.get(EXTERNAL_SECRETS, "everywhere", "a")
+    assert child["metadata"][part]["team"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "where"),
+    [
+        ({"namespaceSelector": PROD[0], "namespaceSelectors": None}, ["a", "b"]),
+        ({"namespaces": ["c"], "namespaceSelectors": None}, ["c"]),
+        ({"namespaces": ["c"]}, ["a", "b", "c"]),
+        ({"namespaceSelectors": [*PROD, {"matchLabels": {"env": "test"}}]}, ["a", "b", "c"]),
+    ],
+)
+async def test_each_way_to_choose_namespaces(wide, chosen: dict, where: list[str]) -> None:
+    await fan_out(wide, **chosen)
+    assert await namespaces_with(wide, EXTERNAL_SECRETS) == where
+
+
+async def test_a_push_secrets_name_and_metadata_are_its_childs(wide) -> None:
+    push = {
+        "secretStoreRefs": [{"name": "wide", "kind": "ClusterSecretStore"}],
+        "selector": {"secret": {"name": "source"}},
+        "data": [{"match": {"secretKey": "p", "remoteRef": {"remoteKey": "out/x"}}}],
+    }
+    spec = {
+        "pushSecretSpec": push,
+        "pushSecretName": "named",
+        "pushSecretMetadata": {"labels": {"team": "x"}},
+        "namespaceSelectors": PROD,
+    }
+    await wide.api.create(CLUSTER_PUSH_SECRETS, {"metadata": {"name": "spread"}, "spec": spec})
+    await wide.clock.advance(1)
+    child = await wide.api.get(PUSH_SECRETS, "named", "a")
+    assert (child["spec"], child["metadata"]["labels"]) == (push, {"team": "x"})

@@ -434,3 +434,21 @@ async def test_a_generated_value_is_in_no_event_and_no_status(bed) -> None:
     said = json.dumps([await bed.bench.item(), await bed.bench.notes(), await bed.states()])
     assert "marked-" not in said
     assert (await bed.bench.api.get(SECRETS, "db", "n"))["data"]
+
+
+async def test_an_end_that_is_refused_at_first_is_set_though_nobody_settles_again(
+    bed, unruly
+) -> None:
+    """`unruly` starts a second operator on the same bench; the first is stopped."""
+    await external(bed)
+    spec = {
+        "dataFrom": [{"extract": {"key": "prod/db"}}],
+        "secretStoreRef": {"name": "s"},
+        "refreshInterval": "0",
+    }
+    unruly.only = GENERATOR_STATES
+    unruly.failures = {"merge_patch": [Unavailable("unreachable", "no answer")]}
+    await bed.bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"spec": spec})
+    await bed.bench.clock.advance(200)
+    assert unruly.failures == {"merge_patch": []}
+    assert bed.leasing.held == []

@@ -1,12 +1,13 @@
 """PushSecrets: from a Secret to a store, and back out of it only when the policy says so."""
 
+import asyncio
 import base64
 import json
 
 import pytest
 
 from strongroom.kube.resource import SECRETS
-from strongroom.model.errors import NotFound, Unavailable
+from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.crds import PUSH_SECRETS, SECRET_STORES
 from strongroom.sync.providers.contract import Pushed, PushTarget
@@ -15,6 +16,7 @@ from strongroom.sync.providers.kubernetes import KubernetesProvider, KubernetesS
 from strongroom.sync.providers.session import Session
 
 ROW = {"match": {"secretKey": "password", "remoteRef": {"remoteKey": "out/db"}}}
+USER = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/user"}}}
 NAMED = {"secret": {"name": "source"}}
 
 
@@ -307,3 +309,137 @@ async def test_a_whole_push_of_bytes_is_refused_where_values_are_text(bench) -> 
     assert "copy" not in bench.provider.secrets
     (condition,) = (await status(bench))["conditions"]
     assert "[binary-value]" in condition["message"]
+
+
+@pytest.mark.parametrize("call", ["get", "merge_patch"])
+@pytest.mark.parametrize(
+    "failure",
+    [Denied("kube-forbidden", "not yet ready"), Unavailable("unreachable", "no answer")],
+    ids=["forbidden", "unreachable"],
+)
+async def test_a_change_that_the_cluster_refuses_at_first_is_pushed(
+    source, unruly, call: str, failure: Refusal
+) -> None:
+    await push(source)
+    unruly.failures = {call: [failure]}
+    edit = {"spec": {"data": [ROW, USER]}}
+    await source.api.merge_patch(PUSH_SECRETS, "ps", "n", edit)
+    await source.clock.advance(5)
+    assert unruly.failures == {call: []}
+    assert held(source, "out/user") == "u1"
+    assert set((await status(source))["syncedPushSecrets"]["SecretStore/s"]) == {
+        "out/db", "out/user",
+    }  # fmt: skip
+    assert await ready(source) == ("True", "Synced")
+
+
+class Slow(FakeProvider):
+    """Keeps a push waiting when it is told to."""
+
+    waits = False
+
+    async def push(self, target: PushTarget, value: Secret) -> Pushed:
+        if self.waits:
+            await asyncio.Event().wait()
+        return await super().push(target, value)
+
+
+async def test_a_push_that_is_cut_off_is_done_when_the_lead_is_taken_again(idle) -> None:
+    slow = idle.provider = Slow()
+    operator = await idle.start()
+    await idle.secret_of_somebody("source", password="p1")
+    await push(idle)
+    slow.waits = True
+    await idle.edit("source", password="p2")
+    idle.running.cancel()
+    await asyncio.gather(idle.running, return_exceptions=True)
+    slow.waits = False
+    idle.running = asyncio.create_task(operator.run())
+    await idle.clock.advance(5)
+    assert held(idle, "out/db") == "p2"
+
+
+async def test_what_was_written_before_a_refusal_is_taken_back_too(source) -> None:
+    missing = {"match": {"secretKey": "nosuch", "remoteRef": {"remoteKey": "theirs"}}}
+    source.provider.put_data("theirs", b"theirs")
+    refused = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "theirs"}}}
+    await push(source, data=[ROW, refused], deletionPolicy="Delete")
+    assert await ready(source) == ("False", "Errored")
+    assert set((await status(source))["syncedPushSecrets"]["SecretStore/s"]) == {"out/db"}
+    await source.api.merge_patch(PUSH_SECRETS, "ps", "n", {"spec": {"data": [missing]}})
+    await source.api.delete(PUSH_SECRETS, "ps", "n")
+    await source.clock.advance(5)
+    assert "out/db" not in source.provider.secrets
+    assert held(source, "theirs") == "theirs"
+
+
+async def test_a_store_whose_release_is_refused_at_first_is_released(source, unruly) -> None:
+    await push(source, deletionPolicy="Delete")
+    unruly.only = SECRET_STORES
+    unruly.failures = {"merge_patch": [Unavailable("unreachable", "no answer")]}
+    await source.api.delete(PUSH_SECRETS, "ps", "n")
+    await source.clock.advance(10)
+    with pytest.raises(NotFound):
+        await source.api.get(PUSH_SECRETS, "ps", "n")
+    assert not (await source.api.get(SECRET_STORES, "s", "n"))["metadata"].get("finalizers")
+
+
+async def test_a_store_that_is_no_longer_pushed_to_is_let_go(source) -> None:
+    other = {"metadata": {"name": "t", "namespace": "n"}, "spec": {"provider": {"fake": {}}}}
+    await source.api.create(SECRET_STORES, other)
+    await push(source, deletionPolicy="Delete")
+    refs = {"secretStoreRefs": [{"name": "t", "kind": "SecretStore"}]}
+    await source.api.merge_patch(PUSH_SECRETS, "ps", "n", {"spec": refs})
+    await source.clock.advance(2)
+    held_back = {
+        name: (await source.api.get(SECRET_STORES, name, "n"))["metadata"].get("finalizers")
+        for name in ("s", "t")
+    }
+    assert held_back == {"s": None, "t": ["secretstore.externalsecrets.io/finalizer"]}
+
+
+async def test_a_store_that_gets_the_label_is_pushed_to(source) -> None:
+    refs = [{"labelSelector": {"matchLabels": {"push": "yes"}}, "kind": "SecretStore"}]
+    await push(source, secretStoreRefs=refs)
+    assert "out/db" not in source.provider.secrets
+    labels = {"metadata": {"labels": {"push": "yes"}}}
+    await source.api.merge_patch(SECRET_STORES, "s", "n", labels)
+    await source.clock.advance(1)
+    assert held(source, "out/db") == "p1"
+
+
+async def test_a_rows_keys_are_turned_back_too_and_only_when_asked(bench) -> None:
+    await bench.secret_of_somebody("source", a_U002f_b="x")
+    kept = {"match": {"secretKey": "a_U002f_b", "remoteRef": {"remoteKey": "kept"}}}
+    turned = {
+        "match": {"secretKey": "a/b", "remoteRef": {"remoteKey": "turned"}},
+        "conversionStrategy": "ReverseUnicode",
+    }
+    await push(bench, data=[kept, turned], dataTo=[{"storeRef": {"name": "s"}}])
+    assert (held(bench, "kept"), held(bench, "turned")) == ("x", "x")
+    assert held(bench, "a_U002f_b") == "x"
+
+
+async def test_all_is_rewritten_by_a_template(source) -> None:
+    rewrite = [{"transform": {"template": "out/{{ .value | upper }}"}}]
+    await push(source, dataTo=[{"storeRef": {"name": "s"}, "rewrite": rewrite}])
+    assert (held(source, "out/USER"), held(source, "out/PASSWORD")) == ("u1", "p1")
+
+
+async def test_a_store_of_another_kind_or_label_is_not_given_everything(source) -> None:
+    labels = {"matchLabels": {"push": "yes"}}
+    to = {"storeRef": {"labelSelector": labels, "kind": "SecretStore"}}
+    await push(source, data=[ROW], dataTo=[to])
+    assert set(source.provider.secrets) & {"user", "password"} == set()
+
+
+@pytest.mark.parametrize(("interval", "pushes"), [("10m", 2), ("0", 1)])
+async def test_what_somebody_changes_at_the_store_is_put_right_by_the_interval(
+    source, interval: str, pushes: int
+) -> None:
+    await push(source, refreshInterval=interval)
+    source.provider.secrets["out/db"].append(b"other")
+    await source.clock.advance(300)
+    assert held(source, "out/db") == "other"
+    await source.clock.advance(400)
+    assert held(source, "out/db") == ("p1" if pushes == 2 else "other")

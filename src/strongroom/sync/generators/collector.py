@@ -52,6 +52,8 @@ class StateCollector:
         self.objects.on_change(self._changed)
         # The states of each owner, by its uid.
         self._owned: dict[str, set[Key]] = {}
+        # States without a use whose deadline could not be written so far.
+        self._unused: set[Key] = set()
         # Told of a state whose credential will end before it is replaced.
         self.on_ending: list[Callable[[Object], None]] = []
 
@@ -80,7 +82,9 @@ class StateCollector:
             try:
                 await end_at(self._api, key, self._clock.now() + GRACE_SECONDS)
             except Refusal as refusal:
-                # The next time that the owner is settled it is tried again.
+                # The owner may be settled for good, so nobody would call again.
+                self._unused.add(key)
+                self.queue.failed(key)
                 _log.warning("generatorstate %s/%s: %s", *key, refusal.code)
 
     async def run(self) -> None:
@@ -93,7 +97,12 @@ class StateCollector:
         """Let go of one state that has ended, keep another alive; the seconds to the next time."""
         item = self.objects.get(*key)
         if item is None:
+            self._unused.discard(key)
             return None
+        if key in self._unused:
+            if not item["spec"].get(DEADLINE):
+                await end_at(self._api, key, self._clock.now() + GRACE_SECONDS)
+            self._unused.discard(key)
         since = ended_for(item, self._clock.now())
         if since is None:
             return await self._sustain(item, key)
