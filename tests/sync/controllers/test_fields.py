@@ -186,13 +186,17 @@ async def test_a_template_gives_its_secret_metadata_and_a_type(bench) -> None:
             {"literal": "m: {{ .password }}", "target": "labels"},
             {"literal": "b: {{ .password }}", "target": "Annotations"},
             {"literal": "k: v", "target": "Data"},
+            {**FROM_MAP, "target": "Annotations"},
         ],
     }
+    text = {"m": "c: map {{ .password }}"}
+    await bench.api.create(CONFIG_MAPS, {"metadata": {"name": "t", "namespace": "n"}, "data": text})
     await bench.external(target={"name": "other", "template": template})
     item = await bench.api.get(SECRETS, "other", "n")
     labels, annotations = item["metadata"]["labels"], item["metadata"]["annotations"]
     assert (labels["l"], labels["m"]) == ("one", "one")
-    assert (annotations["a"], annotations["b"]) == ("one", "one")
+    assert (annotations["a"], annotations["b"], annotations["c"]) == ("one", "one", "map one")
+    assert await bench.secret("other") == {"k": "v"}
     assert item["metadata"]["finalizers"] == ["example.com/hold"]
     assert item["type"] == "example.com/db"
     # A finalizer that is asked for later is added at a Secret that is there.
@@ -214,6 +218,52 @@ async def test_a_policy_without_an_interval_waits_for_its_first_success(idle, po
     idle.provider.secrets["prod/db"] = before
     await idle.clock.advance(4000)
     assert await idle.secret() == {"password": "one"}
+
+
+async def test_one_key_is_read_as_often_as_its_rows_ask_for_other_things(full) -> None:
+    asked = ({}, {"version": "1"}, {"metadataPolicy": "Fetch"})
+    rows = [
+        {"secretKey": f"k{number}", "remoteRef": {"key": "first", **more}}
+        for number, more in enumerate(asked)
+    ]
+    await full.external(data=rows)
+    assert await full.secret() == {"k0": '{"v":"2"}', "k1": '{"v":"1"}', "k2": '{"owner":"ann"}'}
+
+
+SHUT = {"kind": "deny", "windows": [{"schedule": "* * * * *", "duration": "1h"}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "follows"),
+    [
+        ({}, True),
+        ({"refreshPolicy": "Periodic"}, True),
+        ({"refreshPolicy": "OnChange"}, False),
+        ({"refreshPolicy": "CreatedOnce"}, False),
+        ({"syncWindows": SHUT}, False),
+    ],
+)
+async def test_what_the_store_tells_is_followed_as_the_policy_says(bench, spec, follows) -> None:
+    await bench.external(**spec)
+    bench.provider.put("prod/db", password="two")
+    await bench.clock.advance(1)
+    assert await bench.secret() == {"password": "two" if follows else "one"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "seen"), [("Periodic", True), ("OnChange", True), ("CreatedOnce", False)]
+)
+async def test_an_edit_made_while_no_operator_ran_is_seen_as_the_policy_says(
+    bench, policy: str, seen: bool
+) -> None:
+    await bench.external(refreshPolicy=policy)
+    await bench.stop()
+    row_of_user = {"secretKey": "user", "remoteRef": {"key": "prod/db", "property": "username"}}
+    item = {"spec": {"data": [row_of_user]}, "metadata": {"annotations": {"force-sync": "1"}}}
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", item)
+    await bench.start()
+    await bench.clock.advance(2)
+    assert await bench.secret() == ({"user": "app"} if seen else {"password": "one"})
 
 
 async def test_periodic_refreshes_come_by_the_interval_and_inside_the_windows(idle) -> None:
