@@ -348,3 +348,18 @@ async def test_conditions_of_other_targets_have_their_own_reasons(bench) -> None
     del bench.provider.secrets["prod/db"]
     await bench.clock.advance(70)
     assert await reason() == "ResourceDeleted"
+
+
+async def test_what_a_generator_makes_is_rewritten(bench) -> None:
+    source = {"sourceRef": {"generatorRef": {"kind": "Password", "name": "p"}}}
+    await bench.external(dataFrom=[{**source, "rewrite": [regexp("^pass", "p-")]}])
+    assert await bench.secret() == {"p-word": "generated-1"}
+
+
+async def test_a_secret_becomes_immutable_when_that_is_asked_for_later(bench) -> None:
+    await bench.external()
+    assert not (await bench.api.get(SECRETS, "db", "n")).get("immutable")
+    patch = {"spec": {"target": {"immutable": True}}}
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", patch)
+    await bench.clock.advance(0.5)
+    assert (await bench.api.get(SECRETS, "db", "n"))["immutable"] is True
