@@ -31,12 +31,13 @@ async def test_changes_are_printed_as_they_happen(store, tmp_path: Path) -> None
     assert one.stdout
     assert every.stdout
     line = asyncio.ensure_future(every.stdout.readline())
+    ended = asyncio.ensure_future(one.wait())
     number = 0
     # Nothing says when somebody listens, so there are changes until both have heard of one.
-    while one.returncode is None or not line.done():
+    while waiting := [each for each in (ended, line) if not each.done()]:
         number += 1
         await store.ask("POST", "secret/data/a", {"data": {"n": str(number)}})
-        await asyncio.wait([asyncio.ensure_future(one.wait())], timeout=0.2)
+        await asyncio.wait(waiting, timeout=0.2)
         assert number < 200
     heard = (await one.stdout.read()).decode()
     assert heard.count("\n") == 1
