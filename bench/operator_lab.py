@@ -25,7 +25,7 @@ import yaml
 from strongroom.app.cluster.binaries import resolve
 from strongroom.app.cluster.control_plane import ControlPlane
 from strongroom.app.dev.bed import Bed
-from strongroom.app.dev.processes import Processes
+from strongroom.app.dev.processes import TIED_TO_PARENT, Processes
 from strongroom.app.waiting import until
 from strongroom.kube.client import KubeClient
 from strongroom.kube.informer import Informer
@@ -120,8 +120,9 @@ class Operated:
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                shlex.split(self.command), stdout=out, stderr=out, env=environment
-            )
+                [*TIED_TO_PARENT, *shlex.split(self.command)],
+                stdout=out, stderr=out, env=environment,
+            )  # fmt: skip
 
     def stop(self) -> None:
         """End it and wait until it is gone."""
