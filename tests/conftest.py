@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,9 @@ from strongroom.wire.keywrap.key_file import KeyFileWrapper
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Exchange, Handler, Listener
 from strongroom.wire.tls import server_context
+
+# A run in the background may ignore interrupts, and the programs that tests start would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says how busy the machine is, not whether the property holds.
 settings.register_profile("strongroom", deadline=None)
