@@ -263,7 +263,8 @@ async def _generate(api: KubeClient, namespace: str) -> None:
         left = (await api.list(GENERATOR_STATES, Scope(namespace=namespace))).items
         return True if not left else None
 
-    await until("the end of what was made", ended, CLOCK)
+    # The cluster's garbage collector looks for new definitions every thirty seconds.
+    await until("the end of what was made", ended, CLOCK, seconds=90)
     assert f"{namespace}/f" in Leasing.ended
 
 
