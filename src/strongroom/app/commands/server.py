@@ -7,22 +7,20 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from strongroom.app.dev.processes import die_with_parent
 from strongroom.app.store_address import refused_flag
 from strongroom.model.errors import Conflict, Invalid
 from strongroom.model.secret import Secret
 
 if TYPE_CHECKING:
-    from strongroom.app.server import Opened
+    from strongroom.app.server import Opened, Worker
     from strongroom.app.store_config.settings import ServerSettings
 
-WORKER: Final = "STRONGROOM_WORKER"  # number and key descriptor, set for each worker
 EXAMPLE: Final = """example:
   strongroom server --data /var/lib/strongroom --seal-key-file /etc/strongroom/seal.key \\
       --listen 0.0.0.0:8200 --tls-cert server.pem --tls-key server.key
@@ -144,7 +142,6 @@ def _dev_flags(group: "argparse._ArgumentGroup") -> None:
 def run(args: argparse.Namespace) -> int:
     """Decide what is meant and serve in this process or in workers."""
     from strongroom.app.logs import start_log
-    from strongroom.model.clock import SystemClock
 
     if args.dev or args.dev_tls:
         return _run_dev(args)
@@ -153,20 +150,22 @@ def run(args: argparse.Namespace) -> int:
     if args.test_config:
         print("Success! The configuration is valid.")
         return 0
-    start_log(
+    log = partial(
+        start_log,
         (args.log_level or settings.log_level).lower(),
         args.log_format or settings.log_format,
-        os.environ.get(WORKER, "").partition(":")[0],
     )
-    if WORKER in os.environ:
-        return _run_as_worker(settings)
-    if not args.config:
-        from strongroom.app.server import prepare
+    from strongroom.app.main import program_version
+    from strongroom.app.server import Worker
 
-        root = asyncio.run(prepare(settings, SystemClock()))
-        if root is not None:
-            _keep_root_token(args.init_output or args.data / "root-token", root)
-    return _start(settings)
+    worker = Worker(count=settings.workers, program_version=program_version())
+    # Until somebody handles it, and in workers that are starting: it must not end them.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    prepare = partial(_prepare, args, settings, log)
+    if settings.workers > 1:
+        return _run_workers(settings, worker, prepare, log)
+    prepare()
+    return _serve(settings, worker)
 
 
 def _from_environment(settings: "ServerSettings") -> "ServerSettings":
@@ -191,13 +190,16 @@ def _check_log_flags(args: argparse.Namespace) -> None:
         )
 
 
-def _start(settings: "ServerSettings") -> int:
-    from strongroom.app.main import program_version
-    from strongroom.app.server import Worker, check, clear, make_schema, run_worker
+def _prepare(args: argparse.Namespace, settings: "ServerSettings", log: Callable[[], None]) -> None:
+    """All that is done once, before anybody serves; raises Refusal for what would not work."""
+    from strongroom.app.server import check, clear, make_schema, prepare
     from strongroom.model.clock import SystemClock
 
-    # Until somebody handles it, and in workers that are starting: it must not end them.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    log()
+    if not args.config:
+        root = asyncio.run(prepare(settings, SystemClock()))
+        if root is not None:
+            _keep_root_token(args.init_output or args.data / "root-token", root)
     check(settings, os.environ, SystemClock())
     for listener in settings.listeners:
         if not listener.socket:
@@ -205,15 +207,36 @@ def _start(settings: "ServerSettings") -> int:
     clear(settings)
     if settings.workers > 1:
         asyncio.run(make_schema(settings))
-        return _supervise(settings.workers)
-    run_worker(
-        settings,
-        Worker(
-            program_version=program_version(),
-            environment=dict(os.environ),
-            ready=partial(_say_started, settings, program_version()),
-        ),
-    )
+
+
+def _run_workers(
+    settings: "ServerSettings",
+    worker: "Worker",
+    prepare: Callable[[], None],
+    log: Callable[[str], None],
+) -> int:
+    import dataclasses
+
+    from strongroom.app.worker_processes import run_workers
+    from strongroom.wire.keywrap.refused_pin import RefusedPin
+
+    pins = RefusedPin(os.memfd_create("refused-pin"), worker.group)
+
+    def serve(number: int) -> int:
+        log(str(number))
+        return _serve(settings, dataclasses.replace(worker, number=number, pins=pins))
+
+    return run_workers(worker.count, prepare, serve)
+
+
+def _serve(settings: "ServerSettings", worker: "Worker") -> int:
+    import dataclasses
+
+    from strongroom.app.server import run_worker
+
+    say = partial(_say_started, settings, worker.program_version)
+    ready = say if worker.number == 0 else _say_nothing
+    run_worker(settings, dataclasses.replace(worker, environment=dict(os.environ), ready=ready))
     return 0
 
 
@@ -255,15 +278,14 @@ def _from_files(args: argparse.Namespace) -> "ServerSettings":
     from strongroom.app.store_config.sources import read_files
 
     settings = settings_of(read_files(args.config))
-    if WORKER not in os.environ:
-        for note in settings.notes:
-            print(f"strongroom: {note}", file=sys.stderr)
-        for listener in settings.listeners:
-            if listener.is_plain_abroad:
-                print(
-                    f"strongroom: {listener.url} carries secrets in the clear (tls_disable)",
-                    file=sys.stderr,
-                )
+    for note in settings.notes:
+        print(f"strongroom: {note}", file=sys.stderr)
+    for listener in settings.listeners:
+        if listener.is_plain_abroad:
+            print(
+                f"strongroom: {listener.url} carries secrets in the clear (tls_disable)",
+                file=sys.stderr,
+            )
     count = args.workers or settings.workers or min(os.cpu_count() or 1, 4)
     if settings.storage.engine == INMEM:
         count = 1  # memory is not shared
@@ -386,31 +408,6 @@ async def _begin_dev(
     print("\n".join(lines), flush=True)
 
 
-# workers
-
-
-def _run_as_worker(settings: "ServerSettings") -> int:
-    from strongroom.app.main import program_version
-    from strongroom.app.server import Worker, run_worker
-    from strongroom.wire.keywrap.refused_pin import RefusedPin
-
-    number, descriptor, pins = (int(each) for each in os.environ[WORKER].split(":"))
-    with os.fdopen(descriptor, "rb") as source:
-        group = source.read(32)
-    environment = {name: value for name, value in os.environ.items() if name != WORKER}
-    worker = Worker(
-        number,
-        settings.workers,
-        program_version(),
-        group,
-        environment,
-        RefusedPin(pins, group),
-        ready=partial(_say_started, settings, program_version()) if number == 0 else _say_nothing,
-    )
-    run_worker(settings, worker)
-    return 0
-
-
 def _check_free(host: str, port: int) -> None:
     """A port that somebody else serves is refused; SO_REUSEPORT alone would share it silently."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -423,49 +420,3 @@ def _check_free(host: str, port: int) -> None:
                 "address-in-use", f"cannot listen on {host}:{port}: {error.strerror}",
                 hint="another server has it, or the address is not this machine's",
             ) from None  # fmt: skip
-
-
-def _supervise(count: int) -> int:
-    """Run workers until told to stop; when one ends by itself, end all and say so."""
-    group = os.urandom(32)
-    pins = os.memfd_create("refused-pin")
-    workers = [_worker(number, group, pins) for number in range(count)]
-    stopping: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        stopping.append(number)
-        for each in workers:
-            each.terminate()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-
-    def reopen(number: int, _frame: object) -> None:
-        for each in workers:
-            each.send_signal(number)
-
-    signal.signal(signal.SIGHUP, reopen)
-    os.waitpid(-1, 0)
-    for each in workers:
-        with contextlib.suppress(ProcessLookupError):
-            each.terminate()
-    for each in workers:
-        with contextlib.suppress(ChildProcessError):
-            each.wait()
-    return 0 if stopping else 1
-
-
-def _worker(number: int, group: bytes, pins: int) -> "subprocess.Popen[bytes]":
-    reading, writing = os.pipe()
-    os.write(writing, group)
-    os.close(writing)
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-m", "strongroom", *sys.argv[1:]],
-            env={**os.environ, WORKER: f"{number}:{reading}:{pins}"},
-            pass_fds=(reading, pins),
-            # Killed with its parent at once: who restarts the server must not meet the old one.
-            preexec_fn=partial(die_with_parent, signal.SIGKILL),  # noqa: PLW1509 - one prctl call
-        )
-    finally:
-        os.close(reading)

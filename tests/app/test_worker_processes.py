@@ -1,0 +1,127 @@
+"""Workers forked from one process: how they begin, what they are told, and how they all end."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from strongroom.app.dev.processes import TIED_TO_PARENT
+
+LIMIT = 120.0  # of a wait that ends when it should
+# Each worker says who it is, then what it is told.
+PROGRAM = """
+import os, signal, sys
+from strongroom.app.worker_processes import run_workers
+
+def prepare():
+    print("prepared", flush=True)
+
+def fail():
+    raise OSError("not today")
+
+def serve(number):
+    signal.signal(signal.SIGHUP, lambda *_: print("reopened", flush=True))
+    print(os.getpid(), flush=True)
+    while True:
+        signal.pause()
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+sys.exit(run_workers(2, {"prepare": prepare, "fail": fail}[sys.argv[1]], serve))
+"""
+Run = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    running = []
+
+    def begin(*words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*TIED_TO_PARENT, sys.executable, *words], text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        running.append(process)
+        return process
+
+    yield begin
+    for each in running:
+        # Workers too: they hold the pipes that are read to their end.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(each.pid, signal.SIGKILL)
+        each.communicate()
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Their process ids, once both serve."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "prepared\n"
+    return [int(process.stdout.readline()) for _ in range(2)]
+
+
+def nobody_is_left(process: subprocess.Popen[str]) -> bool:
+    """Whether the process and all that it started are gone and waited for."""
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_stop_stops_its_workers(run: Run, number: int) -> None:
+    process = run("-c", PROGRAM, "prepare")
+    assert len(set(workers_of(process))) == 2
+    process.send_signal(number)
+    assert process.wait(LIMIT) == 0
+    assert nobody_is_left(process)
+
+
+def test_a_worker_that_ends_by_itself_ends_all_and_the_exit_status_says_so(run: Run) -> None:
+    process = run("-c", PROGRAM, "prepare")
+    os.kill(workers_of(process)[1], signal.SIGKILL)
+    assert process.wait(LIMIT) == 1
+    assert nobody_is_left(process)
+
+
+def test_workers_are_killed_with_the_process_that_started_them(run: Run) -> None:
+    process = run("-c", PROGRAM, "prepare")
+    workers_of(process)
+    process.kill()
+    # Their output ends when the last of them has ended.
+    assert process.communicate(timeout=LIMIT)[0] == ""
+
+
+def test_every_worker_is_told_to_reopen(run: Run) -> None:
+    process = run("-c", PROGRAM, "prepare")
+    workers_of(process)
+    process.send_signal(signal.SIGHUP)
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == ["reopened\n"] * 2
+
+
+def test_what_preparation_raises_is_said_once_and_nobody_serves(run: Run) -> None:
+    process = run("-c", PROGRAM, "fail")
+    out, err = process.communicate(timeout=LIMIT)
+    assert (process.returncode, out, err.count("OSError: not today")) == (1, "", 1)
+    assert nobody_is_left(process)
+
+
+@pytest.mark.long
+def test_a_refusal_during_preparation_is_said_once_and_leaves_no_process(
+    tmp_path: Path, run: Run
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = run(
+            "-m", "strongroom", "server", "--workers=2", f"--listen=127.0.0.1:{port}",
+            f"--data={tmp_path}/data", f"--seal-key-file={tmp_path}/key",
+        )  # fmt: skip
+        out, err = process.communicate(timeout=LIMIT)
+    assert (process.returncode, out, err.count("[address-in-use]")) == (2, "", 1)
+    assert nobody_is_left(process)
