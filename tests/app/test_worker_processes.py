@@ -19,15 +19,18 @@ PROGRAM = """
 import os, signal, sys
 from strongroom.app.worker_processes import run_workers
 
+def say(line):
+    os.write(1, f"{line}\\n".encode())  # at once, so that no other's comes between
+
 def prepare():
-    print("prepared", flush=True)
+    say("prepared")
 
 def fail():
     raise OSError("not today")
 
 def serve(number):
-    signal.signal(signal.SIGHUP, lambda *_: print("reopened", flush=True))
-    print(os.getpid(), flush=True)
+    signal.signal(signal.SIGHUP, lambda *_: say("reopened"))
+    say(os.getpid())
     while True:
         signal.pause()
 
