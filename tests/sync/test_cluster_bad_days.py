@@ -158,9 +158,18 @@ async def test_a_leader_that_is_killed_in_the_middle_of_its_work(day: Day) -> No
     await day.shows("one", count, least=count // 3)
     day.processes.kill(first)
     await day.shows("one", count)
-    assert await day.leader() != held
-    await day.put("two")
-    await day.shows("two", count)
+
+    async def follows() -> bool | None:
+        return True if await day.leader() != held else None
+
+    await until("another leader", follows, CLOCK, seconds=60)
+
+    async def everywhere() -> bool | None:
+        # Again and again, since who has just begun to lead may not hear of changes yet.
+        await day.put("two")
+        return True if set((await day.held()).values()) == {"two"} else None
+
+    await until("two everywhere", everywhere, CLOCK, seconds=120)
     states = (await day.api.list(EXTERNAL_SECRETS, Scope(namespace=day.namespace))).items
     for each in states:
         (ready,) = each["status"]["conditions"]
