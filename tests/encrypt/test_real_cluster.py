@@ -449,7 +449,7 @@ async def crowd(lab, kubeconfig: Path, stop: asyncio.Event) -> None:
 
 
 async def test_migration_yields_to_priority_and_fairness_and_to_another_writer(lab) -> None:
-    count = 40
+    count = 80  # enough work at that rate to be met by a crowd that is slow to gather
     await lab.plugin()
     await lab.control.start()
     for number in range(count):
