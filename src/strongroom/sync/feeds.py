@@ -7,6 +7,7 @@ from typing import Final
 
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Denied, Refusal
+from strongroom.sync.index import Index
 from strongroom.sync.notices import means
 from strongroom.sync.reads import SharedReads
 from strongroom.sync.stores import StoreKey, Stores
@@ -15,6 +16,8 @@ RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
 # An identity that may not follow may be allowed to one day.
 DENIED_SECONDS: Final = 300.0
 Key = tuple[str, str]
+# A store, by uid, and what is read of it.
+Place = tuple[str, str]
 
 _log = logging.getLogger(__name__)
 
@@ -25,11 +28,10 @@ class Feeds:
     def __init__(self, stores: Stores, clock: Clock, wake: Callable[[Key], None]) -> None:
         self._clock = clock
         self._wake = wake
-        self._readers: dict[tuple[str, str], set[Key]] = {}
-        self._paths: dict[Key, set[tuple[str, str]]] = {}
+        # What keys have read: stores (by uid) and paths.
+        self._read = Index[Place]()
         # Keys that were not read since the start, by store and the last part of what they name.
-        self._expecting: dict[tuple[str, str], set[Key]] = {}
-        self._expected: dict[Key, frozenset[tuple[str, str]]] = {}
+        self._expected = Index[Place]()
         self._current: dict[StoreKey, SharedReads] = {}
         self._tasks: dict[StoreKey, asyncio.Task[None]] = {}
         # Feeds that broke, before their readers were woken: for a store that is down it is no use.
@@ -59,12 +61,7 @@ class Feeds:
     def read(self, key: Key, places: Iterable[tuple[str, str]]) -> None:
         """Note the stores (by uid) and paths that a key has read."""
         self.expect(key, ())
-        fresh = set(places)
-        for gone in self._paths.get(key, set()) - fresh:
-            self._readers.get(gone, set()).discard(key)
-        for new in fresh:
-            self._readers.setdefault(new, set()).add(key)
-        self._paths[key] = fresh
+        self._read.put(key, places)
 
     def expect(self, key: Key, names: Iterable[tuple[str, str]]) -> None:
         """Note the stores (by uid) and remote keys that a key would read; "" is any.
@@ -72,32 +69,23 @@ class Feeds:
         For one that is not due after a start: its paths are not known, so whatever ends as its
         remote key does may concern it.
         """
-        fresh = frozenset((uid, _last(name)) for uid, name in names)
-        old = self._expected.pop(key, frozenset())
-        for gone in old - fresh:
-            held = self._expecting[gone]
-            held.discard(key)
-            if not held:
-                del self._expecting[gone]
-        for new in fresh - old:
-            self._expecting.setdefault(new, set()).add(key)
-        if fresh:
-            self._expected[key] = fresh
+        self._expected.put(key, ((uid, _last(name)) for uid, name in names))
 
     def readers(self, uid: str) -> set[Key]:
         """All keys that have read a store, or would."""
         return {
             key
-            for held in (self._paths, self._expected)
-            for key, places in held.items()
-            if any(each[0] == uid for each in places)
+            for index in (self._read, self._expected)
+            for place, keys in index.items()
+            if place[0] == uid
+            for key in keys
         }
 
     def changed(self, uid: str, path: str) -> int:
         """Wake the readers of a path; how many there are."""
-        keys = set(self._readers.get((uid, path), ()))
+        keys = set(self._read.of((uid, path)))
         for name in (_last(path), ""):
-            keys |= self._expecting.get((uid, name), set())
+            keys |= self._expected.of((uid, name))
         for key in keys:
             self._wake(key)
         return len(keys)
@@ -105,13 +93,13 @@ class Feeds:
     def noticed(self, name: str) -> int:
         """Wake the readers of whatever a cloud's notice means by a name; how many there are."""
         woken: set[Key] = set()
-        for (uid, path), keys in self._readers.items():
-            if keys and means(name, path):
+        for (uid, path), keys in self._read.items():
+            if means(name, path):
                 for store, reads in self._current.items():
                     if store.uid == uid:
                         reads.changed(path)
                 woken |= keys
-        for (_, last), keys in self._expecting.items():
+        for (_, last), keys in self._expected.items():
             if last in ("", _last(name)):
                 woken |= keys
         for each in woken:
@@ -121,7 +109,6 @@ class Feeds:
     def forget(self, key: Key) -> None:
         """An ExternalSecret is gone."""
         self.read(key, ())
-        self._paths.pop(key, None)
 
     def _new(self, key: StoreKey, reads: SharedReads) -> None:
         if self._group is None:

@@ -1,7 +1,7 @@
 """Every reason to look at an ExternalSecret again: its caches, and the indexes between them."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -18,6 +18,7 @@ from strongroom.sync.crds import (
 )
 from strongroom.sync.desired import CREATED_BY
 from strongroom.sync.due import start_lane
+from strongroom.sync.index import Index
 from strongroom.sync.render import template_inputs
 from strongroom.sync.spec import Manifest, Spec, StoreRef
 from strongroom.sync.target import trim_secret
@@ -30,40 +31,6 @@ Touched = Callable[[Key], None]
 # What an ExternalSecret depends on: kind, namespace, name.
 Input = tuple[str, str, str]
 MANAGED_ONLY: Final = "reconcile.external-secrets.io/managed=true"
-
-
-class Index:
-    """Which keys depend on what; a key's dependencies are replaced as a whole."""
-
-    def __init__(self) -> None:
-        self._of: dict[Key, frozenset[Input]] = {}
-        self._by: dict[Input, set[Key]] = {}
-
-    def put(self, key: Key, inputs: Iterable[Input]) -> None:
-        """Replace what a key depends on."""
-        fresh = frozenset(inputs)
-        old = self._of.get(key, frozenset())
-        if fresh == old:
-            return
-        for gone in old - fresh:
-            held = self._by[gone]
-            held.discard(key)
-            if not held:
-                del self._by[gone]
-        for new in fresh - old:
-            self._by.setdefault(new, set()).add(key)
-        if fresh:
-            self._of[key] = fresh
-        else:
-            self._of.pop(key, None)
-
-    def of(self, given: Input) -> frozenset[Key]:
-        """The keys that depend on something."""
-        return frozenset(self._by.get(given, ()))
-
-    def has(self, given: Input) -> bool:
-        """Whether any key does."""
-        return given in self._by
 
 
 class Watches:
@@ -93,7 +60,7 @@ class Watches:
         self._managed = partial(Informer, api, clock=clock, scope=managed, trim=_bare)
         self._manifests: dict[Resource, Informer] = {}
         self._followed = asyncio.Event()
-        self._index = Index()
+        self._index = Index[Input]()
         self._by_maker: dict[str, set[Key]] = {}
         self._wake: Wake = lambda _key, _lane, _read: None
         self._touched: Touched = lambda _key: None
