@@ -31,10 +31,7 @@ def register_ceremonies(verbs: "argparse._SubParsersAction[argparse.ArgumentPars
                           "rekey                     # each holder; asks for the key",
                           "rekey -cancel"),
     )  # fmt: skip
-    key_argument(rekey)
-    switch(rekey, "init", "begin")
-    switch(rekey, "cancel", "give up what was begun")
-    switch(rekey, "status", "how far it is")
+    _attempt_flags(rekey)
     switch(rekey, "verify", "with -init: new keys must be shown before they hold; else show one")
     flag(rekey, "target", choices=("barrier", "unseal", "recovery"), default="barrier",
          help="which keys (default barrier, the unseal keys)")  # fmt: skip
@@ -51,10 +48,7 @@ def register_ceremonies(verbs: "argparse._SubParsersAction[argparse.ArgumentPars
                           "generate-root             # each holder; asks for the key",
                           "generate-root -cancel"),
     )  # fmt: skip
-    key_argument(root)
-    switch(root, "init", "begin")
-    switch(root, "cancel", "give up what was begun")
-    switch(root, "status", "how far it is")
+    _attempt_flags(root)
     switch(root, "generate-otp", "make a one-time password, for -otp")
     flag(root, "otp", default="", metavar="TEXT", help="one-time password that veils the token")
     flag(root, "nonce", default="", metavar="TEXT", help="of the attempt that is meant")
@@ -62,6 +56,13 @@ def register_ceremonies(verbs: "argparse._SubParsersAction[argparse.ArgumentPars
     refused_flag(root, "pgp-key", NO_PGP)
     for name in ("dr-token", "recovery-token"):
         refused_flag(root, name, "there is no replication and no recovery mode", nargs="?")
+
+
+def _attempt_flags(ceremony: argparse.ArgumentParser) -> None:
+    key_argument(ceremony)
+    switch(ceremony, "init", "begin")
+    switch(ceremony, "cancel", "give up what was begun")
+    switch(ceremony, "status", "how far it is")
 
 
 async def _rekey(session: "Session", args: argparse.Namespace) -> int:
