@@ -105,7 +105,7 @@ async def _save(session: "Session", args: argparse.Namespace) -> int:
         partial.replace(args.file)
     finally:
         partial.unlink(missing_ok=True)
-    return _print(args, _shown(summary))
+    return _print(args, summary.described())
 
 
 async def _restore(session: "Session", args: argparse.Namespace) -> int:
@@ -174,7 +174,7 @@ async def _drill(session: "Session", args: argparse.Namespace) -> int:
 
 async def _inspect(session: "Session", args: argparse.Namespace) -> int:  # noqa: ARG001
     with _opened(args.file, "rb") as file:
-        return _print(args, _shown(_summary(file)))
+        return _print(args, _summary(file).described())
 
 
 def _opened(path: Path, mode: str) -> BinaryIO:
@@ -191,23 +191,6 @@ def _summary(file: BinaryIO) -> "Summary":
 
     file.flush()
     return inspect(file)
-
-
-def _shown(summary: "Summary") -> dict[str, Any]:
-    from strongroom.model.clock import rfc3339
-
-    return {
-        "created": rfc3339(summary.created),
-        "version": summary.version,
-        "schema_steps": summary.steps,
-        "cluster_id": summary.cluster.cluster_id,
-        "cluster_name": summary.cluster.cluster_name,
-        "rows": summary.rows,
-        "bytes": summary.size,
-        "sha256": summary.sha256,
-        "oldest_key_term": summary.oldest_term,
-        "newest_key_term": summary.newest_term,
-    }
 
 
 def _print(args: argparse.Namespace, found: dict[str, Any]) -> int:

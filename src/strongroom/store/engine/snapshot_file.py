@@ -17,6 +17,7 @@ import msgspec
 from strongroom.crypto.keyring import term_of
 from strongroom.crypto.mac import KeyedHmac
 from strongroom.crypto.tokens import constant_time_equal
+from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Invalid
 from strongroom.store.engine.contract import ClusterRow
 from strongroom.store.engine.snapshot_contract import TablePage
@@ -51,6 +52,21 @@ class Summary:
     def is_of(self, key: KeyedHmac) -> bool:
         """Whether the keyed hash fits: nobody without the ring has changed the file."""
         return constant_time_equal(key.digest(bytes.fromhex(self.sha256)), self.mac)
+
+    def described(self) -> dict[str, Any]:
+        """The summary as `operator snapshot inspect` and the drill over HTTP answer it."""
+        return {
+            "created": rfc3339(self.created),
+            "version": self.version,
+            "schema_steps": self.steps,
+            "cluster_id": self.cluster.cluster_id,
+            "cluster_name": self.cluster.cluster_name,
+            "rows": self.rows,
+            "bytes": self.size,
+            "sha256": self.sha256,
+            "oldest_key_term": self.oldest_term,
+            "newest_key_term": self.newest_term,
+        }
 
 
 async def write_snapshot(

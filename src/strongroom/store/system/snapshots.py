@@ -12,7 +12,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
@@ -95,18 +94,8 @@ def _whole(drill: Drill) -> None:
 
 
 def _report(found: Found, drill: Drill) -> dict[str, Any]:
-    summary = found.summary
     return {
-        "created": rfc3339(summary.created),
-        "version": summary.version,
-        "schema_steps": summary.steps,
-        "cluster_id": summary.cluster.cluster_id,
-        "cluster_name": summary.cluster.cluster_name,
-        "rows": summary.rows,
-        "bytes": summary.size,
-        "sha256": summary.sha256,
-        "oldest_key_term": summary.oldest_term,
-        "newest_key_term": summary.newest_term,
+        **found.summary.described(),
         "opened": drill.opened,
         "damaged": list(drill.damaged),
     }
