@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from strongroom.app.cli_reference import markdown
+from strongroom.app.client.kv_path import missing_mount
 from strongroom.app.client.oidc_login import answer_page, oidc_login
 from strongroom.app.client.output import go_text, human_duration
 from strongroom.app.client.session import Session
@@ -27,64 +28,112 @@ async def test_a_secret_goes_in_and_comes_out(cli, tmp_path) -> None:
     out = await cli("kv", "put", "secret/prod/db", "user=app", f"password=@{tmp_path}/password")
     assert "secret/data/prod/db" in out
     assert re.search(r"^version +1$", out, re.M)
-    out = await cli("kv", "get", "prod/db")
+    out = await cli("kv", "get", "secret/prod/db")
     assert out.startswith("=== Secret Path ===\nsecret/data/prod/db\n\n======= Metadata =======\n")
     assert re.search(r"^password    from a file$", out, re.M)
     assert await cli("kv", "get", "-field=password", "-mount=secret", "prod/db") == "from a file"
-    assert await cli("kv", "get", "-field=version", "prod/db") == "1"
-    assert (await cli.json("kv", "get", "prod/db"))["data"]["data"]["user"] == "app"
+    assert await cli("kv", "get", "-field=version", "secret/prod/db") == "1"
+    assert (await cli.json("kv", "get", "secret/prod/db"))["data"]["data"]["user"] == "app"
     shown = yaml.safe_load(await cli("kv", "get", "--format=yaml", "secret/data/prod/db"))
     assert shown["data"]["metadata"]["version"] == 1
 
 
 async def test_statuses_are_those_of_vault(cli, monkeypatch) -> None:
-    await cli("kv", "get", "nothing", expect=2)
+    await cli("kv", "get", "secret/nothing", expect=2)
     assert cli.err == "No value found at secret/data/nothing\n"
     await cli("kv", "get", expect=1)
-    await cli("kv", "get", "a", "-unknown", expect=1)
+    await cli("kv", "get", "secret/a", "-unknown", expect=1)
     await cli("kv", "frobnicate", expect=1)
-    await cli("kv", "put", "a", "novalue", expect=1)
+    await cli("kv", "put", "secret/a", "novalue", expect=1)
     await cli("write", "secret/data/a", expect=1)
-    await cli("kv", "put", "a", "k=v", "-cas=7", expect=2)
+    await cli("kv", "put", "secret/a", "k=v", "-cas=7", expect=2)
     assert "Error making API request." in cli.err
     assert re.search(r"URL: PUT http://\S+/v1/secret/data/a\nCode: 400. Errors:\n\n\* ", cli.err)
     monkeypatch.setenv("VAULT_TOKEN", "wrong")
-    await cli("kv", "get", "a", expect=2)
+    await cli("kv", "get", "secret/a", expect=2)
     assert "* permission denied" in cli.err
     monkeypatch.setenv("VAULT_ADDR", "http://127.0.0.1:1")
-    await cli("kv", "get", "a", expect=2)
+    await cli("kv", "get", "secret/a", expect=2)
     assert "no answer from" in cli.err
+
+
+async def test_a_path_that_no_mount_begins_is_refused_and_near_mounts_are_named(cli) -> None:
+    for words in (
+        ("put", "secrt/db", "k=v"), ("get", "secrt/db"), ("delete", "secrt/db"),
+        ("patch", "secrt/db", "k=v"), ("list", "secrt/db"), ("metadata", "delete", "secrt/db"),
+    ):  # fmt: skip
+        await cli("kv", *words, expect=2)
+        assert re.search(r"URL: GET http://\S+/v1/sys/internal/ui/mounts/secrt/db\n", cli.err)
+        assert "* preflight capability check returned 403" in cli.err
+        assert cli.err.endswith("is at secrt/; did you mean secret/db?\n")
+    await cli("kv", "put", "-mount=secrt", "db", "k=v", expect=2)
+    assert cli.err.endswith("is at secrt/; did you mean -mount=secret db?\n")
+    await cli("kv", "list", "secret", expect=2)
+    assert cli.err == "No value found at secret/metadata\n"
+    await cli("kv", "put", "secret/db", "k=v")
+    for verb in ("copy", "move"):
+        await cli("kv", verb, "secret/db", "prod/db", expect=2)
+        assert cli.err.endswith("secret/, as in secret/prod/db\n")
+        await cli("secrets", "enable", f"-path={verb}", "kv-v2")
+        await cli("kv", verb, "secret/db", f"{verb}/db", expect=1)
+        assert "[other-mount]" in cli.err
+    assert await cli.json("kv", "list", "secret") == ["db"]
+
+
+async def test_the_preflight_of_a_bad_token_is_refused_as_such(cli, monkeypatch) -> None:
+    monkeypatch.setenv("VAULT_TOKEN", "wrong")
+    await cli("kv", "get", "none/db", expect=2)
+    assert "* permission denied" in cli.err
+    assert "mean" not in cli.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "mount", "mounts", "said"),
+    [
+        ("prod/db", "", {}, "nor at any other path; strongroom secrets enable -path=prod kv-v2"),
+        ("prod/db", "", {"b/": "kv", "a/": "kv"}, "there are a/, b/, as in a/prod/db"),
+        ("db", "prod", {"secret/": "kv"}, "at prod/; there are secret/, as in -mount=secret db"),
+        ("zz", "", {f"{each}/": "kv" for each in "abcdefg"}, "a/, b/, c/, d/, e/ and 2 more, as"),
+        ("kv1", "", {"kv/": "kv"}, "did you mean kv?"),
+        ("pkj/x", "", {"pki/": "pki", "z/": "kv"}, "there are z/, as in z/pkj/x"),
+    ],
+)
+def test_the_hint_names_mounts_of_kv(typed, mount, mounts, said) -> None:
+    found = {name: {"type": each} for name, each in mounts.items()}
+    assert said in missing_mount(typed, mount, found)
 
 
 @pytest.mark.long
 async def test_every_verb_of_kv(cli) -> None:
     for number in (1, 2, 3):
-        await cli("kv", "put", "app/x", f"n={number}", "same=1")
-    await cli("kv", "patch", "app/x", "extra=1")
-    assert (await cli.json("kv", "get", "app/x"))["data"]["data"] == {
+        await cli("kv", "put", "secret/app/x", f"n={number}", "same=1")
+    await cli("kv", "patch", "secret/app/x", "extra=1")
+    assert (await cli.json("kv", "get", "secret/app/x"))["data"]["data"] == {
         "n": "3", "same": "1", "extra": "1",
     }  # fmt: skip
-    await cli("kv", "patch", "-method=rw", "-remove-data=extra", "app/x", "n=5")
-    assert (await cli.json("kv", "get", "app/x"))["data"]["data"] == {"n": "5", "same": "1"}
-    assert "/n" in await cli("kv", "diff", "-from=1", "-to=2", "app/x")
-    await cli("kv", "delete", "app/x")
-    await cli("kv", "get", "-field=n", "app/x", expect=2)
-    await cli("kv", "undelete", "-versions=5", "app/x")
-    await cli("kv", "destroy", "-versions=1,2", "app/x")
-    await cli("kv", "rollback", "-version=3", "app/x")
-    assert await cli("kv", "get", "-field=n", "app/x") == "3"
-    await cli("kv", "metadata", "put", "-max-versions=9", "-custom-metadata=a=b", "app/x")
-    await cli("kv", "metadata", "patch", "-cas-required", "-custom-metadata=c=d", "app/x")
-    data = (await cli.json("kv", "metadata", "get", "app/x"))["data"]
+    await cli("kv", "patch", "-method=rw", "-remove-data=extra", "secret/app/x", "n=5")
+    assert (await cli.json("kv", "get", "secret/app/x"))["data"]["data"] == {"n": "5", "same": "1"}
+    assert "/n" in await cli("kv", "diff", "-from=1", "-to=2", "secret/app/x")
+    await cli("kv", "delete", "secret/app/x")
+    await cli("kv", "get", "-field=n", "secret/app/x", expect=2)
+    await cli("kv", "undelete", "-versions=5", "secret/app/x")
+    await cli("kv", "destroy", "-versions=1,2", "secret/app/x")
+    await cli("kv", "rollback", "-version=3", "secret/app/x")
+    assert await cli("kv", "get", "-field=n", "secret/app/x") == "3"
+    await cli("kv", "metadata", "put", "-max-versions=9", "-custom-metadata=a=b", "secret/app/x")
+    await cli("kv", "metadata", "patch", "-cas-required", "-custom-metadata=c=d", "secret/app/x")
+    data = (await cli.json("kv", "metadata", "get", "secret/app/x"))["data"]
     assert (data["max_versions"], data["cas_required"]) == (9, True)
     assert data["custom_metadata"] == {"a": "b", "c": "d"}
-    assert "== Version 3 ==" in (await cli("kv", "metadata", "get", "app/x")).replace("===", "==")
-    await cli("kv", "copy", "app/x", "app/deep/y")
-    await cli("kv", "move", "app/deep/y", "app/z")
-    assert await cli.json("kv", "list", "app") == ["x", "z"]
+    assert "== Version 3 ==" in (await cli("kv", "metadata", "get", "secret/app/x")).replace(
+        "===", "=="
+    )
+    await cli("kv", "copy", "secret/app/x", "secret/app/deep/y")
+    await cli("kv", "move", "secret/app/deep/y", "secret/app/z")
+    assert await cli.json("kv", "list", "secret/app") == ["x", "z"]
     assert await cli("kv", "list", "secret") == "Keys\n----\napp/\n"
     assert sorted(await cli.json("kv", "scan", "secret")) == ["app/x", "app/z"]
-    await cli("kv", "metadata", "delete", "app/z")
+    await cli("kv", "metadata", "delete", "secret/app/z")
     assert await cli.json("kv", "list", "-mount=secret", "app") == ["x"]
 
 
@@ -102,9 +151,9 @@ async def test_version_1_is_known_by_itself(cli) -> None:
 
 async def test_flags_come_before_and_after_with_one_dash_or_two(cli) -> None:
     for words in (
-        ("-field", "k", "a"), ("a", "-field", "k"), ("a", "--field=k"), ("--field", "k", "a"),
+        ("-field", "k", "secret/a"), ("secret/a", "-field", "k"), ("secret/a", "--field=k"), ("--field", "k", "secret/a"),
     ):  # fmt: skip
-        await cli("kv", "put", "a", "k=v")
+        await cli("kv", "put", "secret/a", "k=v")
         assert await cli("kv", "get", *words) == "v"
     await cli("token", "create", "-orphan", "-policy", "default", "-renewable=false")
 

@@ -98,14 +98,14 @@ async def test_a_key_that_is_none_is_refused_without_being_repeated(cli) -> None
 @pytest.mark.parametrize(
     "words",
     [
-        ("kv", "get", "a"), ("kv", "list", "secret"), ("kv", "metadata", "get", "a"),
+        ("kv", "get", "secret/a"), ("kv", "list", "secret"), ("kv", "metadata", "get", "secret/a"),
         ("policy", "read", "default"), ("policy", "list"), ("secrets", "list"), ("auth", "list"),
         ("token", "lookup"), ("token", "capabilities", "secret/data/a"), ("read", "sys/mounts"),
         ("list", "sys/policies/acl"), ("operator", "key-status"), ("audit", "list"),
     ],
 )  # fmt: skip
 async def test_a_wrapped_reply_is_a_token_whatever_was_asked(cli, words) -> None:
-    await cli("kv", "put", "a", "k=v")
+    await cli("kv", "put", "secret/a", "k=v")
     token = await cli(*words, "-wrap-ttl=5m", "-field=wrapping_token")
     assert token.startswith("hvs.")
     assert "wrapping_token_ttl" in await cli(*words, "-wrap-ttl=5m")
@@ -143,7 +143,7 @@ async def test_sentences_are_those_of_vault(cli) -> None:
         ("auth", "disable", "userpass"):
             "Success! Disabled the auth method (if it existed) at: userpass/",
         ("write", "-f", "sys/leases/tidy"): None,
-        ("kv", "delete", "a"): "Success! Data deleted (if it existed) at: secret/data/a",
+        ("kv", "delete", "secret/a"): "Success! Data deleted (if it existed) at: secret/data/a",
         ("policy", "delete", "x"): "Success! Deleted policy: x",
         ("lease", "revoke", "-prefix", "-force", "nothing"): None,
     }  # fmt: skip
@@ -153,9 +153,9 @@ async def test_sentences_are_those_of_vault(cli) -> None:
 
 
 async def test_a_field_is_plain_and_json_or_yaml_where_that_was_said(cli) -> None:
-    await cli("kv", "put", "a", "k=v")
-    assert await cli("kv", "get", "-field=k", "a") == "v"
-    assert await cli("kv", "get", "-field=k", "-format=json", "a") == '"v"\n'
+    await cli("kv", "put", "secret/a", "k=v")
+    assert await cli("kv", "get", "-field=k", "secret/a") == "v"
+    assert await cli("kv", "get", "-field=k", "-format=json", "secret/a") == '"v"\n'
     assert await cli("read", "-field=data", "-format=yaml", "secret/data/a") == "k: v\n"
     assert await cli("status", "-field=sealed", "-format=json") == "false\n"
     await cli("kv", "get", "-field=none", "secret/a", expect=1)
@@ -165,7 +165,10 @@ async def test_a_field_is_plain_and_json_or_yaml_where_that_was_said(cli) -> Non
 
 
 async def test_what_is_not_there_is_said_by_its_path(cli) -> None:
-    for words in (("kv", "patch", "none", "a=b"), ("kv", "patch", "-method=rw", "none", "a=b")):
+    for words in (
+        ("kv", "patch", "secret/none", "a=b"),
+        ("kv", "patch", "-method=rw", "secret/none", "a=b"),
+    ):
         await cli(*words, expect=2)
         assert cli.err == "No value found at secret/data/none\n"
     await cli("read", expect=1)
@@ -173,9 +176,9 @@ async def test_what_is_not_there_is_said_by_its_path(cli) -> None:
 
 
 async def test_headings_are_even(cli) -> None:
-    out = await cli("kv", "put", "x", "k=v")
+    out = await cli("kv", "put", "secret/x", "k=v")
     assert out.startswith("== Secret Path ==\nsecret/data/x\n")
-    for line in (await cli("kv", "get", "x")).splitlines():
+    for line in (await cli("kv", "get", "secret/x")).splitlines():
         if line.startswith("="):
             before, _, after = line.partition(" ")[0], "", line.rpartition(" ")[2]
             assert before == after

@@ -111,10 +111,18 @@ async def test_a_command_of_vaults_that_is_not_here_says_why(cli, words, said) -
         (("operator", "unseel"), 2, "did you mean unseal?"),
         (("kv", "get"), 1, "error: missing: path\n"),
         (("kv", "get", "a", "-passwd=hunter2"), 1, "error: there is no flag -passwd here\n"),
-        (("kv", "get", "-format=xml", "a"), 1, "error: -format: 'xml' is not one of 'table'"),
-        (("kv", "put", "-cas=new", "a", "b=c"), 1, "error: -cas: 'new' is no whole number\n"),
-        (("kv", "get", "a", "-field"), 1, "error: -field: a value is missing\n"),
-        (("kv", "undelete", "a"), 1, "error: missing: -versions\n"),
+        (
+            ("kv", "get", "-format=xml", "secret/a"),
+            1,
+            "error: -format: 'xml' is not one of 'table'",
+        ),
+        (
+            ("kv", "put", "-cas=new", "secret/a", "b=c"),
+            1,
+            "error: -cas: 'new' is no whole number\n",
+        ),
+        (("kv", "get", "secret/a", "-field"), 1, "error: -field: a value is missing\n"),
+        (("kv", "undelete", "secret/a"), 1, "error: missing: -versions\n"),
         (("completion", "csh"), 2, "error: shell: 'csh' is not one of"),
     ],
 )
@@ -147,7 +155,7 @@ async def test_audit_devices_that_the_configuration_does_not_let_in(cli, tmp_pat
 
 
 async def test_a_path_of_version_2_is_told_with_the_error(cli) -> None:
-    await cli("kv", "put", "a", "k=v")
+    await cli("kv", "put", "secret/a", "k=v")
     await cli("read", "secret/a", expect=2)
     assert cli.err.endswith("The versioned path is secret/data/a\nNo value found at secret/a\n")
     await cli("write", "secret/a", "k=v", expect=2)

@@ -31,7 +31,7 @@ def register(commands: Any) -> None:  # noqa: ANN401
         commands,
         "kv",
         "read and write versioned secrets",
-        "strongroom kv get -field=password prod/db",
+        "strongroom kv get -field=password secret/prod/db",
     )
     for name, (summary, call, example) in VERBS.items():
         parser = verb(verbs, name, summary, call, example)
@@ -44,7 +44,9 @@ def _arguments(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("path", help="mount of the engine")
         return
     optional = "?" if name in ("list", "scan") else None
-    parser.add_argument("path", nargs=optional, default="", help="prod/db, secret/prod/db")
+    parser.add_argument(
+        "path", nargs=optional, default="", help="secret/prod/db, or prod/db with -mount=secret"
+    )
     flag(parser, "mount", metavar="PATH", help="mount of the engine; the path is under it")
     if name in ("put", "patch"):
         parser.add_argument("pairs", nargs="+", metavar="KEY=VALUE", help="also @file.json and -")
@@ -259,7 +261,13 @@ def _moved(action: str) -> Call:
     async def call(session: "Session", args: argparse.Namespace) -> int:
         place = await find(session, args.path, args.mount)
         place.needs_v2()
-        target = KvPath(place.mount, args.target.strip("/").removeprefix(place.mount + "/"), 2)
+        target = await find(session, args.target, args.mount)
+        if target.mount != place.mount:
+            raise Invalid(
+                "other-mount",
+                f"{place.mount}/ and {target.mount}/ are two mounts, and versions stay in theirs",
+                hint="strongroom kv get -format=json here, kv put there, writes the newest alone",
+            )
         body: dict[str, Any] = {"destination": target.path, "options": {}}
         if args.cas is not None:
             body["options"]["cas"] = args.cas
@@ -291,28 +299,29 @@ async def _diff(session: "Session", args: argparse.Namespace) -> int:
 
 
 VERBS: dict[str, tuple[str, Call, str]] = {
-    "get": ("print a secret", _get, "strongroom kv get -version=1 -format=json prod/db"),
+    "get": ("print a secret", _get, "strongroom kv get -version=1 -format=json secret/prod/db"),
     "put": (
         "write a new version",
         _put,
-        "strongroom kv put -cas=0 prod/db username=app password=@password.txt",
+        "strongroom kv put -cas=0 secret/prod/db username=app password=@password.txt",
     ),
-    "patch": ("change some fields", _patch, "strongroom kv patch prod/db password=-"),
+    "patch": ("change some fields", _patch, "strongroom kv patch secret/prod/db password=-"),
     "list": ("list the names under a path", _list, "strongroom kv list -mount=secret prod"),
     "delete": ("delete the newest version; undelete brings it back", _delete,
-               "strongroom kv delete prod/db"),
+               "strongroom kv delete secret/prod/db"),
     "undelete": ("bring deleted versions back", _on_versions("undelete"),
-                 "strongroom kv undelete -versions=3 prod/db"),
+                 "strongroom kv undelete -versions=3 secret/prod/db"),
     "destroy": ("remove the values of versions for good", _on_versions("destroy"),
-                "strongroom kv destroy -versions=1,2 prod/db"),
+                "strongroom kv destroy -versions=1,2 secret/prod/db"),
     "rollback": ("write an old version as the newest", _rollback,
-                 "strongroom kv rollback -version=2 prod/db"),
+                 "strongroom kv rollback -version=2 secret/prod/db"),
     "enable-versioning": ("turn version 1 of a mount into version 2", _enable_versioning,
                           "strongroom kv enable-versioning secret"),
-    "scan": ("list everything below a path", _scan, "strongroom kv scan prod"),
+    "scan": ("list everything below a path", _scan, "strongroom kv scan secret/prod"),
     "copy": ("copy a secret with its versions", _moved("copy"),
-             "strongroom kv copy prod/db prod/db-copy"),
-    "move": ("rename a secret", _moved("move"), "strongroom kv move prod/db prod/database"),
+             "strongroom kv copy secret/prod/db secret/prod/db-copy"),
+    "move": ("rename a secret", _moved("move"),
+             "strongroom kv move secret/prod/db secret/prod/database"),
     "diff": ("which fields two versions differ in, without values", _diff,
-             "strongroom kv diff -from=1 -to=2 prod/db"),
+             "strongroom kv diff -from=1 -to=2 secret/prod/db"),
 }  # fmt: skip

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 def register_metadata(verbs: Any) -> None:  # noqa: ANN401
     """Add the word and its verbs."""
     inner = group(verbs, "metadata", "versions and settings of a secret",
-                  "strongroom kv metadata get prod/db")  # fmt: skip
+                  "strongroom kv metadata get secret/prod/db")  # fmt: skip
     for name, (summary, call) in VERBS.items():
         setting = {"put": "-max-versions=5 ", "patch": "-custom-metadata=owner=shop "}.get(name, "")
-        example = f"strongroom kv metadata {name} {setting}prod/db"
+        example = f"strongroom kv metadata {name} {setting}secret/prod/db"
         parser = verb(inner, name, summary, call, example)
-        parser.add_argument("path", help="prod/db, secret/prod/db")
+        parser.add_argument("path", help="secret/prod/db, or prod/db with -mount=secret")
         flag(parser, "mount", metavar="PATH", help="mount of the engine; the path is under it")
         if name in ("put", "patch"):
             flag(

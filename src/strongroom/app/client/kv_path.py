@@ -1,18 +1,25 @@
 """Which mount a KV path is in, and of which version: asked of the store, as Vault's client does.
 
-Where the preflight is not allowed or finds no such mount, `secret/` of version 2 is meant, so that
-`strongroom kv get prod/db` says what it seems to say.
+A path that no mount begins is refused: a misspelt mount must not become a folder of another one.
+API: https://developer.hashicorp.com/vault/api-docs/system/internal-ui-mounts.
 """
 
+import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.model.errors import Invalid
 
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session
 
-USUAL_MOUNT = "secret"
+# So many mounts are named in a hint.
+NAMED: Final = 5
+USUAL_MOUNT: Final = "secret"
+ENGINES: Final = frozenset({"kv", "generic"})
+# How the store begins the sentence that no mount is there, or none that the token may use.
+PREFLIGHT: Final = "preflight capability check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +58,49 @@ async def find(session: "Session", path: str, mount: str | None) -> KvPath:
     try:
         reply = await session.preflight(f"sys/internal/ui/mounts/{whole}")
     except ApiError as error:
-        if error.status not in (403, 404):
-            raise
-        usual = (mount or USUAL_MOUNT).strip("/")
-        return KvPath(usual, _under(typed, usual, whole if mount else ""), 2)
+        # Servers before 0.10 had no such path, and no version of KV but the first.
+        if error.status == 404 and not error.errors:
+            return KvPath("", whole, 1)
+        if error.status == 403 and any(PREFLIGHT in each for each in error.errors):
+            error.hint = missing_mount(typed, (mount or "").strip("/"), await _mounts(session))
+        raise
     found = str(reply.data["path"]).strip("/")
     version = int((reply.data.get("options") or {}).get("version") or 1)
     return KvPath(found, _without_kind(whole[len(found) :].strip("/"), version), version)
 
 
-def _under(typed: str, mount: str, whole: str) -> str:
-    if whole:
-        return _without_kind(whole[len(mount) :].strip("/"), 2)
-    return _without_kind(typed.removeprefix(mount + "/") if typed != mount else "", 2)
+async def _mounts(session: "Session") -> Mapping[str, Mapping[str, Any]]:
+    """The secrets engines that the token may use; none where the store will not say."""
+    from strongroom.app.client.session import ApiError
+
+    try:
+        reply = await session.preflight("sys/internal/ui/mounts")
+    except ApiError:
+        return {}
+    return reply.data.get("secret") or {}
+
+
+def missing_mount(typed: str, mount: str, mounts: Mapping[str, Mapping[str, Any]]) -> str:
+    """What to do about a path that is in none of the mounts; `mount` is what `-mount` said.
+
+    `mounts` are names with a slash at the end, and what the store says of each.
+    """
+    names = [name.strip("/") for name, each in mounts.items() if each.get("type") in ENGINES]
+    wanted, _, rest = typed.partition("/")
+    if mount:
+        wanted, rest = mount, typed
+    near = difflib.get_close_matches(wanted, names, n=1)
+    head = f"no KV engine that this token may use is at {wanted}/"
+    if near:
+        meant = f"-mount={near[0]} {rest}" if mount else "/".join(filter(None, (near[0], rest)))
+        return f"{head}; did you mean {meant.strip()}?"
+    if names:
+        there = ", ".join(f"{name}/" for name in sorted(names)[:NAMED])
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        first = sorted(names)[0] if USUAL_MOUNT not in names else USUAL_MOUNT
+        example = f"-mount={first} {rest}" if mount else f"{first}/{typed}"
+        return f"{head}; there are {there}{more}, as in {example.strip()}"
+    return f"{head}, nor at any other path; strongroom secrets enable -path={wanted} kv-v2"
 
 
 def _without_kind(path: str, version: int) -> str:

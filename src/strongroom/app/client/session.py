@@ -49,11 +49,12 @@ class Wrapped(Exception):
 
 
 class ApiError(Exception):
-    """A reply that is an error; the sentences are the server's own."""
+    """A reply that is an error; the sentences are the server's own, the hint is not."""
 
     def __init__(self, method: str, url: str, status: int, errors: list[str]) -> None:
         super().__init__(f"{method} {url}: {status}")
         self.method, self.url, self.status, self.errors = method, url, status, errors
+        self.hint = ""
 
     @property
     def text(self) -> str:
@@ -211,6 +212,8 @@ def run_call(args: argparse.Namespace) -> int:
         return print_reply(wrapped.body, args.format, args.field, wrapped.raw)
     except ApiError as error:
         print(error_text(error.text), file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
         return 2
     except NotFound as refusal:
         print(error_text(refusal.message), file=sys.stderr)

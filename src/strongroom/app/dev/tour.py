@@ -31,7 +31,9 @@ def introduce(bed: Bed) -> None:
     print(f"\nThe store is up at {bed.address}; the root token is in {bed.root_token_file}\n")
     print(f"  export VAULT_ADDR={bed.address}")
     print(f"  export VAULT_TOKEN=$(cat {bed.root_token_file})")
-    print(f"  {sys.executable} -m strongroom kv put prod/first password=s3cret\n", flush=True)
+    print(
+        f"  {sys.executable} -m strongroom kv put secret/prod/first password=s3cret\n", flush=True
+    )
 
 
 async def tour(bed: Bed) -> bool:
