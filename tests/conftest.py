@@ -120,7 +120,7 @@ def moto() -> Iterator[str]:
             reply = await http.request("GET", f"{address}/moto-api/data.json")
         return True if reply.status == 200 else None
 
-    asyncio.run(until("moto", up, SystemClock(), seconds=60))
+    asyncio.run(until("moto", up, SystemClock(), seconds=120))
     yield address
     process.terminate()
     process.wait()
@@ -531,7 +531,7 @@ async def serving(
         yield running
         for client in running.clients:
             client.adapter.close()
-    await asyncio.wait_for(_drained(listener, clock), 10)
+    await asyncio.wait_for(_drained(listener, clock), 60)
     await engine.close()
 
 

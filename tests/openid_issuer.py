@@ -121,7 +121,7 @@ class Issuer:
         await web.TCPSite(self.runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self.runner.addresses[0][1]}"
         yield self
-        await asyncio.wait_for(self.runner.cleanup(), 5)
+        await asyncio.wait_for(self.runner.cleanup(), 60)
 
     @asynccontextmanager
     async def over_tls(self, context: ssl.SSLContext) -> AsyncIterator[None]:

@@ -263,7 +263,7 @@ async def test_a_person_logs_in_by_a_browser(store, method) -> None:
         def visit() -> None:
             for target in (redirect + "x", redirect + "?code=c&state=s"):
                 try:
-                    pages.append(urllib.request.urlopen(target, timeout=5).read())
+                    pages.append(urllib.request.urlopen(target, timeout=60).read())
                 except urllib.error.HTTPError as error:
                     pages.append(error.code)
 

@@ -416,7 +416,7 @@ async def test_a_node_tells_the_address_of_its_environment(tmp_path: Path) -> No
         return str(json.loads(reply.body)["leader_address"]) if reply.status == 200 else None
 
     try:
-        told_address = await until("the server", told, SystemClock(), seconds=60)
+        told_address = await until("the server", told, SystemClock(), seconds=120)
         assert told_address == "https://store.test:8200"
         assert process.stderr
         line = await process.stderr.readline()

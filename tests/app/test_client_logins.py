@@ -26,7 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from strongroom.app.cluster.control_plane import free_port
 
-pytestmark = [pytest.mark.component, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
 KEY = ec.generate_private_key(ec.SECP256R1())
 PUBLIC = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
@@ -69,12 +69,14 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     found = Program(folder, server, port)
-    deadline = time.monotonic() + 60
-    while found.run("status").returncode != 0:
-        assert time.monotonic() < deadline, found.run("status").stderr
-    yield found
-    server.kill()
-    server.wait()
+    deadline = time.monotonic() + 180
+    try:
+        while found.run("status").returncode != 0:
+            assert time.monotonic() < deadline, found.run("status").stderr
+        yield found
+    finally:
+        server.kill()
+        server.wait()
 
 
 def _logged_in(program: Program, method: str, *words: str, **extra: str) -> None:

@@ -90,14 +90,23 @@ class Zsh:
         os.close(side)
         self._terminal = main
         self.seen = ""
+
+    def start(self) -> None:
+        """Wait until it takes what is typed."""
         self._until("ready> ")
 
     def _until(self, text: str) -> None:
-        deadline = time.monotonic() + 50
+        deadline = time.monotonic() + 150
         while text not in self.seen:
             assert time.monotonic() < deadline, self.seen
-            if select.select([self._terminal], [], [], 1)[0]:
-                self.seen += os.read(self._terminal, 65536).decode(errors="replace")
+            self._read(1)
+
+    def _read(self, seconds: float) -> bool:
+        """Whether it showed anything within the time."""
+        if not select.select([self._terminal], [], [], seconds)[0]:
+            return False
+        self.seen += os.read(self._terminal, 65536).decode(errors="replace")
+        return True
 
     def completed(self, typed: str) -> str:
         """The line after a tab."""
@@ -105,11 +114,13 @@ class Zsh:
         buffer.unlink(missing_ok=True)
         self.seen = ""
         os.write(self._terminal, typed.encode() + b"\t\x18\x04")
-        deadline = time.monotonic() + 50
+        deadline = time.monotonic() + 150
         while not buffer.exists():
             assert time.monotonic() < deadline, self.seen
-            if select.select([self._terminal], [], [], 0.05)[0]:
-                self.seen += os.read(self._terminal, 65536).decode(errors="replace")
+            self._read(0.05)
+        # What it showed before it wrote the buffer may not have been read yet.
+        while self._read(0):
+            pass
         return buffer.read_text().rstrip("\n")
 
     def close(self) -> None:
@@ -123,6 +134,7 @@ def test_zsh(scripts: Path, tmp_path: Path) -> None:
     _needs("zsh")
     shell = Zsh(scripts, tmp_path)
     try:
+        shell.start()
         for typed, expected in CASES:
             line = shell.completed(typed)
             if len(expected) == 1:

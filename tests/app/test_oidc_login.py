@@ -17,7 +17,7 @@ from tests.openid_issuer import Issuer, issuer  # noqa: F401 - a fixture
 
 from strongroom.app.cluster.control_plane import free_port
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 REDIRECT = "http://localhost:8250/oidc/callback"
 
 

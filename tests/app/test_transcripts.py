@@ -55,7 +55,7 @@ def start(background) -> Iterator[Start]:
                 reply = await http.request("GET", f"http://127.0.0.1:{port}/v1/sys/init")
             return True if reply.status == 200 else None
 
-        background(until("the server", answers, SystemClock(), seconds=60))
+        background(until("the server", answers, SystemClock(), seconds=120))
 
     yield begin
     for process in running:

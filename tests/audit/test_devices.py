@@ -14,7 +14,7 @@ from strongroom.model.errors import Unavailable
 async def record(broker: AuditBroker, line: bytes = b"{}\n") -> bool:
     outcome = asyncio.get_running_loop().create_future()
     broker.submit(line, outcome.set_result)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         return await outcome
 
 
@@ -56,7 +56,7 @@ class Stuck(MemoryDevice):
         self.release = threading.Event()
 
     def write(self, lines: bytes) -> None:
-        self.release.wait(10)
+        self.release.wait(60)
         super().write(lines)
 
 
@@ -67,7 +67,7 @@ async def test_a_blocked_device_fails_within_the_deadline_and_recovers() -> None
     assert not await record(broker)
     assert not await record(broker)
     device.release.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not await record(broker):
             await asyncio.sleep(0.01)
 

@@ -59,7 +59,7 @@ class Frozen(FileDevice):
 
 async def test_one_that_hangs_keeps_neither_the_loop_nor_the_other_devices(tmp_path: Path) -> None:
     frozen, good = Frozen(tmp_path / "log"), MemoryDevice()
-    hung = Enabled("hung/", GuardedFile(frozen), deadline=0.05)
+    hung = Enabled("hung/", GuardedFile(frozen), deadline=1.0)
     broker = AuditBroker([hung, good])
     assert await record(broker, b"one\n")
     frozen.thawed.clear()
@@ -79,11 +79,11 @@ async def test_one_that_hangs_keeps_neither_the_loop_nor_the_other_devices(tmp_p
     assert turns > 2
     for _ in range(100):
         assert await record(broker, b"more\n")
-    assert "did not answer in 0.05 s" in broker.failing["hung/"]
+    assert "did not answer in 1 s" in broker.failing["hung/"]
     assert threading.get_ident() not in frozen.threads
     assert len(frozen.threads) == 1
     frozen.thawed.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while broker.failing:
             assert await record(broker, b"later\n")
             await asyncio.sleep(0.01)
@@ -95,7 +95,7 @@ async def test_one_that_hangs_keeps_neither_the_loop_nor_the_other_devices(tmp_p
 
 async def test_when_it_is_the_only_one_requests_are_refused_at_once(tmp_path: Path) -> None:
     frozen = Frozen(tmp_path / "log")
-    broker = AuditBroker([Enabled("hung/", GuardedFile(frozen), deadline=0.05)])
+    broker = AuditBroker([Enabled("hung/", GuardedFile(frozen), deadline=1.0)])
     frozen.thawed.clear()
     assert not await record(broker)
     loop = asyncio.get_running_loop()
@@ -103,10 +103,10 @@ async def test_when_it_is_the_only_one_requests_are_refused_at_once(tmp_path: Pa
     for _ in range(200):
         assert not await record(broker)
     # Waited for once, and not two hundred times.
-    assert loop.time() - before < 200 * 0.05 / 2
+    assert loop.time() - before < 200 * 1.0 / 2
     assert broker.silent
     frozen.thawed.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not await record(broker):
             await asyncio.sleep(0.01)
     assert not broker.silent
@@ -134,8 +134,8 @@ def test_what_opens_too_slowly_is_refused() -> None:
     with pytest.raises(Unavailable, match=r"did not answer in 0\.01 s"):
         within(0.01, "slow/", threading.Event().wait)
     with pytest.raises(ZeroDivisionError):
-        within(5, "broken/", lambda: 1 // 0)
-    assert within(5, "good/", lambda: 7) == 7
+        within(60, "broken/", lambda: 1 // 0)
+    assert within(60, "good/", lambda: 7) == 7
 
 
 def test_a_file_of_this_machine_is_written_in_place_unless_it_has_a_deadline(

@@ -19,7 +19,7 @@ CLOCK = SystemClock()
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_tokens_secrets_and_namespaces_behave(cluster) -> None:
     async with KubeClient(cluster.config(), CLOCK) as api:
         await api.create(NAMESPACES, {"metadata": {"name": "bed"}})
@@ -48,7 +48,7 @@ async def test_tokens_secrets_and_namespaces_behave(cluster) -> None:
                 return True
             return None
 
-        assert await until("the namespace to go", gone, CLOCK, seconds=60)
+        assert await until("the namespace to go", gone, CLOCK, seconds=120)
 
 
 POD = {
@@ -102,7 +102,7 @@ POD = {
 
 
 @pytest.mark.node
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_a_real_pod_with_sidecar_memory_and_token(node_cluster) -> None:
     control = node_cluster.control
     async with KubeClient(control.config(), CLOCK) as api:
@@ -117,7 +117,7 @@ async def test_a_real_pod_with_sidecar_memory_and_token(node_cluster) -> None:
             ]
             return True if ready == ["True"] else None
 
-        await until("the pod", running, CLOCK, seconds=90)
+        await until("the pod", running, CLOCK, seconds=240)
 
         async def written() -> str | None:
             return (
@@ -125,7 +125,7 @@ async def test_a_real_pod_with_sidecar_memory_and_token(node_cluster) -> None:
                 or None
             )
 
-        assert await until("the file", written, CLOCK, seconds=30)
+        assert await until("the file", written, CLOCK, seconds=120)
         mounts = control.kubectl("exec", "bed", "-c", "app", "--", "cat", "/proc/mounts")
         assert any(line.startswith("tmpfs /s ") and " ro," in line for line in mounts.splitlines())
         await api.delete(PODS, "bed", "default")

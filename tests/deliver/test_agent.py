@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import contextlib
 import json
 import stat
 import subprocess
@@ -205,6 +206,9 @@ async def test_a_field_that_is_not_there_is_named(served, tmp_path) -> None:
 async def test_the_process_follows_the_change_feed_until_it_is_told_to_end(
     served, tmp_path
 ) -> None:
+    # It would look by itself in an hour: only the feed can bring what changes.
+    config = json.loads((tmp_path / "agent.json").read_text())
+    (tmp_path / "agent.json").write_text(json.dumps({**config, "poll_seconds": 3600}))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "strongroom", "agent", "--config", str(tmp_path / "agent.json"),
         stderr=asyncio.subprocess.PIPE,
@@ -215,13 +219,16 @@ async def test_the_process_follows_the_change_feed_until_it_is_told_to_end(
         path = tmp_path / "out" / "password"
         return True if path.exists() and path.read_text() == value else None
 
-    await until("the first file", lambda: holds("first"), clock)
-    # The poll interval is 30 s: only the feed can bring this within the deadline.
-    for value in ("second", "third"):
-        await served.ask("POST", "secret/data/prod/db", {"data": {"password": value}})
-        await until(value, lambda value=value: holds(value), clock, seconds=10)
-    process.terminate()
-    _, said = await asyncio.wait_for(process.communicate(), 10)
+    try:
+        await until("the first file", lambda: holds("first"), clock)
+        for value in ("second", "third"):
+            await served.ask("POST", "secret/data/prod/db", {"data": {"password": value}})
+            await until(value, lambda value=value: holds(value), clock, seconds=120)
+        process.terminate()
+        _, said = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
     assert process.returncode == 0
     # A file is there before the line about it, so the end may come between the two.
     assert b"version 2" in said
@@ -234,7 +241,7 @@ async def test_once_ends_with_a_status(served, tmp_path) -> None:
             sys.executable, "-m", "strongroom.deliver.agent", "--once", "--config", str(tmp_path / "agent.json"),
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        _, said = await asyncio.wait_for(process.communicate(), 20)
+        _, said = await asyncio.wait_for(process.communicate(), 60)
         return process.returncode or 0, said
 
     assert (await once())[0] == 0

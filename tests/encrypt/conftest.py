@@ -74,7 +74,7 @@ class Lab:
             self.processes.check(f"kms{number}")
             return True if (await ask_status(self.socket(number))).healthz == "ok" else None
 
-        await until("the plugin", ready, CLOCK, seconds=90)
+        await until("the plugin", ready, CLOCK, seconds=240)
 
     async def plugin_says(self, word: str) -> None:
         """Wait until it listens and refuses with this word."""
@@ -87,7 +87,7 @@ class Lab:
                 return True if word in refusal.message else None
             return None
 
-        await until(f"the plugin to say {word!r}", said, CLOCK, seconds=90)
+        await until(f"the plugin to say {word!r}", said, CLOCK, seconds=240)
 
     async def plugin(self, number: int = 1, **changes) -> None:
         self.start_plugin(number, **changes)
@@ -114,7 +114,7 @@ class Lab:
         """The command line in this process; its status, and what it printed."""
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = await asyncio.wait_for(asyncio.to_thread(main, words), 120)
+            status = await asyncio.wait_for(asyncio.to_thread(main, words), 600)
         text = out.getvalue() + err.getvalue()
         assert MARKED not in text
         return status, out.getvalue() or text
@@ -124,7 +124,7 @@ class Lab:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "strongroom", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, err = await asyncio.wait_for(process.communicate(), 120)
+        out, err = await asyncio.wait_for(process.communicate(), 600)
         text = out.decode() + err.decode()
         assert MARKED not in text
         return process.returncode or 0, out.decode() or text
@@ -189,7 +189,7 @@ class Lab:
 @pytest.fixture
 async def lab() -> AsyncIterator[Lab]:
     with (
-        tempfile.TemporaryDirectory(prefix="sr-") as name,
+        tempfile.TemporaryDirectory(prefix="sr-", ignore_cleanup_errors=True) as name,
         Processes(Path(name) / "logs") as processes,
     ):
         made = Lab(Path(name), processes)

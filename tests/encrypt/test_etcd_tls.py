@@ -51,7 +51,7 @@ class Etcd:
 @pytest.fixture
 async def etcd() -> AsyncIterator[Etcd]:
     with (
-        tempfile.TemporaryDirectory(prefix="sr-") as name,
+        tempfile.TemporaryDirectory(prefix="sr-", ignore_cleanup_errors=True) as name,
         Processes(Path(name) / "logs") as processes,
     ):
         folder = Path(name)
@@ -76,7 +76,7 @@ async def etcd() -> AsyncIterator[Etcd]:
             processes.check("etcd")
             return await started.put("sealed", SEALED)
 
-        await until("etcd", up, CLOCK, seconds=60)
+        await until("etcd", up, CLOCK, seconds=120)
         yield started
 
 

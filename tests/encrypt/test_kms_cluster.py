@@ -26,7 +26,7 @@ CONFIG = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\
 @pytest.fixture
 async def bed() -> AsyncIterator[tuple[ControlPlane, Processes, Path]]:
     with (
-        tempfile.TemporaryDirectory(prefix="sr-") as name,
+        tempfile.TemporaryDirectory(prefix="sr-", ignore_cleanup_errors=True) as name,
         Processes(Path(name) / "logs") as processes,
     ):
         folder = Path(name)
@@ -96,7 +96,7 @@ async def put(control: ControlPlane, name: str) -> None:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_secrets_from_before_and_from_an_identity_first_time_are_found(bed) -> None:
     control, _, folder = bed
     await control.start()

@@ -43,7 +43,7 @@ class Waiting:
             assert self.process.poll() is None, (self.folder / "log").read_text()
             return True if word in (self.folder / "log").read_text() else None
 
-        await until(f"{word!r} in the log", said, CLOCK, seconds=60)
+        await until(f"{word!r} in the log", said, CLOCK, seconds=120)
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ async def test_a_new_plugin_that_waits_for_its_backend_reloads_and_stops(waiting
         except Unavailable:
             return None
 
-    await until("the plugin", ready, CLOCK, seconds=60)
+    await until("the plugin", ready, CLOCK, seconds=120)
     waiting.process.send_signal(signal.SIGTERM)
-    assert waiting.process.wait(30) == 0
+    assert waiting.process.wait(120) == 0
     assert not (waiting.folder / "s").exists()
 
 
@@ -80,7 +80,7 @@ async def test_a_new_plugin_that_waits_for_its_backend_reloads_and_stops(waiting
 async def test_a_new_plugin_that_waits_for_its_backend_stops_when_told(waiting: Waiting) -> None:
     await waiting.says("no-quorum")
     waiting.process.send_signal(signal.SIGTERM)
-    assert waiting.process.wait(30) == 0
+    assert waiting.process.wait(120) == 0
 
 
 @pytest.mark.component

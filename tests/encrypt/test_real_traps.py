@@ -4,7 +4,7 @@ import pytest
 
 IDENTITY = "{identity: {}}"
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 async def test_a_server_without_the_flag_a_missing_identity_a_renamed_provider(lab) -> None:

@@ -12,7 +12,7 @@ CLOCK = SystemClock()
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 async def test_an_event_is_taken_and_counted_up(cluster, caplog) -> None:
     async with KubeClient(cluster.config(), CLOCK) as api:
         about = await api.create(

@@ -33,7 +33,7 @@ async def test_the_cache_follows_and_lists_again_after_410() -> None:
         )
     )
     running = asyncio.create_task(informer.run())
-    await asyncio.wait_for(informer.synced.wait(), 5)
+    await asyncio.wait_for(informer.synced.wait(), 60)
     await api.create(CONFIG_MAPS, item("new"))
     await clock.advance(0)
     assert {each["metadata"]["name"] for each in informer} == {"old", "new"}
@@ -114,7 +114,7 @@ async def test_a_server_that_cannot_select_what_is_first_is_asked_for_all() -> N
     first = Scope(field_selector="status.x=")
     informer = Informer(Older(), CONFIG_MAPS, clock, first=first)  # type: ignore[arg-type]
     running = asyncio.create_task(informer.run())
-    await asyncio.wait_for(informer.synced.wait(), 5)
+    await asyncio.wait_for(informer.synced.wait(), 60)
     assert informer.get("n", "a") is not None
     assert informer.last_error is None
     running.cancel()
@@ -126,7 +126,7 @@ async def test_a_cache_gives_what_it_saw_last() -> None:
     await api.create(CONFIG_MAPS, item("a", k="1"))
     informer = Informer(api, CONFIG_MAPS, clock)
     running = asyncio.create_task(informer.run())
-    await asyncio.wait_for(informer.synced.wait(), 5)
+    await asyncio.wait_for(informer.synced.wait(), 60)
     assert [informer.get("n", "a")["data"]["k"] for _ in range(2)] == ["1", "1"]  # type: ignore[index]
     await api.merge_patch(CONFIG_MAPS, "a", "n", {"data": {"k": "2"}})
     await clock.advance(0)

@@ -18,11 +18,15 @@ async def test_sleepers_wake_in_order_of_their_time() -> None:
         seen.append((seconds, clock.monotonic()))
 
     tasks = [asyncio.create_task(sleeper(s)) for s in (3, 1, 2)]
+    await clock.advance(0)
+    assert clock.sleepers == 3
     await clock.advance(2.5)
     assert seen == [(1, 1.0), (2, 2.0)]
+    assert clock.sleepers == 1
     await clock.advance(1)
     await asyncio.gather(*tasks)
     assert seen[-1] == (3, 3.0)
+    assert clock.sleepers == 0
 
 
 async def test_stepping_the_wall_clock_leaves_durations_alone() -> None:

@@ -18,7 +18,7 @@ from strongroom.app.waiting import until
 from strongroom.model.clock import SystemClock
 from strongroom.wire.client import HttpClient
 
-pytestmark = [pytest.mark.component, pytest.mark.long, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.component, pytest.mark.long, pytest.mark.timeout(600)]
 CLOCK = SystemClock()
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "store-auth.md"
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -108,7 +108,7 @@ async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
                 reply = await http.request("GET", f"{address}/v1/sys/health")
             return True if reply.status == 200 else None
 
-        await until("the server", serves, CLOCK, seconds=60)
+        await until("the server", serves, CLOCK, seconds=120)
         shell = Shell(tmp_path, env)
         await shell.run(PAGES[FIRST])
         yield shell

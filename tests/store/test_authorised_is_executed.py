@@ -70,7 +70,7 @@ async def send(port: int, method: str, target: str, token: str, namespace: str |
     line = f"{method} ".encode() + target.encode("utf-8") + b" HTTP/1.1\r\n"
     writer.write(line + head.encode() + b"\r\n")
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             answer = await reader.read(64 * 1024)
     except ConnectionResetError:
         return 0

@@ -121,7 +121,7 @@ async def test_a_damaged_event_is_a_gap_that_subscribers_hear_of_and_the_feed_go
             store, "INSERT INTO event (body) VALUES (?) RETURNING sequence", GARBAGE
         )
         await store.ask("POST", "secret/data/b", {"data": {"k": "v"}})
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
     told, gap = first
     assert told["data"]["event"]["metadata"]["path"] == "secret/data/a"
     assert gap["id"] == f"{sequence:020d}"
@@ -135,7 +135,7 @@ async def test_a_damaged_event_is_a_gap_that_subscribers_hear_of_and_the_feed_go
     await listening(2)
     for name in ("c", "d"):
         await store.ask("POST", f"secret/data/{name}", {"data": {"k": "v"}})
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 60)
     paths = [each["data"]["event"]["metadata"]["path"] for each in second]
     assert paths == ["secret/data/c", "secret/data/d"]
 

@@ -12,9 +12,10 @@ from server_process import CLOCK, Server, harm_while_writing
 from strongroom.app.dev.postgres import ThrowawayPostgres
 from strongroom.app.waiting import until
 from strongroom.model.errors import Unavailable
+from strongroom.store.engine.postgres import READ_SECONDS
 from strongroom.wire.client import HttpClient
 
-pytestmark = [pytest.mark.component, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
 
 Pair = tuple[ThrowawayPostgres, ThrowawayPostgres, str]
 UNCONFIRMED = (
@@ -69,7 +70,7 @@ async def test_a_failover_loses_no_acknowledged_write_and_the_old_primary_is_not
             (primary.kill if end == "kill" else primary.pause)()
             began = CLOCK.monotonic()
             assert (await server.ask("GET", "secret/data/kill/0"))[0] == 503
-            assert CLOCK.monotonic() - began < 4
+            assert CLOCK.monotonic() - began < 20
 
             async def told() -> bool | None:
                 status, said = await server.ask("GET", "secret/data/kill/0")
@@ -79,9 +80,13 @@ async def test_a_failover_loses_no_acknowledged_write_and_the_old_primary_is_not
             # With the primary dead or silent the standby answers, and is not used.
             await until("the node to see the standby", told, CLOCK)
             began = CLOCK.monotonic()
-            for method, path in (("GET", "secret/data/kill/1"), ("POST", "secret/data/kill/x")):
+            for method, path in (
+                ("GET", "secret/data/kill/1"),
+                ("POST", "secret/data/kill/x"),
+            ) * 10:
                 assert (await server.ask(method, path, {"data": {}}))[0] == 503
-            assert CLOCK.monotonic() - began < 0.5
+            # Not each of them has waited for its deadline.
+            assert CLOCK.monotonic() - began < 20 * READ_SECONDS / 2
             await asyncio.to_thread(standby.promote)
 
         try:

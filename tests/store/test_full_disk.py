@@ -35,7 +35,7 @@ class Writes:
             self.server.ask(
                 "POST", f"secret/data/kill/{writer}", {"data": value(writer, number * 60)}
             ),
-            15,
+            60,
         )
         if status == 200:
             self.acked[writer] = self.sent[writer]
@@ -205,7 +205,7 @@ async def test_postgres_that_ends_for_want_of_space_for_its_log_loses_no_acknowl
                 began = CLOCK.monotonic()
                 status, said = await writes.one(number)
                 assert (status, "the database" in said) == (503, True)
-                assert CLOCK.monotonic() - began < 8
+                assert CLOCK.monotonic() - began < 30
             (place / "filler").unlink()
             if not database.runs:
                 await asyncio.to_thread(database.start)

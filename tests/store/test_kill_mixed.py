@@ -10,7 +10,7 @@ from server_process import CLOCK, Server
 
 from strongroom.model.errors import Unavailable
 
-pytestmark = [pytest.mark.component, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.component, pytest.mark.timeout(900)]
 
 ROUNDS = {"sqlite": 25, "postgres": 12}
 KEY = "transit/keys/k"
@@ -26,6 +26,11 @@ class Acknowledged:
     ciphertexts: dict[str, str] = field(default_factory=dict)
     rotations: int = 0
     asked_rotations: int = 0
+
+    @property
+    def least(self) -> int:
+        """How much there is of what there is least of."""
+        return min(len(self.tokens), len(self.revoked), len(self.ciphertexts), self.rotations)
 
 
 async def answered(server: Server, path: str, body: object) -> dict | None:
@@ -99,13 +104,16 @@ async def test_tokens_and_keys_that_were_acknowledged_outlive_every_kill(server:
     await server.start()
     assert (await server.ask("POST", "sys/mounts/transit", {"type": "transit"}))[0] == 204
     assert (await server.ask("POST", KEY, {}))[0] in (200, 204)
-    for _ in range(ROUNDS["postgres" if server.options.database else "sqlite"]):
+    for number in range(ROUNDS["postgres" if server.options.database else "sqlite"]):
         work = (make_tokens, make_tokens, revoke_tokens, rotate, encrypt, encrypt)
         tasks = [asyncio.create_task(each(server, done)) for each in work]
+        # On a slow machine too there is one of each for every round before.
+        while done.least < number and not all(each.done() for each in tasks):
+            await CLOCK.sleep(0.01)
         await CLOCK.sleep(chance.uniform(0.02, 0.25))
         server.kill()
         await asyncio.gather(*tasks)
         await server.start()
         await all_is_there(server, done, chance)
     # Enough of each to lose.
-    assert min(len(done.tokens), len(done.revoked), len(done.ciphertexts), done.rotations) > 5
+    assert done.least > 5

@@ -31,7 +31,7 @@ from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.wire.client import HttpClient
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 AUDIENCE = "strongroom"
 DELEGATOR = "system:auth-delegator"
 
@@ -114,7 +114,7 @@ class Bed:
             status, said = await self.login(token)
             return said if status == wanted else None
 
-        return await until(f"a login with status {wanted}", attempt, CLOCK, seconds=60)
+        return await until(f"a login with status {wanted}", attempt, CLOCK, seconds=120)
 
     def forge(self, token: str, **claims: object) -> str:
         """A token with other claims, signed with the cluster's own key."""
@@ -321,5 +321,5 @@ async def test_the_stores_own_pod_asks(cluster: ControlPlane, tmp_path: Path) ->
 
             assert await accepted() is None
             (folder / "token").write_text(await bed.reviewer())
-            assert await until("a login", accepted, CLOCK, seconds=30)
+            assert await until("a login", accepted, CLOCK, seconds=120)
         await api.delete(NAMESPACES, bed.namespace)

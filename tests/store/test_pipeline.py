@@ -129,7 +129,7 @@ async def test_the_feed_tells_who_may_read(store) -> None:
     await store.ask("PUT", "secret/data/other", {"data": {"k": "v"}})
     await store.ask("PUT", "secret/data/app/x", {"data": {"k": "w"}})
     await store.ask("DELETE", "secret/data/app/x")
-    await asyncio.wait_for(listening, 10)
+    await asyncio.wait_for(listening, 60)
     assert [each["event"]["metadata"]["data_path"] for each in heard] == ["secret/data/app/x"] * 2
     assert [each["event_type"] for each in heard] == ["kv-v2/data-write", "kv-v2/data-delete"]
     assert heard[0]["event"]["metadata"]["current_version"] == "2"
@@ -154,7 +154,7 @@ async def test_the_feed_tells_who_may_subscribe_and_not_read(store) -> None:
         await asyncio.sleep(0.01)
     await store.ask("PUT", "secret/data/other", {"data": {"k": "v"}})
     await store.ask("PUT", "secret/data/app", {"data": {"k": "w"}})
-    await asyncio.wait_for(listening, 10)
+    await asyncio.wait_for(listening, 60)
     assert heard == ["secret/data/app"]
 
 

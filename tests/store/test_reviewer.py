@@ -68,7 +68,7 @@ both = pytest.mark.parametrize("kind", ["fake", pytest.param("real", marks=pytes
 
 
 @both
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 async def test_a_known_token_is_described_and_every_other_refused(kind, request, store) -> None:
     cluster = await known(kind, request)
     found = await cluster.reviewer.review(cluster.server, cluster.token, AUDIENCE)
@@ -81,7 +81,7 @@ async def test_a_known_token_is_described_and_every_other_refused(kind, request,
 
 
 @both
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 async def test_labels_and_annotations_are_told_to_who_may_read_them(kind, request, store) -> None:
     cluster = await known(kind, request)
     reviewer, server = cluster.reviewer, cluster.server

@@ -33,7 +33,7 @@ trap 'kill $server 2>/dev/null || true' EXIT
 
 tries=0
 until curl -s -o /dev/null "$VAULT_ADDR/v1/sys/health"; do
-  tries=$((tries + 1)); [ $tries -lt 200 ] || fail "the server does not answer"
+  tries=$((tries + 1)); [ $tries -lt 1200 ] || fail "the server does not answer"
   sleep 0.1
 done
 
@@ -146,7 +146,7 @@ vault server -config=config.hcl >> server.log 2>&1 &
 server=$!
 tries=0
 until [ "$(curl -s -o /dev/null -w '%{http_code}' "$VAULT_ADDR/v1/sys/health")" = 503 ]; do
-  tries=$((tries + 1)); [ $tries -lt 200 ] || fail "sealed after a restart"
+  tries=$((tries + 1)); [ $tries -lt 1200 ] || fail "sealed after a restart"
   sleep 0.1
 done
 vault operator unseal "$(field keys_base64.0 < init.json)" > /dev/null

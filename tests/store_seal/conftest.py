@@ -64,7 +64,7 @@ class Node:
         answer = Answer()
         asked = Request(method, target, headers, content, "127.0.0.1", opens=self.opens)
         self.front(asked, answer)
-        reply = await asyncio.wait_for(answer.reply_, 10)
+        reply = await asyncio.wait_for(answer.reply_, 60)
         if reply.content_type != "application/json":
             return reply.status, reply.body.decode()
         return reply.status, json.loads(reply.body) if reply.body else None

@@ -64,7 +64,7 @@ class Server:
             return await true() or None
 
         try:
-            return await until(what, attempt, CLOCK, seconds=40)
+            return await until(what, attempt, CLOCK, seconds=120)
         except Refusal as refusal:
             raise AssertionError(f"{refusal.message}\n{self.log.read_text()[-2000:]}") from None
 
@@ -106,9 +106,10 @@ class Server:
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            await asyncio.to_thread(self.process.wait, 20)
+            await asyncio.to_thread(self.process.wait, 120)
         finally:
             self.process.kill()
+            self.process.wait()
 
 
 Start = Callable[..., Server]

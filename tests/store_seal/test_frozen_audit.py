@@ -11,7 +11,7 @@ import pytest
 from tests.store_seal.servers import Start, servers
 from tests.store_seal.test_audit_processes import opened
 
-pytestmark = [pytest.mark.component, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
 TOOLS = ("mkfs.ext4", "mount", "umount", "fsfreeze")
 
 
@@ -64,7 +64,7 @@ async def test_a_frozen_file_system_is_failed_and_comes_back(
     start: Start, tmp_path: Path, disk: Disk
 ) -> None:
     stanzas = (
-        f'audit "file" "far" {{ options {{ file_path = "{disk.place}/log" deadline = "300ms" }} }}\n'
+        f'audit "file" "far" {{ options {{ file_path = "{disk.place}/log" deadline = "2s" }} }}\n'
         f'audit "file" "near" {{ options {{ file_path = "{tmp_path}/log" }} }}\n'
     )
     server = await opened(start, tmp_path, stanzas)
@@ -72,7 +72,7 @@ async def test_a_frozen_file_system_is_failed_and_comes_back(
     for number in range(20):
         assert (await server.ask("POST", f"cubbyhole/{number}", {"k": "v"}))[0] == 204
     _, health = await server.ask("GET", "sys/health")
-    assert health["audit_failures"] == {"far/": "the audit device far/ did not answer in 0.3 s"}
+    assert health["audit_failures"] == {"far/": "the audit device far/ did not answer in 2 s"}
     disk.thaw()
 
     async def well() -> bool:
@@ -86,18 +86,18 @@ async def test_a_frozen_file_system_is_failed_and_comes_back(
 async def test_when_nothing_else_records_it_is_503_at_once_and_never_a_hang(
     start: Start, tmp_path: Path, disk: Disk
 ) -> None:
-    options = f'file_path = "{disk.place}/log" deadline = "300ms"'
+    options = f'file_path = "{disk.place}/log" deadline = "2s"'
     server = await opened(start, tmp_path, f'audit "file" "far" {{ options {{ {options} }} }}')
     disk.freeze()
     assert (await server.ask("GET", "cubbyhole/x"))[0] == 503
     before = time.monotonic()
-    for _ in range(50):
+    for _ in range(30):
         status, said = await server.ask("GET", "cubbyhole/x")
-        assert (status, "did not answer in 0.3 s" in said["errors"][0]) == (503, True)
+        assert (status, "did not answer in 2 s" in said["errors"][0]) == (503, True)
         assert (await server.ask("GET", "/livez"))[0] == 200
     assert (await server.ask("GET", "/readyz"))[0] == 503
     # The deadline was waited for once at most, and not for each of them.
-    assert time.monotonic() - before < 50 * 0.3 / 2
+    assert time.monotonic() - before < 30 * 2 / 2
     disk.thaw()
     await server.open()  # It records again without a request.
     assert (await server.ask("POST", "cubbyhole/x", {"k": "v"}))[0] == 204

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.store_seal.servers import Server, Start, servers
 
-pytestmark = [pytest.mark.component, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.component, pytest.mark.long, pytest.mark.timeout(900)]
 SNAPSHOT = "sys/storage/raft/snapshot"
 SECRETS = 120
 

@@ -8,7 +8,7 @@ from tests.store_seal.servers import Start, servers
 
 from strongroom.app.cluster.control_plane import free_port
 
-pytestmark = [pytest.mark.component, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from strongroom.model.secret import Secret
 from strongroom.wire.aws import AwsCredentials, AwsJson, StaticCredentials
 from strongroom.wire.client import HttpClient
 
-pytestmark = [pytest.mark.component, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
 PLAIN = {"secret_shares": 1, "secret_threshold": 1}
 RECOVERY = {"recovery_shares": 1, "recovery_threshold": 1}
 
@@ -220,7 +220,7 @@ async def test_a_static_key_is_changed_with_the_previous_one_beside_it(
     await old.waits_for("beside the new one as previous_key")
     (tmp_path / "key").unlink()
     gone = start(storage + static_given.stanza())
-    assert gone.process.wait(30) == 2
+    assert gone.process.wait(120) == 2
     said = gone.log.read_text()
     assert f'seal "static": cannot read {tmp_path}/key: No such file' in said
     assert "listening" not in said

@@ -697,7 +697,7 @@ async def kubernetes_real_given(kubernetes_bed: KubernetesBed) -> AsyncIterator[
                 return True
             return None
 
-        await until("the binding is gone", forgotten, CLOCK, seconds=20)
+        await until("the binding is gone", forgotten, CLOCK, seconds=120)
 
     yield Given(
         provider, _put_secrets(api, "far"), shut_out, KUBERNETES_LACKS,

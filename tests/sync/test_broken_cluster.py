@@ -17,7 +17,7 @@ from strongroom.model.clock import SystemClock
 from strongroom.sync.crds import CLUSTER_SECRET_STORES, EXTERNAL_SECRETS, SECRET_STORES, crds
 from strongroom.sync.explain import explain, plan
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 CLOCK = SystemClock()
 HOME = "broken"
 READ_ONE = 'path "secret/data/db" { capabilities = ["read"] }'

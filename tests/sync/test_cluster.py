@@ -39,7 +39,7 @@ from strongroom.sync.providers.references import Surroundings
 from strongroom.sync.rbac import NAME, Rights, rbac
 from strongroom.sync.templates import GoTemplates
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 CLOCK = SystemClock()
 NUMBERS = itertools.count(1)
 ROW = {"secretKey": "p", "remoteRef": {"key": "db", "property": "password"}}
@@ -264,7 +264,7 @@ async def _generate(api: KubeClient, namespace: str) -> None:
         return True if not left else None
 
     # The cluster's garbage collector looks for new definitions every thirty seconds.
-    await until("the end of what was made", ended, CLOCK, seconds=90)
+    await until("the end of what was made", ended, CLOCK, seconds=240)
     assert f"{namespace}/f" in Leasing.ended
 
 

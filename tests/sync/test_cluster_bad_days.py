@@ -23,7 +23,7 @@ from strongroom.model.clock import SystemClock
 from strongroom.model.errors import NotFound
 from strongroom.sync.crds import EXTERNAL_SECRETS, SECRET_STORES, crds
 
-pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(900)]
 CLOCK = SystemClock()
 NUMBERS = itertools.count(1)
 MANAGED = "reconcile.external-secrets.io/managed=true"
@@ -152,7 +152,7 @@ async def test_a_leader_that_is_killed_in_the_middle_of_its_work(day: Day) -> No
     async def leads() -> str | None:
         return await day.leader() or None
 
-    held = await until("a leader", leads, CLOCK, seconds=60)
+    held = await until("a leader", leads, CLOCK, seconds=120)
     day.operate()
     await day.external(range(count))
     await day.shows("one", count, least=count // 3)
@@ -162,7 +162,7 @@ async def test_a_leader_that_is_killed_in_the_middle_of_its_work(day: Day) -> No
     async def follows() -> bool | None:
         return True if await day.leader() != held else None
 
-    await until("another leader", follows, CLOCK, seconds=60)
+    await until("another leader", follows, CLOCK, seconds=120)
 
     async def everywhere() -> bool | None:
         # Again and again, since who has just begun to lead may not hear of changes yet.
@@ -170,7 +170,13 @@ async def test_a_leader_that_is_killed_in_the_middle_of_its_work(day: Day) -> No
         return True if set((await day.held()).values()) == {"two"} else None
 
     await until("two everywhere", everywhere, CLOCK, seconds=120)
-    states = (await day.api.list(EXTERNAL_SECRETS, Scope(namespace=day.namespace))).items
-    for each in states:
-        (ready,) = each["status"]["conditions"]
-        assert (ready["status"], ready["reason"]) == ("True", "SecretSynced")
+
+    async def said() -> bool | None:
+        states = (await day.api.list(EXTERNAL_SECRETS, Scope(namespace=day.namespace))).items
+        assert len(states) == count
+        every = [(each.get("status") or {}).get("conditions") or [{}] for each in states]
+        found = {(each.get("status"), each.get("reason")) for (each,) in every}
+        return True if found == {("True", "SecretSynced")} else None
+
+    # A Secret is written before the word about it.
+    await until("the word about each", said, CLOCK, seconds=120)

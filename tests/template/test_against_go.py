@@ -22,7 +22,7 @@ def ours(case: Case) -> Judged:
 
 
 @pytest.mark.component
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_corpus_comes_out_as_go_renders_it() -> None:
     """Byte by byte; errors have to agree in happening, not in words."""
     cases = [Case(text, VALUES) for text in written() + drawn()]

@@ -60,7 +60,7 @@ class Peer:
 
     async def reply(self) -> tuple[int, bytes]:
         """One reply: status and body."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             head = await self.reader.readuntil(b"\r\n\r\n")
             status = int(head.split(b" ", 2)[1])
             length = 0
@@ -71,7 +71,7 @@ class Peer:
 
     async def ended(self) -> bool:
         """Whether the listener closed the connection."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             try:
                 return await self.reader.read(1) == b""
             except ConnectionResetError:

@@ -78,5 +78,5 @@ async def test_what_api_servers_of_any_version_send_as_authority_is_taken(
     path, _ = served
     options = [("grpc.default_authority", authority)]
     async with grpc.aio.insecure_channel(f"unix:{path}", options=options) as channel:
-        reply = await channel.unary_unary(f"/{SERVICE}/Echo")(b"hello", timeout=10)
+        reply = await channel.unary_unary(f"/{SERVICE}/Echo")(b"hello", timeout=60)
     assert reply == b"hello"

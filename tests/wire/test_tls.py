@@ -61,7 +61,7 @@ class Served:
     def _ask(self, client: tuple[Path, Path] | None, version: int) -> str:
         context = self._context(client, version)
         with (
-            socket.create_connection(("127.0.0.1", self.port), 5) as raw,
+            socket.create_connection(("127.0.0.1", self.port), 60) as raw,
             context.wrap_socket(raw, server_hostname="localhost") as tls,
         ):
             tls.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -220,7 +220,7 @@ async def test_a_peer_that_begins_no_handshake_is_let_go(tmp_path: Path) -> None
     _, port = await listener.start("127.0.0.1", 0, tls=served.context)
     silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
     silent[1][1].write(b"\x16\x03\x01")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         for reader, writer in silent:
             assert await reader.read() == b""
             writer.close()

@@ -14,7 +14,7 @@ class Hopeless(Unavailable):
 
 
 async def until(
-    what: str, attempt: Callable[[], Awaitable[T | None]], clock: Clock, *, seconds: float = 30.0
+    what: str, attempt: Callable[[], Awaitable[T | None]], clock: Clock, *, seconds: float = 90.0
 ) -> T:
     """Return the first result of `attempt` that is not None.
 

@@ -59,6 +59,11 @@ class SimulatedClock:
         heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), wake))
         await wake
 
+    @property
+    def sleepers(self) -> int:
+        """How many wait for it to move on."""
+        return sum(not wake.done() for _, _, wake in self._sleepers)
+
     def step_wall(self, seconds: float) -> None:
         """Step the wall clock alone, as an administrator or NTP does."""
         self._now += seconds

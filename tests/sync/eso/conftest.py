@@ -72,7 +72,7 @@ async def install(api: KubeApi, found: list[Object], manager: str = "their-insta
         ]
         return True if all(each.get("Established") == "True" for each in states) else None
 
-    await until("their definitions", served, CLOCK, seconds=90)
+    await until("their definitions", served, CLOCK, seconds=240)
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ class Bed:
         async def enough() -> bool | None:
             return await self.syncs() >= times or None
 
-        await until(f"{times:g} looks", enough, CLOCK, seconds=180)
+        await until(f"{times:g} looks", enough, CLOCK, seconds=240)
 
     async def all(self, resource: Resource) -> dict[str, Object]:
         """The objects of the namespace by name."""
@@ -318,7 +318,7 @@ async def changed(bed: Bed, store, value: str) -> None:
             raise NotFound("late", f"not yet {late}")
         return True
 
-    await until("the change", flowed, CLOCK, seconds=90)
+    await until("the change", flowed, CLOCK, seconds=240)
 
 
 @pytest.mark.parametrize("versions", [False, True])
@@ -326,7 +326,7 @@ async def test_over_and_back_without_one_secret_rewritten(bed: Bed, store, versi
     await prepare(bed, store)
     bed.start_theirs()
     await bed.apply(*objects(store.address))
-    await until("their sync", lambda: all_ready(bed), CLOCK, seconds=180)
+    await until("their sync", lambda: all_ready(bed), CLOCK, seconds=240)
     count = len(SHAPES) * COPIES + 1
     bed.processes.stop("theirs")
     before = await bed.picture()

@@ -36,7 +36,7 @@ from strongroom.sync.crds import (
 )
 from strongroom.wire.http import Response
 
-pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(900)]
 CLOCK = SystemClock()
 NUMBERS = itertools.count(1)
 READY = ("Ready", "True")
@@ -149,7 +149,7 @@ class World:
                     return each
             raise NotFound("not-ready", str(held))
 
-        return await until(f"{resource.kind} {name}", found, CLOCK, seconds=60)
+        return await until(f"{resource.kind} {name}", found, CLOCK, seconds=120)
 
     async def ends(self, resource: Resource, name: str) -> None:
         """It goes, for its finalizers are let go."""
@@ -244,20 +244,23 @@ async def rests(api: KubeClient, operator) -> None:
         async def passed() -> bool | None:
             return await operator.metric("externalsecret_sync_calls_total") >= began + 8 or None
 
-        await until("a few rounds", passed, CLOCK, seconds=60)
+        await until("a few rounds", passed, CLOCK, seconds=120)
 
-    # What was said last may still be on its way.
-    await pass_by()
-    before = await writes(api)
-    await pass_by()
-    assert await writes(api) - before == Counter(), operator.log()[-2000:]
+    # What was said last may still be on its way, on a slow machine for some rounds.
+    for _ in range(5):
+        before = await writes(api)
+        await pass_by()
+        written = await writes(api) - before
+        if not written:
+            return
+    raise AssertionError(f"{written}\n{operator.log()[-2000:]}")
 
 
 async def test_the_installer_leaves_theirs_alone(world, our_operator) -> None:
     async def running() -> bool | None:
         return "operator running" in our_operator.log() or None
 
-    await until("the operator", running, CLOCK, seconds=60)
+    await until("the operator", running, CLOCK, seconds=120)
     theirs = {each["metadata"]["name"]: each for each in (await world.api.list(CRDS)).items}
     for each in crds():
         name = each["metadata"]["name"]

@@ -287,7 +287,7 @@ RULED_OUT = {"jwk-template-v2-external-secret.yaml"}
 
 @pytest.mark.cluster
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_our_definitions_take_what_theirs_take(with_ours, theirs, snippets) -> None:
     given = [each for each in snippets if each.kind not in NOT_SERVED_GENERATORS]
     ours, of_them = await asyncio.gather(

@@ -82,11 +82,11 @@ class StoreProcess:
             status, said = await self.ask("GET", "sys/seal-status")
             return True if status == 200 and said["sealed"] is False else None
 
-        await until("the server", up, CLOCK, seconds=60)
+        await until("the server", up, CLOCK, seconds=120)
         status, made = await self.ask("PUT", "sys/init", {})
         assert status == 200, made
         self.root = made["root_token"]
-        await until("an open store", ready, CLOCK, seconds=60)
+        await until("an open store", ready, CLOCK, seconds=120)
 
 
 def store_process(folder: Path) -> Iterator[StoreProcess]:
@@ -116,4 +116,7 @@ def store_process(folder: Path) -> Iterator[StoreProcess]:
         yield server
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()

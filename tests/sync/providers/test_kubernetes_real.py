@@ -36,7 +36,7 @@ from strongroom.sync.spec import RemoteRef
 from strongroom.sync.store_controller import StoreController
 from strongroom.sync.stores import ApiLookup, Stores
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 CLOCK = SystemClock()
 NUMBERS = itertools.count(1)
 READER = ("get",)
@@ -104,7 +104,7 @@ class Bed:
                 return None
             return True
 
-        await until("the rights", valid, CLOCK, seconds=30)
+        await until("the rights", valid, CLOCK, seconds=120)
         return (await provider.fetch(RemoteRef("db"))).data == {"p": b"one"}
 
 
@@ -222,7 +222,7 @@ async def test_a_store_whose_identity_may_not_get_names_the_verb(bed: Bed) -> No
             await provider.validate()
         return "create, list" in caught.value.message or None
 
-    await until("the rights", known, CLOCK, seconds=30)
+    await until("the rights", known, CLOCK, seconds=120)
     said = await condition(bed, auth=ACCOUNT)
     assert (said["status"], said["reason"]) == ("False", "ValidationFailed")
     assert "may not get secrets" in said["message"]

@@ -30,7 +30,7 @@ from strongroom.sync.providers.references import Surroundings
 from strongroom.sync.spec import RemoteRef
 from strongroom.wire.oauth import signed_jwt
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 CLOCK = SystemClock()
 NUMBERS = itertools.count(1)
 

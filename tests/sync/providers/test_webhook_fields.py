@@ -84,7 +84,7 @@ async def test_a_timeout_ends_the_wait(api: FakeKubeApi, plain: Any) -> None:
     async with plain(endpoint) as address:
         provider = await provider_of(api, address, timeout="100ms")
         with pytest.raises(Unavailable, match="no answer"):
-            await asyncio.wait_for(provider.fetch(RemoteRef("db")), 20)
+            await asyncio.wait_for(provider.fetch(RemoteRef("db")), 60)
         await provider.close()
 
 

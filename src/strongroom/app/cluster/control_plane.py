@@ -1,5 +1,6 @@
 """etcd, kube-apiserver and the controller manager on loopback, in one folder, on free ports."""
 
+import contextlib
 import os
 import secrets
 import socket
@@ -21,7 +22,9 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Refusal
 from strongroom.model.secret import Secret
 
-READY_SECONDS: Final = 90.0
+EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+LOWEST_PORT: Final = 12_000
+READY_SECONDS: Final = 240.0
 SECOND: Final = "kube-apiserver-2"
 SERVICE_RANGE: Final = "10.96.0.0/16"
 AUDIT_POLICY: Final = {
@@ -49,10 +52,16 @@ IDENTITIES: Final = {
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port nobody listens on now, and that no connection is given meanwhile.
+
+    That is one below those the kernel takes from when nobody says which (ip(7)), if there is room.
+    """
+    room = int(EPHEMERAL.read_text().split()[0]) - LOWEST_PORT
+    while True:
+        port = LOWEST_PORT + secrets.randbelow(room) if room > 1000 else 0
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)

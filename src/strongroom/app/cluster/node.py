@@ -114,7 +114,7 @@ class Node:
             ],
         )
         self._start_kubelet()
-        await until("the node", self._ready, self._clock, seconds=90)
+        await until("the node", self._ready, self._clock, seconds=240)
 
     def _make_bridge(self) -> None:
         # Made here and not by the first pod, so that servers can listen on it from the start.

@@ -19,7 +19,7 @@ from strongroom.model.errors import Unavailable
 
 PROGRAMS: Final = Path("/usr/lib/postgresql")
 USER: Final = "postgres"
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 120.0
 SETTINGS: Final = ("max_connections=300", "shared_buffers=128MB", "max_wal_size=2GB")
 
 

@@ -25,7 +25,7 @@ async def show_deliver(bed: Bed) -> Evidence:
             states = {each["type"]: each["status"] for each in conditions}
             return True if states.get("Ready") == "True" else None
 
-        await until("the pod", ready, bed.clock, seconds=90)
+        await until("the pod", ready, bed.clock, seconds=240)
         await until("the first value", lambda: _used(bed, 1), bed.clock)
         password = secrets.token_urlsafe(18)
         await bed.cli("kv", "put", PATH, "username=shop", "password=-", stdin=password)
