@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -315,6 +315,8 @@ class Issuer:
     renewed: dict[str, float] = field(default_factory=dict)
     undone: list[str] = field(default_factory=list)
     broken: str = ""
+    # Awaited with the lease's id when it is written down and nothing is made yet.
+    meanwhile: Callable[[str], Awaitable[None]] | None = None
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
@@ -329,6 +331,8 @@ class Issuer:
         lease = await self.leases.intend(call, self.context.bounds(call.mount), terms)
         if self.broken == "make":
             raise Unavailable("broken", "the backend is away")
+        if self.meanwhile is not None:
+            await self.meanwhile(lease.id)
         self.names.add(name)
         if self.broken == "killed":
             raise KeyError("as if the process had ended here")

@@ -44,9 +44,10 @@ class Server:
         self.root = ""
         self.process: BaseProcess | None = None
 
-    async def start(self) -> None:
+    async def start(self, target: Callable[..., None] = run_worker, *more: object) -> None:
+        """`target` is what runs in the process, with the settings and `more`."""
         await self.prepare()
-        self.process = FORK.Process(target=run_worker, args=(self.options.settings,), daemon=True)
+        self.process = FORK.Process(target=target, args=(self.options.settings, *more), daemon=True)
         self.process.start()
 
         async def serves() -> bool | None:

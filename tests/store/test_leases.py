@@ -1,5 +1,7 @@
 """Leases from making to the end, with an engine of these tests; nothing made is ever lost."""
 
+import asyncio
+
 import pytest
 
 from strongroom.model.errors import Invalid
@@ -78,6 +80,50 @@ async def test_what_was_never_confirmed_is_undone(issuing, where) -> None:
     assert await issuing.expire() == 1
     assert issuer.names == set()
     assert (await issuing.ask("LIST", "sys/leases/lookup/iss/creds/app"))[0] == 404
+
+
+@pytest.mark.parametrize("how", ["token", "lease", "later", "prefix", "force"])
+async def test_what_is_revoked_while_it_is_made_is_undone_after_it_was_made(issuing, how) -> None:
+    """Its row stays until then: undone before it is there, it would stand for ever."""
+    issuer = issuing.issuers[0]
+    token = await issuing.token_with('path "iss/*" { capabilities = ["read"] }')
+    ends = {
+        "token": ("auth/token/revoke", {"token": token}),
+        "prefix": ("sys/leases/revoke-prefix/iss/creds", {}),
+        "force": ("sys/leases/revoke-force/iss/creds", {}),
+    }
+    made: list[str] = []
+
+    async def revoke(lease_id: str) -> None:
+        made.append(lease_id)
+        one = ("sys/leases/revoke", {"lease_id": lease_id, "sync": how != "later"})
+        for _ in range(2):
+            status, _ = await issuing.ask("POST", *ends.get(how, one))
+            assert status in (202, 204)
+            await asyncio.create_task(issuing.expire())
+
+    issuer.meanwhile = revoke
+    assert (await issuing.ask("GET", "iss/creds/app", token=token))[0] == 403
+    assert await issuing.expire() == 1
+    assert (issuer.names, issuer.undone) == (set(), made)
+    assert (await issuing.ask("LIST", "sys/leases/lookup/iss/creds/app"))[0] == 404
+
+
+async def test_a_mount_waits_for_what_is_being_made_in_it(issuing) -> None:
+    issuer = issuing.issuers[0]
+    said: list[object] = []
+
+    async def unmount(lease_id: str) -> None:
+        said.append(await issuing.ask("DELETE", "sys/mounts/iss"))
+
+    issuer.meanwhile = unmount
+    assert (await issuing.ask("GET", "iss/creds/app"))[0] == 403
+    assert said == [(503, {"errors": [
+        "a lease of iss/ is still being made; it is undone when it is made, or within 300 s;"
+        " try again then"
+    ]})]  # fmt: skip
+    assert (await issuing.ask("DELETE", "sys/mounts/iss"))[0] == 204
+    assert issuer.names == set()
 
 
 async def test_a_token_takes_its_leases_along(issuing) -> None:
@@ -229,8 +275,6 @@ async def test_expired_tokens_go_in_batches_beside_a_reader(store) -> None:
 
     await store.engine.transact(write)
     store.clock.step_wall(61)
-    import asyncio
-
     ending = asyncio.create_task(store.expire())
     read = 0
     while not ending.done():

@@ -282,6 +282,33 @@ async def test_leases_are_claimed_when_they_are_due_oldest_first(engine: Engine)
 
 
 @reads
+async def test_a_lease_that_is_being_made_is_not_due_before_its_time(engine: Engine) -> None:
+    rows = [lease("a/1", 300.0, state="pending"), lease("a/2", 500.0), lease("a/3", None)]
+    rows[2] = dataclasses.replace(rows[2], state="irrevocable", token=None)
+
+    def write(each: Transaction) -> None:
+        each.put_token(token(1))
+        for row in rows:
+            each.put_lease(row)
+
+    await engine.transact(write)
+    for revoke in (
+        lambda each: each.delete_token(token(1).id, now=7.0),
+        lambda each: each.revoke_leases(7.0, prefix="a/"),
+        lambda each: each.revoke_leases(7.0, mount="m"),
+    ):
+        await engine.transact(revoke)
+        left = [engine.view.lease(row.id) or row for row in rows]
+        assert [(row.state, row.due) for row in left[:2]] == [
+            ("abandoned", 300.0),
+            ("revoking", 7.0),
+        ]
+    assert (left[2].state, left[2].due) == ("revoking", 7.0)
+    claimed = await engine.transact(lambda each: each.claim_leases(300.0, 400.0, 5))
+    assert {row.state for row in claimed} == {"revoking"}
+
+
+@reads
 async def test_a_token_takes_its_cubbyhole_along_and_its_leases_become_due(engine: Engine) -> None:
     rows = [token(1), token(2, token(1).id)]
     theirs = lease("db/creds/a/1", 500.0, token=rows[1].id)

@@ -37,12 +37,15 @@ from strongroom.model.clock import Clock, SystemClock
 from strongroom.model.errors import Conflict, Invalid, Refusal
 from strongroom.model.secret import Secret
 from strongroom.store.assembly import Surroundings, front, initialise, open_cluster, upkeep
+from strongroom.store.call import Backend
 from strongroom.store.clock_watch import ClockWatch
+from strongroom.store.context import Context
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.envelope import encode_refusal
 from strongroom.store.front import Front
+from strongroom.store.leasing import Leases
 from strongroom.store.notices import Notices
 from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 from strongroom.store.seal.keeping import keep_backend
@@ -87,6 +90,8 @@ class Worker:
     pins: RefusedPin = field(default_factory=RefusedPin)
     # Called when it listens.
     ready: Callable[[], None] = lambda: None
+    # Secrets engines beside the built-in ones, by the type they are mounted as.
+    engines: Mapping[str, Callable[[Context, Leases], Backend]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +368,7 @@ def surroundings(
         about,
         worker.number,
         Bounds(settings.default_ttl, settings.max_ttl),
+        engines=worker.engines,
         api_audit=settings.api_audit,
         folder=settings.storage.path,
         configuration=lambda: sanitized(settings),

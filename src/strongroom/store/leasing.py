@@ -17,7 +17,7 @@ from strongroom.crypto.tokens import BASE62, random_text
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, Refusal, Unavailable
 from strongroom.store.call import Call, Result
-from strongroom.store.engine.contract import Engine, LeaseRow, MountRow, Transaction
+from strongroom.store.engine.contract import MAKING, Engine, LeaseRow, MountRow, Transaction
 from strongroom.store.leases import (
     CLAIM_SECONDS,
     PENDING_SECONDS,
@@ -108,17 +108,28 @@ class Leases:
         return row
 
     async def confirm(self, lease: LeaseRow) -> LeaseRow:
-        """What was intended is there; raises Denied when its token is gone meanwhile."""
+        """What was intended is there; raises Denied when it is not wanted any more, and undoes it.
 
-        def write(transaction: Transaction) -> LeaseRow:
+        That is so when its token, or the lease itself, was revoked meanwhile.
+        """
+
+        def write(transaction: Transaction) -> LeaseRow | None:
             row = transaction.lease(lease.id)
-            if row is None or row.state != "pending":
-                raise invalid_token()
+            if row is None or row.state not in MAKING:
+                return None
+            if row.state == "abandoned":
+                transaction.put_lease(
+                    dataclasses.replace(row, state="revoking", due=self._clock.now())
+                )
+                return None
             row = confirmed(row)
             transaction.put_lease(row)
             return row
 
-        return await self._engine.transact(write)
+        row = await self._engine.transact(write)
+        if row is None:
+            raise invalid_token()
+        return row
 
     def answer(self, data: Mapping[str, Any], lease: LeaseRow) -> Result:
         """The reply that hands out what was made."""
@@ -154,6 +165,7 @@ class Leases:
     async def revoke_now(self, lease_id: str, *, force: bool = False) -> bool:
         """Undo one lease and forget it; False when there is none.
 
+        One that is being made is undone in the background, once it is there.
         Raises Refusal when its backend cannot undo it, unless `force`: then it is forgotten.
         """
         now = self._clock.now()
@@ -162,6 +174,10 @@ class Leases:
             row = transaction.lease(lease_id)
             if row is None:
                 return None
+            if row.state in MAKING:
+                row = dataclasses.replace(row, state="abandoned")
+                transaction.put_lease(row)
+                return row
             row = dataclasses.replace(
                 row, state="revoking", due=now + CLAIM_SECONDS, attempts=row.attempts + 1
             )
@@ -171,6 +187,8 @@ class Leases:
         row = await self._engine.transact(claim)
         if row is None:
             return False
+        if row.state == "abandoned":
+            return True
         refusal = await self._undo(row)
         if refusal is not None and not force:
             await self._engine.transact(
@@ -236,7 +254,16 @@ class Leases:
 
     async def revoke_mount(self, mount: MountRow) -> None:
         """Undo every lease of a mount now, so that it can go; raises Refusal when one cannot be."""
-        prefix = full_path(mount)
-        while ids := self._engine.view.lease_ids(prefix, limit=BATCH):
+        prefix, after = full_path(mount), ""
+        while ids := self._engine.view.lease_ids(prefix, after=after, limit=BATCH):
             for lease_id in ids:
                 await self.revoke_now(lease_id)
+            after = ids[-1]
+        left = map(self._engine.view.lease, self._engine.view.lease_ids(prefix, limit=BATCH))
+        if any(row is not None and row.state in MAKING for row in left):
+            raise Unavailable(
+                "leases-being-made",
+                f"a lease of {prefix} is still being made; it is undone when it is made, or within"
+                f" {PENDING_SECONDS:g} s",
+                hint="try again then",
+            )

@@ -12,6 +12,12 @@ PUT_LEASE: Final = upsert("lease", "id", "mount, token, due, state, attempts, ve
 PUT_CUBBYHOLE: Final = upsert("cubbyhole", "token, name", "version, body")
 COLUMNS: Final = "SELECT id, mount, token, due, state, attempts, version, body FROM lease"
 _APART: Final = ("id", "mount", "token", "due", "state", "attempts")
+# What is still being made is not undone before it is there: it waits for the time it has.
+REVOKE: Final = (
+    "due = CASE state WHEN 'pending' THEN due WHEN 'abandoned' THEN due ELSE ? END, attempts = 0,"
+    " state = CASE state WHEN 'pending' THEN 'abandoned' WHEN 'abandoned' THEN 'abandoned'"
+    " ELSE 'revoking' END"
+)
 # The first text that no longer begins with a prefix; U+10FFFF sorts after every character.
 _LAST: Final = "\U0010ffff"
 
@@ -126,13 +132,13 @@ class LeaseRows(SealedRows):
     def revoke_leases(self, now: float, *, prefix: str = "", mount: str = "") -> None:
         if mount:
             self._sql.run(
-                "UPDATE lease SET due = ?, state = 'revoking', attempts = 0 WHERE mount = ?",
+                f"UPDATE lease SET {REVOKE} WHERE mount = ?",  # noqa: S608 - our own words
                 now,
                 mount,
             )
             return
         self._sql.run(
-            "UPDATE lease SET due = ?, state = 'revoking', attempts = 0 WHERE id >= ? AND id < ?",
+            f"UPDATE lease SET {REVOKE} WHERE id >= ? AND id < ?",  # noqa: S608 - our own words
             now,
             prefix,
             after_prefix(prefix),

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from strongroom.store.engine._lease_rows import after_prefix
+from strongroom.store.engine._lease_rows import REVOKE, after_prefix
 from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
 from strongroom.store.engine.contract import TokenRow
 from strongroom.store.engine.sql import NO_LIMIT, upsert
@@ -106,7 +106,7 @@ class TokenRows(SealedRows):
             self._sql.run("DELETE FROM cubbyhole WHERE token = ?", each)
         for each in token_ids:
             self._sql.run(
-                "UPDATE lease SET due = ?, state = 'revoking', token = NULL WHERE token = ?",
+                f"UPDATE lease SET {REVOKE}, token = NULL WHERE token = ?",  # noqa: S608
                 now,
                 each,
             )

@@ -8,7 +8,7 @@ Sealing and unsealing of values happens inside the engine; rows carry plain valu
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -85,14 +85,19 @@ class TokenRow:
     internal: dict[str, str] = field(default_factory=dict)
 
 
+# States of a lease whose thing may come to be at any moment.
+MAKING: Final = ("pending", "abandoned")
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseRow:
     """What an engine made for a caller and has to take back; times are epoch seconds.
 
     `id` is the request path, a slash and a random name; `mount` the engine's uuid; `token` the
     hash of the token it was made for, None for one that outlives its token. `state` is "pending"
-    while the thing is being made, then "live", "revoking" until it is undone, or "irrevocable"
-    when that failed too often. At `due` something is to be done, None means never; `error` says
+    while the thing is being made ("abandoned" when it is not wanted any more), then "live",
+    "revoking" until it is undone, or "irrevocable" when that failed too often. At `due` something
+    is to be done, None means never; `error` says
     why the last attempt failed. `data` is what the engine needs to undo it.
     """
 
@@ -335,7 +340,11 @@ class Transaction(
         """
 
     def revoke_leases(self, now: float, *, prefix: str = "", mount: str = "") -> None:
-        """Make every lease whose id begins so, or of a mount, due for revocation."""
+        """Make every lease whose id begins so, or of a mount, due for revocation.
+
+        One that is being made is "abandoned" and stays due when it was: undone before it is
+        there, it would stand for ever.
+        """
 
     def revoke_tokens(self, now: float, prefix: str) -> None:
         """Let every token whose path is or lies under `prefix` expire at `now`."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from strongroom.model.errors import Invalid
 from strongroom.store.engine.contract import (
+    MAKING,
     ClusterRow,
     ConsumerRow,
     DamagedMount,
@@ -179,9 +180,7 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
         }
         for lease in list(state.leases.values()):
             if lease.token in gone:
-                state.leases[lease.id] = dataclasses.replace(
-                    lease, due=now, state="revoking", token=None
-                )
+                self._revoke(dataclasses.replace(lease, token=None), now)
         return gone
 
     def delete_expired_tokens(self, now: float, limit: int) -> int:
@@ -242,7 +241,13 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
                 self._revoke(row, now)
 
     def _revoke(self, row: LeaseRow, now: float) -> None:
-        self.state.leases[row.id] = dataclasses.replace(row, due=now, state="revoking", attempts=0)
+        making = row.state in MAKING
+        self.state.leases[row.id] = dataclasses.replace(
+            row,
+            due=row.due if making else now,
+            state="abandoned" if making else "revoking",
+            attempts=0,
+        )
 
     def revoke_abandoned_leases(self, now: float) -> None:
         for row in list(self.state.leases.values()):
