@@ -17,6 +17,9 @@ from strongroom.sync.generators.kinds import ServedKinds
 from strongroom.sync.providers.references import Surroundings
 
 POLICY = 'path "iss/creds/*" { capabilities = ["read"] }'
+SELF = """path "auth/token/renew-self" { capabilities = ["update"] }
+path "auth/token/lookup-self" { capabilities = ["read"] }
+"""
 BY_ACCESSOR = 'path "auth/token/renew-accessor" { capabilities = ["update"] }'
 REVOKES = """path "sys/leases/revoke" { capabilities = ["update"] }
 path "auth/token/revoke-accessor" { capabilities = ["update"] }"""
@@ -57,8 +60,11 @@ class Bed:
         assert self.made.state is not None
         return self.made.state
 
-    async def make(self) -> Mapping[str, Any]:
+    async def make(self, *, renewable: bool = True) -> Mapping[str, Any]:
         self.made = await ServedKinds(self.sources).make(self.item, "n")
+        if not renewable:
+            state = {**(self.made.state or {}), "leaseRenewable": False}
+            self.made = Made(self.made.values, state)
         self.at = self.store.clock.now()
         return self.made.state or {}
 
@@ -104,6 +110,12 @@ async def bed(store: Any, api: FakeKubeApi, clock: SimulatedClock) -> Bed:
     return Bed(store, Surroundings(api, clock), spec)
 
 
+async def tune(bed: Bed, most: str) -> None:
+    """No lease of the engine lives longer than that."""
+    status, said = await bed.store.ask("POST", "sys/mounts/iss/tune", {"max_lease_ttl": most})
+    assert status == 204, said
+
+
 async def allow(store: Any, policy: str, **user: Any) -> None:
     await store.ask("PUT", "sys/policies/acl/app", {"policy": policy})
     body = {"password": "pw", "token_policies": "app", "token_ttl": f"{TOKEN_SECONDS}s", **user}
@@ -120,16 +132,61 @@ async def test_a_lease_that_nobody_sustains_ends_with_its_token(bed: Bed) -> Non
     assert bed.names == set()
 
 
-async def test_a_lease_lives_as_long_as_it_was_given_for(bed: Bed) -> None:
+async def test_a_lease_lives_for_as_long_as_it_is_sustained(bed: Bed) -> None:
     await bed.make()
+    for _ in range(20):
+        life = await bed.live(TOKEN_SECONDS)
+        assert life is not None
+        assert life.ends is None
+        assert len(bed.names) == 1
+    await bed.pass_by(3601)
+    assert bed.names == set()
+
+
+async def test_a_lease_that_cannot_be_renewed_lives_as_long_as_it_was_given_for(bed: Bed) -> None:
+    await bed.make(renewable=False)
     for _ in range(5):
         await bed.live(TOKEN_SECONDS)
         assert len(bed.names) == 1
-    # The token now outlives the lease, which has its own end.
-    assert await bed.live(590) is None
+    life = await bed.live(590)
+    # A tenth of it is left for another to be made and taken up.
+    assert life is not None
+    assert life.ends is not None
+    assert 300 <= life.ends <= 360
     assert len(bed.names) == 1
     await bed.pass_by(20)
     assert bed.names == set()
+
+
+async def test_a_lease_is_replaced_before_its_last_end(bed: Bed) -> None:
+    await tune(bed, "90m")
+    await bed.make()
+    life = await bed.live(2 * 3600)
+    assert life is not None
+    assert life.ends is not None
+    assert 30 <= life.ends <= 360
+    assert bed.store.clock.now() - bed.at >= 5400 - 360
+
+
+async def test_a_lease_that_may_not_be_renewed_is_replaced_before_it_ends(bed: Bed) -> None:
+    # Without the policy `default`, which has the right to renew one's leases.
+    allowed = POLICY + SELF
+    await allow(bed.store, allowed, token_no_default_policy=True)
+    await bed.make()
+    life = await bed.live(3600)
+    assert life is not None
+    assert life.ends is not None
+    assert 300 <= life.ends <= 360
+
+
+async def test_after_a_restart_a_lease_is_renewed_by_another_login(bed: Bed) -> None:
+    bed.spec["getParameters"] = {"ttl": ["5m"]}
+    await bed.make()
+    bed.restart()
+    life = await bed.live(350)
+    assert life is not None
+    assert life.ends is None
+    assert len(bed.names) == 1
 
 
 async def test_nothing_is_asked_before_the_token_needs_it(bed: Bed) -> None:
@@ -142,8 +199,12 @@ async def test_nothing_is_asked_before_the_token_needs_it(bed: Bed) -> None:
 @pytest.mark.parametrize("lease", ["5m", "10m"])
 async def test_a_token_that_outlives_its_lease_is_left_alone(bed: Bed, lease: str) -> None:
     bed.spec["getParameters"] = {"ttl": [lease]}
-    await bed.make()
-    assert await bed.sustain() is None
+    await bed.make(renewable=False)
+    before = len(bed.store.records())
+    life = await bed.live(240)
+    assert life is not None
+    assert life.ends is None
+    assert len(bed.store.records()) == before
 
 
 async def test_after_a_restart_the_accessor_renews_it_where_that_is_allowed(bed: Bed) -> None:
@@ -180,14 +241,19 @@ async def test_a_token_that_has_its_maximum_tells_its_end(bed: Bed, user: dict) 
 async def test_a_batch_token_has_nothing_to_renew(bed: Bed) -> None:
     await allow(bed.store, POLICY, token_type="batch")
     assert "tokenAccessor" not in await bed.make()
-    assert await bed.sustain() is None
+    life = await bed.live(TOKEN_SECONDS)
+    # Its lease ends with it, so another is made before that.
+    assert life is not None
+    assert life.ends is not None
+    assert 0 < life.ends <= 60
 
 
 async def test_a_token_of_the_users_own_is_left_alone(bed: Bed) -> None:
     bed.spec["provider"]["auth"] = {"tokenSecretRef": {"name": "auth", "key": "root"}}
     before = await bed.tokens()
     assert "tokenAccessor" not in await bed.make()
-    assert await bed.sustain() is None
+    await bed.live(3 * 3600)
+    assert len(bed.names) == 1
     await ServedKinds(bed.sources).release(bed.item, "n", bed.state)
     assert bed.names == set()
     assert await bed.tokens() == before

@@ -14,7 +14,7 @@ from strongroom.kube.queue import WorkQueue
 from strongroom.kube.resource import Object
 from strongroom.model.clock import Clock
 from strongroom.sync.controller import WORKERS, Parts, SyncController, nothing_unused
-from strongroom.sync.crds import EXTERNAL_SECRETS
+from strongroom.sync.crds import EXTERNAL_SECRETS, PUSH_SECRETS
 from strongroom.sync.fan_out import CLUSTER_EXTERNAL_SECRET, CLUSTER_PUSH_SECRET, FanOut
 from strongroom.sync.feeds import Feeds
 from strongroom.sync.generators.collector import StateCollector
@@ -71,6 +71,7 @@ class Operator:
 
     def __init__(self, api: KubeApi, doors: Doors, clock: Clock, options: Options) -> None:
         self._options = options
+        self._generators = doors.generators
         self._clock = clock
         self._election: Election | None = None
         self.metrics = SyncMetrics(clock)
@@ -90,7 +91,10 @@ class Operator:
         self.feeds = Feeds(self.stores, clock, self._changed)
         self.collector: StateCollector | None = None
         if doors.workshop is not None:
-            self.collector = StateCollector(api, doors.workshop, events, clock, options.namespace)
+            self.collector = StateCollector(
+                api, doors.workshop, events, clock,
+                namespace=options.namespace, controller_class=options.controller_class,
+            )  # fmt: skip
             self.collector.on_ending.append(self._ending)
         settled = self.collector.end_unused if self.collector else nothing_unused
         self.sync = SyncController(
@@ -123,15 +127,15 @@ class Operator:
             self.watches, self.stores, doors.generators, events, doors.render, settled
         )
         self.push = PushController(api, parts, clock, options.namespace)
-        self.fan_outs = self._spread(api)
+        self.fan_outs = self._spread(api, events)
 
-    def _spread(self, api: KubeApi) -> list[FanOut]:
+    def _spread(self, api: KubeApi, events: EventRecorder) -> list[FanOut]:
         """The kinds with a child in each namespace, which an operator of one namespace has not."""
         namespaces = self.watches.namespaces
         if namespaces is None:
             return []
         return [
-            FanOut(api, shape, children, namespaces, self._clock)
+            FanOut(api, shape, events, children, namespaces, self._clock)
             for shape, children in (
                 (CLUSTER_EXTERNAL_SECRET, self.watches.objects),
                 (CLUSTER_PUSH_SECRET, self.push.objects),
@@ -154,8 +158,11 @@ class Operator:
         """What a generator made ends before it is due: its owner has another made."""
         namespace = state["metadata"]["namespace"]
         for owner in state["metadata"].get("ownerReferences") or []:
+            key = (namespace, owner["name"])
             if owner.get("kind") == EXTERNAL_SECRETS.kind:
-                self.sync.changed_at_store((namespace, owner["name"]))
+                self.sync.changed_at_store(key)
+            elif owner.get("kind") == PUSH_SECRETS.kind:
+                self.push.make_anew(key)
 
     def _forgotten(self, key: Key) -> None:
         self.feeds.forget(key)
@@ -181,6 +188,8 @@ class Operator:
             await self.stores.close()
 
     async def _work(self) -> None:
+        # Another replica may have made something newer since, and ended what is known here.
+        self._generators.begin()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.feeds.run())
             group.create_task(self.push.run())

@@ -33,7 +33,7 @@ from strongroom.sync.due import (
     start_lane,
 )
 from strongroom.sync.pace import LAST_PAUSE
-from strongroom.sync.reader import Collected, Generators, Reader, slots_of
+from strongroom.sync.reader import Collected, Generators, Reader, Unsettled, slots_of
 from strongroom.sync.render import Rendered, render_target
 from strongroom.sync.reporting import Reporter
 from strongroom.sync.rewrite import Render
@@ -176,6 +176,10 @@ class SyncController:
         began = self._clock.monotonic()
         try:
             again = await self._reconcile(key, item)
+        except Unsettled:
+            # The Secret is right, so nobody is told; it is done with the next try.
+            self._parts.measured(key, self._clock.monotonic() - began, False)
+            raise
         except Refusal as refusal:
             self._parts.measured(key, self._clock.monotonic() - began, False)
             await self._parts.generators.abandon(item)
@@ -198,6 +202,7 @@ class SyncController:
         self._stale.discard(key)
         self._contests.pop(key, None)
         self._parts.watches.forget(key)
+        self._parts.generators.forget(EXTERNAL_SECRETS.kind, key)
         self._parts.forgotten(key)
 
     async def _reconcile(self, key: Key, item: Object) -> float | None:
@@ -215,7 +220,12 @@ class SyncController:
         if what is Need.NOTHING:
             if known is None:
                 self._parts.expected(key, spec)
+            await self._parts.generators.settle(item)
             return next_look(spec, item, known, now)
+        for generator in spec.generators:
+            if not await self._parts.generators.managed(generator, key[0]):
+                self._known.pop(key, None)
+                return None
         truce = self._contests.get(key, Contest()).truce(now[1])
         if truce and what is Need.CHECK:
             return truce
@@ -295,6 +305,8 @@ class SyncController:
                 self._failed_first.add(key)
             raise
         self._parts.noted(key, collected.places)
+        if known is None or known.version != synced_version(item):
+            await self._parts.reporter.deprecated(item, spec)
         await self._parts.reporter.missing(item, collected.missing)
         if not collected.data and spec.deletion in ("Retain", "Delete"):
             await self._nothing(key, item, spec)
@@ -372,8 +384,7 @@ class SyncController:
             written=spec.creation != "None" and not outcome.absent,
         )
         self._unsaid[key] = outcome
-        await self._parts.generators.settle(item)
-        await self._parts.settled(item, slots_of(spec))
+        unsettled = await self._settle(item, spec)
         if spec.creation != "None":
             if drifted and (outcome.difference.of_data or outcome.difference.shape == MANIFEST):
                 await self._repaired(key, item, spec, outcome)
@@ -382,6 +393,17 @@ class SyncController:
         if not self._contests.get(key, Contest()).truce(self._clock.monotonic()):
             await self._parts.reporter.synced(item, spec, outcome, said, quiet=self._crowded())
         self._unsaid.pop(key, None)
+        if unsettled is not None:
+            raise unsettled
+
+    async def _settle(self, item: Object, spec: Spec) -> Unsettled | None:
+        """What was made before ends in a while; what is in the way of that."""
+        await self._parts.settled(item, slots_of(spec))
+        try:
+            await self._parts.generators.settle(item)
+        except Unsettled as refusal:
+            return refusal
+        return None
 
     def _crowded(self) -> bool:
         """Whether many keys were new or changed a moment ago."""

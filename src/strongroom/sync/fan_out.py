@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from strongroom.kube.api import KubeApi
 from strongroom.kube.controller import Controller, Key, Pause
+from strongroom.kube.events import EventRecorder
 from strongroom.kube.informer import Informer
 from strongroom.kube.queue import Lane, WorkQueue
 from strongroom.kube.resource import NAMESPACES, Object, Resource, key_of
@@ -24,6 +25,7 @@ from strongroom.sync.selectors import namespaces_of
 from strongroom.sync.status import condition, says_the_same
 
 ATTEMPTS: Final = 4
+DEPRECATED: Final = ("namespaceSelector", "namespaces")
 NOT_OURS: Final = "not-ours"
 FAILED_SECONDS: Final = 30.0
 FORCE_SYNC: Final = "external-secrets.io/force-sync"
@@ -59,11 +61,15 @@ class FanOut:
     """For one of the two kinds; `children` and `namespaces` are caches that run elsewhere."""
 
     def __init__(
-        self, api: KubeApi, shape: Shape, children: Informer, namespaces: Informer, clock: Clock
-    ) -> None:
+        self, api: KubeApi, shape: Shape, events: EventRecorder,
+        children: Informer, namespaces: Informer, clock: Clock,
+    ) -> None:  # fmt: skip
         self.name = shape.resource.kind.lower()
         self._api = api
         self._shape = shape
+        self._events = events
+        # The generation of each object whose deprecated fields have been told.
+        self._warned: dict[Key, object] = {}
         self._children = children
         self._namespaces = namespaces
         self._clock = clock
@@ -110,11 +116,13 @@ class FanOut:
         """Have a child in each selected namespace, and none elsewhere."""
         item = self.objects.get(*key)
         if item is None:
+            self._warned.pop(key, None)
             return None
         if item["metadata"].get("deletionTimestamp"):
             await self._finalize(item)
             return None
         spec = item.get("spec") or {}
+        await self._warn(item, spec)
         name = spec.get(self._shape.name) or item["metadata"]["name"]
         alive = [
             (each["metadata"]["name"], each["metadata"].get("labels") or {})
@@ -139,6 +147,16 @@ class FanOut:
             # An API server that has just started refuses for moments only.
             raise passing
         return _refresh(spec) if not failed else FAILED_SECONDS
+
+    async def _warn(self, item: Object, spec: Object) -> None:
+        key, generation = key_of(item), item["metadata"].get("generation")
+        if key in self._warned and self._warned[key] == generation:
+            return
+        self._warned[key] = generation
+        for name in DEPRECATED:
+            if spec.get(name):
+                note = f"spec.{name} is deprecated: use spec.namespaceSelectors"
+                await self._events.emit(item, "Warning", "ParameterDeprecated", note)
 
     async def _provide(self, item: Object, name: str, namespace: str) -> None:
         wanted = child_of(item, self._shape, name, namespace)

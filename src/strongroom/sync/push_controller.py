@@ -11,12 +11,13 @@ from strongroom.kube.informer import Informer
 from strongroom.kube.queue import Lane, WorkQueue
 from strongroom.kube.resource import SECRETS, Object, Resource, key_of
 from strongroom.model.clock import Clock
-from strongroom.model.errors import NotFound, Refusal
+from strongroom.model.errors import NotFound, Refusal, Unavailable
 from strongroom.model.labels import selects
 from strongroom.model.secret import Secret
 from strongroom.sync.crds import CLUSTER_SECRET_STORES, PUSH_SECRETS, SECRET_STORES
 from strongroom.sync.desired import secret_data, synced_version
-from strongroom.sync.due import JITTER, SHORTEST
+from strongroom.sync.due import FUTURE_SECONDS, JITTER, SHORTEST, refresh_time
+from strongroom.sync.index import Index
 from strongroom.sync.providers.contract import PushTarget
 from strongroom.sync.push_spec import (
     Push,
@@ -26,12 +27,12 @@ from strongroom.sync.push_spec import (
     pushed_before,
     pushes_for,
 )
-from strongroom.sync.reader import Generators
-from strongroom.sync.render import render_template
+from strongroom.sync.reader import Generators, Unsettled
+from strongroom.sync.render import Inputs, render_template, template_inputs
 from strongroom.sync.reporting import put_status
 from strongroom.sync.rewrite import Render
-from strongroom.sync.spec import GeneratorRef, StoreRef
-from strongroom.sync.status import condition, holds, says_the_same, seconds
+from strongroom.sync.spec import StoreRef
+from strongroom.sync.status import condition, holds, is_ready, says_the_same, seconds
 from strongroom.sync.stores import Stores
 from strongroom.sync.template_texts import template_texts
 from strongroom.sync.watches import Watches
@@ -43,7 +44,10 @@ Places = dict[tuple[StoreRef, str], PushTarget]
 # The one place that a PushSecret has for what a generator makes.
 SLOT: Final = "0"
 # The version of what a generator makes.
-MADE: Final = ("",)
+MADE: Final = ""
+# So often in a row a conflict, or somebody who is away, is tried again before it is told.
+QUIET_TRIES: Final = 3
+PASSING: Final = ("kube-conflict", "store-conflict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +72,6 @@ class _Done:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """What a generator made for a version of an object, and when; some store may hold it."""
-
-    version: str
-    at: float
-    values: Mapping[str, bytes] = field(repr=False)
-
-
 @dataclass(slots=True)
 class _Progress:
     """What is at the stores as far as the work on an object got, and what it asks for."""
@@ -96,20 +91,22 @@ class PushController:
         self.objects = Informer(api, PUSH_SECRETS, clock, scope)
         self.queue: WorkQueue[Key] = WorkQueue(clock)
         self._done: dict[Key, _Done] = {}
-        # What a generator made, while not every store is known to have it.
-        self._made: dict[Key, _Made] = {}
+        # The ConfigMaps and Secrets that templates are kept in.
+        self._inputs = Index[tuple[str, str, str]]()
+        # What has to be pushed again, whatever its status says.
+        self._stale: set[Key] = set()
+        # How often in a row a key was refused for what passes.
+        self._tries: dict[Key, int] = {}
         self.objects.on_change(self._object_changed)
         parts.watches.secrets.on_change(self._secret_changed)
+        for each in (parts.watches.secrets, parts.watches.config_maps):
+            each.on_change(self._input_changed)
         parts.watches.stores.on_change(self._store_changed)
         if parts.watches.cluster_stores is not None:
             parts.watches.cluster_stores.on_change(self._store_changed)
 
     async def run(self) -> None:
-        """Work; the watches run beside it. May be run again after it was cancelled.
-
-        Another replica may have made something newer since, and ended what is held here.
-        """
-        self._made.clear()
+        """Work; the watches run beside it. May be run again after it was cancelled."""
         for each in self._parts.watches.needed_at_start():
             await each.synced.wait()
         await Controller("pushsecret", self.queue, self.reconcile).run(4)
@@ -119,15 +116,33 @@ class PushController:
     def _object_changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:
             if old is not None:
-                self._done.pop(key_of(old), None)
-                self._made.pop(key_of(old), None)
+                self._forget(key_of(old))
             return
-        self._parts.watches.use_secrets()
+        self._parts.watches.use("Secret")
         parts = ("generation", "labels", "annotations", "deletionTimestamp")
         if old is None or any(
             old["metadata"].get(each) != new["metadata"].get(each) for each in parts
         ):
             self.queue.add(key_of(new), Lane.CHANGED)
+
+    def _forget(self, key: Key) -> None:
+        self._done.pop(key, None)
+        self._tries.pop(key, None)
+        self._stale.discard(key)
+        self._inputs.put(key, ())
+        self._parts.generators.forget(PUSH_SECRETS.kind, key)
+
+    def make_anew(self, key: Key) -> None:
+        """What a generator made for a key ends, so that another has to be made and pushed."""
+        if self.objects.get(*key) is not None:
+            self._stale.add(key)
+            self.queue.add(key, Lane.EVENT)
+
+    def _input_changed(self, old: Object | None, new: Object | None) -> None:
+        item = new or old
+        if item is not None:
+            for key in self._inputs.of((item["kind"], *key_of(item))):
+                self.queue.add(key, Lane.EVENT)
 
     def _secret_changed(self, old: Object | None, new: Object | None) -> None:
         item = new or old
@@ -153,6 +168,9 @@ class PushController:
             return
         for each in self.objects:
             self._done.pop(key_of(each), None)
+            if old is not None:
+                # It may be another store by now, whatever was pushed to it.
+                self._stale.add(key_of(each))
             self.queue.add(key_of(each), Lane.EVENT)
 
     # the work
@@ -164,12 +182,26 @@ class PushController:
             return None
         progress = _Progress(pushed_before(item.get("status") or {}))
         try:
-            return await self._reconcile(key, item, progress)
+            again = await self._reconcile(key, item, progress)
+        except Unsettled:
+            # The stores are right, so nobody is told; it is done with the next try.
+            raise
         except Refusal as refusal:
-            # What was written before it is told too, or nobody would take it back.
+            # What was written before it is told at once, or nobody would take it back.
             said = ("Errored", str(refusal))
+            if self._may_pass(key, refusal):
+                said = ("", "")
             await self._say(item, progress.places, *said, progress.pushes)
             raise
+        self._tries.pop(key, None)
+        return again
+
+    def _may_pass(self, key: Key, refusal: Refusal) -> bool:
+        """Whether a refusal is of a kind that is gone in a moment, and is not there for long."""
+        if not isinstance(refusal, Unavailable) and refusal.code not in PASSING:
+            return False
+        self._tries[key] = self._tries.get(key, 0) + 1
+        return self._tries[key] <= QUIET_TRIES
 
     async def _reconcile(self, key: Key, item: Object, progress: _Progress) -> float | None:
         if item["metadata"].get("deletionTimestamp"):
@@ -177,36 +209,74 @@ class PushController:
             return None
         spec = parse_push(item)
         await self._hold(item, spec)
+        if spec.generator is not None and not await self._parts.generators.managed(
+            spec.generator, key[0]
+        ):
+            return None
         now = self._clock.monotonic()
-        if spec.generator is not None and self._is_done(key, item, spec, MADE):
+        inputs, kept_in = await self._template(key, spec)
+        if spec.generator is not None and self._is_done(key, item, spec, (MADE, *kept_in)):
             # What is asked of a generator is something new, so it is asked when that is due.
+            await self._parts.generators.settle(item)
             return self._next(key, spec, now)
         sources = await self._sources(item, spec)
         if sources is None:
             await self._source_gone(item, spec, progress.places)
             return None
-        versions = tuple(version for version, _ in sources)
+        versions = (*(version for version, _ in sources), *kept_in)
         if self._is_done(key, item, spec, versions):
             return self._next(key, spec, now)
-        progress.pushes = await self._pushes(item, spec, sources)
-        moved = await self._push_all(item, spec, progress)
-        await self._parts.generators.settle(item)
-        await self._parts.settled(item, {SLOT} if spec.generator is not None else ())
+        progress.pushes = await self._pushes(item, spec, sources, inputs)
+        self._stale.discard(key)
+        try:
+            moved = await self._push_all(item, spec, progress)
+        except BaseException:
+            self._stale.add(key)
+            raise
         if moved:
             await self._release_stores()
         said = ("Synced", "PushSecret synced successfully")
-        await self._say(item, progress.places, *said, progress.pushes)
-        self._made.pop(key, None)
+        await self._say(item, progress.places, *said, progress.pushes, made=_is_made(spec))
         self._done[key] = _Done(synced_version(item), versions, now)
+        await self._parts.settled(item, {SLOT} if _is_made(spec) else ())
+        await self._parts.generators.settle(item)
         return spec.refresh_seconds * (1 - JITTER) or None
+
+    async def _template(self, key: Key, spec: PushSpec) -> tuple[Inputs, tuple[str, ...]]:
+        """What its template is kept in, which is followed from now on, and the versions of that."""
+        named = template_inputs(spec.template)
+        for kind, _ in named:
+            self._parts.watches.use(kind)
+        self._inputs.put(key, ((kind, key[0], name) for kind, name in named))
+        return await template_texts(self._api, key[0], spec.template)
 
     def _is_done(self, key: Key, item: Object, spec: PushSpec, versions: tuple[str, ...]) -> bool:
         """Whether these sources were pushed for this spec, not too long ago."""
+        if key in self._stale:
+            return False
+        if key not in self._done and _is_made(spec):
+            self._recall(key, item, spec, versions)
         done = self._done.get(key)
         if done is None or (done.version, done.sources) != (synced_version(item), versions):
             return False
         due = spec.refresh_seconds * (1 - JITTER)
         return not (spec.refresh_seconds and self._clock.monotonic() - done.at >= due)
+
+    def _recall(self, key: Key, item: Object, spec: PushSpec, versions: tuple[str, ...]) -> None:
+        """After a start: what was made is at the stores as the status says, and not here.
+
+        A Secret is looked at instead, for that costs nobody a credential.
+        """
+        status = item.get("status") or {}
+        refreshed, now = refresh_time(status), self._clock.now()
+        if refreshed is None or refreshed > now + FUTURE_SECONDS or not is_ready(status):
+            return
+        known = list(self._known_stores(key[0]))
+        wanted = {ref for choice in spec.stores for ref in choice.chosen(known)}
+        if wanted != {store for store, _ in pushed_before(status)}:
+            return
+        at = self._clock.monotonic() - max(0.0, now - refreshed)
+        self._done[key] = _Done(str(status.get("syncedResourceVersion")), versions, at)
 
     def _next(self, key: Key, spec: PushSpec, now: float) -> float | None:
         if not spec.refresh_seconds:
@@ -219,7 +289,8 @@ class PushController:
         """Versions and data of the sources; None when there is none."""
         namespace = item["metadata"]["namespace"]
         if spec.generator is not None:
-            return [(*MADE, await self._generated(item, spec, spec.generator))]
+            # Of one making until all stores have it.
+            return [(MADE, await self._parts.generators.generate(spec.generator, item, SLOT))]
         names = [spec.source_name]
         if spec.source_selector is not None:
             await self._parts.watches.secrets.synced.wait()
@@ -239,25 +310,14 @@ class PushController:
             found.append((version, secret_data(secret)))
         return found or None
 
-    async def _generated(
-        self, item: Object, spec: PushSpec, generator: GeneratorRef
-    ) -> Mapping[str, bytes]:
-        """Values of one making until all stores have them, or they would be due anyway."""
-        key, version, now = key_of(item), synced_version(item), self._clock.monotonic()
-        held = self._made.get(key)
-        if held is not None and held.version == version:
-            due = spec.refresh_seconds * (1 - JITTER)
-            if not spec.refresh_seconds or now - held.at < due:
-                return held.values
-        values = await self._parts.generators.generate(generator, item, SLOT)
-        self._made[key] = _Made(version, now, values)
-        return values
-
     async def _pushes(
-        self, item: Object, spec: PushSpec, sources: Iterable[tuple[str, Mapping[str, bytes]]]
+        self,
+        item: Object,
+        spec: PushSpec,
+        sources: Iterable[tuple[str, Mapping[str, bytes]]],
+        inputs: Inputs,
     ) -> list[Push]:
         namespace = item["metadata"]["namespace"]
-        inputs, _ = await template_texts(self._api, namespace, spec.template)
         chosen: dict[StoreRef, list[Any]] = {}
         known = list(self._known_stores(namespace))
         for choice in spec.stores:
@@ -339,8 +399,16 @@ class PushController:
     # what people see
 
     async def _say(
-        self, item: Object, places: Places, reason: str, message: str, pushes: Iterable[Push] = ()
+        self,
+        item: Object,
+        places: Places,
+        reason: str,
+        message: str,
+        pushes: Iterable[Push] = (),
+        *,
+        made: bool = False,
     ) -> None:
+        """With the reason "" only what is where; `made` is something new, so its time is told."""
         before = item.get("status") or {}
         rows = {(each.store, each.place): each.row for each in pushes}
         shown: dict[str, dict[str, Any]] = {}
@@ -349,16 +417,19 @@ class PushController:
             name = f"{store.kind}/{store.name}"
             row = rows.get((store, place)) or (old.get(name) or {}).get(place) or {}
             shown.setdefault(name, {})[place] = row
-        ready = "False" if reason == "Errored" else "True"
-        made = condition(before, "Ready", ready, (reason, message), self._clock.now())
-        status: dict[str, Any] = {"conditions": [made], "syncedPushSecrets": shown}
+        status: dict[str, Any] = {"syncedPushSecrets": shown}
+        if reason:
+            ready = "False" if reason == "Errored" else "True"
+            said = condition(before, "Ready", ready, (reason, message), self._clock.now())
+            status["conditions"] = [said]
         if reason == "Synced":
             status["syncedResourceVersion"] = synced_version(item)
-        if _shows(old, shown) and says_the_same(before | {"syncedPushSecrets": shown}, status):
+        same = _shows(old, shown) and says_the_same(before | {"syncedPushSecrets": shown}, status)
+        if same and not made:
             return
         if reason == "Errored":
             await self._parts.events.emit(item, "Warning", "Errored", message)
-        else:
+        elif reason:
             status["refreshTime"] = seconds(self._clock.now())
         gone = {
             name: (None if name not in shown else dict.fromkeys(set(places) - set(shown[name])))
@@ -372,10 +443,15 @@ class PushController:
     async def _hold(self, item: Object, spec: PushSpec) -> None:
         """What is to be taken back at the end holds the object, and the stores that it needs."""
         finalizers = item["metadata"].get("finalizers") or []
-        if spec.delete and FINALIZER not in finalizers:
-            await self._set_finalizers(PUSH_SECRETS, item, [*finalizers, FINALIZER])
         if not spec.delete:
+            if FINALIZER in finalizers:
+                # Its policy was Delete before; it goes last, or nobody would let the stores go.
+                await self._release_stores(item)
+                left = [each for each in finalizers if each != FINALIZER]
+                await self._set_finalizers(PUSH_SECRETS, item, left)
             return
+        if FINALIZER not in finalizers:
+            await self._set_finalizers(PUSH_SECRETS, item, [*finalizers, FINALIZER])
         for choice in spec.stores:
             for ref in choice.chosen(self._known_stores(item["metadata"]["namespace"])):
                 await self._hold_store(ref, item["metadata"]["namespace"])
@@ -447,6 +523,11 @@ class PushController:
             await self._api.merge_patch(resource, name, namespace, patch)
         except NotFound:
             return
+
+
+def _is_made(spec: PushSpec) -> bool:
+    """Whether a generator makes what is pushed."""
+    return spec.generator is not None
 
 
 def _shows(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

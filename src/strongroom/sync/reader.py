@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from strongroom.kube.resource import Object
-from strongroom.model.errors import Invalid, NotFound
+from strongroom.model.errors import Invalid, NotFound, Unavailable
 from strongroom.sync.patterns import compile_pattern
 from strongroom.sync.providers.contract import Fetched, Find, Version
 from strongroom.sync.reads import SharedReads
@@ -19,27 +19,52 @@ from strongroom.sync.stores import Stores
 from strongroom.sync.values import decode, extract, finish, pick, whole
 
 
+class Unsettled(Unavailable):
+    """What was made before and is in use no longer could not be given its end."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("unsettled", f"what was replaced for {what} has no end yet")
+
+
 class Generators(Protocol):
     """Makes values on demand."""
 
+    def begin(self) -> None:
+        """Somebody else may have worked until now, so nothing that was made here is in use."""
+
+    async def managed(self, ref: GeneratorRef, namespace: str) -> bool:
+        """Whether a generator is for this controller's class; raises Denied or Unavailable."""
+
     async def generate(self, ref: GeneratorRef, owner: Object, slot: str) -> Mapping[str, bytes]:
-        """Fresh values for a place in an object; raises Invalid, NotFound or Unavailable."""
+        """Values for a place in an object: fresh, or of a try that failed.
+
+        Raises Invalid, NotFound or Unavailable.
+        """
 
     async def settle(self, owner: Object) -> None:
         """What was made last for an object is in use, so what was made before may end.
 
-        Never raises a Refusal.
+        Raises Unsettled when it has to be called again.
         """
 
     def hold(self, owner: Object) -> None:
         """What was made last for an object may be in use; it stays until the next is settled."""
 
     async def abandon(self, owner: Object) -> None:
-        """What was made since for an object is not in use; never raises a Refusal."""
+        """What was made since for an object is not in use yet; never raises a Refusal."""
+
+    def forget(self, kind: str, key: tuple[str, str]) -> None:
+        """An object is gone."""
 
 
 class NoGenerators:
     """Where none are served. Implements Generators."""
+
+    def begin(self) -> None:
+        pass
+
+    async def managed(self, ref: GeneratorRef, namespace: str) -> bool:  # noqa: ARG002
+        return True
 
     async def generate(self, ref: GeneratorRef, owner: Object, slot: str) -> Mapping[str, bytes]:  # noqa: ARG002
         raise NotFound(
@@ -55,6 +80,9 @@ class NoGenerators:
         pass
 
     async def abandon(self, owner: Object) -> None:
+        pass
+
+    def forget(self, kind: str, key: tuple[str, str]) -> None:
         pass
 
 

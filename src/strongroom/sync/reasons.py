@@ -84,6 +84,11 @@ REASONS: Final = (
     _event("Updated", "the target was changed to what the store holds"),
     _event("Deleted", "the target was deleted, as its policy says or because it was orphaned"),
     _event("MissingProviderSecret", "a key of the store is not there, and the policy skips it"),
+    _event(
+        "ParameterDeprecated",
+        "a field is used that the API's documentation warns of; it is served",
+        "use what the message names",
+    ),
     _event("UpdateFailed", "the target could not be made right", "read the message"),
     _event("DriftRepaired", "somebody changed the target; the Event names who, as far as known"),
     _event("DriftKept", "somebody changed a target with creationPolicy Orphan; it is not repaired"),

@@ -95,6 +95,13 @@ class Reporter:
             note = f"secret does not exist at provider using {each}"
             await self._events.emit(item, "Normal", "MissingProviderSecret", note)
 
+    async def deprecated(self, item: Object, spec: Spec) -> None:
+        """Fields that are served and that the API's own documentation warns of."""
+        for at, row in enumerate(spec.rows):
+            if row.generator is not None:
+                note = f"spec.data[{at}].sourceRef.generatorRef is deprecated: use dataFrom"
+                await self._events.emit(item, "Warning", "ParameterDeprecated", note)
+
     async def deleted(self, item: Object, note: str) -> None:
         """The target was deleted."""
         await self._events.emit(item, "Normal", "Deleted", note)

@@ -140,9 +140,9 @@ class Watches:
                 return informer.get(key[0], spec.target)
         return None
 
-    def use_secrets(self) -> None:
-        """Follow the versions of all Secrets: PushSecrets choose among them."""
-        self._used["Secret"].set()
+    def use(self, kind: str) -> None:
+        """Follow the versions of all Secrets, or ConfigMaps: PushSecrets depend on some."""
+        self._used[kind].set()
 
     def forget(self, key: Key) -> None:
         """An ExternalSecret is gone."""

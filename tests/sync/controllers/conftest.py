@@ -29,6 +29,15 @@ class FakeGenerators:
     def __init__(self) -> None:
         self.made = 0
 
+    def begin(self) -> None:
+        pass
+
+    def forget(self, kind: str, key: tuple[str, str]) -> None:
+        pass
+
+    async def managed(self, ref: GeneratorRef, namespace: str) -> bool:
+        return True
+
     async def generate(self, ref: GeneratorRef, owner: Object, slot: str) -> Mapping[str, bytes]:
         self.made += 1
         made = {"password": f"generated-{self.made}".encode()}
@@ -145,7 +154,7 @@ class Unruly:
 
     def __getattr__(self, name: str) -> Any:
         whole = getattr(self.api, name)
-        if name not in ("get", "create", "replace", "apply", "merge_patch", "delete"):
+        if name not in ("get", "list", "create", "replace", "apply", "merge_patch", "delete"):
             return whole
 
         async def call(*args: Any, **kwargs: Any) -> Any:

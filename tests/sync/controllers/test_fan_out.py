@@ -228,6 +228,14 @@ async def test_each_way_to_choose_namespaces(wide, chosen: dict, where: list[str
     assert await namespaces_with(wide, EXTERNAL_SECRETS) == where
 
 
+@pytest.mark.parametrize("field", ["namespaceSelector", "namespaces"])
+async def test_a_field_that_the_api_warns_of_is_told_once(wide, field: str) -> None:
+    await fan_out(wide, refreshTime="1m", **{field: PROD[0] if field[-1] == "r" else ["c"]})
+    await wide.clock.advance(1200)
+    told = [each for each in await wide.notes() if each.startswith("ParameterDeprecated")]
+    assert told == [f"ParameterDeprecated: spec.{field} is deprecated: use spec.namespaceSelectors"]
+
+
 async def test_a_push_secrets_name_and_metadata_are_its_childs(wide) -> None:
     push = {
         "secretStoreRefs": [{"name": "wide", "kind": "ClusterSecretStore"}],

@@ -130,12 +130,130 @@ async def test_what_was_replaced_is_ended_when_its_readers_had_time(bed) -> None
     assert len(await bed.states()) == 1
 
 
-async def test_what_reached_no_secret_is_ended_at_once(bed) -> None:
-    await external(bed, target={"template": {"data": {"x": "{{ .absent }}"}}})
+BROKEN = {"template": {"data": {"x": "{{ .absent }}"}}}
+MENDED = {"target": {"template": {"data": {"x": "{{ .password }}"}}}}
+
+
+async def test_what_reached_no_secret_is_used_for_the_next_try(bed) -> None:
+    await external(bed, refreshInterval="10m", target=BROKEN)
+    await bed.bench.clock.advance(300)
     assert (await bed.bench.condition())["status"] == "False"
-    assert bed.leasing.made >= 1
+    assert bed.leasing.made == 1
+    assert bed.leasing.held == ["n/db/1"]
+    await bed.bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"spec": MENDED})
+    await bed.bench.clock.advance(1)
+    assert await bed.bench.secret() == {"x": "marked-1"}
+    # It is in use, so it has no end any more.
+    await bed.bench.clock.advance(460)
+    assert bed.leasing.held == ["n/db/1"]
+    await bed.bench.clock.advance(250)
+    assert bed.leasing.held == ["n/db/2"]
+
+
+async def test_what_reached_no_secret_ends_although_nobody_comes_back_for_it(bed) -> None:
+    await external(bed, refreshInterval="10m", target=BROKEN)
+    await bed.bench.clock.advance(1)
+    assert bed.leasing.held == ["n/db/1"]
+    # As if it was never mended, and another's Secret stands in its place.
+    await bed.bench.secret_of_somebody(password="theirs")
+    await bed.bench.clock.advance(800)
     assert bed.leasing.held == []
     assert await bed.states() == []
+
+
+async def test_a_generator_that_was_edited_makes_another_for_the_next_try(bed) -> None:
+    await external(bed, refreshInterval="10m", target=BROKEN)
+    edit = {"spec": {"path": "database/creds/other"}}
+    await bed.bench.api.merge_patch(BY_KIND["VaultDynamicSecret"], "db", "n", edit)
+    await bed.bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"spec": MENDED})
+    await bed.bench.clock.advance(5)
+    assert await bed.bench.secret() == {"x": "marked-2"}
+    assert bed.leasing.held == ["n/db/2"]
+
+
+async def test_another_leader_does_not_use_what_the_one_before_kept(bed) -> None:
+    await external(bed, refreshInterval="10m", target=BROKEN)
+    await bed.bench.start()
+    await bed.bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"spec": MENDED})
+    await bed.bench.clock.advance(5)
+    assert await bed.bench.secret() == {"x": "marked-2"}
+
+
+@pytest.mark.parametrize("name", ["list", "merge_patch"])
+async def test_an_end_that_is_refused_once_is_given_at_the_next_try(bed, unruly, name) -> None:
+    bed.bench.generators = ServedGenerators(unruly, bed.leasing, bed.bench.clock)
+    await bed.bench.start()
+    await external(bed, refreshInterval="0")
+    unruly.only = GENERATOR_STATES
+    unruly.failures = {name: [Unavailable("kube-unavailable", "etcd is away")]}
+    edit = {"metadata": {"annotations": {"force-sync": "1"}}}
+    await bed.bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", edit)
+    await bed.bench.clock.advance(5)
+    assert unruly.failures == {name: []}
+    assert (await bed.bench.condition())["reason"] == "SecretSynced"
+    assert await bed.bench.secret() == {"password": "marked-2"}
+    await bed.bench.clock.advance(121)
+    assert bed.leasing.held == ["n/db/2"]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_generator_of_another_class_is_left_alone(bed, wrapped: bool) -> None:
+    spec = {"path": "x", "controller": "theirs"}
+    if wrapped:
+        kind, resource = "ClusterGenerator", CLUSTER_GENERATORS
+        inner = {"vaultDynamicSecretSpec": spec}
+        spec = {"kind": "VaultDynamicSecret", "generator": inner}
+    else:
+        kind, resource = "VaultDynamicSecret", BY_KIND["VaultDynamicSecret"]
+    metadata = {"name": "t"} | ({} if wrapped else {"namespace": "n"})
+    await bed.bench.api.create(resource, {"metadata": metadata, "spec": spec})
+    ref = {"generatorRef": {"kind": kind, "name": "t"}}
+    await external(bed, dataFrom=[{"sourceRef": ref}])
+    row = {"match": {"secretKey": "password", "remoteRef": {"remoteKey": "out/db"}}}
+    pushed = {"secretStoreRefs": [{"name": "s"}], "selector": ref, "data": [row]}
+    await bed.bench.api.create(
+        PUSH_SECRETS, {"metadata": {"name": "ps", "namespace": "n"}, "spec": pushed}
+    )
+    await bed.bench.clock.advance(5)
+    assert bed.leasing.made == 0
+    assert (await bed.bench.item()).get("status") is None
+    assert (await bed.bench.api.get(PUSH_SECRETS, "ps", "n")).get("status") is None
+    bed.bench.generators = ServedGenerators(
+        bed.bench.api, bed.leasing, bed.bench.clock, controller_class="theirs"
+    )
+    await bed.bench.start(controller_class="theirs")
+    await bed.bench.clock.advance(5)
+    assert await bed.bench.has_secret()
+    assert "out/db" in bed.bench.provider.secrets
+
+
+async def test_a_target_whose_generator_goes_to_another_class_is_not_repaired(bed) -> None:
+    await external(bed)
+    edit = {"spec": {"controller": "theirs"}}
+    await bed.bench.api.merge_patch(BY_KIND["VaultDynamicSecret"], "db", "n", edit)
+    await bed.bench.edit(password="theirs")
+    await bed.bench.clock.advance(5)
+    assert await bed.bench.secret() == {"password": "theirs"}
+
+
+async def test_the_state_of_another_class_is_let_go_of_by_it_alone(bed) -> None:
+    await external(bed)
+    (state,) = await bed.states()
+    name = state["metadata"]["name"]
+    resource = {**state["spec"]["resource"], "spec": {"path": "x", "controller": "theirs"}}
+    edit = {"spec": {"resource": resource, "garbageCollectionDeadline": "2020-01-01T00:00:00Z"}}
+    await bed.bench.api.merge_patch(GENERATOR_STATES, name, "n", edit)
+    await bed.bench.clock.advance(60)
+    assert bed.leasing.held == ["n/db/1"]
+    assert len(await bed.states()) == 1
+
+
+async def test_a_field_that_the_api_warns_of_is_served_and_told(bed) -> None:
+    row = {"secretKey": "a", "sourceRef": SOURCE[0]["sourceRef"], "remoteRef": {"key": "password"}}
+    await external(bed, dataFrom=None, data=[row])
+    assert await bed.bench.secret() == {"a": "marked-1"}
+    (note,) = [each for each in await bed.bench.notes() if each.startswith("ParameterDeprecated")]
+    assert "spec.data[0].sourceRef.generatorRef" in note
 
 
 async def test_for_a_target_of_somebody_else_nothing_is_made(bed) -> None:
@@ -219,12 +337,25 @@ async def test_what_was_made_is_kept_alive_at_its_time(bed) -> None:
     assert bed.leasing.made == 1
 
 
+async def test_what_cannot_be_kept_alive_is_replaced_at_a_store_too(bed) -> None:
+    bed.leasing.lives["n/db/1"] = Life(300.0, 300.0)
+    row = {"match": {"secretKey": "password", "remoteRef": {"remoteKey": "out/db"}}}
+    spec = {"secretStoreRefs": [{"name": "s"}], "selector": SOURCE[0]["sourceRef"], "data": [row]}
+    await bed.bench.api.create(
+        PUSH_SECRETS, {"metadata": {"name": "ps", "namespace": "n"}, "spec": spec}
+    )
+    await bed.bench.clock.advance(5)
+    assert bed.bench.provider.secrets["out/db"] == [b"marked-1", b"marked-2"]
+    await bed.bench.clock.advance(130)
+    assert bed.leasing.held == ["n/db/2"]
+
+
 async def test_what_cannot_be_kept_alive_is_replaced_before_it_ends(bed) -> None:
     bed.leasing.lives["n/db/1"] = Life(300.0, 300.0)
     await external(bed, refreshInterval="24h")
     await bed.bench.clock.advance(5)
     assert await bed.bench.secret() == {"password": "marked-2"}
-    assert any(each.startswith("TokenEnds") for each in await bed.bench.notes())
+    assert any(each.startswith("CredentialEnds") for each in await bed.bench.notes())
     await bed.bench.clock.advance(130)
     assert bed.leasing.held == ["n/db/2"]
     await bed.bench.clock.advance(3600)
@@ -236,7 +367,7 @@ async def test_what_is_made_once_is_not_replaced_but_its_end_is_told(bed) -> Non
     await external(bed, refreshPolicy="CreatedOnce")
     await bed.bench.clock.advance(3600)
     assert bed.leasing.made == 1
-    assert any(each.startswith("TokenEnds") for each in await bed.bench.notes())
+    assert any(each.startswith("CredentialEnds") for each in await bed.bench.notes())
 
 
 async def test_a_push_that_takes_a_secret_instead_ends_what_was_made(bed) -> None:
@@ -407,7 +538,9 @@ async def test_of_two_makings_for_one_place_the_later_is_kept(idle) -> None:
         "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret",
         "metadata": {"name": "db", "namespace": "n", "uid": "u"},
     }  # fmt: skip
-    for _ in range(2):
+    for path in ("one", "two"):
+        edit = {"spec": {"path": path}}
+        await idle.api.merge_patch(BY_KIND["VaultDynamicSecret"], "db", "n", edit)
         await generators.generate(GeneratorRef("VaultDynamicSecret", "db"), owner, "0")
     await generators.settle(owner)
     states = (await idle.api.list(GENERATOR_STATES)).items

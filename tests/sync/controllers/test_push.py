@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from strongroom.kube.resource import SECRETS
-from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
+from strongroom.kube.resource import CONFIG_MAPS, SECRETS
+from strongroom.model.errors import Conflict, Denied, NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.crds import PUSH_SECRETS, SECRET_STORES
 from strongroom.sync.providers.contract import Pushed, PushTarget
@@ -228,6 +228,9 @@ async def test_a_store_that_is_away_is_told_and_tried_again(source) -> None:
 
     works, source.provider.push = source.provider.push, away
     await push(source)
+    # What may be gone in a moment is tried again before anybody is told.
+    assert "conditions" not in await status(source)
+    await source.clock.advance(5)
     assert await ready(source) == ("False", "Errored")
     source.provider.push = works
     await source.clock.advance(60)
@@ -443,3 +446,104 @@ async def test_what_somebody_changes_at_the_store_is_put_right_by_the_interval(
     assert held(source, "out/db") == "other"
     await source.clock.advance(400)
     assert held(source, "out/db") == ("p1" if pushes == 2 else "other")
+
+
+class Passing(FakeProvider):
+    """Refuses as told, one for each push; after what it had been given before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals: list[Refusal] = []
+
+    async def push(self, target: PushTarget, value: Secret) -> Pushed:
+        if target.key == "out/user" and self.refusals:
+            raise self.refusals.pop(0)
+        return await super().push(target, value)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [Conflict("store-conflict", "written meanwhile"), Unavailable("unreachable", "no answer")],
+    ids=str,
+)
+async def test_what_passes_in_a_moment_is_told_to_nobody(idle, refusal: Refusal) -> None:
+    passing = idle.provider = Passing()
+    await idle.secret_of_somebody("source", password="p1", user="u1")
+    await idle.start()
+    passing.refusals = [refusal, refusal]
+    await push(idle, data=[ROW, USER])
+    # What was written is known at once, for somebody may have to take it back.
+    assert set((await status(idle))["syncedPushSecrets"]["SecretStore/s"]) == {"out/db"}
+    await idle.clock.advance(5)
+    assert passing.refusals == []
+    assert await ready(idle) == ("True", "Synced")
+    assert not [each for each in await idle.notes() if each.startswith("Errored")]
+
+
+async def test_a_template_in_a_config_map_is_followed(source) -> None:
+    texts = {"metadata": {"name": "t", "namespace": "n"}, "data": {"out": "a-{{ .password }}"}}
+    await source.api.create(CONFIG_MAPS, texts)
+    kept = {"templateFrom": [{"configMap": {"name": "t", "items": [{"key": "out"}]}}]}
+    row = {"match": {"secretKey": "out", "remoteRef": {"remoteKey": "out/db"}}}
+    await push(source, template=kept, data=[row], refreshInterval="24h")
+    assert held(source, "out/db") == "a-p1"
+    edit = {"data": {"out": "b-{{ .password }}"}}
+    await source.api.merge_patch(CONFIG_MAPS, "t", "n", edit)
+    await source.clock.advance(1)
+    assert held(source, "out/db") == "b-p1"
+
+
+async def test_a_policy_that_is_no_longer_delete_lets_object_and_store_go(source) -> None:
+    await push(source, deletionPolicy="Delete")
+    await push(source, "other", deletionPolicy="Delete", data=[USER])
+    for name in ("ps", "other"):
+        await source.api.merge_patch(PUSH_SECRETS, name, "n", {"spec": {"deletionPolicy": "None"}})
+        await source.clock.advance(1)
+        item = await source.api.get(PUSH_SECRETS, name, "n")
+        assert not item["metadata"].get("finalizers")
+        store = await source.api.get(SECRET_STORES, "s", "n")
+        # The other still needs it.
+        assert bool(store["metadata"].get("finalizers")) == (name == "ps")
+    await source.api.delete(PUSH_SECRETS, "ps", "n")
+    await source.clock.advance(1)
+    assert held(source, "out/db") == "p1"
+
+
+GENERATED = {"generatorRef": {"kind": "Password", "name": "p"}}
+
+
+@pytest.mark.parametrize("interval", ["10m", "0"])
+async def test_after_a_restart_a_generator_is_asked_when_that_is_due(idle, interval: str) -> None:
+    await idle.start()
+    await push(idle, selector=GENERATED, refreshInterval=interval)
+    await idle.clock.advance(120)
+    await idle.start()
+    await idle.clock.advance(60)
+    assert idle.generators.made == 1
+    await idle.clock.advance(600 - 180)
+    assert idle.generators.made == (2 if interval == "10m" else 1)
+    # What is made anew is told with its time, by which the next start knows.
+    await idle.start()
+    await idle.clock.advance(60)
+    assert idle.generators.made == (2 if interval == "10m" else 1)
+
+
+async def test_after_a_restart_what_was_not_pushed_is_asked_for(idle) -> None:
+    await idle.start()
+    await push(idle, selector=GENERATED)
+    await idle.stop()
+    edit = {
+        "spec": {"data": [{"match": {"secretKey": "password", "remoteRef": {"remoteKey": "b"}}}]}
+    }
+    await idle.api.merge_patch(PUSH_SECRETS, "ps", "n", edit)
+    await idle.start()
+    await idle.clock.advance(5)
+    assert held(idle, "b") == "generated-2"
+
+
+async def test_a_store_that_is_edited_is_given_something_new(bench) -> None:
+    await push(bench, selector=GENERATED)
+    edit = {"spec": {"retrySettings": {"maxRetries": 1}}}
+    await bench.api.merge_patch(SECRET_STORES, "s", "n", edit)
+    await bench.clock.advance(5)
+    assert held(bench, "out/db") == "generated-2"

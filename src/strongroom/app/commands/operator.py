@@ -182,7 +182,11 @@ async def _operate(args: argparse.Namespace) -> None:
         workshop = None if args.no_generators else ServedKinds(sources)
         doors = Doors(
             make=Providers(around),
-            generators=ServedGenerators(api, workshop, clock) if workshop else NoGenerators(),
+            generators=(
+                ServedGenerators(api, workshop, clock, controller_class=args.controller_class)
+                if workshop
+                else NoGenerators()
+            ),
             workshop=workshop,
             render=GoTemplates(clock),
             who_changed=_who_changed(args.kube_audit_log),

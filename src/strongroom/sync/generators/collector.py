@@ -16,9 +16,9 @@ from strongroom.kube.informer import Informer
 from strongroom.kube.queue import WorkQueue
 from strongroom.kube.resource import Object, key_of
 from strongroom.model.clock import Clock, parse_rfc3339
-from strongroom.model.errors import NotFound, Refusal
+from strongroom.model.errors import Invalid, NotFound, Refusal
 from strongroom.sync.crds import GENERATOR_STATES
-from strongroom.sync.generators.kinds import Workshop
+from strongroom.sync.generators.kinds import Workshop, class_of
 from strongroom.sync.generators.states import (
     DEADLINE,
     FINALIZER,
@@ -40,12 +40,22 @@ class StateCollector:
     name = "generatorstate"
 
     def __init__(
-        self, api: KubeApi, workshop: Workshop, events: EventRecorder, clock: Clock, namespace: str
+        self,
+        api: KubeApi,
+        workshop: Workshop,
+        events: EventRecorder,
+        clock: Clock,
+        *,
+        namespace: str = "",
+        controller_class: str = "",
     ) -> None:
         self._api = api
         self._workshop = workshop
         self._events = events
         self._clock = clock
+        self._class = controller_class
+        # Whose owner knows that they end.
+        self._told: set[Key] = set()
         scope = Scope(namespace=namespace) if namespace else EVERYTHING
         self.objects = Informer(api, GENERATOR_STATES, clock, scope)
         self.queue: WorkQueue[Key] = WorkQueue(clock)
@@ -98,6 +108,9 @@ class StateCollector:
         item = self.objects.get(*key)
         if item is None:
             self._unused.discard(key)
+            self._told.discard(key)
+            return None
+        if not self._is_ours(item):
             return None
         if key in self._unused:
             if not item["spec"].get(DEADLINE):
@@ -119,18 +132,29 @@ class StateCollector:
         spec = item["spec"]
         made = str(item["metadata"].get("creationTimestamp") or "").replace("Z", "+00:00")
         age = max(0.0, self._clock.now() - parse_rfc3339(made)) if made else 0.0
+        if key in self._told:
+            return None
         life = await self._workshop.sustain(spec["resource"], key[0], spec["state"], age)
         if life is None:
             return None
         if life.ends is not None:
+            self._told.add(key)
             note = (
-                f"what it stands for ends in {int(life.ends)} s with the token that asked for it, "
-                "which cannot be renewed; its owner is asked to have another made"
+                f"what it stands for ends in {int(life.ends)} s and cannot be renewed further; "
+                "its owner is asked to have another made"
             )
-            await self._events.emit(item, "Warning", "TokenEnds", note)
+            await self._events.emit(item, "Warning", "CredentialEnds", note)
             for tell in self.on_ending:
                 tell(item)
+            return None
         return life.again
+
+    def _is_ours(self, item: Object) -> bool:
+        """Whether the generator is for this controller's class; else another ends what it made."""
+        try:
+            return class_of(item["spec"]["resource"]) in ("", self._class)
+        except Invalid:
+            return True
 
     async def _release(self, item: Object, namespace: str, since: float) -> None:
         spec = item["spec"]

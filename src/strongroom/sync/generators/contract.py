@@ -27,6 +27,9 @@ class KeptToken(Protocol):
     async def renew(self) -> float:
         """Prolong it; the seconds it has from now. Raises Denied when it has ended."""
 
+    async def ask(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Post something by it; raises a Refusal."""
+
     async def leave(self) -> None:
         """Give it back, and with it all that was made; raises a Refusal."""
 

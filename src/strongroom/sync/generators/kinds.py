@@ -48,6 +48,14 @@ def spec_of(generator: Object) -> tuple[str, Fields]:
     raise part.bad(f"{kind[0].lower()}{kind[1:]}Spec", "is needed")
 
 
+def class_of(generator: Object) -> str:
+    """The controller class that a generator is for; "" when it is for any. Pure.
+
+    Raises Invalid for a generator that cannot be understood.
+    """
+    return spec_of(generator)[1].text("controller")
+
+
 def maker_of(kind: str) -> Make:
     """What makes the values of a kind, loaded when it is met: few operators need any."""
     if kind in ("Password", "UUID", "SSHKey", "Fake"):

@@ -1,13 +1,15 @@
 """The VaultDynamicSecret generator: what a path of Vault answers, and its life and end.
 
 Fields: https://external-secrets.io/latest/api/generator/vault/. The other controller lets leases
-run out; here a lease is revoked when what it was for has been replaced. And there a lease ends
-with the token that asked for it, however long it was given for; here each making has a login of
-its own, whose token is renewed for as long as what it made is needed.
+run out, and leaves a dead credential in the Secret when that is before the next refresh; here a
+lease is renewed, replaced before its last end, and revoked when what it was for has been replaced.
+And there a lease ends with the token that asked for it, however long it was given for; here each
+making has a login of its own, whose token is renewed for as long as what it made is needed.
 """
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from strongroom.model.errors import Denied, Invalid, NotFound, Refusal
@@ -24,6 +26,9 @@ from strongroom.sync.values import as_bytes
 LEFT_SHARE: Final = 1 / 3
 WHOLE_SHARE: Final = 0.9
 SHORTEST_SECONDS: Final = 30.0
+# A lease that cannot be renewed is replaced when this share of it is left: no sooner, for a
+# refresh interval that is a little shorter than the lease is what its user chose.
+REPLACED_SHARE: Final = 0.1
 
 
 async def dynamic(spec: Fields, references: References, sources: Sources) -> Made:
@@ -70,7 +75,9 @@ def _state(reply: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What ends it: a lease, or the accessor of a token, which opens nothing by itself."""
     lease, auth = reply.get("lease_id"), reply.get("auth")
     if lease:
-        return {"leaseID": lease, "leaseDuration": reply.get("lease_duration")}
+        renewable = bool(reply.get("renewable"))
+        said = {"leaseID": lease, "leaseDuration": reply.get("lease_duration")}
+        return said | {"leaseRenewable": renewable}
     accessor = auth.get("accessor") if isinstance(auth, Mapping) else None
     return {"accessor": accessor} if accessor else None
 
@@ -99,12 +106,80 @@ def _object(spec: Fields, name: str) -> Mapping[str, Any]:
 async def sustain(
     spec: Fields, references: References, sources: Sources, state: Mapping[str, Any], age: float
 ) -> Life | None:
-    """Renew the token that something was made with, while it has to live longer than that.
+    """Renew a lease, and the token that it was made with for as long as that has to live.
 
-    By the token itself, and after a restart by its accessor, which takes a right.
+    By the token itself; after a restart by another login, which for the token takes a right.
     """
+    about = _About(spec, references, sources, state, age)
+    lives = [await _sustain_lease(about), await _sustain_token(about)]
+    ends = [each for each in lives if each is not None and each.ends is not None]
+    if ends:
+        return min(ends, key=lambda each: each.ends or 0.0)
+    return min((each for each in lives if each), key=lambda each: each.again, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What is kept alive: made `age` seconds ago, and remembered in `state`."""
+
+    spec: Fields
+    references: References
+    sources: Sources
+    state: Mapping[str, Any]
+    age: float
+
+    @property
+    def renewable(self) -> bool:
+        """Whether it comes with a lease that can be renewed."""
+        return bool(self.state.get("leaseID") and self.state.get("leaseRenewable"))
+
+    async def ask(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask by the login that it was made with, or where that is not ours by another."""
+        kept = self.sources.tokens.get(str(self.state.get("tokenAccessor") or ""))
+        if kept is not None:
+            return await kept.ask(path, body)
+        client = await vault.build(
+            self.spec.needed("provider"), self.references, self.sources.around
+        )
+        try:
+            with understood("the store"):
+                return await client.request("POST", path, body, ())
+        finally:
+            await client.close()
+
+
+async def _sustain_lease(about: _About) -> Life | None:
+    whole = float(about.state.get("leaseDuration") or 0)
+    if not about.state.get("leaseID") or whole <= 0 or "leaseRenewable" not in about.state:
+        # None that ends, or one of an earlier release, which says too little of it.
+        return None
+    left = max(0.0, whole - about.age)
+    if not about.renewable:
+        return _replaced(whole, left)
+    if left > whole * LEFT_SHARE:
+        return Life(left - whole * LEFT_SHARE)
+    try:
+        with understood("the store"):
+            body = {"lease_id": about.state["leaseID"], "increment": int(whole)}
+            seconds = float((await about.ask("sys/leases/renew", body))["lease_duration"])
+    except (Denied, Invalid, NotFound):
+        return _replaced(whole, left)
+    if seconds < whole * WHOLE_SHARE:
+        return _replaced(whole, seconds)
+    return Life(max(SHORTEST_SECONDS, seconds * (1 - LEFT_SHARE)))
+
+
+def _replaced(whole: float, left: float) -> Life:
+    """Of a lease that is not renewed: looked at again, or at its end."""
+    last = max(whole * REPLACED_SHARE, SHORTEST_SECONDS)
+    return Life(left - last) if left > last else _ending(left)
+
+
+async def _sustain_token(about: _About) -> Life | None:
+    state, age = about.state, about.age
     accessor, whole = str(state.get("tokenAccessor") or ""), float(state.get("tokenDuration") or 0)
-    lease = float(state.get("leaseDuration") or 0)
+    # A lease that is renewed has no end that the token could outlive.
+    lease = 0.0 if about.renewable else float(state.get("leaseDuration") or 0)
     if not accessor or whole <= 0 or (lease and lease <= max(age, whole)):
         # Nothing to renew; or the lease is gone, or the token outlives it without our help.
         return None
@@ -114,7 +189,7 @@ async def sustain(
     if not state.get("tokenRenewable"):
         return _ending(left)
     try:
-        seconds = await _renewed(spec, references, sources, accessor)
+        seconds = await _renewed(about, accessor)
     except (Denied, Invalid, NotFound):
         return _ending(left)
     if lease and age + seconds >= lease:
@@ -128,18 +203,13 @@ def _ending(seconds: float) -> Life:
     return Life(max(SHORTEST_SECONDS, seconds), seconds)
 
 
-async def _renewed(spec: Fields, references: References, sources: Sources, accessor: str) -> float:
-    kept = sources.tokens.get(accessor)
+async def _renewed(about: _About, accessor: str) -> float:
+    kept = about.sources.tokens.get(accessor)
     if kept is not None:
         return await kept.renew()
-    client = await vault.build(spec.needed("provider"), references, sources.around)
-    try:
-        with understood("the store"):
-            body = {"accessor": accessor}
-            said = await client.request("POST", "auth/token/renew-accessor", body, ())
-            return float(said["auth"]["lease_duration"])
-    finally:
-        await client.close()
+    with understood("the store"):
+        said = await about.ask("auth/token/renew-accessor", {"accessor": accessor})
+        return float(said["auth"]["lease_duration"])
 
 
 async def revoke(

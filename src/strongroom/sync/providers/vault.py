@@ -389,6 +389,13 @@ class VaultProvider(OneByOne):
         finally:
             await self._http.close()
 
+    async def ask(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Post something by the token that it logged in for; raises a Refusal."""
+        try:
+            return await self._client.request("POST", path, body)
+        finally:
+            await self._http.close()
+
     async def leave(self) -> None:
         """Revoke the token that it logged in for, and what was made with it; raises a Refusal."""
         try:
