@@ -3,7 +3,9 @@
 import pytest
 
 from strongroom.model.errors import Invalid
+from strongroom.store.assembly import AUTH_METHODS, FIXED_TYPES, SECRETS_ENGINES
 from strongroom.store.password_policy import parse_password_policy
+from strongroom.store.path_help import BACKENDS
 
 # mounts
 
@@ -279,3 +281,45 @@ async def test_a_path_is_explained_to_every_token(store) -> None:
     assert (await store.ask("GET", "sys/mounts/secret?help=1", token=""))[0] == 403
     assert (await store.ask("GET", "sys/absent?help=1", token=token))[0] == 403
     assert store.records()[-1]["request"]["operation"] == "help"
+    assert "    options (map)\n" in said_of_data(await store.ask("GET", "secret/data/a?help=1"))
+
+
+def said_of_data(reply) -> str:
+    """The text of a help that was given."""
+    status, said = reply
+    assert status == 200
+    return said["help"]
+
+
+async def test_a_mount_is_explained_with_its_paths(store) -> None:
+    await store.ask("POST", "sys/auth/people", {"type": "userpass"})
+    await store.ask("POST", "sys/mounts/old", {"type": "kv", "options": {"version": "1"}})
+    token = await store.token_with('path "nothing" { capabilities = ["read"] }')
+    for path, sentence, line in (
+        (
+            "secret",
+            "(KV version 2)",
+            "    data/{path*}\n        create, delete, patch, read, update\n",
+        ),
+        ("secret/", "(KV version 2)", "    metadata/{path*}\n"),
+        ("old", "(KV version 1)", "    {path*}\n"),
+        ("cubbyhole", "end with it", "    {path*}\n"),
+        ("sys", "own settings", "    mounts/{path*}\n"),
+        ("auth/token", "revoke them", "    lookup-self\n"),
+        ("auth/people", "a password", "    login/{name}\n        update; no token\n"),
+    ):
+        said = said_of_data(await store.ask("GET", f"{path}?help=1", token=token))
+        assert said.startswith("## DESCRIPTION\n\n")
+        assert sentence in said
+        assert line in said
+    # What is refused with a reason is no path to look up.
+    assert "    raw\n" not in said_of_data(await store.ask("GET", "sys?help=1"))
+    assert (await store.ask("GET", "absent?help=1"))[0] == 404
+    assert (await store.ask("GET", "auth?help=1"))[0] == 404
+    assert (await store.ask("GET", "secret?help=1", token=""))[0] == 403
+    assert (await store.ask("GET", "secret"))[0] == 404
+
+
+def test_every_backend_says_what_it_is_for() -> None:
+    engines = {f"kv{version}" for version in (1, 2)} | SECRETS_ENGINES - {"kv"}
+    assert set(BACKENDS) == engines | AUTH_METHODS | FIXED_TYPES

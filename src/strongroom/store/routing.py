@@ -8,6 +8,7 @@ from typing import Final
 import orjson
 
 from strongroom.model.errors import NotFound, Refusal
+from strongroom.store import path_help
 from strongroom.store.call import Backend, Call, Endpoint, Handler, Result, match
 from strongroom.store.engine.contract import DamagedMount, MountRow, View
 from strongroom.store.normalise import Operation
@@ -15,6 +16,8 @@ from strongroom.store.notices import Notices
 from strongroom.store.parameters import set_aside, warnings_of
 
 NO_CONTENT: Final = 204
+# A mount itself, which serves nothing but help.
+_ROOT: Final = Endpoint("", {})
 # Where names mean the same in any case, by backend. The path is lower-cased here, before anything
 # is decided, so that a rule about one spelling is a rule about all; a handler gets the name as it
 # was written, and looks it up without regard to case.
@@ -83,16 +86,13 @@ class Route:
         return _warned_later(result, warnings, nothing)
 
     def _help(self, call: Call) -> Result:
-        """What Vault's `path-help` shows; the whole description is OpenAPI's."""
-        text = (
-            f"Request:        {call.path}\n"
-            f"Matching Route: {full_path(self.mount)}{self.endpoint.pattern}\n"
-            f"Operations:     {', '.join(sorted(self.endpoint.handlers))}\n"
-        )
-        if self.endpoint.sudo:
-            text += "The path needs the capability sudo besides the operation's.\n"
-        body = {"help": text, "see_also": "sys/internal/specs/openapi", "openapi": None}
-        return Result(raw=orjson.dumps(body) + b"\n")
+        """What Vault's `path-help` shows of a mount, or of a path in it."""
+        prefix = full_path(self.mount)
+        if self.rest:
+            text = path_help.of_path(call.path, prefix, self.endpoint)
+        else:
+            text = path_help.of_mount(prefix, backend_name(self.mount), self.backend.endpoints)
+        return Result(raw=orjson.dumps(path_help.document(text)) + b"\n")
 
 
 def _warned(
@@ -168,6 +168,8 @@ class Router:
             rest = rest.lower()
             path = full_path(row) + rest
         backend, first = self._backends[name], None
+        if operation == "help" and not rest:
+            return Route(path, row, backend, _ROOT, rest, {})
         for endpoint in self.endpoints_of(row):
             args = match(endpoint.pattern, rest, written)
             if args is not None:
