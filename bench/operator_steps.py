@@ -1,7 +1,9 @@
 """What is measured of an operator, one step after the other, in one laboratory."""
 
 import asyncio
+import json
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -75,11 +77,22 @@ class Steps:
         """Measure."""
         for title, step in self.named().items():
             if title in wanted:
+                before = dict(self.found.figures)
                 await step()
+                self._tell(title, before)
         self.lab.operator.sample()
         self.found.figures["peak memory, MiB"] = self.lab.operator.peak
         self.found.figures["API server memory, MiB"] = (await self.lab.api_server())[1]
         return self.found
+
+    def _tell(self, title: str, before: dict[str, float]) -> None:
+        """Print what a step has found, for the run may be cut off before the table."""
+        fresh = {
+            each: round(value, 2)
+            for each, value in self.found.figures.items()
+            if before.get(each) != value
+        }
+        print(json.dumps({"step": title, **fresh}), file=sys.stderr, flush=True)
 
     def named(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """All steps by name."""

@@ -101,7 +101,7 @@ class SyncController:
         self._known: dict[Key, Known] = {}
         self._stale: set[Key] = set()
         self._contests: dict[Key, Contest] = {}
-        parts.watches.on_reason(self._wake, self._touched)
+        parts.watches.on_reason(self._wake, self._touched, self._wrote)
         self._crowded_until = clock.monotonic()
         # Never read so far, for their store did not answer.
         self._failed_first: set[Key] = set()
@@ -149,6 +149,12 @@ class SyncController:
         item = self._parts.watches.objects.get(*key)
         read = key not in self._known and item is not None and follows_the_store(item)
         self._wake(key, Lane.EVENT, read)
+
+    def _wrote(self, key: Key, version: str) -> bool:
+        """Whether a version of the target is what this key wrote last, and said."""
+        known = self._known.get(key)
+        ours = known is not None and known.written and known.target_version == version
+        return ours and key not in self._unsaid
 
     def changed_at_store(self, key: Key, lane: Lane = Lane.EVENT) -> None:
         """The store says that something this key reads has changed."""

@@ -28,6 +28,8 @@ Key = tuple[str, str]
 Wake = Callable[[Key, Lane, bool], None]
 # Told of a key whose target, no Secret, was changed.
 Touched = Callable[[Key], None]
+# Whether a key itself wrote this version of its Secret, which then is no reason to look again.
+Wrote = Callable[[Key, str], bool]
 # What an ExternalSecret depends on: kind, namespace, name.
 Input = tuple[str, str, str]
 MANAGED_ONLY: Final = "reconcile.external-secrets.io/managed=true"
@@ -64,6 +66,7 @@ class Watches:
         self._by_maker: dict[str, set[Key]] = {}
         self._wake: Wake = lambda _key, _lane, _read: None
         self._touched: Touched = lambda _key: None
+        self._wrote: Wrote = lambda _key, _version: False
 
     def needed_for_new(self) -> list[Informer]:
         """The caches without which nothing can be done for an object that was never synced."""
@@ -100,10 +103,11 @@ class Watches:
         await self._used[informer.resource.kind].wait()
         await informer.run()
 
-    def on_reason(self, wake: Wake, touched: Touched) -> None:
-        """Have the caches call `wake` and `touched` from now on."""
+    def on_reason(self, wake: Wake, touched: Touched, wrote: Wrote) -> None:
+        """Have the caches call `wake` and `touched` from now on, and ask `wrote`."""
         self._wake = wake
         self._touched = touched
+        self._wrote = wrote
         self.objects.on_change(self._object_changed)
         self.targets.on_change(self._target_changed)
         self.stores.on_change(self._store_changed)
@@ -188,8 +192,11 @@ class Watches:
                 held = self._by_maker.setdefault(maker, set())
                 (held.add if there else held.discard)(key_of(item))
         item = new or old
-        if item is not None and (old is not None or self.targets.synced.is_set()):
-            for key in self._index.of(("Target", *key_of(item))):
+        if item is None or (old is None and not self.targets.synced.is_set()):
+            return
+        version = "" if new is None else str(new["metadata"]["resourceVersion"])
+        for key in self._index.of(("Target", *key_of(item))):
+            if not (version and self._wrote(key, version)):
                 self._wake(key, Lane.EVENT, False)
 
     def _manifest_changed(self, resource: Resource, old: Object | None, new: Object | None) -> None:

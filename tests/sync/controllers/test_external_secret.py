@@ -24,6 +24,16 @@ async def test_a_new_object_becomes_a_secret_with_its_version(bench) -> None:
     assert any(note.startswith("Created") for note in await bench.notes())
 
 
+async def test_what_it_wrote_itself_is_no_reason_to_look_again(bench) -> None:
+    await bench.external()
+    calls = 'externalsecret_sync_calls_total{name="db",namespace="n"} 1'
+    assert calls in list(bench.operator.lines())
+    await bench.edit(password="x")
+    # One look for somebody else's write, none for the repair of it.
+    assert calls[:-1] + "2" in list(bench.operator.lines())
+    assert await bench.secret() == {"password": "one"}
+
+
 async def test_one_read_serves_all_rows_and_later_rows_win(bench) -> None:
     row = {"secretKey": "password", "remoteRef": {"key": "prod/db", "property": "username"}}
     await bench.external(data=[row], dataFrom=[{"extract": {"key": "prod/db"}}])
