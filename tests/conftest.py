@@ -369,6 +369,7 @@ class Store:
     clients: list[hvac.Client] = field(default_factory=list)
     # What the TLS layer would say the client showed.
     certificate: bytes | None = None
+    chain: tuple[bytes, ...] = ()
 
     @property
     def address(self) -> str:
@@ -514,7 +515,7 @@ async def serving(
     handler = assemble(engine, barrier, around)
 
     def with_certificate(request: Request, exchange: Exchange) -> None:
-        request.client_certificate = running.certificate
+        request.client_certificate, request.client_chain = running.certificate, running.chain
         handler(request, exchange)
 
     async def may(request: Request) -> bool:

@@ -46,9 +46,9 @@ CERT_ROLE = {
     "certificate": None, "allowed_names": ["a"], "allowed_common_names": ["a"],
     "allowed_dns_sans": ["a"], "allowed_email_sans": ["a"], "allowed_uri_sans": ["a"],
     "allowed_organizational_units": ["a"], "required_extensions": ["1.2.3:a"],
-    "allowed_metadata_extensions": ["1.2.3"], "display_name": "a", "ocsp_enabled": REFUSED,
-    "ocsp_ca_certificates": REFUSED, "ocsp_servers_override": REFUSED, "ocsp_fail_open": REFUSED,
-    "ocsp_query_all_servers": REFUSED, **TOKEN_FIELDS,
+    "allowed_metadata_extensions": ["1.2.3"], "display_name": "a", "ocsp_enabled": True,
+    "ocsp_ca_certificates": None, "ocsp_servers_override": ["http://ocsp.example"],
+    "ocsp_fail_open": True, "ocsp_query_all_servers": True, **TOKEN_FIELDS,
 }  # fmt: skip
 APPROLE = {
     "bind_secret_id": True, "secret_id_bound_cidrs": NETWORKS, "secret_id_num_uses": 3,
@@ -75,7 +75,10 @@ async def enable(store, kind: str) -> None:
         ("cert", "certs/r", CERT_ROLE, {}),
         (
             "cert", "config",
-            {"disable_binding": True, "enable_identity_alias_metadata": True}, {},
+            {
+                "disable_binding": True, "enable_identity_alias_metadata": True,
+                "ocsp_cache_size": 7,
+            }, {},
         ),
     ],
 )  # fmt: skip

@@ -94,6 +94,7 @@ async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
     env = {
         **clean, "HOME": str(tmp_path), "PATH": f"{programs}:{clean['PATH']}",
         "VAULT_ADDR": address, "VAULT_TOKEN": "root", "VAULT_SKIP_VERIFY": "true",
+        "OCSP_PORT": str(free_port()),
     }  # fmt: skip
     words = (
         "server", "-dev-tls", "-dev-root-token-id=root", "-dev-no-store-token",

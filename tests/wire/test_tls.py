@@ -41,9 +41,10 @@ class Served:
         self.certificates = Certificates(setting, self.context)
         self.listener = Listener(self.answer, Limits(), CLOCK)
         self.port = 0
+        self.beside: list[tuple[bytes, ...]] = []
 
-    @staticmethod
-    def answer(request: Request, exchange: Exchange) -> None:
+    def answer(self, request: Request, exchange: Exchange) -> None:
+        self.beside.append(request.client_chain)
         shown = request.client_certificate
         exchange.reply(Response(200, hashlib.sha256(shown).hexdigest().encode() if shown else b"-"))
 
@@ -96,6 +97,37 @@ async def test_any_client_certificate_reaches_the_handler(start, tmp_path: Path,
     )
     shown = await served.ask((certificate, key), version)
     assert shown == hashlib.sha256(der).hexdigest()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("required", [False, True])
+async def test_what_a_client_shows_beside_its_certificate_reaches_the_handler(
+    start, tmp_path: Path, version, required
+) -> None:
+    """On a connection that would go on with an earlier session as well."""
+    made, certificate, key = written(tmp_path, "client")
+    more = {"client_required": True, "client_ca": tmp_path / "client.ca"} if required else {}
+    served = await start(**more)
+    authorities = [issue(("x",), CLOCK.now()).authority.decode() for _ in range(12)]
+    certificate.write_text(made.certificate.decode() + "".join(authorities))
+
+    def ask() -> None:
+        context, session = served._context((certificate, key), version), None
+        for _ in range(2):
+            with (
+                socket.create_connection(("127.0.0.1", served.port), 5) as raw,
+                context.wrap_socket(raw, server_hostname="localhost", session=session) as tls,
+            ):
+                tls.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                while tls.recv(4096):
+                    pass
+                session = tls.session
+
+    await asyncio.to_thread(ask)
+    every = made.certificate.decode().split("-----END CERTIFICATE-----\n")[1:-1]
+    wanted = [f"{each}-----END CERTIFICATE-----\n" for each in every] + authorities
+    first = tuple(ssl.PEM_cert_to_DER_cert(each) for each in wanted[:10])
+    assert served.beside == [first, first]
 
 
 async def test_the_key_of_the_certificate_must_be_there(start, tmp_path: Path) -> None:

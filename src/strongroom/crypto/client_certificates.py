@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from cryptography.x509.verification import (
@@ -25,10 +26,16 @@ from strongroom.model.errors import Invalid
 
 MAX_AUTHORITIES: Final = 64
 
+Certificate = x509.Certificate
+
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """What a certificate says; `extensions` holds the raw value of each by its dotted number."""
+    """What a certificate says; `extensions` holds the raw value of each by its dotted number.
+
+    `beside` is what its holder sent with it: authorities that may stand between it and a trusted
+    one, and are worth nothing by themselves.
+    """
 
     certificate: x509.Certificate
     common_name: str
@@ -37,11 +44,12 @@ class ClientCertificate:
     emails: tuple[str, ...]
     uris: tuple[str, ...]
     extensions: dict[str, bytes]
+    beside: tuple[x509.Certificate, ...] = ()
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the certificate in hexadecimal."""
-        return self.certificate.fingerprint(hashes.SHA256()).hex()
+        return digest_of(self.certificate).hex()
 
     @property
     def serial(self) -> str:
@@ -64,8 +72,11 @@ class ClientCertificate:
         return _extension(self.certificate, oid)
 
 
-def read_certificate(data: bytes) -> ClientCertificate:
-    """A certificate in DER or PEM; raises Invalid(`bad-certificate`)."""
+def read_certificate(data: bytes, beside: Sequence[bytes] = ()) -> ClientCertificate:
+    """A certificate in DER or PEM, and those sent beside it in DER.
+
+    Raises Invalid(`bad-certificate`).
+    """
     try:
         if data.lstrip().startswith(b"-----"):
             certificate = x509.load_pem_x509_certificate(data)
@@ -84,6 +95,7 @@ def read_certificate(data: bytes) -> ClientCertificate:
             tuple(names.get_values_for_type(x509.RFC822Name)) if names else (),
             tuple(names.get_values_for_type(x509.UniformResourceIdentifier)) if names else (),
             {each.oid.dotted_string: each.value.public_bytes() for each in certificate.extensions},
+            tuple(x509.load_der_x509_certificate(each) for each in beside),
         )
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise Invalid("bad-certificate", "failed to parse certificate") from None
@@ -106,31 +118,55 @@ def is_authority(certificate: x509.Certificate) -> bool:
     return bool(constraints and constraints.ca)
 
 
-def is_trusted(leaf: ClientCertificate, trusted: Sequence[x509.Certificate], now: float) -> bool:
-    """Whether the certificate is one of the trusted, or signed by an authority among them.
+def digest_of(certificate: Certificate) -> bytes:
+    """SHA-256 of a certificate."""
+    return certificate.fingerprint(hashes.SHA256())
 
-    `now` is in epoch seconds; a certificate outside its time is not trusted.
+
+def has_issued(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether a certificate names this one as its issuer and is signed with its key."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def trusted_chain(
+    leaf: ClientCertificate,
+    trusted: Sequence[x509.Certificate],
+    between: Sequence[x509.Certificate],
+    now: float,
+) -> tuple[x509.Certificate, ...]:
+    """The certificate up to the trusted authority that stands behind it, empty without one.
+
+    A certificate that is trusted as itself is a chain of one. `between` may be authorities on the
+    way; `now` is in epoch seconds, and a certificate outside its time is not trusted.
     """
     moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
     certificate = leaf.certificate
-    if not (certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc):
-        return False
-    if not _is_for_clients(certificate):
-        return False
+    if not is_in_time(certificate, now) or not _is_for_clients(certificate):
+        return ()
     if any(each == certificate for each in trusted if not is_authority(each)):
-        return True
+        return (certificate,)
     authorities = [each for each in trusted if is_authority(each)]
     if not authorities or is_authority(certificate):
-        return False
+        return ()
     builder = PolicyBuilder().store(Store(authorities)).time(moment)
     builder = builder.extension_policies(
         ca_policy=_authority_policy(), ee_policy=ExtensionPolicy.permit_all()
     )
     try:
-        builder.build_client_verifier().verify(certificate, authorities)
+        found = builder.build_client_verifier().verify(certificate, [*authorities, *between])
     except VerificationError:
-        return False
-    return True
+        return ()
+    return tuple(found.chain)
+
+
+def is_in_time(certificate: x509.Certificate, now: float) -> bool:
+    """Whether it is valid at this moment, in epoch seconds."""
+    moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
+    return certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc
 
 
 def _authority_policy() -> ExtensionPolicy:
@@ -157,14 +193,25 @@ def _is_for_clients(certificate: x509.Certificate) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RevocationList:
-    """Serial numbers that an issuer has revoked, in decimal."""
+    """Serial numbers that an issuer has revoked, in decimal.
+
+    `made` and `until` are its own times in epoch seconds; `until` 0 is for ever.
+    """
 
     issuer: str
     serials: tuple[str, ...]
+    made: float = 0.0
+    until: float = 0.0
 
 
-def read_revocation_list(data: bytes) -> RevocationList:
-    """A CRL in PEM or DER; raises Invalid(`bad-crl`)."""
+def read_revocation_list(
+    data: bytes, signers: Sequence[x509.Certificate] = (), *, signed: bool = False
+) -> RevocationList:
+    """A CRL in PEM or DER; raises Invalid(`bad-crl`).
+
+    Where one of the signers has its issuer's name it must be signed by one of that name; where it
+    must be `signed`, there must be one.
+    """
     try:
         if data.lstrip().startswith(b"-----"):
             found = x509.load_pem_x509_crl(data)
@@ -172,16 +219,45 @@ def read_revocation_list(data: bytes) -> RevocationList:
             found = x509.load_der_x509_crl(data)
     except ValueError:
         raise Invalid("bad-crl", "failed to parse CRL") from None
+    named = [each for each in signers if each.subject == found.issuer]
+    if (named or signed) and not any(_has_signed(each, found) for each in named):
+        raise Invalid(
+            "unsigned-crl",
+            "the list is not signed by an authority in the certificate of a role",
+            hint="write the role first, with the authority that issues the list",
+        )
+    until = found.next_update_utc
     return RevocationList(
-        found.issuer.rfc4514_string(), tuple(str(each.serial_number) for each in found)
+        found.issuer.rfc4514_string(),
+        tuple(str(each.serial_number) for each in found),
+        found.last_update_utc.timestamp(),
+        until.timestamp() if until else 0.0,
     )
+
+
+def _has_signed(authority: x509.Certificate, found: x509.CertificateRevocationList) -> bool:
+    try:
+        return found.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
+    except (TypeError, UnsupportedAlgorithm):
+        return False
 
 
 def is_revoked(certificate: x509.Certificate, lists: Sequence[RevocationList]) -> bool:
     """Whether one of the lists is of the certificate's issuer and names it."""
-    issuer = certificate.issuer.rfc4514_string()
     serial = str(certificate.serial_number)
-    return any(each.issuer == issuer and serial in each.serials for each in lists)
+    return any(serial in each.serials for each in _of_issuer(certificate, lists))
+
+
+def is_unknown(certificate: x509.Certificate, lists: Sequence[RevocationList], now: float) -> bool:
+    """Whether one of the lists is of the certificate's issuer and too old to say anything."""
+    return any(each.until and each.until <= now for each in _of_issuer(certificate, lists))
+
+
+def _of_issuer(
+    certificate: x509.Certificate, lists: Sequence[RevocationList]
+) -> list[RevocationList]:
+    issuer = certificate.issuer.rfc4514_string()
+    return [each for each in lists if each.issuer == issuer]
 
 
 def _extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> Any:  # noqa: ANN401

@@ -236,17 +236,17 @@ def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline
     metrics = Metrics(context, around.worker)
     feed = ChangeFeed(engine, sessions, around.clock, around.notices)
     key_sets = KeySets(around.clock)
-    jwt = JwtAuth(context, barrier, key_sets)
+    jwt, cert = JwtAuth(context, barrier, key_sets), CertAuth(context)
     backends: dict[str, Backend] = {
         "kv1": Kv1(context),
         "kv2": Kv2(context),
         "cubbyhole": Cubbyhole(context),
         "transit": Transit(context),
         "identity": IdentityBackend(context),
-        "token": TokenAuth(context),
+        "token": TokenAuth(context, cert.before_renewal),
         "approle": AppRole(context),
         "userpass": Userpass(context),
-        "cert": CertAuth(context),
+        "cert": cert,
         "jwt": jwt,
         "oidc": jwt,
         "kubernetes": KubernetesAuth(context, around.reviewer, key_sets),

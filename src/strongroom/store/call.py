@@ -37,6 +37,8 @@ class Call:
     # How long the reply is to be kept wrapped, 0 for not at all.
     wrap_seconds: int = 0
     certificate: bytes | None = field(default=None, repr=False)
+    # What the client sent beside it, see `wire.http.Request`.
+    chain: tuple[bytes, ...] = field(default=(), repr=False)
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     # The body where it is a file, in memory or on disk.
     body: bytes = field(default=b"", repr=False)

@@ -301,6 +301,7 @@ class Pipeline:
             peer=request.peer,
             wrap_seconds=_wrap_seconds(request.headers.get("x-vault-wrap-ttl", "")),
             certificate=request.client_certificate,
+            chain=request.client_chain,
             headers=request.headers,
             body=canonical.raw,
             file=request.file,

@@ -32,12 +32,13 @@ class Route:
 
     `server_name` is what TLS asks for and what the certificate must name (default: the address's
     host), `proxy` the URL of an HTTP proxy, `timeout` a request's seconds where the call names
-    none; 0 is for ever.
+    none; 0 is for ever. `reply_bytes` is how large the reply to a `request` may be.
     """
 
     server_name: str = ""
     proxy: str = ""
     timeout: float = TIMEOUT_SECONDS
+    reply_bytes: int = REPLY_BYTES
 
     @property
     def way(self) -> dict[str, Any]:
@@ -188,14 +189,14 @@ class HttpClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(url, error) from None
 
-    @staticmethod
-    async def _bounded(reply: "aiohttp.ClientResponse") -> bytes:
+    async def _bounded(self, reply: "aiohttp.ClientResponse") -> bytes:
+        most = self._route.reply_bytes
         parts: list[bytes] = []
         size = 0
         async for part in reply.content.iter_any():
             size += len(part)
-            if size > REPLY_BYTES:
-                raise TooLarge("reply-too-large", f"the reply is over {REPLY_BYTES} bytes")
+            if size > most:
+                raise TooLarge("reply-too-large", f"the reply is over {most} bytes")
             parts.append(part)
         return b"".join(parts)
 

@@ -16,8 +16,10 @@ REASONS: Final = {status.value: status.phrase for status in http.HTTPStatus} | {
 class Request:
     """A whole request. `target` is the raw path and query as sent; header names are lower-case.
 
-    `opens` is what the listener it came in by opens to everybody, in its handler's words. A body
-    that waited on disk is `file`, at its beginning, and open until the request is answered.
+    `client_chain` are the certificates that the peer sent beside its own (DER, nearest first),
+    which nobody has looked at. `opens` is what the listener it came in by opens to everybody, in
+    its handler's words. A body that waited on disk is `file`, at its beginning, and open until the
+    request is answered.
     """
 
     method: str
@@ -26,6 +28,7 @@ class Request:
     body: bytes = b""
     peer: str = ""
     client_certificate: bytes | None = None
+    client_chain: tuple[bytes, ...] = ()
     opens: frozenset[str] = frozenset()
     file: BinaryIO | None = field(default=None, repr=False)
 

@@ -21,6 +21,7 @@ from strongroom.model.errors import Misuse
 from strongroom.wire.http import Request, Response, encode_response, error_response
 from strongroom.wire.limits import Limits
 from strongroom.wire.spool import Incoming, Spool
+from strongroom.wire.tls import sent_beside
 
 if TYPE_CHECKING:
     from strongroom.wire.websocket import WebSocket
@@ -111,6 +112,7 @@ class Connection(asyncio.Protocol):
         self._held = b""
         self._peer = ""
         self._certificate: bytes | None = None
+        self._chain: tuple[bytes, ...] = ()
         self._idle = True
         self._verb = ""
         self._closing = False
@@ -145,6 +147,7 @@ class Connection(asyncio.Protocol):
         self._peer = peer[0] if isinstance(peer, tuple) else ""
         tls = transport.get_extra_info("ssl_object")
         self._certificate = tls.getpeercert(binary_form=True) if tls else None
+        self._chain = sent_beside(tls) if self._certificate else ()
         if not self.listener.admit(self):
             self.transport.abort()
 
@@ -345,6 +348,7 @@ class Connection(asyncio.Protocol):
             body=body,
             peer=self._peer,
             client_certificate=self._certificate,
+            client_chain=self._chain,
             opens=self.listener.opens,
         )
 

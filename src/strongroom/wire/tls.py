@@ -9,10 +9,13 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from strongroom.model.errors import Invalid
 from strongroom.model.secret import Secret
+
+# Authorities between a client and its root; there are one or two.
+MOST_BESIDE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,25 @@ def require_clients(context: ssl.SSLContext, authority: Path | None) -> None:
         raise Invalid(
             "bad-ca", f"cannot use the certificate authority {authority}", hint="give PEM"
         ) from error
+    _without_resumption(context)
     context.verify_mode = ssl.CERT_REQUIRED
+
+
+def _without_resumption(context: ssl.SSLContext) -> None:
+    """Every connection shows its whole chain: a session ticket keeps the peer's own alone."""
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+
+
+def sent_beside(tls: ssl.SSLObject) -> tuple[bytes, ...]:
+    """The certificates in DER that a peer sent beside its own, nearest first, at most ten."""
+    if sys.version_info >= (3, 13):
+        found = tls.get_unverified_chain()
+        return tuple(found[1 : MOST_BESIDE + 1])
+    # The same, where the standard library has no public name for it yet.
+    chain = cast(Any, tls)._sslobj.get_unverified_chain() or ()  # noqa: SLF001
+    encoding = cast(Any, _ssl).ENCODING_DER
+    return tuple(each.public_bytes(encoding) for each in chain[1 : MOST_BESIDE + 1])
 
 
 _ACCEPT: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda _, __: 1)
@@ -100,6 +121,7 @@ def accept_any_client_certificate(context: ssl.SSLContext, library: str | None =
     accept.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     accept.restype = None
     accept(pointer, ctypes.cast(_ACCEPT, ctypes.c_void_p), None)
+    _without_resumption(context)
     context.verify_mode = ssl.CERT_OPTIONAL
     return True
 

@@ -4,8 +4,6 @@ API: https://developer.hashicorp.com/vault/api-docs/auth/cert. The listener only
 certificate; whether it is trusted is decided here, against the roles.
 """
 
-import base64
-import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,24 +11,28 @@ from strongroom.crypto.client_certificates import (
     ClientCertificate,
     read_certificate,
     read_certificates,
-    read_revocation_list,
 )
+from strongroom.crypto.ocsp import read_authorities
 from strongroom.model.errors import Invalid
+from strongroom.store.auth.cert_lists import CertLists
 from strongroom.store.auth.cert_match import (
     CERT,
     CERTIFICATE,
-    CRL,
+    Judgement,
     Verdict,
     extension_text,
     judge,
     lists_of,
 )
+from strongroom.store.auth.cert_ocsp import USUAL_SIZE, OcspChecks
+from strongroom.store.auth.fetching import Fetch, check_address, fetch_over_http
 from strongroom.store.auth.login import log_in
-from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, refuse, role_grant
+from strongroom.store.auth.renewal import CERTIFICATE_LOST
+from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, role_grant
 from strongroom.store.auth.roles import Roles
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
-from strongroom.store.envelope import nothing_here
+from strongroom.store.engine.contract import TokenRow
 from strongroom.store.identity.at_login import LoginAlias
 from strongroom.store.parameters import fields
 
@@ -40,27 +42,27 @@ _NAMES: Final = (
     "allowed_uri_sans", "allowed_organizational_units", "required_extensions",
     "allowed_metadata_extensions",
 )  # fmt: skip
-_NO_OCSP: Final = "certificates are checked against revocation lists; write them to crls/NAME"
-_NOT_SERVED: Final = {
-    "ocsp_enabled": _NO_OCSP, "ocsp_ca_certificates": _NO_OCSP, "ocsp_servers_override": _NO_OCSP,
-    "ocsp_fail_open": _NO_OCSP, "ocsp_query_all_servers": _NO_OCSP,
-}  # fmt: skip
-_NO_CACHE: Final = "nothing is kept in a cache of its own, so there is no size to set"
-_CACHES: Final = ("ocsp_cache_size", "role_cache_size")
+_OCSP_FLAGS: Final = ("ocsp_enabled", "ocsp_fail_open", "ocsp_query_all_servers")
+_CONSTRAINED: Final = "no chain matching all constraints could be found for this login certificate"
+_FLAGS: Final = ("disable_binding", "enable_identity_alias_metadata")
+_NO_CACHE: Final = "role_cache_size: roles are kept in no cache of their own"
+MOST_ANSWERS: Final = 100_000
 
 ROLE_FIELDS: Final = fields(
     TOKEN_FIELDS,
     text="certificate display_name ocsp_ca_certificates",
     texts=f"{' '.join(_NAMES)} ocsp_servers_override",
-    flag="ocsp_enabled ocsp_fail_open ocsp_query_all_servers",
+    flag=" ".join(_OCSP_FLAGS),
 )
 
 
 class CertAuth:
     """The backend of every cert mount."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, fetch: Fetch = fetch_over_http) -> None:
         self._context = context
+        self._lists = CertLists(context, fetch)
+        self._ocsp = OcspChecks(context.clock, fetch, context.notices)
         self._roles = Roles(context, role_from, ROLE_FIELDS, "certs", CERT)
 
     @property
@@ -69,21 +71,10 @@ class CertAuth:
             Endpoint(
                 "config",
                 {"read": self._read_config, "update": self._write_config},
-                takes=fields(
-                    flag="disable_binding enable_identity_alias_metadata", number=" ".join(_CACHES)
-                ),
+                takes=fields(flag=" ".join(_FLAGS), number="ocsp_cache_size role_cache_size"),
             ),
             *self._roles.endpoints,
-            Endpoint("crls", {"list": self._list_crls}),
-            Endpoint(
-                "crls/{name}",
-                {
-                    "read": self._read_crl,
-                    "update": self._write_crl,
-                    "delete": self._delete_crl,
-                },
-                takes=fields(text="crl url"),
-            ),
+            *self._lists.endpoints,
             Endpoint("login", {"update": self._login}, public=True, takes=fields(text="name")),
         )
 
@@ -92,76 +83,69 @@ class CertAuth:
 
     # configuration
 
-    def _config(self, call: Call) -> dict[str, Any]:
-        usual = {"disable_binding": False, "enable_identity_alias_metadata": False}
-        return {**usual, **(self._context.view.document(call.mount.uuid, CONFIG, "") or {})}
+    def _config(self, mount: str) -> dict[str, Any]:
+        usual = {**dict.fromkeys(_FLAGS, False), "ocsp_cache_size": USUAL_SIZE}
+        return {**usual, **(self._context.view.document(mount, CONFIG, "") or {})}
 
     def _read_config(self, call: Call) -> Result:
-        return Result(self._config(call))
+        return Result(self._config(call.mount.uuid))
 
     async def _write_config(self, call: Call) -> Result | None:
-        old, mount = self._config(call), call.mount.uuid
-        config = {name: call.flag(name, default=old[name]) for name in old}
+        mount = call.mount.uuid
+        old = self._config(mount)
+        config: dict[str, Any] = {name: call.flag(name, default=old[name]) for name in _FLAGS}
+        size = config["ocsp_cache_size"] = call.integer("ocsp_cache_size", old["ocsp_cache_size"])
+        if not 2 <= size <= MOST_ANSWERS:
+            raise Invalid(
+                "bad-parameter", f"invalid cache size, must be >= 2 and <= {MOST_ANSWERS}"
+            )
         await self._context.engine.transact(
             lambda transaction: transaction.put_document(mount, CONFIG, "", config)
         )
-        ignored = [name for name in _CACHES if name in call.data]
-        return Result(warnings=(f"{', '.join(ignored)}: {_NO_CACHE}",)) if ignored else None
-
-    # revocation lists
-
-    def _list_crls(self, call: Call) -> Result:
-        names = self._context.view.document_names(call.mount.uuid, CRL)
-        if not names:
-            raise nothing_here()
-        return Result({"keys": list(names)})
-
-    async def _delete_crl(self, call: Call) -> None:
-        mount, name = call.mount.uuid, call.args["name"].lower()
-        await self._context.engine.transact(lambda each: each.delete_document(mount, CRL, name))
-
-    def _read_crl(self, call: Call) -> Result:
-        found = self._context.view.document(call.mount.uuid, CRL, call.args["name"].lower())
-        if found is None:
-            raise Invalid("no-crl", f"no such CRL {call.args['name'].lower()}")
-        return Result(
-            {"issuer": found["issuer"], "serials": {each: {} for each in found["serials"]}}
-        )
-
-    async def _write_crl(self, call: Call) -> None:
-        refuse(call, {"url": "the store fetches no lists; write the list itself as crl"})
-        text = call.text("crl").strip()
-        if not text:
-            raise Invalid("no-crl", "one of 'crl' is required", hint="give the list itself")
-        try:
-            data = text.encode() if text.startswith("-----") else base64.b64decode(text)
-        except binascii.Error:
-            raise Invalid("bad-crl", "failed to parse CRL") from None
-        found = read_revocation_list(data)
-        mount, name = call.mount.uuid, call.args["name"].lower()
-        kept = {"issuer": found.issuer, "serials": list(found.serials)}
-        await self._context.engine.transact(
-            lambda transaction: transaction.put_document(mount, CRL, name, kept)
-        )
+        return Result(warnings=(_NO_CACHE,)) if "role_cache_size" in call.data else None
 
     # login
 
     async def _login(self, call: Call) -> Result:
         if call.certificate is None:
             raise Invalid("no-certificate", "client certificate must be supplied")
-        shown, now = read_certificate(call.certificate), self._context.clock.now()
-        lists, constrained = lists_of(self._context.view, call.mount.uuid), False
+        shown = read_certificate(call.certificate, call.chain)
+        await self._lists.refresh(call.mount.uuid)
+        lists, now = lists_of(self._context.view, call.mount.uuid), self._context.clock.now()
+        seen, problems = set(), []
         for name, role in self._candidates(call):
-            verdict = judge(shown, role, lists, now)
-            if verdict is Verdict.ACCEPTED:
-                return await self._granted(call, name, role, shown)
-            constrained = constrained or verdict is Verdict.CONSTRAINED
-        if constrained:
-            raise Invalid(
-                "constraints",
-                "no chain matching all constraints could be found for this login certificate",
-            )
-        raise Invalid("not-trusted", "invalid certificate or no client certificate supplied")
+            judged = judge(shown, role, lists, now)
+            seen.add(judged.verdict)
+            if judged.verdict is Verdict.ACCEPTED:
+                refused = await self._revoked(call.mount.uuid, role, judged)
+                if not refused:
+                    return await self._granted(call, name, role, shown)
+                problems.append(refused)
+        raise _refusal(seen, problems)
+
+    async def _revoked(self, mount: str, role: dict[str, Any], judged: Judgement) -> str:
+        size = self._config(mount)["ocsp_cache_size"]
+        return await self._ocsp.refusal(judged.chain, role, mount, size)
+
+    async def before_renewal(self, row: TokenRow, call: Call) -> None:
+        """What is asked of others before a token of a certificate is renewed; raises Invalid.
+
+        Everything else about the certificate is looked at in the transaction of the renewal.
+        """
+        bound = row.internal.get(CERTIFICATE)
+        if not bound or self._config(row.mount)["disable_binding"]:
+            return
+        role = self._roles.get(row.mount, row.role)
+        if role is None or not call.certificate or call.certificate_fingerprint != bound:
+            return
+        await self._lists.refresh(row.mount)
+        lists = lists_of(self._context.view, row.mount)
+        shown = read_certificate(call.certificate, call.chain)
+        judged = judge(shown, role, lists, self._context.clock.now())
+        if judged.verdict is Verdict.ACCEPTED:
+            refused = await self._revoked(row.mount, role, judged)
+            if refused:
+                raise Invalid("certificate-lost", f"{CERTIFICATE_LOST}: {refused}")
 
     def _candidates(self, call: Call) -> Iterator[tuple[str, dict[str, Any]]]:
         mount, wanted = call.mount.uuid, call.text("name").lower()
@@ -185,25 +169,47 @@ class CertAuth:
         still = self._roles.unchanged(call.mount.uuid, name, role)
         bound = {CERTIFICATE: shown.fingerprint}
         grant = role_grant(call.mount, name, role, role["display_name"], metadata, internal=bound)
-        kept = metadata if self._config(call)["enable_identity_alias_metadata"] else {}
+        kept = metadata if self._config(call.mount.uuid)["enable_identity_alias_metadata"] else {}
         alias = LoginAlias(shown.common_name or shown.fingerprint, kept)
         return await log_in(self._context, call, grant, alias, still)
 
 
 def role_from(call: Call, old: Mapping[str, Any]) -> dict[str, Any]:
     """A role; raises Invalid."""
-    refuse(call, _NOT_SERVED)
     read = RoleReader(call, old)
     role: dict[str, Any] = {
         "certificate": read.text("certificate"),
         "display_name": read.text("display_name") or call.args["name"].lower(),
         **{each: read.texts(each) for each in _NAMES},
+        "ocsp_ca_certificates": read.text("ocsp_ca_certificates"),
+        "ocsp_servers_override": read.texts("ocsp_servers_override"),
+        **{each: read.flag(each) for each in _OCSP_FLAGS},
         **read.token_fields(),
     }
     if not role["certificate"]:
         raise Invalid("no-certificate", "failed to parse certificate")
     read_certificates(role["certificate"])
+    read_authorities(role["ocsp_ca_certificates"])
+    for each in role["ocsp_servers_override"]:
+        check_address(each, "ocsp_servers_override")
     return role
+
+
+def _refusal(seen: set[Verdict], problems: Sequence[str]) -> Invalid:
+    """Why nobody is logged in, of the verdict that came nearest."""
+    if problems:
+        return Invalid(
+            "revocation", f"{_CONSTRAINED}; additionally got errors during verification: "
+            + "; ".join(dict.fromkeys(problems)),
+        )  # fmt: skip
+    if Verdict.UNSURE in seen:
+        return Invalid(
+            "old-crl", f"{_CONSTRAINED}: the revocation list of its issuer is out of date and"
+            " could not be fetched",
+        )  # fmt: skip
+    if Verdict.CONSTRAINED in seen:
+        return Invalid("constraints", _CONSTRAINED)
+    return Invalid("not-trusted", "invalid certificate or no client certificate supplied")
 
 
 def _of_extensions(shown: ClientCertificate, wanted: Sequence[str]) -> dict[str, str]:

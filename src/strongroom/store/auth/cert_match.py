@@ -2,14 +2,17 @@
 
 import enum
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from strongroom.crypto.client_certificates import (
+    Certificate,
     ClientCertificate,
     RevocationList,
     is_revoked,
-    is_trusted,
+    is_unknown,
     read_certificates,
+    trusted_chain,
 )
 from strongroom.store.auth.token_roles import glob_matches
 from strongroom.store.engine.contract import View
@@ -24,14 +27,28 @@ class Verdict(enum.Enum):
     """What a role says of a certificate."""
 
     UNKNOWN = enum.auto()  # Nobody that the role trusts stands behind it.
+    UNSURE = enum.auto()  # A revocation list that would say whether it still counts is too old.
     CONSTRAINED = enum.auto()  # It is trusted, and lacks what the role asks for.
     ACCEPTED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, and the chain up to a trusted authority where there is one."""
+
+    verdict: Verdict
+    chain: tuple[Certificate, ...] = ()
 
 
 def lists_of(view: View, mount: str) -> list[RevocationList]:
     """The revocation lists of a mount."""
     found = (view.document(mount, CRL, name) for name in view.document_names(mount, CRL))
-    return [RevocationList(each["issuer"], tuple(each["serials"])) for each in found if each]
+    return [
+        # One that was written by hand holds until it is removed.
+        RevocationList(each["issuer"], tuple(each["serials"]), until=each.get("until") or 0.0)
+        for each in found
+        if each
+    ]
 
 
 def judge(
@@ -39,16 +56,20 @@ def judge(
     role: Mapping[str, Any],
     lists: Sequence[RevocationList],
     now: float,
-) -> Verdict:
+) -> Judgement:
     """A role's verdict; what the lists revoke is not trusted, an authority among them neither."""
     if is_revoked(shown.certificate, lists):
-        return Verdict.UNKNOWN
-    trusted = [
-        each for each in read_certificates(role["certificate"]) if not is_revoked(each, lists)
-    ]
-    if not is_trusted(shown, trusted, now):
-        return Verdict.UNKNOWN
-    return Verdict.ACCEPTED if meets(shown, role) else Verdict.CONSTRAINED
+        return Judgement(Verdict.UNKNOWN)
+    trusted, between = (
+        [each for each in certificates if not is_revoked(each, lists)]
+        for certificates in (read_certificates(role["certificate"]), shown.beside)
+    )
+    chain = trusted_chain(shown, trusted, between, now)
+    if not chain:
+        return Judgement(Verdict.UNKNOWN)
+    if any(is_unknown(each, lists, now) for each in chain):
+        return Judgement(Verdict.UNSURE, chain)
+    return Judgement(Verdict.ACCEPTED if meets(shown, role) else Verdict.CONSTRAINED, chain)
 
 
 def meets(shown: ClientCertificate, role: Mapping[str, Any]) -> bool:

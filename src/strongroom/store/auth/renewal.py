@@ -11,6 +11,7 @@ from strongroom.store.call import Call
 from strongroom.store.engine.contract import MountRow, TokenRow, Transaction
 from strongroom.store.tokens import Bounds, Grant, bounds_of, clean_policies
 
+CERTIFICATE_LOST: Final = "the certificate of the login is no longer accepted, not renewing"
 # Where each method keeps what a login went by; "role" for all others.
 _KINDS: Final = {"userpass": "user", "cert": "cert"}
 
@@ -84,8 +85,7 @@ def _check_certificate(
             "other-certificate", "client identity during renewal not matching client identity"
             " used during login",
         )  # fmt: skip
-    shown = read_certificate(call.certificate or b"")
-    if judge(shown, role, lists_of(transaction, row.mount), now) is not Verdict.ACCEPTED:
-        raise Invalid(
-            "certificate-lost", "the certificate of the login is no longer accepted, not renewing"
-        )
+    shown = read_certificate(call.certificate or b"", call.chain)
+    lists = lists_of(transaction, row.mount)
+    if judge(shown, role, lists, now).verdict is not Verdict.ACCEPTED:
+        raise Invalid("certificate-lost", CERTIFICATE_LOST)

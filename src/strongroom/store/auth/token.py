@@ -3,7 +3,7 @@
 API: https://developer.hashicorp.com/vault/api-docs/auth/token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from strongroom.model.errors import Conflict, Denied, Invalid
@@ -32,11 +32,16 @@ CREATE: Final = fields(
 )
 
 
+# What has to be asked of others before the transaction of a renewal; raises a Refusal.
+BeforeRenewal = Callable[[TokenRow, Call], Awaitable[None]]
+
+
 class TokenAuth:
     """The backend of the one `token/` mount."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, before_renewal: BeforeRenewal) -> None:
         self._context = context
+        self._before_renewal = before_renewal
         self._roles = TokenRoles(context)
 
     @property
@@ -167,11 +172,13 @@ class TokenAuth:
         return await self._renewed(call, self._by_accessor(call), "")
 
     async def _renewed(self, call: Call, row: TokenRow, token: str) -> Result:
-        now, increment = self._context.clock.now(), call.seconds("increment")
+        increment = call.seconds("increment")
         if increment < 0:
             raise Invalid("bad-parameter", "increment must be positive")
         if row.type == BATCH:
             raise Invalid("batch-token", "batch tokens cannot be renewed")
+        await self._before_renewal(row, call)
+        now = self._context.clock.now()
 
         def write(transaction: Transaction) -> tuple[TokenRow, tuple[str, ...]]:
             current = self._found(transaction.token(row.id))
