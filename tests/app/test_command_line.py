@@ -1,10 +1,12 @@
 """The command line: one table of verbs, help with an example, refusals in one form."""
 
+import argparse
 import subprocess
 import sys
 
 import pytest
 
+from strongroom.app.command_tree import tree
 from strongroom.app.main import VERBS, build_parser, main
 
 
@@ -17,6 +19,18 @@ def test_every_verb_has_help_with_an_example(verb, capsys) -> None:
     shown = capsys.readouterr().out
     assert "example" in shown.lower()
     assert f"strongroom {verb}" in shown
+
+
+@pytest.mark.long
+def test_every_flag_and_word_says_what_it_is_for() -> None:
+    missing = [
+        f"{' '.join(node.words)} {action.option_strings or action.dest}"
+        for top in tree()
+        for node in top.walk()
+        for action in node.parser._actions
+        if not isinstance(action, argparse._SubParsersAction) and not action.help
+    ]
+    assert missing == []
 
 
 @pytest.mark.parametrize("flag", ["-h", "-help", "--help"])

@@ -22,7 +22,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="F")
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="F", help="what to write where, as JSON"
+    )
     parser.add_argument("--once", action="store_true", help="write the files and end")
     parser.set_defaults(run=run)
 

@@ -37,9 +37,11 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_cluster_arguments(one)
-    one.add_argument("name", metavar="NS/NAME")
+    one.add_argument("name", metavar="NS/NAME", help="namespace and name of the object")
     one.add_argument("--controller-class", default="", metavar="C", help="the operator's class")
-    one.add_argument("--format", choices=("text", "json"), default="text")
+    one.add_argument(
+        "--format", choices=("text", "json"), default="text", help="how the chain is shown"
+    )
     one.set_defaults(run=run_external_secret)
 
 

@@ -33,7 +33,13 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     ):
         rbac.add_argument(flag, action="append", default=[], metavar=metavar, help=said)
     parts = ("push", "generators", "cluster-objects", "election")
-    rbac.add_argument("--without", action="append", default=[], choices=parts)
+    rbac.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=parts,
+        help="leave out what only this part needs; may be repeated",
+    )
     rbac.set_defaults(run=run_rbac)
 
 

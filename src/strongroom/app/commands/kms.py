@@ -55,9 +55,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser = _parser(commands, "kms", "run the KMS v2 plugin for kube-apiserver, and its keys")
     verbs = parser.add_subparsers(dest="kms_verb", metavar="VERB", required=True)
     serve = _parser(verbs, "serve", "run the plugin")
-    serve.add_argument("--config", type=Path, metavar="F")
+    serve.add_argument("--config", type=Path, metavar="F", help="the plugin's configuration file")
     alone = serve.add_argument_group("without a configuration file: one key file")
-    alone.add_argument("--socket", type=Path, metavar="PATH")
+    alone.add_argument("--socket", type=Path, metavar="PATH", help="where the API server asks")
     alone.add_argument("--key-file", type=Path, metavar="F", help="wraps the keys")
     alone.add_argument("--state", type=Path, metavar="F", help="the wrapped keys")
     alone.add_argument("--cluster", default="default", help="what the keys are bound to")
@@ -67,7 +67,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     serve.set_defaults(run=run_serve)
     status = _parser(verbs, "status", "what the plugin answers, and the keys of the state file")
-    status.add_argument("--format", choices=("table", "json"), default="table")
+    status.add_argument(
+        "--format", choices=("table", "json"), default="table", help="how the keys are shown"
+    )
     prepare = _parser(verbs, "prepare", "make a key that every node can decrypt with (phase one)")
     promote = _parser(verbs, "promote", "encrypt with the prepared key (phase two)")
     promote.add_argument(
@@ -76,18 +78,30 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )  # fmt: skip
     promote.add_argument("--alone", action="store_true", help="there is no other node")
     retire = _parser(verbs, "retire", "forget an old key: what it sealed opens no more")
-    retire.add_argument("key_id")
+    retire.add_argument("key_id", help="as kms status lists it")
     rewrap = _parser(verbs, "rewrap", "wrap every key anew by the configured backends")
     drill = _parser(verbs, "drill", "prove that escrow opens every key; changes nothing")
     recover = _parser(verbs, "recover", "a new state file from escrow, for the configured backends")
-    recover.add_argument("--output", type=Path, required=True, metavar="F")
+    recover.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="F",
+        help="the new state file, which must not exist",
+    )
     for verb in (drill, recover):
         verb.add_argument("--escrow-key", type=Path, required=True, metavar="F", help="private key")
     for verb, run in (
         (status, run_status), (prepare, run_prepare), (promote, run_promote),
         (retire, run_retire), (rewrap, run_rewrap), (drill, run_drill), (recover, run_recover),
     ):  # fmt: skip
-        verb.add_argument("--config", type=Path, required=True, metavar="F")
+        verb.add_argument(
+            "--config",
+            type=Path,
+            required=True,
+            metavar="F",
+            help="the plugin's configuration file",
+        )
         verb.set_defaults(run=run)
 
 

@@ -32,16 +32,23 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("path", help="prod/db, secret/prod/db")
-    parser.add_argument("--mount", default="secret")
+    parser.add_argument(
+        "--mount", default="secret", help="mount of the engine; the path is under it"
+    )
     parser.add_argument(
         "--field", action="append", default=[], help="field to generate (default: password)"
     )
-    parser.add_argument("--length", type=int, default=32)
+    parser.add_argument("--length", type=int, default=32, help="characters of a generated value")
     parser.add_argument("--timeout", default="5m", help="how long to wait for consumers")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, change nothing")
     parser.add_argument("--abandon", action="store_true", help="forget a rotation that was begun")
     parser.add_argument("--no-cluster", action="store_true", help="only the store's own evidence")
-    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "--format",
+        choices=("table", "json"),
+        default="table",
+        help="how the plan and its outcome are shown",
+    )
     add_cluster_arguments(parser)
     add_store_arguments(parser)
     parser.set_defaults(run=run)

@@ -37,9 +37,18 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_cluster_arguments(plan)
-    plan.add_argument("-f", "--filename", type=Path, metavar="F", required=True)
+    plan.add_argument(
+        "-f",
+        "--filename",
+        type=Path,
+        metavar="F",
+        required=True,
+        help="a file of manifests",
+    )
     plan.add_argument("-n", "--namespace", default="default", help="of manifests that name none")
-    plan.add_argument("--format", choices=("text", "json"), default="text")
+    plan.add_argument(
+        "--format", choices=("text", "json"), default="text", help="how the plan is shown"
+    )
     plan.set_defaults(run=run_plan)
 
 

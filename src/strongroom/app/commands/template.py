@@ -46,12 +46,19 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--data", type=Path, action="append", default=[], metavar="FILE",
         help="values: a YAML or JSON map, or a Secret manifest; may be repeated",
     )  # fmt: skip
-    render.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    render.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one value; may be repeated"
+    )
     render.add_argument(
         "--set-file", action="append", default=[], metavar="KEY=PATH", help="a file's bytes"
     )
     render.add_argument("--key", help="of a manifest: print this key of the data alone, as it is")
-    render.add_argument("--format", choices=("text", "json"), default="text")
+    render.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="json: the result, or the refusal, as one object",
+    )
     render.set_defaults(run=run_render)
     functions = verbs.add_parser(
         "functions",
@@ -59,7 +66,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    functions.add_argument("--format", choices=("text", "json"), default="text")
+    functions.add_argument(
+        "--format", choices=("text", "json"), default="text", help="how the list is shown"
+    )
     functions.set_defaults(run=run_functions)
 
 

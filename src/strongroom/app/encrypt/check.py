@@ -27,7 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from strongroom.app.commands.operator import add_cluster_arguments
 
     files = parser.add_argument_group("files; each may be given once for each API server, in order")
-    files.add_argument("--config", type=Path, action="append", default=[], metavar="F")
+    files.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="F",
+        help="its EncryptionConfiguration",
+    )
     files.add_argument(
         "--manifest", type=Path, action="append", default=[], metavar="F",
         help="static pod manifest, or the server's command line",
@@ -36,9 +43,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics", type=Path, action="append", default=[], metavar="F", help="its /metrics, saved"
     )
     files.add_argument("--root", type=Path, default=Path("/"), help="where host paths lie")
-    files.add_argument("--plugin-config", type=Path, action="append", default=[], metavar="F")
-    files.add_argument("--plugin-manifest", type=Path, action="append", default=[], metavar="F")
-    files.add_argument("--backups", type=Path, metavar="DIR")
+    files.add_argument(
+        "--plugin-config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="F",
+        help="of strongroom kms",
+    )
+    files.add_argument(
+        "--plugin-manifest",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="F",
+        help="of what runs the plugin",
+    )
+    files.add_argument("--backups", type=Path, metavar="DIR", help="where snapshots of etcd lie")
     files.add_argument("--rotated", metavar="TIME", help="when the last rotation was complete")
     parser.add_argument(
         "--live", action="store_true",
@@ -48,8 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--api-server", action="append", default=[], metavar="URL",
         help="each API server, in the order of the files (default: the one of the kubeconfig)",
     )  # fmt: skip
-    parser.add_argument("--format", choices=("text", "json", "sarif"), default="text")
-    parser.add_argument("--fail-on", choices=SEVERITIES, default="error")
+    parser.add_argument(
+        "--format", choices=("text", "json", "sarif"), default="text", help="how findings are shown"
+    )
+    parser.add_argument(
+        "--fail-on", choices=SEVERITIES, default="error", help="status 1 from this severity on"
+    )
     add_cluster_arguments(parser)
     add_etcd_arguments(parser)
     parser.set_defaults(run=run)

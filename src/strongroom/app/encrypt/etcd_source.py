@@ -21,9 +21,16 @@ def add_etcd_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--snapshot", type=Path, metavar="F", help="a snapshot, or a member's db file"
     )
-    group.add_argument("--etcd-ca-file", "--ca-file", type=Path, metavar="F", dest="etcd_ca")
+    group.add_argument(
+        "--etcd-ca-file",
+        "--ca-file",
+        type=Path,
+        metavar="F",
+        dest="etcd_ca",
+        help="what signed its certificate",
+    )
     group.add_argument("--cert", type=Path, metavar="F", help="client certificate")
-    group.add_argument("--key", type=Path, metavar="F")
+    group.add_argument("--key", type=Path, metavar="F", help="key of the client certificate")
     group.add_argument("--prefix", default="/registry", help="--etcd-prefix of the API server")
 
 

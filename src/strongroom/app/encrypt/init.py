@@ -17,7 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     from strongroom.encrypt.setup import CLOUDS, EXECUTABLE, KINDS
 
-    parser.add_argument("--for", dest="kind", choices=(*KINDS, *CLOUDS), default="plain")
+    parser.add_argument(
+        "--for",
+        dest="kind",
+        choices=(*KINDS, *CLOUDS),
+        default="plain",
+        help="how the cluster is run",
+    )
     parser.add_argument("--cluster", default="default", help="what the keys are bound to")
     parser.add_argument("--image", default="strongroom:latest", help="for the static pod")
     parser.add_argument(
@@ -27,7 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--escrow", type=Path, metavar="F",
         help="a public key (RSA, PEM) whose private half opens everything when kms.key is lost",
     )  # fmt: skip
-    parser.add_argument("--output", type=Path, default=Path("strongroom-encryption"), metavar="DIR")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("strongroom-encryption"),
+        metavar="DIR",
+        help="the folder to write, new or empty",
+    )
     parser.set_defaults(run=run)
 
 

@@ -36,7 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--api-server", action="append", default=[], metavar="URL",
         help="each API server, for the barrier (default: the one of the kubeconfig)",
     )  # fmt: skip
-    parser.add_argument("--barrier-timeout", type=float, default=600.0, metavar="SECONDS")
+    parser.add_argument(
+        "--barrier-timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="how long API servers may take to encrypt with the new key",
+    )
     parser.add_argument(
         "--no-barrier", action="store_true", help="for local keys, which have no key id"
     )

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key-id", default="", help="expected key id")
     parser.add_argument("--kms-socket", type=Path, metavar="PATH", help="ask the plugin for it")
     parser.add_argument("--list-all", action="store_true", help="list values that are ok as well")
-    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="how the proof is shown"
+    )
     add_cluster_arguments(parser)
     parser.set_defaults(run=run)
 
