@@ -1,6 +1,7 @@
 """Which thread runs a unit of work on SQLite, and that nobody hangs when the loop is gone."""
 
 import asyncio
+import fcntl
 import threading
 from pathlib import Path
 
@@ -101,3 +102,43 @@ def test_a_loop_that_is_gone_does_not_keep_the_writer(engine: SqliteEngine) -> N
 )
 def test_what_may_touch_many_rows_is_not_short(statement: str, short: bool) -> None:
     assert is_short(statement) is short
+
+
+async def until_somebody_waits_for(lock: Path) -> None:
+    """Until a lock of the file is asked for that another holds."""
+    waiting = f":{lock.stat().st_ino} "
+    async with asyncio.timeout(30):
+        while not any(
+            waiting in line and "->" in line
+            for line in Path("/proc/locks").read_text().splitlines()
+        ):
+            await asyncio.sleep(0.01)
+
+
+async def test_who_comes_before_the_turn_joins_the_group(
+    engine: SqliteEngine, tmp_path: Path
+) -> None:
+    """One that fails makes all of its group run again; it came after the first had been taken."""
+    runs: list[str] = []
+
+    def first(each: Transaction) -> None:
+        runs.append("first")
+        each.put_policy("p", "text")
+
+    def broken(each: Transaction) -> None:
+        each.put_policy("half", "text")
+        raise Conflict("no", "no")
+
+    turn = tmp_path / "db.writer"
+    with turn.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        begun = asyncio.ensure_future(engine.transact(first))
+        await until_somebody_waits_for(turn)
+        joined = asyncio.ensure_future(engine.transact(broken))
+        await asyncio.sleep(0)
+        fcntl.flock(other, fcntl.LOCK_UN)
+        await asyncio.wait([begun, joined])
+    assert runs == ["first", "first"]
+    assert isinstance(joined.exception(), Conflict)
+    assert engine.view.policy_names() == ["p"]
+    await engine.close()

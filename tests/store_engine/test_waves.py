@@ -7,11 +7,14 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import asyncpg
 import pytest
 
+from strongroom.crypto.keyring import KeyRing
 from strongroom.model.errors import Conflict
 from strongroom.store.engine._footprints import Form, form_of
 from strongroom.store.engine._locks import Locks, Owner
+from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import (
     Engine,
     EventRow,
@@ -19,6 +22,7 @@ from strongroom.store.engine.contract import (
     KvVersionInfo,
     Transaction,
 )
+from strongroom.store.engine.postgres import PostgresEngine
 
 
 def reads(test: Callable[[Engine], Coroutine[Any, Any, None]]) -> Callable[..., Any]:
@@ -156,3 +160,32 @@ def test_the_statements_of_a_kv_write_name_their_rows() -> None:
     whole = Form(frozenset({"node"}), True)
     assert form_of("UPDATE node SET version = ?, body = ? WHERE id = ?") != whole
     assert form_of("INSERT INTO event (body) VALUES (?)").columns
+
+
+@pytest.mark.component
+async def test_writes_that_come_before_the_turn_share_one_transaction(postgres_url: str) -> None:
+    barrier = Barrier()
+    barrier.unseal(KeyRing.new(0.0))
+    engine = await PostgresEngine.open(postgres_url, barrier)
+    other = await asyncpg.connect(postgres_url)
+
+    async def revision() -> int:
+        return engine.revision()
+
+    try:
+        before = await engine.waiting(revision())
+        holding = other.transaction()
+        await holding.start()
+        await other.execute("UPDATE generation SET revision = revision")
+        writes = [asyncio.ensure_future(engine.transact(next_version("first")))]
+        async with asyncio.timeout(4):
+            while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+        writes += [asyncio.ensure_future(engine.transact(next_version(f"s{n}"))) for n in range(9)]
+        await asyncio.sleep(0)
+        await holding.rollback()
+        assert await asyncio.gather(*writes) == [1] * 10
+        assert await engine.waiting(revision()) == before + 1
+    finally:
+        await other.close()
+        await engine.close()

@@ -1,6 +1,6 @@
 """The one thread that writes to the file of SQLite, and its help from the event loop.
 
-Every write that waits when the thread is free joins one transaction and one fsync. The thread
+Every write that waits when the turn has come joins one transaction and one fsync. The thread
 waits for its turn, begins and commits; the units of work between are run by the event loop, a
 slice at a time: two threads that both want the interpreter hand it over at each statement, which
 costs more than the statement. A group with a unit of work that is told to run alone, or asks a
@@ -122,13 +122,13 @@ class _Turn:
     def __init__(self, writer: "SqliteWriter", loop: asyncio.AbstractEventLoop) -> None:
         self._writer = writer
         self._loop = loop
-        self._group: Sequence[Write] = ()
+        self._group: list[Write] = []
         self._outcomes: list[Outcome] = []
         self._answers: queue.SimpleQueue[list[Outcome] | BaseException] = queue.SimpleQueue()
         self._given_up = False
 
-    def outcomes(self, group: Sequence[Write]) -> list[Outcome] | None:
-        """From the thread: run them; None when they have to run in the thread."""
+    def outcomes(self, group: list[Write]) -> list[Outcome] | None:
+        """From the thread: run them and who joins; None when they have to run in the thread."""
         self._group = group
         try:
             self._loop.call_soon_threadsafe(self._go)
@@ -153,6 +153,10 @@ class _Turn:
             return
         begun = len(self._outcomes)
         try:
+            if not begun:
+                self._writer.join(self._group)
+                if any(write.alone for write in self._group):
+                    raise Elsewhere
             for write in self._group[begun : begun + SLICE]:
                 self._outcomes.append(self._writer.short_write(write))
         except (Exception, Elsewhere) as error:  # noqa: BLE001 - the thread goes on with it
@@ -182,6 +186,7 @@ class SqliteWriter:
         # tries again, which starves one of two busy writers.
         self._turn = os.open(f"{path}.writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(
             target=self._write_groups, name="sqlite-writer", daemon=True
@@ -202,27 +207,28 @@ class SqliteWriter:
     # the thread
 
     def _write_groups(self) -> None:
-        stopping = False
-        while not stopping:
-            first = self._queue.get()
-            group = [first] if first else []
-            stopping = first is None
-            while len(group) < GROUP and not stopping:
-                try:
-                    following = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                stopping = following is None
-                if following:
-                    group.append(following)
-            if group:
-                self._deliver(self._write_group(group))
+        while not self._stopping and (first := self._queue.get()) is not None:
+            self._deliver(self._write_group([first]))
         self._connection.close()
 
+    def join(self, group: list[Write]) -> None:
+        """Add who waits; from the thread, and from the event loop before the group has begun."""
+        while len(group) < GROUP and not self._stopping:
+            try:
+                following = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if following is None:
+                self._stopping = True
+            else:
+                group.append(following)
+
     def _write_group(self, group: list[Write]) -> list[Outcome]:
+        """The outcomes of a group, and of all who have come while it waited for its turn."""
         connection = self._connection
         fcntl.flock(self._turn, fcntl.LOCK_EX)
         try:
+            self.join(group)
             outcomes = self._on_the_loop(group)
             if outcomes is None:
                 outcomes = self._in_the_thread(group)

@@ -7,6 +7,7 @@ is the cheap question whether anybody has committed.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -57,7 +58,9 @@ class PostgresEngine:
         self._connections = Connections(url, READERS + 1)
         self._reads = SharedReads(self._perform)
         self._view = StoreRows(self._reads, barrier, len(steps))
-        self._queue: asyncio.Queue[_Write | None] = asyncio.Queue()
+        self._queue: deque[_Write] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
         # Where the nodes of paths are; a sequence of PostgreSQL gives no number twice.
         self._nodes: dict[tuple[str, str], int] = {}
         self._generation = -1
@@ -97,14 +100,15 @@ class PostgresEngine:
         """Queue the work for the next group; see the contract."""
         self._connections.check()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((work, done))
+        self._queue.append((work, done))
+        self._wake.set()
         return await done
 
     async def transact_alone(self, work: Callable[[Transaction], T]) -> T:
         """One unit of work on a connection of its own; other writers wait or are told to."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         # A task of its own: row code is parked where no handler is parked already.
-        await asyncio.create_task(self._write_group([(work, done)], STEP_SECONDS))
+        await asyncio.create_task(self._write_group([(work, done)], STEP_SECONDS, alone=True))
         return await done
 
     async def pages(self) -> AsyncIterator[TablePage]:
@@ -125,7 +129,8 @@ class PostgresEngine:
     async def close(self) -> None:
         """Finish the queue and let the connections go."""
         if self._writer is not None:
-            self._queue.put_nowait(None)
+            self._closing = True
+            self._wake.set()
             await self._writer
         await self._connections.close()
 
@@ -136,22 +141,27 @@ class PostgresEngine:
     # writes
 
     async def _write_groups(self) -> None:
-        stopping = False
-        while not stopping:
-            first = await self._queue.get()
-            group = [first] if first else []
-            stopping = first is None
-            while len(group) < GROUP and not stopping and not self._queue.empty():
-                following = self._queue.get_nowait()
-                stopping = following is None
-                if following:
-                    group.append(following)
-            if group:
-                await self._write_group(group)
+        while self._queue or not self._closing:
+            if self._queue:
+                await self._write_group([self._queue.popleft()])
+            else:
+                self._wake.clear()
+                await self._wake.wait()
 
-    async def _write_group(self, group: list[_Write], seconds: float = WRITE_SECONDS) -> None:
+    def _join(self, group: list[_Write]) -> None:
+        """Add who waits."""
+        while self._queue and len(group) < GROUP:
+            group.append(self._queue.popleft())
+
+    async def _write_group(
+        self, group: list[_Write], seconds: float = WRITE_SECONDS, *, alone: bool = False
+    ) -> None:
+        """Write a group, and unless it is to be alone all who have come when its turn has."""
         try:
             async with self._connections.lend(seconds) as connection:
+                await self._begin(connection)
+                if not alone:
+                    self._join(group)
                 outcomes = await self._outcomes(connection, group, seconds)
         except Exception as error:  # noqa: BLE001 - it is handed to whoever asked for the writes
             # Whatever this group did is undone, so everybody in it hears the same. A database that
@@ -170,8 +180,7 @@ class PostgresEngine:
     async def _outcomes(
         self, connection: Connection, group: Sequence[_Write], seconds: float
     ) -> list[Outcome]:
-        """The outcome of each unit of work, committed."""
-        await self._begin(connection)
+        """The outcome of each unit of work, committed; the transaction has begun."""
         try:
             units = [partial(self._unit, work) for work, _ in group]
             outcomes = await Waves(connection, self._reads).run(units)
