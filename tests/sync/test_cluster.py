@@ -134,6 +134,42 @@ async def reason(api: KubeClient, resource: Resource, namespace: str, name: str)
     return ready[0].get("reason", ready[0]["status"]) if ready else None
 
 
+async def test_what_is_given_no_longer_goes_by_the_servers_own_record(
+    cluster, api, namespace
+) -> None:
+    await api.create(
+        SECRET_STORES, {"metadata": {"name": "s", "namespace": namespace}, "spec": FAKE}
+    )
+    template = {"metadata": {"finalizers": ["example.com/a", "example.com/b"]}}
+    cluster_spec = {
+        "externalSecretSpec": external(namespace, target={"template": template})["spec"],
+        "externalSecretMetadata": {"labels": {"team": "x", "tier": "1"}},
+        "namespaceSelectors": [{"matchLabels": {"made-for": namespace}}],
+    }
+    made = {"metadata": {"name": namespace}, "spec": cluster_spec}
+    async with operating(cluster, api, Rights(namespace="kube-system")):
+        await api.create(CLUSTER_EXTERNAL_SECRETS, made)
+
+        async def finalizers(wanted: list[str]) -> bool | None:
+            found = await api.get(SECRETS, namespace, namespace)
+            return True if (found["metadata"].get("finalizers") or []) == wanted else None
+
+        await until("made", lambda: finalizers(["example.com/a", "example.com/b"]), CLOCK)
+        theirs = {"metadata": {"labels": {"theirs": "y"}}}
+        await api.merge_patch(EXTERNAL_SECRETS, namespace, namespace, theirs, manager="kubectl")
+        fewer = {"target": {"template": {"metadata": {"finalizers": ["example.com/b"]}}}}
+        edit = {"externalSecretSpec": fewer, "externalSecretMetadata": {"labels": {"tier": None}}}
+        await api.merge_patch(CLUSTER_EXTERNAL_SECRETS, namespace, "", {"spec": edit})
+        await until("taken off", lambda: finalizers(["example.com/b"]), CLOCK)
+        child = await api.get(EXTERNAL_SECRETS, namespace, namespace)
+        assert child["metadata"]["labels"] == {"team": "x", "theirs": "y"}
+        none = {"target": {"template": {"metadata": {"finalizers": []}}}}
+        edit = {"spec": {"externalSecretSpec": none}}
+        await api.merge_patch(CLUSTER_EXTERNAL_SECRETS, namespace, "", edit)
+        await until("gone", lambda: finalizers([]), CLOCK)
+        await api.delete(CLUSTER_EXTERNAL_SECRETS, namespace)
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [

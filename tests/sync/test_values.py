@@ -115,6 +115,19 @@ def test_decoding_never_shows_the_value() -> None:
 
 
 @pytest.mark.parametrize(
+    ("strategy", "value"),
+    [
+        ("Base64", b"dg"), ("Base64", b"dg="), ("Base64", b"dg===="), ("Base64", b"-_-_"),
+        ("Base64", b"dg==dg=="), ("Base64", b"d g=="), ("Base64URL", b"dg"),
+        ("Base64URL", b"+/+/"), ("Base64URL", b"a+-_"),
+    ],
+)  # fmt: skip
+def test_what_gos_decoder_refuses_is_refused(strategy: str, value: bytes) -> None:
+    with pytest.raises(Invalid, match="is not base64"):
+        decode(value, RemoteRef("k", decoding=strategy), "k")
+
+
+@pytest.mark.parametrize(
     ("mount", "key", "expected"),
     [
         ("secret", "prod/db", ("secret", "prod/db")),

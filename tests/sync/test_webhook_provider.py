@@ -174,6 +174,7 @@ async def test_a_push_posts_the_value_and_a_delete_deletes(bed) -> None:
     await provider.delete(PushTarget("absent"))
     sent = [(each.method, each.target, each.body) for each in bed.endpoint.requests]
     assert sent == [
+        ("GET", "/x/db", b""),
         ("POST", "/x/db", b"one"),
         ("DELETE", "/x/db", b""),
         ("DELETE", "/x/absent", b""),
@@ -186,6 +187,48 @@ async def test_a_push_posts_the_value_and_a_delete_deletes(bed) -> None:
         "PUT",
         b'{"v": "two"}',
     )
+    await provider.close()
+
+
+@pytest.mark.parametrize(
+    ("held", "changed"),
+    [({"v": "one"}, False), ({"v": "two"}, True), ({"v": None}, True), ({}, True)],
+)
+async def test_what_an_endpoint_answers_with_already_is_not_written(
+    bed, held: dict, changed: bool
+) -> None:
+    bed.endpoint.says("/x/db?p=", held)
+    url = "/x/{{ .remoteRef.remoteKey }}?p={{ .remoteRef.secretKey }}"
+    provider = await bed.provider(
+        url="/x/{{ .remoteRef.remoteKey }}?p=", result={"jsonPath": "$.v"}
+    )
+    pushed = await provider.push(PushTarget("db"), Secret("one"))
+    assert pushed.changed == changed
+    assert ("POST" in [each.method for each in bed.endpoint.requests]) == changed
+    await provider.close()
+    bed.endpoint.says("/x/db?p=name", {"v": "one"})
+    provider = await bed.provider(url=url, result={"jsonPath": "$.v"})
+    assert not (await provider.push(PushTarget("db", "name"), Secret("one"))).changed
+    await provider.close()
+
+
+async def test_an_object_is_the_same_however_it_is_written(bed) -> None:
+    bed.endpoint.says("/x/db", {"b": "2", "a": "1"})
+    provider = await bed.provider(url="/x/{{ .remoteRef.remoteKey }}")
+    assert not (await provider.push(PushTarget("db"), Secret('{"a":"1","b":"2"}'))).changed
+    assert (await provider.push(PushTarget("db"), Secret('{"a":"1","b":"3"}'))).changed
+    await provider.close()
+
+
+async def test_what_cannot_be_compared_is_written_each_time_and_told_once(bed) -> None:
+    bed.endpoint.says("/x/db", {})
+    spec = {"url": "/x/{{ .remoteRef.remoteKey }}", "method": "POST"}
+    provider = await bed.provider(**spec)
+    values = ("one", "one", "two", "two", "one")
+    told = [(await provider.push(PushTarget("db"), Secret(each))).changed for each in values]
+    assert told == [True, False, True, False, True]
+    # Its method is the store's own, so a read might write.
+    assert [each.body for each in bed.endpoint.requests] == [each.encode() for each in values]
     await provider.close()
 
 

@@ -80,7 +80,9 @@ class KubeApi(Protocol):
         `manager` is who managedFields name; here and below "" is this program.
         """
 
-    async def replace(self, resource: Resource, item: Object, subresource: str = "") -> Object:
+    async def replace(
+        self, resource: Resource, item: Object, subresource: str = "", manager: str = ""
+    ) -> Object:
         """PUT; raises Conflict when the resourceVersion is not the current one."""
 
     async def apply(

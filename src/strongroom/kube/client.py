@@ -160,9 +160,12 @@ class KubeClient:
         body = item if subresource else _identified(resource, dict(item))
         return await self._send("POST", path + _managed_by(manager), body)
 
-    async def replace(self, resource: Resource, item: Object, subresource: str = "") -> Object:
+    async def replace(
+        self, resource: Resource, item: Object, subresource: str = "", manager: str = ""
+    ) -> Object:
         metadata = item["metadata"]
         path = resource.path(metadata.get("namespace", ""), metadata["name"], subresource)
+        path += _managed_by(manager)
         return await self._send("PUT", path, _identified(resource, dict(item)))
 
     async def apply(

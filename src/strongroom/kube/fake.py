@@ -15,6 +15,7 @@ from strongroom.kube.resource import SERVICE_ACCOUNTS, TOKEN_REVIEWS, Object, Re
 from strongroom.model.clock import Clock, rfc3339
 from strongroom.model.errors import Conflict, Invalid, NotFound
 
+_FINALIZERS: Final = ("metadata", "finalizers")
 _SERVER_FIELDS: Final = ("uid", "creationTimestamp", "resourceVersion", "generation")
 PAGE: Final = 100
 Key = tuple[Resource, str, str]
@@ -150,7 +151,9 @@ class FakeKubeApi:
         agreed = [each for each in held if each in wanted] if wanted else held
         return {**item, "status": {"authenticated": True, "user": shown, "audiences": agreed}}
 
-    async def replace(self, resource: Resource, item: Object, subresource: str = "") -> Object:
+    async def replace(
+        self, resource: Resource, item: Object, subresource: str = "", manager: str = ""
+    ) -> Object:
         metadata = item["metadata"]
         current = self._found(resource, metadata["name"], metadata.get("namespace", ""))
         version = metadata.get("resourceVersion", "")
@@ -161,6 +164,10 @@ class FakeKubeApi:
             changed = {**copy.deepcopy(current), subresource: changed.get(subresource, {})}
         elif "status" in current:
             changed["status"] = copy.deepcopy(current["status"])
+        if manager and not subresource:
+            fields = copy.deepcopy(current["metadata"].get("managedFields", []))
+            changed["metadata"]["managedFields"] = fields
+            _updated(changed, _changes(current, changed), manager)
         return await self._store(resource, current, changed)
 
     async def _store(self, resource: Resource, current: Object, changed: Object) -> Object:
@@ -297,8 +304,16 @@ def _leaves(item: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
             continue
         if isinstance(value, dict) and value:
             yield from _leaves(value, path)
+        elif path == _FINALIZERS and value:
+            # The one list of metadata that is a set: each member has its manager.
+            yield from ((*path, f'v:"{each}"') for each in value)
         else:
             yield path
+
+
+def _step(name: str) -> str:
+    """A step of a path as fieldsV1 has it."""
+    return name if name.startswith("v:") else f"f:{name}"
 
 
 def _managed(changed: Object, applied: Object, manager: str) -> Object:
@@ -307,7 +322,7 @@ def _managed(changed: Object, applied: Object, manager: str) -> Object:
     for path in _leaves(applied):
         place = fields
         for name in path:
-            place = place.setdefault(f"f:{name}", {})
+            place = place.setdefault(_step(name), {})
     entries = changed["metadata"].setdefault("managedFields", [])
     others = [each for each in entries if each.get("manager") != manager]
     changed["metadata"]["managedFields"] = [
@@ -323,6 +338,8 @@ def _changes(before: Object, after: Object) -> list[tuple[str, ...]]:
     def at(item: Object, path: tuple[str, ...]) -> Any:  # noqa: ANN401 - JSON
         place: Any = item
         for name in path:
+            if isinstance(place, list):
+                return name[3:-1] in place
             place = place.get(name) if isinstance(place, dict) else None
         return place
 
@@ -339,7 +356,7 @@ def _updated(item: Object, changed: Iterable[tuple[str, ...]], manager: str) -> 
             _disown(entry["fieldsV1"], path)
         place = ours
         for name in path:
-            place = place.setdefault(f"f:{name}", {})
+            place = place.setdefault(_step(name), {})
     entries = item["metadata"].setdefault("managedFields", [])
     for entry in entries:
         if (entry.get("manager"), entry.get("operation")) == (manager, "Update"):
@@ -353,8 +370,8 @@ def _updated(item: Object, changed: Iterable[tuple[str, ...]], manager: str) -> 
 def _disown(fields: Object, path: tuple[str, ...]) -> None:
     place = fields
     for name in path[:-1]:
-        place = place.get(f"f:{name}") or {}
-    place.pop(f"f:{path[-1]}", None)
+        place = place.get(_step(name)) or {}
+    place.pop(_step(path[-1]), None)
 
 
 def _owned(item: Object, manager: str) -> set[tuple[str, ...]]:
@@ -376,4 +393,7 @@ def _remove(item: Object, path: tuple[str, ...]) -> None:
     place = item
     for name in path[:-1]:
         place = place.get(name) or {}
-    place.pop(path[-1], None)
+    if isinstance(place, list):
+        place[:] = [each for each in place if each != path[-1][3:-1]]
+    else:
+        place.pop(path[-1], None)

@@ -200,9 +200,17 @@ def _shape(current: Object, wanted: Wanted) -> tuple[str, ...]:
         found.append("ownerReferences")
     if wanted.immutable and not current.get("immutable"):
         found.append("immutable")
-    if not set(wanted.finalizers) <= set(current["metadata"].get("finalizers") or []):
+    if _finalizers(current, wanted) != (current["metadata"].get("finalizers") or []):
         found.append("finalizers")
     return tuple(found)
+
+
+def _finalizers(current: Object, wanted: Wanted) -> list[str]:
+    """Those that there should be: others' stay, and those that it gave before go."""
+    held = current["metadata"].get("finalizers") or []
+    given = owned_finalizers(current, wanted.manager) - set(wanted.finalizers)
+    kept = [each for each in held if each not in given]
+    return kept + [each for each in wanted.finalizers if each not in kept]
 
 
 def immutable(name: str) -> Conflict:
@@ -270,7 +278,7 @@ def repair(current: Object, wanted: Wanted, difference: Difference) -> Object:
         others = [each for each in held if each.get("uid") != wanted.released]
         metadata["ownerReferences"] = others + ([wanted.owner] if wanted.owner else []) or None
     if "finalizers" in difference.shape:
-        metadata["finalizers"] = sorted({*(kept.get("finalizers") or []), *wanted.finalizers})
+        metadata["finalizers"] = _finalizers(current, wanted) or None
     patch: Object = {"metadata": metadata} | ({"data": data} if data else {})
     return patch | ({"immutable": True} if "immutable" in difference.shape else {})
 
@@ -281,6 +289,16 @@ def _hash_of(wanted: Wanted, data: Mapping[str, bytes]) -> dict[str, str]:
 
 def _encoded(value: bytes) -> str:
     return base64.b64encode(value).decode()
+
+
+def owned_finalizers(current: Object, manager: str) -> frozenset[str]:
+    """The finalizers that a manager put there, from managedFields (`v:"NAME"`)."""
+    found: set[str] = set()
+    for entry in current["metadata"].get("managedFields") or []:
+        if entry.get("manager") == manager:
+            fields = (entry.get("fieldsV1") or {}).get("f:metadata", {}).get("f:finalizers") or {}
+            found |= {json.loads(each[2:]) for each in fields if each.startswith("v:")}
+    return frozenset(found)
 
 
 def owned_fields(current: Object, manager: str) -> frozenset[tuple[str, str]]:

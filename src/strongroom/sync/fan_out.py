@@ -18,13 +18,18 @@ from strongroom.sync.crds import (
     EXTERNAL_SECRETS,
     PUSH_SECRETS,
 )
-from strongroom.sync.desired import owner_reference
+from strongroom.sync.desired import owned_fields, owner_reference
 from strongroom.sync.durations import parse_duration
 from strongroom.sync.reporting import put_status
 from strongroom.sync.selectors import namespaces_of
 from strongroom.sync.status import condition, says_the_same
 
 ATTEMPTS: Final = 4
+PARTS: Final = ("labels", "annotations")
+# Who managedFields name for a child, here and for the other controller: what the API server makes
+# of the name of a program.
+MANAGER: Final = "strongroom"
+THEIR_MANAGER: Final = "external-secrets"
 DEPRECATED: Final = ("namespaceSelector", "namespaces")
 NOT_OURS: Final = "not-ours"
 FAILED_SECONDS: Final = 30.0
@@ -164,7 +169,7 @@ class FanOut:
         for attempt in range(ATTEMPTS):
             try:
                 if current is None:
-                    await self._api.create(self._shape.child, wanted)
+                    await self._api.create(self._shape.child, wanted, manager=MANAGER)
                 else:
                     await self._put_right(item, current, wanted)
                 return
@@ -178,16 +183,33 @@ class FanOut:
         if not _owned_by(current, item):
             kind, name = self._shape.child.kind, current["metadata"]["name"]
             raise Conflict(NOT_OURS, f"{kind} {name} is there already and is not this object's")
-        if _is_as_wanted(current, wanted):
+        left = await self._left(current, wanted)
+        if _is_as_wanted(current, wanted) and not left:
             return
         changed = copy.deepcopy(current)
         changed["spec"] = wanted["spec"]
-        for part in ("labels", "annotations"):
-            changed["metadata"][part] = {
-                **(current["metadata"].get(part) or {}),
-                **wanted["metadata"][part],
-            }
-        await self._api.replace(self._shape.child, changed)
+        for part in PARTS:
+            held = {**(current["metadata"].get(part) or {}), **wanted["metadata"][part]}
+            kept = {key: value for key, value in held.items() if (part, key) not in left}
+            changed["metadata"][part] = kept
+        await self._api.replace(self._shape.child, changed, manager=MANAGER)
+
+    async def _left(self, current: Object, wanted: Object) -> frozenset[tuple[str, str]]:
+        """Labels and annotations that a child was given, and is to have no longer."""
+        more = {
+            (part, key)
+            for part in PARTS
+            for key in current["metadata"].get(part) or {}
+            if key not in wanted["metadata"][part]
+        }
+        if not more:
+            return frozenset()
+        # The caches hold nobody's managedFields.
+        live = await self._api.get(
+            self._shape.child, current["metadata"]["name"], key_of(current)[0]
+        )
+        given = owned_fields(live, MANAGER) | owned_fields(live, THEIR_MANAGER)
+        return frozenset(more & given)
 
     async def _withdraw(self, item: Object, name: str, chosen: set[str]) -> None:
         """Delete children where they are no longer asked for."""
@@ -285,7 +307,7 @@ def _is_as_wanted(current: Object, wanted: Object) -> bool:
         return False
     return all(
         (current["metadata"].get(part) or {}).get(key) == value
-        for part in ("labels", "annotations")
+        for part in PARTS
         for key, value in wanted["metadata"][part].items()
     )
 

@@ -194,7 +194,8 @@ def in_order(known: Object, wanted: Wanted) -> bool:
     annotations = metadata.get("annotations") or {}
     if not wanted.whole or annotations.get(DATA_HASH) != data_hash(wanted.data):
         return False
-    if wanted.immutable or wanted.type or wanted.finalizers:
+    if wanted.immutable or wanted.type or wanted.finalizers or metadata.get("finalizers"):
+        # Whose finalizers are there, only the whole object tells.
         return False
     if foreign_writer(metadata, wanted.manager):
         return False

@@ -118,10 +118,8 @@ def convert(name: str, strategy: str) -> str:
 
 def decode(value: bytes, how: Decoding, where: str) -> bytes:
     """Apply the decoding strategy; raises Invalid(`bad-encoding`) without showing the value."""
-    if how.decoding == "Base64":
-        value = _base64(value, where)
-    elif how.decoding == "Base64URL":
-        value = _base64(value.translate(_URL_SAFE), where)
+    if how.decoding in ("Base64", "Base64URL"):
+        value = _base64(value, where, url_safe=how.decoding == "Base64URL")
     elif how.decoding == "Auto":
         value = _guess(value)
     if how.refuse_null_bytes and b"\0" in value:
@@ -134,12 +132,22 @@ def decode_named(value: bytes, strategy: str, where: str) -> bytes:
     return decode(value, RemoteRef(where, decoding=strategy), where)
 
 
-def _base64(value: bytes, where: str) -> bytes:
+def _base64(value: bytes, where: str, *, url_safe: bool) -> bytes:
+    """As strict as Go's decoder: one alphabet, and padding to a multiple of four."""
     text = value.translate(None, _LINE_ENDS)
     try:
-        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+        if not url_safe:
+            return base64.b64decode(text, validate=True)
+        if b"+" not in text and b"/" not in text:
+            return base64.b64decode(text.translate(_URL_SAFE), validate=True)
     except binascii.Error:
-        raise Invalid("bad-encoding", f"the value of {where} is not base64") from None
+        pass
+    named, other = ("base64url", "Base64") if url_safe else ("base64", "Base64URL")
+    raise Invalid(
+        "bad-encoding",
+        f"the value of {where} is not {named}",
+        hint=f"it needs its padding (=); for the other alphabet use {other}, for plain values None",
+    )
 
 
 def _guess(value: bytes) -> bytes:

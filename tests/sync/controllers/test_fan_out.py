@@ -214,6 +214,31 @@ async def test_a_childs_metadata_is_put_right(wide, part: str) -> None:
     assert child["metadata"][part]["team"] == "x"
 
 
+@pytest.mark.parametrize("part", ["labels", "annotations"])
+async def test_what_a_child_is_no_longer_given_is_taken_off_and_nothing_else(
+    wide, part: str
+) -> None:
+    given = {part: {"team": "x", "tier": "1"}}
+    await fan_out(wide, externalSecretMetadata=given, refreshTime="1m")
+    theirs = {"metadata": {part: {"theirs": "y"}}}
+    await wide.api.merge_patch(EXTERNAL_SECRETS, "everywhere", "a", theirs, manager="kubectl")
+    edit = {"spec": {"externalSecretMetadata": {part: {"team": None, "other": "z"}}}}
+    await wide.api.merge_patch(CLUSTER_EXTERNAL_SECRETS, "everywhere", "", edit)
+    await wide.clock.advance(1)
+    children = [await wide.api.get(EXTERNAL_SECRETS, "everywhere", each) for each in ("a", "b")]
+    left = [each["metadata"][part] for each in children]
+    assert left == [{"tier": "1", "other": "z", "theirs": "y"}, {"tier": "1", "other": "z"}]
+    # The key that came by a replacement of the child goes as well, and then nothing is written.
+    edit = {"spec": {"externalSecretMetadata": {part: {"other": None}}}}
+    await wide.api.merge_patch(CLUSTER_EXTERNAL_SECRETS, "everywhere", "", edit)
+    await wide.clock.advance(1)
+    child = await wide.api.get(EXTERNAL_SECRETS, "everywhere", "a")
+    assert child["metadata"][part] == {"tier": "1", "theirs": "y"}
+    writes = wide.api.writes
+    await wide.clock.advance(300)
+    assert wide.api.writes == writes
+
+
 @pytest.mark.parametrize(
     ("chosen", "where"),
     [

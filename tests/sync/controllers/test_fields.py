@@ -208,6 +208,26 @@ async def test_a_template_gives_its_secret_metadata_and_a_type(bench) -> None:
     assert finalizers == ["example.com/hold", "example.com/more"]
 
 
+@pytest.mark.parametrize("left", [[], ["example.com/b"]])
+async def test_a_finalizer_that_a_template_no_longer_has_goes_and_anothers_stays(
+    bench, left: list[str]
+) -> None:
+    template = {"metadata": {"finalizers": ["example.com/a", "example.com/b"]}}
+    await bench.external(target={"template": template})
+    given = (await bench.metadata())["finalizers"]
+    assert given == ["example.com/a", "example.com/b"]
+    theirs = {"metadata": {"finalizers": [*given, "example.com/theirs"]}}
+    await bench.api.merge_patch(SECRETS, "db", "n", theirs, manager="theirs")
+    await bench.clock.advance(0.5)
+    patch = {"spec": {"target": {"template": {"metadata": {"finalizers": left}}}}}
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", patch)
+    await bench.clock.advance(0.5)
+    assert (await bench.metadata())["finalizers"] == sorted([*left, "example.com/theirs"])
+    writes = bench.api.writes
+    await bench.clock.advance(4000)
+    assert bench.api.writes == writes
+
+
 @pytest.mark.parametrize("policy", ["CreatedOnce", "OnChange"])
 async def test_a_policy_without_an_interval_waits_for_its_first_success(idle, policy: str) -> None:
     idle.provider.has_feed = False

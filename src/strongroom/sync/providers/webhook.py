@@ -4,6 +4,7 @@ Fields: https://external-secrets.io/latest/provider/webhook/. JSONPath is RFC 95
 are put into requests must be labelled for it, for the store's author chooses where they go.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -92,6 +93,13 @@ class Call:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
+    def digest(self) -> bytes:
+        """Tells it from any other."""
+        parts = (self.method, self.url, repr(sorted(self.headers.items())))
+        made = hashlib.sha256(repr(parts).encode())
+        made.update(self.body)
+        return made.digest()
+
 
 async def build(
     spec: Fields, references: References, around: Surroundings, *, label: Label = LABEL
@@ -149,6 +157,8 @@ class WebhookProvider(OneByOne):
         self._secrets = secrets
         self._http = http
         self._clock = clock
+        # Digests of what was written last, by key and property; they stay in memory.
+        self._pushed: dict[tuple[str, str], bytes] = {}
 
     async def validate(self) -> None:
         # No request is harmless everywhere; what a request needs must be there.
@@ -206,13 +216,40 @@ class WebhookProvider(OneByOne):
 
     async def push(self, target: PushTarget, value: Secret) -> Pushed:
         named = {"remoteKey": target.key, "secretKey": target.property}
-        groups = await self._groups({name: each for name, each in named.items() if each})
+        named = {name: each for name, each in named.items() if each}
+        groups = await self._groups(named)
+        if await self._holds(target, value.reveal()):
+            return Pushed(changed=False)
         groups["remoteRef"] = {**groups["remoteRef"], target.key: value.reveal()}
         call = self._call(groups, "POST", self._templates.body)
         if self._templates.body is None:
             call = Call(call.method, call.url, call.headers, value.reveal())
         await self._answered(call, target.key)
-        return Pushed(changed=True)
+        # An endpoint that cannot be read is written to each time, and may be told the same.
+        place, digest = (target.key, target.property), call.digest()
+        before, self._pushed[place] = self._pushed.get(place), digest
+        return Pushed(changed=before != digest)
+
+    async def _holds(self, target: PushTarget, value: bytes) -> bool:
+        """Whether the endpoint answers with the value already, where a read changes nothing.
+
+        With a method of the store's own a read may be what a write is.
+        """
+        if self._templates.method:
+            return False
+        named = {
+            "key": target.key, "remoteKey": target.key, "version": "",
+            "property": target.property, "secretKey": target.property,
+            "namespace": self._secrets.asking,
+        }  # fmt: skip
+        try:
+            groups = await self._groups(named)
+            reply = await self._answered(self._call(groups, "GET", None), target.key)
+            held = self._picked(reply.body, groups)
+        except Refusal:
+            # It may know of no reads; what is wrong with it is said by the write.
+            return False
+        return held == value or _same_object(held, value)
 
     async def delete(self, target: PushTarget) -> None:
         groups = await self._groups({"remoteKey": target.key})
@@ -275,6 +312,15 @@ class WebhookProvider(OneByOne):
             bare = Response(reply.status, b"", reply.headers)
             raise refusal_of(bare, _NAME, self._clock.now())
         return reply
+
+
+def _same_object(one: bytes, other: bytes) -> bool:
+    """Whether both are JSON objects, and the same."""
+    try:
+        parsed = orjson.loads(one)
+        return isinstance(parsed, dict) and parsed == orjson.loads(other)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _values(groups: Groups) -> Value:
