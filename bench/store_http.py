@@ -2,7 +2,8 @@
 
     python bench/store_http.py [--only load,mixed,...] [--database] [--format json] [--svg DIR]
 
-Needs `wrk` and `nginx`, and Debian's `postgresql` for `--database`. The file audit device is on,
+Each scenario's figures are printed as it ends. Needs `wrk`, `nginx` for load, and Debian's
+`postgresql` for `--database`. The file audit device is on,
 the token has a policy of 44 rules, values have 1 KiB.
 
   load      audited reads, over TLS, and durable writes on SQLite (and on a PostgreSQL of its own);
@@ -22,17 +23,20 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from store_lab import PERCENTILES, Store, resident, running, wait_for, wrk
 from store_lab import free_port as any_port
-from store_large import ends, listing, policies, restart
+from store_large import PAGE, ends, listing, policies, restart
 from store_mixed import mixed
 from svg import bars, curves
 
 STATIC_BYTES = 1300
 KINDS = ("nginx", "reads", "tls_reads", "writes", "postgres_writes")
-SCENARIOS = ("load", "mixed", "list", "restart", "ends", "policies")
+# Scenarios that PostgreSQL is asked as well.
+ON_DATABASE: Final = ("mixed", "ends")
 NGINX = """
 worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/error.log; daemon off;
 events {{ worker_connections 1024; }}
@@ -73,8 +77,8 @@ def load(folder: Path, args: argparse.Namespace) -> dict:
         secure = Store(folder / "tls", args.workers, ("--tls-self-signed",))
         stores = [plain, secure]
         if args.database:
-            shared = ("--database", database(folder, stack))
-            stores.append(Store(folder / "shared", args.workers, shared))
+            url = database(folder, stack)
+            stores.append(Store(folder / "shared", args.workers, database=url))
         processes = [stack.enter_context(each.served()) for each in stores]
         plain.wait_for_workers()
         idle = resident(processes[0])
@@ -112,29 +116,39 @@ def summary(rounds: list[dict]) -> dict:
     return rows
 
 
-def measure(folder: Path, args: argparse.Namespace) -> dict:
-    """Every scenario that was asked for, each with stores of its own."""
-    found = {}
+def measure_mixed(store: Store, args: argparse.Namespace) -> dict:
+    """The mix on a store that is served."""
+    with store.served():
+        store.prepare()
+        return mixed(store, 2 * args.seconds)
+
+
+# Those that have a store of their own, which is not yet running.
+LARGE: Final = {
+    "mixed": measure_mixed,
+    "list": lambda store, args: listing(store, args.entries),
+    "restart": lambda store, args: restart(store, args.leases),
+    "ends": lambda store, args: ends(store, args.tokens, args.seconds),
+    "policies": lambda store, args: policies(store, args.policies, args.seconds),
+}
+SCENARIOS: Final = ("load", *LARGE)
+
+
+def measure(folder: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    """Every scenario that was asked for as it ends, by name; each with a store of its own."""
     for name in args.only:
-        print(name, file=sys.stderr, flush=True)
+        print(f"{name} ...", file=sys.stderr, flush=True)
         place = folder / name
         place.mkdir()
         if name == "load":
-            found[name] = load(place, args)
-        elif name == "mixed":
-            store = Store(place / "store", args.workers)
-            with store.served():
-                store.prepare()
-                found[name] = mixed(store, 2 * args.seconds)
-        elif name == "list":
-            found[name] = listing(place / "store", args.workers, args.entries)
-        elif name == "restart":
-            found[name] = restart(place / "store", args.workers, args.leases)
-        elif name == "ends":
-            found[name] = ends(place / "store", args.workers, args.tokens, args.seconds)
-        else:
-            found[name] = policies(place / "store", args.workers, args.policies, args.seconds)
-    return found
+            yield name, load(place, args)
+            continue
+        yield name, LARGE[name](Store(place / "store", args.workers), args)
+        if args.database and name in ON_DATABASE:
+            with contextlib.ExitStack() as stack:
+                url = database(place, stack)
+                store = Store(place / "shared", args.workers, database=url)
+                yield f"{name}_postgres", LARGE[name](store, args)
 
 
 def plot(found: dict, folder: Path) -> None:
@@ -159,62 +173,107 @@ def plot(found: dict, folder: Path) -> None:
         (folder / "store-mixed.svg").write_text(text)
 
 
-def table(found: dict) -> str:
-    """What a person reads: one line for each figure."""
-    lines = []
-    rows = found.get("load", {})
-    if rows:
-        lines.append(f"{'':16} {'requests/s':>12} {'p99 ms':>8} {'of nginx':>9}")
-    for name in KINDS:
-        if name in rows:
-            said = f"{rows[name]['ratio']:.4f}" if "ratio" in rows[name] else ""
-            rate, p99 = rows[name]["rate"], rows[name]["p99_ms"]
-            lines.append(f"{name:16} {rate:>12,.0f} {p99:>8} {said:>9}")
-    if rows:
-        idle, busy = rows["idle_mb"], rows["busy_mb"]
-        lines.append(f"resident MB of each worker: idle {idle}, after {busy}")
-    lines += [f"{name}: {json.dumps(found[name])}" for name in found if name != "load"]
-    return "\n".join(lines)
+def table(name: str, found: dict) -> str:
+    """What a person reads of a scenario: one line for each figure."""
+    if name != "load":
+        return "\n".join([f"{name}:", *_lines(found, "  ")])
+    lines = [f"{'':16} {'requests/s':>12} {'p99 ms':>8} {'of nginx':>9}"]
+    for kind in KINDS:
+        if kind in found:
+            row = found[kind]
+            said = f"{row['ratio']:.4f}" if "ratio" in row else ""
+            lines.append(f"{kind:16} {row['rate']:>12,.0f} {row['p99_ms']:>8} {said:>9}")
+    idle, busy = found["idle_mb"], found["busy_mb"]
+    return "\n".join([*lines, f"resident MB of each worker: idle {idle}, after {busy}"])
+
+
+def _lines(found: dict, margin: str) -> Iterator[str]:
+    for name, value in found.items():
+        if isinstance(value, dict) and any(isinstance(each, dict) for each in value.values()):
+            yield f"{margin}{name}:"
+            yield from _lines(value, f"{margin}  ")
+        elif isinstance(value, dict):
+            said = "  ".join(f"{key} {each}" for key, each in value.items())
+            yield f"{margin}{name:18} {said}"
+        else:
+            yield f"{margin}{name:18} {value}"
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+_positive.__name__ = "whole number"
+
+
+def _scenarios(text: str) -> list[str]:
+    names = list(SCENARIOS) if text == "all" else text.split(",")
+    known = f"scenarios are {', '.join(SCENARIOS)}, or all"
+    if unknown := [name for name in names if name not in SCENARIOS]:
+        raise argparse.ArgumentTypeError(f"no scenario {unknown[0]!r}; {known}")
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"a scenario is named twice in {text!r}")
+    return names
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder")
+    return Path(text)
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    """The flags; exits on a scenario that there is not."""
+    """The flags; exits with a sentence on what cannot be meant."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+    def add(name: str, kind: Callable[[str], object], said: str, **more: object) -> None:
+        parser.add_argument(name, type=kind, help=said, **more)
+
+    add("--only", _scenarios, "scenarios by comma, or all (default: load)", default="load")
+    add("--seconds", _positive, "of each measurement (default: 5)", default=5)
+    add("--rounds", _positive, "of load (default: 3)", default=3)
+    add("--workers", _positive, "of each store (default: 2)", default=2)
     parser.add_argument(
-        "--only", default="load", metavar="NAMES", help="scenarios by comma, or all (default: load)"
+        "--database", action="store_true", help="load, mixed and ends: on PostgreSQL as well"
     )
-    parser.add_argument("--seconds", type=int, default=5, help="of each measurement (default: 5)")
-    parser.add_argument("--rounds", type=int, default=3, help="of load (default: 3)")
-    parser.add_argument("--workers", type=int, default=2, help="of each store (default: 2)")
-    parser.add_argument("--database", action="store_true", help="load: writes on PostgreSQL too")
-    parser.add_argument("--entries", type=int, default=100_000)
-    parser.add_argument("--leases", type=int, default=1_000_000)
-    parser.add_argument("--tokens", type=int, default=100_000)
-    parser.add_argument("--policies", type=int, default=20_000)
+    add("--entries", _positive, "of the folder of list (default: 100000)", default=100_000)
+    add("--leases", _positive, "of restart (default: 1000000)", default=1_000_000)
+    add("--tokens", _positive, "of ends (default: 100000)", default=100_000)
+    add("--policies", _positive, "of policies (default: 20000)", default=20_000)
     parser.add_argument("--svg", type=Path, metavar="DIR", help="write the plots there")
-    parser.add_argument("--folder", help="where the databases lie (default: a temporary folder)")
-    parser.add_argument("--format", choices=("table", "json"), default="table")
+    add("--folder", _folder, "where the databases lie (default: a temporary folder)")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table",
+        help="json: a line for each scenario",
+    )  # fmt: skip
     args = parser.parse_args(words)
-    args.only = list(SCENARIOS) if args.only == "all" else args.only.split(",")
-    if unknown := set(args.only) - set(SCENARIOS):
-        parser.error(f"no scenario {', '.join(sorted(unknown))}: {', '.join(SCENARIOS)}")
+    if args.entries <= PAGE:
+        parser.error(f"argument --entries: a folder has more than a page of {PAGE}")
     return args
 
 
 def main() -> None:
     args = arguments()
-    for program in ("wrk", "nginx"):
-        if shutil.which(program) is None:
-            raise SystemExit(f"{program} is needed: apt-get install {program}")
+    needed = {"wrk"} | ({"nginx"} if "load" in args.only else set())
+    if missing := sorted(each for each in needed if shutil.which(each) is None):
+        raise SystemExit(f"{missing[0]} is needed: apt-get install {missing[0]}")
+    found = {}
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         folder.chmod(0o755)
-        found = measure(folder, args)
+        for scenario, figures in measure(folder, args):
+            found[scenario] = figures
+            if args.format == "json":
+                print(json.dumps({scenario: figures}), flush=True)
+            else:
+                print(table(scenario, figures), flush=True)
     if args.svg:
         plot(found, args.svg)
-    print(json.dumps(found, indent=2) if args.format == "json" else table(found))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ def wrk(url: str, seconds: float, script: Path | None = None) -> dict:
         f"p{percent}_ms": float(number) * unit_ms[unit]
         for percent, number, unit in re.findall(r"^\s+(\d\d)%\s+([\d.]+)(us|ms|s)$", said, re.M)
     }
-    return {"rate": rate, **latency}
+    # Average, deviation, most.
+    most, unit = re.search(r"Latency(?:\s+[\d.]+\w+){2}\s+([\d.]+)(us|ms|s)", said).groups()
+    return {"rate": rate, **latency, "most_ms": round(float(most) * unit_ms[unit], 3)}
 
 
 def ask(address: str, token: str, method: str, path: str, body: object = None) -> dict:
@@ -131,13 +133,25 @@ def policy() -> str:
     return "\n".join([*rules[:21], *middle, *rules[21:]])
 
 
+def workers_of(process: subprocess.Popen) -> list[str]:
+    """The process ids of its workers, or its own."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return children or [str(process.pid)]
+
+
+def spent(process: subprocess.Popen) -> float:
+    """Seconds of CPU that its workers have used."""
+    ticks = 0
+    for pid in workers_of(process):
+        # The name of a program may hold spaces; it ends with the last bracket.
+        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        ticks += int(user) + int(system)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def resident(process: subprocess.Popen) -> list[float]:
     """MB of the process's workers, or of itself."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    pages = [
-        int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        for pid in children or [str(process.pid)]
-    ]
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in workers_of(process)]
     return [round(each * os.sysconf("SC_PAGE_SIZE") / 1e6, 1) for each in pages]
 
 
@@ -148,6 +162,8 @@ class Store:
     folder: Path
     workers: int
     options: tuple[str, ...] = ()
+    # The URL of a PostgreSQL, "" for SQLite in the folder.
+    database: str = ""
     token: str = ""
     scripts: dict[str, Path] = field(default_factory=dict)
     address: str = ""
@@ -163,6 +179,7 @@ class Store:
             *(sys.executable, "-m", "strongroom", "server", "--data", str(self.folder / "data")),
             *("--seal-key-file", str(self.folder / "key"), "--listen", f"127.0.0.1:{port}"),
             *("--workers", str(self.workers), *self.options),
+            *(("--database", self.database) if self.database else ()),
         ]
         with running(command) as process:
             wait_for(f"{self.address}/v1/sys/health", pause=0.005)
@@ -209,13 +226,13 @@ class Store:
         data = self.folder / "data"
         settings = ServerOptions(
             data=data, host="127.0.0.1", port=1, seal_key_file=self.folder / "key",
-            audit_file=data / "audit.log", tls=None, workers=1, database="",
+            audit_file=data / "audit.log", tls=None, workers=1, database=self.database,
         ).settings  # fmt: skip
 
         async def run() -> None:
             parts = await open_parts(settings, Worker(), SystemClock())
             await parts.seal.unseal_by_itself()
-            await work(parts.engine)
+            await parts.engine.waiting(work(parts.engine))
             await parts.engine.close()
 
         asyncio.run(run())

@@ -30,12 +30,14 @@ def test_ratios_are_taken_within_a_round_and_the_median_is_shown() -> None:
     assert "ratio" not in found["nginx"]
 
 
-def test_the_table_has_a_line_for_each_kind_and_each_scenario() -> None:
-    load = {**summary(ROUNDS), "idle_mb": [50.0], "busy_mb": [55.0]}
-    said = table({"load": load, "restart": {"leases": 7}})
+def test_the_table_has_a_line_for_each_kind_and_each_figure() -> None:
+    said = table("load", {**summary(ROUNDS), "idle_mb": [50.0], "busy_mb": [55.0]})
     assert "writes" in said
     assert "0.1000" in said
-    assert said.splitlines()[-1] == 'restart: {"leases": 7}'
+    said = table("restart", {"leases": 7, "with": {"p50_ms": 1.5}})
+    assert [line.split() for line in said.splitlines()] == [
+        ["restart:"], ["leases", "7"], ["with", "p50_ms", "1.5"]
+    ]  # fmt: skip
 
 
 def test_the_plots_show_what_was_measured(tmp_path: Path) -> None:
@@ -47,10 +49,27 @@ def test_the_plots_show_what_was_measured(tmp_path: Path) -> None:
 
 
 def test_scenarios_are_chosen_by_name() -> None:
-    assert arguments(["--only", "all"]).only == list(SCENARIOS)
     assert arguments(["--only", "mixed,ends"]).only == ["mixed", "ends"]
+    assert SCENARIOS[0] == "load"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "mixed,nothing"], "no scenario 'nothing'; scenarios are load, mixed"),
+        (["--only", "ends,ends"], "named twice"),
+        (["--seconds", "0"], "0 is less than 1"),
+        (["--rounds", "three"], "invalid whole number value: 'three'"),
+        (["--folder", "/no/such"], "'/no/such' is no folder"),
+        (["--only", "list", "--entries", "100"], "more than a page of 100"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_a_sentence(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        arguments(["--only", "nothing"])
+        arguments(words)
+    assert said in capsys.readouterr().err
 
 
 def test_the_policy_has_as_many_rules_as_it_says_and_allows_what_is_asked() -> None:

@@ -48,6 +48,46 @@ async def test_every_answer_is_never_older_than_the_newest_write(store) -> None:
         assert read["data"]["data"] == {"n": number}
 
 
+async def spoil_values(store) -> None:
+    """So that every read that opens a value is a 500."""
+    await store.engine.transact(lambda each: each._sql.run("UPDATE kv_version SET body = ?", b"x"))
+
+
+async def test_an_answer_is_remembered_until_its_own_secret_is_written(store) -> None:
+    for name in ("a", "b"):
+        await store.ask("PUT", f"secret/data/{name}", {"data": {"n": 1}})
+        assert (await store.ask("GET", f"secret/data/{name}"))[0] == 200
+    await spoil_values(store)
+    await store.ask("PUT", "secret/data/other", {"data": {"n": 1}})
+    for name in ("a", "b"):
+        status, read = await store.ask("GET", f"secret/data/{name}")
+        assert (status, read["data"]["data"]) == (200, {"n": 1})
+    body = {"custom_metadata": {"owner": "me"}}
+    await store.ask("PUT", "secret/metadata/a", body)
+    # It is read anew, and its value does not open.
+    assert (await store.ask("GET", "secret/data/a"))[0] == 500
+    await store.ask("PUT", "secret/data/a", {"data": {"n": 2}})
+    _, read = await store.ask("GET", "secret/data/a")
+    assert (read["data"]["data"], read["data"]["metadata"]["custom_metadata"]) == (
+        {"n": 2}, {"owner": "me"}
+    )  # fmt: skip
+    await store.ask("DELETE", "secret/data/a")
+    assert (await store.ask("GET", "secret/data/a"))[0] == 404
+    await store.ask("DELETE", "secret/metadata/b")
+    assert (await store.ask("GET", "secret/data/b"))[0] == 404
+
+
+async def test_what_is_remembered_ends_with_the_policy_that_allowed_it(store) -> None:
+    await store.ask("PUT", "secret/data/a", {"data": {"n": 1}})
+    token = await store.token_with('path "secret/data/a" { capabilities = ["read"] }')
+    assert (await store.ask("GET", "secret/data/a", token=token))[0] == 200
+    _, mine = await store.ask("GET", "auth/token/lookup-self", token=token)
+    (name,) = {*mine["data"]["policies"]} - {"default"}
+    text = 'path "secret/data/b" { capabilities = ["read"] }'
+    await store.ask("PUT", f"sys/policies/acl/{name}", {"policy": text})
+    assert (await store.ask("GET", "secret/data/a", token=token))[0] == 403
+
+
 async def test_a_request_and_its_response_are_recorded_without_values(store) -> None:
     await store.ask("PUT", "secret/data/a", {"data": {"k": "marked-value"}})
     await store.ask("GET", "secret/data/a")

@@ -13,6 +13,7 @@ from strongroom.crypto.keyring import KeyRing
 from strongroom.model.errors import Conflict, Invalid
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import (
+    NO_MARK,
     ClusterRow,
     ConsumerRow,
     Engine,
@@ -341,6 +342,54 @@ async def test_expiry_moves_the_generation_only_for_what_was_still_alive(engine:
     assert await engine.transact(lambda each: each.delete_expired_tokens(2.0, 10)) == 1
     assert engine.view.accessors() == []
     assert engine.view.generation() > generation
+
+
+@reads
+async def test_expired_tokens_take_along_what_they_made_and_what_they_keep(engine: Engine) -> None:
+    rows = [token(1, expires=1.0), token(2, token(1).id, expires=1.5), token(3, token(2).id)]
+    rows.append(token(4, expires=9.0))
+    theirs = [lease(f"db/creds/a/{row.accessor}", 500.0, token=row.id) for row in rows]
+
+    def write(each: Transaction) -> None:
+        for row, made in zip(rows, theirs, strict=True):
+            each.put_token(row)
+            each.put_cubbyhole(row.id, "a/b", b"{}")
+            each.put_lease(made)
+
+    await engine.transact(write)
+    # A page of one: its children go along, the expired one of them is counted as well.
+    assert await engine.transact(lambda each: each.delete_expired_tokens(2.0, 1)) == 2
+    assert engine.view.accessors() == ["accessor4"]
+    assert [engine.view.cubbyhole_paths(row.id) for row in rows] == [[], [], [], ["a/b"]]
+    left = [engine.view.lease(each.id) for each in theirs]
+    assert [(each.due, each.state) for each in left if each] == [
+        *[(2.0, "revoking")] * 3, (500.0, "live")
+    ]  # fmt: skip
+    assert await engine.transact(lambda each: each.delete_expired_tokens(2.0, 1)) == 0
+
+
+@reads
+async def test_a_secret_stands_until_it_is_written_or_gone(engine: Engine) -> None:
+    async def mark() -> tuple[int, int]:
+        row = engine.view.kv_metadata("m", "a/b")
+        assert row is not None
+        return row.mark
+
+    await put_secret(engine, "a/b", b"one")
+    first = await mark()
+    await put_secret(engine, "a/c", b"other")
+    await engine.transact(lambda each: each.put_token(token(1)))
+    assert engine.view.kv_stands(first)
+    assert await mark() == first
+    await put_secret(engine, "a/b", b"one", b"two")
+    second = await mark()
+    assert (engine.view.kv_stands(first), engine.view.kv_stands(second)) == (False, True)
+    await engine.transact(lambda each: each.delete_kv("m", "a/b"))
+    assert not engine.view.kv_stands(second)
+    # One that is made anew under the same path is another.
+    await put_secret(engine, "a/b", b"one")
+    for each in (first, second, NO_MARK):
+        assert not engine.view.kv_stands(each)
 
 
 @reads

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
 
 from strongroom.model.errors import Invalid
-from strongroom.store.engine.contract import MountRow
+from strongroom.store.engine.contract import NO_MARK, MountRow
 from strongroom.store.normalise import Operation
 from strongroom.store.parameters import Fields
 
@@ -163,7 +163,8 @@ class Result:
     """What a call answers. `status` 0 means 200, or 204 when there is nothing to say.
 
     `top_level` copies the keys of `data` beside it, as older clients read them. `cache_until`
-    (epoch seconds) says how long the answer holds if nothing is committed meanwhile.
+    (epoch seconds) says how long the answer holds if nothing is committed meanwhile; what is
+    committed does not touch it while the secret with `cache_mark` stands (`View.kv_stands`).
     `lease_duration` is in seconds; `lease_id` "" means there is nothing to renew or revoke.
     """
 
@@ -177,6 +178,7 @@ class Result:
     file: BinaryIO | None = None
     content_type: str = "application/json"
     cache_until: float = 0.0
+    cache_mark: tuple[int, int] = NO_MARK
     lease_id: str = ""
     lease_duration: int = 0
     renewable: bool = False

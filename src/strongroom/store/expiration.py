@@ -5,17 +5,20 @@ runs this on the same rows; a claim makes sure that one of them does the work.
 """
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from strongroom.model.clock import Clock
-from strongroom.store.engine.contract import Engine, Transaction
-from strongroom.store.leasing import Leases
+from strongroom.store.engine.contract import Engine, LeaseRow, Transaction
+from strongroom.store.leasing import Leases, claim
 
-# Of a batch. Whatever is committed makes every node look anew at what it has remembered: few large
-# batches leave reads alone, and a thousand tokens hold the turn to write for a tenth of a second.
-TOKENS: Final = 1000
-# Between batches: the writers and readers that wait have their turn first.
+# Tokens and leases of a batch: a few statements, which hold the turn to write meanwhile.
+PAGE: Final = 300
+# Of a database that does not answer, so that one that is back is asked again soon.
+BATCH_SECONDS: Final = 30.0
+# Between two batches at least; otherwise half as long as the batch took, so that the writers that
+# wait have a third of the time however much is due.
 BREATH_SECONDS: Final = 0.005
 
 
@@ -28,22 +31,30 @@ class Expiration:
         self._leases = leases
 
     async def catch_up(self) -> int:
-        """Work through what is due now; how many tokens and leases that were."""
+        """Work through what is due now; how many tokens and leases that were.
+
+        Raises TimeoutError when the database does not answer.
+        """
         done = 0
         while True:
-            now = self._clock.now()
+            now, begun = self._clock.now(), self._clock.monotonic()
             due = self._engine.view.next_due()
             if due is None or due > now:
                 return done
-            step = await self._engine.transact(partial(_expire, now=now))
-            step += await self._leases.revoke_due()
+            async with asyncio.timeout(BATCH_SECONDS):
+                tokens, leases = await self._engine.transact_alone(partial(_expire, now=now))
+            await self._leases.revoke(leases)
+            step = tokens + len(leases)
             if not step:
                 return done
             done += step
             await asyncio.sleep(0)
-            if step >= TOKENS:
-                await self._clock.sleep(BREATH_SECONDS)
+            if max(tokens, len(leases)) >= PAGE:
+                took = self._clock.monotonic() - begun
+                await self._clock.sleep(max(BREATH_SECONDS, took / 2))
 
 
-def _expire(transaction: Transaction, now: float) -> int:
-    return transaction.delete_expired_tokens(now, TOKENS)
+def _expire(transaction: Transaction, now: float) -> tuple[int, Sequence[LeaseRow]]:
+    """One commit for both: each makes every node look anew at what it has remembered."""
+    tokens = transaction.delete_expired_tokens(now, PAGE)
+    return tokens, claim(transaction, now, PAGE)

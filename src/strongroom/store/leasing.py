@@ -61,6 +61,14 @@ class Terms:
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
+def claim(transaction: Transaction, now: float, limit: int) -> Sequence[LeaseRow]:
+    """Take a batch of what is due, for `Leases.revoke`; nobody else has it until it must be done.
+
+    A part of the caller's unit of work.
+    """
+    return transaction.claim_leases(now, now + CLAIM_SECONDS, limit)
+
+
 class Leases:
     """For the engines, for `sys/leases`, and for what runs in the background."""
 
@@ -148,7 +156,7 @@ class Leases:
         if row is None:
             raise Invalid("no-lease", "lease not found")
         wanted = renewed(row, increment, self._clock.now())
-        mount, backend = self._backend_of(row)
+        mount, backend = self._backend_of(row, self._mounts())
         await backend.renew_lease(mount, wanted)
 
         def write(transaction: Transaction) -> LeaseRow:
@@ -189,7 +197,7 @@ class Leases:
             return False
         if row.state == "abandoned":
             return True
-        refusal = await self._undo(row)
+        refusal = await self._undo(row, self._mounts())
         if refusal is not None and not force:
             await self._engine.transact(
                 lambda each: each.put_lease(failed(row, refusal.message, self._clock.now()))
@@ -198,23 +206,18 @@ class Leases:
         await self._engine.transact(lambda each: each.delete_lease(lease_id))
         return True
 
-    async def revoke_due(self, limit: int = BATCH) -> int:
-        """Claim a batch of what is due, undo it, and settle it; how many were claimed."""
-        now = self._clock.now()
-        claimed = await self._engine.transact(
-            lambda each: each.claim_leases(now, now + CLAIM_SECONDS, limit)
-        )
+    async def revoke(self, claimed: Sequence[LeaseRow]) -> None:
+        """Undo the leases that `claim` gave, and settle them."""
         if not claimed:
-            return 0
-        gate = asyncio.Semaphore(AT_ONCE)
+            return
+        mounts, gate = self._mounts(), asyncio.Semaphore(AT_ONCE)
 
         async def undo(row: LeaseRow) -> Refusal | None:
             async with gate:
-                return await self._undo(row)
+                return await self._undo(row, mounts)
 
         outcomes = await asyncio.gather(*(self._engine.waiting(undo(row)) for row in claimed))
         await self._engine.transact(lambda each: self._settle(each, claimed, outcomes))
-        return len(claimed)
 
     def _settle(
         self,
@@ -229,9 +232,9 @@ class Leases:
             elif transaction.lease(row.id) is not None:
                 transaction.put_lease(failed(row, refusal.message, now))
 
-    async def _undo(self, row: LeaseRow) -> Refusal | None:
+    async def _undo(self, row: LeaseRow, mounts: Mapping[str, MountRow]) -> Refusal | None:
         try:
-            mount, backend = self._backend_of(row)
+            mount, backend = self._backend_of(row, mounts)
             async with asyncio.timeout(REVOKE_SECONDS):
                 await backend.revoke_lease(mount, row)
         except Refusal as refusal:
@@ -243,14 +246,19 @@ class Leases:
             return Unavailable("revoke-failed", f"internal error: {type(error).__name__}")
         return None
 
-    def _backend_of(self, row: LeaseRow) -> tuple[MountRow, Leasing]:
-        for mount in self._engine.view.mounts():
-            if mount.uuid == row.mount:
-                backend = self._backends.get(mount.type)
-                if isinstance(backend, Leasing):
-                    return mount, backend
-                raise Unavailable("no-leasing", f"{full_path(mount)} does not revoke leases")
-        raise Unavailable("no-mount", "the mount of the lease is gone")
+    def _mounts(self) -> Mapping[str, MountRow]:
+        return {each.uuid: each for each in self._engine.view.mounts()}
+
+    def _backend_of(
+        self, row: LeaseRow, mounts: Mapping[str, MountRow]
+    ) -> tuple[MountRow, Leasing]:
+        mount = mounts.get(row.mount)
+        if mount is None:
+            raise Unavailable("no-mount", "the mount of the lease is gone")
+        backend = self._backends.get(mount.type)
+        if isinstance(backend, Leasing):
+            return mount, backend
+        raise Unavailable("no-leasing", f"{full_path(mount)} does not revoke leases")
 
     async def revoke_mount(self, mount: MountRow) -> None:
         """Undo every lease of a mount now, so that it can go; raises Refusal when one cannot be."""

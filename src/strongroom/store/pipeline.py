@@ -19,10 +19,11 @@ from typing import Any, Final, cast
 from strongroom.audit.devices import AuditBroker, Done
 from strongroom.audit.record import request_fragment, request_line, response_line
 from strongroom.model.clock import rfc3339
-from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavailable
-from strongroom.store.call import Call, Result, parse_seconds
+from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
+from strongroom.store.call import Call, Result
 from strongroom.store.context import Context
 from strongroom.store.decision import decide
+from strongroom.store.engine.contract import NO_MARK
 from strongroom.store.envelope import (
     encode,
     encode_bug,
@@ -35,8 +36,9 @@ from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed
 from strongroom.store.normalise import Canonical, normalise_line, with_body
 from strongroom.store.recording import Outcome
+from strongroom.store.request_headers import check_namespace, is_plain, token_of, wrap_seconds
 from strongroom.store.routing import DamagedRow, Route, Router
-from strongroom.store.sessions import Session, invalid_token
+from strongroom.store.sessions import Prepared, Session, invalid_token
 from strongroom.store.system.cors import cors_headers
 from strongroom.store.system.metrics import Metrics
 from strongroom.store.wrapping import Wrapping, bad_wrapping_token, can_be_wrapped
@@ -48,24 +50,8 @@ SUBSCRIBE: Final = "sys/events/subscribe/"
 UNWRAP: Final = "sys/wrapping/unwrap"
 # Asked by probes many times a minute, without a token: answered, not recorded, as in Vault.
 UNRECORDED: Final = frozenset({"sys/health", "sys/seal-status", "sys/init", "sys/leader"})
-# Headers that change what a GET means; with any of them the long way is taken.
-_SPECIAL: Final = ("x-vault-wrap-ttl", "x-vault-namespace", "origin")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A whole answer to a GET of one session, right until a commit or `until`."""
-
-    head: bytes
-    data: bytes
-    recorded: bytes
-    before: bytes
-    after: bytes
-    status: int
-    until: float
-    revision: int
 
 
 @dataclass(slots=True)
@@ -207,20 +193,14 @@ class Pipeline:
             if request.method == "OPTIONS":
                 self._preflight(request, exchange)
                 return
-            token = headers.get("x-vault-token") or _bearer(headers)
-            if request.method == "GET" and token:
-                session = self._context.sessions.known(token)
-                prepared = session.prepared.get(request.target) if session else None
-                if (
-                    session is not None
-                    and prepared is not None
-                    and prepared.revision == self._revision
-                    and self._now < prepared.until
-                    and self._recording.plain
-                    and (session.row.expires is None or self._now < session.row.expires)
-                    and not any(name in headers for name in _SPECIAL)
-                    and not self._context.quotas.limits_requests(self._context.view)
-                ):
+            token = token_of(headers)
+            found = self._prepared_for(request, token)
+            if found is not None:
+                session, prepared = found
+                if prepared.revision != self._revision and self._waits:
+                    self._start(self._look_again(request, exchange, token, found))
+                    return
+                if prepared.revision == self._revision or self._stands(prepared):
                     self._answer_prepared(session, prepared, request.peer, exchange)
                     return
             if self._waits:
@@ -229,6 +209,50 @@ class Pipeline:
             self._long_way(request, exchange, token)
         except Exception as error:  # noqa: BLE001 - the last line of defence answers 500
             self._refuse_unrecorded(exchange, error)
+
+    def _prepared_for(self, request: Request, token: str) -> tuple[Session, Prepared] | None:
+        """A whole answer that is right, or is when its secret stands."""
+        if request.method != "GET" or not token:
+            return None
+        session = self._context.sessions.known(token)
+        prepared = session.prepared.get(request.target) if session else None
+        if (
+            session is not None
+            and prepared is not None
+            and (prepared.revision == self._revision or prepared.mark != NO_MARK)
+            and self._now < prepared.until
+            and self._recording.plain
+            and (session.row.expires is None or self._now < session.row.expires)
+            and is_plain(request.headers)
+            and not self._context.quotas.limits_requests(self._context.view)
+        ):
+            return session, prepared
+        return None
+
+    def _stands(self, prepared: Prepared) -> bool:
+        """Whether what was committed since has not touched the secret of an answer."""
+        revision = self._revision
+        stands = self._context.view.kv_stands(prepared.mark)
+        if stands:
+            # Right at a time after that revision was read.
+            prepared.revision = revision
+        return stands
+
+    async def _look_again(
+        self, request: Request, exchange: Exchange, token: str, found: tuple[Session, Prepared]
+    ) -> None:
+        """The same where a read waits."""
+        try:
+            stands = self._stands(found[1])
+        except Exception as error:  # noqa: BLE001 - as when the revision cannot be read
+            self._refuse_unrecorded(exchange, error)
+            return
+        if not stands:
+            await self._long_way_waiting(request, exchange, token)
+            return
+        if not self._turn_open:
+            self._begin_turn()
+        self._answer_prepared(*found, request.peer, exchange)
 
     def _answer_prepared(
         self, session: Session, prepared: Prepared, peer: str, exchange: Exchange
@@ -299,7 +323,7 @@ class Pipeline:
             session=session,
             args=route.args if route else {},
             peer=request.peer,
-            wrap_seconds=_wrap_seconds(request.headers.get("x-vault-wrap-ttl", "")),
+            wrap_seconds=wrap_seconds(request.headers),
             certificate=request.client_certificate,
             chain=request.client_chain,
             headers=request.headers,
@@ -315,7 +339,7 @@ class Pipeline:
         found: tuple[tuple[str, str], ...] = ()
         namespace, origin = headers.get("x-vault-namespace"), headers.get("origin")
         if namespace is not None:
-            _check_namespace(namespace)
+            check_namespace(namespace)
             found = (("X-Vault-Namespace", "root"),)
         if origin is not None:
             found += cors_headers(self._context.view, origin, preflight=False)
@@ -364,7 +388,7 @@ class Pipeline:
         try:
             asked = normalise_line(request.method, request.target, "")
             route, _ = self._route(asked, request.opens)
-            token = request.headers.get("x-vault-token") or _bearer(request.headers)
+            token = token_of(request.headers)
             session, refusal = self._authenticate(route, token, request.peer)
             call = self._call(asked, route, session, request)
             return not (refusal or route is None or self._authorise(route, call))
@@ -520,10 +544,9 @@ class Pipeline:
         before, after = split_envelope(result)
         prepared = Prepared(
             self._recording.head(work.call), data, recorded, before, after,
-            result.status or 200, result.cache_until, work.revision,
+            result.status or 200, result.cache_until, work.revision, result.cache_mark,
         )  # fmt: skip
-        size = len(before) + len(after) + len(recorded) + len(data) + len(work.target)
-        self._context.sessions.prepare(session, work.target, prepared, size)
+        self._context.sessions.prepare(session, work.target, prepared)
 
     def _answer_refusal(self, work: Work, refusal: Refusal) -> None:
         self._reply(work, encode_refusal(refusal), Outcome(error=refusal.message))
@@ -573,21 +596,3 @@ def _reply_if(
     ok: bool,  # noqa: FBT001
 ) -> None:
     exchange.reply(response if ok else unrecordable(broker.failing))
-
-
-def _bearer(headers: dict[str, str]) -> str:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def _check_namespace(namespace: str) -> None:
-    if namespace.strip("/") not in ("", "root"):
-        # Served from the root all the same, the caller would work on another team's secrets.
-        raise NotFound("no-namespace", "no such namespace", hint="there is only the root namespace")
-
-
-def _wrap_seconds(text: str) -> int:
-    seconds = parse_seconds(text, "X-Vault-Wrap-TTL")
-    if seconds < 0:
-        raise Invalid("bad-wrap-ttl", "requested wrap ttl must not be negative")
-    return seconds

@@ -39,14 +39,37 @@ _ROOT_DECISION: Final = Decision(True, "the root policy allows everything", "roo
 
 
 @dataclass(slots=True)
+class Prepared:
+    """A whole answer to a GET of one session, right until a commit or `until`.
+
+    After a commit it is right again while the secret with `mark` stands.
+    """
+
+    head: bytes
+    data: bytes
+    recorded: bytes
+    before: bytes
+    after: bytes
+    status: int
+    until: float
+    revision: int
+    mark: tuple[int, int]
+
+    @property
+    def size(self) -> int:
+        """About so many bytes."""
+        return len(self.before) + len(self.after) + len(self.recorded) + len(self.data)
+
+
+@dataclass(slots=True)
 class Session:
-    """A live token. `prepared` holds whole answers, each right for one revision."""
+    """A live token. `prepared` holds whole answers by the target that was asked."""
 
     row: TokenRow
     principal: Principal
     acl: Acl
     auth_fragment: bytes
-    prepared: dict[str, Any] = field(default_factory=dict)
+    prepared: dict[str, Prepared] = field(default_factory=dict)
 
     @property
     def is_root(self) -> bool:
@@ -106,8 +129,9 @@ class Sessions:
             "identities": len(self._identities),
         }
 
-    def prepare(self, session: Session, target: str, answer: object, size: int) -> None:
-        """Keep a whole answer of so many bytes for a session that is kept."""
+    def prepare(self, session: Session, target: str, answer: Prepared) -> None:
+        """Keep a whole answer for a session that is kept."""
+        size = answer.size + len(target)
         if size > PREPARED_BYTES // 8:
             return
         if self.prepared_bytes + size > PREPARED_BYTES or len(session.prepared) >= PREPARED:

@@ -139,8 +139,13 @@ class KvRows(SealedRows):
         return KvMetadata(
             mount, path, stored.created, stored.updated, stored.current_version,
             stored.oldest_version, stored.max_versions, stored.cas_required,
-            stored.delete_version_after, stored.custom, stored.versions,
+            stored.delete_version_after, stored.custom, stored.versions, (node, version),
         )  # fmt: skip
+
+    def kv_stands(self, mark: tuple[int, int]) -> bool:
+        node, version = mark
+        row = self._sql.one("SELECT version FROM node WHERE id = ?", node)
+        return row is not None and row[0] == version
 
     def kv_data(self, mount: str, path: str, version: int) -> bytes | None:
         found = self._row(mount, path, "id")

@@ -11,6 +11,11 @@ from strongroom.store.engine.sql import NO_LIMIT, upsert
 PUT_LEASE: Final = upsert("lease", "id", "mount, token, due, state, attempts, version, body")
 PUT_CUBBYHOLE: Final = upsert("cubbyhole", "token, name", "version, body")
 COLUMNS: Final = "SELECT id, mount, token, due, state, attempts, version, body FROM lease"
+DUE: Final = "WHERE due <= ? ORDER BY due, id LIMIT ?"
+CLAIM: Final = (
+    "UPDATE lease SET due = ?, state = 'revoking', attempts = attempts + 1"  # noqa: S608
+    f" WHERE id IN (SELECT id FROM lease {DUE})"
+)
 _APART: Final = ("id", "mount", "token", "due", "state", "attempts")
 # What is still being made is not undone before it is there: it waits for the time it has.
 REVOKE: Final = (
@@ -110,16 +115,12 @@ class LeaseRows(SealedRows):
         self._sql.run("DELETE FROM lease WHERE id = ?", lease_id)
 
     def claim_leases(self, now: float, until: float, limit: int) -> Sequence[LeaseRow]:
-        due = self._sql.all(f"{COLUMNS} WHERE due <= ? ORDER BY due LIMIT ?", now, limit)
+        due = self._sql.all(f"{COLUMNS} {DUE}", now, limit)
+        if due:
+            self._sql.run(CLAIM, until, now, limit)
         claimed = []
         for row in due:
             lease_id, attempts = row[0], row[5] + 1
-            self._sql.run(
-                "UPDATE lease SET due = ?, state = 'revoking', attempts = ? WHERE id = ?",
-                until,
-                attempts,
-                lease_id,
-            )
             try:
                 claimed.append(self._lease((*row[:3], until, "revoking", attempts, *row[6:])))
             except Tampered:

@@ -18,6 +18,8 @@ from strongroom.store.engine.snapshot_contract import SnapshotTransaction, Table
 from strongroom.store.engine.upkeep_contract import UpkeepTransaction, UpkeepView
 
 T = TypeVar("T")
+# No secret has it.
+NO_MARK: Final = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,10 @@ class KvVersionInfo(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class KvMetadata:
-    """A KV v2 secret. `max_versions` 0 means the mount's setting."""
+    """A KV v2 secret. `max_versions` 0 means the mount's setting.
+
+    `mark` is which row was read and how often it had been written, for `View.kv_stands`.
+    """
 
     mount: str
     path: str
@@ -144,6 +149,7 @@ class KvMetadata:
     delete_version_after: int = 0
     custom: dict[str, str] = field(default_factory=dict)
     versions: tuple[KvVersionInfo, ...] = ()
+    mark: tuple[int, int] = field(default=NO_MARK, compare=False, repr=False)
 
     def info(self, version: int) -> KvVersionInfo | None:
         """The entry of a version, or None."""
@@ -260,6 +266,12 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
 
     def kv_exists(self, mount: str, path: str) -> bool:
         """Whether the secret has metadata; cheaper than reading it."""
+
+    def kv_stands(self, mark: tuple[int, int]) -> bool:
+        """Whether the secret with this mark is there and was not written since; one point read.
+
+        Its data is what it was, too. Holds for one generation: a restore gives marks anew.
+        """
 
     def kv_data(self, mount: str, path: str, version: int) -> bytes | None:
         """The JSON text of a version that is neither deleted nor destroyed."""

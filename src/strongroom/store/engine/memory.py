@@ -45,6 +45,8 @@ class State(AuthState, UpkeepState):
     cubbyholes: dict[tuple[bytes, str], bytes] = field(default_factory=dict)
     consumers: dict[tuple[str, str], ConsumerRow] = field(default_factory=dict)
     events: list[EventRow] = field(default_factory=list)
+    # How many marks of secrets were given.
+    marks: int = 0
 
     def copied(self) -> "State":
         """A copy that can be changed without touching this one; rows are values."""
@@ -185,14 +187,13 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
 
     def delete_expired_tokens(self, now: float, limit: int) -> int:
         rows = list(self.state.tokens.values())
-        expired = [row.id for row in rows if row.expires is not None and row.expires <= now]
+        expired = {row.id for row in rows if row.expires is not None and row.expires <= now}
+        first = sorted((self.state.tokens[each].expires or 0.0, each) for each in expired)[:limit]
         generation = self.state.generation
-        gone = {
-            each for token_id in expired[:limit] for each in self.delete_token(token_id, now=now)
-        }
-        if gone <= set(expired):
+        gone = {each for _, one in first for each in self.delete_token(one, now=now)}
+        if gone <= expired:
             self.state.generation = generation
-        return len(expired[:limit])
+        return len(gone & expired)
 
     def use_token(self, token_id: bytes) -> bool:
         row = self.state.tokens.get(token_id)
@@ -290,6 +291,9 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
     def kv_exists(self, mount: str, path: str) -> bool:
         return self.kv_metadata(mount, path) is not None
 
+    def kv_stands(self, mark: tuple[int, int]) -> bool:
+        return any(row.mark == mark for row in self.state.metadata.values())
+
     def kv_data(self, mount: str, path: str, version: int) -> bytes | None:
         return self.state.data.get((mount, path, version))
 
@@ -304,7 +308,9 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
         return found[:limit] if limit else sorted(found)
 
     def put_kv_metadata(self, row: KvMetadata) -> None:
-        self.state.metadata[row.mount, row.path] = row
+        self.state.marks += 1
+        mark = (self.state.marks, 1)
+        self.state.metadata[row.mount, row.path] = dataclasses.replace(row, mark=mark)
         kept = {each.version for each in row.versions if not each.destroyed}
         for key in [key for key in self.state.data if key[:2] == (row.mount, row.path)]:
             if key[2] not in kept:

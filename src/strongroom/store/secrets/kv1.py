@@ -13,7 +13,13 @@ import orjson
 from strongroom.model.errors import Invalid, Refusal
 from strongroom.store.call import Call, Endpoint, Result, parse_seconds
 from strongroom.store.context import Context
-from strongroom.store.engine.contract import EventRow, KvMetadata, KvVersionInfo, Transaction
+from strongroom.store.engine.contract import (
+    NO_MARK,
+    EventRow,
+    KvMetadata,
+    KvVersionInfo,
+    Transaction,
+)
 from strongroom.store.envelope import nothing_here
 from strongroom.store.secrets.kv_listing import Listing
 from strongroom.store.secrets.kv_value import encoded, secret_path
@@ -56,7 +62,8 @@ class Kv1:
         if body is None:
             raise nothing_here()
         data = orjson.loads(body)
-        return Result(data, lease_duration=_lease(call, data), cache_until=FOREVER)
+        seconds, mark = _lease(call, data), row.mark if row else NO_MARK
+        return Result(data, lease_duration=seconds, cache_until=FOREVER, cache_mark=mark)
 
     async def _write(self, call: Call) -> None:
         mount, path, now = call.mount.uuid, secret_path(call), self._context.clock.now()

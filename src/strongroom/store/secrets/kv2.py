@@ -145,7 +145,8 @@ class Kv2:
         if body is None:
             raise nothing_here()
         until = FOREVER if info.deleted is None else info.deleted
-        return Result({"data": orjson.loads(body), "metadata": metadata}, cache_until=until)
+        answer = {"data": orjson.loads(body), "metadata": metadata}
+        return Result(answer, cache_until=until, cache_mark=row.mark)
 
     async def _write(self, call: Call) -> Result:
         if call.data.get("data") is None:
