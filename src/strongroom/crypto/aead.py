@@ -15,17 +15,14 @@ from strongroom.model.errors import Refusal
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 OVERHEAD_BYTES: Final = NONCE_BYTES + 16
+RESTORE: Final = "restore the row from a backup; it was changed, moved, or sealed by another key"
 
 
 class Tampered(Refusal):
     """A sealed value does not open: wrong key, changed bytes, or moved to another place."""
 
-    def __init__(self, what: str = "a sealed value") -> None:
-        super().__init__(
-            "tampered",
-            f"{what} does not open under its key and place",
-            hint="restore the row from a backup; it was changed, moved, or sealed by another key",
-        )
+    def __init__(self, what: str = "a sealed value", *, hint: str = RESTORE) -> None:
+        super().__init__("tampered", f"{what} does not open under its key and place", hint=hint)
 
 
 def new_key() -> bytes:

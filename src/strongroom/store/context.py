@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.crypto.tokens import new_accessor, new_token
 from strongroom.model.clock import Clock
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from strongroom.store.recording import Recording
     from strongroom.store.seal.cluster import ClusterSeal
     from strongroom.store.sessions import Sessions
+
+# Damaged rows that one list names.
+MOST_NAMED: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,13 @@ class Context:
     def view(self) -> View:
         """Committed state."""
         return self.engine.view
+
+    def left_out(self, *tables: str) -> tuple[str, ...]:
+        """Warnings that name the rows which a list of these tables cannot show."""
+        found = [each for table in tables for each in self.view.damaged_rows(table, MOST_NAMED)]
+        for each in found:
+            self.notices.say("damaged row", each)
+        return tuple(f"{each}, and is left out of this list" for each in found)
 
     def bounds(self, mount: MountRow) -> Bounds:
         """What a mount allows its tokens and leases."""

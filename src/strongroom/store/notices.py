@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from strongroom.crypto.aead import Tampered
 from strongroom.model.errors import Refusal
 
 MOST_SAID: Final = 1000
 # Shown as zero from the start, so that the first failure is a rise.
-PARTS: Final = ("clock", "event row", "expiration", "mount row", "upkeep")
+PARTS: Final = ("clock", "damaged row", "event row", "expiration", "mount row", "upkeep")
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,11 @@ class Notices:
         if reason not in said and len(said) < MOST_SAID:
             said.add(reason)
             _log.error("%s: %s", part, reason)
+
+    def met(self, refusal: Refusal) -> None:
+        """A request was refused: a row that does not open is worth a notice."""
+        if isinstance(refusal, Tampered):
+            self.say("damaged row", refusal.message)
 
     def over(self, part: str) -> None:
         """It went well: the next failure is said again."""

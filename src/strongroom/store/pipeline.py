@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 
 from strongroom.audit.devices import AuditBroker, Done
 from strongroom.audit.record import request_fragment, request_line, response_line
+from strongroom.crypto.aead import Tampered
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
 from strongroom.store.call import Call, Result
@@ -370,14 +371,17 @@ class Pipeline:
             return None, None
         try:
             return self._context.sessions.open(token, self._now, peer), None
-        except Denied as refusal:
+        except (Denied, Tampered) as refusal:
             if route is not None and route.path == UNWRAP and token:
                 # A used wrapping token is the caller's mistake, and no lack of permission.
                 return None, bad_wrapping_token()
             return None, None if public else refusal
 
     def _authorise(self, route: Route | None, call: Call) -> Refusal | None:
-        decision = decide(call.session, route.endpoint if route else None, call)
+        try:
+            decision = decide(call.session, route.endpoint if route else None, call)
+        except Tampered as damaged:
+            return damaged  # A policy or an entity: nobody knows what it allows, or denies.
         if decision.allowed:
             return None
         _log.debug("denied: %s (%s)", decision.reason, decision.rule)
@@ -426,6 +430,7 @@ class Pipeline:
         lines = request_line(self._stamp, auth, request)
         lines += response_line(self._stamp, auth, request, error=refusal.message)
         self._count(call.operation, status_of(refusal))
+        self._context.notices.met(refusal)
         done = partial(_reply_if, self._context.broker, exchange, encode_refusal(refusal))
         self._submit(lines, done, call, None, Outcome(error=refusal.message))
 
@@ -549,6 +554,7 @@ class Pipeline:
         self._context.sessions.prepare(session, work.target, prepared)
 
     def _answer_refusal(self, work: Work, refusal: Refusal) -> None:
+        self._context.notices.met(refusal)
         self._reply(work, encode_refusal(refusal), Outcome(error=refusal.message))
 
     def _answer_bug(self, work: Work, error: Exception) -> None:

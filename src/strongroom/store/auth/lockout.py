@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from strongroom.crypto.aead import Tampered
 from strongroom.model.errors import Denied, Invalid
 from strongroom.store.call import parse_seconds
 from strongroom.store.context import Context
@@ -102,9 +103,24 @@ class Lockout:
     def check(self, mount: MountRow, name: str, view: AuthView | None = None) -> None:
         """Refuse a locked user; raises Denied with the sentence of any other refusal."""
         rules = rules_of(mount, self._context.lockout)
-        row = (view or self._context.view).failed_login(mount.uuid, name)
+        row = self._row(view or self._context.view, mount, name)
         if not rules.disabled and is_locked(row, self._context.clock.now()):
             raise Denied("user-locked", "permission denied")
+
+    @staticmethod
+    def _row(view: AuthView, mount: MountRow, name: str) -> FailedLoginRow | None:
+        """Raises Tampered when the row does not open: then nobody can tell whether it is locked.
+
+        This user alone is refused, until the row is restored or forgotten.
+        """
+        try:
+            return view.failed_login(mount.uuid, name)
+        except Tampered as error:
+            error.hint = (
+                "how often this login has failed is not known, so it is refused; to forget it and"
+                f" let the user try again, write sys/locked-users/{mount.accessor}/unlock/{name}"
+            )
+            raise
 
     async def failed(self, mount: MountRow, name: str) -> None:
         """Count a failed attempt."""
@@ -115,7 +131,7 @@ class Lockout:
 
         def write(transaction: Transaction) -> None:
             transaction.forget_failed_logins(now, FORGOTTEN_AT_ONCE)
-            row = transaction.failed_login(mount.uuid, name)
+            row = self._row(transaction, mount, name)
             transaction.put_failed_login(after_failure(row, rules, now, mount.uuid, name))
 
         await self._context.engine.transact(write)

@@ -103,7 +103,7 @@ class AuthRows(SealedRows):
 
     def failed_logins(self) -> Sequence[FailedLoginRow]:
         rows = self._sql.all("SELECT mount, name, version, body FROM failed_login")
-        return sorted(map(self._failed, rows), key=lambda each: (each.mount, each.name))
+        return sorted(self._that_open(rows, self._failed), key=lambda each: (each.mount, each.name))
 
     def put_failed_login(self, row: FailedLoginRow) -> None:
         key = self._user_key(row.name)

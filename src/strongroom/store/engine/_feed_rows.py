@@ -1,7 +1,7 @@
 """Who uses which version of a secret, and the change feed."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from strongroom.crypto.aead import Tampered
 from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
@@ -20,13 +20,13 @@ class FeedRows(SealedRows):
     def consumers(self, path: str) -> Sequence[ConsumerRow]:
         key = self._consumer_key(path)
         rows = self._sql.all("SELECT actor, version, body FROM consumer WHERE path = ?", key)
-        found = [
-            ConsumerRow(
-                **unpack(ConsumerRow, self._barrier.open("consumer", actor.hex(), version, body))
-            )
-            for actor, version, body in rows
-        ]
-        return sorted(found, key=lambda row: row.actor)
+        # All or none: who rotates must not take a list for whole that is not.
+        return sorted(map(self._consumer, rows), key=lambda row: row.actor)
+
+    def _consumer(self, row: Any) -> ConsumerRow:  # noqa: ANN401 - columns
+        actor, version, body = row
+        opened = self._barrier.open("consumer", actor.hex(), version, body)
+        return ConsumerRow(**unpack(ConsumerRow, opened))
 
     def put_consumer(self, row: ConsumerRow) -> None:
         path, actor = self._consumer_key(row.path), self._consumer_key(f"{row.path}\n{row.actor}")

@@ -53,7 +53,7 @@ class IdentityRows(SealedRows):
 
     def entities(self) -> Sequence[EntityRow]:
         rows = self._sql.all("SELECT id, version, body FROM entity ORDER BY id")
-        return [self._opened("entity", row, EntityRow) for row in rows]
+        return self._that_open(rows, lambda row: self._opened("entity", row, EntityRow))
 
     def new_entity(self, row: EntityRow, alias: AliasRow) -> None:
         self.put_entity(row)
@@ -73,27 +73,30 @@ class IdentityRows(SealedRows):
 
     # aliases
 
-    def _alias_rows(self, where: str, *values: Any) -> list[AliasRow]:  # noqa: ANN401
-        rows = self._sql.all(
+    def _alias_rows(self, where: str, *values: Any) -> Sequence[Any]:  # noqa: ANN401
+        return self._sql.all(
             f"SELECT id, version, body FROM alias WHERE {where} ORDER BY id",  # noqa: S608
             *values,
         )
-        return [self._opened("alias", row, AliasRow) for row in rows]
+
+    def _alias(self, row: Any) -> AliasRow:  # noqa: ANN401 - columns
+        found: AliasRow = self._opened("alias", row, AliasRow)
+        return found
 
     def alias(self, alias_id: str) -> AliasRow | None:
-        return next(iter(self._alias_rows("id = ?", alias_id)), None)
+        return next(map(self._alias, self._alias_rows("id = ?", alias_id)), None)
 
     def alias_by_name(self, mount: str, name: str, *, group: bool = False) -> AliasRow | None:
         found = self._alias_rows(
             "mount = ? AND name = ? AND of_group = ?", mount, self._name_key(name), int(group)
         )
-        return found[0] if found else None
+        return self._alias(found[0]) if found else None
 
     def aliases_of(self, owner: str) -> Sequence[AliasRow]:
-        return self._alias_rows("owner = ?", owner)
+        return [self._alias(row) for row in self._alias_rows("owner = ?", owner)]
 
     def aliases(self, *, group: bool = False) -> Sequence[AliasRow]:
-        return self._alias_rows("of_group = ?", int(group))
+        return self._that_open(self._alias_rows("of_group = ?", int(group)), self._alias)
 
     def put_alias(self, row: AliasRow) -> None:
         self._move_generation()
@@ -125,7 +128,7 @@ class IdentityRows(SealedRows):
 
     def groups(self) -> Sequence[GroupRow]:
         rows = self._sql.all("SELECT id, version, body FROM identity_group ORDER BY id")
-        return [self._opened("identity_group", row, GroupRow) for row in rows]
+        return self._that_open(rows, lambda row: self._opened("identity_group", row, GroupRow))
 
     def put_group(self, row: GroupRow) -> None:
         self._put("identity_group", PUT_GROUP, (self._name_key(row.name.lower()),), row)

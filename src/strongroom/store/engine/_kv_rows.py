@@ -168,7 +168,7 @@ class KvRows(SealedRows):
         # may be a secret and a folder, so a page can begin and end in the middle of it.
         start = self._barrier.seal_name(mount, node, after.rstrip("/")) if after else b""
         rows = self._sql.all(
-            "SELECT name, body IS NOT NULL, EXISTS"
+            "SELECT id, name, body IS NOT NULL, EXISTS"
             " (SELECT 1 FROM node AS child WHERE child.mount = node.mount"
             " AND child.parent = node.id)"
             " FROM node WHERE mount = ? AND parent = ? AND name >= ? ORDER BY name LIMIT ?",
@@ -179,8 +179,8 @@ class KvRows(SealedRows):
             limit + 1 if limit else NO_LIMIT,
         )
         names: list[str] = []
-        for sealed, is_secret, is_folder in rows:
-            name = self._barrier.open_name(mount, node, sealed)
+        for row_id, sealed, is_secret, is_folder in rows:
+            name = self._barrier.open_name_of(f"row {row_id} of node", mount, node, sealed)
             behind = sealed == start
             names += [name] if is_secret and not behind else []
             names += [f"{name}/"] if is_folder and not (behind and after.endswith("/")) else []

@@ -171,7 +171,10 @@ class LeaseRows(SealedRows):
     def cubbyhole_paths(self, token: bytes) -> Sequence[str]:
         rows = self._sql.all("SELECT name FROM cubbyhole WHERE token = ?", token)
         folder = f"cubbyhole/{token.hex()}"
-        return sorted(self._barrier.open_name(folder, 0, name) for (name,) in rows)
+        return sorted(
+            self._barrier.open_name_of(f"row {_place(token, name)} of cubbyhole", folder, 0, name)
+            for (name,) in rows
+        )
 
     def put_cubbyhole(self, token: bytes, path: str, data: bytes) -> None:
         name = self._sealed_path(token, path)

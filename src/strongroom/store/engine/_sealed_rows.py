@@ -4,9 +4,11 @@ The key ring is a row as well. A unit of work seals under the newest term, and a
 term that this process does not know yet makes it read the ring anew.
 """
 
+import contextlib
 import dataclasses
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -15,6 +17,12 @@ from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import ClusterRow
 from strongroom.store.engine.schema import STEPS, check_schema
 from strongroom.store.engine.sql import Sql
+
+Row = TypeVar("Row")
+NAMED: Final = (
+    "restore the row from a backup; the other names of the folder can be read and written, only"
+    " its list cannot be made"
+)
 
 
 class RowBarrier:
@@ -25,7 +33,6 @@ class RowBarrier:
         self._whole = barrier
         self.seal = barrier.seal
         self.seal_name = barrier.seal_name
-        self.open_name = barrier.open_name
         self.mac = barrier.mac
 
     def open(self, table: str, key: str, version: int, sealed: bytes) -> bytes:
@@ -37,6 +44,13 @@ class RowBarrier:
                 raise
         self.refresh()
         return self._whole.open(table, key, version, sealed)
+
+    def open_name_of(self, row: str, mount: str, folder: int, sealed: bytes) -> str:
+        """The name that a row is found by; raises Tampered naming the row."""
+        try:
+            return self._whole.open_name(mount, folder, sealed)
+        except Tampered:
+            raise Tampered(f"the name of the {row}", hint=NAMED) from None
 
     def refresh(self) -> None:
         """Take the stored ring into use if it is another."""
@@ -78,6 +92,14 @@ class SealedRows:
 
     def undo(self) -> None:
         """The unit of work was undone."""
+
+    def _that_open(self, rows: Iterable[Any], opened: Callable[[Any], Row]) -> list[Row]:
+        """What a list shows: the rows that open. `damaged_rows` names the others."""
+        found = []
+        for row in rows:
+            with contextlib.suppress(Tampered):
+                found.append(opened(row))
+        return found
 
     def _next_version(self, statement: str, *key: object) -> tuple[int, bool]:
         """One more than the version a row has, and whether the row is there."""

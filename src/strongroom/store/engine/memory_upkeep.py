@@ -1,6 +1,7 @@
 """The fake's leaders and key terms; values in memory are not sealed, so resealing ends at once."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from strongroom.store.engine.upkeep_contract import LeaderRow, ResealRow
@@ -61,6 +62,9 @@ class MemoryUpkeepRows:
 
     def database_time(self) -> float | None:
         return None
+
+    def damaged_rows(self, table: str, most: int) -> Sequence[str]:  # noqa: ARG002 - the contract's
+        return []
 
     def refresh_keys(self) -> None:
         """There are none."""

@@ -1,5 +1,6 @@
 """What background work asks of the engine: who leads it, key terms and their use, resealing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +47,12 @@ class UpkeepView(Protocol):
 
     def database_time(self) -> float | None:
         """The database's own clock in epoch seconds; None where that is this machine's."""
+
+    def damaged_rows(self, table: str, most: int) -> Sequence[str]:
+        """Sentences that name the rows of a table that do not open; lists leave these out.
+
+        Opens the whole table: for those whose lists are read as a whole.
+        """
 
     def refresh_keys(self) -> None:
         """Take the stored key ring into use if it has changed; nothing while sealed."""

@@ -41,6 +41,7 @@ class Entities:
         self._named = Named(
             context,
             "entity",
+            "entity",
             ENTITY,
             by_id=lambda view, row_id: view.entity(row_id),
             by_name=lambda view, name: view.entity_by_name(name),
@@ -133,14 +134,15 @@ class Entities:
             {
                 row.id: {"name": row.name, "aliases": aliases.get(row.id, [])}
                 for row in view.entities()
-            }
+            },
+            self._context.left_out("entity", "alias"),
         )
 
 
-def _listed(info: dict[str, dict[str, object]]) -> Result:
-    if not info:
+def _listed(info: dict[str, dict[str, object]], warnings: tuple[str, ...]) -> Result:
+    if not info and not warnings:
         raise nothing_here()
-    return Result({"keys": list(info), "key_info": info})
+    return Result({"keys": list(info), "key_info": info}, warnings=warnings)
 
 
 class Aliases:
@@ -264,4 +266,7 @@ class Aliases:
         mounts = mounts_by_accessor(view)
         shown = (show_alias(row, mounts) for row in view.aliases(group=self._group))
         names = ("canonical_id", "mount_accessor", "mount_path", "mount_type", "name")
-        return _listed({each["id"]: {name: each[name] for name in names} for each in shown})
+        return _listed(
+            {each["id"]: {name: each[name] for name in names} for each in shown},
+            self._context.left_out("alias"),
+        )

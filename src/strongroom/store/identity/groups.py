@@ -34,6 +34,7 @@ class Groups:
         self._named = Named(
             context,
             "group",
+            "identity_group",
             GROUP,
             by_id=lambda view, row_id: view.group(row_id),
             by_name=lambda view, name: view.group_by_name(name),
@@ -87,9 +88,10 @@ class Groups:
             }
             for row in view.groups()
         }
-        if not info:
+        warnings = self._context.left_out("identity_group")
+        if not info and not warnings:
             raise nothing_here()
-        return Result({"keys": list(info), "key_info": info})
+        return Result({"keys": list(info), "key_info": info}, warnings=warnings)
 
 
 def _type(call: Call) -> str:

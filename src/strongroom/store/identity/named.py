@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from strongroom.crypto.aead import Tampered
 from strongroom.store.call import Call, Endpoint, Handler, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
@@ -31,10 +32,11 @@ Row = TypeVar("Row", bound=NamedRow)
 
 @dataclass(frozen=True, slots=True)
 class Named(Generic[Row]):
-    """The endpoints of one kind; `word` is its path, `takes` what a write takes."""
+    """The endpoints of one kind: `word` its path, `table` its rows, `takes` what a write takes."""
 
     context: Context
     word: str
+    table: str
     takes: Fields
     by_id: Callable[[View, str], Row | None]
     by_name: Callable[[View, str], Row | None]
@@ -73,7 +75,15 @@ class Named(Generic[Row]):
 
     async def _delete(self, call: Call) -> None:
         def write(transaction: Transaction) -> None:
-            row = self.found(call, transaction)
+            try:
+                row = self.found(call, transaction)
+            except Tampered:
+                # One that does not open is removed by its id: what it was, nobody can tell.
+                row_id = call.args.get("id") or call.text("id")
+                if not row_id:
+                    raise
+                self.remove(transaction, row_id)
+                return
             if row is not None:
                 self.remove(transaction, row.id)
 
@@ -81,6 +91,7 @@ class Named(Generic[Row]):
 
     def _list_names(self, call: Call) -> Result:  # noqa: ARG002 - the shape of a handler
         names = sorted(row.name for row in self.every(self.context.view))
-        if not names:
+        warnings = self.context.left_out(self.table)
+        if not names and not warnings:
             raise nothing_here()
-        return Result({"keys": names})
+        return Result({"keys": names}, warnings=warnings)

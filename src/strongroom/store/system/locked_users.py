@@ -48,7 +48,8 @@ class LockedUsers:
             "counts": total,
             "mount_accessors": accessors,
         }
-        return Result({"by_namespace": [root] if total else [], "total": total})
+        warnings = self._context.left_out("failed_login")
+        return Result({"by_namespace": [root] if total else [], "total": total}, warnings=warnings)
 
     async def _unlock(self, call: Call) -> None:
         accessor, name = call.args["accessor"], call.args["name"]
