@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from strongroom.audit.devices import AuditBroker
 from strongroom.model.errors import (
     Conflict,
     Denied,
@@ -25,6 +26,7 @@ from strongroom.store.normalise import UnsupportedMediaType, UnsupportedMethod
 from strongroom.store.quotas import TooMany
 from strongroom.store.routing import UnsupportedOperation
 from strongroom.wire.http import Response
+from strongroom.wire.listener import Exchange
 
 _log = logging.getLogger(__name__)
 
@@ -124,3 +126,13 @@ def unrecordable(failing: Mapping[str, str]) -> Response:
             hint="it was refused; repair the audit device",
         )
     )
+
+
+def reply_if(
+    broker: AuditBroker,
+    exchange: Exchange,
+    response: Response,
+    ok: bool,  # noqa: FBT001 - the broker's callback
+) -> None:
+    """Answer once a device has recorded it; what none could record is refused."""
+    exchange.reply(response if ok else unrecordable(broker.failing))

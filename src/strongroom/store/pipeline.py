@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
 
-from strongroom.audit.devices import AuditBroker, Done
+from strongroom.audit.devices import Done
 from strongroom.audit.record import request_fragment, request_line, response_line
 from strongroom.crypto.aead import Tampered
 from strongroom.model.clock import rfc3339
@@ -29,6 +29,7 @@ from strongroom.store.envelope import (
     encode,
     encode_bug,
     encode_refusal,
+    reply_if,
     split_envelope,
     status_of,
     unrecordable,
@@ -267,7 +268,7 @@ class Pipeline:
         response = Response(prepared.status, body)
         self._metrics.replies["read", prepared.status] += 1
         broker = self._context.broker
-        broker.submit(lines, partial(_reply_if, broker, exchange, response))
+        broker.submit(lines, partial(reply_if, broker, exchange, response))
 
     async def _long_way_waiting(self, request: Request, exchange: Exchange, token: str) -> None:
         try:
@@ -431,7 +432,7 @@ class Pipeline:
         lines += response_line(self._stamp, auth, request, error=refusal.message)
         self._count(call.operation, status_of(refusal))
         self._context.notices.met(refusal)
-        done = partial(_reply_if, self._context.broker, exchange, encode_refusal(refusal))
+        done = partial(reply_if, self._context.broker, exchange, encode_refusal(refusal))
         self._submit(lines, done, call, None, Outcome(error=refusal.message))
 
     def _submit(self, line: bytes, done: Done, call: Call, *outcomes: Outcome | None) -> None:
@@ -568,7 +569,7 @@ class Pipeline:
         self._count(work.call.operation, response.status)
         self._metrics.in_flight.end(work.call)
         line = response_line(self._stamp, work.auth, work.request, recorded, outcome.error)
-        done = partial(_reply_if, self._context.broker, work.exchange, response)
+        done = partial(reply_if, self._context.broker, work.exchange, response)
         self._submit(line, done, work.call, outcome)
 
     def _count(self, operation: str, status: int) -> None:
@@ -593,12 +594,3 @@ def _sealed(request: Request, exchange: Exchange) -> None:  # noqa: ARG001
 
 def _nothing() -> None:
     """Nobody else reads settings."""
-
-
-def _reply_if(
-    broker: AuditBroker,
-    exchange: Exchange,
-    response: Response,
-    ok: bool,  # noqa: FBT001
-) -> None:
-    exchange.reply(response if ok else unrecordable(broker.failing))
