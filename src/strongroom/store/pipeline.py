@@ -69,6 +69,10 @@ class Work:
     revision: int = -1
 
 
+# What follows a record, and what of it is left to be awaited.
+_Step = Callable[[Work], Coroutine[Any, Any, None] | None]
+
+
 class Pipeline:
     """The listener's handler. One for each process."""
 
@@ -405,7 +409,7 @@ class Pipeline:
     def _unknown_auth(self, token: str) -> bytes:
         return self._context.writer.auth_fragment(None, token)
 
-    def _record(self, work: Work, then: Any) -> None:  # noqa: ANN401 - one of the steps below
+    def _record(self, work: Work, then: _Step) -> None:
         line = request_line(self._stamp, work.auth, work.request)
 
         def recorded(ok: bool) -> None:  # noqa: FBT001 - the broker's callback
@@ -414,14 +418,15 @@ class Pipeline:
                 work.exchange.reply(unrecordable(self._context.broker.failing))
             elif self._waits:
                 self._start(self._then_waiting(then, work))
-            else:
-                then(work)
+            elif (rest := then(work)) is not None:
+                self._start(rest)
 
         self._submit(line, recorded, work.call, None)
 
     @staticmethod
-    async def _then_waiting(then: Any, work: Work) -> None:  # noqa: ANN401
-        then(work)
+    async def _then_waiting(then: _Step, work: Work) -> None:
+        if (rest := then(work)) is not None:
+            await rest
 
     def _refused(
         self, exchange: Exchange, call: Call, parts: tuple[bytes, bytes], refusal: Refusal
@@ -451,7 +456,8 @@ class Pipeline:
         except Refusal as refusal:
             return encode_refusal(refusal)
 
-    def _execute(self, work: Work) -> None:
+    def _execute(self, work: Work) -> Coroutine[Any, Any, None] | None:
+        """Do what is asked; what is left to be awaited, if anything is."""
         if not self._turn_open:
             self._begin_turn()
         # What is read from here on is at least as new as this.
@@ -459,19 +465,17 @@ class Pipeline:
         try:
             session = work.call.session
             if session is not None and session.row.uses_left and not work.route.endpoint.public:
-                self._start(self._count_use_and_run(work, session))
-                return
+                return self._count_use_and_run(work, session)
             result = work.route.run(work.call)
         except Refusal as refusal:
             self._answer_refusal(work, refusal)
-            return
         except Exception as error:  # noqa: BLE001 - answered as 500, recorded as such
             self._answer_bug(work, error)
-            return
-        if result is None or isinstance(result, Result):
-            self._answer(work, result)
         else:
-            self._start(self._await(work, result))
+            if result is not None and not isinstance(result, Result):
+                return self._await(work, result)
+            self._answer(work, result)
+        return None
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._context.engine.waiting(work))

@@ -6,10 +6,11 @@ run side by side as if one after the other. Whatever has another form touches it
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
+
+Columns = tuple[str, ...]
 
 _EQUAL: Final = r"\w+ = \?(?: AND \w+ = \?)*"
 _READ: Final = re.compile(
@@ -36,10 +37,16 @@ class Form:
     writes: bool
     columns: tuple[tuple[str, int], ...] = ()
     inserts: bool = False
+    names: Columns = field(init=False, compare=False)
+    _places: tuple[int, ...] = field(init=False, compare=False)
 
-    def rows(self, values: tuple[Any, ...]) -> Mapping[str, Any]:
-        """The equal columns with their values."""
-        return {name: values[place] for name, place in self.columns}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(name for name, _ in self.columns))
+        object.__setattr__(self, "_places", tuple(place for _, place in self.columns))
+
+    def picked(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Those of a statement's values that the equal columns have."""
+        return tuple([values[place] for place in self._places])
 
 
 @lru_cache(maxsize=1024)

@@ -7,6 +7,7 @@ coroutines that read between their awaits.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -62,30 +63,52 @@ async def run_parked(work: Callable[[], T]) -> T:
     return result
 
 
+@dataclass(slots=True)
+class _Yielded:
+    """What a coroutine has yielded to whoever runs it."""
+
+    value: Any
+
+
 class _Driven(Awaitable[T]):
-    """A coroutine each of whose steps runs in a greenlet."""
+    """A coroutine that runs in a greenlet from its first step to its last."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._coroutine = coroutine
 
     def __await__(self) -> Generator[Any, Any, T]:
-        step: Callable[[], Any] = partial(self._coroutine.send, None)
-        while True:
-            ended, outcome = yield from run_parked(partial(_stepped, step)).__await__()
-            if ended:
-                result: T = outcome
-                return result
+        driver = getcurrent()
+        parked = _Parked(partial(_stepped, self._coroutine), driver)
+        parked.gr_context = driver.gr_context
+        outcome = parked.switch()
+        while not parked.dead:
             try:
-                step = partial(self._coroutine.send, (yield outcome))
+                if isinstance(outcome, _Yielded):
+                    answer = yield outcome.value
+                else:
+                    answer = yield from outcome.__await__()
             except BaseException as error:  # noqa: BLE001 - it belongs to the coroutine
-                step = partial(self._coroutine.throw, error)
+                outcome = parked.throw(error)
+            else:
+                outcome = parked.switch(answer)
+        result: T = outcome
+        return result
 
 
-def _stepped(step: Callable[[], Any]) -> tuple[bool, Any]:
-    try:
-        return False, step()
-    except StopIteration as stop:
-        return True, stop.value
+def _stepped(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Take the steps of a coroutine; what it yields leaves the greenlet."""
+    leave = getcurrent().parent.switch
+    step: Callable[[], Any] = partial(coroutine.send, None)
+    while True:
+        try:
+            yielded = step()
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        try:
+            step = partial(coroutine.send, leave(_Yielded(yielded)))
+        except BaseException as error:  # noqa: BLE001 - it belongs to the coroutine
+            step = partial(coroutine.throw, error)
 
 
 async def drive(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -15,6 +15,7 @@ from strongroom.store.engine._greenlets import answer_of
 from strongroom.store.engine.sql import POSTGRES, unstorable
 
 Values = tuple[Any, ...]
+_Askers = dict[Values, list["asyncio.Future[Any]"]]
 # Columns of whole numbers are BIGINT.
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
@@ -79,7 +80,7 @@ class SharedReads:
     def __init__(self, perform: "Callable[[Ask], Coroutine[Any, Any, list[Any]]]") -> None:
         # `perform` runs a function with a connection, and turns what goes wrong into refusals.
         self._perform = perform
-        self._asked: dict[str, dict[Values, asyncio.Future[Any]]] = {}
+        self._asked: dict[str, _Askers] = {}
         self._types: dict[str, tuple[str, ...]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -89,11 +90,10 @@ class SharedReads:
         loop = asyncio.get_running_loop()
         if not self._asked:
             loop.call_soon(self._send)
-        asked = self._asked.setdefault(statement, {})
-        answer = asked.get(values)
-        if answer is None:
-            answer = asked[values] = loop.create_future()
-        return answer_of(asyncio.shield(answer))
+        # A future for each who asks: one that is cancelled takes no other along.
+        answer = loop.create_future()
+        self._asked.setdefault(statement, {}).setdefault(values, []).append(answer)
+        return answer_of(answer)
 
     def all(self, statement: str, *values: object) -> Sequence[Any]:
         """Every row."""
@@ -112,22 +112,23 @@ class SharedReads:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, statement: str, asked: dict[Values, asyncio.Future[Any]]) -> None:
+    async def _answer(self, statement: str, asked: _Askers) -> None:
         try:
             found = await self._perform(
                 lambda connection: self.fetch_each(connection, statement, list(asked))
             )
         except BaseException as error:
-            for answer in asked.values():
-                if not answer.done():
-                    answer.set_exception(error)
-                    answer.exception()  # Whoever was cancelled will not fetch it.
+            for answers in asked.values():
+                for answer in answers:
+                    if not answer.done():
+                        answer.set_exception(error)
             if not isinstance(error, Exception):
                 raise
             return
-        for answer, row in zip(asked.values(), found, strict=True):
-            if not answer.done():
-                answer.set_result(row)
+        for answers, row in zip(asked.values(), found, strict=True):
+            for answer in answers:
+                if not answer.done():
+                    answer.set_result(row)
 
     async def fetch_each(
         self, connection: Connection, statement: str, asked: Sequence[Values]
