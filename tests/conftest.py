@@ -59,6 +59,8 @@ from strongroom.wire.tls import server_context
 
 # A run in the background may ignore interrupts, and the programs that tests start would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A run that is told to end takes with it what it has started and mounted.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # How long an example takes says how busy the machine is, not whether the property holds.
 settings.register_profile("strongroom", deadline=None)
@@ -240,10 +242,13 @@ def postgres_server(background: Run) -> Iterator[ThrowawayPostgres]:
     """One PostgreSQL for all tests that only need a database; it forgets on power loss."""
     folder = Path(tempfile.mkdtemp(prefix="sr-pg-"))
     server = ThrowawayPostgres(folder, durable=False)
-    background(_started(server))
-    yield server
-    server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        background(_started(server))
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _started(server: ThrowawayPostgres) -> None:

@@ -65,7 +65,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     server = subprocess.Popen(
         [str(folder / "vault"), "server", "-dev-tls", "-dev-root-token-id=root",
          "-dev-no-store-token", f"-dev-listen-address=127.0.0.1:{port}"],
-        cwd=folder, env={**os.environ, "HOME": str(folder)},
+        cwd=folder, env={**os.environ, "HOME": str(folder), "TMPDIR": str(folder)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     found = Program(folder, server, port)

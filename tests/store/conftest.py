@@ -30,11 +30,13 @@ def own_postgres() -> Iterator[ThrowawayPostgres]:
     """A PostgreSQL that this test may harm; durable, as in production."""
     folder = Path(tempfile.mkdtemp(prefix="sr-pg-"))
     made = ThrowawayPostgres(folder)
-    made.start()
-    yield made
-    made.resume()
-    made.kill()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.resume()
+        made.kill()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
     clean = {name: each for name, each in os.environ.items() if not name.startswith("VAULT_")}
     address = f"https://127.0.0.1:{port}"
     env = {
-        **clean, "HOME": str(tmp_path), "PATH": f"{programs}:{clean['PATH']}",
+        **clean, "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PATH": f"{programs}:{clean['PATH']}",
         "VAULT_ADDR": address, "VAULT_TOKEN": "root", "VAULT_SKIP_VERIFY": "true",
         "OCSP_PORT": str(free_port()),
     }  # fmt: skip

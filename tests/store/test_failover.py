@@ -34,18 +34,22 @@ def pair() -> Iterator[Pair]:
     folder = Path(tempfile.mkdtemp(prefix="sr-pg-"))
     folder.chmod(0o755)
     primary = ThrowawayPostgres(folder / "a")
-    primary.start()
-    primary.create_database("strongroom")
-    standby = primary.copy_to(folder / "b")
-    standby.start()
-    primary.query("ALTER SYSTEM SET synchronous_standby_names = 'b'")
-    primary.query("SELECT pg_reload_conf()")
-    hosts = f"host={folder}/b,{folder}/a"
-    yield primary, standby, f"postgresql://postgres@/strongroom?{hosts}"
-    for each in (primary, standby):
-        each.resume()
-        each.kill()
-    shutil.rmtree(folder, ignore_errors=True)
+    started = [primary]
+    try:
+        primary.start()
+        primary.create_database("strongroom")
+        standby = primary.copy_to(folder / "b")
+        started.append(standby)
+        standby.start()
+        primary.query("ALTER SYSTEM SET synchronous_standby_names = 'b'")
+        primary.query("SELECT pg_reload_conf()")
+        hosts = f"host={folder}/b,{folder}/a"
+        yield primary, standby, f"postgresql://postgres@/strongroom?{hosts}"
+    finally:
+        for each in started:
+            each.resume()
+            each.kill()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def in_step(primary: ThrowawayPostgres) -> None:

@@ -154,10 +154,12 @@ def small_postgres(mount: Mount) -> Iterator[tuple[ThrowawayPostgres, Path]]:
     place = Path(tempfile.mkdtemp(prefix="sr-pg-"))
     mount("192m", place)
     made = ThrowawayPostgres(place / "p")
-    made.start()
-    yield made, place
-    made.kill()
-    shutil.rmtree(place, ignore_errors=True)
+    try:
+        made.start()
+        yield made, place
+    finally:
+        made.kill()
+        shutil.rmtree(place, ignore_errors=True)
 
 
 async def test_a_full_disk_under_postgres_refuses_writes_keeps_reads_and_recovers(

@@ -27,7 +27,8 @@ def path_with_vault(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "vault").symlink_to(Path(sys.executable).parent / "strongroom")
     clean = {name: each for name, each in os.environ.items() if not name.startswith("VAULT_")}
-    return {**clean, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    return {**clean, "PATH": path, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
 
 
 def test_the_tutorial(tmp_path: Path, path_with_vault: dict[str, str]) -> None:
@@ -135,6 +136,24 @@ def test_a_dev_server_is_open_with_the_root_token_it_was_told(tmp_path: Path, st
     assert len(base64.b64decode(key[1], validate=True)) == 32
     assert "==> Vault server started! Log data will stream in below:" in shown
     assert f"export VAULT_ADDR='http://127.0.0.1:{port}'" in shown
+
+
+def test_a_dev_server_takes_its_key_with_it(tmp_path: Path, start: Start) -> None:
+    port = free_port()
+    process = start(
+        "server", "-dev", "-dev-tls", "-dev-no-store-token", f"-dev-listen-address=127.0.0.1:{port}"
+    )
+    address = f"https://127.0.0.1:{port}/livez"
+
+    def lives() -> bool:
+        found = [str(each) for each in tmp_path.glob("strongroom-tls-*/ca.pem")]
+        return bool(found) and requests.get(address, verify=found[0], timeout=30).ok
+
+    until(lives)
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 0
+    assert list(tmp_path.glob("strongroom-tls-*")) == []
 
 
 def test_the_way_of_a_fixture_that_runs_the_command_line(

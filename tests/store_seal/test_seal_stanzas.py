@@ -269,7 +269,7 @@ async def test_the_workers_of_a_machine_offer_a_wrong_pin_once_and_again_after_s
 
 
 async def test_a_store_without_its_database_lives_and_is_not_ready(
-    start: Start, tmp_path: Path, background: Run
+    start: Start, tmp_path: Path, background: Run, request: pytest.FixtureRequest
 ) -> None:
     folder = Path(tempfile.mkdtemp(prefix="sr-pg-"))  # short, and not below a private folder
     database = ThrowawayPostgres(folder, durable=False)
@@ -277,6 +277,8 @@ async def test_a_store_without_its_database_lives_and_is_not_ready(
     async def in_background(call: Callable[[], None]) -> None:
         call()  # child processes end with the thread that started them
 
+    request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
+    request.addfinalizer(database.kill)
     background(in_background(database.start))
     (tmp_path / "key").write_bytes(os.urandom(32))
     server = start(
@@ -296,4 +298,3 @@ async def test_a_store_without_its_database_lives_and_is_not_ready(
     background(in_background(database.start))
     await server.open()
     background(in_background(database.stop))
-    shutil.rmtree(folder, ignore_errors=True)

@@ -348,17 +348,26 @@ def _write_secret(path: Path, token: Secret) -> None:
 def _run_dev(args: argparse.Namespace) -> int:
     import tempfile
 
-    from strongroom.app.logs import start_log
-    from strongroom.app.main import program_version
-    from strongroom.app.server import Worker, run, self_signed, serve
-    from strongroom.app.store_config.flags import dev_settings
+    from strongroom.app.server import self_signed
     from strongroom.app.store_config.settings import parse_address
     from strongroom.model.clock import SystemClock
 
     host, port = parse_address(args.dev_listen_address)
-    tls = None
-    if args.dev_tls:
-        tls = self_signed(Path(tempfile.mkdtemp(prefix="strongroom-tls-")), host, SystemClock())
+    if not args.dev_tls:
+        return _serve_dev(args, host, port, None)
+    # Its key is of no use to anybody once the server has ended.
+    with tempfile.TemporaryDirectory(prefix="strongroom-tls-", ignore_cleanup_errors=True) as name:
+        return _serve_dev(args, host, port, self_signed(Path(name), host, SystemClock()))
+
+
+def _serve_dev(
+    args: argparse.Namespace, host: str, port: int, tls: tuple[Path, Path] | None
+) -> int:
+    from strongroom.app.logs import start_log
+    from strongroom.app.main import program_version
+    from strongroom.app.server import Worker, run, serve
+    from strongroom.app.store_config.flags import dev_settings
+
     settings = _from_environment(dev_settings(host, port, tls))
     if settings.listeners[0].is_plain_abroad:
         print(
