@@ -16,7 +16,9 @@ install_python() {
     as_root apt-get install -y -qq --no-install-recommends python3 python3-venv
     python=python3
   fi
-  stamp=$(cat pyproject.toml requirements/dev.txt | sha256sum | cut -d' ' -f1)
+  # How tools are set changes nothing of what is installed.
+  stamp=$(awk '/^\[/ { keep = !/^\[+tool\./ || /^\[tool\.setuptools/ } keep' pyproject.toml \
+    | cat - requirements/dev.txt | sha256sum | cut -d' ' -f1)
   if [ "$(cat .venv/.stamp 2>/dev/null)" = "$stamp" ]; then
     echo "== Python packages: kept (.venv)"
     return

@@ -103,7 +103,7 @@ async def test_a_watch_goes_on_from_a_list(api: KubeApi, namespace: str) -> None
     made["data"]["k"] = "2"
     await api.replace(CONFIG_MAPS, made)
     await api.delete(CONFIG_MAPS, "new", namespace)
-    assert await asyncio.wait_for(watching, 20) == [
+    assert await asyncio.wait_for(watching, 60) == [
         ("ADDED", "new"),
         ("MODIFIED", "new"),
         ("DELETED", "new"),
