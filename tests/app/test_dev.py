@@ -103,7 +103,9 @@ async def test_the_store_is_up_at_once_and_its_three_lines_work(session: Session
     script = "\n".join(
         [
             *lines,
-            lines[-1].replace("put prod/first password=s3cret", "get -field password prod/first"),
+            lines[-1].replace(
+                "put secret/prod/first password=s3cret", "get -field password secret/prod/first"
+            ),
         ]
     )
     shell = await asyncio.create_subprocess_exec(
