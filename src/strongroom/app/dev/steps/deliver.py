@@ -28,7 +28,7 @@ async def show_deliver(bed: Bed) -> Evidence:
         await until("the pod", ready, bed.clock, seconds=240)
         await until("the first value", lambda: _used(bed, 1), bed.clock)
         password = secrets.token_urlsafe(18)
-        await bed.cli("kv", "put", PATH, "username=shop", "password=-", stdin=password)
+        await bed.cli("kv", "put", f"secret/{PATH}", "username=shop", "password=-", stdin=password)
         lines = await until("the next value", lambda: _used(bed, 2), bed.clock)
         pod = await api.get(PODS, "app", NAMESPACE)
     restarts = sum(
