@@ -25,25 +25,26 @@ def prepare_mixed(store: Store) -> dict:
     return {"role_id": role, "secret_id": made["data"]["secret_id"]}
 
 
+def encoded(store: Store, method: str, path: str, body: object = None) -> bytes:
+    """The bytes of a request."""
+    content = b"" if body is None else json.dumps(body).encode()
+    head = (
+        f"{method} /v1/{path} HTTP/1.1\r\nHost: bench\r\nX-Vault-Token: {store.token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
+
+
 def requests_of(store: Store, login: dict) -> dict:
     """For each kind, the bytes of a request."""
-
-    def encoded(method: str, path: str, body: object = None) -> bytes:
-        content = b"" if body is None else json.dumps(body).encode()
-        head = (
-            f"{method} /v1/{path} HTTP/1.1\r\nHost: bench\r\nX-Vault-Token: {store.token}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-        )
-        return head.encode() + content
-
     plaintext = base64.b64encode(b"p" * VALUE_BYTES).decode()
     paths = [f"secret/data/bench/{number}" for number in range(1, SECRETS + 1)]
     value = {"data": {"value": "v" * VALUE_BYTES}}
     return {
-        "read": [encoded("GET", path) for path in paths],
-        "login": [encoded("POST", "auth/approle/login", login)],
-        "write": [encoded("POST", path, value) for path in paths],
-        "transit": [encoded("POST", "transit/encrypt/bench", {"plaintext": plaintext})],
+        "read": [encoded(store, "GET", path) for path in paths],
+        "login": [encoded(store, "POST", "auth/approle/login", login)],
+        "write": [encoded(store, "POST", path, value) for path in paths],
+        "transit": [encoded(store, "POST", "transit/encrypt/bench", {"plaintext": plaintext})],
     }
 
 
@@ -89,13 +90,15 @@ class Load:
         }
 
 
-def loaded(store: Store, requests: dict, shares: dict, seconds: float) -> dict:
+def loaded(
+    store: Store, requests: dict, shares: dict, seconds: float, connections: int = CONNECTIONS
+) -> dict:
     """One run of a mix on a fast event loop."""
     import uvloop
 
     load = Load(store, requests, shares)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(load.run(seconds))
+        runner.run(load.run(seconds, connections))
     return load.found(seconds)
 
 

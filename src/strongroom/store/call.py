@@ -165,7 +165,8 @@ class Result:
     `top_level` copies the keys of `data` beside it, as older clients read them. `cache_until`
     (epoch seconds) says how long the answer holds if nothing is committed meanwhile; what is
     committed does not touch it while the secret with `cache_mark` stands (`View.kv_stands`).
-    `lease_duration` is in seconds; `lease_id` "" means there is nothing to renew or revoke.
+    `lease_duration` is in seconds; `lease_id` "" means there is nothing to renew or revoke. `long`
+    data is recorded a part at a time, so that other requests are answered meanwhile.
     """
 
     data: Mapping[str, Any] | None = None
@@ -179,6 +180,7 @@ class Result:
     content_type: str = "application/json"
     cache_until: float = 0.0
     cache_mark: tuple[int, int] = NO_MARK
+    long: bool = False
     lease_id: str = ""
     lease_duration: int = 0
     renewable: bool = False

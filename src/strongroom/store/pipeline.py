@@ -38,13 +38,13 @@ from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed
 from strongroom.store.normalise import Canonical, normalise_line, with_body
 from strongroom.store.recording import Outcome
-from strongroom.store.request_headers import check_namespace, is_plain, token_of, wrap_seconds
+from strongroom.store.request_headers import is_plain, token_of, wrap_seconds
 from strongroom.store.routing import DamagedRow, Route, Router
 from strongroom.store.sessions import Prepared, Session, invalid_token
-from strongroom.store.system.cors import cors_headers
+from strongroom.store.system.cors import preflight, reply_headers
 from strongroom.store.system.metrics import Metrics
 from strongroom.store.wrapping import Wrapping, bad_wrapping_token, can_be_wrapped
-from strongroom.wire.http import Request, Response, error_response
+from strongroom.wire.http import Request, Response
 from strongroom.wire.listener import Exchange, Handler
 
 REQUEST_SECONDS: Final = 90.0
@@ -197,7 +197,7 @@ class Pipeline:
                 return
             headers = request.headers
             if request.method == "OPTIONS":
-                self._preflight(request, exchange)
+                preflight(self._context.view, request, exchange)
                 return
             token = token_of(headers)
             found = self._prepared_for(request, token)
@@ -284,7 +284,7 @@ class Pipeline:
         headers = request.headers
         content_type = headers.get("content-type", "")
         line = normalise_line(request.method, request.target, content_type)
-        exchange.headers = self._reply_headers(headers)
+        exchange.headers = reply_headers(self._context.view, headers)
         # Counted before the body costs anything.
         exchange.headers += self._context.quotas.admit_request(
             self._context.view,
@@ -339,24 +339,6 @@ class Pipeline:
         if route and call.operation == "update" and not route.backend.exists(call):
             call.operation = "create"
         return call
-
-    def _reply_headers(self, headers: dict[str, str]) -> tuple[tuple[str, str], ...]:
-        """What every reply to a request with these headers carries; raises Refusal."""
-        found: tuple[tuple[str, str], ...] = ()
-        namespace, origin = headers.get("x-vault-namespace"), headers.get("origin")
-        if namespace is not None:
-            check_namespace(namespace)
-            found = (("X-Vault-Namespace", "root"),)
-        if origin is not None:
-            found += cors_headers(self._context.view, origin, preflight=False)
-        return found
-
-    def _preflight(self, request: Request, exchange: Exchange) -> None:
-        """A browser asks what a page of another origin may do (https://fetch.spec.whatwg.org)."""
-        origin = request.headers.get("origin", "")
-        found = cors_headers(self._context.view, origin, preflight=True) if origin else ()
-        exchange.headers = found
-        exchange.reply(Response(204) if found else error_response(405, "unsupported operation"))
 
     # authenticate and decide
 
@@ -500,9 +482,12 @@ class Pipeline:
             await self._await(work, result)
 
     async def _await(self, work: Work, result: Awaitable[Result | None]) -> None:
+        recorded = None
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 answer = await result
+                if answer is not None and answer.long and not work.call.wrap_seconds:
+                    recorded = await self._recording.response_by_parts(work.call, answer)
         except TimeoutError:
             self._answer_refusal(work, Unavailable("too-slow", "the request took too long"))
         except Refusal as refusal:
@@ -512,15 +497,15 @@ class Pipeline:
         else:
             if work.call.operation != "read":
                 self._feed.wake()
-            self._answer(work, answer)
+            self._answer(work, answer, recorded)
 
     # answer
 
-    def _answer(self, work: Work, result: Result | None) -> None:
+    def _answer(self, work: Work, result: Result | None, recorded: bytes | None = None) -> None:
         if work.call.wrap_seconds and result is not None and can_be_wrapped(result):
             self._start(self._wrap(work, result))
         else:
-            self._answer_plainly(work, result)
+            self._answer_plainly(work, result, recorded)
 
     async def _wrap(self, work: Work, result: Result) -> None:
         try:
@@ -532,8 +517,10 @@ class Pipeline:
         else:
             self._answer_plainly(work, wrapped)
 
-    def _answer_plainly(self, work: Work, result: Result | None) -> None:
-        recorded = self._recording.response(work.call, result)
+    def _answer_plainly(
+        self, work: Work, result: Result | None, recorded: bytes | None = None
+    ) -> None:
+        recorded = recorded or self._recording.response(work.call, result)
         if result is not None and result.cache_until > self._now:
             self._prepare(work, result, recorded)
         outcome = Outcome(result)

@@ -279,7 +279,7 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
     def kv_list(self, mount: str, folder: str, *, after: str = "", limit: int = 0) -> Sequence[str]:
         """Names in a folder ("" the top); a subfolder ends in a slash.
 
-        All of them sorted or, with `limit`, at most so many in a stable order of the engine's,
+        All of them sorted or, with `limit`, so many (fewer at the end) in an order of the engine's,
         in which a secret stands directly before the folder of the same name. `after` is the
         name that the page begins behind, with the slash of a folder.
         """

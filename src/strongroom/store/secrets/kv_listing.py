@@ -4,8 +4,9 @@ Pages and trees go beyond Vault, in OpenBao's form: `after` and `limit`, `LIST d
 and the verb SCAN. https://openbao.org/api-docs/secret/kv/kv-v2/
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+import asyncio
+from collections.abc import Awaitable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, Final
 
 from strongroom.model.errors import Invalid
@@ -15,7 +16,9 @@ from strongroom.store.engine.contract import View
 from strongroom.store.envelope import nothing_here
 from strongroom.store.secrets.kv_versions import metadata_data
 
+# Names, and secrets with what is known of them, that are read while others wait: milliseconds.
 PAGE: Final = 500
+ROWS: Final = 100
 MAX_SCANNED: Final = 10_000
 
 
@@ -57,38 +60,82 @@ class Listing:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def names(self, call: Call) -> Result:
+    def names(self, call: Call) -> Result | Awaitable[Result]:
         """LIST: names in a folder, a subfolder ends in a slash."""
-        return Result({"keys": list(self._page(call))})
+        page, limit, is_all = self._first(call)
+        if is_all:
+            return Result({"keys": page})
+        return self._all_names(call, page, limit)
 
-    def detailed(self, call: Call) -> Result:
+    async def _all_names(self, call: Call, page: list[str], limit: int) -> Result:
+        return Result({"keys": await self._after(call, page, limit)}, long=True)
+
+    def _first(self, call: Call) -> tuple[list[str], int, bool]:
+        """The first names, how many are wanted (0: all, sorted), and whether there are no more."""
+        after, limit = page_of(call)
+        asked = min(limit or PAGE, PAGE)
+        page = list(self._page(call, after, asked))
+        if not page:
+            raise nothing_here()
+        is_all = len(page) < asked or asked == limit
+        return page if limit or not is_all else sorted(page), limit, is_all
+
+    async def _after(self, call: Call, page: list[str], limit: int) -> list[str]:
+        """The names of a page and after it, while others are served between the pages."""
+        last: Sequence[str] = page
+        found, runs = len(page), [page if limit else sorted(page)]
+        while len(last) == PAGE and found != limit:
+            await asyncio.sleep(0)
+            asked = min(limit - found, PAGE) if limit else PAGE
+            last = self._page(call, last[-1], asked)
+            found += len(last)
+            runs.append(list(last) if limit else sorted(last))
+        return list(chain.from_iterable(runs)) if limit else await merged(runs)
+
+    async def detailed(self, call: Call) -> Result:
         """LIST with the metadata of each secret of the page beside its name."""
-        keys = list(self._page(call))
+        keys, limit, is_all = self._first(call)
+        if not is_all:
+            keys = await self._after(call, keys, limit)
         info: dict[str, Any] = {}
-        for key in keys:
+        for number, key in enumerate(keys):
             path = _joined(call.args["path"], key)
             row = None if key.endswith("/") else self._context.view.kv_metadata(_uuid(call), path)
             if row is not None:
                 info[key] = metadata_data(row)
-        return Result({"keys": keys, "key_info": info})
+            if number % ROWS == ROWS - 1:
+                await asyncio.sleep(0)
+        return Result({"keys": keys, "key_info": info}, long=len(keys) > ROWS)
 
-    def scan(self, call: Call) -> Result:
+    async def scan(self, call: Call) -> Result:
         """SCAN: every secret under a folder, at most MAX_SCANNED at once."""
         after, limit = page_of(call)
         limit = min(limit or MAX_SCANNED, MAX_SCANNED)
         paths = tree(self._context.view, _uuid(call), call.args["path"].strip("/"), after)
-        keys = list(islice(paths, limit + 1))
+        keys: list[str] = []
+        while part := list(islice(paths, min(PAGE, limit + 1 - len(keys)))):
+            keys += part
+            await asyncio.sleep(0)
         if not keys:
             raise nothing_here()
         more = (f"there are more; go on with after={keys[limit - 1]}",) if len(keys) > limit else ()
-        return Result({"keys": keys[:limit]}, warnings=more)
+        return Result({"keys": keys[:limit]}, warnings=more, long=len(keys) > PAGE)
 
-    def _page(self, call: Call) -> Sequence[str]:
-        after, limit = page_of(call)
-        keys = self._context.view.kv_list(_uuid(call), call.args["path"], after=after, limit=limit)
-        if not keys:
-            raise nothing_here()
-        return keys
+    def _page(self, call: Call, after: str, limit: int) -> Sequence[str]:
+        return self._context.view.kv_list(_uuid(call), call.args["path"], after=after, limit=limit)
+
+
+async def merged(runs: Sequence[list[str]]) -> list[str]:
+    """One sorted list of several, in steps that take a few milliseconds each."""
+    left = list(runs)
+    while len(left) > 1:
+        pairs = []
+        for number in range(0, len(left), 2):
+            # Two sorted runs are merged, not sorted.
+            pairs.append(sorted(chain.from_iterable(left[number : number + 2])))
+            await asyncio.sleep(0)
+        left = pairs
+    return left[0]
 
 
 def _uuid(call: Call) -> str:

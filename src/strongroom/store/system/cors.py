@@ -1,10 +1,10 @@
 """`sys/config/cors`: which web pages may call the API from a browser.
 
 API: https://developer.hashicorp.com/vault/api-docs/system/config-cors. The pipeline asks
-`cors_headers` for requests that carry an Origin.
+for the headers of replies and answers preflights by this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from strongroom.model.errors import Denied, Invalid
@@ -12,6 +12,9 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import View
 from strongroom.store.parameters import fields
+from strongroom.store.request_headers import check_namespace
+from strongroom.wire.http import Request, Response, error_response
+from strongroom.wire.listener import Exchange
 
 MOUNT, KIND = "system", "cors"
 METHODS: Final = "DELETE, GET, OPTIONS, POST, PUT, PATCH, LIST, SCAN"
@@ -42,6 +45,26 @@ def cors_headers(view: View, origin: str, *, preflight: bool) -> tuple[tuple[str
             ("Access-Control-Max-Age", str(PREFLIGHT_SECONDS)),
         ]
     return tuple(found)
+
+
+def reply_headers(view: View, headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What every reply to a request with these headers carries; raises Refusal."""
+    found: tuple[tuple[str, str], ...] = ()
+    namespace, origin = headers.get("x-vault-namespace"), headers.get("origin")
+    if namespace is not None:
+        check_namespace(namespace)
+        found = (("X-Vault-Namespace", "root"),)
+    if origin is not None:
+        found += cors_headers(view, origin, preflight=False)
+    return found
+
+
+def preflight(view: View, request: Request, exchange: Exchange) -> None:
+    """A browser asks what a page of another origin may do (https://fetch.spec.whatwg.org)."""
+    origin = request.headers.get("origin", "")
+    found = cors_headers(view, origin, preflight=True) if origin else ()
+    exchange.headers = found
+    exchange.reply(Response(204) if found else error_response(405, "unsupported operation"))
 
 
 class Cors:
