@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from strongroom.app.background import Background
 from strongroom.app.store_config.sanitized import sanitized
 from strongroom.app.store_config.seals import Means, auto_seal
 from strongroom.app.store_config.settings import (
@@ -313,7 +314,9 @@ async def serve(
     broker.replace([device(each) for each in settings.audit])
     problems: dict[str, str] = {}
     around = surroundings(settings, worker, parts.seal, broker, clock)
-    around = dataclasses.replace(around, problems=lambda: problems)
+    background = Background(clock, around.notices)
+    about = dataclasses.replace(around.about, background=lambda: background.failing)
+    around = dataclasses.replace(around, about=about, problems=lambda: problems)
     handler = front(parts.engine, parts.barrier, around)
     if begin is not None:
         await begin(parts)
@@ -323,23 +326,19 @@ async def serve(
     for listener in settings.listeners:
         _log.info("listening on %s", listener.url)
     worker.ready()
-    tasks = [
-        loop.create_task(_follow(parts, around, broker, problems)),
-        loop.create_task(_watch(certificates, clock)),
-        loop.create_task(keep_backend(parts.seal, clock)),
-        loop.create_task(
-            upkeep(parts.engine, parts.barrier, clock, parts.seal, around.notices).run()
-        ),
-    ]
+    leading = upkeep(parts.engine, parts.barrier, clock, parts.seal, around.notices)
+    background.start("cluster watch", lambda: _follow(parts, around, broker, problems))
+    background.start("certificate watch", lambda: _watch(certificates, clock))
+    background.start("seal backend", lambda: keep_backend(parts.seal, clock))
+    background.start("upkeep", leading.run)
     if worker.number == 0:
-        tasks.append(loop.create_task(_tend(handler, clock, around.notices)))
+        background.start("expiration", lambda: _tend(handler, clock, around.notices))
     # What is there now stays: it is not looked through again and again for what is garbage.
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
     await stop.wait()
-    for task in tasks:
-        task.cancel()
+    background.stop()
     await asyncio.gather(*(each.drain() for each in listeners))
     await handler.finish()
     await parts.engine.close()

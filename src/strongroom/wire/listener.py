@@ -7,6 +7,7 @@ listener reads `LIST ` as `GET ` and remembers; a pipelined one fails closed wit
 """
 
 import asyncio
+import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 import httptools
 
+from strongroom.model.background import keep_running
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Misuse
 from strongroom.wire.http import Request, Response, encode_response, error_response
@@ -47,6 +49,8 @@ SINGLE_HEADERS: Final = frozenset(
 )
 
 Handler = Callable[[Request, "Exchange"], None]
+
+_log = logging.getLogger(__name__)
 
 
 class Exchange:
@@ -491,7 +495,8 @@ class Listener:
     def _started(self, server: asyncio.Server) -> None:
         self._servers.append(server)
         if self._sweeper is None:
-            self._sweeper = asyncio.create_task(self._sweep(), name="listener-sweep")
+            swept = keep_running(self._sweep, self.clock, _sweep_failed)
+            self._sweeper = asyncio.create_task(swept, name="listener-sweep")
 
     async def _sweep(self) -> None:
         while True:
@@ -532,3 +537,7 @@ class Listener:
             self._sweeper.cancel()
             self._sweeper = None
         await asyncio.sleep(0)
+
+
+def _sweep_failed(error: Exception, pause: float) -> None:
+    _log.error("looking for idle peers: %s; again in %g s", type(error).__name__, pause)

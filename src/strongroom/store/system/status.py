@@ -38,7 +38,11 @@ InitialiseCluster = Callable[
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the server says of itself. `audit` counts failures of devices by name."""
+    """What the server says of itself.
+
+    `audit` and `background` say why by name: of devices that fail, and of tasks beside the
+    requests that have ended by themselves.
+    """
 
     program_version: str = ""
     api_version: str = API_VERSION
@@ -47,6 +51,7 @@ class About:
     cluster_address: str = ""
     started: float = 0.0
     audit: Callable[[], Mapping[str, str]] = field(default=dict)
+    background: Callable[[], Mapping[str, str]] = field(default=dict)
 
 
 def raw(body: Mapping[str, Any], status: int = 0) -> Result:
@@ -98,6 +103,8 @@ class Status:
         failing = self._about.audit()
         if failing:
             body["audit_failures"] = dict(failing)
+        if ended := self._about.background():
+            body["background_failures"] = dict(ended)
         if self._seal.backend_problem:
             body["seal_backend_problem"] = self._seal.backend_problem
         return raw(body, call.integer("activecode", 200))
@@ -129,6 +136,8 @@ class Status:
             body |= {"cluster_name": row.cluster_name, "cluster_id": row.cluster_id}
         if sealed:
             body["waiting_for"] = self._seal.waiting_for
+        if ended := self._about.background():
+            body["background_failures"] = dict(ended)
         if self._seal.backend_problem:
             body["seal_backend_problem"] = self._seal.backend_problem
         return body
