@@ -97,6 +97,47 @@ async def test_mount_paths_can_be_left_open_and_are_shown_to_who_may_know(descri
     assert "/sys/mounts" in said["paths"]
 
 
+# As the published description of Vault 1.15 has them; clients are generated from these names.
+PATH_PARAMETERS = {
+    "token": {"create/{role_name}", "roles/{role_name}", "renew/{token}"},
+    "approle": {
+        f"role/{{role_name}}{rest}"
+        for rest in (
+            "", "/bind-secret-id", "/bound-cidr-list", "/custom-secret-id", "/local-secret-ids",
+            "/period", "/policies", "/role-id", "/secret-id", "/secret-id-accessor/destroy",
+            "/secret-id-accessor/lookup", "/secret-id-bound-cidrs", "/secret-id-num-uses",
+            "/secret-id-ttl", "/secret-id/destroy", "/secret-id/lookup", "/token-bound-cidrs",
+            "/token-max-ttl", "/token-num-uses", "/token-ttl",
+        )
+    },
+    "userpass": {
+        "login/{username}", "users/{username}", "users/{username}/password",
+        "users/{username}/policies",
+    },
+    "cert": {"certs/{name}", "crls/{name}"},
+    "kubernetes": {"role/{name}"},
+    "jwt": {"role/{name}"},
+}  # fmt: skip
+
+
+async def test_parameters_of_paths_have_vaults_names(described) -> None:
+    for method, wanted in PATH_PARAMETERS.items():
+        start = f"/auth/{method}/"
+        found = {
+            path.removeprefix(start).rstrip("/")
+            for path in described.document["paths"]
+            if path.startswith(start) and "{" in path
+        }
+        assert found == wanted
+    assert (
+        "/sys/locked-users/{mount_accessor}/unlock/{alias_identifier}"
+        in (described.document["paths"])
+    )
+    body = {"role_name": "other", "x": 1}
+    _, said = await described.ask("POST", "auth/approle/role/ci", body)
+    assert "captured from the endpoint's path: [role_name]" in said["warnings"][1]
+
+
 NAMES = st.text(string.ascii_lowercase, min_size=1, max_size=4)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 10**6) | st.text(max_size=8),

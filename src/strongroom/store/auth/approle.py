@@ -73,7 +73,7 @@ class AppRole:
         return (
             Endpoint("role", {"list": self._list}),
             Endpoint(
-                "role/{role}",
+                "role/{role_name}",
                 {
                     "read": self._read,
                     "create": self._write,
@@ -83,14 +83,14 @@ class AppRole:
                 takes=ROLE_FIELDS,
             ),
             Endpoint(
-                "role/{role}/role-id",
+                "role/{role_name}/role-id",
                 {"read": self._read_role_id, "update": self._write_role_id},
                 takes=fields(text="role_id"),
             ),
-            Endpoint("role/{role}/local-secret-ids", {"read": self._read_local}),
+            Endpoint("role/{role_name}/local-secret-ids", {"read": self._read_local}),
             *(
                 Endpoint(
-                    f"role/{{role}}/{word}",
+                    f"role/{{role_name}}/{word}",
                     {
                         "read": self._read_field,
                         "update": self._write_field,
@@ -124,7 +124,7 @@ class AppRole:
         return Result({"keys": list(names)})
 
     def _role(self, call: Call) -> dict[str, Any]:
-        role = self._context.view.document(call.mount.uuid, ROLE, call.args["role"].lower())
+        role = self._context.view.document(call.mount.uuid, ROLE, call.args["role_name"].lower())
         if role is None:
             raise nothing_here()
         return role
@@ -159,7 +159,7 @@ class AppRole:
         *,
         only_there: bool,
     ) -> None:
-        mount, name = call.mount.uuid, call.args["role"].lower()
+        mount, name = call.mount.uuid, call.args["role_name"].lower()
 
         def write(transaction: Transaction) -> None:
             old = transaction.document(mount, ROLE, name)
@@ -186,7 +186,7 @@ class AppRole:
         return self._context.fingerprint(f"approle role id\n{role_id}".encode())
 
     async def _delete(self, call: Call) -> None:
-        mount, name = call.mount.uuid, call.args["role"].lower()
+        mount, name = call.mount.uuid, call.args["role_name"].lower()
 
         def write(transaction: Transaction) -> None:
             role = transaction.document(mount, ROLE, name)

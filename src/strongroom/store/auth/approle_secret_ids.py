@@ -45,7 +45,7 @@ class SecretIds:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        role = "role/{role}/"
+        role = "role/{role_name}/"
         return (
             Endpoint(f"{role}secret-id", {"update": self._make, "list": self._list}, takes=MAKE),
             Endpoint(
@@ -73,7 +73,7 @@ class SecretIds:
         )
 
     def _role(self, call: Call) -> tuple[str, dict[str, Any]]:
-        name = call.args["role"].lower()
+        name = call.args["role_name"].lower()
         role = self._context.view.document(call.mount.uuid, ROLE, name)
         if role is None:
             raise Invalid("no-such-role", f'role "{name}" does not exist')

@@ -49,7 +49,7 @@ class TokenAuth:
         return (
             Endpoint("create", {"update": self._create}, takes=CREATE),
             Endpoint("create-orphan", {"update": self._create_orphan}, sudo=True, takes=CREATE),
-            Endpoint("create/{role}", {"update": self._create}, takes=CREATE),
+            Endpoint("create/{role_name}", {"update": self._create}, takes=CREATE),
             Endpoint(
                 "lookup-self",
                 {"read": self._lookup_self, "update": self._lookup_self},
@@ -92,7 +92,7 @@ class TokenAuth:
 
         def write(transaction: Transaction) -> tuple[Issued, Wanted]:
             role = None
-            if name := call.args.get("role", "").lower():
+            if name := call.args.get("role_name", "").lower():
                 role = transaction.document(call.mount.uuid, KIND, name)
                 if role is None:
                     raise Invalid("no-such-role", f"unknown role {name}")

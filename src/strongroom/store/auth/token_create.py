@@ -69,7 +69,7 @@ def decide_new_token(
             uses=_uses(call, role),
             renewable=call.flag("renewable", default=True) and (not role or role["renewable"]),
             bound_cidrs=tuple(role["token_bound_cidrs"]) if role else _cidrs(call),
-            role=call.args.get("role", "").lower(),
+            role=call.args.get("role_name", "").lower(),
             type=kind,
             entity_id="" if orphan else asker.row.entity_id,
             mount=call.mount.uuid,

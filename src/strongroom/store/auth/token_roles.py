@@ -40,7 +40,7 @@ class TokenRoles:
         return (
             Endpoint("roles", {"list": self._list}),
             Endpoint(
-                "roles/{name}",
+                "roles/{role_name}",
                 {
                     "read": self._read,
                     "create": self._write,
@@ -63,15 +63,15 @@ class TokenRoles:
         return Result({"keys": list(names)})
 
     def _read(self, call: Call) -> Result:
-        role = self._context.view.document(call.mount.uuid, KIND, call.args["name"].lower())
+        role = self._context.view.document(call.mount.uuid, KIND, call.args["role_name"].lower())
         if role is None:
             raise nothing_here()
         shown = {key: value for key, value in role.items() if key not in _INNER}
         older = {name: role[f"token_{name}"] for name in ("period", "explicit_max_ttl")}
-        return Result({"name": call.args["name"].lower(), **older, **shown})
+        return Result({"name": call.args["role_name"].lower(), **older, **shown})
 
     async def _write(self, call: Call) -> None:
-        mount, name = call.mount.uuid, call.args["name"].lower()
+        mount, name = call.mount.uuid, call.args["role_name"].lower()
 
         def write(transaction: Transaction) -> None:
             old = transaction.document(mount, KIND, name) or {}
@@ -80,7 +80,7 @@ class TokenRoles:
         await self._context.engine.transact(write)
 
     async def _delete(self, call: Call) -> None:
-        mount, name = call.mount.uuid, call.args["name"].lower()
+        mount, name = call.mount.uuid, call.args["role_name"].lower()
         await self._context.engine.transact(lambda each: each.delete_document(mount, KIND, name))
 
 

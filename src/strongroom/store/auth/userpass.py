@@ -43,7 +43,7 @@ class Userpass:
         return (
             Endpoint("users", {"list": self._list}),
             Endpoint(
-                "users/{name}",
+                "users/{username}",
                 {
                     "read": self._read,
                     "create": self._write,
@@ -52,13 +52,13 @@ class Userpass:
                 },
                 takes=fields(TOKEN_FIELDS, PASSWORD),
             ),
-            Endpoint("users/{name}/password", {"update": self._write_password}, takes=PASSWORD),
+            Endpoint("users/{username}/password", {"update": self._write_password}, takes=PASSWORD),
             Endpoint(
-                "users/{name}/policies",
+                "users/{username}/policies",
                 {"update": self._write_policies},
                 takes=fields(texts="token_policies policies"),
             ),
-            Endpoint("login/{name}", {"update": self._login}, public=True, takes=PASSWORD),
+            Endpoint("login/{username}", {"update": self._login}, public=True, takes=PASSWORD),
         )
 
     def exists(self, call: Call) -> bool:
@@ -77,23 +77,23 @@ class Userpass:
         return Result({"keys": list(names)})
 
     def _read(self, call: Call) -> Result:
-        user = self._user(call, call.args["name"])
+        user = self._user(call, call.args["username"])
         if user is None:
             raise nothing_here()
         return Result({key: value for key, value in user.items() if key != HASH})
 
     async def _write(self, call: Call) -> None:
-        name = canonical_user(call.args["name"])
+        name = canonical_user(call.args["username"])
         hashed = await self._hashed(call) if "password" in call.data else ""
         await self._change(call, name, hashed, only_there=False)
 
     async def _write_password(self, call: Call) -> None:
         await self._change(
-            call, canonical_user(call.args["name"]), await self._hashed(call), only_there=True
+            call, canonical_user(call.args["username"]), await self._hashed(call), only_there=True
         )
 
     async def _write_policies(self, call: Call) -> None:
-        await self._change(call, canonical_user(call.args["name"]), "", only_there=True)
+        await self._change(call, canonical_user(call.args["username"]), "", only_there=True)
 
     async def _change(self, call: Call, name: str, hashed: str, *, only_there: bool) -> None:
         mount = call.mount.uuid
@@ -118,13 +118,13 @@ class Userpass:
             return await asyncio.to_thread(hash_password, password.encode())
 
     async def _delete(self, call: Call) -> None:
-        mount, name = call.mount.uuid, canonical_user(call.args["name"])
+        mount, name = call.mount.uuid, canonical_user(call.args["username"])
         await self._context.engine.transact(lambda each: each.delete_document(mount, USER, name))
 
     # login
 
     async def _login(self, call: Call) -> Result:
-        name, password = canonical_user(call.args["name"]), call.text("password")
+        name, password = canonical_user(call.args["username"]), call.text("password")
         if not password or len(password) > MAX_PASSWORD:
             raise Invalid("no-password", "missing password")
         async with self._turns:

@@ -23,7 +23,9 @@ class LockedUsers:
     def endpoints(self) -> Sequence[Endpoint]:
         return (
             Endpoint("locked-users", {"read": self._list}, takes=fields(text="mount_accessor")),
-            Endpoint("locked-users/{accessor}/unlock/{name}", {"update": self._unlock}),
+            Endpoint(
+                "locked-users/{mount_accessor}/unlock/{alias_identifier}", {"update": self._unlock}
+            ),
         )
 
     def _mounts(self) -> dict[str, MountRow]:
@@ -52,7 +54,7 @@ class LockedUsers:
         return Result({"by_namespace": [root] if total else [], "total": total}, warnings=warnings)
 
     async def _unlock(self, call: Call) -> None:
-        accessor, name = call.args["accessor"], call.args["name"]
+        accessor, name = call.args["mount_accessor"], call.args["alias_identifier"]
         mount = next((each for each in self._mounts().values() if each.accessor == accessor), None)
         if mount is None:
             raise Invalid("no-accessor", f"mount accessor {accessor} does not exist")
