@@ -1,10 +1,13 @@
 """Completion in the shells themselves: what is typed, and what the shell makes of it."""
 
+import asyncio
 import os
 import pty
 import select
 import shutil
+import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,8 @@ import pytest
 
 from strongroom.app.command_tree import tree
 from strongroom.app.completion import SHELLS
+from strongroom.app.completion_values import Question, question
+from strongroom.app.main import main
 
 pytestmark = pytest.mark.long
 # Typed, and the words that are offered.
@@ -73,19 +78,20 @@ def test_fish(scripts: Path, tmp_path: Path, typed: str, expected: set[str]) -> 
 class Zsh:
     """A zsh at a terminal, into which somebody types."""
 
-    def __init__(self, scripts: Path, home: Path) -> None:
+    def __init__(self, scripts: Path, home: Path, more: dict[str, str] | None = None) -> None:
         self._home = home
         setting = (
             "autoload -Uz compinit && compinit -u -D\n"
             f"source {scripts}/zsh\n"
             "dump() { print -r -- \"$BUFFER\" > buffer.new; mv buffer.new buffer; BUFFER=; }\n"
-            "zle -N dump; bindkey '^X^D' dump; PROMPT='ready> '\n"
+            "zle -N dump; bindkey '^Xd' dump; PROMPT='ready> '\n"
         )  # fmt: skip
         (home / ".zshrc").write_text(setting)
         main, side = pty.openpty()
         self._process = subprocess.Popen(
             ["zsh", "-i"], stdin=side, stdout=side, stderr=side, cwd=home, start_new_session=True,
-            env={"HOME": str(home), "PATH": os.environ["PATH"], "TERM": "dumb", "LC_ALL": "C"},
+            env={"HOME": str(home), "PATH": os.environ["PATH"], "TERM": "dumb", "LC_ALL": "C",
+                 **(more or {})},
         )  # fmt: skip
         os.close(side)
         self._terminal = main
@@ -113,7 +119,7 @@ class Zsh:
         buffer = self._home / "buffer"
         buffer.unlink(missing_ok=True)
         self.seen = ""
-        os.write(self._terminal, typed.encode() + b"\t\x18\x04")
+        os.write(self._terminal, typed.encode() + b"\t\x18d")
         deadline = time.monotonic() + 150
         while not buffer.exists():
             assert time.monotonic() < deadline, self.seen
@@ -146,6 +152,158 @@ def test_zsh(scripts: Path, tmp_path: Path) -> None:
         # Several at once are listed with what they are for.
         shell.completed("strongroom lease re")
         assert "let a lease live longer" in shell.seen
+    finally:
+        shell.close()
+
+
+# Typed while the store has what is written below, and what is offered.
+ASKED = [
+    ("strongroom kv get ", {"secret/", "team/"}),
+    ("strongroom kv get s", {"secret/"}),
+    ("strongroom kv get secret/pr", {"secret/prod/", "secret/prod-2"}),
+    ("strongroom kv get secret/prod/", {"secret/prod/db"}),
+    ("strongroom kv get -field k -mount=secret prod/", {"prod/db"}),
+    ("strongroom kv delete -versions=1 team/", {"team/a"}),
+    ("strongroom kv put secret/prod/d", {"secret/prod/db"}),
+    ("strongroom kv metadata get secret/prod/", {"secret/prod/db"}),
+    ("strongroom read secret/", {"secret/data/", "secret/metadata/"}),
+    ("strongroom read secret/data/prod/", {"secret/data/prod/db"}),
+    ("strongroom list auth/userpass/users/", {"auth/userpass/users/ada"}),
+    ("strongroom policy read ap", {"app"}),
+    ("strongroom token create -policy=ap", {"-policy=app"}),
+    ("strongroom secrets tune te", {"team/"}),
+    ("strongroom auth disable user", {"userpass/"}),
+]
+NOTHING = ["strongroom kv get nowhere/", "strongroom kv put secret/prod/db k", "strongroom kv g"]
+
+
+@pytest.fixture
+async def filled(store, monkeypatch):
+    """A store with things to offer, in the environment of this process."""
+    for path in ("secret/data/prod/db", "secret/data/prod-2", "secret/data/odd/a;b $(c)"):
+        await store.ask("POST", path.replace(" ", "%20"), {"data": {"k": "marked"}})
+    await store.ask("POST", "sys/mounts/team", {"type": "kv", "options": {"version": "1"}})
+    await store.ask("POST", "team/a", {"k": "marked"})
+    await store.ask("PUT", "sys/policies/acl/app", {"policy": 'path "x" { capabilities = [] }'})
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    await store.ask("POST", "auth/userpass/users/ada", {"password": "pw"})
+    monkeypatch.setenv("VAULT_ADDR", store.address)
+    monkeypatch.setenv("VAULT_TOKEN", store.root)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    return store
+
+
+def _offered(capsys, typed: str) -> set[str]:
+    assert main(["__complete", *typed.split(" ")[1:]]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    return set(said.out.splitlines())
+
+
+async def test_the_store_is_asked_for_names(filled, capsys) -> None:
+    for typed, expected in ASKED:
+        assert await asyncio.to_thread(_offered, capsys, typed) == expected, typed
+    for typed in NOTHING:
+        assert await asyncio.to_thread(_offered, capsys, typed) == set(), typed
+
+
+async def test_nothing_is_said_where_the_store_is_away(filled, capsys, monkeypatch) -> None:
+    typed = "strongroom kv get s"
+    monkeypatch.setenv("VAULT_TOKEN", "wrong")
+    assert await asyncio.to_thread(_offered, capsys, "strongroom policy read a") == set()
+    monkeypatch.delenv("VAULT_TOKEN")
+    monkeypatch.setenv("HOME", "/nowhere")
+    assert await asyncio.to_thread(_offered, capsys, typed) == set()
+    monkeypatch.setenv("VAULT_TOKEN", filled.root)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setenv("VAULT_ADDR", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        began = time.monotonic()
+        assert await asyncio.to_thread(_offered, capsys, typed) == set()
+        assert time.monotonic() - began < 30  # Far from the minute that requests have.
+    monkeypatch.setenv("VAULT_ADDR", "http://127.0.0.1:1")
+    assert await asyncio.to_thread(_offered, capsys, typed) == set()
+    monkeypatch.setenv("VAULT_ADDR", "no address")
+    assert await asyncio.to_thread(_offered, capsys, typed) == set()
+    monkeypatch.delenv("VAULT_ADDR")
+    assert await asyncio.to_thread(_offered, capsys, typed) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ((), None),
+        (("kv", "get", "-mount", "a", "x"), Question("kv", "x", mount="a")),
+        (("kv", "get", "-mount", "a"), Question("kv mount", "a")),
+        (("token", "create", "-policy", "="), Question("policy", "")),
+        (("token", "create", "-policy", "=", "ap"), Question("policy", "ap")),
+        (("token", "create", "-policy=ap"), Question("policy", "ap", "-policy=")),
+        (("token", "create", "--policy", "ap"), Question("policy", "ap")),
+        (("token", "create", "-ttl", "a"), None),
+        (("kv", "get", "-field=x", "y"), Question("kv", "y")),
+        (("kv", "get", "-fie"), None),
+        (("write", "a/b", "k"), None),
+        (("kv", "copy", "a/b", "a/"), Question("kv", "a/")),
+    ],
+)
+def test_what_is_asked_is_seen_from_the_words(words, asked) -> None:
+    assert question(words) == asked
+
+
+async def _in(shell: str, *words: str) -> str:
+    done = await asyncio.to_thread(
+        subprocess.run, [shell, *words], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+async def test_bash_offers_names_of_the_store(scripts: Path, filled) -> None:
+    for typed, expected in [
+        *ASKED,
+        ("strongroom kv get secret/odd/", {"secret/odd/a\\;b\\ \\$\\(c\\)"}),
+    ]:
+        words = typed.split(" ")
+        array = " ".join(f"'{each}'" for each in words)
+        out = await _in(
+            "bash", "--norc", "-c",
+            f"source {scripts}/bash; COMP_WORDS=({array}); COMP_CWORD={len(words) - 1};"
+            ' _strongroom; printf "%s\\n" "${COMPREPLY[@]}"',
+        )  # fmt: skip
+        assert set(out.splitlines()) == expected, typed
+
+
+async def test_fish_offers_names_of_the_store(scripts: Path, filled, tmp_path, monkeypatch) -> None:
+    _needs("fish")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for typed, expected in ASKED:
+        out = await _in(
+            "fish", "--no-config", "-c", f"source {scripts}/fish; complete -C '{typed}'"
+        )
+        offered = {line.split("\t")[0] for line in out.splitlines()}
+        names = {each for each in offered if not each.startswith("-") or "=" in each}
+        assert {each.removeprefix("-policy=") for each in names} == {
+            each.removeprefix("-policy=") for each in expected
+        }, typed
+
+
+async def test_zsh_offers_names_of_the_store(scripts: Path, filled, tmp_path: Path) -> None:
+    _needs("zsh")
+    names = ("VAULT_ADDR", "VAULT_TOKEN")
+    shell = await asyncio.to_thread(
+        Zsh, scripts, tmp_path, {each: os.environ[each] for each in names}
+    )
+    try:
+        for typed, expected in ASKED:
+            line = await asyncio.to_thread(shell.completed, typed)
+            if len(expected) == 1:
+                (name,) = expected
+                tail = "" if name.endswith("/") else " "
+                assert line == f"{typed.rpartition(' ')[0]} {name}{tail}", shell.seen
+            elif typed.endswith("pr"):
+                assert line == "strongroom kv get secret/prod", shell.seen
+        line = await asyncio.to_thread(shell.completed, "strongroom kv get secret/odd/")
+        assert line.rstrip() == "strongroom kv get secret/odd/a\\;b\\ \\$\\(c\\)"
     finally:
         shell.close()
 

@@ -1,12 +1,14 @@
 """Completion scripts for bash, zsh and fish, made from the commands there are.
 
-Flags are offered as they are begun: with one dash after one, with two after two.
+Flags are offered as they are begun: with one dash after one, with two after two. Where VAULT_ADDR
+is set, paths, mounts and policies are offered as well, which the program asks the store for.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
 from strongroom.app.command_tree import Node, tree
+from strongroom.app.completion_values import ASKING, COMPLETED, FLAGS, ONE_WORD
 
 _BASH: Final = """)
 _strongroom() {
@@ -20,7 +22,17 @@ _strongroom() {
   [[ $current == --* ]] && offered=$(for word in $offered; do
     [[ $word == -[!-]?* ]] && echo "-$word" || echo "$word"
   done)
-  COMPREPLY=($(compgen -W "$offered" -- "$current"))
+  COMPREPLY=()
+  if [[ -n $VAULT_ADDR && $offered != [a-z]* && ( $current != -* || $current == *=* ) ]]; then
+    local index typed=("${COMP_WORDS[@]:1:COMP_CWORD}")
+    mapfile -t COMPREPLY < <("${COMP_WORDS[0]}" __complete "${typed[@]}" 2>/dev/null)
+    [[ "${COMPREPLY[*]}" == */ ]] && compopt -o nospace 2>/dev/null
+    # A name is what somebody wrote; as it is inserted, it must not be a command.
+    for index in "${!COMPREPLY[@]}"; do
+      printf -v "COMPREPLY[$index]" %q "${COMPREPLY[$index]}"
+    done
+  fi
+  [[ ${#COMPREPLY[@]} -gt 0 ]] || COMPREPLY=($(compgen -W "$offered" -- "$current"))
   [[ ${#COMPREPLY[@]} -gt 0 ]] || COMPREPLY=($(compgen -f -- "$current"))
 }
 complete -F _strongroom strongroom
@@ -40,7 +52,16 @@ _strongroom() {
   if [[ $PREFIX == --* ]]; then
     flags=(${flags/#(#b)-([^-:][^:])/--$match[1]})
   fi
-  if [[ $PREFIX == -* ]]; then
+  local -a values folders
+  if [[ -n $VAULT_ADDR && ( $PREFIX != -* || $PREFIX == *=* ) ]] && (( ! $#verbs )); then
+    values=("${(@f)$($words[1] __complete "${(@)words[2,CURRENT-1]}" "$PREFIX" 2>/dev/null)}")
+    folders=(${(M)values:#*/})
+    values=(${values:#*/})
+  fi
+  if (( $#values + $#folders )); then
+    (( $#values )) && compadd -- $values
+    (( $#folders )) && compadd -S '' -- $folders
+  elif [[ $PREFIX == -* ]]; then
     _describe -o flag flags
   elif (( $#verbs )); then
     _describe command verbs
@@ -60,7 +81,16 @@ _FISH: Final = """function __strongroom_at
   end
   test "$at" = "$argv"
 end
+function __strongroom_values
+  set -q VAULT_ADDR; or return
+  set -l typed (commandline -opc)
+  $typed[1] __complete $typed[2..-1] (commandline -ct) 2>/dev/null
+end
 """
+
+
+# An argument of a flag, which fish takes without the flag before it.
+FISH_VALUE: Final = '-x -a \'(__strongroom_values | string replace -r "^-[^=]*=" "")\' '
 
 
 def bash() -> str:
@@ -116,12 +146,20 @@ def fish() -> str:
             lines.append(
                 f"complete -c strongroom -f {at} -a {child.words[-1]} -d {_quoted(child.summary)}"
             )
+        if " ".join(node.words) in COMPLETED:
+            bare = "" if " ".join(node.words) in ONE_WORD else "-f "
+            lines.append(f"complete -c strongroom {bare}{at} -a '(__strongroom_values)'")
         for flag, text in _flags(node):
             if flag.startswith("--"):
                 names = f"-l {flag[2:]}"
             else:
                 names = f"-o {flag[1:]} -l {flag[1:]}" if len(flag) > 2 else f"-s {flag[1:]}"
-            lines.append(f"complete -c strongroom {at} {names} -d {_quoted(text)}")
+            asks = (
+                FISH_VALUE
+                if " ".join(node.words) in ASKING and f"-{flag.lstrip('-')}" in FLAGS
+                else ""
+            )
+            lines.append(f"complete -c strongroom {at} {names} {asks}-d {_quoted(text)}")
     return "\n".join(lines) + "\n"
 
 

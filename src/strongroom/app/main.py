@@ -137,6 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and _is_version_of_vault(words):
         print(f"Vault v{VAULT_VERSION} (strongroom {program_version()})")
         return 0
+    if words[:1] == ["__complete"]:
+        return importlib.import_module("strongroom.app.completion_values").offer(words[1:])  # type: ignore[no-any-return]
     verb = next((word for word in words if not word.startswith("-")), None)
     args = build_parser(verb if verb in VERBS else None).parse_args(words)
     try:
