@@ -8,7 +8,7 @@ larger. Rules on the same path string of several policies are joined, and `deny`
 
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from strongroom.access.policy import PathRule, Policy
@@ -26,11 +26,22 @@ class Grant:
     rules: tuple[PathRule, ...]
     policies: tuple[str, ...]
     capabilities: frozenset[str]
+    # How a decision cites it.
+    name: str = field(init=False, compare=False)
+    # Whether a rule says anything of parameters, and of how a reply is wrapped.
+    bounds_parameters: bool = field(init=False, compare=False)
+    bounds_wrapping: bool = field(init=False, compare=False)
 
-    @property
-    def name(self) -> str:
-        """How a decision cites it."""
-        return f'path "{self.path}" of {", ".join(self.policies)}'
+    def __post_init__(self) -> None:
+        cited = f'path "{self.path}" of {", ".join(self.policies)}'
+        parameters = any(
+            each.required_parameters or each.denied_parameters or each.allowed_parameters
+            for each in self.rules
+        )
+        wrapping = any(each.min_wrapping_ttl or each.max_wrapping_ttl for each in self.rules)
+        object.__setattr__(self, "name", cited)
+        object.__setattr__(self, "bounds_parameters", parameters)
+        object.__setattr__(self, "bounds_wrapping", wrapping)
 
 
 class Acl:
@@ -132,11 +143,15 @@ class Acl:
             return Decision(False, "the rule denies the path", grant.name, capability)
         if capability not in grant.capabilities:
             return Decision(False, "the rule lacks the capability", grant.name, capability)
-        if parameters is not None and capability in ("create", "update", "patch", "read"):
+        if (
+            grant.bounds_parameters
+            and parameters is not None
+            and capability in ("create", "update", "patch", "read")
+        ):
             problem = _parameter_problem(grant.rules, parameters)
             if problem:
                 return Decision(False, problem, grant.name, capability)
-        if wrap_seconds is not None:
+        if grant.bounds_wrapping and wrap_seconds is not None:
             problem = _wrapping_problem(grant.rules, wrap_seconds)
             if problem:
                 return Decision(False, problem, grant.name, "wrapping")

@@ -18,6 +18,8 @@ from strongroom.model.clock import parse_rfc3339
 from strongroom.model.principal import Principal
 
 MAX_DEPTH: Final = 32
+# A dict first: to find out whether something is any mapping takes longer than all the rest.
+_OBJECTS: Final = (dict, Mapping)
 _NO_AUTH: Final = b'{"token_type":"default"}'
 
 
@@ -35,6 +37,7 @@ class RecordWriter:
 
     def __init__(self, mac: KeyedHmac, form: RecordForm = RecordForm()) -> None:
         self._mac = mac
+        self._hashed_nothing = mac.vault_form(b"")
         self.form = form
         self._hmac_accessor = form.hmac_accessor
         self._log_raw = form.log_raw
@@ -49,7 +52,9 @@ class RecordWriter:
 
     def hashed(self, value: str) -> str:
         """What stands in a record for a string."""
-        return value if self._log_raw else self._mac.vault_form(value.encode())
+        if self._log_raw:
+            return value
+        return self._mac.vault_form(value.encode()) if value else self._hashed_nothing
 
     def auth_fragment(self, principal: Principal | None, token: str) -> bytes:
         """The `auth` object of a caller; the same bytes for the life of a session."""
@@ -106,7 +111,9 @@ class RecordWriter:
             return "too deep"
         if isinstance(value, str):
             return value if _is_time(value) else self.hashed(value)
-        if isinstance(value, Mapping):
+        if value is None or isinstance(value, int):
+            return value
+        if isinstance(value, _OBJECTS):
             return {str(key): self._hide(each, depth + 1) for key, each in value.items()}
         if isinstance(value, list | tuple):
             return [self._hide(each, depth + 1) for each in value]

@@ -26,8 +26,8 @@ _WIDE_DIGITS: Final = b"0" * 19
 
 def check_json(text: bytes) -> None:
     """Raises TooLarge(`json-too-complex`) or Invalid(`number-too-wide`)."""
-    counted = text.count(b",") + text.count(b"[") + text.count(b"{")
-    deep = text.count(b"[") + text.count(b"{") > MAX_DEPTH
+    opened = text.count(b"[") + text.count(b"{")
+    counted, deep = opened + text.count(b","), opened > MAX_DEPTH
     wide = _WIDE_DIGITS in text.translate(_NOUGHTS) and _WIDE.search(text) is not None
     if counted <= MAX_ELEMENTS and not deep and not wide and len(text) <= MAX_STRING_BYTES:
         return

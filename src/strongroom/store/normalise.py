@@ -81,7 +81,7 @@ def normalise_line(method: str, target: str, content_type: str) -> Canonical:
         raise UnsupportedMethod("unsupported-method", f"the method {method} is not supported")
     raw_path, _, query = target.partition("?")
     path = canonical_path(raw_path)
-    given: dict[str, Any] = dict(_query(query))
+    given: dict[str, Any] = dict(_query(query)) if query else {}
     if operation == "read" and str(given.get("help", "")).lower() in ("1", "true"):
         return Canonical("help", path.rstrip("/"))
     if operation in ("read", "list", "scan"):
@@ -103,10 +103,12 @@ def canonical_path(raw: str) -> str:
     """Decode and check the path of a target; what follows `/v1/`, with single slashes."""
     if not raw.startswith(PREFIX):
         raise NotFound("no-route", "the API begins at /v1/")
-    try:
-        path = unquote_to_bytes(raw[len(PREFIX) :].encode("latin-1")).decode()
-    except UnicodeDecodeError:
-        raise Invalid("bad-path", "the path is not UTF-8") from None
+    path = raw[len(PREFIX) :]
+    if "%" in path or not path.isascii():
+        try:
+            path = unquote_to_bytes(path.encode("latin-1")).decode()
+        except UnicodeDecodeError:
+            raise Invalid("bad-path", "the path is not UTF-8") from None
     canonical = canonical_segments(path)
     if not canonical:
         raise NotFound("no-route", "no path after /v1/")
@@ -120,6 +122,8 @@ def canonical_segments(path: str) -> str:
     """
     if not path.isprintable():
         raise Invalid("bad-path", "the path has characters that cannot be printed")
+    if "//" not in path and "/." not in path and not path.startswith((".", "/")):
+        return path
     segments = path.split("/")
     if "." in segments or ".." in segments:
         raise Invalid("bad-path", "the path has relative segments")

@@ -48,6 +48,13 @@ SINGLE_HEADERS: Final = frozenset(
     }
 )
 
+# The names of nearly every request, as clients spell them.
+_SPELLED: Final = {
+    spelled.encode(): name
+    for name in (*SINGLE_HEADERS, "accept", "accept-encoding", "connection", "user-agent")
+    for spelled in (name, name.title())
+}
+
 Handler = Callable[[Request, "Exchange"], None]
 
 _log = logging.getLogger(__name__)
@@ -231,11 +238,16 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields += 1
         self._header_bytes += len(name) + len(value)
-        key = name.decode("latin-1").lower()
+        if (
+            self._fields > self._limits.header_fields
+            or self._header_bytes > self._limits.header_bytes
+        ):
+            self.refuse(431, "the request headers are too many or too large")
+            return
         if not self._in_headers:
             # A trailer is no header: whoever stands in front has judged the headers alone.
-            self._bound_fields()
             return
+        key = _SPELLED.get(name) or name.decode("latin-1").lower()
         if key in self._headers:
             if key in SINGLE_HEADERS:
                 self.refuse(400, f"the header {key} is there twice")
@@ -243,14 +255,6 @@ class Connection(asyncio.Protocol):
             self._headers[key] += ", " + value.decode("latin-1")
         else:
             self._headers[key] = value.decode("latin-1")
-        self._bound_fields()
-
-    def _bound_fields(self) -> None:
-        if (
-            self._fields > self._limits.header_fields
-            or self._header_bytes > self._limits.header_bytes
-        ):
-            self.refuse(431, "the request headers are too many or too large")
 
     def on_headers_complete(self) -> None:
         self._in_headers = False

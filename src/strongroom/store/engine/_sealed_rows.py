@@ -126,5 +126,10 @@ def _names_of(kind: type[Any]) -> frozenset[str]:
 
 def pack(row: Any, *left_out: str) -> bytes:  # noqa: ANN401 - any of the contract's rows
     """A row's fields as JSON, without those that have a column of their own."""
-    names = (field.name for field in dataclasses.fields(row) if field.name not in left_out)
-    return orjson.dumps({name: getattr(row, name) for name in names})
+    kind: Any = type(row)
+    return orjson.dumps({name: getattr(row, name) for name in _packed(kind, left_out)})
+
+
+@lru_cache(maxsize=64)
+def _packed(kind: type[Any], left_out: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(each.name for each in dataclasses.fields(kind) if each.name not in left_out)

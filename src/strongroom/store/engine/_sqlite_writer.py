@@ -62,10 +62,14 @@ class SqliteSql:
 
     dialect = SQLITE
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, short: bool = False) -> None:
+        """With `short` what may take long raises Elsewhere."""
         self._connection = connection
+        self._short = short
 
     def _execute(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+        if self._short and not is_short(statement):
+            raise Elsewhere
         try:
             return self._connection.execute(statement, values)
         except OverflowError:
@@ -82,30 +86,6 @@ class SqliteSql:
     def run(self, statement: str, *values: object) -> None:
         """A write."""
         self._execute(statement, values)
-
-
-class _ShortSql(SqliteSql):
-    """The same for the event loop: raises Elsewhere for what may take long."""
-
-    def one(self, statement: str, *values: object) -> Any:  # noqa: ANN401
-        """The first row, or None."""
-        _refuse_long(statement)
-        return super().one(statement, *values)
-
-    def all(self, statement: str, *values: object) -> Sequence[Any]:
-        """Every row."""
-        _refuse_long(statement)
-        return super().all(statement, *values)
-
-    def run(self, statement: str, *values: object) -> None:
-        """A write."""
-        _refuse_long(statement)
-        super().run(statement, *values)
-
-
-def _refuse_long(statement: str) -> None:
-    if not is_short(statement):
-        raise Elsewhere
 
 
 @lru_cache(maxsize=1024)
@@ -180,7 +160,7 @@ class SqliteWriter:
     ) -> None:
         self._connection = connection
         self._rows = rows(SqliteSql(connection))
-        self._short_rows = rows(_ShortSql(connection))
+        self._short_rows = rows(SqliteSql(connection, short=True))
         self._refusal = refusal
         # Waiting on this lock is fair and wakes at once; SQLite's own busy handler sleeps and
         # tries again, which starves one of two busy writers.
