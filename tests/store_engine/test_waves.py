@@ -14,6 +14,7 @@ from strongroom.crypto.keyring import KeyRing
 from strongroom.model.errors import Conflict
 from strongroom.store.engine._footprints import Form, form_of
 from strongroom.store.engine._locks import Locks, Owner
+from strongroom.store.engine._postgres_sql import change_over_arrays
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import (
     Engine,
@@ -97,6 +98,47 @@ async def test_a_write_reads_what_it_has_written(engine: Engine) -> None:
     others = [engine.transact(next_version(f"s{n}")) for n in range(5)]
     found, *_ = await asyncio.gather(engine.transact(work), *others)
     assert found == ("one", "two", ["p", "q"])
+
+
+@reads
+async def test_of_two_writes_of_one_row_the_last_holds(engine: Engine) -> None:
+    def work(path: str) -> Callable[[Transaction], None]:
+        def twice(each: Transaction) -> None:
+            next_version(path)(each)
+            each.put_kv_data("m", path, 1, b"other")
+
+        return twice
+
+    await asyncio.gather(*(engine.transact(work(f"s{n}")) for n in range(5)))
+    assert [engine.view.kv_data("m", f"s{n}", 1) for n in range(5)] == [b"other"] * 5
+
+
+@pytest.mark.parametrize(
+    ("statement", "types", "changed"),
+    [
+        (
+            "INSERT INTO t (a, b) VALUES (?, ?) ON CONFLICT (a) DO UPDATE SET b = excluded.b",
+            ("int8", "bytea"),
+            "INSERT INTO t (a, b) SELECT * FROM unnest($1::int8[], $2::bytea[])"
+            " ON CONFLICT (a) DO UPDATE SET b = excluded.b",
+        ),
+        (
+            "UPDATE t SET a = ? WHERE id = ?",
+            ("text", "int8"),
+            "UPDATE t SET a = asked.p1 FROM unnest($1::text[], $2::int8[]) AS asked(p1, p2)"
+            " WHERE id = asked.p2",
+        ),
+        (
+            "DELETE FROM t WHERE id = ?",
+            ("int8",),
+            "DELETE FROM t USING unnest($1::int8[]) AS asked(p1) WHERE id = asked.p1",
+        ),
+    ],
+)
+def test_a_write_of_many_rows_is_one_statement(
+    statement: str, types: tuple[str, ...], changed: str
+) -> None:
+    assert change_over_arrays(statement, types) == changed
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,12 @@ from strongroom.store.engine._hosts import Server, servers_of
 CONNECT_SECONDS: Final = 2.0
 PROBE_SECONDS: Final = 0.2
 STATEMENTS_KEPT: Final = 512
-# A node that stops in the middle of a group loses its turn to write; the others wait longer.
+# A node that stops in the middle of a group loses its turn to write; the others wait longer. A
+# plan that reads a whole table is kept when the table has grown; what has an index is read by it.
 SESSION: Final = """
     SET idle_in_transaction_session_timeout = 2000;
     SET jit = off;
+    SET enable_seqscan = off;
     SELECT set_config('synchronous_commit', 'on', false)
      WHERE current_setting('synchronous_commit') = 'off'
 """

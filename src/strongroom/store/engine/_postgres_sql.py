@@ -8,14 +8,17 @@ is one round trip.
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from strongroom.model.errors import Misuse
+from strongroom.store.engine._footprints import Form, form_of
 from strongroom.store.engine._greenlets import answer_of
 from strongroom.store.engine.sql import POSTGRES, unstorable
 
 Values = tuple[Any, ...]
 _Askers = dict[Values, list["asyncio.Future[Any]"]]
+# More is sent row by row, so that neither side holds it twice.
+MOST_ARRAY_BYTES: Final = 16 * 1024 * 1024
 # Columns of whole numbers are BIGINT.
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
@@ -38,6 +41,32 @@ def over_arrays(statement: str, types: tuple[str, ...]) -> str:
         f"SELECT asked.n, found.* FROM unnest({arrays}) WITH ORDINALITY AS asked({names}, n)"  # noqa: S608
         f" CROSS JOIN LATERAL ({inner}) AS found"
     )
+
+
+@lru_cache(maxsize=1024)
+def change_over_arrays(statement: str, types: tuple[str, ...]) -> str:
+    """The same write for many sets of values at once, of a form whose rows are known."""
+    arrays = ", ".join(f"${number}::{each}[]" for number, each in enumerate(types, 1))
+    if statement.startswith("INSERT "):
+        places = ", ".join("?" * len(types))
+        rows = f"SELECT * FROM unnest({arrays})"  # noqa: S608 - our own names
+        return statement.replace(f"VALUES ({places})", rows)
+    head, *tails = statement.split("?")
+    asked = head + "".join(f"asked.p{number}{tail}" for number, tail in enumerate(tails, 1))
+    change, _, which = asked.partition(" WHERE ")
+    names = ", ".join(f"p{number}" for number in range(1, len(types) + 1))
+    joined = "USING" if statement.startswith("DELETE ") else "FROM"
+    return f"{change} {joined} unnest({arrays}) AS asked({names}) WHERE {which}"
+
+
+def _can_be_arrays(form: Form, values: Sequence[Values]) -> bool:
+    """Whether a write may be one statement: each row once, and not too much at once."""
+    if len(values) == 1 or not form.columns:
+        return False
+    if not form.inserts and len({form.picked(each) for each in values}) < len(values):
+        return False
+    size = sum([len(each) for row in values for each in row if isinstance(each, bytes)])
+    return size <= MOST_ARRAY_BYTES
 
 
 def refuse_unstorable(values: Values) -> None:
@@ -138,11 +167,7 @@ class SharedReads:
         if len(asked) == 1:
             rows = await connection.fetch(question, *asked[0])
             return [rows[0] if rows else None]
-        types = self._types.get(statement)
-        if types is None:
-            prepared = await connection.prepare(question)
-            types = tuple(each.name for each in prepared.get_parameters())
-            self._types[statement] = types
+        types = await self._types_of(connection, statement)
         columns = [list(each) for each in zip(*asked, strict=True)]
         found: list[Any] = [None] * len(asked)
         for row in await connection.fetch(over_arrays(statement, types), *columns):
@@ -150,6 +175,25 @@ class SharedReads:
             if found[number - 1] is None:
                 found[number - 1] = rest
         return found
+
+    async def change_each(
+        self, connection: Connection, statement: str, values: Sequence[Values]
+    ) -> None:
+        """A write for many sets of values, as one statement where that is the same."""
+        if not _can_be_arrays(form_of(statement), values):
+            await connection.executemany(numbered(statement), values)
+            return
+        types = await self._types_of(connection, statement)
+        columns = [list(each) for each in zip(*values, strict=True)]
+        await connection.fetch(change_over_arrays(statement, types), *columns)
+
+    async def _types_of(self, connection: Connection, statement: str) -> tuple[str, ...]:
+        types = self._types.get(statement)
+        if types is None:
+            prepared = await connection.prepare(numbered(statement))
+            types = tuple(each.name for each in prepared.get_parameters())
+            self._types[statement] = types
+        return types
 
 
 class WritingSql:

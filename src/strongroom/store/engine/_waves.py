@@ -212,4 +212,4 @@ class Waves:
                 while at[n] < len(left[n]) and left[n][at[n]][0] == statement:
                     values.append(left[n][at[n]][1])
                     at[n] += 1
-            await self._connection.executemany(numbered(statement), values)
+            await self._reads.change_each(self._connection, statement, values)
