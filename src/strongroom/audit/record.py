@@ -20,6 +20,8 @@ from strongroom.model.principal import Principal
 MAX_DEPTH: Final = 32
 # A dict first: to find out whether something is any mapping takes longer than all the rest.
 _OBJECTS: Final = (dict, Mapping)
+# What is never hidden.
+_PLAIN: Final = frozenset({type(None), bool, int, float})
 _NO_AUTH: Final = b'{"token_type":"default"}'
 
 
@@ -111,10 +113,11 @@ class RecordWriter:
             return "too deep"
         if isinstance(value, str):
             return value if _is_time(value) else self.hashed(value)
-        if value is None or isinstance(value, int):
-            return value
         if isinstance(value, _OBJECTS):
-            return {str(key): self._hide(each, depth + 1) for key, each in value.items()}
+            return {
+                str(key): each if type(each) in _PLAIN else self._hide(each, depth + 1)
+                for key, each in value.items()
+            }
         if isinstance(value, list | tuple):
             return [self._hide(each, depth + 1) for each in value]
         return value

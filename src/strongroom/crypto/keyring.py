@@ -20,13 +20,15 @@ _TERM = struct.Struct(">I")
 class KeyRing:
     """Immutable; `rotated` returns the next ring."""
 
-    __slots__ = ("_ciphers", "_current", "_keys", "_root", "installed")
+    __slots__ = ("_ciphers", "_current", "_keys", "_newest", "_root", "installed")
 
     def __init__(self, root: bytes, keys: dict[int, bytes], installed: dict[int, float]) -> None:
         self._root = root
         self._keys = keys
-        self._ciphers = {term: Aead(key) for term, key in keys.items()}
+        # By the bytes that a sealed value begins with.
+        self._ciphers = {_TERM.pack(term): Aead(key) for term, key in keys.items()}
         self._current = max(keys)
+        self._newest = _TERM.pack(self._current)
         self.installed = installed
 
     @classmethod
@@ -51,18 +53,18 @@ class KeyRing:
 
     def seal(self, plaintext: bytes, aad: bytes) -> bytes:
         """Seal under the newest term."""
-        return _TERM.pack(self._current) + self._ciphers[self._current].seal(plaintext, aad)
+        return self._newest + self._ciphers[self._newest].seal(plaintext, aad)
 
     def open(self, sealed: bytes, aad: bytes) -> bytes:
         """Open a value of any term; raises Tampered."""
-        cipher = self._ciphers.get(term_of(sealed))
+        cipher = self._ciphers.get(sealed[: _TERM.size])
         if cipher is None:
             raise Tampered("a value of an unknown key term")
         return cipher.open(sealed[_TERM.size :], aad)
 
     def knows(self, sealed: bytes) -> bool:
         """Whether the ring has the term that sealed a value."""
-        return len(sealed) >= _TERM.size and term_of(sealed) in self._ciphers
+        return sealed[: _TERM.size] in self._ciphers
 
     def derive(self, label: bytes) -> bytes:
         """A 32-byte key for one purpose, the same for the ring's whole life (HKDF, RFC 5869)."""

@@ -193,9 +193,10 @@ class Router:
 
         Raises NotFound(`no-route`), and DamagedRow for a mount whose row does not open.
         """
+        # A list of the mount's top may name the mount without its slash.
+        slashed = path + "/"
         for prefix, row in self.mounts:
-            # A list of the mount's top may name the mount without its slash.
-            if path.startswith(prefix) or path + "/" == prefix:
+            if slashed.startswith(prefix):
                 if isinstance(row, DamagedMount):
                     raise DamagedRow("damaged-mount", row.said, hint=_REPAIR)
                 return row, path[len(prefix) :]

@@ -70,13 +70,11 @@ class _Kind:
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
         self._locks: list[_Lock] = []
-        self._all = _Bucket()
         # By the columns that another kind of lock knows as well, and their values.
         self._indexes: dict[Columns, tuple[_Pick, dict[Any, _Bucket]]] = {}
 
     def add(self, lock: _Lock) -> None:
         self._locks.append(lock)
-        self._all.add(lock)
         for pick, index in self._indexes.values():
             _add(index, pick(lock.values), lock)
 
@@ -84,7 +82,10 @@ class _Kind:
         """Whether a lock, of whatever kind, meets one of these."""
         part, ours, theirs = _common(self._columns, lock.columns)
         if not part:
-            return self._all.stops(lock)
+            every = _Bucket()
+            for each in self._locks:
+                every.add(each)
+            return every.stops(lock)
         found = self._indexes.get(part)
         if found is None:
             found = self._indexes[part] = ours, {}

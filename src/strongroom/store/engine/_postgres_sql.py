@@ -72,6 +72,8 @@ def _can_be_arrays(form: Form, values: Sequence[Values]) -> bool:
 def refuse_unstorable(values: Values) -> None:
     """Refuse what the server would refuse: there it would fail others' work of the same turn."""
     for each in values:
+        if isinstance(each, bytes):
+            continue
         if isinstance(each, str):
             if "\0" in each:
                 raise unstorable()
