@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +25,9 @@ def say(line):
     os.write(1, f"{line}\\n".encode())  # at once, so that no other's comes between
 
 def prepare():
+    if sys.argv[1] == "slow":
+        say("preparing")
+        signal.pause()
     say("prepared")
 
 def fail():
@@ -31,11 +36,22 @@ def fail():
 def serve(number):
     signal.signal(signal.SIGHUP, lambda *_: say("reopened"))
     say(os.getpid())
+    if sys.argv[1] == "crash" and number:
+        return 3
+    if sys.argv[1] == "orphan" and number:
+        middle = os.fork()
+        if not middle:
+            if os.fork():
+                os._exit(0)
+            say(os.getpid())
+            os._exit(7)
+        os.waitpid(middle, 0)
     while True:
         signal.pause()
 
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-sys.exit(run_workers(2, {"prepare": prepare, "fail": fail}[sys.argv[1]], serve))
+pause = 0.01 if sys.argv[1] == "crash" else 1.0
+sys.exit(run_workers(2, {"fail": fail}.get(sys.argv[1], prepare), serve, say, pause))
 """
 Run = Callable[..., subprocess.Popen[str]]
 
@@ -85,10 +101,67 @@ def test_a_server_that_is_told_to_stop_stops_its_workers(run: Run, number: int) 
     assert nobody_is_left(process)
 
 
-def test_a_worker_that_ends_by_itself_ends_all_and_the_exit_status_says_so(run: Run) -> None:
+def test_a_worker_that_is_killed_is_started_again_and_the_other_serves_on(run: Run) -> None:
     process = run("-c", PROGRAM, "prepare")
-    os.kill(workers_of(process)[1], signal.SIGKILL)
-    assert process.wait(LIMIT) == 1
+    first, second = workers_of(process)
+    os.kill(second, signal.SIGKILL)
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    assert re.fullmatch(r"worker [01] ended \(SIGKILL\); it is started again in 1 s\n", said)
+    third = int(process.stdout.readline())
+    assert third not in (first, second)
+    # The new one is told what the others are told, and ends with them.
+    process.send_signal(signal.SIGHUP)
+    assert [process.stdout.readline() for _ in range(2)] == ["reopened\n"] * 2
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(LIMIT) == 0
+    assert nobody_is_left(process)
+
+
+@pytest.mark.long
+def test_a_worker_that_crashes_again_and_again_ends_all_and_the_exit_status_says_so(
+    run: Run,
+) -> None:
+    process = run("-c", PROGRAM, "crash")
+    out, _ = process.communicate(timeout=LIMIT)
+    said = [line for line in out.splitlines() if line.startswith("worker")]
+    pauses = [0.01, 0.02, 0.04, 0.08, 0.16]
+    assert said == [
+        *(f"worker 1 ended (status 3); it is started again in {each:g} s" for each in pauses),
+        "worker 1 ended (status 3) after it was started again 5 times: the server ends",
+    ]
+    assert process.returncode == 1
+    assert nobody_is_left(process)
+
+
+def test_a_child_that_was_not_started_here_ends_without_effect(run: Run) -> None:
+    """As the first process of a container it is given whatever loses its parent there."""
+    process = run("-c", "import ctypes; ctypes.CDLL(None).prctl(36, 1)\n" + PROGRAM, "orphan")
+    first, second = workers_of(process)
+    assert process.stdout is not None
+    orphan = int(process.stdout.readline())
+
+    def gone() -> bool:
+        return not Path(f"/proc/{orphan}").exists()
+
+    end = time.monotonic() + LIMIT
+    while not gone() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert gone(), "it was not reaped"
+    process.send_signal(signal.SIGHUP)
+    assert [process.stdout.readline() for _ in range(2)] == ["reopened\n"] * 2
+    assert Path(f"/proc/{first}").exists()
+    assert Path(f"/proc/{second}").exists()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(LIMIT) == 0
+
+
+def test_a_server_that_is_told_to_stop_while_it_prepares_stops(run: Run) -> None:
+    process = run("-c", PROGRAM, "slow")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "preparing\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(LIMIT) == 0
     assert nobody_is_left(process)
 
 

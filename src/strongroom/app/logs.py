@@ -10,6 +10,7 @@ import logging.handlers
 import queue
 import sys
 import time
+from collections.abc import Callable
 from typing import Final
 
 WAITING: Final = 1000
@@ -52,12 +53,17 @@ class _Json(logging.Formatter):
         )
 
 
+def _formatter(form: str, worker: str = "") -> logging.Formatter:
+    if form == "json":
+        return _Json(worker)
+    who = f"worker {worker} " if worker else ""
+    return logging.Formatter(f"%(asctime)s [%(levelname)s] {who}%(name)s: %(message)s")
+
+
 def start_log(level: str, form: str = "standard", worker: str = "") -> None:
     """Send this process's log to standard error from now on; a worker's lines carry its number."""
     out = logging.StreamHandler(sys.stderr)
-    who = f"worker {worker} " if worker else ""
-    plain = logging.Formatter(f"%(asctime)s [%(levelname)s] {who}%(name)s: %(message)s")
-    out.setFormatter(_Json(worker) if form == "json" else plain)
+    out.setFormatter(_formatter(form, worker))
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING)
     listener = logging.handlers.QueueListener(waiting, out)
     # The thread is a daemon: a reader that is gone does not keep the process.
@@ -65,3 +71,12 @@ def start_log(level: str, form: str = "standard", worker: str = "") -> None:
     handing = _Bounded(waiting)
     handing.setFormatter(logging.Formatter("%(message)s"))  # the line is made by the thread
     logging.basicConfig(level=LEVELS.get(level, logging.INFO), handlers=[handing], force=True)
+
+
+def line_writer(level: str, form: str = "standard") -> Callable[[str], None]:
+    """Writes an error's line at once, for a process that must have no thread, as it forks."""
+    out = logging.StreamHandler(sys.stderr)
+    out.setFormatter(_formatter(form))
+    logger = logging.Logger("strongroom.workers", LEVELS.get(level, logging.INFO))
+    logger.addHandler(out)
+    return logger.error

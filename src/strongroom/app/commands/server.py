@@ -163,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     prepare = partial(_prepare, args, settings, log)
     if settings.workers > 1:
-        return _run_workers(settings, worker, prepare, log)
+        return _run_workers(args, settings, worker, (prepare, log))
     prepare()
     return _serve(settings, worker)
 
@@ -210,23 +210,28 @@ def _prepare(args: argparse.Namespace, settings: "ServerSettings", log: Callable
 
 
 def _run_workers(
+    args: argparse.Namespace,
     settings: "ServerSettings",
     worker: "Worker",
-    prepare: Callable[[], None],
-    log: Callable[[str], None],
+    begin: tuple[Callable[[], None], Callable[[str], None]],
 ) -> int:
+    """`begin` prepares, and starts the log of a worker."""
     import dataclasses
 
+    from strongroom.app.logs import line_writer
     from strongroom.app.worker_processes import run_workers
     from strongroom.wire.keywrap.refused_pin import RefusedPin
 
+    prepare, log = begin
     pins = RefusedPin(os.memfd_create("refused-pin"), worker.group)
 
     def serve(number: int) -> int:
         log(str(number))
         return _serve(settings, dataclasses.replace(worker, number=number, pins=pins))
 
-    return run_workers(worker.count, prepare, serve)
+    level = args.log_level or settings.log_level
+    say = line_writer(level.lower(), args.log_format or settings.log_format)
+    return run_workers(worker.count, prepare, serve, say)
 
 
 def _serve(settings: "ServerSettings", worker: "Worker") -> int:
