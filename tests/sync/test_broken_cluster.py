@@ -5,16 +5,19 @@ import json
 import subprocess
 import sys
 from asyncio import to_thread
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from strongroom.app.sync_chain import sync_chain
 from strongroom.app.waiting import until
 from strongroom.kube.client import KubeClient
-from strongroom.kube.resource import CRDS, NAMESPACES, SECRETS
+from strongroom.kube.resource import CRDS, NAMESPACES, SECRETS, SERVICE_ACCOUNTS
 from strongroom.model.clock import SystemClock
 from strongroom.sync.crds import CLUSTER_SECRET_STORES, EXTERNAL_SECRETS, SECRET_STORES, crds
+from strongroom.sync.desired import created_by
 from strongroom.sync.explain import explain, plan
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -35,6 +38,14 @@ BREAKS: dict[str, tuple[dict[str, Any], str, str]] = {
     "bad token": ({"secretStoreRef": {"name": "bad-token"}}, "identity", "Secret bad has ended"),
     "no credential": ({"secretStoreRef": {"name": "no-secret"}}, "identity", "create what"),
     "store away": ({"secretStoreRef": {"name": "away"}}, "identity", "that the store runs"),
+    "wrong role": (
+        {"secretStoreRef": {"name": "wrong-role"}},
+        "identity",
+        "the role wrong of the auth mount kubernetes",
+    ),
+    "other class": ({"secretStoreRef": {"name": "their"}}, "store", "spec.controller"),
+    "immutable target": ({"target": {"name": "fixed"}}, "target", "delete the Secret"),
+    "foreign owner": ({"target": {"name": "owned"}}, "target", "choose another target.name"),
     "no permission": (
         {"data": [{"secretKey": "p", "remoteRef": {"key": "others"}}]},
         "permission",
@@ -77,6 +88,10 @@ async def broken(cluster, store):
         "no-secret": vault(token("absent")),
         "away": vault(token("token"), "http://127.0.0.1:9"),
         "unknown": {"provider": {"doppler": {}}},
+        "wrong-role": vault(
+            {"kubernetes": KUBERNETES | {"role": "wrong", "serviceAccountRef": {"name": "here"}}}
+        ),
+        "their": vault(token("token")) | {"controller": "theirs"},
         "no-account": vault({"kubernetes": KUBERNETES | {"serviceAccountRef": {"name": "gone"}}}),
     }
     conditions = {"conditions": [{"namespaces": ["prod"]}]}
@@ -91,6 +106,17 @@ async def broken(cluster, store):
             data = {"t": base64.b64encode(value.encode()).decode()}
             metadata = {"name": name, "namespace": HOME}
             await api.create(SECRETS, {"metadata": metadata, "data": data})
+        account = {"metadata": {"name": "here", "namespace": HOME}}
+        made = await api.create(SERVICE_ACCOUNTS, account)
+        ours = {"reconcile.external-secrets.io/created-by": created_by(HOME, "immutable-target")}
+        fixed = {"name": "fixed", "namespace": HOME, "labels": ours}
+        await api.create(SECRETS, {"metadata": fixed, "immutable": True, "data": {"p": "b2xk"}})
+        owner = {
+            "apiVersion": "v1", "kind": "ServiceAccount", "name": "here",
+            "uid": made["metadata"]["uid"], "controller": True,
+        }  # fmt: skip
+        owned = {"name": "owned", "namespace": HOME, "ownerReferences": [owner]}
+        await api.create(SECRETS, {"metadata": owned, "data": {"p": "b2xk"}})
         for name, spec in stores.items():
             metadata = {"name": name, "namespace": HOME}
             await api.create(SECRET_STORES, {"metadata": metadata, "spec": spec})
@@ -112,12 +138,15 @@ def external(name: str, change: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": HOME}, "spec": spec}
 
 
-async def test_each_break_is_found_at_its_link_with_what_to_do(cluster, broken) -> None:
+async def test_each_break_is_found_at_its_link_with_what_to_do(
+    cluster, store, broken, tmp_path
+) -> None:
     api = broken
     found: dict[str, tuple[str, str]] = {}
     async with sync_chain(api, CLOCK) as chain:
-        for number, (title, (change, _, _)) in enumerate(BREAKS.items()):
-            item = await api.create(EXTERNAL_SECRETS, external(f"es-{number}", change))
+        for title, (change, _, _) in BREAKS.items():
+            name = title.lower().replace(" ", "-").replace("'", "")
+            item = await api.create(EXTERNAL_SECRETS, external(name, change))
             said = await explain(chain, item)
             assert said.broken is not None, title
             found[title] = (said.broken.name, said.broken.remedy)
@@ -130,12 +159,51 @@ async def test_each_break_is_found_at_its_link_with_what_to_do(cluster, broken) 
         assert found[title][0] == link, title
         assert remedy in found[title][1], (title, found[title])
     await _by_command(cluster)
+    await _plan_of_one_file(cluster, store, tmp_path / "all.yaml")
+
+
+async def _plan_of_one_file(cluster, store, path: Path) -> None:
+    """A plan knows what stands in the same file."""
+    token = base64.b64encode((await store.token_with(READ_ONE)).encode()).decode()
+    auth = {"tokenSecretRef": {"name": "new-token", "key": "t"}}
+    vault = {"server": store.address, "path": "secret", "auth": auth}
+    text = {"templateFrom": [{"configMap": {"name": "new-text", "items": [{"key": "k"}]}}]}
+    row = {"secretKey": "p", "remoteRef": {"key": "db", "property": "password"}}
+    api_version = "external-secrets.io/v1"
+    file: list[dict[str, Any]] = [
+        {"apiVersion": api_version, "kind": "ExternalSecret", "metadata": {"name": "new"},
+         "spec": {"secretStoreRef": {"name": "new"}, "data": [row], "target": {"template": text}}},
+        {"apiVersion": api_version, "kind": "SecretStore", "metadata": {"name": "new"},
+         "spec": {"provider": {"vault": vault}}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "new-token"},
+         "data": {"t": token}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "new-text"},
+         "data": {"k": "p is {{ .p }}"}},
+        # It is there already, and this file lets it be used.
+        {"apiVersion": api_version, "kind": "ExternalSecret", "metadata": {"name": "wide"},
+         "spec": {"data": [row],
+                  "secretStoreRef": {"name": "elsewhere", "kind": "ClusterSecretStore"}}},
+        {"apiVersion": api_version, "kind": "ClusterSecretStore", "metadata": {"name": "elsewhere"},
+         "spec": {"provider": {"vault": {**vault, "auth": {"tokenSecretRef": {
+             "name": "token", "key": "t", "namespace": HOME}}}}}},
+    ]  # fmt: skip
+    path.write_text(yaml.safe_dump_all(file))
+    command = [sys.executable, "-m", "strongroom", "sync", "plan", "-f", str(path), "-n", HOME]
+    where = ["--kubeconfig", str(cluster.kubeconfig), "--format", "json"]
+    done = await to_thread(subprocess.run, [*command, *where], capture_output=True)
+    assert done.stdout, done.stderr.decode()[-3000:]
+    said = [(each["target"], each["action"], each["said"]) for each in json.loads(done.stdout)]
+    assert said == [("new", "create", "keys k"), ("wide", "create", "keys p")]
+    assert done.returncode == 0
+    assert b"marked-value" not in done.stdout + done.stderr
 
 
 async def _by_command(cluster) -> None:
     command = [sys.executable, "-m", "strongroom", "explain", "externalsecret"]
     where = ["--kubeconfig", str(cluster.kubeconfig), "--format", "json"]
-    done = await to_thread(subprocess.run, [*command, f"{HOME}/es-0", *where], capture_output=True)
+    done = await to_thread(
+        subprocess.run, [*command, f"{HOME}/missing-store", *where], capture_output=True
+    )
     assert done.returncode == 1
     assert json.loads(done.stdout)["broken"] == "store"
     done = await to_thread(subprocess.run, [*command, f"{HOME}/gone", *where], capture_output=True)

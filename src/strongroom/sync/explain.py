@@ -21,7 +21,7 @@ from strongroom.sync.desired import (
     synced_version,
 )
 from strongroom.sync.drift import ADOPT, check_consent, describe, written_by
-from strongroom.sync.generators.kinds import resource_of, spec_of
+from strongroom.sync.generators.kinds import class_of, resource_of
 from strongroom.sync.reader import Collected, Reader
 from strongroom.sync.reads import SharedReads
 from strongroom.sync.remedies import (
@@ -31,12 +31,12 @@ from strongroom.sync.remedies import (
     for_operator,
     plain,
 )
-from strongroom.sync.render import render_target
+from strongroom.sync.render import Rendered, render_target
 from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import GeneratorRef, RemoteRef, Row, Source, Spec, StoreRef, parse_spec
 from strongroom.sync.status import find
 from strongroom.sync.stores import Lookup, Stores, is_managed
-from strongroom.sync.target import Targets
+from strongroom.sync.target import Targets, manifest_object, missing_paths
 from strongroom.sync.template_texts import template_texts
 from strongroom.sync.values import pick
 
@@ -47,6 +47,7 @@ STEPS: Final = (
     "permission",
     "path",
     "property",
+    "generator",
     "template",
     "target",
     "status",
@@ -125,8 +126,8 @@ async def explain(chain: Chain, item: Object) -> Explanation:
         for generator in sorted(spec.generators):
             await _generator(walk, generator)
         if not spec.generators:
-            wanted = await _values(walk, spec)
-            await _target(walk, spec, wanted)
+            wanted, made = await _values(walk, spec)
+            await _target(walk, spec, wanted, made)
         await _status(walk)
     except _Broken:
         pass
@@ -211,23 +212,35 @@ async def _read(walk: _Walk, part: Row | Source, used: dict[StoreRef, SharedRead
 
 async def _generator(walk: _Walk, ref: GeneratorRef) -> None:
     """A generator is looked at and not asked, for it would make something new."""
-    namespace = walk.item["metadata"]["namespace"]
+    chain, namespace = walk.chain, walk.item["metadata"]["namespace"]
     try:
-        resource = resource_of(ref)
-        where = namespace if resource.namespaced else ""
-        found = await walk.chain.api.get(resource, ref.name, where)
-        spec_of({**found, "kind": resource.kind})
-    except NotFound:
-        missing = NotFound("no-generator", f"{ref.kind} {ref.name} does not exist in {namespace}")
-        raise walk.broken("generator", missing, "create it, or correct generatorRef") from None
+        named = await _class_of(chain, ref, namespace)
     except Refusal as refusal:
-        raise walk.broken(
-            "generator", refusal, f"create or correct {ref.kind} {ref.name}"
-        ) from None
+        raise walk.broken("generator", refusal, f"correct {ref.kind} {ref.name}") from None
+    if named not in ("", chain.controller_class):
+        said = f"{ref.kind} {ref.name} is for the controller class {named!r}"
+        remedy = "start an operator of that class, or change spec.controller"
+        raise walk.broken("generator", Invalid("other-class", said), remedy)
     walk.good("generator", f"{ref.kind} {ref.name} is there; it is not asked to see what it makes")
 
 
-async def _values(walk: _Walk, spec: Spec) -> Wanted:
+async def _class_of(chain: Chain, ref: GeneratorRef, namespace: str) -> str:
+    """The class that a generator is for; raises a Refusal for one that is not there or is wrong."""
+    resource = resource_of(ref)
+    where = namespace if resource.namespaced else ""
+    try:
+        found = await chain.api.get(resource, ref.name, where)
+    except NotFound:
+        place = f" in {namespace}" if where else ""
+        raise NotFound(
+            "no-generator",
+            f"{ref.kind} {ref.name} does not exist{place}",
+            hint="create it, or correct generatorRef",
+        ) from None
+    return class_of({**found, "kind": resource.kind})
+
+
+async def _values(walk: _Walk, spec: Spec) -> tuple[Wanted, Rendered]:
     chain, item = walk.chain, walk.item
     try:
         collected = await chain.reader.collect(item, spec)
@@ -237,24 +250,62 @@ async def _values(walk: _Walk, spec: Spec) -> Wanted:
     except Refusal as refusal:
         raise walk.broken("property", refusal, "correct the entry of data or dataFrom") from None
     try:
-        wanted = await render_wanted(chain, item, spec, collected)
+        wanted, made = await render_wanted(chain, item, spec, collected)
     except Refusal as refusal:
         raise walk.broken("template", refusal, "correct target.template") from None
-    keys = ", ".join(sorted(wanted.data)) or "no keys"
+    keys = ", ".join([*sorted(wanted.data), *sorted(made.paths)]) or "no keys"
     walk.good("template", f"the target shall have {keys}")
-    return wanted
+    return wanted, made
 
 
-async def render_wanted(chain: Chain, item: Object, spec: Spec, collected: Collected) -> Wanted:
+async def render_wanted(
+    chain: Chain, item: Object, spec: Spec, collected: Collected
+) -> tuple[Wanted, Rendered]:
     """The target that the values make."""
     inputs, _ = await template_texts(chain.api, item["metadata"]["namespace"], spec.template)
     made = render_target(item, spec, collected.data, inputs, chain.render)
-    return build(item, spec, made, collected.versions, hashed=True)
+    return build(item, spec, made, collected.versions, hashed=True), made
 
 
-async def _target(walk: _Walk, spec: Spec, wanted: Wanted) -> None:
-    if spec.creation == "None" or spec.manifest is not None:
-        walk.good("target", "not compared: creationPolicy None, or a target that is no Secret")
+async def manifest_differences(
+    chain: Chain, item: Object, spec: Spec, made: tuple[Wanted, Rendered]
+) -> tuple[Object | None, list[str]]:
+    """Of a target that is no Secret: what is there, and the paths where that is not as wanted.
+
+    Raises Conflict for one that is somebody else's, or what asking the cluster raises.
+    """
+    if spec.manifest is None:
+        raise AssertionError("a Secret is compared by its keys")
+    wanted, rendered = made
+    resource, current = await chain.targets.manifest_there(spec.manifest, wanted)
+    check_consent(item, spec, current)
+    return current, missing_paths(current or {}, manifest_object(resource, wanted, rendered))
+
+
+async def _manifest_target(walk: _Walk, spec: Spec, made: tuple[Wanted, Rendered]) -> None:
+    named = f"{spec.manifest.kind if spec.manifest else ''} {spec.target}"
+    try:
+        current, paths = await manifest_differences(walk.chain, walk.item, spec, made)
+    except Refusal as refusal:
+        raise walk.broken("target", refusal, "correct target.manifest or the template") from None
+    if current is None and spec.creation == "Merge":
+        missing = NotFound("target-missing", f"{named} to merge into is not there")
+        raise walk.broken("target", missing, "create it, or use CreateOrMerge")
+    if current is None:
+        said = Conflict("differs", f"{named} is not there")
+        raise walk.broken("target", said, await _operator(walk))
+    if paths:
+        said = Conflict("differs", f"{named} differs at {', '.join(paths)}")
+        raise walk.broken("target", said, await _operator(walk))
+    walk.good("target", f"{named} is as it should be")
+
+
+async def _target(walk: _Walk, spec: Spec, wanted: Wanted, made: Rendered) -> None:
+    if spec.creation == "None":
+        walk.good("target", "not compared: creationPolicy is None, so no target is written")
+        return
+    if spec.manifest is not None:
+        await _manifest_target(walk, spec, (wanted, made))
         return
     current = await walk.chain.targets.current(wanted.namespace, wanted.name)
     try:
@@ -329,15 +380,16 @@ async def plan(chain: Chain, item: Object) -> Planned:
         spec = parse_spec(item)
     except Invalid as refusal:
         return planned("refuse", str(refusal), refusal.code)
-    if spec.generators:
-        said = "what its generators will make is not known beforehand"
-        return planned("unknown", said, "generated", spec.target)
-    other = await _other_class(chain, spec, namespace)
-    if other:
-        return planned("nothing", other, "other-class", spec.target)
     try:
+        other = await _other_class(chain, spec, namespace)
+        if other:
+            return planned("nothing", other, "other-class", spec.target)
+        if spec.generators:
+            said = "what its generators will make is not known beforehand"
+            return planned("unknown", said, "generated", spec.target)
         collected = await chain.reader.collect(item, spec)
-        wanted = await render_wanted(chain, item, spec, collected)
+        made = await render_wanted(chain, item, spec, collected)
+        action, said, code = await _would(chain, item, spec, made)
     except Refusal as refusal:
         unknown = isinstance(refusal, Unavailable)
         action = "unknown" if unknown else "refuse"
@@ -345,7 +397,6 @@ async def plan(chain: Chain, item: Object) -> Planned:
         return planned(
             action, said + (f"; {refusal.hint}" if refusal.hint else ""), refusal.code, spec.target
         )
-    action, said, code = await _would(chain, item, spec, wanted)
     return planned(action, said, code, spec.target)
 
 
@@ -356,14 +407,21 @@ async def _other_class(chain: Chain, spec: Spec, namespace: str) -> str:
         if store is not None and not is_managed(store, chain.controller_class):
             named = (store.get("spec") or {}).get("controller")
             return f"{ref.kind} {ref.name} is for the controller class {named!r}"
+    for generator in sorted(spec.generators):
+        named = await _class_of(chain, generator, namespace)
+        if named not in ("", chain.controller_class):
+            return f"{generator.kind} {generator.name} is for the controller class {named!r}"
     return ""
 
 
-async def _would(chain: Chain, item: Object, spec: Spec, wanted: Wanted) -> tuple[str, str, str]:
+async def _would(
+    chain: Chain, item: Object, spec: Spec, made: tuple[Wanted, Rendered]
+) -> tuple[str, str, str]:
+    wanted = made[0]
     if spec.creation == "None":
         return "nothing", "creationPolicy is None", ""
     if spec.manifest is not None:
-        return "unknown", f"a {spec.manifest.kind} is applied as a whole", ""
+        return await _would_apply(chain, item, spec, made)
     current = await chain.targets.current(wanted.namespace, wanted.name)
     if not wanted.data and spec.deletion != "Merge":
         deletes = spec.deletion == "Delete" and current is not None
@@ -376,6 +434,25 @@ async def _would(chain: Chain, item: Object, spec: Spec, wanted: Wanted) -> tupl
     except Conflict as refusal:
         return "refuse", str(refusal), refusal.code
     return _action(item, spec, wanted, current, difference)
+
+
+async def _would_apply(
+    chain: Chain, item: Object, spec: Spec, made: tuple[Wanted, Rendered]
+) -> tuple[str, str, str]:
+    """Of a target that is no Secret."""
+    kind = spec.manifest.kind if spec.manifest else ""
+    current, paths = await manifest_differences(chain, item, spec, made)
+    if current is None and spec.creation == "Merge":
+        return "nothing", f"there is no {kind} to merge into", "secret-missing"
+    if current is None:
+        own = [each for each in paths if not each.startswith("metadata.")]
+        return "create", f"{kind} with {', '.join(own)}", ""
+    if not paths:
+        return "nothing", "it is as it should be", ""
+    said = f"{kind} differs at {', '.join(paths)}"
+    if spec.whole and not written_by(current, made[0].manager):
+        return "take over", f"{said} (consent: {_consent(item)})", ""
+    return "change", said, ""
 
 
 def _action(

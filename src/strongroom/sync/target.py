@@ -161,17 +161,23 @@ class Targets:
             return False
         return True
 
+    async def manifest_there(
+        self, manifest: Manifest, wanted: Wanted
+    ) -> tuple[Resource, Object | None]:
+        """The kind of a target that is no Secret, and what is there."""
+        resource = await self.kind_of(manifest)
+        try:
+            return resource, await self._api.get(resource, wanted.name, wanted.namespace)
+        except NotFound:
+            return resource, None
+
     async def write_manifest(
         self, item: Object, spec: Spec, wanted: Wanted, made: Rendered
     ) -> Outcome:
         """Bring a target that is no Secret in order, by server-side apply as one manager."""
         if spec.manifest is None:
             raise AssertionError("a Secret is written by write()")
-        resource = await self.kind_of(spec.manifest)
-        try:
-            current: Object | None = await self._api.get(resource, wanted.name, wanted.namespace)
-        except NotFound:
-            current = None
+        resource, current = await self.manifest_there(spec.manifest, wanted)
         check_consent(item, spec, current)
         if current is None and spec.creation == "Merge":
             return Outcome(Difference(), None, "", absent=True)
@@ -183,6 +189,19 @@ class Targets:
             return Outcome(Difference(), current, _version(current))
         changed = Difference(missing=current is None, shape=MANIFEST)
         return Outcome(changed, current, _version(applied))
+
+
+def missing_paths(current: Any, wanted: Any, path: str = "") -> list[str]:  # noqa: ANN401 - JSON
+    """The dotted paths of what is not there as it is wanted. Pure."""
+    if holds(current, wanted):
+        return []
+    if not isinstance(wanted, dict) or not isinstance(current, dict | None) or not wanted:
+        return [path]
+    found: list[str] = []
+    for key, each in wanted.items():
+        there = (current or {}).get(key)
+        found += missing_paths(there, each, f"{path}.{key}" if path else key)
+    return found
 
 
 def in_order(known: Object, wanted: Wanted) -> bool:

@@ -4,16 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from strongroom.kube.resource import LEASES
+from strongroom.kube.resource import CONFIG_MAPS, LEASES, Resource
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, Unavailable
-from strongroom.sync.crds import EXTERNAL_SECRETS, SECRET_STORES
+from strongroom.sync.crds import EXTERNAL_SECRETS, GENERATORS, SECRET_STORES
 from strongroom.sync.explain import ACTIONS, STEPS, Chain, explain, plan
 from strongroom.sync.reader import NoGenerators, Reader
+from strongroom.sync.spec import Manifest
 from strongroom.sync.stores import ApiLookup, Stores
 from strongroom.sync.target import Targets
 from strongroom.sync.templates import GoTemplates
 
+THINGS = Resource("example.com", "v1", "things", "Thing")
 ROW = {"secretKey": "password", "remoteRef": {"key": "prod/db", "property": "password"}}
 
 
@@ -25,7 +27,11 @@ def chain(idle) -> Chain:
     lookup, render = ApiLookup(idle.api), GoTemplates(idle.clock)
     stores = Stores(lookup, make, idle.clock)
     reader = Reader(stores, NoGenerators(), render)
-    return Chain(idle.api, lookup, stores, reader, Targets(idle.api), render)
+    return Chain(idle.api, lookup, stores, reader, Targets(idle.api, any_thing), render)
+
+
+async def any_thing(kind: Manifest) -> Resource:
+    return CONFIG_MAPS if kind.kind == "ConfigMap" else THINGS
 
 
 async def walked(idle, chain: Chain, name: str = "db"):
@@ -41,7 +47,9 @@ async def test_a_good_chain_is_walked_to_its_end(idle, chain) -> None:
     await idle.external(target={"template": {"data": {"p": "{{ .password }}"}}})
     found = await walked(idle, chain)
     assert found.broken is None
-    assert [each.name for each in found.steps] == [each for each in STEPS if each != "permission"]
+    assert [each.name for each in found.steps] == [
+        each for each in STEPS if each not in ("permission", "generator")
+    ]
     assert "one" not in str(found)
 
 
@@ -201,3 +209,71 @@ async def test_what_cannot_be_is_refused_and_what_is_not_known_is_said(idle, cha
     idle.provider.broken = Unavailable("unreachable", "no answer")
     await idle.clock.advance(2)
     assert (await planned(idle, chain, manifest()))[0] == "unknown"
+
+
+CONFIG_MAP = {"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}
+THING = {
+    "manifest": {"apiVersion": "example.com/v1", "kind": "Thing"},
+    "template": {"templateFrom": [{"target": "spec.db", "literal": "url: u-{{ .password }}"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "place"), [(CONFIG_MAP, "data.password"), (THING, "spec.db.url")], ids=["map", "own"]
+)
+async def test_a_target_that_is_no_secret_is_compared(
+    idle, chain, target: dict, place: str
+) -> None:
+    kind, resource = (
+        target["manifest"]["kind"],
+        await any_thing(Manifest("", target["manifest"]["kind"])),
+    )
+    item = manifest(target=target)
+    assert await planned(idle, chain, item) == ("create", f"{kind} with {place}")
+    idle.resolve = any_thing
+    await idle.start()
+    await idle.external(target=target)
+    assert (await walked(idle, chain)).broken is None
+    assert (await planned(idle, chain, await idle.item()))[0] == "nothing"
+    await idle.stop()
+    edited = (
+        {"data": {"password": "theirs"}} if kind == "ConfigMap" else {"spec": {"db": {"url": "x"}}}
+    )
+    await idle.api.merge_patch(resource, "db", "n", edited, manager="kubectl-edit")
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.said) == ("target", f"{kind} db differs at {place}")
+    action, said = await planned(idle, chain, await idle.item())
+    assert (action, said) == ("change", f"{kind} differs at {place}")
+    await idle.api.delete(resource, "db", "n")
+    assert (await walked(idle, chain)).broken.said == f"{kind} db is not there"
+
+
+async def test_a_target_that_is_no_secret_and_somebody_elses_is_named(idle, chain) -> None:
+    theirs = {"metadata": {"name": "db", "namespace": "n"}, "data": {"theirs": "x"}}
+    await idle.api.create(CONFIG_MAPS, theirs)
+    await idle.external(target=CONFIG_MAP)
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.code) == ("target", "not-ours")
+    assert (await planned(idle, chain, manifest(target=CONFIG_MAP)))[0] == "refuse"
+    adopting = manifest(target=CONFIG_MAP)
+    adopting["metadata"]["annotations"] = {"strongroom.dev/adopt": "true"}
+    action, said = await planned(idle, chain, adopting)
+    assert (action, "data.password" in said) == ("take over", True)
+    merging = manifest(target={**CONFIG_MAP, "name": "gone", "creationPolicy": "Merge"})
+    assert (await planned(idle, chain, merging))[0] == "nothing"
+
+
+async def test_a_generator_that_is_gone_or_of_another_class_is_named(idle, chain) -> None:
+    source = [{"sourceRef": {"generatorRef": {"kind": "Fake", "name": "f"}}}]
+    await idle.external(dataFrom=source)
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.code) == ("generator", "no-generator")
+    assert (await planned(idle, chain, await idle.item()))[0] == "refuse"
+    (fake,) = [each for each in GENERATORS if each.kind == "Fake"]
+    spec = {"controller": "theirs", "data": {"a": "b"}}
+    await idle.api.create(fake, {"metadata": {"name": "f", "namespace": "n"}, "spec": spec})
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.code) == ("generator", "other-class")
+    assert (await planned(idle, chain, await idle.item()))[0] == "nothing"
+    theirs = replace(chain, controller_class="theirs")
+    assert (await planned(idle, theirs, await idle.item()))[0] == "unknown"

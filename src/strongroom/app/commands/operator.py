@@ -20,13 +20,11 @@ from strongroom.app.snapshot_verbs import register_snapshots
 
 if TYPE_CHECKING:
     from strongroom.kube.api import KubeApi
-    from strongroom.kube.client import KubeClient
     from strongroom.kube.config import KubeConfig
     from strongroom.kube.election import Election
     from strongroom.model.clock import Clock
     from strongroom.sync.assembly import Operator
     from strongroom.sync.senders import Senders
-    from strongroom.sync.target import ResolveKind
 
 EXAMPLE: Final = (
     """example:
@@ -156,6 +154,7 @@ async def _operate(args: argparse.Namespace) -> None:
     import gc
     from random import SystemRandom
 
+    from strongroom.app.cluster_kinds import any_kind
     from strongroom.kube.client import KubeClient
     from strongroom.model.clock import SystemClock
     from strongroom.sync.assembly import Doors, Operator, Options
@@ -190,7 +189,7 @@ async def _operate(args: argparse.Namespace) -> None:
             workshop=workshop,
             render=GoTemplates(clock),
             who_changed=_who_changed(args.kube_audit_log),
-            resolve=_any_kind(api) if args.unsafe_allow_generic_targets else config_maps_only,
+            resolve=any_kind(api) if args.unsafe_allow_generic_targets else config_maps_only,
         )
         options = Options(
             namespace=args.namespace,
@@ -220,27 +219,6 @@ def _election(api: "KubeApi", clock: "Clock", place: tuple[str, str]) -> "Electi
     from strongroom.kube.election import Election
 
     return Election(api, clock, place, _identity())
-
-
-def _any_kind(api: "KubeClient") -> "ResolveKind":
-    """Kinds as the cluster serves them; asked for once and again for one that is not known."""
-    from strongroom.kube.discovery import discover
-    from strongroom.kube.resource import Resource
-    from strongroom.model.errors import NotFound
-    from strongroom.sync.spec import Manifest
-
-    known: dict[tuple[str, str], Resource] = {}
-
-    async def resolve(manifest: Manifest) -> Resource:
-        wanted = (manifest.api_version, manifest.kind)
-        if wanted not in known:
-            for each in (await discover(api)).values():
-                known[each.api_version, each.kind] = each
-        if wanted not in known:
-            raise NotFound("unknown-kind", f"the cluster does not serve {' '.join(wanted)}")
-        return known[wanted]
-
-    return resolve
 
 
 @contextlib.asynccontextmanager

@@ -46,6 +46,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="a file of manifests",
     )
     plan.add_argument("-n", "--namespace", default="default", help="of manifests that name none")
+    plan.add_argument("--controller-class", default="", metavar="C", help="the operator's class")
     plan.add_argument(
         "--format", choices=("text", "json"), default="text", help="how the plan is shown"
     )
@@ -75,8 +76,14 @@ async def _plan(args: argparse.Namespace) -> "list[Planned]":
     from strongroom.sync.explain import plan
 
     clock = SystemClock()
-    items = manifests(args.filename, "ExternalSecret", args.namespace)
-    async with KubeClient(cluster_config(args), clock) as api, sync_chain(api, clock) as chain:
+    # Stores, their credentials and templates of the same file are there when it has been applied.
+    given = manifests(args.filename, args.namespace)
+    items = [each for each in given if each["kind"] == EXTERNAL_SECRETS.kind]
+    others = [each for each in given if each["kind"] != EXTERNAL_SECRETS.kind]
+    async with (
+        KubeClient(cluster_config(args), clock) as api,
+        sync_chain(api, clock, args.controller_class, others) as chain,
+    ):
 
         async def known(item: Object) -> Object:
             """The manifest as the object that is there already would be after it."""
