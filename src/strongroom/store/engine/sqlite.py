@@ -24,6 +24,8 @@ from strongroom.store.engine.sql import SQLITE
 T = TypeVar("T")
 BUSY_MILLISECONDS: Final = 5000
 CACHE_KIBIBYTES: Final = 8192
+# Written into the file at once, 16 MiB of its log: pages that many writes touch are moved once.
+CHECKPOINT_PAGES: Final = 4000
 
 
 class SqliteReads(SqliteSql):
@@ -73,6 +75,7 @@ class SqliteEngine:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         except sqlite3.Error as error:
             raise _unavailable(error) from error
         return connection
