@@ -212,7 +212,8 @@ class Pipeline:
             if self._waits:
                 self._start(self._long_way_waiting(request, exchange, token))
                 return
-            self._long_way(request, exchange, token)
+            if (begun := self._long_way(request, exchange, token)) is not None:
+                self._record(begun[0], partial(self._go_on, *begun))
         except Exception as error:  # noqa: BLE001 - the last line of defence answers 500
             self._refuse_unrecorded(exchange, error)
 
@@ -276,11 +277,22 @@ class Pipeline:
 
     async def _long_way_waiting(self, request: Request, exchange: Exchange, token: str) -> None:
         try:
-            self._long_way(request, exchange, token)
+            begun = self._long_way(request, exchange, token)
         except Exception as error:  # noqa: BLE001 - the last line of defence answers 500
             self._refuse_unrecorded(exchange, error)
+            return
+        if begun is None:
+            return
+        work, then = begun
+        recorded: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._record(work, lambda ok: None if recorded.done() else recorded.set_result(ok))
+        if await recorded and (rest := then(work)) is not None:
+            await rest
 
-    def _long_way(self, request: Request, exchange: Exchange, token: str) -> None:
+    def _long_way(
+        self, request: Request, exchange: Exchange, token: str
+    ) -> "tuple[Work, _Step] | None":
+        """A request that is to be recorded, and what follows; None for one that is answered."""
         headers = request.headers
         content_type = headers.get("content-type", "")
         line = normalise_line(request.method, request.target, content_type)
@@ -301,20 +313,19 @@ class Pipeline:
         call.token, call.request_id = token, request_id
         if route is not None and canonical.path in UNRECORDED and call.operation == "read":
             exchange.reply(self._unrecorded(route, call))
-            return
+            return None
         auth = session.auth_fragment if session else self._unknown_auth(token)
         fragment = self._recording.request(call)
         # Whoever may not ask for a path is not told whether it is there.
         early = early or self._authorise(route, call) or missing
         if early is not None or route is None:
             self._refused(exchange, call, (fragment, auth), early or invalid_token())
-            return
+            return None
         work = Work(exchange, call, route, fragment, auth, request.target)
         self._metrics.in_flight.begin(call, request.method, self._now)
         if canonical.path.startswith(SUBSCRIBE):
-            self._record(work, partial(self._subscribe, request))
-        else:
-            self._record(work, self._execute)
+            return work, partial(self._subscribe, request)
+        return work, self._execute
 
     def _call(
         self, canonical: Canonical, route: Route | None, session: Session | None, request: Request
@@ -391,24 +402,21 @@ class Pipeline:
     def _unknown_auth(self, token: str) -> bytes:
         return self._context.writer.auth_fragment(None, token)
 
-    def _record(self, work: Work, then: _Step) -> None:
+    def _record(self, work: Work, recorded: Done) -> None:
+        """Record a request; one that no device takes is answered, and `recorded` hears of it."""
         line = request_line(self._stamp, work.auth, work.request)
 
-        def recorded(ok: bool) -> None:  # noqa: FBT001 - the broker's callback
+        def done(ok: bool) -> None:  # noqa: FBT001 - the broker's callback
             if not ok:
                 self._metrics.in_flight.end(work.call)
                 work.exchange.reply(unrecordable(self._context.broker.failing))
-            elif self._waits:
-                self._start(self._then_waiting(then, work))
-            elif (rest := then(work)) is not None:
-                self._start(rest)
+            recorded(ok)
 
-        self._submit(line, recorded, work.call, None)
+        self._submit(line, done, work.call, None)
 
-    @staticmethod
-    async def _then_waiting(then: _Step, work: Work) -> None:
-        if (rest := then(work)) is not None:
-            await rest
+    def _go_on(self, work: Work, then: _Step, recorded: bool) -> None:  # noqa: FBT001 - a callback
+        if recorded and (rest := then(work)) is not None:
+            self._start(rest)
 
     def _refused(
         self, exchange: Exchange, call: Call, parts: tuple[bytes, bytes], refusal: Refusal
