@@ -246,10 +246,16 @@ async def test_a_damaged_event_is_a_gap_that_subscribers_hear_of_and_the_feed_go
     named = f"the row {sequence} of event does not open under its key and place"
     assert len([each for each in caplog.messages if named in each]) == 1
     assert await counted(store, "event row") == 1
+    # Who asks for what was hears that an entry is missing.
+    past = client.subscribe("kv*", after="0")
+    told = [await anext(past) for _ in range(5)]
+    assert [each.get("whole") for each in told] == [True, None, False, None, None]
+    assert told[2]["id"] == gap["id"]
+    await past.aclose()
     # Who connects anew hears what follows.
     second: list[dict[str, Any]] = []
     task = asyncio.create_task(listen(second))
-    await listening(2)
+    await listening(3)
     for name in ("c", "d"):
         await store.ask("POST", f"secret/data/{name}", {"data": {"k": "v"}})
     await asyncio.wait_for(task, 60)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 from strongroom.model.secret import Secret
 from strongroom.wire.vault import VaultClient
@@ -196,6 +197,40 @@ async def test_the_feed_tells_who_may_subscribe_and_not_read(store) -> None:
     await store.ask("PUT", "secret/data/app", {"data": {"k": "w"}})
     await asyncio.wait_for(listening, 60)
     assert heard == ["secret/data/app"]
+
+
+async def test_the_feed_tells_what_was_since_an_entry_and_goes_on_without_a_gap(store) -> None:
+    token = await store.token_with('path "secret/data/app/*" { capabilities = ["read"] }')
+    client = VaultClient(store.address, Secret(token), store.http)
+    for number in range(3):
+        await store.ask("PUT", f"secret/data/app/{number}", {"data": {"k": "v"}})
+    await store.ask("PUT", "secret/data/other", {"data": {"k": "v"}})
+
+    def told(event: dict[str, Any]) -> str:
+        kind = event["data"]["event_type"]
+        path = event["data"]["event"]["metadata"]["data_path"]
+        return f"{kind}{event.get('whole', '')}" if kind.startswith("strongroom/") else path
+
+    feed = client.subscribe("kv*", after="0")
+    old = [await anext(feed) for _ in range(5)]
+    paths = [f"secret/data/app/{number}" for number in range(3)]
+    assert [told(each) for each in old] == ["strongroom/historyTrue", *paths, "strongroom/present"]
+    # Another who comes late does not hear twice, nor makes the first hear twice.
+    late = client.subscribe("kv*", after=old[2]["id"])
+    assert [told(await anext(late)) for _ in range(3)] == [
+        "strongroom/historyTrue", paths[2], "strongroom/present",
+    ]  # fmt: skip
+    await store.ask("PUT", "secret/data/app/3", {"data": {"k": "v"}})
+    await store.ask("PUT", "secret/data/app/4", {"data": {"k": "v"}})
+    for each in (feed, late):
+        heard = [told(await anext(each)) for _ in range(2)]
+        assert heard == ["secret/data/app/3", "secret/data/app/4"]
+        await each.aclose()
+    # A number of another database.
+    beyond = client.subscribe("kv*", after="999")
+    assert told(await anext(beyond)) == "strongroom/historyFalse"
+    await beyond.aclose()
+    assert (await store.ask("GET", "sys/events/subscribe/kv*?after=x"))[0] == 400
 
 
 async def test_a_reader_acknowledges_and_is_listed(store) -> None:

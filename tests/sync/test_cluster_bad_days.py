@@ -144,6 +144,21 @@ async def test_an_api_server_that_is_killed_and_comes_back(day: Day) -> None:
     day.processes.check(day.running[0])
 
 
+async def test_what_changed_while_no_replica_ran_is_there_soon_after_the_next_start(
+    day: Day,
+) -> None:
+    await day.put("one")
+    first = day.operate()
+    await day.external(range(5))
+    await day.shows("one", 5)
+    day.processes.stop(first)
+    await day.put("two")
+    assert set((await day.held()).values()) == {"one"}
+    day.operate()
+    # The interval would bring it within the hour.
+    await day.shows("two", 5)
+
+
 async def test_a_leader_that_is_killed_in_the_middle_of_its_work(day: Day) -> None:
     count = 60
     await day.put("one")

@@ -31,6 +31,8 @@ class Subscriber:
     pattern: str
     token: str
     peer: str
+    # The last entry that it was told of, or was not to be told of.
+    told: int = 0
 
 
 class ChangeFeed:
@@ -45,6 +47,8 @@ class ChangeFeed:
         self._clock = clock
         self._subscribers: set[Subscriber] = set()
         self._follower: asyncio.Task[None] | None = None
+        # Those who are told first what was committed before they came.
+        self._behind: dict[Subscriber, asyncio.Task[None]] = {}
         self._woken = asyncio.Event()
         self._sequence = 0
 
@@ -52,20 +56,72 @@ class ChangeFeed:
         """This process has committed something: look now."""
         self._woken.set()
 
-    def subscribe(self, socket: WebSocket, pattern: str, token: str, peer: str) -> None:
-        """Send what is committed from now on."""
-        newest = self._engine.view.last_event()
+    def subscribe(self, subscriber: Subscriber, after: int | None = None) -> None:
+        """Send what is committed from now on, or all that was since an entry of a number.
+
+        With `after`, entries that are kept come between a `strongroom/history` message, which says
+        whether any are missing, and a `strongroom/present` one.
+        """
+        if after is None:
+            subscriber.told = self._engine.view.last_event()
+            self._follow_for(subscriber)
+            return
+        telling = self._engine.waiting(self._tell(subscriber, after))
+        self._behind[subscriber] = asyncio.get_running_loop().create_task(telling)
+
+    def _follow_for(self, subscriber: Subscriber) -> None:
         if not self._subscribers:
-            self._sequence = newest
-        self._subscribers.add(Subscriber(socket, pattern, token, peer))
+            self._sequence = subscriber.told
+        self._subscribers.add(subscriber)
         if self._follower is None:
             self._follower = asyncio.get_running_loop().create_task(
                 self._engine.waiting(self._follow())
             )
 
+    async def _tell(self, subscriber: Subscriber, after: int) -> None:
+        """Send what was, a page at a time, and go on with what comes."""
+        try:
+            await self._tell_history(subscriber, after)
+        except Unavailable:
+            subscriber.socket.close(TRY_AGAIN)
+        except Exception as error:  # noqa: BLE001 - the subscriber looks again when it comes anew
+            self._notices.say("change feed", reason_of(error))
+            subscriber.socket.close(TRY_AGAIN)
+        finally:
+            del self._behind[subscriber]
+
+    async def _tell_history(self, subscriber: Subscriber, after: int) -> None:
+        view, socket = self._engine.view, subscriber.socket
+        newest, oldest = view.last_event(), view.events_after(0, 1)
+        first = oldest[0].sequence if oldest else newest + 1
+        # A number beyond the newest is of another database, so nothing is known of what it missed.
+        whole = first - 1 <= after <= newest
+        subscriber.told = min(after, newest)
+        socket.send_text(_history(subscriber.told, whole=whole))
+        while not socket.closed.is_set():
+            if socket.is_behind():
+                await self._clock.sleep(POLL_SECONDS)
+                continue
+            events = view.events_after(subscriber.told, PAGE)
+            if not events:
+                socket.send_text(orjson.dumps(_of_feed("present", subscriber.told)).decode())
+                self._follow_for(subscriber)
+                return
+            for event in events:
+                self._tell_old(subscriber, event)
+            # A page at a time, for others are served meanwhile.
+            await asyncio.sleep(0)
+
+    def _tell_old(self, subscriber: Subscriber, event: EventRow) -> None:
+        if event.damage:
+            subscriber.told = event.sequence
+            subscriber.socket.send_text(_history(event.sequence, whole=False))
+            return
+        self._send(subscriber, event, orjson.dumps(as_cloud_event(event)).decode())
+
     def cut(self) -> None:
         """Send nobody anything any more: the cluster was sealed."""
-        for each in self._subscribers:
+        for each in (*self._subscribers, *self._behind):
             each.socket.close(1012)
         self._subscribers = set()
         self._woken.set()
@@ -111,6 +167,9 @@ class ChangeFeed:
         self._subscribers = set()
 
     def _send(self, subscriber: Subscriber, event: EventRow, text: str) -> None:
+        if event.sequence <= subscriber.told:
+            return
+        subscriber.told = event.sequence
         if not fnmatch.fnmatchcase(event_type(event), subscriber.pattern):
             return
         try:
@@ -135,9 +194,17 @@ def event_type(event: EventRow) -> str:
 
 def as_gap(event: EventRow) -> dict[str, object]:
     """The message before a subscriber is cut off: an entry that cannot be told."""
-    gap = EventRow(event.sequence, 0.0, "", "gap", 0, "")
-    message = as_cloud_event(gap)
-    message["data"] = {**message["data"], "event_type": "strongroom/gap"}  # type: ignore[dict-item]
+    return _of_feed("gap", event.sequence)
+
+
+def _history(sequence: int, *, whole: bool) -> str:
+    return orjson.dumps({**_of_feed("history", sequence), "whole": whole}).decode()
+
+
+def _of_feed(kind: str, sequence: int) -> dict[str, object]:
+    """What the feed says of itself: of the types `strongroom/...`, without a path."""
+    message = as_cloud_event(EventRow(sequence, 0.0, "", kind, 0, ""))
+    message["data"] = {**message["data"], "event_type": f"strongroom/{kind}"}  # type: ignore[dict-item]
     return message
 
 

@@ -35,7 +35,7 @@ from strongroom.store.envelope import (
     unrecordable,
 )
 from strongroom.store.expiration import Expiration
-from strongroom.store.feed import ChangeFeed
+from strongroom.store.feed import ChangeFeed, Subscriber
 from strongroom.store.normalise import Canonical, normalise_line, with_body
 from strongroom.store.recording import Outcome
 from strongroom.store.request_headers import is_plain, token_of, wrap_seconds
@@ -578,13 +578,14 @@ class Pipeline:
 
     def _subscribe(self, request: Request, work: Work) -> None:
         try:
+            after = work.call.integer("after") if work.call.text("after") else None
             socket = work.exchange.accept_websocket(request)
         except Refusal as refusal:
             self._answer_refusal(work, refusal)
             return
         self._metrics.in_flight.end(work.call)
         pattern = work.call.path.removeprefix(SUBSCRIBE)
-        self._feed.subscribe(socket, pattern, work.call.token, request.peer)
+        self._feed.subscribe(Subscriber(socket, pattern, work.call.token, request.peer), after)
 
 
 def _sealed(request: Request, exchange: Exchange) -> None:  # noqa: ARG001

@@ -1,7 +1,7 @@
 """The whole operator from its parts: caches, stores, controllers, feeds."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,23 +10,26 @@ from strongroom.kube.election import Election
 from strongroom.kube.events import EventRecorder
 from strongroom.kube.informer import Informer
 from strongroom.kube.progress import CacheState, QueueState, troubles
-from strongroom.kube.queue import WorkQueue
+from strongroom.kube.queue import Lane, WorkQueue
 from strongroom.kube.resource import Object
 from strongroom.model.clock import Clock
+from strongroom.model.errors import Invalid
 from strongroom.sync.controller import WORKERS, Parts, SyncController, nothing_unused
 from strongroom.sync.crds import EXTERNAL_SECRETS, PUSH_SECRETS
+from strongroom.sync.due import is_behind
 from strongroom.sync.fan_out import CLUSTER_EXTERNAL_SECRET, CLUSTER_PUSH_SECRET, FanOut
 from strongroom.sync.feeds import Feeds
 from strongroom.sync.generators.collector import StateCollector
 from strongroom.sync.generators.kinds import Workshop
 from strongroom.sync.metrics import SyncMetrics, conditions, gauge, queues
 from strongroom.sync.pace import Rate
+from strongroom.sync.providers.contract import Version
 from strongroom.sync.push_controller import PushController, PushParts
 from strongroom.sync.reader import Generators, NoGenerators, Reader
 from strongroom.sync.reporting import Reporter, WhoChanged, nobody
 from strongroom.sync.rewrite import Render
 from strongroom.sync.senders import Gatekeeper, Senders
-from strongroom.sync.spec import Row, Spec
+from strongroom.sync.spec import Row, Spec, parse_spec
 from strongroom.sync.store_controller import StoreController
 from strongroom.sync.stores import CachedLookup, ProviderFactory, Stores
 from strongroom.sync.target import ResolveKind, Targets, config_maps_only
@@ -88,7 +91,7 @@ class Operator:
             counted=self.metrics.called,
         )
         events = EventRecorder(api, REPORTER, options.instance, clock)
-        self.feeds = Feeds(self.stores, clock, self._changed)
+        self.feeds = Feeds(self.stores, clock, self._changed, self._is_behind)
         self.collector: StateCollector | None = None
         if doors.workshop is not None:
             self.collector = StateCollector(
@@ -151,8 +154,18 @@ class Operator:
                 named.append((str(store["metadata"]["uid"]), remote.key if remote else ""))
         self.feeds.expect(key, named)
 
-    def _changed(self, key: Key) -> None:
-        self.sync.changed_at_store(key)
+    def _changed(self, key: Key, lane: Lane) -> None:
+        self.sync.changed_at_store(key, lane)
+
+    def _is_behind(self, key: Key, name: str, changed: Mapping[str, Version]) -> bool:
+        item = self.watches.objects.get(*key)
+        if item is None:
+            return False
+        try:
+            spec = parse_spec(item)
+        except Invalid:
+            return False
+        return is_behind(item, spec, self.watches.target_of(key, spec), name, changed)
 
     def _ending(self, state: Object) -> None:
         """What a generator made ends before it is due: its owner has another made."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -33,6 +33,7 @@ from strongroom.sync.due import (
     start_lane,
 )
 from strongroom.sync.pace import LAST_PAUSE
+from strongroom.sync.providers.contract import Version
 from strongroom.sync.reader import Collected, Generators, Reader, Unsettled, slots_of
 from strongroom.sync.render import Rendered, render_target
 from strongroom.sync.reporting import Reporter
@@ -56,6 +57,7 @@ CROWD_SECONDS: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
+Places = Mapping[tuple[str, str], Version]
 # Called with an object whose target is right, and the places it has for generators.
 Settled = Callable[[Object, Collection[str]], Awaitable[None]]
 
@@ -79,8 +81,8 @@ class Parts:
     hashed: bool = True
     # Whether the versions that its values have at the store are written at a Secret.
     versioned: bool = True
-    # Told of a key and the places in stores (uid, path) that it has read.
-    noted: Callable[[Key, set[tuple[str, str]]], None] = field(default=lambda _key, _places: None)
+    # Told of a key and the places in stores (uid, path) that it has read, with their versions.
+    noted: Callable[[Key, Places], None] = field(default=lambda _key, _places: None)
     # Told of a key that was not read, for it is not due.
     expected: Callable[[Key, Spec], None] = field(default=lambda _key, _spec: None)
     forgotten: Callable[[Key], None] = field(default=lambda _key: None)

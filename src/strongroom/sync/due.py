@@ -1,7 +1,8 @@
 """What an ExternalSecret needs now: nothing, a look at its target, or a read of the store. Pure."""
 
+import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
@@ -9,10 +10,17 @@ from typing import Any, Final
 from strongroom.kube.queue import Lane
 from strongroom.kube.resource import Object
 from strongroom.model.clock import parse_rfc3339
-from strongroom.sync.desired import DATA_HASH, Wanted, field_manager, synced_version
+from strongroom.sync.desired import (
+    DATA_HASH,
+    SOURCE_VERSIONS,
+    Wanted,
+    field_manager,
+    synced_version,
+)
 from strongroom.sync.drift import foreign_writer
+from strongroom.sync.providers.contract import Version
 from strongroom.sync.render import Rendered
-from strongroom.sync.spec import Spec
+from strongroom.sync.spec import Row, Spec
 
 JITTER: Final = 0.1
 # Nothing is looked at again more often than this, whatever the manifest says.
@@ -105,6 +113,46 @@ def follows_the_store(item: Object) -> bool:
     """Whether a change at the store concerns it now; else its policy or windows say when."""
     spec = item.get("spec") or {}
     return spec.get("refreshPolicy", "Periodic") == "Periodic" and not spec.get("syncWindows")
+
+
+def is_behind(
+    item: Object, spec: Spec, target: Object | None, name: str, changed: Mapping[str, Version]
+) -> bool:
+    """Whether the target is not of the newest versions, as far as what has changed shows it.
+
+    `changed` has all paths with a last part of `name` ("": all there are) that have changed, and
+    the newest version of each, "" where none was written. What the manifest names and the target
+    does not tell of may have changed.
+    """
+    if not follows_the_store(item):
+        return False
+    said = ((target or {}).get("metadata", {}).get("annotations") or {}).get(SOURCE_VERSIONS)
+    held = json.loads(said) if said else {}
+    if any(changed.get(path, version) != version for path, version in held.items()):
+        return True
+    if not name:
+        return bool(changed.keys() - held.keys())
+    keys = [key for key in _keys_of(spec) if last_part(key) == name]
+    return any(not any(_is_path_of(key, path) for path in held) for key in keys)
+
+
+def last_part(name: str) -> str:
+    """What a path and the remote key that means it have in common."""
+    return name.rstrip("/").rpartition("/")[2]
+
+
+def _keys_of(spec: Spec) -> Iterator[str]:
+    for part in spec.parts:
+        remote = part.remote if isinstance(part, Row) else part.extract
+        if part.store is not None and remote is not None:
+            yield remote.key
+
+
+def _is_path_of(key: str, path: str) -> bool:
+    """Whether a path may be what a remote key means, which may leave out the mount and `data`."""
+    keys = {key.strip("/"), key.strip("/").replace("/data/", "/", 1)}
+    paths = (path, path.replace("/data/", "/", 1))
+    return any(f"/{each}".endswith(f"/{wanted}") for each in paths for wanted in keys)
 
 
 def start_lane(item: Object) -> Lane:

@@ -2,22 +2,30 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from strongroom.kube.queue import Lane
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Denied, Refusal
+from strongroom.sync.due import last_part
 from strongroom.sync.index import Index
 from strongroom.sync.notices import means
+from strongroom.sync.providers.contract import BEGINNING, Change, History, Version
 from strongroom.sync.reads import SharedReads
 from strongroom.sync.stores import StoreKey, Stores
 
 RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
 # An identity that may not follow may be allowed to one day.
 DENIED_SECONDS: Final = 300.0
+# How long after a start what changed before is held against keys that are looked at only then.
+PAST_SECONDS: Final = 600.0
 Key = tuple[str, str]
 # A store, by uid, and what is read of it.
 Place = tuple[str, str]
+# Whether a key's target is not of the newest versions: the last part of the paths that have
+# changed, "" for any, and their versions.
+Behind = Callable[[Key, str, Mapping[str, Version]], bool]
 
 _log = logging.getLogger(__name__)
 
@@ -25,9 +33,20 @@ _log = logging.getLogger(__name__)
 class Feeds:
     """Follows the feed of each provider in use; `run` until cancelled."""
 
-    def __init__(self, stores: Stores, clock: Clock, wake: Callable[[Key], None]) -> None:
+    def __init__(
+        self, stores: Stores, clock: Clock, wake: Callable[[Key, Lane], None], behind: Behind
+    ) -> None:
         self._clock = clock
         self._wake = wake
+        self._behind = behind
+        # What had changed before each store (by uid) was listened to, by the path's last part and
+        # all together under "".
+        self._past: dict[Place, dict[str, Version]] = {}
+        self._past_until = 0.0
+        # The versions in which places were read last.
+        self._versions: dict[Place, Version] = {}
+        # Where the feeds that can go on from somewhere are.
+        self._positions: dict[StoreKey, str] = {}
         # What keys have read: stores (by uid) and paths.
         self._read = Index[Place]()
         # Keys that were not read since the start, by store and the last part of what they name.
@@ -49,7 +68,7 @@ class Feeds:
                 for key, reads in early:
                     again = key in self._current
                     self._new(key, reads)
-                    if again and key in self._current:
+                    if again and key in self._current and key not in self._positions:
                         # Nobody here followed it while another replica led, or none did.
                         self._catch_up(key, reads)
                 await asyncio.Event().wait()
@@ -58,10 +77,14 @@ class Feeds:
             self._early = [(key, reads) for key, reads in self._current.items()]
             self._tasks.clear()
 
-    def read(self, key: Key, places: Iterable[tuple[str, str]]) -> None:
-        """Note the stores (by uid) and paths that a key has read."""
-        self.expect(key, ())
+    def read(self, key: Key, places: Mapping[Place, Version]) -> None:
+        """Note the stores (by uid) and paths that a key has read, and in which version."""
+        self._expected.put(key, ())
         self._read.put(key, places)
+        self._versions.update(places)
+        # What was on its way when the feed told of the past may be older than that.
+        if any(self._was_newer(place, version) for place, version in places.items()):
+            self._wake(key, Lane.PERIODIC)
 
     def expect(self, key: Key, names: Iterable[tuple[str, str]]) -> None:
         """Note the stores (by uid) and remote keys that a key would read; "" is any.
@@ -69,7 +92,12 @@ class Feeds:
         For one that is not due after a start: its paths are not known, so whatever ends as its
         remote key does may concern it.
         """
-        self._expected.put(key, ((uid, _last(name)) for uid, name in names))
+        places = {(uid, last_part(name)) for uid, name in names}
+        self._expected.put(key, places)
+        if self._past and self._clock.monotonic() > self._past_until:
+            self._past.clear()
+        if any(self._is_behind(key, place) for place in places):
+            self._wake(key, Lane.PERIODIC)
 
     def readers(self, uid: str) -> set[Key]:
         """All keys that have read a store, or would."""
@@ -84,10 +112,10 @@ class Feeds:
     def changed(self, uid: str, path: str) -> int:
         """Wake the readers of a path; how many there are."""
         keys = set(self._read.of((uid, path)))
-        for name in (_last(path), ""):
+        for name in (last_part(path), ""):
             keys |= self._expected.of((uid, name))
         for key in keys:
-            self._wake(key)
+            self._wake(key, Lane.EVENT)
         return len(keys)
 
     def noticed(self, name: str) -> int:
@@ -100,15 +128,15 @@ class Feeds:
                         reads.changed(path)
                 woken |= keys
         for (_, last), keys in self._expected.items():
-            if last in ("", _last(name)):
+            if last in ("", last_part(name)):
                 woken |= keys
         for each in woken:
-            self._wake(each)
+            self._wake(each, Lane.EVENT)
         return len(woken)
 
     def forget(self, key: Key) -> None:
         """An ExternalSecret is gone."""
-        self.read(key, ())
+        self.read(key, {})
 
     def _new(self, key: StoreKey, reads: SharedReads) -> None:
         if self._group is None:
@@ -117,6 +145,7 @@ class Feeds:
         for old in [each for each in self._current if each.uid == key.uid and each != key]:
             if old.namespace == key.namespace:
                 del self._current[old]
+                self._positions.pop(old, None)
                 task = self._tasks.pop(old, None)
                 if task is not None:
                     task.cancel()
@@ -129,10 +158,9 @@ class Feeds:
         while True:
             pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
             try:
-                async for path in reads.changes():
+                async for each in reads.changes(self._positions.get(key, BEGINNING)):
                     failures = 0
-                    reads.changed(path)
-                    self.changed(key.uid, path)
+                    self._told(key, reads, each)
                 return
             except Denied as refusal:
                 # There never was a feed for this identity, so nothing was missed.
@@ -144,8 +172,63 @@ class Feeds:
             self._missed.add(key)
             await self._clock.sleep(pause)
             failures += 1
-            if not reads.pace.down:
+            if not reads.pace.down and key not in self._positions:
                 self._catch_up(key, reads)
+
+    def _told(self, key: StoreKey, reads: SharedReads, what: Change | History) -> None:
+        if isinstance(what, Change):
+            if key in self._positions:
+                self._positions[key] = what.position
+            self._forget_past((key.uid, what.path))
+            reads.changed(what.path)
+            self.changed(key.uid, what.path)
+            return
+        followed = key in self._positions
+        self._positions[key] = what.position
+        if what.whole:
+            self._missed.discard(key)
+        elif followed:
+            _log.warning("change feed: the store has forgotten what was missed; all is read")
+            self._catch_up(key, reads)
+            return
+        else:
+            _log.info("change feed: what changed before the store can tell waits for its interval")
+        self._compare(key.uid, reads, what.versions)
+
+    def _compare(self, uid: str, reads: SharedReads, versions: Mapping[str, Version]) -> None:
+        """Wake whoever is not of the versions that changed while nobody listened."""
+        self._past_until = self._clock.monotonic() + PAST_SECONDS
+        self._versions = {at: each for at, each in self._versions.items() if self._read.has(at)}
+        for path, version in versions.items():
+            for name in (last_part(path), ""):
+                self._past.setdefault((uid, name), {})[path] = version
+            if self._read.has((uid, path)) and self._versions.get((uid, path)) != version:
+                reads.changed(path)
+                for key in self._read.of((uid, path)):
+                    self._wake(key, Lane.PERIODIC)
+        for place, keys in list(self._expected.items()):
+            if place[0] == uid:
+                for key in keys:
+                    if self._is_behind(key, place):
+                        self._wake(key, Lane.PERIODIC)
+
+    def _is_behind(self, key: Key, place: Place) -> bool:
+        """Whether a key that was not read since the start has to be, for one thing it names."""
+        found = self._past.get(place)
+        return found is not None and self._behind(key, place[1], found)
+
+    def _was_newer(self, place: Place, version: Version) -> bool:
+        """Whether the past had a newer version; it is asked of that once."""
+        past = self._past.get((place[0], ""), {}).get(place[1])
+        if not (isinstance(past, int) and isinstance(version, int) and past > version):
+            return False
+        self._forget_past(place)
+        return True
+
+    def _forget_past(self, place: Place) -> None:
+        uid, path = place
+        for name in (last_part(path), ""):
+            self._past.get((uid, name), {}).pop(path, None)
 
     def back(self, uid: str) -> None:
         """A store that was down answers: what its feed has missed is read now."""
@@ -157,9 +240,4 @@ class Feeds:
         self._missed.discard(key)
         reads.changed_all()
         for each in self.readers(key.uid):
-            self._wake(each)
-
-
-def _last(name: str) -> str:
-    """What a path and a remote key have in common: their last part."""
-    return name.rstrip("/").rpartition("/")[2]
+            self._wake(each, Lane.EVENT)

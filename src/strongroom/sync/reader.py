@@ -93,7 +93,8 @@ class Collected:
     data: dict[str, bytes] = field(default_factory=dict, repr=False)
     versions: dict[str, Version] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    places: set[tuple[str, str]] = field(default_factory=set)
+    # The versions by store (uid) and path.
+    places: dict[tuple[str, str], Version] = field(default_factory=dict)
     # What generators made for rows: a user name and its password are of one making.
     made: dict[GeneratorRef, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
 
@@ -101,7 +102,7 @@ class Collected:
         """Remember what was read; `places` are compared with what a store's feed says."""
         if found.version != "":
             self.versions[found.path] = found.version
-        self.places.add((reads.uid, found.path))
+        self.places[reads.uid, found.path] = found.version
 
 
 class Reader:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Refusal, Unavailable
 from strongroom.sync.pace import Pace
-from strongroom.sync.providers.contract import Fetched, Find, Provider
+from strongroom.sync.providers.contract import Change, Fetched, Find, History, Provider
 from strongroom.sync.spec import RemoteRef
 
 FRESH_SECONDS: Final = 1.0
@@ -169,9 +169,9 @@ class SharedReads:
         """A context for one call to the provider itself, in its turn and counted."""
         return _Asked(self, call)
 
-    def changes(self) -> AsyncIterator[str]:
+    def changes(self, since: str = "") -> AsyncIterator[Change | History]:
         """The provider's change feed."""
-        return self.provider.changes()
+        return self.provider.changes(since)
 
     async def close(self) -> None:
         """Let go of the provider."""

@@ -246,10 +246,16 @@ class VaultClient:
             return []
         return [str(key) for key in reply["data"]["keys"]]
 
-    async def subscribe(self, events: str = "kv*") -> AsyncIterator[dict[str, Any]]:
-        """Yield change-feed events (CloudEvents as JSON) until the connection ends."""
+    async def subscribe(
+        self, events: str = "kv*", after: str = ""
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield change-feed events (CloudEvents as JSON) until the connection ends.
+
+        `after` is the id of an event: those since come first, of a server that keeps them.
+        """
         url = self.address.replace("http", "ws", 1)
         path = f"{url}/v1/sys/events/subscribe/{events}?json=true"
+        path += "&" + urlencode({"after": after}) if after else ""
         async for text in self._http.messages(path, headers=self._headers()):
             event = json.loads(text)
             if isinstance(event, dict):

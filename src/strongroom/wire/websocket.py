@@ -52,6 +52,10 @@ class WebSocket:
         self._transport.write(self._frames.send(TextMessage(data=text)))
         return True
 
+    def is_behind(self) -> bool:
+        """Whether the peer has so much to read that what can wait should."""
+        return self._transport.get_write_buffer_size() > BUFFER_BYTES // 4
+
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer."""
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import SECRETS
 from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS
+from strongroom.sync.providers.contract import Change
 from strongroom.sync.providers.fake import FakeProvider
 
 
@@ -56,6 +58,7 @@ async def test_the_feed_wakes_what_was_not_read_since_the_start(bench, source: s
     await bench.external(**given[source])
     bench.provider.put("prod/other", password="x")
     before = await bench.secret()
+    bench.provider.remembers = False
     await bench.start()
     await bench.clock.advance(1)
     reads = bench.provider.reads
@@ -192,14 +195,14 @@ class Feed(FakeProvider):
         self.refusal = refusal
         self.followed = 0
 
-    async def changes(self):
+    async def changes(self, since=""):
         self.followed += 1
         if self.refusal is not None:
             raise self.refusal
-        async for path in super().changes():
-            if path == BREAK:
+        async for each in super().changes(since):
+            if isinstance(each, Change) and each.path == BREAK:
                 raise Unavailable("unreachable", "no answer")
-            yield path
+            yield each
 
 
 async def test_an_identity_that_may_not_follow_does_not_have_all_read_again_and_again(idle) -> None:
@@ -235,6 +238,96 @@ async def test_what_a_broken_feed_missed_is_read_when_the_store_is_back(idle) ->
     feed.broken = None
     await idle.clock.advance(60)
     assert await idle.secret() == {"password": "two"}
+
+
+def row_of(key: str) -> list[dict[str, Any]]:
+    return [{"secretKey": "password", "remoteRef": {"key": key, "property": "password"}}]
+
+
+async def two_objects(idle: Any) -> None:
+    """Two objects with keys of the same last part, and a store that others use as well."""
+    for key in ("prod/db", "test/db", "far/off"):
+        idle.provider.put(key, password="one")
+    await idle.start()
+    await idle.external("db", data=row_of("prod/db"), refreshInterval="24h")
+    await idle.external("test", data=row_of("test/db"), refreshInterval="24h")
+    await idle.clock.advance(1)
+
+
+async def test_what_changed_while_no_operator_ran_is_read_and_nothing_else(idle) -> None:
+    await two_objects(idle)
+    await idle.stop()
+    idle.provider.put("prod/db", password="two")
+    reads = idle.provider.reads
+    await idle.start()
+    await idle.clock.advance(5)
+    assert await idle.secret() == {"password": "two"}
+    assert idle.provider.reads == reads + 1
+    await idle.start()
+    await idle.clock.advance(5)
+    assert idle.provider.reads == reads + 1
+
+
+@pytest.mark.parametrize(
+    ("remembers", "forgotten"), [(False, 0), (True, 99)], ids=["no history", "forgotten"]
+)
+async def test_what_the_feed_cannot_tell_waits_for_its_interval(
+    idle, caplog, remembers: bool, forgotten: int
+) -> None:
+    await two_objects(idle)
+    await idle.stop()
+    idle.provider.put("prod/db", password="two")
+    idle.provider.remembers, idle.provider.forgotten = remembers, forgotten
+    reads = idle.provider.reads
+    with caplog.at_level("INFO", "strongroom.sync"):
+        await idle.start()
+        await idle.clock.advance(5)
+    assert idle.provider.reads == reads
+    assert any("waits for its interval" in each for each in caplog.messages) is remembers
+    await idle.clock.advance(86_400)
+    assert await idle.secret() == {"password": "two"}
+
+
+async def test_a_deletion_while_no_operator_ran_is_found(idle) -> None:
+    idle.provider.put("prod/db", password="one")
+    await idle.start()
+    await idle.external(refreshInterval="24h", target={"deletionPolicy": "Delete"})
+    assert await idle.has_secret()
+    await idle.stop()
+    del idle.provider.secrets["prod/db"]
+    idle.provider.history.append(Change("prod/db", str(len(idle.provider.history) + 1)))
+    await idle.start()
+    await idle.clock.advance(5)
+    assert not await idle.has_secret()
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_a_feed_that_broke_goes_on_where_it_was(idle, remembers: bool) -> None:
+    idle.provider = feed = Feed()
+    feed.remembers = remembers
+    await two_objects(idle)
+    reads = feed.reads
+    feed.put(BREAK)
+    await idle.clock.advance(0.5)
+    feed.put("prod/db", password="two")
+    await idle.clock.advance(5)
+    assert feed.followed == 2
+    assert await idle.secret() == {"password": "two"}
+    # Without a position in the feed nobody knows what was missed.
+    assert feed.reads == reads + (1 if remembers else 2)
+
+
+async def test_a_feed_that_has_forgotten_what_was_missed_has_all_read(idle) -> None:
+    idle.provider = feed = Feed()
+    await two_objects(idle)
+    reads = feed.reads
+    feed.put(BREAK)
+    await idle.clock.advance(0.5)
+    feed.put("prod/db", password="two")
+    feed.forgotten = 99
+    await idle.clock.advance(5)
+    assert await idle.secret() == {"password": "two"}
+    assert feed.reads == reads + 2
 
 
 class SlowLists:

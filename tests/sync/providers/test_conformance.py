@@ -8,7 +8,14 @@ import pytest
 
 from strongroom.model.errors import Conflict, Denied, NotFound
 from strongroom.model.secret import Secret
-from strongroom.sync.providers.contract import Fetched, Find, PushTarget
+from strongroom.sync.providers.contract import (
+    BEGINNING,
+    Change,
+    Fetched,
+    Find,
+    History,
+    PushTarget,
+)
 from strongroom.sync.spec import RemoteRef
 from strongroom.sync.values import extract, pick
 
@@ -188,5 +195,40 @@ async def test_the_feed_names_what_changed_by_the_path_of_a_read(given) -> None:
         # The subscription is open at some turn; a change after it must come.
         await given.put(key, {"password": "again"}, None)
         await asyncio.wait([following], timeout=0.05)
-    assert await following == path
+    change = await following
+    assert isinstance(change, Change)
+    assert change.path == path
+    await changes.aclose()
+
+
+async def test_a_feed_begins_with_what_changed_since_a_position_and_goes_on(given) -> None:
+    if "feed" in given.lacks:
+        return
+    one, two = given.key("prod/one"), given.key("prod/two")
+    for key in (one, two, two):
+        await given.put(key, {"password": "x"}, None)
+    read = {each: await given.provider.fetch(RemoteRef(each)) for each in (one, two)}
+    changes = given.provider.changes(BEGINNING)
+    past = await anext(changes)
+    assert isinstance(past, History)
+    assert past.whole
+    # A service without versions tells that it changed.
+    wanted = {each.path: each.version or "" for each in read.values()}
+    assert {path: past.versions[path] for path in wanted} == wanted
+    await given.put(one, {"password": "y"}, None)
+    change = await anext(changes)
+    assert isinstance(change, Change)
+    assert change.path == read[one].path
+    await changes.aclose()
+    changes = given.provider.changes(past.position)
+    again = await anext(changes)
+    assert isinstance(again, History)
+    assert (again.whole, list(again.versions)) == (True, [read[one].path])
+    assert again.position == change.position
+    await changes.aclose()
+    # A position of another store's feed is none of this one.
+    changes = given.provider.changes("99999")
+    other = await anext(changes)
+    assert isinstance(other, History)
+    assert not other.whole
     await changes.aclose()

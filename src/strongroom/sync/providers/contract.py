@@ -63,6 +63,30 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A path of a read that has changed; `position` is the place in the feed behind it, if any."""
+
+    path: str
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What changed before a feed was listened to: by path the newest version, "" for no version.
+
+    `whole` when the store remembers all since the position that was asked for.
+    """
+
+    versions: Mapping[str, Version]
+    position: str
+    whole: bool
+
+
+# The position in front of all that a feed remembers.
+BEGINNING: Final = "0"
+
+
+@dataclass(frozen=True, slots=True)
 class Find:
     """Which secrets `dataFrom.find` wants: below a path, by name, by tags; all must hold."""
 
@@ -130,10 +154,11 @@ class Provider(Protocol):
     async def exists(self, target: PushTarget) -> bool:
         """Whether there is something under the key and property."""
 
-    def changes(self) -> AsyncIterator[str]:
+    def changes(self, since: str = "") -> AsyncIterator[Change | History]:
         """Paths as they change; ends when there is no feed.
 
-        Raises Unavailable when it breaks or is closed, Denied when this identity has none.
+        With a position in `since`, a feed that remembers begins with a History. Raises
+        Unavailable when it breaks or is closed, Denied when this identity has none.
         """
 
     async def close(self) -> None:
@@ -175,10 +200,10 @@ class OneByOne:
             return False
         return not target.property or has_property(found.data, target.key, target.property)
 
-    async def changes(self) -> AsyncIterator[str]:
+    async def changes(self, since: str = "") -> AsyncIterator[Change | History]:  # noqa: ARG002
         """No feed."""
         return
-        yield ""
+        yield Change("")
 
 
 @contextmanager

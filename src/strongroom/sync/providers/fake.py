@@ -12,14 +12,17 @@ from strongroom.model.errors import NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.contract import (
     MANAGED_BY,
+    Change,
     Data,
     Fetched,
     Find,
+    History,
     OneByOne,
     Provider,
     Pushed,
     PushTarget,
     Traits,
+    Version,
     is_ours,
     not_ours,
 )
@@ -45,7 +48,11 @@ class FakeProvider(OneByOne):
         self.broken: Refusal | None = None
         self.reads = 0
         self.has_feed = True
-        self._listeners: list[asyncio.Queue[str]] = []
+        # What the feed remembers: all but the first `forgotten`; nothing, as OpenBao's.
+        self.history: list[Change] = []
+        self.forgotten = 0
+        self.remembers = True
+        self._listeners: list[asyncio.Queue[Change]] = []
 
     def put(self, key: str, **data: Any) -> None:  # noqa: ANN401 - JSON
         """Write a new version and tell the feed."""
@@ -56,8 +63,10 @@ class FakeProvider(OneByOne):
         self.secrets.setdefault(key, []).append(data)
         if tags is not None:
             self.tags[key] = dict(tags)
+        change = Change(key, str(len(self.history) + 1))
+        self.history.append(change)
         for each in self._listeners:
-            each.put_nowait(key)
+            each.put_nowait(change)
 
     async def validate(self) -> None:
         if self.broken:
@@ -120,16 +129,24 @@ class FakeProvider(OneByOne):
             return bool(versions)
         return has_property(versions[-1], target.key, target.property)
 
-    async def changes(self) -> AsyncIterator[str]:
+    async def changes(self, since: str = "") -> AsyncIterator[Change | History]:
         if not self.has_feed:
             return
-        queue: asyncio.Queue[str] = asyncio.Queue()
+        queue: asyncio.Queue[Change] = asyncio.Queue()
         self._listeners.append(queue)
         try:
+            if since and self.remembers:
+                yield self._past(int(since))
             while True:
                 yield await queue.get()
         finally:
             self._listeners.remove(queue)
+
+    def _past(self, since: int) -> History:
+        paths = {each.path for each in self.history[max(since, self.forgotten) :]}
+        versions: dict[str, Version] = {each: len(self.secrets.get(each, ())) for each in paths}
+        whole = self.forgotten <= since <= len(self.history)
+        return History(versions, str(len(self.history)), whole)
 
     async def close(self) -> None:
         """Nothing to let go of."""

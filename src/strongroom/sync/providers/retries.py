@@ -12,7 +12,16 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, Refusal, Throttled, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.durations import parse_duration
-from strongroom.sync.providers.contract import Fetched, Find, Provider, Pushed, PushTarget, Traits
+from strongroom.sync.providers.contract import (
+    Change,
+    Fetched,
+    Find,
+    History,
+    Provider,
+    Pushed,
+    PushTarget,
+    Traits,
+)
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.spec import RemoteRef
 
@@ -117,8 +126,8 @@ class Persistent:
     async def exists(self, target: PushTarget) -> bool:
         return await self._run(lambda: self._provider.exists(target))
 
-    def changes(self) -> AsyncIterator[str]:
-        return self._provider.changes()
+    def changes(self, since: str = "") -> AsyncIterator[Change | History]:
+        return self._provider.changes(since)
 
     async def close(self) -> None:
         await self._provider.close()

@@ -14,12 +14,15 @@ from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.contract import (
     MANAGED_BY,
+    Change,
     Fetched,
     Find,
+    History,
     OneByOne,
     Pushed,
     PushTarget,
     Traits,
+    Version,
     is_ours,
     not_ours,
     understood,
@@ -362,14 +365,23 @@ class VaultProvider(OneByOne):
 
     # the rest of a life
 
-    async def changes(self) -> AsyncIterator[str]:
+    async def changes(self, since: str = "") -> AsyncIterator[Change | History]:
         await self._session.enter()
+        past: dict[str, Version] | None = None
+        whole = True
         try:
-            async for event in self._client.subscribe("kv*"):
-                metadata = (event.get("data") or {}).get("event", {}).get("metadata", {})
-                path = metadata.get("data_path") or metadata.get("path")
-                if isinstance(path, str):
-                    yield path
+            async for event in self._client.subscribe("kv*", since):
+                kind, change, version = _told(event)
+                if kind == "strongroom/history":
+                    # Once before all that was, and again for each entry that cannot be told.
+                    past, whole = past or {}, whole and event.get("whole") is True
+                elif kind == "strongroom/present" and past is not None:
+                    yield History(past, change.position, whole)
+                    past = None
+                elif past is not None:
+                    past[change.path] = version
+                elif change.path:
+                    yield change
         except Unavailable as refusal:
             # Servers without events answer the handshake with a status; that is no outage.
             if any(f"status {status}" in refusal.message for status in (400, 404, 405)):
@@ -413,3 +425,19 @@ class VaultProvider(OneByOne):
         # A server that is away ends the token by its time.
         with contextlib.suppress(Refusal):
             await self.leave()
+
+
+def _told(event: Mapping[str, Any]) -> tuple[str, Change, Version]:
+    """The type of a message of the feed, what changed, and the version that was written. Pure."""
+    data = event.get("data") or {}
+    metadata = (data.get("event") or {}).get("metadata") or {}
+    kind, number = str(data.get("event_type") or ""), str(metadata.get("current_version") or "")
+    path = metadata.get("data_path") or metadata.get("path")
+    path = path if isinstance(path, str) else ""
+    if kind.startswith("kv-v2/metadata"):
+        # What becomes of the metadata concerns whoever reads the values, by whose path they know.
+        mount = (data.get("plugin_info") or {}).get("mount_path") or ""
+        path = path.replace(f"{mount}metadata/", f"{mount}data/", 1)
+    change = Change(path, str(event.get("id") or ""))
+    written = kind in ("kv-v2/data-write", "kv-v2/data-patch") and number.isdigit()
+    return kind, change, int(number) if written else ""
