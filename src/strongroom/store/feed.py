@@ -6,6 +6,7 @@ Form: CloudEvents 1.0 as Vault sends them, https://developer.hashicorp.com/vault
 
 import asyncio
 import fnmatch
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +16,7 @@ from strongroom.model.clock import Clock, rfc3339
 from strongroom.model.errors import Refusal, Unavailable
 from strongroom.store.engine.contract import Engine, EventRow
 from strongroom.store.notices import Notices, reason_of
-from strongroom.store.sessions import Sessions
+from strongroom.store.sessions import Session, Sessions
 from strongroom.wire.websocket import WebSocket
 
 POLL_SECONDS: Final = 0.1
@@ -59,8 +60,8 @@ class ChangeFeed:
     def subscribe(self, subscriber: Subscriber, after: int | None = None) -> None:
         """Send what is committed from now on, or all that was since an entry of a number.
 
-        With `after`, entries that are kept come between a `strongroom/history` message, which says
-        whether any are missing, and a `strongroom/present` one.
+        With `after`, entries that are kept come first, in pages of the type `strongroom/history`
+        that say whether any are missing, and behind them a `strongroom/present`.
         """
         if after is None:
             subscriber.told = self._engine.view.last_event()
@@ -97,7 +98,7 @@ class ChangeFeed:
         # A number beyond the newest is of another database, so nothing is known of what it missed.
         whole = first - 1 <= after <= newest
         subscriber.told = min(after, newest)
-        socket.send_text(_history(subscriber.told, whole=whole))
+        socket.send_text(_history(subscriber.told, (), whole=whole))
         while not socket.closed.is_set():
             if socket.is_behind():
                 await self._clock.sleep(POLL_SECONDS)
@@ -107,17 +108,28 @@ class ChangeFeed:
                 socket.send_text(orjson.dumps(_of_feed("present", subscriber.told)).decode())
                 self._follow_for(subscriber)
                 return
-            for event in events:
-                self._tell_old(subscriber, event)
+            self._tell_page(subscriber, events)
             # A page at a time, for others are served meanwhile.
             await asyncio.sleep(0)
 
-    def _tell_old(self, subscriber: Subscriber, event: EventRow) -> None:
-        if event.damage:
-            subscriber.told = event.sequence
-            subscriber.socket.send_text(_history(event.sequence, whole=False))
+    def _tell_page(self, subscriber: Subscriber, events: Sequence[EventRow]) -> None:
+        session = self._session_of(subscriber)
+        if session is None:
             return
-        self._send(subscriber, event, orjson.dumps(as_cloud_event(event)).decode())
+        subscriber.told = events[-1].sequence
+        whole = [each for each in events if not each.damage]
+        heard = [each for each in whole if _hears(subscriber, session, each)]
+        page = _history(subscriber.told, heard, whole=len(whole) == len(events))
+        subscriber.socket.send_text(page)
+
+    def _session_of(self, subscriber: Subscriber) -> Session | None:
+        """None, and the end of the subscription, when the token is no good any more."""
+        try:
+            return self._sessions.open(subscriber.token, self._clock.now(), subscriber.peer)
+        except Refusal:
+            subscriber.socket.close(1008)
+            self._subscribers.discard(subscriber)
+            return None
 
     def cut(self) -> None:
         """Send nobody anything any more: the cluster was sealed."""
@@ -170,18 +182,20 @@ class ChangeFeed:
         if event.sequence <= subscriber.told:
             return
         subscriber.told = event.sequence
-        if not fnmatch.fnmatchcase(event_type(event), subscriber.pattern):
-            return
-        try:
-            session = self._sessions.open(subscriber.token, self._clock.now(), subscriber.peer)
-        except Refusal:
-            subscriber.socket.close(1008)
+        session = self._session_of(subscriber)
+        if (
+            session is not None
+            and _hears(subscriber, session, event)
+            and not subscriber.socket.send_text(text)
+        ):
             self._subscribers.discard(subscriber)
-            return
-        # Whoever may read a value may hear of its change; others need the capability of that name.
-        may = any(session.decide(event.path, each).allowed for each in ("read", "subscribe"))
-        if may and not subscriber.socket.send_text(text):
-            self._subscribers.discard(subscriber)
+
+
+def _hears(subscriber: Subscriber, session: Session, event: EventRow) -> bool:
+    """Whoever may read a value may hear of its change; others need the capability of that name."""
+    return fnmatch.fnmatchcase(event_type(event), subscriber.pattern) and any(
+        session.decide(event.path, each).allowed for each in ("read", "subscribe")
+    )
 
 
 def event_type(event: EventRow) -> str:
@@ -197,8 +211,15 @@ def as_gap(event: EventRow) -> dict[str, object]:
     return _of_feed("gap", event.sequence)
 
 
-def _history(sequence: int, *, whole: bool) -> str:
-    return orjson.dumps({**_of_feed("history", sequence), "whole": whole}).decode()
+def _history(sequence: int, events: Sequence[EventRow], *, whole: bool) -> str:
+    """A page of what was, up to an entry: of each change what a follower needs and no more."""
+    changes = [
+        {"path": each.path, "event_type": event_type(each), "version": each.version,
+         "mount_path": each.mount}
+        for each in events
+    ]  # fmt: skip
+    said = {**_of_feed("history", sequence), "whole": whole, "changes": changes}
+    return orjson.dumps(said).decode()
 
 
 def _of_feed(kind: str, sequence: int) -> dict[str, object]:

@@ -120,14 +120,14 @@ def is_behind(
 ) -> bool:
     """Whether the target is not of the newest versions, as far as what has changed shows it.
 
-    `changed` has all paths with a last part of `name` ("": all there are) that have changed, and
-    the newest version of each, "" where none was written. What the manifest names and the target
-    does not tell of may have changed.
+    `changed` has the newest version of each path, "" where none was written; one of them ends in
+    `name`, which is "" for an object that reads what it finds. What the manifest names and the
+    target does not tell of may have changed; a target that names no version at all shows nothing.
     """
-    if not follows_the_store(item):
-        return False
     said = ((target or {}).get("metadata", {}).get("annotations") or {}).get(SOURCE_VERSIONS)
-    held = json.loads(said) if said else {}
+    if not said or not follows_the_store(item):
+        return False
+    held = json.loads(said)
     if any(changed.get(path, version) != version for path, version in held.items()):
         return True
     if not name:

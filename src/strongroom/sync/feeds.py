@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from strongroom.kube.queue import Lane
@@ -23,11 +24,19 @@ PAST_SECONDS: Final = 600.0
 Key = tuple[str, str]
 # A store, by uid, and what is read of it.
 Place = tuple[str, str]
-# Whether a key's target is not of the newest versions: the last part of the paths that have
-# changed, "" for any, and their versions.
+# Whether a key's target is not of the newest versions: the last part of a path that has changed
+# and that the key may name, "" for any path, and the versions of all that have.
 Behind = Callable[[Key, str, Mapping[str, Version]], bool]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Past:
+    """The newest versions by path, and the last parts of the paths."""
+
+    versions: dict[str, Version] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
 
 
 class Feeds:
@@ -39,9 +48,8 @@ class Feeds:
         self._clock = clock
         self._wake = wake
         self._behind = behind
-        # What had changed before each store (by uid) was listened to, by the path's last part and
-        # all together under "".
-        self._past: dict[Place, dict[str, Version]] = {}
+        # What had changed before each store (by uid) was listened to.
+        self._past: dict[str, _Past] = {}
         self._past_until = 0.0
         # The versions in which places were read last.
         self._versions: dict[Place, Version] = {}
@@ -199,9 +207,10 @@ class Feeds:
         """Wake whoever is not of the versions that changed while nobody listened."""
         self._past_until = self._clock.monotonic() + PAST_SECONDS
         self._versions = {at: each for at, each in self._versions.items() if self._read.has(at)}
+        past = self._past.setdefault(uid, _Past())
+        past.versions.update(versions)
+        past.names.update(map(last_part, versions))
         for path, version in versions.items():
-            for name in (last_part(path), ""):
-                self._past.setdefault((uid, name), {})[path] = version
             if self._read.has((uid, path)) and self._versions.get((uid, path)) != version:
                 reads.changed(path)
                 for key in self._read.of((uid, path)):
@@ -214,21 +223,22 @@ class Feeds:
 
     def _is_behind(self, key: Key, place: Place) -> bool:
         """Whether a key that was not read since the start has to be, for one thing it names."""
-        found = self._past.get(place)
-        return found is not None and self._behind(key, place[1], found)
+        past = self._past.get(place[0])
+        if past is None or (place[1] and place[1] not in past.names):
+            return False
+        return self._behind(key, place[1], past.versions)
 
     def _was_newer(self, place: Place, version: Version) -> bool:
         """Whether the past had a newer version; it is asked of that once."""
-        past = self._past.get((place[0], ""), {}).get(place[1])
+        past = self._past[place[0]].versions.get(place[1]) if place[0] in self._past else ""
         if not (isinstance(past, int) and isinstance(version, int) and past > version):
             return False
         self._forget_past(place)
         return True
 
     def _forget_past(self, place: Place) -> None:
-        uid, path = place
-        for name in (last_part(path), ""):
-            self._past.get((uid, name), {}).pop(path, None)
+        if place[0] in self._past:
+            self._past[place[0]].versions.pop(place[1], None)
 
     def back(self, uid: str) -> None:
         """A store that was down answers: what its feed has missed is read now."""

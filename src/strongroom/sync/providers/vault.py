@@ -137,6 +137,10 @@ async def _client_pem(spec: Fields, auth: Fields, references: References) -> Cli
     )
 
 
+# The events behind which a version can be read.
+_WRITES: Final = frozenset({"kv-v2/data-write", "kv-v2/data-patch"})
+
+
 class VaultProvider(OneByOne):
     """One server and one identity; logs in when it has to. Implements Provider."""
 
@@ -371,17 +375,16 @@ class VaultProvider(OneByOne):
         whole = True
         try:
             async for event in self._client.subscribe("kv*", since):
-                kind, change, version = _told(event)
+                kind = str((event.get("data") or {}).get("event_type") or "")
+                position = str(event.get("id") or "")
                 if kind == "strongroom/history":
-                    # Once before all that was, and again for each entry that cannot be told.
                     past, whole = past or {}, whole and event.get("whole") is True
+                    past |= dict(map(_was, event.get("changes") or []))
                 elif kind == "strongroom/present" and past is not None:
-                    yield History(past, change.position, whole)
+                    yield History(past, position, whole)
                     past = None
-                elif past is not None:
-                    past[change.path] = version
-                elif change.path:
-                    yield change
+                elif path := _changed(event, kind):
+                    yield Change(path, position)
         except Unavailable as refusal:
             # Servers without events answer the handshake with a status; that is no outage.
             if any(f"status {status}" in refusal.message for status in (400, 404, 405)):
@@ -427,17 +430,24 @@ class VaultProvider(OneByOne):
             await self.leave()
 
 
-def _told(event: Mapping[str, Any]) -> tuple[str, Change, Version]:
-    """The type of a message of the feed, what changed, and the version that was written. Pure."""
+def _changed(event: Mapping[str, Any], kind: str) -> str:
+    """The path of an event of the feed, "" for none. Pure."""
     data = event.get("data") or {}
     metadata = (data.get("event") or {}).get("metadata") or {}
-    kind, number = str(data.get("event_type") or ""), str(metadata.get("current_version") or "")
     path = metadata.get("data_path") or metadata.get("path")
-    path = path if isinstance(path, str) else ""
+    mount = (data.get("plugin_info") or {}).get("mount_path")
+    return _of_data(path, kind, str(mount or "")) if isinstance(path, str) else ""
+
+
+def _was(change: Mapping[str, Any]) -> tuple[str, Version]:
+    """The path of a change in the history, and the version that was written. Pure."""
+    kind = str(change["event_type"])
+    path = _of_data(str(change["path"]), kind, str(change["mount_path"]))
+    return path, int(change["version"]) if kind in _WRITES else ""
+
+
+def _of_data(path: str, kind: str, mount: str) -> str:
+    """What becomes of metadata concerns whoever reads the values, by whose path they know."""
     if kind.startswith("kv-v2/metadata"):
-        # What becomes of the metadata concerns whoever reads the values, by whose path they know.
-        mount = (data.get("plugin_info") or {}).get("mount_path") or ""
-        path = path.replace(f"{mount}metadata/", f"{mount}data/", 1)
-    change = Change(path, str(event.get("id") or ""))
-    written = kind in ("kv-v2/data-write", "kv-v2/data-patch") and number.isdigit()
-    return kind, change, int(number) if written else ""
+        return path.replace(f"{mount}metadata/", f"{mount}data/", 1)
+    return path
