@@ -296,10 +296,12 @@ async def _proxying() -> AsyncIterator[tuple[str, list[str]]]:
     tasks: set[asyncio.Task[None]] = set()
 
     async def passed(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        while piece := await source.read(65536):
-            sink.write(piece)
-            await sink.drain()
-        sink.close()
+        try:
+            while piece := await source.read(65536):
+                sink.write(piece)
+                await sink.drain()
+        finally:
+            sink.close()  # What is open at the end would be waited for.
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
