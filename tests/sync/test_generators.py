@@ -272,7 +272,9 @@ async def test_vaults_credentials_come_with_a_lease_that_can_be_ended(dynamic, a
     around = Surroundings(api, clock)
     made = await made_by("VaultDynamicSecret", vault_spec(address), around)
     assert made.values == {"username": b"v-app", "password": b"marked-word", "roles": b'["a"]'}
-    assert made.state == {"leaseID": fake.leases[0], "leaseDuration": 60}
+    assert made.state == {
+        "leaseID": fake.leases[0], "leaseDuration": 60, "leaseRenewable": False,
+    }  # fmt: skip
     assert "marked-word" not in f"{made}"
     item = generator("VaultDynamicSecret", vault_spec(address))
     await ServedKinds(Sources(around, random.Random())).release(item, "n", made.state)
