@@ -34,7 +34,15 @@ from store_mixed import mixed
 from svg import bars, curves
 
 STATIC_BYTES = 1300
-KINDS = ("nginx", "reads", "tls_reads", "writes", "postgres_writes")
+# What is measured beside each other, as the plots name it.
+NAMES: Final = {
+    "nginx": "nginx",
+    "reads": "reads",
+    "tls_reads": "TLS reads",
+    "writes": "writes",
+    "postgres_writes": "PostgreSQL writes",
+}
+KINDS: Final = tuple(NAMES)
 # Scenarios that PostgreSQL is asked as well.
 ON_DATABASE: Final = ("mixed", "ends")
 NGINX = """
@@ -156,16 +164,13 @@ def plot(found: dict, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if "load" in found:
         rows = {name: found["load"][name] for name in KINDS if name in found["load"]}
-        shares = {
-            name.replace("_", " "): row["ratio"] for name, row in rows.items() if "ratio" in row
-        }
+        shares = {NAMES[name]: row["ratio"] for name, row in rows.items() if "ratio" in row}
         text = bars("Requests a second, nginx = 1", shares)
         (folder / "store-throughput.svg").write_text(text)
         lines = {
-            name.replace("_", " "): [(p, row[f"p{p}_ms"]) for p in PERCENTILES]
-            for name, row in rows.items()
+            NAMES[name]: [(p, row[f"p{p}_ms"]) for p in PERCENTILES] for name, row in rows.items()
         }
-        text = curves("Latency at 64 connections", lines, x="percentile", y="ms")
+        text = curves("Latency at 64 connections", lines, x="percentile", y="ms", yardstick="nginx")
         (folder / "store-latency.svg").write_text(text)
     if "mixed" in found:
         p99 = {kind: row["p99_ms"] for kind, row in found["mixed"]["kinds"].items()}
@@ -272,8 +277,8 @@ def main() -> None:
                 print(json.dumps({scenario: figures}), flush=True)
             else:
                 print(table(scenario, figures), flush=True)
-    if args.svg:
-        plot(found, args.svg)
+            if args.svg:
+                plot(found, args.svg)
 
 
 if __name__ == "__main__":

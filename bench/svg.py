@@ -10,8 +10,9 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 50, 60
-LEGEND = 130
+LEGEND = 150
 STEPS = 5
+MOST_TICKS = 10
 COLOURS = ("#5b6770", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 
 
@@ -52,12 +53,31 @@ def bars(title: str, values: Mapping[str, float]) -> str:
     return _page(title, parts)
 
 
-def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> str:
-    """A line for each name over the same x values, y on a logarithmic scale."""
+def _ticks(least: float, most: float) -> list[float]:
+    """Round numbers of a logarithmic scale: from the last that is not above `least`, and so on."""
+    powers = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
+    fine = [each * 10.0**power for power in powers for each in (1, 2, 5)]
+    first = max(number for number, each in enumerate(fine) if each <= least * (1 + 1e-9))
+    last = min(number for number, each in enumerate(fine) if each >= most * (1 - 1e-9))
+    ticks = fine[first : max(last, first + 1) + 1]
+    return ticks if len(ticks) <= MOST_TICKS else [10.0**power for power in powers]
+
+
+def curves(
+    title: str,
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    x: str,
+    y: str,
+    yardstick: str = "",
+) -> str:
+    """A line for each name over the same x values, y on a logarithmic scale.
+
+    The yardstick is grey, so that the others have the colours that they have as bars.
+    """
     points = [point for line in lines.values() for point in line if point[1] > 0]
     places = sorted({point[0] for point in points})
-    low = math.floor(math.log10(min(point[1] for point in points)))
-    high = max(low + 1, math.ceil(math.log10(max(point[1] for point in points))))
+    ticks = _ticks(min(point[1] for point in points), max(point[1] for point in points))
+    low, high = math.log10(ticks[0]), math.log10(ticks[-1])
 
     def at_x(value: float) -> float:
         share = places.index(value) / max(1, len(places) - 1)
@@ -68,14 +88,18 @@ def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x: st
         return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
     parts = []
-    for power in range(low, high + 1):
-        parts.append(_line(LEFT, at_y(10**power), WIDTH - RIGHT - LEGEND, at_y(10**power)))
-        parts.append(_text(LEFT - 8, at_y(10**power) + 4, f"{10.0**power:g}", "end"))
+    for tick in ticks:
+        parts.append(_line(LEFT, at_y(tick), WIDTH - RIGHT - LEGEND, at_y(tick)))
+        parts.append(_text(LEFT - 8, at_y(tick) + 4, f"{tick:g}", "end"))
     parts += [_text(at_x(place), HEIGHT - BOTTOM + 20, f"{place:g}", "middle") for place in places]
     parts.append(_text((LEFT + WIDTH - RIGHT - LEGEND) / 2, HEIGHT - 16, x, "middle"))
-    parts.append(_text(18, TOP - 8, y))
-    for number, (name, line) in enumerate(lines.items()):
-        colour = COLOURS[(number + 1) % len(COLOURS)]
+    parts.append(_text(LEFT - 8, TOP - 14, y, "end"))
+    others = [name for name in lines if name != yardstick]
+    # In the order in which they end.
+    drawn = sorted(lines.items(), key=lambda each: -each[1][-1][1])
+    for number, (name, line) in enumerate(drawn):
+        place = 0 if name == yardstick else others.index(name) + 1
+        colour = COLOURS[place % len(COLOURS)]
         path = " ".join(f"{at_x(a):.1f},{at_y(b):.1f}" for a, b in line if b > 0)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += _legend(number, name, colour)
@@ -84,7 +108,8 @@ def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x: st
 
 def _legend(number: int, name: str, colour: str) -> list[str]:
     left, height = WIDTH - LEGEND - 10, TOP + 20 * number
-    return [_line(left, height, left + 20, height, colour), _text(left + 26, height + 4, name)]
+    sample = f'<rect x="{left}" y="{height - 2}" width="20" height="4" fill="{colour}"/>'
+    return [sample, _text(left + 26, height + 4, name)]
 
 
 def _step(most: float) -> float:

@@ -45,7 +45,7 @@ def test_the_plots_show_what_was_measured(tmp_path: Path) -> None:
     plot({"load": summary(ROUNDS), "mixed": {"kinds": kinds}}, tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["store-latency.svg", "store-mixed.svg", "store-throughput.svg"]
-    assert "tls reads" in (tmp_path / "store-throughput.svg").read_text()
+    assert "TLS reads" in (tmp_path / "store-throughput.svg").read_text()
 
 
 def test_scenarios_are_chosen_by_name() -> None:

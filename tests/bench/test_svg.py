@@ -3,7 +3,7 @@
 from xml.etree import ElementTree
 
 import pytest
-from svg import bars, curves, lines
+from svg import COLOURS, bars, curves, lines
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -23,6 +23,15 @@ def test_curves_rise_with_their_values_on_a_logarithmic_scale() -> None:
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.2)
     assert heights[0] > heights[1]
     assert len(theirs.get("points").split()) == 2
+    # From 1 to 100 by 1, 2 and 5, and nothing beyond.
+    said = [each.text for each in page.iter(f"{SVG}text")]
+    assert said[1:8] == ["1", "2", "5", "10", "20", "50", "100"]
+
+
+def test_the_yardstick_is_grey_and_takes_no_colour_from_the_others() -> None:
+    lines = {"theirs": [(50, 2.0), (99, 3.0)], "ours": [(50, 1.0), (99, 1.5)]}
+    page = ElementTree.fromstring(curves("latency", lines, "percentile", "ms", "theirs"))
+    assert [each.get("stroke") for each in page.iter(f"{SVG}polyline")] == list(COLOURS[:2])
 
 
 def test_lines_are_to_scale_between_round_ticks() -> None:
