@@ -188,6 +188,18 @@ def test_locks_meet_unless_a_column_that_both_know_differs() -> None:
     assert lock(locks, one, "DELETE FROM t WHERE a > ?", 5)
 
 
+def test_locks_that_know_other_columns_meet_by_those_that_both_know() -> None:
+    locks, one, other = Locks(), Owner(), Owner()
+    assert lock(locks, one, "SELECT a FROM t WHERE x = ? AND y = ?", 1, 2)
+    assert lock(locks, one, "UPDATE t SET a = ? WHERE x = ? AND y = ?", 0, 1, 3)
+    assert lock(locks, other, "SELECT a FROM t WHERE y = ? AND x = ?", 2, 1)
+    assert lock(locks, other, "DELETE FROM t WHERE x = ?", 2)
+    assert not lock(locks, other, "SELECT a FROM t WHERE y = ? AND x = ?", 3, 1)
+    assert not lock(locks, other, "SELECT a FROM t WHERE y = ?", 3)
+    assert not lock(locks, other, "DELETE FROM t WHERE y = ? AND x = ?", 2, 1)
+    assert not lock(locks, other, "DELETE FROM t WHERE x = ?", 1)
+
+
 def test_a_row_that_gets_its_number_is_no_row_with_a_known_number() -> None:
     locks, one, other = Locks(), Owner(), Owner()
     insert = "INSERT INTO node (mount, parent, name, version) VALUES (?, ?, ?, ?) RETURNING id"
