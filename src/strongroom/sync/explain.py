@@ -166,7 +166,8 @@ async def _store(walk: _Walk, ref: StoreRef) -> SharedReads:
     except Refusal as refusal:
         remedy = for_identity(refusal, store or {})
         raise walk.broken("identity", refusal, remedy, instead=True) from None
-    walk.good("identity", f"{named} lets us in")
+    notes = "".join(f"; {each}" for each in reads.provider.traits.notes)
+    walk.good("identity", f"{named} lets us in{notes}")
     return reads
 
 

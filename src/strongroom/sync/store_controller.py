@@ -81,6 +81,8 @@ class StoreController:
                 reads = await self._stores.of(item, ref, key[0])
                 traits = reads.provider.traits
                 capabilities, said = traits.access, _UNCHECKED if traits.unchecked else None
+                if traits.notes and said is None:
+                    said = ("Valid", "; ".join(("store validated", *traits.notes)))
                 await reads.provider.validate()
         except Refusal as caught:
             refusal = caught

@@ -5,6 +5,7 @@ import pytest
 from strongroom.kube.resource import Object
 from strongroom.sync.crds import CLUSTER_SECRET_STORES, PUSH_SECRETS, SECRET_STORES
 from strongroom.sync.desired import synced_version
+from strongroom.sync.providers.contract import Traits
 from strongroom.sync.providers.fake import FakeProvider
 
 ROW = {"match": {"secretKey": "password", "remoteRef": {"remoteKey": "out/db"}}}
@@ -47,6 +48,14 @@ async def test_a_store_is_validated_again_by_its_interval(idle, interval, times:
     for _ in range(610):
         await idle.clock.advance(1)
     assert idle.provider.validated == times
+
+
+async def test_what_a_store_can_be_used_in_spite_of_is_said_at_it(idle) -> None:
+    idle.provider = FakeProvider(Traits("ReadWrite", notes=("auth has b besides a",)))
+    await idle.start()
+    (said,) = (await idle.api.get(SECRET_STORES, "s", "n"))["status"]["conditions"]
+    assert (said["status"], said["reason"]) == ("True", "Valid")
+    assert said["message"] == "store validated; auth has b besides a"
 
 
 @pytest.mark.parametrize(("owner", "ours"), [("strongroom", True), ("other", False), ("", True)])

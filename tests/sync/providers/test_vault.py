@@ -110,6 +110,21 @@ async def test_a_token_of_the_users_own_is_left_alone(ours, api, clock) -> None:
     assert (await ours.ask("GET", "auth/token/lookup-self", token=token))[0] == 200
 
 
+async def test_of_several_logins_the_first_in_order_is_used(ours, api, clock) -> None:
+    token = await ours.token_with(READ)
+    await cluster(api, token=token, password="x")
+    user = {"path": "nowhere", "username": "app", "secretRef": key("password")}
+    # A certificate that is not there would be looked for, if it were to log in.
+    cert = {"clientCert": {"name": "gone"}, "secretRef": {"name": "gone"}}
+    auth = {"userPass": user, "tokenSecretRef": key("token"), "cert": cert}
+    provider = await provider_of(api, clock, ours.address, auth)
+    assert await reads(provider)
+    assert provider.traits.notes == (
+        "spec.provider.vault.auth has userPass and cert besides tokenSecretRef, which is used",
+    )
+    await provider.close()
+
+
 async def test_an_auth_method_that_is_not_there_is_never_a_secret_that_is_not(
     ours, api, clock
 ) -> None:
@@ -329,7 +344,6 @@ async def test_google_signs_for_a_service_account_of_the_cluster(bed, gcp) -> No
         ({}, "has none of"),
         ({"iam": {}}, "vaultRole"),
         ({"gcp": {}}, "role"),
-        ({"iam": {"vaultRole": "r"}, "gcp": {"role": "r"}}, "iam and gcp"),
     ],
 )
 async def test_an_auth_that_cannot_be_used_names_its_field(bed, auth, said) -> None:

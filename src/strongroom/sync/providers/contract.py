@@ -41,6 +41,7 @@ class Traits:
     request, so two references to one key with different properties are two reads. `bytes_by_key`:
     a push of a whole source is written from `PushTarget.whole`, so its values may be any bytes.
     `unchecked`: nobody can say beforehand whether the store lets us in; it can still be used.
+    `notes` are sentences about its spec that its user should know, though it can be used.
     """
 
     access: str = "ReadOnly"
@@ -48,6 +49,7 @@ class Traits:
     by_property: bool = False
     bytes_by_key: bool = False
     unchecked: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,11 @@ class Fields:
         said = f"has {' and '.join(found)}" if found else "has none"
         raise Invalid("bad-field", f"{self.where} {said} of: {', '.join(names)}; one is needed")
 
+    def first_of(self, *names: str, default: str = "") -> str:
+        """The first name in order that is there, whatever else is; `default` when none is."""
+        found = next((name for name in names if self._value.get(name) is not None), default)
+        return found or self.one_of(*names)
+
     def names(self) -> tuple[str, ...]:
         """The names of what is there."""
         return tuple(name for name, value in self._value.items() if value is not None)

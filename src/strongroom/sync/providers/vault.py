@@ -6,7 +6,7 @@ Fields and key forms: https://external-secrets.io/latest/provider/hashicorp-vaul
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from strongroom.model.clock import Clock
@@ -31,7 +31,7 @@ from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.objects import as_value, object_in
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.session import Session
-from strongroom.sync.providers.vault_login import Login, login_of
+from strongroom.sync.providers.vault_login import Login, kind_of, login_of, passed_over
 from strongroom.sync.spec import RemoteRef
 from strongroom.wire.client import HttpClient
 from strongroom.wire.tls import ClientPem
@@ -120,13 +120,15 @@ async def build(spec: Fields, references: References, around: Surroundings) -> "
     auth = spec.needed("auth")
     login = login_of(auth, references, around)
     pem = await _client_pem(spec, auth, references)
-    own = auth.part("tokenSecretRef") is None
-    return VaultProvider(settings, login, around.clock, pem, own=own)
+    own = kind_of(auth) != "tokenSecretRef"
+    provider = VaultProvider(settings, login, around.clock, pem, own=own)
+    provider.traits = replace(provider.traits, notes=passed_over(auth))
+    return provider
 
 
 async def _client_pem(spec: Fields, auth: Fields, references: References) -> ClientPem | None:
     tls, cert = spec.part("tls"), auth.part("cert")
-    if cert:
+    if cert and kind_of(auth) == "cert":
         pair = cert.needed("clientCert"), cert.needed("secretRef")
     elif tls:
         pair = tls.needed("certSecretRef"), tls.needed("keySecretRef")

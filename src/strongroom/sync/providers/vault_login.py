@@ -13,6 +13,15 @@ from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.vault_cloud_login import Body, gcp_login, iam_login
 from strongroom.wire.vault import VaultClient
 
+# In this order the other controller looks for a login, and for an identity within one.
+PRECEDENCE: Final = (
+    "tokenSecretRef", "appRole", "kubernetes", "ldap", "userPass", "jwt", "cert", "iam", "gcp",
+)  # fmt: skip
+ALTERNATIVES: Final = {
+    "appRole": ("roleId", "roleRef"),
+    "kubernetes": ("serviceAccountRef", "secretRef"),
+    "jwt": ("secretRef", "kubernetesServiceAccountToken"),
+}
 # A token from a Secret is read again after this time, so that a replaced one is taken up.
 REREAD_SECONDS: Final = 600
 # A login gives a token and the seconds it lives, 0 for ever.
@@ -20,21 +29,41 @@ Login = Callable[[VaultClient], Awaitable[tuple[Secret, float]]]
 
 
 def login_of(auth: Fields, references: References, around: Surroundings) -> Login:
-    """The login of `spec.provider.vault.auth`; raises Invalid for none, several or a bad one."""
+    """The login of `spec.provider.vault.auth`; raises Invalid for none or a bad one."""
     kinds = {
         "tokenSecretRef": _token,
         "appRole": _app_role,
         "kubernetes": _kubernetes,
-        "jwt": _jwt,
-        "userPass": _user_pass,
         "ldap": _user_pass,
+        "userPass": _user_pass,
+        "jwt": _jwt,
         "cert": _cert,
     }
     clouds = {"iam": iam_login, "gcp": gcp_login}
-    kind = auth.one_of(*kinds, *clouds)
+    kind = kind_of(auth)
     if kind in clouds:
         return _posting(*clouds[kind](auth.needed(kind), references, around))
     return kinds[kind](auth.needed(kind), references)
+
+
+def kind_of(auth: Fields) -> str:
+    """The login that is meant: of several the first, as it is for the other controller."""
+    return auth.first_of(*PRECEDENCE)
+
+
+def passed_over(auth: Fields) -> tuple[str, ...]:
+    """A sentence for each choice between alternatives, of which one alone should be given. Pure."""
+    kind = kind_of(auth)
+    choices: list[tuple[Fields, tuple[str, ...]]] = [(auth, PRECEDENCE)]
+    if kind in ALTERNATIVES:
+        choices.append((auth.needed(kind), ALTERNATIVES[kind]))
+    said = []
+    for part, names in choices:
+        given = [each for each in names if part.raw().get(each) not in (None, "")]
+        if len(given) > 1:
+            rest = " and ".join(given[1:])
+            said.append(f"{part.where} has {rest} besides {given[0]}, which is used")
+    return tuple(said)
 
 
 def _posting(path: str, body: Body) -> Login:
@@ -54,8 +83,8 @@ def _token(part: Fields, references: References) -> Login:
 
 def _app_role(part: Fields, references: References) -> Login:
     mount, secret = part.text("path", "approle"), part.needed("secretRef")
-    one = part.one_of("roleId", "roleRef")
-    role = part.part("roleRef") if one == "roleRef" else None
+    # An empty roleId is none.
+    role = None if part.text("roleId") else part.needed("roleRef")
 
     async def body() -> dict[str, Any]:
         role_id = await references.text(role) if role else part.required("roleId")
@@ -66,7 +95,7 @@ def _app_role(part: Fields, references: References) -> Login:
 
 def _kubernetes(part: Fields, references: References) -> Login:
     mount, role = part.text("mountPath", "kubernetes"), part.required("role")
-    one = part.one_of("serviceAccountRef", "secretRef", default="own")
+    one = part.first_of(*ALTERNATIVES["kubernetes"], default="own")
     source = part if one == "own" else part.needed(one)
 
     async def body() -> dict[str, Any]:
@@ -84,7 +113,7 @@ def _kubernetes(part: Fields, references: References) -> Login:
 
 def _jwt(part: Fields, references: References) -> Login:
     mount, role = part.text("path", "jwt"), part.text("role")
-    one = part.one_of("secretRef", "kubernetesServiceAccountToken")
+    one = part.first_of(*ALTERNATIVES["jwt"])
     source = part.needed(one)
     account = source.needed("serviceAccountRef") if one != "secretRef" else None
     audiences = source.texts("audiences") or ("vault",)
