@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import jwt as pyjwt
 import pytest
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt.algorithms import ECAlgorithm
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 
 @dataclass
@@ -40,9 +40,13 @@ class Issuer:
     key: Any = None
     runner: web.AppRunner | None = None
 
-    def rotate(self) -> None:
-        """A new key under a new id."""
-        self.key, self.key_id = ec.generate_private_key(ec.SECP256R1()), secrets.token_hex(4)
+    def rotate(self, *, usual: bool = False) -> None:
+        """A new key under a new id: for ES256, or, as issuers usually have it, for RS256."""
+        self.key_id = secrets.token_hex(4)
+        self.key = (
+            rsa.generate_private_key(65537, 2048) if usual
+            else ec.generate_private_key(ec.SECP256R1())
+        )  # fmt: skip
 
     @property
     def pem(self) -> str:
@@ -54,7 +58,8 @@ class Issuer:
         now = int(self.now())
         usual = {"iss": self.url, "sub": "ada", "iat": now, "exp": now + 600}
         every = {key: each for key, each in {**usual, **claims}.items() if each is not None}
-        return pyjwt.encode(every, self.key, "ES256", headers={"kid": self.key_id})
+        algorithm = "RS256" if isinstance(self.key, rsa.RSAPrivateKey) else "ES256"
+        return pyjwt.encode(every, self.key, algorithm, headers={"kid": self.key_id})
 
     async def discovery(self, request: web.Request) -> web.Response:
         return web.json_response(
@@ -69,7 +74,8 @@ class Issuer:
 
     async def keys(self, request: web.Request) -> web.Response:
         self.asked.append("keys")
-        shown = json.loads(ECAlgorithm.to_jwk(self.key.public_key()))
+        form = RSAAlgorithm if isinstance(self.key, rsa.RSAPrivateKey) else ECAlgorithm
+        shown = json.loads(form.to_jwk(self.key.public_key()))
         return web.json_response({"keys": [{**shown, "kid": self.key_id, "use": "sig"}]})
 
     async def authorize(self, request: web.Request) -> web.Response:

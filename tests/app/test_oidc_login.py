@@ -28,6 +28,7 @@ async def people(store, issuer: Issuer):  # noqa: F811
     body = {
         "oidc_discovery_url": issuer.url, "oidc_client_id": issuer.client,
         "oidc_client_secret": issuer.secret, "default_role": "people",
+        "jwt_supported_algs": ["ES256"],
     }  # fmt: skip
     assert (await store.ask("POST", "auth/oidc/config", body))[0] == 204
     body = {"user_claim": "sub", "allowed_redirect_uris": REDIRECT, "token_policies": "team"}

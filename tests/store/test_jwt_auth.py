@@ -331,6 +331,7 @@ async def oidc(store, issuer):
     body = {
         "oidc_discovery_url": issuer.url, "oidc_client_id": issuer.client,
         "oidc_client_secret": issuer.secret, "default_role": "people",
+        "jwt_supported_algs": ["ES256"],
     }  # fmt: skip
     assert (await store.ask("POST", "auth/oidc/config", body))[0] == 204
     body = {"user_claim": "sub", "allowed_redirect_uris": REDIRECT, "oidc_scopes": "profile",
@@ -379,6 +380,28 @@ async def test_whoever_began_the_login_ends_it(oidc, issuer) -> None:
     assert (await end(oidc, state=back["state"], error="access_denied"))[0] == 400
     oidc.clock.step_wall(301)
     assert "Expired" in (await end(oidc, **back))[1]["errors"][0]
+
+
+async def test_an_issuer_signs_with_rs256_where_nothing_else_is_said(oidc, issuer) -> None:
+    """For OpenID Connect alone: a role for tokens takes any algorithm with a public key."""
+    body = {
+        "oidc_discovery_url": issuer.url, "oidc_client_id": issuer.client,
+        "oidc_client_secret": issuer.secret, "default_role": "people",
+    }  # fmt: skip
+    assert (await oidc.ask("POST", "auth/oidc/config", body))[0] == 204
+
+    async def log_in() -> tuple[int, object]:
+        return await end(oidc, **await issuer.go((await begin(oidc))[1]["data"]["auth_url"]))
+
+    status, said = await log_in()
+    assert (status, "error validating token" in said["errors"][0]) == (400, True)
+    role = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": "x"}
+    assert (await oidc.ask("POST", "auth/oidc/role/job", role))[0] == 204
+    body = {"role": "job", "jwt": issuer.sign(aud="x")}
+    assert (await oidc.ask("POST", "auth/oidc/login", body, token=""))[0] == 200
+    issuer.rotate(usual=True)
+    await oidc.clock.advance(11)
+    assert (await log_in())[0] == 200
 
 
 async def test_the_state_of_one_mount_is_worth_nothing_on_another(oidc, issuer) -> None:

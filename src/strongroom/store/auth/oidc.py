@@ -34,6 +34,8 @@ from strongroom.store.engine.barrier import Barrier
 
 STATE_SECONDS: Final = 300.0
 MAX_STATE: Final = 8192
+# What every issuer signs ID tokens with unless it is told otherwise (OpenID Connect Core, 3.1.3.7).
+USUAL_ALGORITHMS: Final = ("RS256",)
 _TABLE: Final = "oidc state"
 
 
@@ -186,7 +188,7 @@ class OidcFlow:
     ) -> Claims:
         ca, now = config["oidc_discovery_ca_pem"], self._context.clock.now()
         keys = await self._sets.keys(str(found.get("jwks_uri") or ""), ca, key_id(token))
-        claims = verified_claims(token, keys, config["jwt_supported_algs"])
+        claims = verified_claims(token, keys, config["jwt_supported_algs"] or USUAL_ALGORITHMS)
         check_times(claims, leeways_of(role), now)
         audiences = claims.get("aud")
         audiences = [audiences] if isinstance(audiences, str) else audiences or []
