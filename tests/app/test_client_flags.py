@@ -117,11 +117,13 @@ async def test_a_policy_file_is_laid_out_in_place(cli, tmp_path) -> None:
     assert file.read_text() == "path"
 
 
-async def test_a_store_without_leader_says_so(cli) -> None:
-    await cli("operator", "members", expect=2)
-    assert "none leads" in cli.err
-    await cli("operator", "step-down", expect=2)
-    assert "nothing to step down from" in cli.err
+async def test_every_node_is_active_and_stays_so(cli) -> None:
+    (node,) = (await cli.json("operator", "members"))["nodes"]
+    assert node["active_node"] is True
+    assert node["hostname"] in await cli("operator", "members")
+    await cli("operator", "step-down")
+    (again,) = (await cli.json("operator", "members"))["nodes"]
+    assert again["active_node"] is True
 
 
 async def test_lists_are_tuned_by_repeated_flags(cli) -> None:

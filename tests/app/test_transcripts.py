@@ -120,8 +120,8 @@ OPERATOR = """
 0 strongroom operator generate-root -init       # says the one-time password
 0 strongroom operator generate-root             # each holder; asks for the key
 0 strongroom operator generate-root -cancel
-2 strongroom operator members -format=json
-2 strongroom operator step-down
+0 strongroom operator members -format=json
+0 strongroom operator step-down
 0 strongroom audit enable -path=second file file_path=second.log
 0 strongroom audit list -detailed
 0 strongroom audit hash second 203.0.113.7

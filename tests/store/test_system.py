@@ -1,5 +1,7 @@
 """`sys/`: mounts and their settings, policies, tools, explanations, the description of the API."""
 
+import socket
+
 import pytest
 
 from strongroom.model.errors import Invalid
@@ -306,7 +308,7 @@ async def test_a_mount_is_explained_with_its_paths(store) -> None:
         ("cubbyhole", "end with it", "    {path*}\n"),
         ("sys", "own settings", "    mounts/{path*}\n"),
         ("auth/token", "revoke them", "    lookup-self\n"),
-        ("auth/people", "a password", "    login/{name}\n        update; no token\n"),
+        ("auth/people", "a password", "    login/{username}\n        update; no token\n"),
     ):
         said = said_of_data(await store.ask("GET", f"{path}?help=1", token=token))
         assert said.startswith("## DESCRIPTION\n\n")
@@ -318,6 +320,24 @@ async def test_a_mount_is_explained_with_its_paths(store) -> None:
     assert (await store.ask("GET", "auth?help=1"))[0] == 404
     assert (await store.ask("GET", "secret?help=1", token=""))[0] == 403
     assert (await store.ask("GET", "secret"))[0] == 404
+
+
+async def test_every_node_is_active(store) -> None:
+    """What clients ask of a cluster whose nodes take turns."""
+    status, said = await store.ask("GET", "sys/ha-status")
+    (node,) = said["nodes"]
+    assert (status, said["data"]["nodes"]) == (200, [node])
+    assert (node["active_node"], node["hostname"]) == (True, socket.gethostname())
+    assert "every open node is active" in said["warnings"][0]
+    for verb in ("PUT", "POST"):
+        assert await store.ask(verb, "sys/step-down") == (204, None)
+    assert (await store.ask("GET", "sys/leader"))[1]["is_self"] is True
+    update = 'path "sys/step-down" { capabilities = ["update"] }'
+    token = await store.token_with(update)
+    assert (await store.ask("PUT", "sys/step-down", token=token))[0] == 403
+    token = await store.token_with(update.replace('"update"', '"update", "sudo"'))
+    assert (await store.ask("PUT", "sys/step-down", token=token))[0] == 204
+    assert (await store.ask("GET", "sys/ha-status", token=token))[0] == 403
 
 
 def test_every_backend_says_what_it_is_for() -> None:

@@ -44,9 +44,9 @@ def register_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]")
           "rotate")  # fmt: skip
     _verb(verbs, "key-status", "the term of the key that data is encrypted with", _key_status,
           "key-status", "key-status -field=term")  # fmt: skip
-    _verb(verbs, "members", "the nodes of a cluster, of a store that keeps a list", _members,
+    _verb(verbs, "members", "the active nodes that the store tells of", _members,
           "members -format=json")  # fmt: skip
-    _verb(verbs, "step-down", "another node is to lead, of a store that has a leader", _step_down,
+    _verb(verbs, "step-down", "ask a node to give up the lead, where one leads", _step_down,
           "step-down")  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """One process's store: the parts put together, and the first rows of a new cluster."""
 
 import math
+import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ from strongroom.store.system.locked_users import LockedUsers
 from strongroom.store.system.loggers import Loggers
 from strongroom.store.system.metrics import Metrics
 from strongroom.store.system.mounts import Mounts, taken_places
+from strongroom.store.system.nodes import Nodes
 from strongroom.store.system.not_served import NotServed
 from strongroom.store.system.openapi import OpenApi
 from strongroom.store.system.password_policies import PasswordPolicies
@@ -281,6 +283,7 @@ def _around(
         Remount(context, leases),
         LeaseEndpoints(context, leases),
         Configuration(around.configuration),
+        Nodes(around.about, socket.gethostname),
         KeyRotation(context, lambda: barrier.uncounted),
         SnapshotEndpoints(context, barrier, around.about.program_version, around.folder),
     )

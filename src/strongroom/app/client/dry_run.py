@@ -43,6 +43,7 @@ SUDO: Final = (
     "sys/rotate",
     "sys/rotate/config",
     "sys/seal",
+    "sys/step-down",
 )
 
 
