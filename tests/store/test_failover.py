@@ -12,7 +12,8 @@ from server_process import CLOCK, Server, harm_while_writing
 from strongroom.app.dev.postgres import ThrowawayPostgres
 from strongroom.app.waiting import until
 from strongroom.model.errors import Unavailable
-from strongroom.store.engine.postgres import READ_SECONDS
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.postgres import READ_SECONDS, PostgresEngine
 from strongroom.wire.client import HttpClient
 
 pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
@@ -117,6 +118,30 @@ async def test_a_failover_loses_no_acknowledged_write_and_the_old_primary_is_not
             assert await asyncio.to_thread(primary.query, tried) == "0"
         finally:
             server.kill()
+
+
+async def test_a_node_that_starts_anew_uses_the_new_primary_however_late_it_answers(
+    pair: Pair,
+) -> None:
+    primary, standby, url = pair
+    await in_step(primary)
+    primary.kill()
+    await asyncio.to_thread(standby.promote)
+    # Nobody has fenced the old one: it is back, takes writes, and is the first to answer.
+    await asyncio.to_thread(primary.start)
+    standby.pause()
+    opening = asyncio.create_task(PostgresEngine.open(url, Barrier()))
+    await CLOCK.sleep(0.3)
+    standby.resume()
+    engine = await opening
+    try:
+        async with engine._connections.lend(READ_SECONDS) as connection:
+            (timeline,) = await connection.fetchrow(
+                "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+            )
+        assert int(timeline, 16) == 2
+    finally:
+        await engine.close()
 
 
 async def test_a_commit_that_the_standby_did_not_confirm_is_not_acknowledged(

@@ -76,6 +76,8 @@ class Connections:
         self._prober: asyncio.Task[None] | None = None
         # The system and the newest timeline of it that this process has seen.
         self._newest = (0, 0)
+        # Whether it has once chosen among several servers.
+        self._chosen = False
 
     def check(self) -> None:
         """Raise Unavailable while the database is known to be gone."""
@@ -102,20 +104,26 @@ class Connections:
             self._idle.append(connection)
 
     async def _open(self) -> Any:  # noqa: ANN401
-        """A connection to the server that takes writes; all are asked at once."""
+        """A connection to the server that takes writes; all are asked at once.
+
+        Whoever chooses for the first time hears all of them out: an old primary that nobody has
+        fenced takes writes as well, and may be the first to answer.
+        """
         if len(self._servers) == 1:
-            return await self._open_at(self._servers[0])
+            return (await self._open_at(self._servers[0]))[1]
         others = {asyncio.create_task(self._open_at(each)) for each in self._servers}
         pending, failures = set(others), list[BaseException]()
+        enough = asyncio.FIRST_COMPLETED if self._chosen else asyncio.ALL_COMPLETED
         try:
             while pending:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    failure = task.exception()
-                    if failure is None:
-                        others.discard(task)
-                        return task.result()
-                    failures.append(failure)
+                done, pending = await asyncio.wait(pending, return_when=enough)
+                failures += filter(None, (task.exception() for task in done))
+                answers = [task for task in done if task.exception() is None]
+                if answers:
+                    best = max(answers, key=lambda task: task.result()[0])
+                    others.discard(best)
+                    self._chosen = True
+                    return best.result()[1]
         finally:
             for task in others:
                 task.cancel()
@@ -123,7 +131,8 @@ class Connections:
         # Why a server that answers is not used says more than that another does not answer.
         raise next((each for each in failures if isinstance(each, NotPrimary)), failures[-1])
 
-    async def _open_at(self, server: Server | None) -> Any:  # noqa: ANN401
+    async def _open_at(self, server: Server | None) -> tuple[int, Any]:
+        """The server's timeline, 0 where it does not tell, and a connection to it."""
         where = {"host": server[0], "port": server[1]} if server else {}
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = await asyncpg.connect(
@@ -131,13 +140,13 @@ class Connections:
             )
             try:
                 await connection.execute(SESSION)
-                await self._check_primary(connection)
+                timeline = await self._check_primary(connection)
             except BaseException:
                 connection.terminate()
                 raise
-        return connection
+        return timeline, connection
 
-    async def _check_primary(self, connection: Any) -> None:  # noqa: ANN401
+    async def _check_primary(self, connection: Any) -> int:  # noqa: ANN401
         """Raise NotPrimary for a standby, and for a server that its standby has replaced."""
         try:
             standby, system, timeline = await connection.fetchrow(WHO)
@@ -151,7 +160,7 @@ class Connections:
                 hint="the node goes on when it is promoted or another server of the URL answers",
             )
         if timeline is None:
-            return
+            return 0
         number = int(timeline, 16)
         if system == self._newest[0] and number < self._newest[1]:
             raise NotPrimary(
@@ -161,6 +170,7 @@ class Connections:
                 hint="make it a standby of the new one; what it answers is from the past",
             )
         self._newest = (system, number)
+        return number
 
     async def close(self) -> None:
         """Say goodbye where that is possible."""
@@ -235,7 +245,7 @@ async def commit(connection: Any, seconds: float) -> None:  # noqa: ANN401 - asy
 def _let_go(task: "asyncio.Task[Any]") -> None:
     """Nobody waits for this connection any more."""
     if not task.cancelled() and task.exception() is None:
-        task.result().terminate()
+        task.result()[1].terminate()
 
 
 def _is_gone(error: Exception) -> bool:
