@@ -51,11 +51,17 @@ def _value(value: str, stdin: TextIO) -> str:
     return value.removeprefix("\\") if value.startswith("\\@") else value
 
 
+_AT = "@ means a file's content; a value that begins with one is written \\@..."
+
+
 def _read(name: str) -> str:
     try:
         return Path(name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid("bad-file", f"cannot read {name} as text", hint="check the path") from error
+    except OSError as error:
+        why = error.strerror
+        raise Invalid("bad-file", f"cannot read {name}: {why}", hint=_AT) from error
+    except UnicodeDecodeError:
+        raise Invalid("bad-file", f"{name} is not text", hint="write it as base64") from None
 
 
 def _json_object(text: str, source: str) -> dict[str, Any]:
@@ -64,5 +70,5 @@ def _json_object(text: str, source: str) -> dict[str, Any]:
     except ValueError as error:
         raise Invalid("bad-json", f"{source} is not JSON", hint="give a JSON object") from error
     if not isinstance(value, dict):
-        raise Invalid("bad-json", f"{source} is not a JSON object")
+        raise Invalid("bad-json", f"{source} is not a JSON object", hint='such as {"key": "value"}')
     return value

@@ -28,6 +28,7 @@ from strongroom.app.store_config.settings import (
     ServerSettings,
     StorageSetting,
 )
+from strongroom.app.store_config.storage_place import check_url, made_folder
 from strongroom.app.token_reviewer import ClusterReviewer
 from strongroom.audit.devices import AuditBroker, Enabled
 from strongroom.audit.kinds import Asked, enable
@@ -114,6 +115,7 @@ async def open_storage(storage: StorageSetting, barrier: Barrier) -> Engine:
     if storage.engine == POSTGRESQL:
         from strongroom.store.engine.postgres import PostgresEngine
 
+        check_url(storage.url)
         return await PostgresEngine.open(storage.url, barrier)
     if storage.engine == INMEM:
         from strongroom.store.engine.memory import MemoryEngine
@@ -121,7 +123,7 @@ async def open_storage(storage: StorageSetting, barrier: Barrier) -> Engine:
         return MemoryEngine()
     if storage.path is None:
         raise Invalid("no-path", "the database has no folder")
-    storage.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made_folder(storage.path)
     return SqliteEngine(storage.path / DATABASE, barrier)
 
 
@@ -168,7 +170,9 @@ def check(settings: ServerSettings, environment: Mapping[str, str], clock: Clock
     """What would not work later is refused now: seals, audit devices, certificates."""
     seal_setting(settings, Worker(environment=environment), clock)
     if settings.storage.path is not None:
-        settings.storage.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made_folder(settings.storage.path)
+    if settings.storage.engine == POSTGRESQL:
+        check_url(settings.storage.url)
     for setting in settings.audit:
         # An audit file that cannot be opened is a reason not to start, not to serve unrecorded.
         device(setting).device.close()

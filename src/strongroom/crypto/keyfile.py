@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.crypto.aead import KEY_BYTES, Aead, Tampered, new_key
-from strongroom.model.errors import Conflict, Denied, Invalid, NotFound
+from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 
 KEY_ID_BYTES: Final = 8
 MAX_FILE_BYTES: Final = 4096
@@ -58,7 +58,10 @@ def _key_id(key: bytes) -> bytes:
 
 
 def create_key_file(path: Path) -> None:
-    """Write a fresh key, mode 0600, durable; raises Conflict rather than overwrite."""
+    """Write a fresh key, mode 0600, durable.
+
+    Raises Conflict rather than overwrite, and Unavailable(`key-file-unwritable`).
+    """
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -67,6 +70,12 @@ def create_key_file(path: Path) -> None:
             f"{path} is there already",
             hint="a lost key file cannot be made again",
         ) from None
+    except OSError as error:
+        raise Unavailable(
+            "key-file-unwritable",
+            f"cannot write the key file {path}: {error.strerror}",
+            hint="make its folder first, writable for this user alone",
+        ) from error
     with os.fdopen(handle, "wb") as out:
         out.write(base64.b64encode(new_key()) + b"\n")
         out.flush()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # So many mounts are named in a hint.
 NAMED: Final = 5
 USUAL_MOUNT: Final = "secret"
-ENGINES: Final = frozenset({"kv", "generic"})
+ENGINES: Final = frozenset({"kv", "generic", "cubbyhole"})
 # How the store begins the sentence that no mount is there, or none that the token may use.
 PREFLIGHT: Final = "preflight capability check"
 
@@ -65,6 +65,9 @@ async def find(session: "Session", path: str, mount: str | None) -> KvPath:
             error.hint = missing_mount(typed, (mount or "").strip("/"), await _mounts(session))
         raise
     found = str(reply.data["path"]).strip("/")
+    kind = str(reply.data.get("type"))
+    if kind not in ENGINES:
+        session.hint = f"{found}/ is a mount of {kind}, not of KV: strongroom path-help {found}"
     version = int((reply.data.get("options") or {}).get("version") or 1)
     return KvPath(found, _without_kind(whole[len(found) :].strip("/"), version), version)
 
@@ -85,7 +88,7 @@ def missing_mount(typed: str, mount: str, mounts: Mapping[str, Mapping[str, Any]
 
     `mounts` are names with a slash at the end, and what the store says of each.
     """
-    names = [name.strip("/") for name, each in mounts.items() if each.get("type") in ENGINES]
+    names = [name.strip("/") for name, each in mounts.items() if each.get("type") == "kv"]
     wanted, _, rest = typed.partition("/")
     if mount:
         wanted, rest = mount, typed
@@ -100,7 +103,10 @@ def missing_mount(typed: str, mount: str, mounts: Mapping[str, Mapping[str, Any]
         first = sorted(names)[0] if USUAL_MOUNT not in names else USUAL_MOUNT
         example = f"-mount={first} {rest}" if mount else f"{first}/{typed}"
         return f"{head}; there are {there}{more}, as in {example.strip()}"
-    return f"{head}, nor at any other path; strongroom secrets enable -path={wanted} kv-v2"
+    return (
+        f"{head}, nor anywhere else: either its policies grant nothing there (strongroom token"
+        f" lookup), or nothing is mounted (strongroom secrets enable -path={wanted} kv-v2)"
+    )
 
 
 def _without_kind(path: str, version: int) -> str:

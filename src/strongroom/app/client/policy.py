@@ -59,8 +59,13 @@ def _text(name: str) -> str:
         return sys.stdin.read()
     try:
         return Path(name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid("bad-file", f"cannot read {name} as text", hint="check the path") from error
+    except OSError as error:
+        why = error.strerror
+        raise Invalid(
+            "bad-file", f"cannot read {name}: {why}", hint="a file, or - for standard input"
+        ) from error
+    except UnicodeDecodeError:
+        raise Invalid("bad-file", f"{name} is not text") from None
 
 
 async def _write(session: "Session", args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ import orjson
 
 from strongroom.app.client.dry_run import Shown, as_curl, as_policy
 from strongroom.app.client.flags import check_format
+from strongroom.app.client.hints import hint_for
 from strongroom.app.client.output import error_text, print_reply
 from strongroom.app.store_address import StoreAddress, store_address
 from strongroom.model.errors import Invalid, NotFound, Refusal, Unavailable
@@ -73,6 +74,8 @@ class Session:
         """`show` is "curl" or "policy" where requests are only to be described."""
         self.where = where
         self.token = where.token
+        # What to do if a request of this command fails, where the command knows better.
+        self.hint = ""
         self._http = http
         self._wrap_ttl = wrap_ttl
         self._show = show
@@ -236,7 +239,14 @@ async def _called(args: argparse.Namespace) -> int:
     check_format()
     where = store_address(args)
     async with where.client() as http:
-        status: int = await args.call(
-            Session(where, http, getattr(args, "wrap_ttl", "") or "", described(args)), args
-        )
+        session = Session(where, http, getattr(args, "wrap_ttl", "") or "", described(args))
+        try:
+            status: int = await args.call(session, args)
+        except ApiError as error:
+            error.hint = (
+                error.hint
+                or session.hint
+                or hint_for(error.status, error.errors, has_token=bool(session.token))
+            )
+            raise
         return status

@@ -297,22 +297,33 @@ def _from_files(args: argparse.Namespace) -> "ServerSettings":
     return dataclasses.replace(settings, workers=count)
 
 
-def _from_flags(args: argparse.Namespace) -> "ServerSettings":
-    from strongroom.app.server import self_signed
-    from strongroom.app.store_config.flags import ServerOptions
-    from strongroom.app.store_config.settings import parse_address
-    from strongroom.model.clock import SystemClock
-
-    if args.data is None or args.seal_key_file is None:
-        raise Invalid(
+def _incomplete(args: argparse.Namespace) -> Invalid:
+    if args.data is None and args.seal_key_file is None and not args.database:
+        return Invalid(
             "no-configuration",
             "the server needs --data and --seal-key-file, -config, or -dev",
             hint="strongroom server --help",
         )
+    if args.data is None:
+        why = "for its audit log, and for the database where there is no --database"
+        return Invalid("no-configuration", "--data is missing", hint=f"a folder, {why}")
+    why = "a file for the key that unseals the store; made at the first start"
+    return Invalid("no-configuration", "--seal-key-file is missing", hint=why)
+
+
+def _from_flags(args: argparse.Namespace) -> "ServerSettings":
+    from strongroom.app.server import self_signed
+    from strongroom.app.store_config.flags import ServerOptions
+    from strongroom.app.store_config.settings import parse_address
+    from strongroom.app.store_config.storage_place import made_folder
+    from strongroom.model.clock import SystemClock
+
+    if args.data is None or args.seal_key_file is None:
+        raise _incomplete(args)
     host, port = parse_address(args.listen)
     if bool(args.tls_cert) != bool(args.tls_key):
         raise Invalid("half-tls", "--tls-cert and --tls-key belong together")
-    args.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made_folder(args.data)
     tls = (args.tls_cert, args.tls_key) if args.tls_cert else None
     if args.tls_self_signed and tls is None:
         tls = self_signed(args.data, host, SystemClock())

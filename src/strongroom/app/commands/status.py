@@ -36,6 +36,8 @@ async def _status(session: "Session", args: argparse.Namespace) -> int:
     except (Refusal, ApiError) as refusal:
         said = refusal.text if isinstance(refusal, ApiError) else refusal.message
         print(error_text(f"Error checking seal status: {said}"), file=sys.stderr)
+        if isinstance(refusal, Refusal) and refusal.hint:
+            print(f"hint: {refusal.hint}", file=sys.stderr)
         return 1
     found = {
         **status,

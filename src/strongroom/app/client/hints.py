@@ -1,0 +1,44 @@
+"""What to do about an error of the store: a line under Vault's words, which say only what it was.
+
+The sentences are told apart as Vault and this store write them. Pure.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+LOG_IN: Final = "there is no token: strongroom login, or set VAULT_TOKEN"
+LOG_IN_AGAIN: Final = "the token is not valid here, or is no longer: strongroom login"
+NO_RIGHT: Final = (
+    "the token's policies do not allow it: strongroom token capabilities PATH says what they do,"
+    " -output-policy what is needed"
+)
+SEALED: Final = "strongroom status says what it waits for; strongroom operator unseal"
+# What a sentence of the store contains, and what to do.
+_SAID: Final[tuple[tuple[str, str], ...]] = (
+    ("no handler for route", "strongroom secrets list and auth list name what is mounted"),
+    (
+        "not found in the catalog: ",
+        "strongroom secrets enable -h and auth enable -h name the types",
+    ),
+    ("path is already in use", "-path=OTHER mounts it elsewhere"),
+    ("unsupported path", "strongroom path-help MOUNT lists the paths of a mount"),
+    ("wrapping token is not valid", "it can be used once and not for long: ask for a new one"),
+    ("already initialized", "strongroom status says whether it is sealed"),
+    ("check-and-set parameter", "read it again and name its version: -cas=N"),
+    ("Vault is not initialized", "strongroom operator init"),
+)
+
+
+def hint_for(status: int, errors: Sequence[str], *, has_token: bool) -> str:
+    """A hint for a reply's status and sentences, or ""."""
+    if status == 503 and any("sealed" in each for each in errors):
+        return SEALED
+    # A bad token is one bare sentence; what policies deny comes in a list of errors.
+    if status == 403 and any("permission denied" in each for each in errors):
+        if not has_token:
+            return LOG_IN
+        return LOG_IN_AGAIN if list(errors) == ["permission denied"] else NO_RIGHT
+    for sentence, hint in _SAID:
+        if any(sentence in each for each in errors):
+            return hint
+    return ""

@@ -1,0 +1,148 @@
+"""What is often typed wrong, and what is said: what happened, what to do next, and the status."""
+
+import io
+
+import pytest
+
+from strongroom.app.client.hints import hint_for
+from strongroom.app.main import main
+from strongroom.app.store_config.storage_place import check_url
+from strongroom.model.errors import Invalid
+
+CANARY = "hunter2"
+# The words, the status (1: the command is wrong, 2: the store refused or is away), what happened,
+# and what to do.
+AT_A_STORE = [
+    ("kv get secrt/a", 2, "preflight capability check", "did you mean secret/a?"),
+    ("kv get transit/a", 2, "unsupported path", "transit/ is a mount of transit, not of KV"),
+    ("kv get -field=none secret/a", 1, '"none" not present', "it has created_time"),
+    ("kv put secret/a", 1, "missing: KEY=VALUE", "kv put --help"),
+    ("kv put secret/a hunter2", 1, "not key=value", "write key=value"),
+    ("kv put secret/a k=@missing", 1, "cannot read missing: No such file", "begins with one"),
+    ("kv put secret/a @missing.json", 1, "cannot read missing.json: No such", "begins with one"),
+    ("kv put secret/a @list.json", 1, "not a JSON object", "such as {"),
+    ("kv put secret/a -", 1, "standard input is not JSON", "give a JSON object"),
+    ("kv put -cas=7 secret/a k=v", 2, "check-and-set", "name its version: -cas=N"),
+    ("kv undelete -versions=x secret/a", 1, "versions are numbers", "-versions=1,2"),
+    ("policy write p missing.hcl", 1, "cannot read missing.hcl: No such file", "- for standard"),
+    ("policy write p bad.hcl", 2, "line 3, column 1: expected ',' or ']'", ""),
+    ("write nope/x a=b", 2, "no handler for route", "secrets list and auth list"),
+    ("secrets enable nosuch", 2, "not found in the catalog", "secrets enable -h"),
+    ("secrets enable transit", 2, "path is already in use", "-path=OTHER"),
+    ("login -method=userpass username=ada password=hunter2", 2, "no handler", "auth list"),
+    ("login -method=nope", 1, "'nope' is not one of", "login --help"),
+    ("unwrap hvs.hunter2", 2, "wrapping token is not valid", "ask for a new one"),
+    ("token revoke", 1, "name one token, or give -self", ""),
+    ("kv get -format=xml secret/a", 1, "'xml' is not one of", "kv get --help"),
+]
+WITHOUT = [
+    ("kv get secret/a", {"VAULT_ADDR": "http://127.0.0.1:1"}, 2, "no answer", "is it running"),
+    ("status", {"VAULT_ADDR": "http://127.0.0.1:1"}, 1, "no answer", "is it running"),
+    (
+        "kv get secret/a",
+        {"VAULT_ADDR": "127.0.0.1:8200"},
+        1,
+        "no address of a store",
+        "http://HOST",
+    ),
+    ("kv get secret/a", {"VAULT_TOKEN": ""}, 2, "permission denied", "there is no token"),
+    ("kv get secret/a", {"VAULT_TOKEN": "hunter2"}, 2, "permission denied", "strongroom login"),
+    ("kv get secret/a", {"VAULT_CACERT": "missing.pem"}, 1, "missing.pem", "hint: "),
+    ("kv get secret/a", {"VAULT_FORMAT": "xml"}, 1, "VAULT_FORMAT", "it is one of table"),
+    ("kv get secret/a", {"VAULT_CLIENT_TIMEOUT": "soon"}, 1, "VAULT_CLIENT_TIMEOUT", "hint: "),
+]
+SERVER = [
+    ("", 2, "needs --data and --seal-key-file", "server --help"),
+    ("--data d", 2, "--seal-key-file is missing", "made at the first start"),
+    ("--database postgresql://u:hunter2@h/d --seal-key-file k", 2, "--data is missing", "a folder"),
+    ("--data /proc/x --seal-key-file k", 2, "cannot make the folder /proc/x", "may write to"),
+    ("--data file --seal-key-file k", 2, "cannot make the folder file", "may write to"),
+    ("-config=folder.hcl", 2, "cannot make the folder /proc/x", "may write to"),
+    ("--data d --seal-key-file /proc/x/k", 2, "cannot write the key file", "make its folder"),
+    ("--data d --seal-key-file k --database mysql://u:hunter2@h/d", 2, "address of the database",
+     "postgresql://USER@HOST"),
+    ("--data d --seal-key-file k --database postgresql://u:hunter2:x@h:p/d", 2,
+     "a port of it is no number", "PGPASSWORD"),
+    ("--data d --seal-key-file k --listen 127.0.0.1:99999", 2, "not HOST:PORT", "127.0.0.1:8200"),
+    ("--data d --seal-key-file k --tls-cert a --tls-key b", 2, "cannot use a with b", "give a PEM"),
+    ("--data d --seal-key-file k --audit-file /proc/x/a", 2, "cannot be written", "the path"),
+    ("-config=missing.hcl", 2, "cannot read missing.hcl: No such file", ""),
+    ("-config=bad.json", 2, "bad.json: line 1", ""),
+    ("-config=consul.hcl", 2, "consul.hcl:1: storage 'consul'", "use file, raft"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.json").write_text(f'["{CANARY}"]')
+    (tmp_path / "bad.hcl").write_text('path "x" {\n  capabilities = ["read"\n}\n')
+    (tmp_path / "bad.json").write_text('{"storage": }')
+    (tmp_path / "consul.hcl").write_text('storage "consul" {}\n')
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "folder.hcl").write_text(
+        'storage "file" { path = "/proc/x" }\n'
+        'listener "tcp" { address = "127.0.0.1:0"\n tls_disable = true }\n'
+    )
+
+
+def _judge(err: str, happened: str, next_step: str) -> None:
+    assert happened in err
+    assert next_step in err
+    assert not next_step or "hint: " in err
+    assert CANARY not in err
+    assert "Traceback" not in err
+
+
+async def test_mistakes_at_a_store(cli, files, monkeypatch) -> None:
+    await cli("kv", "put", "secret/a", f"k={CANARY}")
+    await cli("secrets", "enable", "transit")
+    for words, status, happened, next_step in AT_A_STORE:
+        monkeypatch.setattr("sys.stdin", io.StringIO(f'{{"k": {CANARY}'))
+        await cli(*words.split(), expect=status)
+        _judge(cli.err, happened, next_step)
+    limited = await cli("token", "create", "-policy=default", "-field=token")
+    monkeypatch.setenv("VAULT_TOKEN", limited)
+    await cli("kv", "get", "secret/a", expect=2)
+    _judge(cli.err, "preflight capability check", "its policies grant nothing there")
+    await cli("secrets", "list", expect=2)
+    _judge(cli.err, "permission denied", "token capabilities PATH")
+
+
+async def test_mistakes_in_the_environment(cli, files, monkeypatch) -> None:
+    for words, variables, status, happened, next_step in WITHOUT:
+        with monkeypatch.context() as changed:
+            for name, value in variables.items():
+                changed.setenv(name, value)
+            await cli(*words.split(), expect=status)
+        _judge(cli.err, happened, next_step)
+
+
+@pytest.mark.parametrize(("words", "status", "happened", "next_step"), SERVER)
+def test_mistakes_at_the_start_of_a_server(
+    words, status, happened, next_step, files, capsys
+) -> None:
+    assert main(["server", *words.split()]) == status
+    _judge(capsys.readouterr().err, happened, next_step)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://", "postgres://u@h/d", "postgresql://u:p@[::1]:5432/d?sslmode=require",
+     "postgresql://u@a:1,b:2/d", "postgresql:///d?host=/run/postgresql", "postgresql://h:/d"],
+)  # fmt: skip
+def test_addresses_of_postgresql_are_taken(url) -> None:
+    check_url(url)
+
+
+@pytest.mark.parametrize("url", ["", "h/d", "mysql://h/d", "postgresql://h:x/d", "http://[::1"])
+def test_other_addresses_are_not(url) -> None:
+    with pytest.raises(Invalid, match="cannot be used"):
+        check_url(url)
+
+
+def test_a_hint_goes_with_what_is_known() -> None:
+    assert hint_for(503, ["Vault is sealed"], has_token=True).startswith("strongroom status")
+    assert hint_for(503, ["the database is away"], has_token=True) == ""
+    assert hint_for(404, [], has_token=True) == ""
+    assert "no token" in hint_for(403, ["permission denied"], has_token=False)
