@@ -90,7 +90,7 @@ async def test_the_preflight_of_a_bad_token_is_refused_as_such(cli, monkeypatch)
 @pytest.mark.parametrize(
     ("typed", "mount", "mounts", "said"),
     [
-        ("prod/db", "", {}, "nor at any other path; strongroom secrets enable -path=prod kv-v2"),
+        ("prod/db", "", {}, "nothing is mounted (strongroom secrets enable -path=prod kv-v2)"),
         ("prod/db", "", {"b/": "kv", "a/": "kv"}, "there are a/, b/, as in a/prod/db"),
         ("db", "prod", {"secret/": "kv"}, "at prod/; there are secret/, as in -mount=secret db"),
         ("zz", "", {f"{each}/": "kv" for each in "abcdefg"}, "a/, b/, c/, d/, e/ and 2 more, as"),

@@ -1,11 +1,13 @@
 """What is often typed wrong, and what is said: what happened, what to do next, and the status."""
 
 import io
+import subprocess
+import sys
 
 import pytest
+from tests.app.transcript import environment
 
 from strongroom.app.client.hints import hint_for
-from strongroom.app.main import main
 from strongroom.app.store_config.storage_place import check_url
 from strongroom.model.errors import Invalid
 
@@ -118,12 +120,17 @@ async def test_mistakes_in_the_environment(cli, files, monkeypatch) -> None:
         _judge(cli.err, happened, next_step)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("words", "status", "happened", "next_step"), SERVER)
 def test_mistakes_at_the_start_of_a_server(
-    words, status, happened, next_step, files, capsys
+    words, status, happened, next_step, files, tmp_path
 ) -> None:
-    assert main(["server", *words.split()]) == status
-    _judge(capsys.readouterr().err, happened, next_step)
+    done = subprocess.run(
+        [sys.executable, "-m", "strongroom", "server", *words.split()], cwd=tmp_path,
+        env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    _judge(done.stderr, happened, next_step)
 
 
 @pytest.mark.parametrize(
