@@ -29,6 +29,7 @@ from strongroom.sync.remedies import (
     for_identity,
     for_missing_store,
     for_operator,
+    for_refused,
     plain,
 )
 from strongroom.sync.render import Rendered, render_target
@@ -329,7 +330,10 @@ async def _target(walk: _Walk, spec: Spec, wanted: Wanted, made: Rendered) -> No
 
 
 async def _operator(walk: _Walk) -> str:
-    """Who should have brought it in order, from the Leases of operators."""
+    """What the operator said, or who should have brought it in order, from Leases."""
+    ready = find(walk.item.get("status") or {}, "Ready")
+    if ready.get("status") == "False":
+        return for_refused(str(ready.get("message")))
     if walk.chain.clock is None:
         return "look whether the operator runs"
     try:

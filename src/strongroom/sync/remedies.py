@@ -86,6 +86,17 @@ def for_identity(refusal: Refusal, store: Object) -> str:
     return "check the role, its bound service accounts, and what the store's auth refers to"
 
 
+def for_refused(message: str) -> str:
+    """For a target that the operator could not write, by what it said at the object."""
+    said = f"the operator was refused: {plain(message)}"
+    if "[kube-forbidden]" in message:
+        said += (
+            "; give it the right: `strongroom install rbac` prints what it needs, "
+            "with `--manifest PLURAL` for targets that are no Secrets"
+        )
+    return said
+
+
 def for_operator(leases: list[Object], now: float) -> str:
     """For an object that nobody has brought in order, by the operator's Leases."""
     for lease in leases:

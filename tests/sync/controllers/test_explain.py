@@ -248,6 +248,17 @@ async def test_a_target_that_is_no_secret_is_compared(
     assert (await walked(idle, chain)).broken.said == f"{kind} db is not there"
 
 
+async def test_what_the_operator_said_of_a_target_is_the_remedy(idle, chain, unruly) -> None:
+    unruly.only = CONFIG_MAPS
+    forbidden = Denied("kube-forbidden", "/api/v1/namespaces/n/configmaps/db: may not patch")
+    unruly.failures = {"apply": [forbidden] * 9}
+    await idle.external(target=CONFIG_MAP)
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.said) == ("target", "ConfigMap db is not there")
+    assert broken.remedy.startswith("the operator was refused: may not patch [kube-forbidden]")
+    assert "strongroom install rbac" in broken.remedy
+
+
 async def test_a_target_that_is_no_secret_and_somebody_elses_is_named(idle, chain) -> None:
     theirs = {"metadata": {"name": "db", "namespace": "n"}, "data": {"theirs": "x"}}
     await idle.api.create(CONFIG_MAPS, theirs)
