@@ -123,6 +123,18 @@ async def test_without_its_database_a_node_answers_503_at_once_and_comes_back(
                 assert status == 503
                 assert "the database cannot be reached" in said["errors"][0]
             assert CLOCK.monotonic() - began < 10 * READ_SECONDS / 2
+
+            async def noticed() -> bool | None:
+                return "storage" in (await probed(server, "readyz"))[1]["problems"] or None
+
+            await until("the probes to tell", noticed, CLOCK)
+            assert (await probed(server, "livez"))[0] == 200
+            status, said = await probed(server, "readyz")
+            assert (status, said["ready"]) == (503, False)
+            assert said["problems"] == {"storage": "the database cannot be reached"}
+            for path in ("v1/sys/health", "v1/sys/seal-status"):
+                status, said = await probed(server, path)
+                assert (status, "cannot be reached" in said["errors"][0]) == (503, True)
             own_postgres.start()
 
             async def back() -> bool | None:
@@ -152,13 +164,24 @@ async def test_without_space_for_the_audit_log_nothing_is_served(
     for path in ("secret/data/a", "auth/token/lookup-self", "no/such"):
         assert (await asyncio.wait_for(server.ask("GET", path), 60))[0] == 503
     # Probes are answered: the process lives.
-    assert (await server.ask("GET", "sys/health"))[0] == 200
+    status, said = await server.ask("GET", "sys/health")
+    assert (status, "No space left" in "".join(said["audit_failures"].values())) == (200, True)
+    assert (await probed(server, "livez"))[0] == 200
+    assert (await probed(server, "v1/sys/seal-status"))[0] == 200
+    status, said = await probed(server, "readyz")
+    assert status == 503
+    assert said["problems"]["audit"].startswith("no device records: ")
     (small / "filler").unlink()
     assert (await server.ask("GET", "secret/data/a"))[0] == 200
     lines = (small / "audit.log").read_bytes().splitlines()
     whole = [line for line in lines if _is_record(line)]
     assert len(lines) - len(whole) <= 1  # The line that was torn by the full disk.
     assert _is_record(lines[-1])
+
+
+async def probed(server: Server, path: str) -> tuple[int, dict]:
+    reply = await server.http.request("GET", f"http://127.0.0.1:{server.options.port}/{path}")
+    return reply.status, json.loads(reply.body)
 
 
 def _is_record(line: bytes) -> bool:
