@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,7 +48,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--format",
         choices=("table", "json"),
         default="table",
-        help="how the plan and its outcome are shown",
+        help="how the plan and its outcome are shown; json is one document, at the end",
     )
     add_cluster_arguments(parser)
     add_store_arguments(parser)
@@ -70,19 +71,37 @@ async def _rotate(args: argparse.Namespace) -> int:
     async with AsyncExitStack() as stack:
         runner = await _runner(args, stack)
         if args.abandon:
-            print("abandoned" if await runner.abandon(ref) else "no rotation was under way")
+            found = await runner.abandon(ref)
+            _say(args, {"abandoned": found}, "abandoned" if found else "no rotation was under way")
             return 0
         plan = await runner.plan(ref, generator)
         _print_plan(plan, args)
         if args.dry_run:
+            _say(args, {**plan_data(plan), "outcome": "planned"})
             return 0
+        # Progress is for people: a program that reads the outcome finds one document.
+        progress = sys.stderr if args.format == "json" else sys.stdout
         try:
-            await runner.run(ref, generator, seconds, lambda line: print(f"  {line}", flush=True))
+            await runner.run(
+                ref, generator, seconds, lambda line: print(f"  {line}", file=progress, flush=True)
+            )
         except Blocked as blocked:
-            print(f"BLOCKED: {blocked.message}")
-            print(f"hint: {blocked.hint}")
+            said = {"outcome": "blocked", "message": blocked.message, "hint": blocked.hint}
+            _say(
+                args,
+                {**plan_data(plan), **said},
+                f"BLOCKED: {blocked.message}\nhint: {blocked.hint}",
+            )
             return BLOCKED
+        _say(args, {**plan_data(plan), "outcome": "done"})
     return 0
+
+
+def _say(args: argparse.Namespace, data: dict[str, Any], text: str = "") -> None:
+    if args.format == "json":
+        print(json.dumps(data, indent=2), flush=True)
+    elif text:
+        print(text)
 
 
 async def _runner(args: argparse.Namespace, stack: AsyncExitStack) -> "Runner":
@@ -125,7 +144,6 @@ def plan_data(plan: "Plan") -> dict[str, Any]:
 
 def _print_plan(plan: "Plan", args: argparse.Namespace) -> None:
     if args.format == "json":
-        print(json.dumps(plan_data(plan), indent=2), flush=True)
         return
     from rich.console import Console
     from rich.table import Table
