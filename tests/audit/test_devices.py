@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.audit.devices import AuditBroker, FileDevice, MemoryDevice
+from strongroom.audit.devices import AuditBroker, Enabled, FileDevice, MemoryDevice
 from strongroom.model.errors import Unavailable
 
 
@@ -70,6 +70,56 @@ async def test_a_blocked_device_fails_within_the_deadline_and_recovers() -> None
     async with asyncio.timeout(60):
         while not await record(broker):
             await asyncio.sleep(0.01)
+
+
+class Gated(MemoryDevice):
+    """Lets one write pass at a time, when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__("gated")
+        self.blocking = True
+        self.gate = threading.Semaphore(0)
+
+    def write(self, lines: bytes) -> None:
+        self.gate.acquire(timeout=60)
+        super().write(lines)
+
+
+async def test_what_comes_while_a_device_writes_is_its_next_write_and_no_failure() -> None:
+    """A device that takes its time is not one that hangs."""
+    device = Gated()
+    broker = AuditBroker([device], deadline=60)
+    first = asyncio.create_task(record(broker, b"1\n"))
+    await asyncio.sleep(0)
+    later = []
+    for number in range(2, 5):
+        later.append(asyncio.create_task(record(broker, b"%d\n" % number)))
+        for _ in range(5):  # a flush of its own
+            await asyncio.sleep(0)
+    assert not any(each.done() for each in (first, *later))
+    device.gate.release()
+    assert await first
+    device.gate.release()
+    assert all(await asyncio.gather(*later))
+    assert (device.writes, device.lines) == (2, [b"1", b"2", b"3", b"4"])
+    assert broker.failures == {"gated": 0}
+
+
+async def test_a_device_that_is_replaced_answers_those_who_wait_and_its_successor_the_next() -> (
+    None
+):
+    """Nobody who waits is forgotten."""
+    old, new = Gated(), MemoryDevice("gated")
+    broker = AuditBroker([old], deadline=60)
+    waiting = asyncio.create_task(record(broker))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    broker.replace([Enabled("gated", new)])
+    assert await record(broker, b"new\n")
+    assert not waiting.done()
+    old.gate.release()
+    assert await waiting
+    assert (len(old.lines), new.lines) == (1, [b"new"])
 
 
 async def test_a_file_is_private_appended_and_reopened(tmp_path) -> None:

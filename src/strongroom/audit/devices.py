@@ -6,18 +6,16 @@ the batch the callers hear `False` and the requests are refused. Nothing ever wa
 """
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Final, Protocol
 
+from strongroom.audit.lanes import Lane
 from strongroom.audit.record import RecordForm
 from strongroom.model.errors import Unavailable
 
@@ -156,40 +154,20 @@ class Enabled:
         return b"".join(self.prefix + line for line in lines.splitlines(keepends=True))
 
 
-class _Writer:
-    """Does a device's writes one after another in a thread that the process need not wait for."""
+class _Outcome:
+    """What becomes of a batch: known when every device has answered, good when one has it."""
 
-    def __init__(self, name: str) -> None:
-        self._queue: SimpleQueue[tuple[Callable[[], bool], asyncio.Future[bool]] | None]
-        self._queue = SimpleQueue()
-        threading.Thread(target=self._run, daemon=True, name=f"audit-{name}").start()
+    def __init__(self, waiting: Sequence[Done], devices: int, *, ok: bool) -> None:
+        self._waiting = waiting
+        self._left = devices
+        self._ok = ok
 
-    def do(self, work: Callable[[], bool]) -> "asyncio.Future[bool]":
-        """What the work says, once its turn has come."""
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._queue.put((work, done))
-        return done
-
-    def end(self) -> None:
-        """No more; the thread ends when it is through."""
-        self._queue.put(None)
-
-    def _run(self) -> None:
-        while (each := self._queue.get()) is not None:
-            work, done = each
-            try:
-                ok = work()
-            except Exception as error:  # noqa: BLE001 - the next record needs the thread
-                _log.error("an audit device failed unforeseen: %s", type(error).__name__)
-                ok = False
-            # A loop that has been closed waits for nothing.
-            with contextlib.suppress(RuntimeError):
-                done.get_loop().call_soon_threadsafe(_settle, done, ok)
-
-
-def _settle(done: "asyncio.Future[bool]", ok: bool) -> None:  # noqa: FBT001 - a callback
-    if not done.done():
-        done.set_result(ok)
+    def add(self, *, ok: bool) -> None:
+        """One device more has answered."""
+        self._ok |= ok
+        self._left -= 1
+        if not self._left:
+            _call(self._waiting, ok=self._ok)
 
 
 class AuditBroker:
@@ -207,8 +185,7 @@ class AuditBroker:
         self._lines: list[bytes] = []
         self._others: list[tuple[bytes, ...]] = []
         self._done: list[Done] = []
-        self._busy: set[str] = set()
-        self._writers: dict[str, _Writer] = {}
+        self._lanes: dict[str, tuple[Enabled, Lane]] = {}
         self.enabled: tuple[Enabled, ...] = ()
         # Forms beside the usual one: who submits a line gives it in these as well.
         self.other_forms: tuple[RecordForm, ...] = ()
@@ -234,8 +211,10 @@ class AuditBroker:
         self.other_forms = tuple(sorted(forms, key=str))
         self.failures = {each.path: self.failures.get(each.path, 0) for each in enabled}
         self.failing = {path: said for path, said in self.failing.items() if path in self.failures}
-        for path in self._writers.keys() - self.failures.keys():
-            self._writers.pop(path).end()
+        for path, (each, lane) in [*self._lanes.items()]:
+            if not any(each is other for other in self.enabled):
+                del self._lanes[path]
+                lane.end()
 
     @property
     def silent(self) -> bool:
@@ -276,8 +255,9 @@ class AuditBroker:
         if not slow:
             _call(waiting, ok=recorded)
             return
-        task = asyncio.gather(*(self._write_slowly(*pair) for pair in slow))
-        task.add_done_callback(lambda each: _call(waiting, ok=recorded or any(each.result())))
+        outcome = _Outcome(waiting, len(slow), ok=recorded)
+        for each, batch in slow:
+            self._lane(each).submit(batch, partial(self._answered, each, outcome))
 
     def _batch(self, to: Enabled, usual: bytes, others: Sequence[tuple[bytes, ...]]) -> bytes:
         if to.form == DEFAULT_FORM:
@@ -291,10 +271,24 @@ class AuditBroker:
         except Unavailable as error:
             self._failed(to, error)
             return False
+        self._took(to)
+        return True
+
+    def _lane(self, to: Enabled) -> Lane:
+        found = self._lanes.get(to.path)
+        if found is None:
+            found = self._lanes[to.path] = to, Lane(to.path, to.device.write, to.deadline)
+        return found[1]
+
+    def _answered(self, to: Enabled, outcome: _Outcome, error: Unavailable | None) -> None:
+        if any(each is to for each in self.enabled):  # and not replaced meanwhile
+            self._took(to) if error is None else self._failed(to, error)
+        outcome.add(ok=error is None)
+
+    def _took(self, to: Enabled) -> None:
         if to.path in self.failing:
             del self.failing[to.path]
             _log.warning("audit device %s records again", to.path)
-        return True
 
     def _failed(self, to: Enabled, error: Unavailable) -> None:
         self.failures[to.path] = self.failures.get(to.path, 0) + 1
@@ -302,26 +296,6 @@ class AuditBroker:
         if to.path not in self.failing:
             _log.error("audit device %s: %s", to.path, error.message)
         self.failing[to.path] = error.message
-
-    async def _write_slowly(self, to: Enabled, lines: bytes) -> bool:
-        slow = Unavailable(
-            "audit-slow", f"the audit device {to.path} did not answer in {to.deadline:g} s"
-        )
-        if to.path in self._busy:
-            # Its last write has not come back; another thread would only wait behind it.
-            self._failed(to, slow)
-            return False
-        self._busy.add(to.path)
-        writer = self._writers.get(to.path)
-        if writer is None:
-            writer = self._writers[to.path] = _Writer(to.path)
-        writing = writer.do(partial(self._write, to, lines))
-        writing.add_done_callback(lambda _: self._busy.discard(to.path))
-        try:
-            return await asyncio.wait_for(asyncio.shield(writing), to.deadline)
-        except TimeoutError:
-            self._failed(to, slow)
-            return False
 
 
 def _call(waiting: Sequence[Done], *, ok: bool) -> None:
