@@ -1,5 +1,6 @@
 """The operator's rights: from what is switched on, and nothing for what is off."""
 
+from strongroom.app.dev.manifests import operator_parts
 from strongroom.sync.rbac import Rights, rbac
 
 
@@ -70,3 +71,8 @@ def test_generators_are_looked_at_and_their_states_kept() -> None:
 def test_targets_of_other_kinds_are_named() -> None:
     made = allowed(rbac(Rights(manifests=("configmaps", "things.example.com"))))
     assert {("configmaps", "patch"), ("things", "create")} <= made
+
+
+def test_the_tours_operator_may_write_the_targets_that_need_no_flag() -> None:
+    made = allowed([each for each in operator_parts() if each["kind"] == "ClusterRole"])
+    assert {("configmaps", "create"), ("configmaps", "patch")} <= made

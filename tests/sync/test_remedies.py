@@ -9,7 +9,9 @@ from strongroom.sync.remedies import (
     for_identity,
     for_missing_store,
     for_operator,
+    for_reader,
     plain,
+    worded,
 )
 from strongroom.sync.spec import StoreRef
 
@@ -82,3 +84,14 @@ def test_who_should_have_done_it() -> None:
     fresh = lease(**held, renewTime=rfc3339(100.0))
     assert for_operator([fresh], 105.0).startswith("a leads")
     assert "a held the Lease n/l last" in for_operator([fresh], 200.0)
+
+
+def test_a_refusal_of_the_api_server_is_told_without_its_path() -> None:
+    message = '/apis/g/v1/namespaces/n/things/a: things "a" is forbidden (status 403)'
+    told = worded(Denied("kube-forbidden", message, hint="ask for it"))
+    assert told == 'things "a" is forbidden [kube-forbidden]; ask for it'
+    assert worded(Invalid("bad-field", "spec is wrong")) == "spec is wrong [bad-field]"
+    reader = for_reader(Denied("kube-forbidden", message), "things")
+    assert reader.message == 'things "a" is forbidden'
+    assert "things" in reader.hint
+    assert "kubeconfig" in reader.hint

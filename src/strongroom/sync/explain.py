@@ -31,6 +31,7 @@ from strongroom.sync.remedies import (
     for_operator,
     for_refused,
     plain,
+    worded,
 )
 from strongroom.sync.render import Rendered, render_target
 from strongroom.sync.rewrite import Render
@@ -127,8 +128,11 @@ async def explain(chain: Chain, item: Object) -> Explanation:
         for generator in sorted(spec.generators):
             await _generator(walk, generator)
         if not spec.generators:
-            wanted, made = await _values(walk, spec)
-            await _target(walk, spec, wanted, made)
+            made = await _values(walk, spec)
+            if made is None:
+                await _emptied(walk, spec)
+            else:
+                await _target(walk, spec, *made)
         await _status(walk)
     except _Broken:
         pass
@@ -242,7 +246,8 @@ async def _class_of(chain: Chain, ref: GeneratorRef, namespace: str) -> str:
     return class_of({**found, "kind": resource.kind})
 
 
-async def _values(walk: _Walk, spec: Spec) -> tuple[Wanted, Rendered]:
+async def _values(walk: _Walk, spec: Spec) -> tuple[Wanted, Rendered] | None:
+    """What the target should be; None where the store has none of it and the policy decides."""
     chain, item = walk.chain, walk.item
     try:
         collected = await chain.reader.collect(item, spec)
@@ -251,6 +256,8 @@ async def _values(walk: _Walk, spec: Spec) -> tuple[Wanted, Rendered]:
         raise walk.broken("permission", refusal, remedy) from None
     except Refusal as refusal:
         raise walk.broken("property", refusal, "correct the entry of data or dataFrom") from None
+    if _is_emptied(spec, collected):
+        return None
     try:
         wanted, made = await render_wanted(chain, item, spec, collected)
     except Refusal as refusal:
@@ -258,6 +265,30 @@ async def _values(walk: _Walk, spec: Spec) -> tuple[Wanted, Rendered]:
     keys = ", ".join([*sorted(wanted.data), *sorted(made.paths)]) or "no keys"
     walk.good("template", f"the target shall have {keys}")
     return wanted, made
+
+
+def _is_emptied(spec: Spec, collected: Collected) -> bool:
+    """Whether there is nothing at the store, so that nothing is rendered."""
+    return not collected.data and spec.deletion in ("Retain", "Delete")
+
+
+async def _emptied(walk: _Walk, spec: Spec) -> None:
+    """The store has none of it: the target stays, or is deleted, by the deletionPolicy."""
+    if spec.creation == "None" or spec.deletion == "Retain":
+        kept = "deletionPolicy Retain keeps the target as it is, and makes none"
+        kept = "creationPolicy is None" if spec.creation == "None" else kept
+        walk.good("target", f"{EMPTIED}; {kept}")
+        return
+    try:
+        current = await walk.chain.targets.found(walk.item, spec)
+    except Conflict as refusal:
+        raise walk.broken("target", refusal) from None
+    kind = spec.manifest.kind if spec.manifest else "Secret"
+    if current is not None:
+        said = f"{EMPTIED} and deletionPolicy is Delete, but {kind} {spec.target}"
+        refusal = Conflict("differs", f"{said} is there")
+        raise walk.broken("target", refusal, await _operator(walk))
+    walk.good("target", f"{EMPTIED}, and there is no {kind} {spec.target}")
 
 
 async def render_wanted(
@@ -371,6 +402,7 @@ class Planned:
     code: str = ""
 
 
+EMPTIED: Final = "the store has none of it"
 ACTIONS: Final = ("create", "change", "take over", "delete", "nothing", "refuse", "unknown")
 
 
@@ -393,15 +425,14 @@ async def plan(chain: Chain, item: Object) -> Planned:
             said = "what its generators will make is not known beforehand"
             return planned("unknown", said, "generated", spec.target)
         collected = await chain.reader.collect(item, spec)
+        if _is_emptied(spec, collected):
+            return planned(await _would_empty(chain, item, spec), EMPTIED, target=spec.target)
         made = await render_wanted(chain, item, spec, collected)
         action, said, code = await _would(chain, item, spec, made)
     except Refusal as refusal:
         unknown = isinstance(refusal, Unavailable)
         action = "unknown" if unknown else "refuse"
-        said = f"{plain(refusal.message)} [{refusal.code}]"
-        return planned(
-            action, said + (f"; {refusal.hint}" if refusal.hint else ""), refusal.code, spec.target
-        )
+        return planned(action, worded(refusal), refusal.code, spec.target)
     return planned(action, said, code, spec.target)
 
 
@@ -419,6 +450,13 @@ async def _other_class(chain: Chain, spec: Spec, namespace: str) -> str:
     return ""
 
 
+async def _would_empty(chain: Chain, item: Object, spec: Spec) -> str:
+    """Of what the store has nothing of; raises Conflict for a target that is somebody else's."""
+    if spec.creation == "None" or spec.deletion == "Retain":
+        return "nothing"
+    return "nothing" if await chain.targets.found(item, spec) is None else "delete"
+
+
 async def _would(
     chain: Chain, item: Object, spec: Spec, made: tuple[Wanted, Rendered]
 ) -> tuple[str, str, str]:
@@ -428,9 +466,6 @@ async def _would(
     if spec.manifest is not None:
         return await _would_apply(chain, item, spec, made)
     current = await chain.targets.current(wanted.namespace, wanted.name)
-    if not wanted.data and spec.deletion != "Merge":
-        deletes = spec.deletion == "Delete" and current is not None
-        return ("delete" if deletes else "nothing"), "the store has none of it", ""
     try:
         check_consent(item, spec, current)
         difference = compare(current, wanted)

@@ -28,6 +28,7 @@ from strongroom.sync.push_spec import (
     pushes_for,
 )
 from strongroom.sync.reader import Generators, Unsettled
+from strongroom.sync.remedies import worded
 from strongroom.sync.render import Inputs, render_template, template_inputs
 from strongroom.sync.reporting import put_status
 from strongroom.sync.rewrite import Render
@@ -188,7 +189,7 @@ class PushController:
             raise
         except Refusal as refusal:
             # What was written before it is told at once, or nobody would take it back.
-            said = ("Errored", str(refusal))
+            said = ("Errored", worded(refusal))
             if self._may_pass(key, refusal):
                 said = ("", "")
             await self._say(item, progress.places, *said, progress.pushes)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from strongroom.kube.resource import Object
 from strongroom.model.clock import parse_rfc3339, rfc3339
-from strongroom.model.errors import Refusal, Unavailable
+from strongroom.model.errors import Denied, Refusal, Unavailable
 from strongroom.sync.spec import StoreRef
 
 # The API server's path, which says less than the sentence that follows it.
@@ -21,6 +21,18 @@ def plain(message: str) -> str:
     """A message without the path and number of a request to the API server."""
     short = _API_PATH.sub("", message)
     return _STATUS.sub("", short) if short != message else message
+
+
+def worded(refusal: Refusal) -> str:
+    """A refusal in one line, with its code and hint, as conditions and Events tell it."""
+    said = f"{plain(refusal.message)} [{refusal.code}]"
+    return f"{said}; {refusal.hint}" if refusal.hint else said
+
+
+def for_reader(refusal: Denied, plural: str) -> Denied:
+    """For a person whose kubeconfig may not read what a command looks at."""
+    hint = f"the command reads {plural}, stores and targets: name a kubeconfig that may"
+    return Denied(refusal.code, plain(refusal.message), hint=hint)
 
 
 def for_missing_store(ref: StoreRef, stores: Iterable[str], cluster_stores: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from strongroom.model.errors import NotFound, Refusal
 from strongroom.sync.crds import EXTERNAL_SECRETS
 from strongroom.sync.desired import Difference, field_manager, synced_version
 from strongroom.sync.drift import actor, describe
+from strongroom.sync.remedies import worded
 from strongroom.sync.spec import Spec
 from strongroom.sync.status import (
     RETAINED,
@@ -83,7 +84,7 @@ class Reporter:
         conditions = failed_conditions(before, refusal, self._clock.now(), manifest=manifest)
         if _same_words(before, conditions):
             return
-        await self._events.emit(item, "Warning", "UpdateFailed", str(refusal))
+        await self._events.emit(item, "Warning", "UpdateFailed", worded(refusal))
         try:
             await self._put(item, {"conditions": conditions})
         except Refusal as other:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Refusal, Throttled, Unavailable
+from strongroom.sync.remedies import worded
 
 READY: Final = "Ready"
 STALE: Final = "Stale"
@@ -52,12 +53,12 @@ def failed_conditions(
         ready = dict(find(before, READY))
         reason = "ProviderThrottled" if refusal.throttled else "ProviderUnavailable"
         since = before.get("refreshTime") or "an unknown time"
-        message = f"last good value of {since}: {refusal}"
+        message = f"last good value of {since}: {worded(refusal)}"
         if find(before, STALE).get("reason") == reason:
             # Told once; the text of each new refusal would be a write each time.
             message = find(before, STALE)["message"]
         return [ready, condition(before, STALE, "True", (reason, message), now)]
-    said = _for(("SecretSyncedError", str(refusal)), manifest=manifest)
+    said = _for(("SecretSyncedError", worded(refusal)), manifest=manifest)
     return [condition(before, READY, "False", said, now)]
 
 

@@ -13,6 +13,7 @@ from strongroom.model.errors import Invalid, Refusal
 from strongroom.sync.durations import parse_duration
 from strongroom.sync.patterns import compile_pattern
 from strongroom.sync.providers.references import depends_on_namespace
+from strongroom.sync.remedies import worded
 from strongroom.sync.reporting import put_status
 from strongroom.sync.spec import StoreRef
 from strongroom.sync.status import condition, says_the_same
@@ -138,4 +139,4 @@ def store_condition(
         kind = "InvalidStoreConfiguration"
     else:
         kind = "InvalidProviderConfig" if isinstance(refusal, Invalid) else "ValidationFailed"
-    return condition(before, "Ready", "False", (kind, str(refusal)), now)
+    return condition(before, "Ready", "False", (kind, worded(refusal)), now)

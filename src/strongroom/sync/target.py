@@ -126,6 +126,16 @@ class Targets:
             raise immutable(spec.target)
         return True
 
+    async def found(self, item: Object, spec: Spec) -> Object | None:
+        """The target as it is; raises Conflict for one that is somebody else's."""
+        resource = SECRETS if spec.manifest is None else await self.kind_of(spec.manifest)
+        try:
+            current = await self._api.get(resource, spec.target, item["metadata"]["namespace"])
+        except NotFound:
+            return None
+        check_consent(item, spec, current)
+        return current
+
     async def current(self, namespace: str, name: str) -> Object | None:
         """The Secret as it is."""
         try:

@@ -211,6 +211,35 @@ async def test_what_cannot_be_is_refused_and_what_is_not_known_is_said(idle, cha
     assert (await planned(idle, chain, manifest()))[0] == "unknown"
 
 
+FIND = [{"find": {"name": {"regexp": "^prod/db$"}}}]
+
+
+@pytest.mark.parametrize("target", [{}, {"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}])
+@pytest.mark.parametrize("policy", ["Retain", "Delete", "Merge"])
+async def test_what_the_store_has_none_of_is_kept_or_deleted_by_the_policy(
+    idle, chain, target: dict, policy: str
+) -> None:
+    # A template of its own is not rendered over nothing.
+    target = {**target, "deletionPolicy": policy, "template": {"data": {"own": "text"}}}
+    idle.resolve = any_thing
+    await idle.start()
+    await idle.external(data=[], dataFrom=FIND, target=target)
+    await idle.stop()
+    del idle.provider.secrets["prod/db"]
+    await idle.clock.advance(2)
+    broken = (await walked(idle, chain)).broken
+    action, said = await planned(idle, chain, await idle.item())
+    if policy == "Retain":
+        assert broken is None
+        assert (action, said) == ("nothing", "the store has none of it")
+    elif policy == "Delete":
+        kind = "ConfigMap" if "manifest" in target else "Secret"
+        assert broken.said.endswith(f"deletionPolicy is Delete, but {kind} db is there")
+        assert (action, said) == ("delete", "the store has none of it")
+    else:
+        assert said != "the store has none of it"
+
+
 CONFIG_MAP = {"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}
 THING = {
     "manifest": {"apiVersion": "example.com/v1", "kind": "Thing"},
@@ -257,6 +286,7 @@ async def test_what_the_operator_said_of_a_target_is_the_remedy(idle, chain, unr
     assert (broken.name, broken.said) == ("target", "ConfigMap db is not there")
     assert broken.remedy.startswith("the operator was refused: may not patch [kube-forbidden]")
     assert "strongroom install rbac" in broken.remedy
+    assert "UpdateFailed: may not patch [kube-forbidden]" in await idle.notes()
 
 
 async def test_a_target_that_is_no_secret_and_somebody_elses_is_named(idle, chain) -> None:

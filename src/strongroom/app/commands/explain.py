@@ -69,9 +69,10 @@ async def _explain(args: argparse.Namespace) -> "Explanation":
     from strongroom.app.sync_chain import sync_chain
     from strongroom.kube.client import KubeClient
     from strongroom.model.clock import SystemClock
-    from strongroom.model.errors import Invalid, NotFound
+    from strongroom.model.errors import Denied, Invalid, NotFound
     from strongroom.sync.crds import EXTERNAL_SECRETS
     from strongroom.sync.explain import explain
+    from strongroom.sync.remedies import for_reader
 
     namespace, slash, name = args.name.partition("/")
     if not slash:
@@ -86,5 +87,7 @@ async def _explain(args: argparse.Namespace) -> "Explanation":
                 f"there is no ExternalSecret {name} in {namespace}",
                 hint=f"`kubectl get externalsecrets -n {namespace}` names those that there are",
             ) from None
+        except Denied as refusal:
+            raise for_reader(refusal, EXTERNAL_SECRETS.plural) from None
         async with sync_chain(api, clock, args.controller_class) as chain:
             return await explain(chain, item)

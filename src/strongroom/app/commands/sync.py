@@ -71,9 +71,10 @@ async def _plan(args: argparse.Namespace) -> "list[Planned]":
     from strongroom.kube.client import KubeClient
     from strongroom.kube.resource import Object
     from strongroom.model.clock import SystemClock
-    from strongroom.model.errors import NotFound
+    from strongroom.model.errors import Denied, NotFound
     from strongroom.sync.crds import EXTERNAL_SECRETS
     from strongroom.sync.explain import plan
+    from strongroom.sync.remedies import for_reader
 
     clock = SystemClock()
     # Stores, their credentials and templates of the same file are there when it has been applied.
@@ -92,6 +93,8 @@ async def _plan(args: argparse.Namespace) -> "list[Planned]":
                 there = await api.get(EXTERNAL_SECRETS, metadata["name"], metadata["namespace"])
             except NotFound:
                 return {**item, "apiVersion": "external-secrets.io/v1"}
+            except Denied as refusal:
+                raise for_reader(refusal, EXTERNAL_SECRETS.plural) from None
             merged = {**there["metadata"], **{k: v for k, v in metadata.items() if v}}
             return {**there, "spec": item.get("spec") or {}, "metadata": merged}
 

@@ -38,9 +38,10 @@ def identities() -> list[Manifest]:
 def operator_parts() -> list[Manifest]:
     """What `strongroom install` prints: the definitions, the operator's account and least rights.
 
-    The tour's one store asks for tokens of `sync`.
+    The tour's one store asks for tokens of `sync`. ConfigMaps are the targets that need no flag.
     """
-    return [*crds(), *rbac(Rights(namespace=SYSTEM, accounts=(f"{NAMESPACE}/sync",)))]
+    accounts = (f"{NAMESPACE}/sync",)
+    return [*crds(), *rbac(Rights(SYSTEM, accounts=accounts, manifests=("configmaps",)))]
 
 
 def reviewer_rights() -> list[Manifest]:
