@@ -10,6 +10,7 @@ from strongroom.sync.remedies import (
     for_missing_store,
     for_operator,
     for_reader,
+    for_refused,
     plain,
     worded,
 )
@@ -91,6 +92,8 @@ def test_a_refusal_of_the_api_server_is_told_without_its_path() -> None:
     told = worded(Denied("kube-forbidden", message, hint="ask for it"))
     assert told == 'things "a" is forbidden [kube-forbidden]; ask for it'
     assert worded(Invalid("bad-field", "spec is wrong")) == "spec is wrong [bad-field]"
+    written = f"{message} [kube-forbidden]".replace(" (status 403)", "")
+    assert for_refused(written).startswith('the operator was refused: things "a" is forbidden [')
     reader = for_reader(Denied("kube-forbidden", message), "things")
     assert reader.message == 'things "a" is forbidden'
     assert "things" in reader.hint

@@ -9,6 +9,7 @@ from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS, GENERATORS, SECRET_STORES
 from strongroom.sync.explain import ACTIONS, STEPS, Chain, explain, plan
+from strongroom.sync.providers.contract import Traits
 from strongroom.sync.reader import NoGenerators, Reader
 from strongroom.sync.spec import Manifest
 from strongroom.sync.stores import ApiLookup, Stores
@@ -71,6 +72,13 @@ async def test_the_first_broken_link_is_named_with_a_remedy(
     broken = (await walked(idle, chain)).broken
     assert (broken.name, broken.code) == (step, code)
     assert broken.remedy
+
+
+async def test_what_a_login_passes_over_is_said_with_it(idle, chain) -> None:
+    idle.provider.traits = Traits("ReadWrite", notes=("auth has b besides a",))
+    await idle.external()
+    said = {each.name: each.said for each in (await walked(idle, chain)).steps}
+    assert said["identity"].endswith("lets us in; auth has b besides a")
 
 
 async def test_identity_and_permission_are_told_apart(idle, chain) -> None:
@@ -287,6 +295,7 @@ async def test_what_the_operator_said_of_a_target_is_the_remedy(idle, chain, unr
     assert broken.remedy.startswith("the operator was refused: may not patch [kube-forbidden]")
     assert "strongroom install rbac" in broken.remedy
     assert "UpdateFailed: may not patch [kube-forbidden]" in await idle.notes()
+    assert (await idle.condition())["message"] == "may not patch [kube-forbidden]"
 
 
 async def test_a_target_that_is_no_secret_and_somebody_elses_is_named(idle, chain) -> None:
@@ -302,6 +311,12 @@ async def test_a_target_that_is_no_secret_and_somebody_elses_is_named(idle, chai
     assert (action, "data.password" in said) == ("take over", True)
     merging = manifest(target={**CONFIG_MAP, "name": "gone", "creationPolicy": "Merge"})
     assert (await planned(idle, chain, merging))[0] == "nothing"
+    await idle.external("merging", target=merging["spec"]["target"])
+    broken = (await walked(idle, chain, "merging")).broken
+    assert (broken.code, broken.said) == (
+        "target-missing",
+        "ConfigMap gone to merge into is not there",
+    )
 
 
 async def test_a_generator_that_is_gone_or_of_another_class_is_named(idle, chain) -> None:

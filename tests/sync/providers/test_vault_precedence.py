@@ -24,6 +24,11 @@ def auth(**given: object) -> Fields:
     return Fields(given, "spec.provider.vault.auth")
 
 
+def test_the_order_is_the_other_controllers() -> None:
+    order = "tokenSecretRef appRole kubernetes ldap userPass jwt cert iam gcp"
+    assert " ".join(PRECEDENCE) == order
+
+
 @pytest.mark.parametrize("at", range(len(PRECEDENCE) - 1))
 def test_an_earlier_login_goes_before_a_later_one(at: int) -> None:
     first, second = PRECEDENCE[at : at + 2]
