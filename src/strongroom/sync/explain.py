@@ -286,8 +286,8 @@ async def _emptied(walk: _Walk, spec: Spec) -> None:
     kind = spec.manifest.kind if spec.manifest else "Secret"
     if current is not None:
         said = f"{EMPTIED} and deletionPolicy is Delete, but {kind} {spec.target}"
-        refusal = Conflict("differs", f"{said} is there")
-        raise walk.broken("target", refusal, await _operator(walk))
+        there = Conflict("differs", f"{said} is there")
+        raise walk.broken("target", there, await _operator(walk))
     walk.good("target", f"{EMPTIED}, and there is no {kind} {spec.target}")
 
 
