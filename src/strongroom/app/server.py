@@ -319,7 +319,9 @@ async def serve(
     problems: dict[str, str] = {}
     around = surroundings(settings, worker, parts.seal, broker, clock)
     background = Background(clock, around.notices)
-    about = dataclasses.replace(around.about, background=lambda: background.failing)
+    about = dataclasses.replace(
+        around.about, background=lambda: background.failing | no_writes(parts.engine)
+    )
     around = dataclasses.replace(around, about=about, problems=lambda: problems)
     handler = front(parts.engine, parts.barrier, around)
     if begin is not None:
@@ -348,6 +350,15 @@ async def serve(
     await parts.engine.close()
     for each in broker.enabled:
         each.device.close()
+
+
+def no_writes(engine: Engine) -> dict[str, str]:
+    """Why nothing is written any more, by what has ended; {} while writes are done."""
+    try:
+        engine.check_writes()
+    except Refusal as refusal:
+        return {"database writer": refusal.message}
+    return {}
 
 
 def surroundings(
@@ -516,6 +527,7 @@ async def _followed(parts: Opened, watch: ClockWatch) -> None:
     watch.look(parts.engine.view)
     parts.engine.view.check_schema()
     await parts.seal.follow()
+    parts.engine.check_writes()
 
 
 async def _tend(handler: Front, clock: Clock, notices: Notices) -> None:

@@ -12,6 +12,7 @@ group runs again in the thread with a savepoint for each.
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import queue
 import sqlite3
@@ -22,8 +23,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from strongroom.model.errors import Refusal
+from strongroom.model.errors import Refusal, Unavailable
 from strongroom.store.engine._footprints import form_of
+from strongroom.store.engine._refusals import broken_off, writing_ended
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine.contract import Transaction
 from strongroom.store.engine.sql import SQLITE, unstorable
@@ -35,6 +37,9 @@ LOOK_SECONDS: Final = 1.0
 SMALL_TABLES: Final = frozenset({"cluster", "generation", "mount", "leader", "reseal", "key_use"})
 # Columns that very many rows may have in common.
 BROAD: Final = frozenset({"mount", "kind", "role", "parent", "token"})
+
+
+_log = logging.getLogger(__name__)
 
 
 class Undo(Exception):
@@ -139,8 +144,11 @@ class _Turn:
                     raise Elsewhere
             for write in self._group[begun : begun + SLICE]:
                 self._outcomes.append(self._writer.short_write(write))
-        except (Exception, Elsewhere) as error:  # noqa: BLE001 - the thread goes on with it
+        except BaseException as error:
+            # The thread goes on with it.
             self._answers.put(error)
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
             return
         if len(self._outcomes) < len(self._group):
             self._loop.call_soon(self._go)
@@ -167,6 +175,8 @@ class SqliteWriter:
         self._turn = os.open(f"{path}.writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._stopping = False
+        # Nobody takes what is queued any more.
+        self._ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(
             target=self._write_groups, name="sqlite-writer", daemon=True
@@ -177,19 +187,55 @@ class SqliteWriter:
         """Queue for the next group; from the event loop."""
         self._loop = asyncio.get_running_loop()
         self._queue.put(write)
+        # Looked at after the write was queued: either the thread has seen it at its end, or this.
+        if self._ended:
+            self._refuse_queued()
+
+    def check(self) -> None:
+        """Raise Unavailable when the thread has ended."""
+        if self._ended:
+            raise writing_ended()
 
     async def close(self) -> None:
         """Finish the queue; the event loop goes on meanwhile."""
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
-        os.close(self._turn)
+        turn, self._turn = self._turn, -1
+        if turn >= 0:
+            os.close(turn)
 
     # the thread
 
     def _write_groups(self) -> None:
-        while not self._stopping and (first := self._queue.get()) is not None:
-            self._deliver(self._write_group([first]))
-        self._connection.close()
+        """Until it is closed. However it ends, nobody is left waiting for it."""
+        try:
+            while not self._stopping and (first := self._queue.get()) is not None:
+                self._write_next(first)
+        except BaseException as error:
+            _log.critical("nothing is written any more: %s", type(error).__name__)
+            raise
+        finally:
+            self._ended = True
+            self._refuse_queued()
+            self._connection.close()
+
+    def _write_next(self, first: Write) -> None:
+        group = [first]
+        try:
+            outcomes = self._write_group(group)
+        except BaseException:
+            self._deliver([(write.done, None, broken_off()) for write in group])
+            raise
+        self._deliver(outcomes)
+
+    def _refuse_queued(self) -> None:
+        refused: list[Outcome] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                left = self._queue.get_nowait()
+                if left is not None:
+                    refused.append((left.done, None, writing_ended()))
+        self._deliver(refused)
 
     def join(self, group: list[Write]) -> None:
         """Add who waits; from the thread, and from the event loop before the group has begun."""
@@ -206,25 +252,37 @@ class SqliteWriter:
     def _write_group(self, group: list[Write]) -> list[Outcome]:
         """The outcomes of a group, and of all who have come while it waited for its turn."""
         connection = self._connection
-        fcntl.flock(self._turn, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._turn, fcntl.LOCK_EX)
+        except OSError as error:
+            return [(write.done, None, _no_turn(error)) for write in group]
         try:
             self.join(group)
             outcomes = self._on_the_loop(group)
             if outcomes is None:
                 outcomes = self._in_the_thread(group)
             connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - the thread goes on; those who asked hear of it
+        except BaseException as error:  # noqa: BLE001 - the thread goes on; those who asked hear of it
             # Some errors have ended the transaction; one that cannot be ended is by the next BEGIN.
             with contextlib.suppress(sqlite3.Error):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
             self._undone()
-            refusal = self._refusal(error) if isinstance(error, sqlite3.Error) else error
+            refusal = self._heard(error)
             # Whatever this group did is undone, so everybody in it hears the same.
             return [(write.done, None, refusal) for write in group]
         finally:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
         return outcomes
+
+    def _heard(self, error: BaseException) -> Exception:
+        """What those hear whose group was undone."""
+        if isinstance(error, sqlite3.Error):
+            return self._refusal(error)
+        if isinstance(error, Exception):
+            return error
+        _log.error("a group of writes was broken off: %s", type(error).__name__)
+        return broken_off()
 
     def _on_the_loop(self, group: list[Write]) -> list[Outcome] | None:
         loop = self._loop
@@ -288,9 +346,17 @@ class SqliteWriter:
             return
 
 
+def _no_turn(error: OSError) -> Refusal:
+    return Unavailable(
+        "storage-unavailable",
+        f"the turn to write cannot be taken: {error.strerror}; nothing was written",
+        hint="it is a lock of the file beside the database whose name ends in .writer",
+    )
+
+
 def _resolve(outcomes: list[Outcome]) -> None:
     for done, result, error in outcomes:
-        if done.cancelled():
+        if done.done():
             continue
         if error is not None:
             done.set_exception(error)

@@ -427,6 +427,9 @@ class Engine(Protocol):
     async def transact_alone(self, work: Callable[[Transaction], T]) -> T:
         """The same for work that may take minutes: nobody else's shares its transaction."""
 
+    def check_writes(self) -> None:
+        """Raise Unavailable(`writing-ended`) when no write will be done any more."""
+
     def pages(self) -> AsyncIterator[TablePage]:
         """Every row of one moment, for a snapshot; writes go on meanwhile.
 

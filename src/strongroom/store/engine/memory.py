@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from strongroom.model.errors import Invalid
+from strongroom.store.engine._refusals import writing_ended
 from strongroom.store.engine.contract import (
     MAKING,
     ClusterRow,
@@ -377,6 +378,7 @@ class MemoryEngine:
     def __init__(self) -> None:
         self._rows = MemoryRows(State())
         self._revision = 0
+        self._closed = False
 
     @property
     def view(self) -> View:
@@ -385,7 +387,12 @@ class MemoryEngine:
     def revision(self) -> int:
         return self._revision
 
+    def check_writes(self) -> None:
+        if self._closed:
+            raise writing_ended()
+
     async def transact(self, work: Callable[[Transaction], T]) -> T:
+        self.check_writes()
         before = self._rows.state
         self._rows.state = before.copied()
         try:
@@ -407,3 +414,4 @@ class MemoryEngine:
 
     async def close(self) -> None:
         """Nothing to let go of."""
+        self._closed = True

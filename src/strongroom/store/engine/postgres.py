@@ -7,16 +7,19 @@ is the cheap question whether anybody has committed.
 """
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import asyncpg
 
+from strongroom.model.errors import Refusal
 from strongroom.store.engine._connections import DRIVER_ERRORS, Connections, commit
 from strongroom.store.engine._greenlets import answer_of, drive, run_parked
 from strongroom.store.engine._postgres_sql import Ask, Connection, SharedReads, WritingSql
+from strongroom.store.engine._refusals import broken_off, writing_ended
 from strongroom.store.engine._snapshot_rows import COPIED, FIRST_ROWS, all_of, rows_after
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine._waves import Outcome, Undo, Waves
@@ -44,6 +47,8 @@ _RACES: Final = (
     asyncpg.DeadlockDetectedError,
 )
 
+_log = logging.getLogger(__name__)
+
 _Write = tuple[Callable[[Transaction], Any], "asyncio.Future[Any]"]
 
 
@@ -61,6 +66,8 @@ class PostgresEngine:
         self._queue: deque[_Write] = deque()
         self._wake = asyncio.Event()
         self._closing = False
+        # Nobody takes what is queued any more.
+        self._ended = False
         # Where the nodes of paths are; a sequence of PostgreSQL gives no number twice.
         self._nodes: dict[tuple[str, str], int] = {}
         self._generation = -1
@@ -99,13 +106,20 @@ class PostgresEngine:
     async def transact(self, work: Callable[[Transaction], T]) -> T:
         """Queue the work for the next group; see the contract."""
         self._connections.check()
+        self.check_writes()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue.append((work, done))
         self._wake.set()
         return await done
 
+    def check_writes(self) -> None:
+        """See the contract."""
+        if self._ended:
+            raise writing_ended()
+
     async def transact_alone(self, work: Callable[[Transaction], T]) -> T:
         """One unit of work on a connection of its own; other writers wait or are told to."""
+        self.check_writes()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         # A task of its own: row code is parked where no handler is parked already.
         await asyncio.create_task(self._write_group([(work, done)], STEP_SECONDS, alone=True))
@@ -131,7 +145,7 @@ class PostgresEngine:
         if self._writer is not None:
             self._closing = True
             self._wake.set()
-            await self._writer
+            await asyncio.wait([self._writer])
         await self._connections.close()
 
     async def _perform(self, ask: Ask) -> list[Any]:
@@ -141,12 +155,34 @@ class PostgresEngine:
     # writes
 
     async def _write_groups(self) -> None:
-        while self._queue or not self._closing:
-            if self._queue:
-                await self._write_group([self._queue.popleft()])
-            else:
-                self._wake.clear()
-                await self._wake.wait()
+        """Until it is closed. However it ends, nobody is left waiting for it."""
+        try:
+            while self._queue or not self._closing:
+                if self._queue:
+                    await self._write_next()
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        except BaseException as error:
+            _log.critical("nothing is written any more: %s", type(error).__name__)
+            raise
+        finally:
+            self._ended = True
+            _refuse(self._queue, writing_ended())
+
+    async def _write_next(self) -> None:
+        """A group. What ends a unit of work in another way than by an error ends its group alone,
+        unless it is the process that is to end, or this task.
+        """
+        group = [self._queue.popleft()]
+        try:
+            await self._write_group(group)
+        except BaseException as error:
+            _refuse(group, broken_off())
+            task = asyncio.current_task()
+            if isinstance(error, SystemExit | KeyboardInterrupt) or (task and task.cancelling()):
+                raise
+            _log.error("a group of writes was broken off: %s", type(error).__name__)
 
     def _join(self, group: list[_Write]) -> None:
         """Add who waits."""
@@ -163,11 +199,13 @@ class PostgresEngine:
                 if not alone:
                     self._join(group)
                 outcomes = await self._outcomes(connection, group, seconds)
-        except Exception as error:  # noqa: BLE001 - it is handed to whoever asked for the writes
+        except BaseException as error:
             # Whatever this group did is undone, so everybody in it hears the same. A database that
             # another has taken the place of may give the number of a node again.
             self._nodes.clear()
             self._view.undo()
+            if not isinstance(error, Exception):
+                raise
             outcomes = [(None, error)] * len(group)
         for (_, done), (result, failure) in zip(group, outcomes, strict=True):
             if done.done():
@@ -240,6 +278,12 @@ class PostgresEngine:
             except _RACES:
                 # Another node took the same step at the same time; look again.
                 await asyncio.sleep(RACE_SECONDS)
+
+
+def _refuse(writes: Iterable[_Write], refusal: Refusal) -> None:
+    for _, done in writes:
+        if not done.done():
+            done.set_exception(refusal)
 
 
 def _step(connection: Connection, steps: Sequence[Step]) -> bool:

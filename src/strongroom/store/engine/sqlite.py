@@ -102,6 +102,10 @@ class SqliteEngine:
         self._writer.put(Write(work, done, alone))
         return await done
 
+    def check_writes(self) -> None:
+        """See the contract."""
+        self._writer.check()
+
     async def pages(self) -> AsyncIterator[TablePage]:
         """Every row of one moment, by a connection of its own; see the contract."""
         connection = self._connect()
