@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import html
 import json
 import secrets
 import ssl
@@ -82,13 +83,21 @@ class Issuer:
         """The person says yes at once, or no."""
         query = dict(request.query)
         if self.denies:
-            no = urlencode({"error": self.denies, "error_description": "the person said no",
-                            "state": query["state"]})  # fmt: skip
-            raise web.HTTPFound(f"{query['redirect_uri']}?{no}")
-        code = secrets.token_hex(8)
-        self.codes[code] = query
-        back = urlencode({"code": code, "state": query["state"]})
-        raise web.HTTPFound(f"{query['redirect_uri']}?{back}")
+            back = {"error": self.denies, "error_description": "the person said no"}
+        else:
+            code = secrets.token_hex(8)
+            self.codes[code] = query
+            back = {"code": code}
+        back["state"] = query["state"]
+        if query.get("response_mode") == "form_post":
+            # A page whose form a browser sends at once.
+            inputs = "".join(
+                f'<input type="hidden" name="{key}" value="{html.escape(value)}"/>'
+                for key, value in back.items()
+            )
+            form = f'<form method="post" action="{query["redirect_uri"]}">{inputs}</form>'
+            return web.Response(text=form, content_type="text/html")
+        raise web.HTTPFound(f"{query['redirect_uri']}?{urlencode(back)}")
 
     async def token(self, request: web.Request) -> web.Response:
         form = await request.post()

@@ -1,6 +1,7 @@
 """`strongroom login -method=oidc` as a process: an issuer, a browser's requests, and what is said."""
 
 import asyncio
+import html
 import json
 import re
 import signal
@@ -15,6 +16,7 @@ import pytest
 from tests.app.transcript import environment
 from tests.openid_issuer import Issuer, issuer  # noqa: F401 - a fixture
 
+from strongroom.app.client.oidc_login import ExpectedLogin, serve
 from strongroom.app.cluster.control_plane import free_port
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
@@ -136,6 +138,120 @@ async def test_denied_consent_is_said_at_both_ends(people, issuer, tmp_path: Pat
     said = "error: the issuer let nobody in: access_denied?[2J (the person said no) [login-refused]"
     assert err.endswith(said + "\n")
     assert not (tmp_path / ".vault-token").exists()
+
+
+@pytest.fixture
+async def by_form(people, issuer):  # noqa: F811
+    """The same people, whose issuer answers in a form."""
+    body = {
+        "oidc_discovery_url": issuer.url, "oidc_client_id": issuer.client,
+        "oidc_client_secret": issuer.secret, "default_role": "people",
+        "jwt_supported_algs": ["ES256"], "oidc_response_mode": "form_post",
+    }  # fmt: skip
+    assert (await people.ask("POST", "auth/oidc/config", body))[0] == 204
+    return people
+
+
+async def submit(url: str) -> tuple[int, str]:
+    """What a browser shows that sends the issuer's form, as the issuer's page."""
+    status, text = await browse(url)
+    assert status == 200
+    where = re.search(r'action="([^"]+)"', text)
+    assert where, text
+    pairs = re.findall(r'name="([^"]+)" value="([^"]*)"', text)
+    form = {name: html.unescape(value) for name, value in pairs}
+    origin = {"Origin": "null"}
+    async with (
+        aiohttp.ClientSession() as browser,
+        browser.post(where[1], data=form, headers=origin) as reply,
+    ):
+        return reply.status, await reply.text()
+
+
+async def raw(port: int, sent: bytes) -> bytes:
+    """What the listener says to bytes as they are."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    said = await asyncio.wait_for(reader.read(), 60)
+    writer.close()
+    return said
+
+
+async def test_a_code_comes_in_a_form(by_form, tmp_path: Path) -> None:
+    async with login(by_form, tmp_path, "-no-store", "-field=token") as command:
+        url = await command.address()
+        assert parse_qs(urlsplit(url).query)["response_mode"] == ["form_post"]
+        # A connection that a browser opened and says nothing on holds up nobody.
+        _, silent = await asyncio.open_connection("127.0.0.1", command.port)
+        status, page = await submit(url)
+        assert (status, "Go back to the terminal" in page) == (200, True)
+        status, out, err = await command.end()
+        silent.close()
+    assert (status, out.startswith("hvs.")) == (0, True), err
+
+
+async def test_a_forged_form_ends_nothing(by_form, tmp_path: Path) -> None:
+    async with login(by_form, tmp_path, "-no-store", "-field=token") as command:
+        url = await command.address()
+        state = parse_qs(urlsplit(url).query)["state"][0].encode()
+        head = b"POST /oidc/callback HTTP/1.1\r\nHost: x\r\n"
+        form = b"Content-Type: application/x-www-form-urlencoded\r\n"
+        right = b"code=x&state=" + state
+        sized = b"Content-Length: %d\r\n\r\n"
+        for sent, status in (
+            (head + form + sized % 19 + b"code=x&state=forged", 400),
+            (head + form + sized % 6 + b"code=x", 400),
+            # The right state counts where it is asked for: not beside the form, nor elsewhere.
+            (head.replace(b"callback", b"callback?" + right) + form + sized % 0, 400),
+            (head.replace(b"callback", b"other") + form + sized % len(right) + right, 404),
+            (head + b"Content-Type: text/plain\r\n" + sized % len(right) + right, 415),
+            (head + form + b"\r\n" + right, 411),
+            (head + form + b"Transfer-Encoding: chunked\r\n" + sized % len(right) + right, 411),
+            (head + form + sized % (64 * 1024 + 1), 413),
+            (head + form + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
+            (head.replace(b"POST", b"PUT") + form + sized % len(right) + right, 405),
+        ):
+            said = await raw(command.port, sent)
+            assert said.startswith(b"HTTP/1.1 %d " % status), (sent, said)
+        many = b"&".join([b"a=b"] * 60)
+        assert await raw(command.port, head + form + sized % len(many) + many) == b""
+        assert command.process.returncode is None
+        assert (await submit(url))[0] == 200
+        status, out, err = await command.end()
+    assert (status, out.startswith("hvs.")) == (0, True), err
+
+
+async def test_a_form_that_does_not_come_to_its_end_is_given_up() -> None:
+    expected = ExpectedLogin(asyncio.get_running_loop().create_future(), "right")
+    server = await asyncio.start_server(
+        lambda reader, writer: serve(reader, writer, expected, seconds=0.05), "127.0.0.1", 0
+    )
+    head = b"POST /oidc/callback HTTP/1.1\r\nContent-Length: 99\r\n"
+    kind = b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+    for sent in (b"", head, head + kind + b"code=x&state=right"):
+        assert await raw(server.sockets[0].getsockname()[1], sent) == b""
+    assert not expected.back.done()
+    server.close()
+
+
+async def test_nothing_counts_before_the_state_is_known() -> None:
+    expected = ExpectedLogin(asyncio.get_running_loop().create_future())
+    server = await asyncio.start_server(
+        lambda reader, writer: serve(reader, writer, expected), "127.0.0.1", 0
+    )
+    port = server.sockets[0].getsockname()[1]
+    said = await raw(port, b"GET /oidc/callback?error=no HTTP/1.1\r\n\r\n")
+    assert (said[:13], expected.back.done()) == (b"HTTP/1.1 400 ", False)
+    server.close()
+
+
+async def test_consent_denied_in_a_form(by_form, issuer, tmp_path: Path) -> None:  # noqa: F811
+    issuer.denies = "access_denied"
+    async with login(by_form, tmp_path) as command:
+        assert (await submit(await command.address()))[0] == 400
+        status, out, err = await command.end()
+    assert (status, out) == (2, "")
+    assert "the issuer let nobody in: access_denied (the person said no) [login-refused]" in err
 
 
 async def test_nobody_comes_back(people, tmp_path: Path) -> None:

@@ -126,8 +126,10 @@ async def test_each_field_of_a_jwt_configuration_is_kept_or_refused(store, issue
     assert JWT_CONFIG.keys() - seen == {"provider_config"}
     for body in (
         {"provider_config": {"provider": "azure"}},
-        {"oidc_response_mode": "form_post"},
+        {"oidc_response_mode": "fragment"},
         {"oidc_response_types": ["id_token"]},
+        {"oidc_response_types": ["token"]},
+        {"oidc_response_mode": "form_post", "oidc_response_types": ["code", "id_token"]},
         {"jwks_ca_pem": "none"},
     ):
         sent = {"jwt_validation_pubkeys": issuer.pem, **body}

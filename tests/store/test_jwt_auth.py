@@ -4,6 +4,7 @@ import hmac
 import json
 import ssl
 from base64 import urlsafe_b64encode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from hypothesis import given
@@ -380,6 +381,65 @@ async def test_whoever_began_the_login_ends_it(oidc, issuer) -> None:
     assert (await end(oidc, state=back["state"], error="access_denied"))[0] == 400
     oidc.clock.step_wall(301)
     assert "Expired" in (await end(oidc, **back))[1]["errors"][0]
+
+
+FORM = "application/x-www-form-urlencoded"
+
+
+async def post_form(store, **fields: str):
+    sent = urlencode(fields).encode()
+    return await store.ask(
+        "POST", "auth/oidc/oidc/callback", sent, token="", Content_Type=FORM
+    )  # fmt: skip
+
+
+async def configure(store, issuer, **more: str) -> None:
+    body = {
+        "oidc_discovery_url": issuer.url, "oidc_client_id": issuer.client,
+        "oidc_client_secret": issuer.secret, "default_role": "people",
+        "jwt_supported_algs": ["ES256"], **more,
+    }  # fmt: skip
+    assert (await store.ask("POST", "auth/oidc/config", body))[0] == 204
+
+
+async def test_a_form_is_handed_on_and_the_login_finished_by_who_began_it(oidc, issuer) -> None:
+    """As Vault's command line does it: the form is posted, then the same is asked by a GET."""
+    await configure(oidc, issuer, oidc_response_mode="form_post")
+    url = (await begin(oidc))[1]["data"]["auth_url"]
+    asked = parse_qs(urlsplit(url).query)
+    assert (asked["response_mode"], asked["response_type"]) == (["form_post"], ["code"])
+    back = await issuer.go(url)
+    # An issuer's own form has no nonce, and it gets no token.
+    for nonce in ({}, {"client_nonce": "cn"}, {"client_nonce": "other"}):
+        status, said = await post_form(oidc, **back, **nonce, id_token="")
+        assert (status, "under way" in said) == (200, True), said
+    assert (await end(oidc, **back, client_nonce="other"))[0] == 400
+    status, said = await end(oidc, **back, id_token="")
+    assert (status, said["warnings"]) == (200, None), said
+    assert said["auth"]["policies"] == ["default", "team"]
+
+
+async def test_a_form_of_no_login_that_is_under_way_is_refused(oidc, issuer) -> None:
+    await configure(oidc, issuer, oidc_response_mode="form_post")
+    back = await issuer.go((await begin(oidc))[1]["data"]["auth_url"])
+    assert (await post_form(oidc, **back))[0] == 200
+    assert (await post_form(oidc, code="x", state="forged"))[1] == {
+        "errors": ["Expired or missing OAuth state."]
+    }
+    assert (await post_form(oidc, code="x"))[0] == 400
+    assert (await post_form(oidc, state=back["state"]))[0] == 400
+    refused = await post_form(oidc, state=back["state"], error="access_denied")
+    assert refused[1] == {"errors": ["the OIDC provider refused the login"]}
+    oidc.clock.step_wall(301)
+    assert "Expired" in (await post_form(oidc, **back))[1]["errors"][0]
+
+
+async def test_a_mount_that_asks_for_no_form_takes_none(oidc, issuer) -> None:
+    for mode in ("", "query"):
+        await configure(oidc, issuer, oidc_response_mode=mode)
+        url = (await begin(oidc))[1]["data"]["auth_url"]
+        assert "response_mode" not in url
+        assert (await post_form(oidc, **await issuer.go(url)))[0] == 405
 
 
 async def test_an_issuer_signs_with_rs256_where_nothing_else_is_said(oidc, issuer) -> None:

@@ -1,10 +1,12 @@
 """Logging in by a browser: a listener on this machine waits for the person to come back.
 
 The authorization URL is opened, or printed for a person to open; the code that comes back is handed
-to the store with a nonce that only this process knows (RFC 8252).
+to the store with a nonce that only this process knows (RFC 8252). It comes in the address, or in
+the body of a POST where the mount asks for that (OAuth 2.0 Form Post Response Mode).
 """
 
 import asyncio
+import contextlib
 import html
 import secrets
 import sys
@@ -22,8 +24,13 @@ if TYPE_CHECKING:
 PORT: Final = "8250"
 PATH: Final = "/oidc/callback"
 WAIT_SECONDS: Final = 300.0
+# What one request of a browser may have: bytes, and seconds until all of it is there.
 MAX_HEAD: Final = 16 * 1024
+MAX_FORM: Final = 64 * 1024
+REQUEST_SECONDS: Final = 15.0
+MAX_FIELDS: Final = 50
 MAX_SAID: Final = 300
+_FORM: Final = "application/x-www-form-urlencoded"
 _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Strongroom</title>
 <body style="font-family: sans-serif; margin: 4em auto; max-width: 40em">
 <h1>{title}</h1><p>{text}</p></body></html>
@@ -31,11 +38,15 @@ _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>St
 
 
 @dataclass(slots=True)
-class _Login:
+class ExpectedLogin:
     """The one login that is waited for; `state` is what its way back must carry."""
 
     back: "asyncio.Future[Mapping[str, str]]"
     state: str = ""
+
+
+class _Unread(Exception):
+    """A request that is not read to its end, and the status that says why."""
 
 
 async def oidc_login(
@@ -52,11 +63,11 @@ async def oidc_login(
     """
     seconds = _seconds(given.get("timeout"))
     nonce = secrets.token_urlsafe(20)
-    login = _Login(asyncio.get_running_loop().create_future())
+    login = ExpectedLogin(asyncio.get_running_loop().create_future())
     address, port = str(given.get("listenaddress", "127.0.0.1")), str(given.get("port", PORT))
     try:
         server = await asyncio.start_server(
-            lambda reader, writer: _serve(reader, writer, login),
+            lambda reader, writer: serve(reader, writer, login),
             address,
             int(port),
             limit=MAX_HEAD,
@@ -65,7 +76,8 @@ async def oidc_login(
         raise Invalid(
             "port-taken", f"cannot listen on {address}:{port}", hint="port=8251, and allow it"
         ) from error
-    async with server:
+    # A browser opens connections that it says nothing on; none of them is waited for at the end.
+    with contextlib.closing(server):
         host = given.get("callbackhost", "localhost")
         shown = given.get("callbackport", server.sockets[0].getsockname()[1])
         body = {
@@ -108,7 +120,7 @@ def _seconds(given: object) -> float:
     return float(text) if text.isdigit() else parse_duration(text, "timeout") or WAIT_SECONDS
 
 
-async def _come_back(login: _Login, seconds: float) -> Mapping[str, str]:
+async def _come_back(login: ExpectedLogin, seconds: float) -> Mapping[str, str]:
     try:
         back = await asyncio.wait_for(login.back, seconds)
     except TimeoutError:
@@ -132,23 +144,32 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in text[:MAX_SAID])
 
 
-async def _serve(
+async def serve(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    login: _Login,
+    login: ExpectedLogin,
+    seconds: float = REQUEST_SECONDS,
 ) -> None:
-    """One request of the browser; only the callback of this login counts, and only the first."""
+    """One request of the browser; only the callback of this login counts, and only the first.
+
+    It must be there whole within `seconds`.
+    """
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
-        target = head.split(b" ", 2)[1].decode("latin-1")
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, IndexError, ConnectionError):
+        async with asyncio.timeout(seconds):
+            path, found = await _request(reader)
+    except _Unread as refusal:
+        writer.write(page(refusal.args[0], "Not understood", "This is not the end of a login."))
         writer.close()
         return
-    parts = urlsplit(target)
-    found = {key: values[0] for key, values in parse_qs(parts.query).items()}
-    if parts.path != PATH or login.back.done():
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError, ValueError):
+        # OSError is also what the time is over by.
+        writer.close()
+        return
+    if path != PATH or login.back.done():
         answer = page(404, "Nothing here", "This address waits for one login alone.")
-    elif not secrets.compare_digest(found.get("state", "").encode(), login.state.encode()):
+    elif not login.state or not secrets.compare_digest(
+        found.get("state", "").encode(), login.state.encode()
+    ):
         # Any page in the browser can send somebody here; the login goes on waiting.
         answer = page(400, "Another login", "This is not the login that the terminal waits for.")
     else:
@@ -157,6 +178,43 @@ async def _serve(
     writer.write(answer)
     await writer.drain()
     writer.close()
+
+
+async def _request(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]]:
+    """The path that is asked for and the fields that came: of the address, or of a POST's body.
+
+    Raises _Unread for what no browser sends at the end of a login, ValueError for what is not HTTP.
+    """
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    line, *lines = head.splitlines()
+    method, target, _ = line.split(" ", 2)
+    parts = urlsplit(target)
+    if method == "GET":
+        return parts.path, fields(parts.query)
+    if method != "POST":
+        raise _Unread(405)
+    pairs = (each.partition(":") for each in lines)
+    headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    size = form_size(headers)
+    # What stands in the address beside a form is nobody's answer.
+    return parts.path, fields((await reader.readexactly(size)).decode("latin-1"))
+
+
+def form_size(headers: Mapping[str, str]) -> int:
+    """How many bytes of a form follow; raises _Unread where it is none, or its size is not said."""
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        raise _Unread(415)
+    length = headers.get("content-length", "")
+    if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
+        raise _Unread(411)
+    if len(length) > len(str(MAX_FORM)) or int(length) > MAX_FORM:
+        raise _Unread(413)
+    return int(length)
+
+
+def fields(text: str) -> dict[str, str]:
+    """The first value of each field of a query or a form; raises ValueError for very many."""
+    return {key: each[0] for key, each in parse_qs(text, max_num_fields=MAX_FIELDS).items()}
 
 
 def answer_page(found: Mapping[str, str]) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
 from strongroom.store.auth.jwt_config import (
     CONFIG_FIELDS,
+    FORM_POST,
     ROLE_FIELDS,
     SECRET,
     config_from,
@@ -31,7 +32,7 @@ from strongroom.store.auth.jwt_verify import (
 )
 from strongroom.store.auth.key_sets import KeySets
 from strongroom.store.auth.login import log_in
-from strongroom.store.auth.oidc import OidcFlow
+from strongroom.store.auth.oidc import OidcFlow, code_of
 from strongroom.store.auth.role_fields import role_grant
 from strongroom.store.auth.roles import Roles
 from strongroom.store.call import Call, Endpoint, Result
@@ -40,8 +41,12 @@ from strongroom.store.engine.barrier import Barrier
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity.at_login import LoginAlias
 from strongroom.store.parameters import fields
+from strongroom.store.routing import UnsupportedOperation
 
 CONFIG: Final = "config"
+_POSTED: Final = (
+    b"The login is under way; whoever began it finishes it with the code and the state.\n"
+)
 
 
 class JwtAuth:
@@ -71,10 +76,11 @@ class JwtAuth:
             ),
             Endpoint(
                 "oidc/callback",
-                {"read": self._callback, "update": self._callback},
+                {"read": self._callback, "update": self._posted},
                 public=True,
                 # The nonce is sent as the API is documented; what counts is the one in the token.
-                takes=fields(text="state code nonce client_nonce error error_description"),
+                # Clients send `id_token` always, and empty with a code.
+                takes=fields(text="state code nonce id_token client_nonce error error_description"),
             ),
         )
 
@@ -187,6 +193,18 @@ class JwtAuth:
         config = self._config(call)
         name, role = self._named_role(call, config, "oidc")
         return Result({"auth_url": await self._flow.auth_url(call, config, name, role)})
+
+    async def _posted(self, call: Call) -> Result:
+        """The form of an issuer, or of a client that hands it on before it finishes by a GET.
+
+        The code is not spent here, since who began the login is not known from a form; and nothing
+        is kept, since the state is sealed and the GET brings both.
+        """
+        if self._config(call)["oidc_response_mode"] != FORM_POST:
+            raise UnsupportedOperation("unsupported-operation", "unsupported operation")
+        self._flow.opened(call)
+        code_of(call)
+        return Result(raw=_POSTED, content_type="text/plain; charset=utf-8")
 
     async def _callback(self, call: Call) -> Result:
         config = self._config(call)

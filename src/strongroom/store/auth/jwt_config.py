@@ -14,6 +14,7 @@ from strongroom.store.call import Call
 from strongroom.store.parameters import fields
 
 SECRET: Final = "oidc_client_secret"  # noqa: S105 - a parameter's name
+FORM_POST: Final = "form_post"  # OAuth 2.0 Form Post Response Mode.
 ROLE_NAME: Final = "role"  # The metadata that says which role a login was by.
 _NOT_SERVED: Final = {
     "provider_config": "groups come from the token and the user info alone; there is no request to"
@@ -84,14 +85,24 @@ def config_from(call: Call) -> dict[str, Any]:
 
 
 def _check_flow(config: Mapping[str, Any]) -> None:
-    """Only the authorization code flow by way of the query is served."""
-    if config["oidc_response_mode"] not in ("", "query"):
+    """Only the authorization code flow is served, with the code in the address or in a form."""
+    mode, types = config["oidc_response_mode"], config["oidc_response_types"]
+    if mode not in ("", "query", FORM_POST):
         raise Invalid(
-            "not-served",
-            f"'oidc_response_mode' {config['oidc_response_mode']!r} is not served",
-            hint='it is "query": the person comes back with a code in the address',
+            "bad-parameter",
+            f"invalid response_mode: {mode!r}",
+            hint='"query" brings the code back in the address, "form_post" in the body of a POST',
         )
-    if any(each != "code" for each in config["oidc_response_types"]):
+    if any(each not in ("code", "id_token") for each in types):
+        raise Invalid(
+            "bad-parameter",
+            f"invalid response_types {types}. 'code' and 'id_token' are allowed",
+        )
+    if "id_token" in types and mode != FORM_POST:
+        raise Invalid(
+            "bad-parameter", "query response_mode may not be used with an id_token response_type"
+        )
+    if "id_token" in types:
         raise Invalid(
             "not-served",
             "'oidc_response_types' other than \"code\" are not served",

@@ -2,7 +2,7 @@
 
 What has to be remembered between the two is sealed into the `state` parameter itself, so nothing
 is kept for people who never come back, and any node can answer the callback.
-Formats: OpenID Connect Core 1.0 section 3.1, RFC 7636.
+Formats: OpenID Connect Core 1.0 section 3.1, RFC 7636, OAuth 2.0 Form Post Response Mode.
 """
 
 import base64
@@ -19,7 +19,7 @@ import orjson
 from strongroom.crypto.aead import Tampered
 from strongroom.crypto.tokens import constant_time_equal
 from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
-from strongroom.store.auth.jwt_config import SECRET, leeways_of
+from strongroom.store.auth.jwt_config import FORM_POST, SECRET, leeways_of
 from strongroom.store.auth.jwt_verify import (
     Claims,
     as_invalid,
@@ -90,6 +90,8 @@ class OidcFlow:
             "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
             "code_challenge_method": "S256",
         }
+        if config["oidc_response_mode"] == FORM_POST:
+            query["response_mode"] = FORM_POST
         if role["max_age"]:
             query["max_age"] = str(role["max_age"])
         endpoint = str(found.get("authorization_endpoint") or "")
@@ -107,6 +109,17 @@ class OidcFlow:
 
     def begun(self, call: Call) -> Begun:
         """The login a callback is about; raises Invalid for one that is over or somebody else's."""
+        begun = self.opened(call)
+        given = call.text("client_nonce").encode()
+        if not constant_time_equal(begun.client_nonce.encode(), given):
+            raise Invalid("bad-client-nonce", "invalid client_nonce")
+        return begun
+
+    def opened(self, call: Call) -> Begun:
+        """The login that the state is of, whoever brings it; raises Invalid for one that is over.
+
+        An issuer's form has no client nonce: only who began the login knows it.
+        """
         state = call.text("state")
         if not state or len(state) > MAX_STATE:
             raise Invalid("no-state", "missing state parameter")
@@ -119,9 +132,6 @@ class OidcFlow:
         begun = Begun(**kept)
         if begun.expires <= self._context.clock.now():
             raise Invalid("bad-state", "Expired or missing OAuth state.")
-        given = call.text("client_nonce").encode()
-        if not constant_time_equal(begun.client_nonce.encode(), given):
-            raise Invalid("bad-client-nonce", "invalid client_nonce")
         return begun
 
     async def claims(
@@ -132,11 +142,7 @@ class OidcFlow:
         Raises Invalid for whatever is wrong with the code or the token, Unavailable when the
         issuer does not answer.
         """
-        if call.text("error"):
-            raise Invalid("issuer-refused", "the OIDC provider refused the login")
-        code = call.text("code")
-        if not code:
-            raise Invalid("no-code", "no code parameter provided")
+        code = code_of(call)
         found = await self._discovery(config)
         try:
             tokens = await self._exchange(config, found, begun, code)
@@ -216,6 +222,16 @@ class OidcFlow:
         if said.get("sub") != claims.get("sub"):
             raise Invalid("other-subject", "the user info is about somebody else")
         return {**said, **claims}
+
+
+def code_of(call: Call) -> str:
+    """The code that the issuer sent; raises Invalid where it refused, or sent none."""
+    if call.text("error"):
+        raise Invalid("issuer-refused", "the OIDC provider refused the login")
+    code = call.text("code")
+    if not code:
+        raise Invalid("no-code", "no code parameter provided")
+    return code
 
 
 def is_allowed_redirect(uri: str, allowed: list[str]) -> bool:
