@@ -64,13 +64,24 @@ class ChangeFeed:
         that say whether any are missing, and behind them a `strongroom/present`.
         """
         if after is None:
-            subscriber.told = self._engine.view.last_event()
-            self._follow_for(subscriber)
+            try:
+                subscriber.told = self._engine.view.last_event()
+                self._follow_for(subscriber)
+            except Unavailable:
+                # It is connected already, and would wait for ever.
+                subscriber.socket.close(TRY_AGAIN)
             return
         telling = self._engine.waiting(self._tell(subscriber, after))
         self._behind[subscriber] = asyncio.get_running_loop().create_task(telling)
 
     def _follow_for(self, subscriber: Subscriber) -> None:
+        # Where reads wait, the others may have been told of more while this one asked.
+        while self._subscribers and subscriber.told < self._sequence:
+            missed = self._engine.view.events_after(subscriber.told, PAGE)
+            if not missed:
+                break
+            for event in missed:
+                self._send_to((subscriber,), event)
         if not self._subscribers:
             self._sequence = subscriber.told
         self._subscribers.add(subscriber)
@@ -162,21 +173,25 @@ class ChangeFeed:
         while events := self._engine.view.events_after(self._sequence, PAGE):
             for event in events:
                 self._sequence = event.sequence
-                if event.damage:
-                    self._gap(event)
-                    continue
-                text = orjson.dumps(as_cloud_event(event)).decode()
-                for subscriber in tuple(self._subscribers):
-                    self._send(subscriber, event, text)
+                self._send_to(tuple(self._subscribers), event)
 
-    def _gap(self, event: EventRow) -> None:
+    def _send_to(self, subscribers: Sequence[Subscriber], event: EventRow) -> None:
+        if event.damage:
+            self._gap(subscribers, event)
+            return
+        text = orjson.dumps(as_cloud_event(event)).decode()
+        for each in subscribers:
+            self._send(each, event, text)
+
+    def _gap(self, subscribers: Sequence[Subscriber], event: EventRow) -> None:
         """Nobody knows what has changed: whoever listens is told, and has to look for itself."""
         self._notices.say("event row", event.damage)
-        for each in self._subscribers:
+        for each in subscribers:
+            each.told = max(each.told, event.sequence)
             each.socket.send_text(orjson.dumps(as_gap(event)).decode())
             # Clients of other makers know no gap; they look again when they connect anew.
             each.socket.close(TRY_AGAIN)
-        self._subscribers = set()
+        self._subscribers.difference_update(subscribers)
 
     def _send(self, subscriber: Subscriber, event: EventRow, text: str) -> None:
         if event.sequence <= subscriber.told:

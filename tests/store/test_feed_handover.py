@@ -1,0 +1,134 @@
+"""The change feed where reads wait: what is committed while a subscriber joins is not lost."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from strongroom.model.clock import SystemClock
+from strongroom.model.errors import Unavailable
+from strongroom.store.engine._greenlets import answer_of, drive
+from strongroom.store.engine.contract import EventRow
+from strongroom.store.feed import ChangeFeed, Subscriber
+
+
+class _View:
+    """Events of a database that answers when `gate` lets it: with what was there at the question."""
+
+    def __init__(self) -> None:
+        self.events: list[EventRow] = []
+        self.gate: Callable[[int], asyncio.Future[None] | None] = lambda _: None
+        self.is_away = False
+
+    def last_event(self) -> int:
+        if self.is_away:
+            raise Unavailable("storage-down", "the database does not answer")
+        found = len(self.events)
+        self._wait(found)
+        return found
+
+    def events_after(self, sequence: int, limit: int) -> Sequence[EventRow]:
+        found = [each for each in self.events if each.sequence > sequence][:limit]
+        self._wait(sequence)
+        return found
+
+    def _wait(self, asked: int) -> None:
+        gate = self.gate(asked)
+        if gate is not None:
+            answer_of(gate)
+
+
+class _Engine:
+    def __init__(self) -> None:
+        self.view = _View()
+        self.waiting = drive
+
+    def commit(self) -> None:
+        number = len(self.view.events) + 1
+        path = f"secret/data/{number}"
+        self.view.events.append(EventRow(number, 0.0, path, "write", 1, "secret/"))
+
+
+class _Anybody:
+    """Sessions of tokens that may all read everything."""
+
+    def open(self, *_: object) -> Any:
+        return self
+
+    def decide(self, *_: object) -> Any:
+        return self
+
+    allowed = True
+
+
+class _Socket:
+    def __init__(self) -> None:
+        self.said: list[dict[str, Any]] = []
+        self.closed = asyncio.Event()
+        self.code = 0
+
+    def send_text(self, text: str) -> bool:
+        self.said.append(json.loads(text))
+        return True
+
+    def is_behind(self) -> bool:
+        return False
+
+    def close(self, code: int = 1001) -> None:
+        self.code = code
+        self.closed.set()
+
+    @property
+    def changes(self) -> list[int]:
+        return [int(each["id"]) for each in self.said if "kv-" in each["data"]["event_type"]]
+
+
+def _subscriber(socket: _Socket) -> Subscriber:
+    return Subscriber(socket, "kv*", "token", "peer")  # type: ignore[arg-type]
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_committed_while_a_subscriber_takes_over_from_the_history_is_told() -> None:
+    engine, first, second = _Engine(), _Socket(), _Socket()
+    feed = ChangeFeed(engine, _Anybody(), SystemClock())  # type: ignore[arg-type]
+    engine.commit()
+
+    async def follow() -> None:
+        feed.subscribe(_subscriber(first))
+
+    await engine.waiting(follow())
+    # The second asks for the oldest entry, and then for what is behind the first one: this answer
+    # takes its time.
+    held = asyncio.get_running_loop().create_future()
+    asked: list[int] = []
+
+    def hold(number: int) -> "asyncio.Future[None] | None":
+        asked.append(number)
+        return held if asked[-2:] == [0, 1] else None
+
+    engine.view.gate = hold
+    feed.subscribe(_subscriber(second), after=1)
+    await _until(lambda: asked[-2:] == [0, 1])
+    engine.view.gate = lambda _: None
+    engine.commit()
+    feed.wake()
+    await _until(lambda: first.changes == [2])
+    held.set_result(None)
+    engine.commit()
+    feed.wake()
+    await _until(lambda: first.changes == [2, 3] and 3 in second.changes)
+    assert second.changes == [2, 3]
+    feed.cut()
+
+
+async def test_a_subscriber_is_sent_away_when_the_database_cannot_say_where_the_feed_is() -> None:
+    engine, socket = _Engine(), _Socket()
+    feed = ChangeFeed(engine, _Anybody(), SystemClock())  # type: ignore[arg-type]
+    engine.view.is_away = True
+    feed.subscribe(_subscriber(socket))
+    assert socket.code == 1013
