@@ -122,18 +122,28 @@ def is_behind(
 
     `changed` has the newest version of each path, "" where none was written; one of them ends in
     `name`, which is "" for an object that reads what it finds. What the manifest names and the
-    target does not tell of may have changed; a target that names no version at all shows nothing.
+    target does not tell of, or not so that it can be read, may have changed; a target that names no
+    version at all shows nothing.
     """
     said = ((target or {}).get("metadata", {}).get("annotations") or {}).get(SOURCE_VERSIONS)
     if not said or not follows_the_store(item):
         return False
-    held = json.loads(said)
+    held = _versions_in(said)
     if any(changed.get(path, version) != version for path, version in held.items()):
         return True
     if not name:
         return bool(changed.keys() - held.keys())
     keys = [key for key in _keys_of(spec) if last_part(key) == name]
     return any(not any(_is_path_of(key, path) for path in held) for key in keys)
+
+
+def _versions_in(said: str) -> Mapping[str, Any]:
+    """What an annotation tells of versions; whoever may write the target may have put anything."""
+    try:
+        held = json.loads(said)
+    except (ValueError, RecursionError):
+        return {}
+    return held if isinstance(held, dict) else {}
 
 
 def last_part(name: str) -> str:

@@ -177,6 +177,9 @@ class Feeds:
                 continue
             except Refusal as refusal:
                 _log.warning("change feed: %s", refusal.code)
+            except Exception as error:  # noqa: BLE001 - a store may say anything; others go on
+                # The kind of the error, never its message: it may hold what was sent.
+                _log.warning("change feed: %s", type(error).__name__)
             self._missed.add(key)
             await self._clock.sleep(pause)
             failures += 1

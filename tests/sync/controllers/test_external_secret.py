@@ -9,8 +9,9 @@ import pytest
 from strongroom.kube.api import EVERYTHING
 from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import SECRETS
-from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
+from strongroom.model.errors import Denied, NotFound, Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS
+from strongroom.sync.desired import SOURCE_VERSIONS
 from strongroom.sync.providers.contract import Change
 from strongroom.sync.providers.fake import FakeProvider
 
@@ -190,7 +191,7 @@ BREAK = "break"
 class Feed(FakeProvider):
     """Its feed is refused, or breaks with a key; counts how often it was followed."""
 
-    def __init__(self, refusal: Refusal | None = None) -> None:
+    def __init__(self, refusal: Exception | None = None) -> None:
         super().__init__()
         self.refusal = refusal
         self.followed = 0
@@ -315,6 +316,36 @@ async def test_a_feed_that_broke_goes_on_where_it_was(idle, remembers: bool) -> 
     assert await idle.secret() == {"password": "two"}
     # Without a position in the feed nobody knows what was missed.
     assert feed.reads == reads + (1 if remembers else 2)
+
+
+async def test_a_feed_that_nobody_can_read_ends_no_other_and_is_followed_again(
+    idle, caplog
+) -> None:
+    idle.provider = feed = Feed(ValueError("what the store sent"))
+    feed.put("prod/db", password="one")
+    await idle.start()
+    await idle.external(refreshInterval="24h")
+    await idle.clock.advance(5)
+    assert feed.followed > 1
+    assert any("ValueError" in each for each in caplog.messages)
+    assert "what the store sent" not in caplog.text
+    feed.refusal = None
+    await idle.clock.advance(60)
+    feed.put("prod/db", password="two")
+    await idle.clock.advance(1)
+    assert await idle.secret() == {"password": "two"}
+
+
+@pytest.mark.parametrize("said", ["{", "[1]", "[" * 100_000], ids=["no JSON", "a list", "deep"])
+async def test_a_target_whose_versions_cannot_be_read_is_read_anew(idle, said: str) -> None:
+    await two_objects(idle)
+    await idle.stop()
+    annotations = {"metadata": {"annotations": {SOURCE_VERSIONS: said}}}
+    await idle.api.merge_patch(SECRETS, "db", "n", annotations)
+    idle.provider.put("prod/db", password="two")
+    await idle.start()
+    await idle.clock.advance(5)
+    assert await idle.secret() == {"password": "two"}
 
 
 async def test_a_feed_that_has_forgotten_what_was_missed_has_all_read(idle) -> None:
