@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import shlex
 
 import pytest
@@ -36,8 +37,9 @@ def _examples() -> dict[str, str]:
     }
 
 
-@pytest.mark.long
-async def test_every_example_does_what_it_says(cli, tmp_path, monkeypatch) -> None:
+@pytest.fixture
+async def example(cli, tmp_path, monkeypatch):
+    """Runs the examples of a verb, with more words, and gives what each printed."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "password.txt").write_text("secret")
     (tmp_path / "app.hcl").write_text('path "secret/data/*" { capabilities = ["read"] }')
@@ -53,15 +55,51 @@ async def test_every_example_does_what_it_says(cli, tmp_path, monkeypatch) -> No
     real = {"8609694a": made["auth"]["accessor"], "hvs.CAES": wrapped}
     real["database/creds/app/2f6a"] = lease
     examples = _examples()
-    order = [each for line in ORDER.split("\n") for each in line.split("|") if each]
-    assert sorted(order) == sorted(examples)
-    for name in order:
+
+    async def run(name: str, *more: str) -> list[str]:
         # Root is not renewed, and would not outlive its own revocation.
         own = name in ("token renew", "token revoke")
         monkeypatch.setenv("VAULT_TOKEN", child if own else cli.store.root)
+        printed = []
         for line in examples[name].splitlines():
             program, *words = shlex.split(line)
             assert (program, " ".join(words).startswith(name)) == ("strongroom", True)
             monkeypatch.setattr("sys.stdin", io.StringIO("typed"))
-            await cli(*[real.get(each, each) for each in words])
+            printed.append(await cli(*[real.get(each, each) for each in words], *more))
+        return printed
+
+    return run
+
+
+def _in_order() -> list[str]:
+    return [each for line in ORDER.split("\n") for each in line.split("|") if each]
+
+
+@pytest.mark.long
+async def test_every_example_does_what_it_says(cli, example) -> None:
+    assert sorted(_in_order()) == sorted(_examples())
+    for name in _in_order():
+        await example(name)
+    await cli("token", "lookup", expect=2)
+
+
+# The store answers these with nothing: in a program's form there is nothing to print either.
+SILENT = """
+kv metadata put|kv metadata patch|kv metadata delete|kv delete|kv undelete|kv destroy
+kv enable-versioning|policy fmt|policy write|policy delete|auth enable|auth tune|auth disable
+secrets enable|secrets tune|secrets disable|write|patch|delete|lease revoke|transit import
+transit import-version|token revoke
+"""
+FOR_PEOPLE = ("print token", "version")  # one word on a line; they take no form
+
+
+@pytest.mark.long
+async def test_a_program_reads_one_document_or_nothing(cli, example) -> None:
+    silent = SILENT.replace("\n", "|").split("|")
+    for name in _in_order():
+        if name in FOR_PEOPLE:
+            continue
+        for printed in await example(name, "-format=json"):
+            assert (printed == "") == (name in silent), (name, printed)
+            assert not printed or json.loads(printed), name
     await cli("token", "lookup", expect=2)

@@ -21,6 +21,9 @@ The verbs of a Vault client (`kv`, `login`, `token`, `policy`, `auth`, `secrets`
 or two, before or after the words. So do `status`, `audit list` and its like, and the verbs of
 `operator`. Their exit status is 0 for done, 1 for a misuse of the command, 2 when the store refused
 or did not answer. Other commands say in their help which statuses they have.
+
+With `-format=json` standard output has one JSON document, or nothing where the store answered with
+nothing; sentences, warnings and errors for people are left out or go to standard error.
 """
 ENVIRONMENT: Final = """## Environment
 

@@ -70,7 +70,7 @@ async def _rekey(session: "Session", args: argparse.Namespace) -> int:
     end = "verify" if args.verify else "init"
     if args.cancel:
         await session.ask("DELETE", f"{path}/{end}")
-        success("Canceled rekeying (if it was started)")
+        success("Canceled rekeying (if it was started)", args.format)
         return 0
     if args.init:
         body = {
@@ -150,7 +150,7 @@ async def _root(session: "Session", args: argparse.Namespace) -> int:
         return _said(args, {"otp": otp, "otp_length": length}, otp)
     if args.cancel:
         await session.ask("DELETE", f"{path}/attempt")
-        success("Root token generation canceled (if it was started)")
+        success("Root token generation canceled (if it was started)", args.format)
         return 0
     if args.init:
         reply = await session.ask("PUT", f"{path}/attempt", {"otp": args.otp})

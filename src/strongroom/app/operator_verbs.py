@@ -151,7 +151,7 @@ def _print_init(made: Mapping[str, Any], split: tuple[int, int], *, recovery: bo
         print(f"{word} Key {place}: {key}")
     print(f"\nInitial Root Token: {made['root_token']}\n")
     if recovery:
-        success("Vault is initialized")
+        success("Vault is initialized", "table")
         if keys:
             print(
                 f"\nRecovery key initialized with {shares} key shares and a key threshold of "
@@ -197,9 +197,9 @@ async def _unseal(session: "Session", args: argparse.Namespace) -> int:
     return print_fields(args, status, status_rows(status))
 
 
-async def _seal(session: "Session", args: argparse.Namespace) -> int:  # noqa: ARG001
+async def _seal(session: "Session", args: argparse.Namespace) -> int:
     await session.ask("PUT", "sys/seal")
-    success("Vault is sealed.")
+    success("Vault is sealed.", args.format)
     return 0
 
 
@@ -243,8 +243,8 @@ def status_rows(status: Mapping[str, Any]) -> list[tuple[str, Any]]:
 async def _rotate(session: "Session", args: argparse.Namespace) -> int:
     await session.ask("PUT", "sys/rotate")
     status = (await session.ask("GET", "sys/key-status")).data
-    if args.format == "table" and not args.field:
-        success("Rotated key\n")
+    if not args.field:
+        success("Rotated key\n", args.format)
     return print_fields(args, status, _key_rows(status))
 
 
@@ -275,7 +275,7 @@ async def _members(session: "Session", args: argparse.Namespace) -> int:
     return 0
 
 
-async def _step_down(session: "Session", args: argparse.Namespace) -> int:  # noqa: ARG001
+async def _step_down(session: "Session", args: argparse.Namespace) -> int:
     await session.ask("PUT", "sys/step-down")
-    success(f"Stepped down: {session.where.address}")
+    success(f"Stepped down: {session.where.address}", args.format)
     return 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from strongroom.app.client.flags import Call, verb
-from strongroom.app.client.output import print_document, success
+from strongroom.app.client.output import success
 from strongroom.app.operator_verbs import operator_examples, print_fields
 from strongroom.app.parser import flag, switch
 from strongroom.model.errors import Invalid
@@ -118,10 +118,7 @@ async def _restore(session: "Session", args: argparse.Namespace) -> int:
             await session.upload(f"{PATH}-force" if args.force else PATH, file)
         if (args.data or args.database) and not _has_seal(args):
             print(_UNCHECKED, file=sys.stderr)
-    if args.format == "table":
-        success("The store is as it was when the snapshot was taken.")
-    else:
-        print_document({}, args.format)
+    success("The store is as it was when the snapshot was taken.", args.format)
     return 0
 
 

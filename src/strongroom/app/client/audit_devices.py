@@ -64,14 +64,14 @@ async def _enable(session: "Session", args: argparse.Namespace) -> int:
         "options": parse_metadata(args.options),
     }
     await session.ask("PUT", f"sys/audit/{path}", body)
-    success(f"Enabled the {args.type} audit device at: {path}/")
+    success(f"Enabled the {args.type} audit device at: {path}/", args.format)
     return 0
 
 
 async def _disable(session: "Session", args: argparse.Namespace) -> int:
     path = args.path.strip("/")
     await session.ask("DELETE", f"sys/audit/{path}")
-    success(f"Disabled audit device (if it was enabled) at: {path}/")
+    success(f"Disabled audit device (if it was enabled) at: {path}/", args.format)
     return 0
 
 

@@ -143,7 +143,7 @@ async def _put(session: "Session", args: argparse.Namespace) -> int:
     data = parse_pairs(args.pairs, sys.stdin)
     if place.version == 1:
         await session.ask("PUT", place.api("data"), data)
-        success(f"Data written to: {place.api('data')}")
+        success(f"Data written to: {place.api('data')}", args.format)
         return 0
     body: dict[str, Any] = {"data": data, "options": {}}
     if args.cas is not None:
@@ -219,7 +219,7 @@ async def _delete(session: "Session", args: argparse.Namespace) -> int:
     if args.versions:
         return await _on_versions("delete")(session, args)
     await session.ask("DELETE", place.api("data"))
-    success(f"Data deleted (if it existed) at: {place.api('data')}")
+    success(f"Data deleted (if it existed) at: {place.api('data')}", args.format)
     return 0
 
 
@@ -233,7 +233,7 @@ def _on_versions(action: str) -> Call:
         path = place.api(action)
         method = "PUT"
         await session.ask(method, path, {"versions": [int(each) for each in numbers]})
-        success(f"Data written to: {path}")
+        success(f"Data written to: {path}", args.format)
         return 0
 
     return call
@@ -253,7 +253,7 @@ async def _rollback(session: "Session", args: argparse.Namespace) -> int:
 async def _enable_versioning(session: "Session", args: argparse.Namespace) -> int:
     mount = args.path.strip("/")
     await session.ask("POST", f"sys/mounts/{mount}/tune", {"options": {"version": "2"}})
-    success(f"Tuned the secrets engine at: {mount}/")
+    success(f"Tuned the secrets engine at: {mount}/", args.format)
     return 0
 
 
@@ -274,7 +274,7 @@ def _moved(action: str) -> Call:
         reply = await session.ask("PUT", place.api(action), body)
         if args.format != "table" or args.field:
             return print_reply(reply.body, args.format, args.field, reply.raw)
-        success(f"Data written to: {target.api('data')}")
+        success(f"Data written to: {target.api('data')}", args.format)
         return 0
 
     return call

@@ -88,7 +88,7 @@ def _changed(method: str) -> Call:
         if custom:
             body["custom_metadata"] = custom
         await session.ask(method, place.api("metadata"), body)
-        success(f"Data written to: {place.api('metadata')}")
+        success(f"Data written to: {place.api('metadata')}", args.format)
         return 0
 
     return call
@@ -97,7 +97,7 @@ def _changed(method: str) -> Call:
 async def _delete(session: "Session", args: argparse.Namespace) -> int:
     place = await find(session, args.path, args.mount)
     await session.ask("DELETE", place.api("metadata"))
-    success(f"Data deleted (if it existed) at: {place.api('metadata')}")
+    success(f"Data deleted (if it existed) at: {place.api('metadata')}", args.format)
     return 0
 
 

@@ -46,10 +46,10 @@ async def _revoke(session: "Session", args: argparse.Namespace) -> int:
     if args.prefix:
         kind = "revoke-force" if args.force else "revoke-prefix"
         await session.ask("PUT", f"sys/leases/{kind}/{args.lease}", {"sync": args.sync})
-        success(f"Revoked any leases with prefix: {args.lease}")
+        success(f"Revoked any leases with prefix: {args.lease}", args.format)
         return 0
     await session.ask("PUT", "sys/leases/revoke", {"lease_id": args.lease, "sync": args.sync})
-    success("All revocation operations queued successfully!")
+    success("All revocation operations queued successfully!", args.format)
     return 0
 
 

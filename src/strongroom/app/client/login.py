@@ -74,11 +74,11 @@ async def _login(session: "Session", args: argparse.Namespace) -> int:
     if args.no_print:
         return 0
     if args.field:
-        print_value(pick(auth_fields(auth), args.field))
+        print_value(pick(auth_fields(auth), args.field), args.format)
     elif args.format != "table":
         print_document({"auth": auth}, args.format)
     else:
-        success(NOT_STORED if args.no_store else STORED)
+        success(NOT_STORED if args.no_store else STORED, args.format)
         print_pairs(auth_fields(auth))
     return 0
 

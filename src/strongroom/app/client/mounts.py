@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.app.client.flags import group, verb
-from strongroom.app.client.output import print_document, print_rows, success
+from strongroom.app.client.output import print_document, print_reply, print_rows, success
 from strongroom.app.kv_values import parse_metadata
 from strongroom.app.parser import flag, switch
 from strongroom.app.store_address import refused_flag
@@ -129,7 +129,11 @@ async def _help(session: "Session", args: argparse.Namespace) -> int:
     use = USES[name]
     if where and where != name:
         use = use.replace(f"-method={name}", f"-method={name} -path={where}")
-    print(f"Log in by the {name} method:\n\n    {use}\n\nThe token is kept for the next commands.")
+    text = f"Log in by the {name} method:\n\n    {use}\n\nThe token is kept for the next commands."
+    if args.format == "table":
+        print(text)
+    else:
+        print_document({"help": text}, args.format)
     return 0
 
 
@@ -192,7 +196,7 @@ async def _enable(kind: Kind, session: "Session", args: argparse.Namespace) -> i
     }
     await session.ask("POST", f"{kind.path}/{path}", body)
     article = "the " if kind is SECRETS else ""
-    success(f"Enabled {article}{args.type} {kind.thing} at: {path}/")
+    success(f"Enabled {article}{args.type} {kind.thing} at: {path}/", args.format)
     return 0
 
 
@@ -204,14 +208,14 @@ async def _tune(kind: Kind, session: "Session", args: argparse.Namespace) -> int
     if options := _options(args):
         body["options"] = options
     await session.ask("POST", f"{kind.path}/{path}/tune", body)
-    success(f"Tuned the {kind.thing} at: {path}/")
+    success(f"Tuned the {kind.thing} at: {path}/", args.format)
     return 0
 
 
 async def _disable(kind: Kind, session: "Session", args: argparse.Namespace) -> int:
     path = args.path.strip("/")
     await session.ask("DELETE", f"{kind.path}/{path}")
-    success(f"Disabled the {kind.thing} (if it existed) at: {path}/")
+    success(f"Disabled the {kind.thing} (if it existed) at: {path}/", args.format)
     return 0
 
 
@@ -219,8 +223,10 @@ async def _move(kind: Kind, session: "Session", args: argparse.Namespace) -> int
     prefix = "auth/" if kind is AUTH else ""
     source, target = (prefix + each.strip("/") + "/" for each in (args.source, args.target))
     reply = await session.ask("POST", "sys/remount", {"from": source, "to": target})
+    if args.format != "table":
+        return print_reply(reply.body, args.format, args.field, reply.raw)
     moved = f"{kind.thing} {source} to: {target}"
     if migration := reply.data.get("migration_id"):
         print(f"Started moving {moved}, with migration ID {migration}")
-    success(f"Moved {moved}")
+    success(f"Moved {moved}", args.format)
     return 0

@@ -26,9 +26,13 @@ def error_text(text: str) -> str:
     return painted(text, _RED, sys.stderr)
 
 
-def success(text: str) -> None:
-    """A sentence that something was done."""
-    print(painted(f"Success! {text}", _GREEN, sys.stdout))
+def success(text: str, form: str) -> None:
+    """A sentence that something was done, for people alone.
+
+    In the forms for programs standard output has what the store answered, and here it was nothing.
+    """
+    if form == "table":
+        print(painted(f"Success! {text}", _GREEN, sys.stdout))
 
 
 def print_value(value: Any, form: str = "table") -> None:  # noqa: ANN401 - JSON

@@ -86,8 +86,7 @@ def _done(reply: "Reply", args: argparse.Namespace, sentence: str) -> int:
         return print_reply(reply.body, args.format, args.field, reply.raw)
     if args.field:
         pick({}, args.field)
-    if args.format == "table":
-        success(sentence)
+    success(sentence, args.format)
     return 0
 
 

@@ -70,13 +70,13 @@ def _text(name: str) -> str:
 
 async def _write(session: "Session", args: argparse.Namespace) -> int:
     await session.ask("PUT", f"sys/policies/acl/{args.name}", {"policy": _text(args.file)})
-    success(f"Uploaded policy: {args.name}")
+    success(f"Uploaded policy: {args.name}", args.format)
     return 0
 
 
 async def _delete(session: "Session", args: argparse.Namespace) -> int:
     await session.ask("DELETE", f"sys/policies/acl/{args.name}")
-    success(f"Deleted policy: {args.name}")
+    success(f"Deleted policy: {args.name}", args.format)
     return 0
 
 
@@ -88,11 +88,14 @@ async def _fmt(session: "Session", args: argparse.Namespace) -> int:  # noqa: AR
     parse_policy(args.file, text)
     formatted = format_hcl(text, code=CODE)
     if args.file == "-":
-        sys.stdout.write(formatted)
+        if args.format == "table":
+            sys.stdout.write(formatted)
+        else:
+            print_document({"policy": formatted}, args.format)
         return 0
     if formatted != text:
         _overwrite(Path(args.file), formatted)
-    success(f"Formatted policy: {args.file}")
+    success(f"Formatted policy: {args.file}", args.format)
     return 0
 
 

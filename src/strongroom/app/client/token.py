@@ -117,7 +117,7 @@ async def _revoke(session: "Session", args: argparse.Namespace) -> int:
     else:
         path, body = _by(args, "revoke")
         await session.ask("PUT", path, body)
-    success("Revoked token (if it existed)")
+    success("Revoked token (if it existed)", args.format)
     return 0
 
 

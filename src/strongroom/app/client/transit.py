@@ -56,7 +56,7 @@ async def _import(session: "Session", args: argparse.Namespace) -> int:
     wrapped = rsa_encrypt_to_public(wrapping, kek) + wrap_key(kek, key)
     body = {**options, "ciphertext": base64.b64encode(wrapped).decode(), "hash_function": "SHA256"}
     await session.ask("PUT", f"{mount}/keys/{name}/{args.action}", body)
-    success(f"Imported key: {args.path.strip('/')}")
+    success(f"Imported key: {args.path.strip('/')}", args.format)
     return 0
 
 
