@@ -301,6 +301,30 @@ async def test_a_chore_that_fails_is_said_once_and_holds_up_no_other(
     assert +notices.counts == Counter(first=4)
 
 
+async def test_a_rotation_says_which_rows_it_could_not_bring_under_the_new_key(
+    store: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("kept", "other"):
+        await store.ask("PUT", f"sys/policies/acl/{name}", {"policy": 'path "a" {}'})
+    await store.ask("PUT", "sys/rotate")
+    claims_newer = b"\x00\x00\x00\x09" + bytes(60)
+    await sql(
+        store, "UPDATE policy SET body = ? WHERE name = ? RETURNING name", claims_newer, "other"
+    )
+    named = "the row other (version 1) of policy does not open under its key and place"
+    notices = Notices()
+    keeping = Upkeep(store.engine, store.barrier, store.clock, "n", notices=notices)
+    with caplog.at_level(logging.WARNING, "strongroom.store"):
+        for _ in range(2):
+            await store.engine.waiting(keeping.turn())
+            await store.clock.advance(AGAIN_SECONDS)
+    assert caplog.messages == [f"damaged row: {named}"]
+    assert +notices.counts == Counter({"damaged row": 1})
+    done = (await store.ask("GET", "sys/rotate/status"))[1]["data"]
+    assert (done["done"], done["damaged"], done["damaged_rows"]) == (True, [named], 1)
+    assert (await store.ask("GET", "sys/policies/acl/kept"))[0] == 200
+
+
 async def test_background_work_outlives_what_it_meets_and_says_it_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -1,8 +1,10 @@
 """Leaders, key terms and resealing, and what the barrier says of rows that were tampered with."""
 
 import dataclasses
+import operator
 import re
 import sqlite3
+import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from strongroom.crypto.aead import Tampered
 from strongroom.crypto.keyring import KeyRing, term_of
 from strongroom.store.engine._sealed_tables import TABLES
+from strongroom.store.engine._upkeep_rows import DAMAGED_NAMED
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import (
     ClusterRow,
@@ -196,6 +199,52 @@ async def test_a_row_moved_or_rolled_back_by_hand_is_refused_and_named(
     assert len(found.damaged) == 1
     assert "weak" in found.damaged[0]
     assert await ask(engine, lambda view: view.policy("strong")) == "x"
+
+
+async def test_resealing_names_and_counts_rows_that_claim_a_newer_term_and_goes_on(
+    database: Database,
+) -> None:
+    engine = database.engine
+
+    def fill(each: Transaction) -> None:
+        for number in range(30):
+            each.put_policy(f"p{number:02}", "x")
+
+    await engine.transact(fill)
+    term = await database.rotate()
+    for number in range(1, 25):
+        claimed = struct.pack(">I", term + number) + bytes(60)
+        await database.sql("UPDATE policy SET body = ? WHERE name = ?", claimed, f"p{number:02}")
+    # No term at all.
+    await database.sql("UPDATE policy SET body = ? WHERE name = ?", b"\xff", "p25")
+    while await engine.transact(lambda each: each.reseal_page(7, 9.0)):
+        pass
+    found = await ask(engine, lambda view: view.reseal())
+    assert (found.finished, found.damaged_rows, len(found.damaged)) == (9.0, 25, DAMAGED_NAMED)
+    assert found.damaged[0] == (
+        "the row p01 (version 1) of policy does not open under its key and place"
+    )
+    for name in ("p00", "p26", "p29"):
+        assert await ask(engine, operator.methodcaller("policy", name)) == "x"
+        [(body,)] = await database.sql("SELECT body FROM policy WHERE name = ?", name)
+        assert term_of(bytes(body)) == term
+
+
+async def test_resealing_leaves_what_was_sealed_under_a_term_after_its_own(
+    database: Database,
+) -> None:
+    engine = database.engine
+    term = await database.rotate()
+    # The next rotation, whose resealing has not begun.
+    database.ring = database.ring.rotated(0.0)
+    await engine.transact(lambda each: each.replace_ring(str(term + 1).encode()))
+    await engine.transact(lambda each: each.put_policy("p", "newer"))
+    [before] = await database.sql("SELECT body FROM policy")
+    assert term_of(bytes(before[0])) == term + 1
+    while await engine.transact(lambda each: each.reseal_page(100, 9.0)):
+        pass
+    assert (await ask(engine, lambda view: view.reseal())).damaged == ()
+    assert await database.sql("SELECT body FROM policy") == [before]
 
 
 async def test_secrets_swapped_by_hand_are_refused_and_named(database: Database) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Unavailable
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.contract import Engine, Transaction
+from strongroom.store.engine.contract import Engine, Transaction, View
 from strongroom.store.engine.upkeep_contract import LeaderRow
 from strongroom.store.notices import Notices, reason_of
 
@@ -37,11 +37,15 @@ Step = Callable[[Transaction, float], bool]
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Work that comes up every so many seconds; `step` does a page and says whether more waits."""
+    """Work that comes up every so many seconds; `step` does a page and says whether more waits.
+
+    `damaged` names the rows that it met and that do not open, once its pages are done.
+    """
 
     name: str
     seconds: float
     step: Step
+    damaged: Callable[[View], Sequence[str]] = lambda _: ()
 
 
 def spent_secret_ids(transaction: Transaction, now: float) -> bool:
@@ -70,12 +74,18 @@ def old_terms(transaction: Transaction, now: float) -> bool:
     return transaction.reseal_page(RESEAL_PAGE, now)
 
 
+def damaged_terms(view: View) -> Sequence[str]:
+    """The rows that could not be brought under the newest term."""
+    row = view.reseal()
+    return row.damaged if row is not None else ()
+
+
 CHORES: Final[tuple[Chore, ...]] = (
     Chore("spent secret ids", 60.0, spent_secret_ids),
     Chore("old failed logins", 60.0, old_failures),
     Chore("old acknowledgements", 3600.0, old_consumers),
     Chore("old events", TICK_SECONDS, old_events),
-    Chore("old key terms", TICK_SECONDS, old_terms),
+    Chore("old key terms", TICK_SECONDS, old_terms, damaged_terms),
 )
 
 
@@ -122,9 +132,10 @@ class Upkeep:
 
     async def _run(self, chore: Chore) -> bool:
         """Do one chore to its end; False when this process has lost the lead."""
-        wait = chore.seconds
+        wait, pages = chore.seconds, 1
         try:
             while self._epoch is not None and await self._step(chore, self._epoch):
+                pages += 1
                 await asyncio.sleep(0)  # Requests come in between.
                 if not await self._leads():
                     return False
@@ -135,6 +146,9 @@ class Upkeep:
             wait = min(wait, AGAIN_SECONDS)
         else:
             self._notices.over(chore.name)
+            if pages > 1:
+                for each in chore.damaged(self._engine.view):
+                    self._notices.say("damaged row", each)
         self._due[chore] = self._clock.monotonic() + wait
         return True
 

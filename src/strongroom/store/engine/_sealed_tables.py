@@ -24,14 +24,14 @@ class SealedTable:
     version: str = "version"
 
     def page(self, *, onward: bool) -> str:
-        """SQL of the next rows: keys, version, and the body where its term is older than asked.
+        """SQL of the next rows: keys, version, and the body where its term is another than asked.
 
         Values: the term as four bytes, the keys to go on after when `onward`, how many.
         """
         keys = ", ".join(self.keys)
         where = f"WHERE ({keys}) > ({_places(self.keys)})" if onward else ""
         return (
-            f"SELECT {keys}, {self.version}, CASE WHEN substr(body, 1, 4) < ? THEN body END"  # noqa: S608
+            f"SELECT {keys}, {self.version}, CASE WHEN substr(body, 1, 4) <> ? THEN body END"  # noqa: S608
             f" FROM {self.name} {where} ORDER BY {keys} LIMIT ?"
         )
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from strongroom.crypto.aead import Tampered
+from strongroom.crypto.keyring import term_of
 from strongroom.store.engine._sealed_rows import SealedRows, unpack
 from strongroom.store.engine._sealed_tables import TABLES, SealedTable
 from strongroom.store.engine.sql import upsert
@@ -76,7 +77,7 @@ class UpkeepRows(SealedRows):
     def _note(self, row: ResealRow) -> None:
         body = {
             "table": row.table, "after": row.after, "rows": row.rows,
-            "resealed": row.resealed, "damaged": row.damaged,
+            "resealed": row.resealed, "damaged": row.damaged, "damaged_rows": row.damaged_rows,
         }  # fmt: skip
         self._sql.run(PUT_RESEAL, 1, row.term, row.started, row.finished, orjson.dumps(body))
 
@@ -87,7 +88,7 @@ class UpkeepRows(SealedRows):
         index = next(number for number, each in enumerate(TABLES) if each.name == state.table)
         table = TABLES[index]
         rows = self._next_rows(table, state, limit)
-        resealed, damaged = self._reseal_rows(table, rows)
+        resealed, damaged = self._reseal_rows(table, state.term, rows)
         keys = len(table.keys)
         ended = len(rows) < limit
         last = ended and index + 1 == len(TABLES)
@@ -101,6 +102,7 @@ class UpkeepRows(SealedRows):
                 resealed=state.resealed + resealed,
                 damaged=(*state.damaged, *damaged)[:DAMAGED_NAMED],
                 finished=now if last else None,
+                damaged_rows=state.damaged_rows + len(damaged),
             )
         )
         return not last
@@ -121,7 +123,9 @@ class UpkeepRows(SealedRows):
         after = _load(state.after) if onward else []
         return self._sql.all(table.page(onward=onward), term, *after, limit)
 
-    def _reseal_rows(self, table: SealedTable, rows: Sequence[Any]) -> tuple[int, list[str]]:
+    def _reseal_rows(
+        self, table: SealedTable, term: int, rows: Sequence[Any]
+    ) -> tuple[int, list[str]]:
         resealed, damaged = 0, []
         for row in rows:
             *keys, version, body = row
@@ -132,6 +136,9 @@ class UpkeepRows(SealedRows):
                 value = self._barrier.open(table.name, place, version, body)
             except Tampered as error:
                 damaged.append(error.message)
+                continue
+            if term_of(body) > term:
+                # Sealed after the next rotation; bytes that only say so do not open.
                 continue
             again = self._barrier.seal(table.name, place, version, value)
             self._sql.run(table.write(), again, *keys)

@@ -19,8 +19,9 @@ class LeaderRow:
 class ResealRow:
     """How far rows have been brought under the newest term of the key ring.
 
-    `rows` were looked at and `resealed` of them written anew; `damaged` names rows that do not
-    open. `finished` is when nothing was left under an older term, None while it goes on.
+    `rows` were looked at and `resealed` of them written anew; `damaged` names the first
+    rows that do not open, of `damaged_rows`. `finished` is when nothing was left under an older
+    term, None while it goes on.
     """
 
     term: int
@@ -31,6 +32,7 @@ class ResealRow:
     resealed: int = 0
     damaged: tuple[str, ...] = ()
     finished: float | None = None
+    damaged_rows: int = 0
 
 
 class UpkeepView(Protocol):

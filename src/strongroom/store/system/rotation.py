@@ -121,7 +121,16 @@ class KeyRotation:
     def _status(self, call: Call) -> Result:  # noqa: ARG002
         row = self._context.view.reseal()
         if row is None:
-            return Result({"done": True, "term": 1, "rows": 0, "resealed": 0, "damaged": []})
+            return Result(
+                {
+                    "done": True,
+                    "term": 1,
+                    "rows": 0,
+                    "resealed": 0,
+                    "damaged": [],
+                    "damaged_rows": 0,
+                }
+            )
         return Result(
             {
                 "done": row.finished is not None,
@@ -132,5 +141,6 @@ class KeyRotation:
                 "rows": row.rows,
                 "resealed": row.resealed,
                 "damaged": list(row.damaged),
+                "damaged_rows": row.damaged_rows,
             }
         )
