@@ -23,6 +23,7 @@ from cryptography.x509.oid import (
     AuthorityInformationAccessOID,
     ExtendedKeyUsageOID,
     ExtensionOID,
+    SignatureAlgorithmOID,
 )
 
 from strongroom.crypto.client_certificates import has_issued, is_in_time, read_certificates
@@ -144,12 +145,17 @@ def _may_answer(certificate: x509.Certificate) -> bool:
 
 
 def _signs(key: object, response: ocsp.OCSPResponse) -> bool:
-    """Whether the answer is signed by this key, with a hash that nobody can forge."""
+    """Whether the answer is signed by this key, with a hash that nobody can forge.
+
+    Raises Invalid(`bad-ocsp-answer`) for RSA-PSS: its parameters cannot be read from an answer.
+    """
     signature, signed = response.signature, response.tbs_response_bytes
     try:
         if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
             key.verify(signature, signed)
             return True
+        if response.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS:
+            raise _worthless("its answer is signed with RSA-PSS, which is not read here")
         algorithm = response.signature_hash_algorithm
         if algorithm is None or isinstance(algorithm, _WEAK):
             return False
