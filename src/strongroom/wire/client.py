@@ -32,13 +32,16 @@ class Route:
 
     `server_name` is what TLS asks for and what the certificate must name (default: the address's
     host), `proxy` the URL of an HTTP proxy, `timeout` a request's seconds where the call names
-    none; 0 is for ever. `reply_bytes` is how large the reply to a `request` may be.
+    none; 0 is for ever. `reply_bytes` is how large the reply to a `request` may be. With
+    `one_connection` the client never opens a second one: once the first is closed, requests are
+    an Unavailable(`connection-closed`).
     """
 
     server_name: str = ""
     proxy: str = ""
     timeout: float = TIMEOUT_SECONDS
     reply_bytes: int = REPLY_BYTES
+    one_connection: bool = False
 
     @property
     def way(self) -> dict[str, Any]:
@@ -84,7 +87,7 @@ class HttpClient:
 
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                limit=CONNECTIONS,
+                limit=1 if self._route.one_connection else CONNECTIONS,
                 ssl=client_context(
                     self._ca_file,
                     self._ca_data,
@@ -94,7 +97,10 @@ class HttpClient:
                 ),
             )
             self._session = aiohttp.ClientSession(
-                connector=connector, auto_decompress=True, skip_auto_headers=("User-Agent",)
+                connector=connector,
+                auto_decompress=True,
+                skip_auto_headers=("User-Agent",),
+                trace_configs=[_first_alone()] if self._route.one_connection else [],
             )
         return self._session
 
@@ -250,6 +256,22 @@ class HttpClient:
                         yield message.data
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(url, error) from None
+
+
+def _first_alone() -> "aiohttp.TraceConfig":
+    """Keeps a session from a second connection, also where aiohttp would try again by itself."""
+    import aiohttp
+
+    opened: list[bool] = []
+
+    async def opening(*_: object) -> None:
+        if opened:
+            raise Unavailable("connection-closed", "the other side closed the connection")
+        opened.append(True)
+
+    watch = aiohttp.TraceConfig()
+    watch.on_connection_create_start.append(opening)
+    return watch
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:

@@ -8,8 +8,6 @@ from strongroom.model.errors import Invalid
 from strongroom.sync.providers.kinds import Providers
 from strongroom.sync.providers.references import Surroundings
 
-NTLM = {"usernameSecret": {"name": "a", "key": "u"}, "passwordSecret": {"name": "a", "key": "p"}}
-
 
 @pytest.mark.parametrize(
     ("provider", "code", "said"),
@@ -29,9 +27,9 @@ NTLM = {"usernameSecret": {"name": "a", "key": "u"}, "passwordSecret": {"name": 
             "service must be one of SecretsManager, ParameterStore",
         ),
         (
-            {"webhook": {"url": "http://x", "auth": {"ntlm": NTLM}}},
+            {"webhook": {"url": "http://x", "auth": {"kerberos": {}}}},
             "bad-field",
-            "spec.provider.webhook.auth.ntlm is not served",
+            "spec.provider.webhook.auth.kerberos is not served",
         ),
     ],
 )

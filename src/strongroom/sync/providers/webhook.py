@@ -5,7 +5,7 @@ are put into requests must be labelled for it, for the store's author chooses wh
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote_plus, urlsplit
@@ -33,8 +33,9 @@ from strongroom.sync.values import as_bytes
 from strongroom.template.engine import Template
 from strongroom.template.engine import compile as compiled
 from strongroom.template.values import Map, Value
-from strongroom.wire.client import TIMEOUT_SECONDS, HttpClient
+from strongroom.wire.client import TIMEOUT_SECONDS, HttpClient, Route
 from strongroom.wire.http import Response
+from strongroom.wire.ntlm import CODES, Account, NtlmClient, need_library
 from strongroom.wire.rest import refusal_of
 
 # Secrets without this label are not sent anywhere.
@@ -64,10 +65,6 @@ class WebhookTemplates:
             text = part.text(name)
             return compiled(text, f"{part.where}.{name}") if text else None
 
-        auth = spec.part("auth")
-        if auth is not None and auth.names():
-            # NTLM proves a connection, not a request, by MD4 and RC4.
-            raise auth.bad(auth.names()[0], "is not served: use headers with a token")
         result = spec.part("result") or Fields({}, f"{spec.where}.result")
         headers = spec.labels("headers")
         timeout = spec.text("timeout")
@@ -107,9 +104,12 @@ async def build(
     """The provider of `spec.provider.webhook`; raises Invalid. `label` lets a Secret be sent."""
     templates = WebhookTemplates.from_spec(spec)
     secrets = {each.required("name"): each.needed("secretRef") for each in spec.parts("secrets")}
-    http = HttpClient(ca_data=await references.authority(spec))
+    ca = await references.authority(spec)
     sent = SentSecrets(secrets, references, label)
-    return WebhookProvider(templates, sent, http, around.clock)
+    login = NtlmLogin.from_spec(
+        spec, sent, lambda: HttpClient(ca_data=ca, route=Route(one_connection=True))
+    )
+    return WebhookProvider(templates, sent, HttpClient(ca_data=ca), around.clock, login)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +129,68 @@ class SentSecrets:
         """Their data; raises Denied(`not-for-webhooks`) for one without the label."""
         found: dict[str, Mapping[str, bytes]] = {}
         for name, selector in self.selectors.items():
-            item = await self.references.whole_secret(selector)
-            key, value = self.label
-            if item.labels.get(key) != value:
-                raise Denied(
-                    "not-for-webhooks",
-                    f"the Secret {selector.text('name')} is not labelled {key}={value}",
-                    hint="label it if it may be sent to the URL",
-                )
-            found[name] = item.data
+            found[name] = await self._labelled(selector)
         return found
+
+    async def text(self, selector: Fields) -> str:
+        """One key's text, without the line end that editors add; raises as `read`, and Invalid."""
+        key = selector.required("key")
+        data = await self._labelled(selector)
+        try:
+            found = data.get(key, b"").decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise Invalid("bad-secret", f"{selector.where} points to no text") from None
+        if not found:
+            raise Invalid(
+                "credential-missing",
+                f"{selector.where} points to nothing: no key {key} in it, or an empty one",
+            )
+        return found
+
+    async def _labelled(self, selector: Fields) -> Mapping[str, bytes]:
+        item = await self.references.whole_secret(selector)
+        key, value = self.label
+        if item.labels.get(key) != value:
+            raise Denied(
+                "not-for-webhooks",
+                f"the Secret {selector.text('name')} is not labelled {key}={value}",
+                hint="label it if it may be sent to the URL",
+            )
+        return item.data
+
+
+@dataclass(frozen=True, slots=True)
+class NtlmLogin:
+    """`auth.ntlm`: where the account is kept, and what opens the connection of one request."""
+
+    username: Fields
+    password: Fields
+    sent: SentSecrets
+    connect: Callable[[], HttpClient]
+
+    @classmethod
+    def from_spec(
+        cls, spec: Fields, sent: SentSecrets, connect: Callable[[], HttpClient]
+    ) -> "NtlmLogin | None":
+        """Of `spec.provider.webhook`, None without `auth`. Raises Invalid and `no-ntlm`."""
+        auth = spec.part("auth")
+        if auth is None:
+            return None
+        for name in auth.names():
+            if name != "ntlm":
+                raise auth.bad(name, "is not served: use ntlm, or headers with a token")
+        ntlm = auth.needed("ntlm")
+        selectors = [ntlm.needed(name) for name in ("usernameSecret", "passwordSecret")]
+        for selector in selectors:
+            for name in ("name", "key"):
+                selector.required(name)
+        need_library()
+        return cls(selectors[0], selectors[1], sent, connect)
+
+    async def account(self) -> Account:
+        """As it is now, so that a password that was changed counts for the next request."""
+        name = await self.sent.text(self.username)
+        return Account(name, Secret(await self.sent.text(self.password)))
 
 
 class WebhookProvider(OneByOne):
@@ -152,7 +204,10 @@ class WebhookProvider(OneByOne):
         secrets: SentSecrets,
         http: HttpClient,
         clock: Clock,
+        login: NtlmLogin | None = None,
     ) -> None:
+        """With a `login`, each request goes over a connection of its own and not by `http`."""
+        self._login = login
         self._templates = templates
         self._secrets = secrets
         self._http = http
@@ -163,6 +218,8 @@ class WebhookProvider(OneByOne):
     async def validate(self) -> None:
         # No request is harmless everywhere; what a request needs must be there.
         await self._groups({})
+        if self._login is not None:
+            await self._login.account()
 
     # reading
 
@@ -295,8 +352,11 @@ class WebhookProvider(OneByOne):
         return Call(self._templates.method or method, url, headers, content)
 
     async def _answered(self, call: Call, key: str) -> Response:
+        sender: HttpClient | NtlmClient = self._http
+        if self._login is not None:
+            sender = NtlmClient(self._login.connect, await self._login.account())
         try:
-            reply = await self._http.request(
+            reply = await sender.request(
                 call.method,
                 call.url,
                 headers=call.headers,
@@ -304,6 +364,8 @@ class WebhookProvider(OneByOne):
                 timeout=self._templates.timeout,
             )
         except Refusal as refusal:
+            if refusal.code in CODES:
+                raise
             # The address may hold a secret, so only its host is named.
             where = urlsplit(call.url).hostname
             raise Unavailable("unreachable", f"no answer from {where} for {key}") from refusal
