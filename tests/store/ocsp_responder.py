@@ -29,6 +29,8 @@ class Responder:
     known: dict[int, x509.Certificate] = field(default_factory=dict)
     revoked: set[int] = field(default_factory=set)
     unknown: set[int] = field(default_factory=set)
+    # About these it answers nobody.
+    refused: set[int] = field(default_factory=set)
     signer: tuple[x509.Certificate, Any] | None = None
     about: x509.Certificate | None = None
     # Seconds from now until the answer is old, None to leave it out; and since it was made.
@@ -44,6 +46,10 @@ class Responder:
     def answer(self, asked: bytes) -> bytes:
         request = ocsp.load_der_ocsp_request(asked)
         serial = request.serial_number
+        if serial in self.refused:
+            said = ocsp.OCSPResponseStatus.UNAUTHORIZED
+            refusal = ocsp.OCSPResponseBuilder.build_unsuccessful(said)
+            return refusal.public_bytes(Encoding.DER)
         certificate = self.about or self.known[serial]
         status, when = ocsp.OCSPCertStatus.GOOD, None
         now = datetime.datetime.fromtimestamp(self.now(), datetime.UTC)

@@ -180,6 +180,19 @@ async def test_a_responder_that_is_away_is_left_alone_for_a_while(store, maker, 
     assert (await login(store, client))[0] == 200
 
 
+async def test_a_certificate_that_nothing_is_said_of_shields_no_other(
+    store, maker, responder, app
+) -> None:
+    other = maker.client("other", responders=[f"{responder.url}/ocsp"])
+    responder.refused.add(other.serial_number)
+    responder.revoked.add(app.serial_number)
+    await role(store, maker.certificate, ocsp_enabled=True, ocsp_fail_open=True)
+    for _ in range(2):
+        assert (await login(store, other))[0] == 200
+    assert responder.asked == 1
+    assert "revoked" in await said_to(store, app)
+
+
 async def test_a_certificate_that_names_no_responder_is_not_vouched_for(
     store, maker, responder
 ) -> None:

@@ -2,7 +2,7 @@
 
 Only a certificate that a role trusts already is asked about, so strangers make the store ask
 nobody. Answers are kept for as long as they say, at most an hour; a responder that failed is left
-alone for a few seconds.
+alone for a few seconds, and one that said nothing of worth is so about that certificate.
 """
 
 import asyncio
@@ -97,7 +97,8 @@ class OcspChecks:
         self._fetch = fetch
         self._notices = notices
         self._kept: dict[str, OrderedDict[bytes, Answer]] = {}
-        self._down: dict[str, tuple[float, str]] = {}
+        # Of a server, or of a question to it: since when, and why.
+        self._down: dict[bytes, tuple[float, str]] = {}
 
     async def refusal(
         self,
@@ -156,30 +157,33 @@ class OcspChecks:
         if answer is not None and answer.until > self._clock.now():
             kept.move_to_end(key)
             return answer.standing, ""
-        since, why = self._down.get(server, (0.0, ""))
-        if why and self._clock.monotonic() - since < DOWN_SECONDS:
-            return None, why
+        for failed in (server.encode(), key):
+            since, why = self._down.get(failed, (0.0, ""))
+            if why and self._clock.monotonic() - since < DOWN_SECONDS:
+                return None, why
+        # Whoever has a certificate of which it says nothing must not shield the others.
+        failing = server.encode()
         try:
             said = await self._fetch(
                 server, question(subject.certificate, subject.issuer), ANSWER_BYTES
             )
-            now = self._clock.now()
+            failing, now = key, self._clock.now()
             answer = read_answer(
                 said, subject.certificate, subject.issuer, subject.authorities, now
             )
         except Refusal as refusal:
-            return None, self._failed(server, refusal)
-        self._down.pop(server, None)
+            return None, self._failed(failing, server, refusal)
+        self._down.pop(server.encode(), None)
         self._keep(kept, key, answer, size)
         unknown = f"{server} does not know the certificate"
         return answer.standing, unknown if answer.standing is Standing.UNKNOWN else ""
 
-    def _failed(self, server: str, refusal: Refusal) -> str:
+    def _failed(self, failing: bytes, server: str, refusal: Refusal) -> str:
         message = refusal.message
         why = message if server in message else f"{server}: {message}"
         if len(self._down) >= USUAL_SIZE:
             self._down.clear()
-        self._down[server] = (self._clock.monotonic(), why)
+        self._down[failing] = (self._clock.monotonic(), why)
         return why
 
     def _keep(
