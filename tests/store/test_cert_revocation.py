@@ -373,6 +373,9 @@ async def test_what_is_no_list_at_an_address(store, maker, responder) -> None:
     assert (status, "status 404" in said["errors"][0]) == (503, True)
     for url in ("file:///etc/passwd", "crl"):
         assert (await store.ask("POST", "auth/cert/crls/x", {"url": url}))[0] == 400
+    for text in ("no", "nö", "-----nö"):
+        status, said = await store.ask("POST", "auth/cert/crls/x", {"crl": text})
+        assert (status, said["errors"]) == (400, ["failed to parse CRL"])
     assert (await store.ask("GET", "auth/cert/crls/x"))[0] == 400
 
 

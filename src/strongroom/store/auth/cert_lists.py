@@ -7,7 +7,6 @@ over holds everybody of its issuer off, since nobody knows who was revoked meanw
 
 import asyncio
 import base64
-import binascii
 import datetime
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -146,7 +145,7 @@ class CertLists:
 def _bytes_of(text: str) -> bytes:
     try:
         return text.encode() if text.startswith("-----") else base64.b64decode(text)
-    except binascii.Error:
+    except ValueError:
         raise Invalid("bad-crl", "failed to parse CRL") from None
 
 
