@@ -1,11 +1,14 @@
 """What is often typed wrong, and what is said: what happened, what to do next, and the status."""
 
 import io
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tests.app.transcript import environment
+from tests.conftest import over_tls
 
 from strongroom.app.client.hints import hint_for
 from strongroom.app.store_config.storage_place import check_url
@@ -120,15 +123,52 @@ async def test_mistakes_in_the_environment(cli, files, monkeypatch) -> None:
         _judge(cli.err, happened, next_step)
 
 
+async def test_a_token_that_has_ended_and_a_store_that_is_sealed(cli, monkeypatch) -> None:
+    await cli("kv", "put", "secret/a", f"k={CANARY}")
+    short = await cli("token", "create", "-policy=root", "-ttl=1m", "-field=token")
+    with monkeypatch.context() as changed:
+        changed.setenv("VAULT_TOKEN", short)
+        await cli("kv", "get", "secret/a")
+        await cli.store.clock.advance(61)
+        await cli("kv", "get", "secret/a", expect=2)
+    _judge(cli.err, "permission denied", "or is no longer: strongroom login")
+    await cli("operator", "seal")
+    for words in ("kv get secret/a", "kv put secret/a k=v", "token lookup"):
+        await cli(*words.split(), expect=2)
+        _judge(cli.err, "* Vault is sealed", "strongroom operator unseal")
+
+
+async def test_a_store_whose_authority_is_not_known(cli, tmp_path) -> None:
+    listener, address, authority = await over_tls(cli.store.handler, tmp_path / "tls")
+    for words, status in (("kv get secret/a", 2), ("token lookup", 2), ("status", 1)):
+        await cli(*words.split(), f"-address={address}", expect=status)
+        _judge(cli.err, "its certificate is not trusted: ", "-ca-cert (VAULT_CACERT)")
+    await cli("token", "lookup", f"-address={address}", f"-ca-cert={authority}")
+    await listener.drain(0.1)
+
+
+def _server(words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "strongroom", "server", *words.split()], cwd=folder,
+        env=environment(folder), capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.long
+def test_a_port_that_another_server_has(tmp_path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = _server(f"--data d --seal-key-file k --listen 127.0.0.1:{port}", tmp_path)
+    assert done.returncode == 2, done.stderr
+    _judge(done.stderr, f"cannot listen on 127.0.0.1:{port}: ", "another server has it")
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("words", "status", "happened", "next_step"), SERVER)
 def test_mistakes_at_the_start_of_a_server(
     words, status, happened, next_step, files, tmp_path
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "strongroom", "server", *words.split()], cwd=tmp_path,
-        env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+    done = _server(words, tmp_path)
     assert done.returncode == status, done.stderr
     _judge(done.stderr, happened, next_step)
 

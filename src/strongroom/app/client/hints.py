@@ -6,11 +6,17 @@ The sentences are told apart as Vault and this store write them. Pure.
 from collections.abc import Sequence
 from typing import Final
 
+from strongroom.model.errors import Refusal
+
 LOG_IN: Final = "there is no token: strongroom login, or set VAULT_TOKEN"
 LOG_IN_AGAIN: Final = "the token is not valid here, or is no longer: strongroom login"
 NO_RIGHT: Final = (
     "the token's policies do not allow it: strongroom token capabilities PATH says what they do,"
     " -output-policy what is needed"
+)
+UNTRUSTED: Final = (
+    "-ca-cert (VAULT_CACERT) names the authority that signed it, -tls-server-name"
+    " (VAULT_TLS_SERVER_NAME) the name that it is for"
 )
 SEALED: Final = "strongroom status says what it waits for; strongroom operator unseal"
 # What a sentence of the store contains, and what to do.
@@ -42,3 +48,8 @@ def hint_for(status: int, errors: Sequence[str], *, has_token: bool) -> str:
         if any(sentence in each for each in errors):
             return hint
     return ""
+
+
+def hint_of(refusal: Refusal) -> str:
+    """A refusal's own hint, or what the command line has for it."""
+    return UNTRUSTED if "its certificate is not trusted" in refusal.message else refusal.hint

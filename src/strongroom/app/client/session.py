@@ -15,7 +15,7 @@ import orjson
 
 from strongroom.app.client.dry_run import Shown, as_curl, as_policy
 from strongroom.app.client.flags import check_format
-from strongroom.app.client.hints import hint_for
+from strongroom.app.client.hints import hint_for, hint_of
 from strongroom.app.client.output import error_text, print_reply
 from strongroom.app.store_address import StoreAddress, store_address
 from strongroom.model.errors import Invalid, NotFound, Refusal, Unavailable
@@ -223,8 +223,8 @@ def run_call(args: argparse.Namespace) -> int:
         return 2
     except Refusal as refusal:
         print(error_text(f"error: {refusal.message} [{refusal.code}]"), file=sys.stderr)
-        if refusal.hint:
-            print(f"hint: {refusal.hint}", file=sys.stderr)
+        if hint := hint_of(refusal):
+            print(f"hint: {hint}", file=sys.stderr)
         return 1 if isinstance(refusal, Invalid) else 2
 
 

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from strongroom.app.client.flags import verb
+from strongroom.app.client.hints import hint_of
 from strongroom.app.client.output import error_text
 from strongroom.app.operator_verbs import print_fields, status_rows
 from strongroom.model.errors import Refusal
@@ -36,8 +37,8 @@ async def _status(session: "Session", args: argparse.Namespace) -> int:
     except (Refusal, ApiError) as refusal:
         said = refusal.text if isinstance(refusal, ApiError) else refusal.message
         print(error_text(f"Error checking seal status: {said}"), file=sys.stderr)
-        if isinstance(refusal, Refusal) and refusal.hint:
-            print(f"hint: {refusal.hint}", file=sys.stderr)
+        if isinstance(refusal, Refusal) and (hint := hint_of(refusal)):
+            print(f"hint: {hint}", file=sys.stderr)
         return 1
     found = {
         **status,
