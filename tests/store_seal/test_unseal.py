@@ -7,7 +7,7 @@ import pytest
 
 from strongroom.crypto.aead import new_key
 from strongroom.crypto.keyfile import WrappingKey
-from strongroom.model.errors import Denied, Unavailable
+from strongroom.model.errors import Denied, Invalid, Unavailable
 from strongroom.store.seal.keeping import keep_backend
 from strongroom.wire.keywrap.fake import FakeWrapper
 
@@ -62,6 +62,16 @@ async def test_shares_are_counted_and_the_last_opens_in_the_same_reply(start) ->
     assert (status, health["standby"]) == (200, False)
     assert (await node.ask("GET", "auth/token/lookup-self", token=root))[0] == 200
     assert (await node.unseal(keys[:1]))["sealed"] is False  # already open
+
+
+async def test_a_key_ring_under_shares_is_for_a_server_alone(start) -> None:
+    """What restores a snapshot without one is told so, whatever stanza it names."""
+    node = start()
+    await node.init()
+    cluster = node.engine.view.cluster()
+    for other in (node, start(auto=FakeWrapper("transit"))):
+        with pytest.raises(Invalid, match="sealed by Shamir shares"):
+            await other.seal.ring_by_backend(cluster)
 
 
 @pytest.mark.parametrize(

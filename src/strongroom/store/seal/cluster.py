@@ -457,9 +457,16 @@ class ClusterSeal:
     async def ring_by_backend(self, row: ClusterRow) -> KeyRing:
         """The key ring of a cluster that this configuration opens, without opening it here.
 
-        Raises Refusal when the backend is another, is away, or refuses.
+        Raises Refusal when the backend is another, is away, or refuses, and for a Shamir seal.
         """
         stored = load_stored(row.wrapped_ring, row.seal_type)
+        if stored.is_shamir:
+            raise Invalid(
+                "keys-of-people",
+                "the cluster is sealed by Shamir shares, which a server alone takes",
+                hint="restore through a server that is unsealed, or without -config and"
+                " -seal-key-file",
+            )
         return _opened_ring(row, await self._root_by_backend(row, stored))
 
     def put_ring(self, transaction: Transaction, ring: KeyRing) -> None:
