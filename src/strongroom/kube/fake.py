@@ -126,7 +126,7 @@ class FakeKubeApi:
         )
         _encode_string_data(item)
         if manager:
-            _updated(item, _leaves(item), manager)
+            _updated(item, _leaves(item), manager, rfc3339(self._clock.now()))
         self._objects[resource, namespace, name] = item
         return await self._commit("ADDED", resource, item)
 
@@ -167,7 +167,7 @@ class FakeKubeApi:
         if manager and not subresource:
             fields = copy.deepcopy(current["metadata"].get("managedFields", []))
             changed["metadata"]["managedFields"] = fields
-            _updated(changed, _changes(current, changed), manager)
+            _updated(changed, _changes(current, changed), manager, rfc3339(self._clock.now()))
         return await self._store(resource, current, changed)
 
     async def _store(self, resource: Resource, current: Object, changed: Object) -> Object:
@@ -223,7 +223,7 @@ class FakeKubeApi:
         _merge(changed, {subresource: patch.get(subresource)} if subresource else patch)
         _encode_string_data(changed)
         if manager and not subresource:
-            _updated(changed, _changes(current, changed), manager)
+            _updated(changed, _changes(current, changed), manager, rfc3339(self._clock.now()))
         return await self._store(resource, current, changed)
 
     async def touch(self, resource: Resource, name: str, namespace: str = "") -> str:
@@ -346,8 +346,8 @@ def _changes(before: Object, after: Object) -> list[tuple[str, ...]]:
     return [path for path in _leaves(after) if at(before, path) != at(after, path)]
 
 
-def _updated(item: Object, changed: Iterable[tuple[str, ...]], manager: str) -> None:
-    """Note a plain write: what it set is the manager's now, and nobody else's."""
+def _updated(item: Object, changed: Iterable[tuple[str, ...]], manager: str, when: str) -> None:
+    """Note a plain write: what it set is the manager's since then, and nobody else's."""
     ours: Object = {}
     for path in changed:
         if path[0] == "metadata" and path[1] in (*_SERVER_FIELDS, "managedFields"):
@@ -361,10 +361,11 @@ def _updated(item: Object, changed: Iterable[tuple[str, ...]], manager: str) -> 
     for entry in entries:
         if (entry.get("manager"), entry.get("operation")) == (manager, "Update"):
             _merge(entry["fieldsV1"], ours)
+            entry["time"] = when if ours else entry["time"]
             return
     if ours:
         entry = {"manager": manager, "operation": "Update", "fieldsType": "FieldsV1"}
-        entries.append({**entry, "fieldsV1": ours})
+        entries.append({**entry, "time": when, "fieldsV1": ours})
 
 
 def _disown(fields: Object, path: tuple[str, ...]) -> None:

@@ -34,7 +34,7 @@ from strongroom.sync.reporting import put_status
 from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import StoreRef
 from strongroom.sync.status import condition, holds, is_ready, says_the_same, seconds
-from strongroom.sync.stores import Stores
+from strongroom.sync.stores import Stores, edited_at
 from strongroom.sync.template_texts import template_texts
 from strongroom.sync.watches import Watches
 
@@ -276,8 +276,15 @@ class PushController:
         wanted = {ref for choice in spec.stores for ref in choice.chosen(known)}
         if wanted != {store for store, _ in pushed_before(status)}:
             return
+        if any(self._edited_at(ref, key[0]) > refreshed for ref in wanted):
+            # It may be another store by now, whatever was pushed to it.
+            return
         at = self._clock.monotonic() - max(0.0, now - refreshed)
         self._done[key] = _Done(str(status.get("syncedResourceVersion")), versions, at)
+
+    def _edited_at(self, ref: StoreRef, namespace: str) -> float:
+        store = self._parts.watches.store_of(ref, namespace)
+        return edited_at(store) if store is not None else 0.0
 
     def _next(self, key: Key, spec: PushSpec, now: float) -> float | None:
         if not spec.refresh_seconds:

@@ -7,7 +7,7 @@ from typing import Protocol
 from strongroom.kube.api import KubeApi
 from strongroom.kube.informer import Informer
 from strongroom.kube.resource import NAMESPACES, Object
-from strongroom.model.clock import Clock
+from strongroom.model.clock import Clock, parse_rfc3339
 from strongroom.model.errors import Denied, NotFound
 from strongroom.sync.crds import CLUSTER_SECRET_STORES, SECRET_STORES
 from strongroom.sync.pace import Pace, Rate
@@ -208,3 +208,26 @@ def is_managed(store: Object, controller_class: str) -> bool:
     """Whether a store names this class, or none. Pure."""
     wanted = (store.get("spec") or {}).get("controller") or ""
     return wanted in ("", controller_class)
+
+
+def trim_store(item: Object) -> None:
+    """Keep of who wrote which field only when the spec was written."""
+    metadata = item["metadata"]
+    entries = metadata.pop("managedFields", None) or []
+    metadata["managedFields"] = [
+        {"time": each.get("time"), "fieldsV1": {"f:spec": {}}}
+        for each in entries
+        if "f:spec" in (each.get("fieldsV1") or {})
+    ]
+
+
+def edited_at(store: Object) -> float:
+    """When a store was made or its spec was written last, in whole epoch seconds, 0 if unknown.
+
+    By the API server's clock; a write that changes nothing does not count there.
+    """
+    metadata = store["metadata"]
+    said = [metadata.get("creationTimestamp")]
+    said += [each.get("time") for each in metadata.get("managedFields") or []]
+    times = [parse_rfc3339(str(each).replace("Z", "+00:00")) for each in said if each]
+    return float(int(max(times, default=0.0)))

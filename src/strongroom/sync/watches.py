@@ -21,6 +21,7 @@ from strongroom.sync.due import start_lane
 from strongroom.sync.index import Index
 from strongroom.sync.render import template_inputs
 from strongroom.sync.spec import Manifest, Spec, StoreRef
+from strongroom.sync.stores import trim_store
 from strongroom.sync.target import trim_secret
 
 Key = tuple[str, str]
@@ -47,9 +48,11 @@ class Watches:
         new = Scope(namespace=namespace, field_selector=never_synced)
         self.objects = Informer(api, EXTERNAL_SECRETS, clock, scope, first=new)
         self.targets = Informer(api, SECRETS, clock, managed, trim_secret)
-        self.stores = Informer(api, SECRET_STORES, clock, scope)
+        self.stores = Informer(api, SECRET_STORES, clock, scope, trim_store)
         wide = cluster_stores and not namespace
-        self.cluster_stores = Informer(api, CLUSTER_SECRET_STORES, clock) if wide else None
+        self.cluster_stores = (
+            Informer(api, CLUSTER_SECRET_STORES, clock, trim=trim_store) if wide else None
+        )
         self.namespaces = (
             Informer(api, NAMESPACES, clock, Scope(metadata_only=True)) if wide else None
         )

@@ -541,6 +541,28 @@ async def test_after_a_restart_what_was_not_pushed_is_asked_for(idle) -> None:
     assert held(idle, "b") == "generated-2"
 
 
+@pytest.mark.parametrize("edited", [True, False])
+async def test_after_a_restart_a_store_that_was_edited_is_given_something_new(
+    idle, edited: bool
+) -> None:
+    await idle.start()
+    await push(idle, selector=GENERATED)
+    await idle.stop()
+    await idle.clock.advance(60)
+    edit = {"spec": {"retrySettings": {"maxRetries": 1}}}
+    if not edited:
+        # A finalizer or an annotation makes no other store of it.
+        edit = {"metadata": {"annotations": {"a": "b"}}}
+    await idle.api.merge_patch(SECRET_STORES, "s", "n", edit, manager="kubectl-edit")
+    await idle.start()
+    await idle.clock.advance(5)
+    assert held(idle, "out/db") == ("generated-2" if edited else "generated-1")
+    # It is told with its time, so it is done once.
+    await idle.start()
+    await idle.clock.advance(5)
+    assert idle.generators.made == (2 if edited else 1)
+
+
 async def test_a_store_that_is_edited_is_given_something_new(bench) -> None:
     await push(bench, selector=GENERATED)
     edit = {"spec": {"retrySettings": {"maxRetries": 1}}}
