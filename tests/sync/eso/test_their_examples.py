@@ -59,8 +59,6 @@ REFUSED = {
     "passworddepot-external-secret-json.yaml": ("bad-source", "dataFrom[].key of v1alpha1"),
     "pkcs12-template-v1-external-secret.yaml": ("bad-engine", "the engine v1 is gone there too"),
     "template-v2-push-secret.yaml": ("bad-source", "the excerpt has no selector"),
-    "vault-jwt-store.yaml": ("bad-field", "two alternatives side by side"),
-    "vault-kubernetes-store.yaml": ("bad-field", "two alternatives side by side"),
     "vault-mtls-store.yaml": ("bad-field", "its caBundle is three dots"),
 }  # fmt: skip
 # Excerpts without their store, which is put back.
