@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from strongroom.app.extras import extra_with
 from strongroom.app.parser import Parser
 from strongroom.model.errors import Refusal
 
@@ -140,9 +141,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["__complete"]:
         return importlib.import_module("strongroom.app.completion_values").offer(words[1:])  # type: ignore[no-any-return]
     verb = next((word for word in words if not word.startswith("-")), None)
-    args = build_parser(verb if verb in VERBS else None).parse_args(words)
     try:
+        args = build_parser(verb if verb in VERBS else None).parse_args(words)
         status: int = args.run(args)
+    except ModuleNotFoundError as missing:
+        extra = extra_with(missing.name or "", verb or "")
+        if not extra:
+            raise
+        print(f"error: the package {missing.name} is not installed [not-installed]\n"
+              f"hint: pip install 'strongroom[{extra}]'", file=sys.stderr)  # fmt: skip
+        return 2
     except Refusal as refusal:
         print(f"error: {refusal.message} [{refusal.code}]", file=sys.stderr)
         if refusal.hint:
