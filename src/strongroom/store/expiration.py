@@ -17,7 +17,7 @@ from strongroom.store.leasing import Leases, claim
 PAGE: Final = 300
 # Of a database that does not answer, so that one that is back is asked again soon.
 BATCH_SECONDS: Final = 30.0
-# Between two batches at least; otherwise half as long as the batch took, so that the writers that
+# Between two batches at least; otherwise half as long as the commit took, so that the writers that
 # wait have a third of the time however much is due.
 BREATH_SECONDS: Final = 0.005
 
@@ -43,6 +43,7 @@ class Expiration:
                 return done
             async with asyncio.timeout(BATCH_SECONDS):
                 tokens, leases = await self._engine.transact_alone(partial(_expire, now=now))
+            took = self._clock.monotonic() - begun
             await self._leases.revoke(leases)
             step = tokens + len(leases)
             if not step:
@@ -50,7 +51,6 @@ class Expiration:
             done += step
             await asyncio.sleep(0)
             if max(tokens, len(leases)) >= PAGE:
-                took = self._clock.monotonic() - begun
                 await self._clock.sleep(max(BREATH_SECONDS, took / 2))
 
 
