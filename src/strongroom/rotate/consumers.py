@@ -57,7 +57,7 @@ def source_version(metadata: Mapping[str, Any], path: str) -> int:
     try:
         versions = json.loads((metadata.get("annotations") or {}).get(SOURCE_VERSIONS, "{}"))
         return int(versions.get(path, 0))
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return 0
 
 
