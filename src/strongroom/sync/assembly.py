@@ -16,6 +16,7 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid
 from strongroom.sync.controller import WORKERS, Parts, SyncController, nothing_unused
 from strongroom.sync.crds import EXTERNAL_SECRETS, PUSH_SECRETS
+from strongroom.sync.desired import field_manager
 from strongroom.sync.due import is_behind
 from strongroom.sync.fan_out import CLUSTER_EXTERNAL_SECRET, CLUSTER_PUSH_SECRET, FanOut
 from strongroom.sync.feeds import Feeds
@@ -32,7 +33,7 @@ from strongroom.sync.senders import Gatekeeper, Senders
 from strongroom.sync.spec import Row, Spec, parse_spec
 from strongroom.sync.store_controller import StoreController
 from strongroom.sync.stores import CachedLookup, ProviderFactory, Stores
-from strongroom.sync.target import ResolveKind, Targets, config_maps_only
+from strongroom.sync.target import ResolveKind, Targets, config_maps_only, written_at
 from strongroom.sync.watches import Watches
 from strongroom.sync.web import OperatorPage
 
@@ -177,6 +178,29 @@ class Operator:
             elif owner.get("kind") == PUSH_SECRETS.kind:
                 self.push.make_anew(key)
 
+    async def _end_superseded(self, collector: StateCollector) -> None:
+        """Deadlines that were owed when a process ended are derived again from the Secrets."""
+        for each in (self.watches.objects, self.watches.targets, collector.objects):
+            await each.synced.wait()
+        await collector.end_superseded(self._written_at)
+
+    def _written_at(self, namespace: str, owner: Object) -> float:
+        """When an owner's Secret was written last; 0 if unknown. A collector.Written."""
+        key = (namespace, str(owner.get("name")))
+        item = self.watches.objects.get(*key)
+        if owner.get("kind") != EXTERNAL_SECRETS.kind or item is None:
+            return 0.0
+        if item["metadata"]["uid"] != owner.get("uid"):
+            return 0.0
+        try:
+            spec = parse_spec(item)
+        except Invalid:
+            return 0.0
+        target = self.watches.target_of(key, spec)
+        if target is None or spec.manifest is not None:
+            return 0.0
+        return written_at(target, field_manager(key[1]))
+
     def _forgotten(self, key: Key) -> None:
         self.feeds.forget(key)
         self.metrics.forget(key)
@@ -208,6 +232,7 @@ class Operator:
             group.create_task(self.push.run())
             if self.collector is not None:
                 group.create_task(self.collector.run())
+                group.create_task(self._end_superseded(self.collector))
             for fan_out in self.fan_outs:
                 group.create_task(fan_out.run())
             for each in self.store_controllers:

@@ -27,7 +27,10 @@ from strongroom.sync.generators.states import (
     end_at,
     owner_key,
 )
+from strongroom.sync.generators.superseded import superseded
 
+# When the Secret of an owner, by namespace and reference, was written last, 0 if unknown.
+Written = Callable[[str, Object], float]
 # How long after its end a state is tried again and again to be let go of.
 GIVE_UP_SECONDS: Final = 3600.0
 
@@ -89,13 +92,33 @@ class StateCollector:
                 continue
             if (item["metadata"].get("labels") or {}).get(OWNER_KEY) in wanted:
                 continue
-            try:
-                await end_at(self._api, key, self._clock.now() + GRACE_SECONDS)
-            except Refusal as refusal:
-                # The owner may be settled for good, so nobody would call again.
-                self._unused.add(key)
-                self.queue.failed(key)
-                _log.warning("generatorstate %s/%s: %s", *key, refusal.code)
+            await self._end(key)
+
+    async def end_superseded(self, written: Written) -> None:
+        """End in a while what owners' Secrets show to be replaced, though nobody said so.
+
+        A process that ended between a Secret and a deadline leaves such states. Never raises a
+        Refusal.
+        """
+        places: dict[tuple[str, str, str], list[Object]] = {}
+        for item in self.objects:
+            label = (item["metadata"].get("labels") or {}).get(OWNER_KEY, "")
+            for uid in owners(item)[:1]:
+                places.setdefault((key_of(item)[0], uid, label), []).append(item)
+        for (namespace, _, _), states in places.items():
+            when = written(namespace, states[0]["metadata"]["ownerReferences"][0])
+            for each in superseded(states, when):
+                if self._is_ours(each):
+                    await self._end(key_of(each))
+
+    async def _end(self, key: Key) -> None:
+        try:
+            await end_at(self._api, key, self._clock.now() + GRACE_SECONDS)
+        except Refusal as refusal:
+            # The owner may be settled for good, so nobody would call again.
+            self._unused.add(key)
+            self.queue.failed(key)
+            _log.warning("generatorstate %s/%s: %s", *key, refusal.code)
 
     async def run(self) -> None:
         """Work; the watch runs beside it."""
