@@ -134,6 +134,9 @@ class Sessions:
         size = answer.size + len(target)
         if size > PREPARED_BYTES // 8:
             return
+        before = session.prepared.pop(target, None)
+        if before is not None:
+            self.prepared_bytes -= before.size + len(target)
         if self.prepared_bytes + size > PREPARED_BYTES or len(session.prepared) >= PREPARED:
             for each in self._live.values():
                 each.prepared.clear()
