@@ -36,6 +36,10 @@ NAME_CHARACTERS: Final = 24
 BATCH: Final = 100
 AT_ONCE: Final = 16
 REVOKE_SECONDS: Final = 60.0
+# Of a batch, what has not begun by then is given back: nobody else may undo it meanwhile, nor has
+# it failed.
+BEGIN_SECONDS: Final = CLAIM_SECONDS - REVOKE_SECONDS
+_LEFT: Final = Unavailable("revoke-later", "the revocation has not begun")
 
 _log = logging.getLogger(__name__)
 
@@ -207,13 +211,16 @@ class Leases:
         return True
 
     async def revoke(self, claimed: Sequence[LeaseRow]) -> None:
-        """Undo the leases that `claim` gave, and settle them."""
+        """Undo the leases that `claim` gave, as many as the claim has time for, and settle them."""
         if not claimed:
             return
         mounts, gate = self._mounts(), asyncio.Semaphore(AT_ONCE)
+        last = self._clock.monotonic() + BEGIN_SECONDS
 
         async def undo(row: LeaseRow) -> Refusal | None:
             async with gate:
+                if self._clock.monotonic() >= last:
+                    return _LEFT
                 return await self._undo(row, mounts)
 
         outcomes = await asyncio.gather(*(self._engine.waiting(undo(row)) for row in claimed))
@@ -229,7 +236,12 @@ class Leases:
         for row, refusal in zip(claimed, outcomes, strict=True):
             if refusal is None:
                 transaction.delete_lease(row.id)
-            elif transaction.lease(row.id) is not None:
+            elif transaction.lease(row.id) is None:
+                continue
+            elif refusal is _LEFT:
+                again = dataclasses.replace(row, due=now, attempts=row.attempts - 1)
+                transaction.put_lease(again)
+            else:
                 transaction.put_lease(failed(row, refusal.message, now))
 
     async def _undo(self, row: LeaseRow, mounts: Mapping[str, MountRow]) -> Refusal | None:
