@@ -160,6 +160,7 @@ async def test_each_break_is_found_at_its_link_with_what_to_do(
         assert remedy in found[title][1], (title, found[title])
     await _by_command(cluster)
     await _plan_of_one_file(cluster, store, tmp_path / "all.yaml")
+    await _by_somebody(api, cluster, tmp_path)
 
 
 async def _plan_of_one_file(cluster, store, path: Path) -> None:
@@ -208,3 +209,26 @@ async def _by_command(cluster) -> None:
     assert json.loads(done.stdout)["broken"] == "store"
     done = await to_thread(subprocess.run, [*command, f"{HOME}/gone", *where], capture_output=True)
     assert b"there is no ExternalSecret gone in broken" in done.stderr
+
+
+async def _by_somebody(api: KubeClient, cluster, place: Path) -> None:
+    """Who may not read what is looked at is told so, and not by a path of the API."""
+    request = {"metadata": {"name": "here", "namespace": HOME}, "spec": {"expirationSeconds": 600}}
+    made = await api.create(SERVICE_ACCOUNTS, request, "token")
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"] = [
+        {"name": each["name"], "user": {"token": made["status"]["token"]}}
+        for each in config["users"]
+    ]
+    (place / "config").write_text(yaml.safe_dump(config))
+    for words in (
+        ["sync", "plan", "-f", str(place / "all.yaml"), "-n", HOME],
+        ["explain", "externalsecret", f"{HOME}/missing-store"],
+    ):
+        command = [sys.executable, "-m", "strongroom", *words]
+        where = ["--kubeconfig", str(place / "config")]
+        done = await to_thread(subprocess.run, [*command, *where], capture_output=True)
+        assert done.returncode == 2
+        assert done.stderr.startswith(b"error: externalsecrets.external-secrets.io "), done.stderr
+        assert b"hint: the command reads externalsecrets" in done.stderr
+        assert b"/apis/" not in done.stderr
