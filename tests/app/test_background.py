@@ -21,14 +21,17 @@ async def test_a_task_that_ends_by_an_error_is_said_counted_shown_and_begun_agai
 ) -> None:
     clock, notices = SimulatedClock(), Notices()
     background = Background(clock, notices)
-    begun = 0
+    begun, ended = 0, asyncio.Event()
 
     async def fails_twice() -> None:
         nonlocal begun
         begun += 1
         if begun < 3:
             raise KeyError("a value that nobody may read")
-        await clock.sleep(1e6)
+        try:
+            await clock.sleep(1e6)
+        finally:
+            ended.set()
 
     with caplog.at_level(logging.INFO, "strongroom.app"):
         background.start("some watch", fails_twice)
@@ -42,10 +45,16 @@ async def test_a_task_that_ends_by_an_error_is_said_counted_shown_and_begun_agai
     assert "nobody may read" not in caplog.text
     assert [each[-3:] for each in caplog.messages] == ["1 s", "2 s"]
     assert (begun, notices.counts["some watch"], notices.counts["other watch"]) == (3, 2, 0)
-    await clock.advance(60)
+    # Shown as zero from the start, so that the first failure is a rise.
+    assert "other watch" in notices.counts
+    # A minute from when it began again, not from when it ended.
+    await clock.advance(59.5)
+    assert list(background.failing) == ["some watch"]
+    await clock.advance(0.5)
     assert background.failing == {}
+    assert not ended.is_set()
     background.stop()
-    await asyncio.sleep(0)
+    await asyncio.wait_for(ended.wait(), 60)
 
 
 @pytest.mark.component

@@ -34,9 +34,11 @@ def fail():
     raise OSError("not today")
 
 def serve(number):
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        return 9  # It would end it until it has a handler of its own.
     signal.signal(signal.SIGHUP, lambda *_: say("reopened"))
     say(os.getpid())
-    if sys.argv[1] == "crash" and number:
+    if sys.argv[1] in ("crash", "steady") and number:
         return 3
     if sys.argv[1] == "orphan" and number:
         middle = os.fork()
@@ -50,8 +52,9 @@ def serve(number):
         signal.pause()
 
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-pause = 0.01 if sys.argv[1] == "crash" else 1.0
-sys.exit(run_workers(2, {"fail": fail}.get(sys.argv[1], prepare), serve, say, pause))
+pause = {"crash": 0.1, "steady": 0.01}.get(sys.argv[1], 1.0)
+steady = 0.0 if sys.argv[1] == "steady" else 60.0
+sys.exit(run_workers(2, {"fail": fail}.get(sys.argv[1], prepare), serve, say, pause, steady))
 """
 Run = Callable[..., subprocess.Popen[str]]
 
@@ -122,16 +125,36 @@ def test_a_worker_that_is_killed_is_started_again_and_the_other_serves_on(run: R
 def test_a_worker_that_crashes_again_and_again_ends_all_and_the_exit_status_says_so(
     run: Run,
 ) -> None:
+    began = time.monotonic()
     process = run("-c", PROGRAM, "crash")
     out, _ = process.communicate(timeout=LIMIT)
+    took = time.monotonic() - began
     said = [line for line in out.splitlines() if line.startswith("worker")]
-    pauses = [0.01, 0.02, 0.04, 0.08, 0.16]
+    pauses = [0.1, 0.2, 0.4, 0.8, 1.6]
     assert said == [
         *(f"worker 1 ended (status 3); it is started again in {each:g} s" for each in pauses),
         "worker 1 ended (status 3) after it was started again 5 times: the server ends",
     ]
+    assert took >= sum(pauses)
     assert process.returncode == 1
     assert nobody_is_left(process)
+
+
+@pytest.mark.long
+def test_a_worker_that_ran_steadily_before_it_crashed_is_started_again_as_at_first(
+    run: Run,
+) -> None:
+    process = run("-c", PROGRAM, "steady")
+    assert process.stdout is not None
+    said: list[str] = []
+    while len(said) < 7:
+        line = process.stdout.readline()
+        assert line, "it ended"
+        if line.startswith("worker"):
+            said.append(line)
+    assert set(said) == {"worker 1 ended (status 3); it is started again in 0.01 s\n"}
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(LIMIT) == 0
 
 
 def test_a_child_that_was_not_started_here_ends_without_effect(run: Run) -> None:

@@ -43,19 +43,21 @@ def run_workers(
     serve: Callable[[int], int],
     say: Callable[[str], None] = lambda _: None,
     first_pause: float = FIRST_PAUSE_SECONDS,
+    steady: float = STEADY_SECONDS,
 ) -> int:
     """Fork `count` workers; each calls `serve` with its number once `prepare` has returned.
 
     `prepare` runs in a child of its own, and what it raises is raised there: this process then
     ends with its status when all are gone. Returns in a child what it is to end with. In the first
     process: 0 after SIGTERM or SIGINT; 1 when workers crashed again and again, of which `say` is
-    told each time; pauses grow from `first_pause` seconds. SIGHUP is passed on; until then it
+    told each time; pauses grow from `first_pause` seconds,
+    and are as at first for one that ran `steady` seconds. SIGHUP is passed on; until then it
     stays as the caller set it. Children that were not started here are reaped, and that is all.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     gc.freeze()  # a look for garbage writes to what it looks at, and would copy every page
-    family = _Family(count, say, first_pause)
+    family = _Family(count, say, first_pause, steady)
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     reading, writing = os.pipe()
     for number in range(count):
@@ -96,9 +98,12 @@ def _wait_to_begin(reading: int) -> None:
 class _Family:
     """The children of this process by their ids."""
 
-    def __init__(self, count: int, say: Callable[[str], None], first_pause: float) -> None:
+    def __init__(
+        self, count: int, say: Callable[[str], None], first_pause: float, steady: float
+    ) -> None:
         self._say = say
         self._first_pause = first_pause
+        self._steady = steady
         self._parent = os.getpid()
         self._handlers = {each: signal.getsignal(each) for each in TOLD}
         self._ids: dict[int, int | None] = {}
@@ -198,7 +203,7 @@ class _Family:
 
     def _crashed(self, number: int, status: int) -> None:
         worker, now = self._workers[number], time.monotonic()
-        if now - worker.began >= STEADY_SECONDS:
+        if now - worker.began >= self._steady:
             worker.crashes = 0
         worker.crashes += 1
         how = f"status {status}" if status >= 0 else signal.Signals(-status).name
