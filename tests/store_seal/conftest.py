@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Node:
         *,
         open_paths: bool = True,
         audit: tuple[Enabled, ...] = (),
+        background: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self.clock = SimulatedClock()
         self.barrier = Barrier()
@@ -48,7 +49,7 @@ class Node:
         self.device = MemoryDevice()
         self.opens = frozenset({"rekey", "generate-root"} if open_paths else ())
         broker = self.broker = AuditBroker([self.device, *audit])
-        about = About("1", audit=lambda: broker.failing)
+        about = About("1", audit=lambda: broker.failing, background=background)
         around = Surroundings(self.clock, broker, None, self.seal, about, api_audit=bool(audit))
         self.front = front(self.engine, self.barrier, around)
 
