@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 
-from strongroom.app.server import no_writes
+from strongroom.app.server import Opened, _followed, no_writes
 from strongroom.crypto.keyring import KeyRing
+from strongroom.model.clock import SimulatedClock
 from strongroom.model.errors import Unavailable
+from strongroom.store.clock_watch import ClockWatch
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine, Transaction
 from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.sqlite import SqliteEngine
+from strongroom.store.notices import Notices
+from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 
 SECONDS = 60.0  # of a wait that ends when it should
 
@@ -159,7 +163,8 @@ async def test_a_turn_that_cannot_be_taken_is_a_refusal_and_writing_goes_on(
 # That a thread dies is what this is about.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_a_thread_that_dies_leaves_nobody_waiting_and_says_so(tmp_path: Path) -> None:
-    engine = SqliteEngine(tmp_path / "db", opened())
+    barrier, clock = opened(), SimulatedClock()
+    engine = SqliteEngine(tmp_path / "db", barrier)
 
     def first(each: Transaction) -> None:
         each.put_policy("a", "text")
@@ -172,4 +177,8 @@ async def test_a_thread_that_dies_leaves_nobody_waiting_and_says_so(tmp_path: Pa
     assert await ends(*waiting[1:]) == ["writing-ended"] * 2
     assert await ends(asyncio.ensure_future(engine.transact(put("c")))) == ["writing-ended"]
     assert list(no_writes(engine)) == ["database writer"]
+    # The look at the database that readiness comes from.
+    seal = ClusterSeal(engine, barrier, SealSetting(), clock)
+    with pytest.raises(Unavailable, match="writes nothing to the database any more"):
+        await _followed(Opened(barrier, engine, seal), ClockWatch(clock, Notices()))
     await engine.close()
