@@ -8,38 +8,9 @@ import pytest
 from tests.audit.test_devices import record
 
 from strongroom.audit.devices import AuditBroker, Enabled, FileDevice, MemoryDevice
-from strongroom.audit.guarded import GuardedFile, file_system_of, may_hang, within
+from strongroom.audit.guarded import GuardedFile, within
 from strongroom.audit.kinds import Asked, enable
 from strongroom.model.errors import Unavailable
-
-MOUNTS = r"""
-22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
-30 22 0:25 / /var/log rw - tmpfs tmpfs rw
-41 22 0:40 / /mnt/audit\040logs rw,relatime - nfs4 server:/export rw,vers=4.2,hard
-42 41 254:1 / /mnt/audit\040logs/local rw - xfs /dev/vdb rw
-43 22 0:41 / /fuse rw - fuse.sshfs host:/ rw
-44 22 0:42 / /over rw - ext4 /dev/vdc rw
-45 22 0:43 / /over rw - cifs //host/share rw
-not a line
-"""
-
-
-@pytest.mark.parametrize(
-    ("path", "kind", "hangs"),
-    [
-        ("/srv/audit.log", "ext4", False),
-        ("/var/log/audit.log", "tmpfs", False),
-        ("/var/logs/audit.log", "ext4", False),
-        ("/mnt/audit logs/a", "nfs4", True),
-        ("/mnt/audit logs/local/a", "xfs", False),
-        ("/fuse/a/b", "fuse.sshfs", True),
-        ("/over/a", "cifs", True),
-    ],
-)
-def test_who_may_hang(path: str, kind: str, hangs: bool) -> None:
-    assert file_system_of(path, MOUNTS) == kind
-    assert may_hang(path, MOUNTS) is hangs
-    assert may_hang(path, "")
 
 
 class Frozen(FileDevice):
@@ -138,15 +109,10 @@ def test_what_opens_too_slowly_is_refused() -> None:
     assert within(60, "good/", lambda: 7) == 7
 
 
-def test_a_file_of_this_machine_is_written_in_place_unless_it_has_a_deadline(
-    tmp_path: Path,
-) -> None:
-    plain = enable(Asked("a/", "file", {"file_path": str(tmp_path / "a")}), fixed=True)
-    assert isinstance(plain.device, FileDevice)
-    assert plain.device.blocking is False
-    options = {"file_path": str(tmp_path / "b"), "deadline": "500ms"}
-    guarded = enable(Asked("b/", "file", options), fixed=True)
-    assert isinstance(guarded.device, GuardedFile)
-    assert (guarded.device.blocking, guarded.deadline) == (True, 0.5)
-    plain.device.close()
-    guarded.device.close()
+def test_every_file_is_written_by_a_thread_under_its_deadline(tmp_path: Path) -> None:
+    for options, deadline in (({}, 2.0), ({"deadline": "500ms"}, 0.5)):
+        options["file_path"] = str(tmp_path / "log")
+        made = enable(Asked("a/", "file", options), fixed=True)
+        assert isinstance(made.device, GuardedFile)
+        assert (made.device.blocking, made.deadline) == (True, deadline)
+        made.device.close()

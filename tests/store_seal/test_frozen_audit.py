@@ -64,7 +64,7 @@ async def test_a_frozen_file_system_is_failed_and_comes_back(
     start: Start, tmp_path: Path, disk: Disk
 ) -> None:
     stanzas = (
-        f'audit "file" "far" {{ options {{ file_path = "{disk.place}/log" deadline = "2s" }} }}\n'
+        f'audit "file" "far" {{ options {{ file_path = "{disk.place}/log" }} }}\n'
         f'audit "file" "near" {{ options {{ file_path = "{tmp_path}/log" }} }}\n'
     )
     server = await opened(start, tmp_path, stanzas)

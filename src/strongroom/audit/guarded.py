@@ -1,51 +1,18 @@
-"""Regular files that may hang: those of a network's file systems, and any that is given a deadline.
+"""A regular file as an audit device: a thread alone touches it, under a deadline.
 
-A write to a disk of this machine ends in the page cache and is done in place. A server that is
-away, or a file system that is frozen, holds whoever writes for as long as it likes, and no signal
-ends that; so such a file is touched by threads alone that the process need not wait for.
+A file system that is frozen, or whose server is away, holds whoever writes for as long as it likes,
+and no signal ends that; so the process never waits for such a file itself.
 """
 
 import contextlib
 import threading
 from collections.abc import Callable
-from pathlib import PurePath
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from strongroom.audit.devices import FileDevice
 from strongroom.model.errors import Unavailable
 
-# Of disks and of memory, by their names in /proc/self/mountinfo (proc(5)); others may hang.
-LOCAL: Final = frozenset(
-    {
-        "bcachefs", "btrfs", "devtmpfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2",
-        "overlay", "ramfs", "reiserfs", "rootfs", "tmpfs", "vfat", "xfs", "zfs",
-    }
-)  # fmt: skip
-MOUNTS: Final = "/proc/self/mountinfo"
 T = TypeVar("T")
-
-
-def file_system_of(path: str, mounts: str) -> str:
-    """The type of the file system an absolute path lies on, "" for none. Pure.
-
-    `mounts` is the text of mountinfo; of several at one place the last is the one seen.
-    """
-    best, found = -1, ""
-    for line in mounts.splitlines():
-        fields = line.split()
-        if "-" not in fields or len(fields) < fields.index("-") + 2:
-            continue
-        # Spaces and the like are written in octal.
-        point = fields[4].encode().decode("unicode_escape")
-        parts = len(PurePath(point).parts)
-        if parts >= best and PurePath(path).is_relative_to(point):
-            best, found = parts, fields[fields.index("-") + 1]
-    return found
-
-
-def may_hang(path: str, mounts: str) -> bool:
-    """Whether writing there may take as long as somebody else likes; unknown types may."""
-    return file_system_of(path, mounts) not in LOCAL
 
 
 class _Attempt(Generic[T]):

@@ -5,7 +5,6 @@ Options: https://developer.hashicorp.com/vault/docs/audit/file and its neighbour
 """
 
 import contextlib
-import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.audit.devices import DEADLINE_SECONDS, Device, Enabled, FileDevice
-from strongroom.audit.guarded import MOUNTS, GuardedFile, may_hang, within
+from strongroom.audit.guarded import GuardedFile, within
 from strongroom.audit.pipes import named_pipe, standard_output
 from strongroom.audit.record import RecordForm
 from strongroom.audit.sockets import SocketDevice, SyslogDevice
@@ -118,10 +117,6 @@ def _file(options: Mapping[str, str], deadline: float) -> Device:
                 return named_pipe(Path(path), deadline)
         return FileDevice(Path(path), mode=mode, rotate_bytes=size, keep=keep)
 
-    # Where a path leads may be asked of a server that does not answer.
-    real = within(deadline, path, lambda: os.path.realpath(path))
-    if not options.get("deadline") and not may_hang(real, Path(MOUNTS).read_text()):
-        return opened()
     device = within(deadline, path, opened)
     return GuardedFile(device) if isinstance(device, FileDevice) else device
 
