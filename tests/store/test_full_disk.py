@@ -209,8 +209,15 @@ async def test_postgres_that_ends_for_want_of_space_for_its_log_loses_no_acknowl
                 assert (status, "the database" in said) == (503, True)
                 assert CLOCK.monotonic() - began < 30
             (place / "filler").unlink()
-            if not database.runs:
-                await asyncio.to_thread(database.start)
+
+            async def runs() -> bool:
+                # A recovery that began while there was no space ends it once more.
+                if not database.runs:
+                    await asyncio.to_thread(database.start)
+                await asyncio.to_thread(database.query, "SELECT 1")
+                return True
+
+            await until("the database to answer", runs, CLOCK)
             await writes.until_taken("the node to write again")
             await writes.nothing_is_lost()
         finally:
