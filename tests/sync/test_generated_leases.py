@@ -158,6 +158,21 @@ async def test_a_lease_that_cannot_be_renewed_lives_as_long_as_it_was_given_for(
     assert bed.names == set()
 
 
+async def test_a_lease_at_its_end_keeps_its_token_for_as_long_as_it_lives(bed: Bed) -> None:
+    bed.spec["getParameters"] = {"ttl": ["4h"]}
+    await bed.make(renewable=False)
+    told = 0.0
+    while (life := await bed.sustain()) is not None and life.ends != 0:
+        told = told or (life.ends or 0.0)
+        over = bed.store.clock.now() + life.again
+        while (left := over - bed.store.clock.now()) > 0:
+            await bed.pass_by(min(left, TOKEN_SECONDS / 2))
+            assert bool(bed.names) == (bed.store.clock.now() - bed.at < 4 * 3600)
+    # Told when a tenth of it was left: longer than its token lives by itself.
+    assert told > TOKEN_SECONDS
+    assert bed.names == set()
+
+
 async def test_a_lease_is_replaced_before_its_last_end(bed: Bed) -> None:
     await tune(bed, "90m")
     await bed.make()

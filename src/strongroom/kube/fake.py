@@ -193,18 +193,27 @@ class FakeKubeApi:
         manager: str,
         subresource: str = "",  # noqa: ARG002 - the protocol's; fields decide here
     ) -> Object:
-        metadata = item["metadata"]
+        metadata, when = item["metadata"], rfc3339(self._clock.now())
         try:
             current = self._found(resource, metadata["name"], metadata.get("namespace", ""))
         except NotFound:
-            return await self.create(resource, _managed(copy.deepcopy(item), item, manager))
+            return await self.create(resource, _managed(copy.deepcopy(item), item, manager, when))
         changed = copy.deepcopy(current)
         for field in _owned(current, manager) - set(_leaves(item)):
             _remove(changed, field)
         _merge(
             changed, {key: each for key, each in item.items() if key not in ("apiVersion", "kind")}
         )
-        return await self._store(resource, current, _managed(changed, item, manager))
+        then = [
+            each.get("time", "")
+            for each in current["metadata"].get("managedFields", [])
+            if (each.get("manager"), each.get("operation")) == (manager, "Apply")
+        ]
+        same = _managed(copy.deepcopy(changed), item, manager, *then[:1] or [when])
+        if same != current:
+            # The time of an entry is that of the last change.
+            same = _managed(changed, item, manager, when)
+        return await self._store(resource, current, same)
 
     async def merge_patch(
         self,
@@ -222,8 +231,9 @@ class FakeKubeApi:
         changed = copy.deepcopy(current)
         _merge(changed, {subresource: patch.get(subresource)} if subresource else patch)
         _encode_string_data(changed)
-        if manager and not subresource:
-            _updated(changed, _changes(current, changed), manager, rfc3339(self._clock.now()))
+        if manager or subresource:
+            when = rfc3339(self._clock.now())
+            _updated(changed, _changes(current, changed), manager, when, subresource)
         return await self._store(resource, current, changed)
 
     async def touch(self, resource: Resource, name: str, namespace: str = "") -> str:
@@ -316,7 +326,7 @@ def _step(name: str) -> str:
     return name if name.startswith("v:") else f"f:{name}"
 
 
-def _managed(changed: Object, applied: Object, manager: str) -> Object:
+def _managed(changed: Object, applied: Object, manager: str, when: str) -> Object:
     """Note the manager's fields, in the API's own fieldsV1 form."""
     fields: Object = {}
     for path in _leaves(applied):
@@ -327,7 +337,13 @@ def _managed(changed: Object, applied: Object, manager: str) -> Object:
     others = [each for each in entries if each.get("manager") != manager]
     changed["metadata"]["managedFields"] = [
         *others,
-        {"manager": manager, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields},
+        {
+            "manager": manager,
+            "operation": "Apply",
+            "time": when,
+            "fieldsType": "FieldsV1",
+            "fieldsV1": fields,
+        },
     ]
     return changed
 
@@ -346,7 +362,9 @@ def _changes(before: Object, after: Object) -> list[tuple[str, ...]]:
     return [path for path in _leaves(after) if at(before, path) != at(after, path)]
 
 
-def _updated(item: Object, changed: Iterable[tuple[str, ...]], manager: str, when: str) -> None:
+def _updated(
+    item: Object, changed: Iterable[tuple[str, ...]], manager: str, when: str, subresource: str = ""
+) -> None:
     """Note a plain write: what it set is the manager's since then, and nobody else's."""
     ours: Object = {}
     for path in changed:
@@ -359,13 +377,15 @@ def _updated(item: Object, changed: Iterable[tuple[str, ...]], manager: str, whe
             place = place.setdefault(_step(name), {})
     entries = item["metadata"].setdefault("managedFields", [])
     for entry in entries:
-        if (entry.get("manager"), entry.get("operation")) == (manager, "Update"):
+        held = entry.get("manager"), entry.get("operation"), entry.get("subresource", "")
+        if held == (manager, "Update", subresource):
             _merge(entry["fieldsV1"], ours)
             entry["time"] = when if ours else entry["time"]
             return
     if ours:
         entry = {"manager": manager, "operation": "Update", "fieldsType": "FieldsV1"}
-        entries.append({**entry, "time": when, "fieldsV1": ours})
+        at = {"subresource": subresource} if subresource else {}
+        entries.append({**entry, **at, "time": when, "fieldsV1": ours})
 
 
 def _disown(fields: Object, path: tuple[str, ...]) -> None:

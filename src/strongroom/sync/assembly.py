@@ -16,12 +16,12 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid
 from strongroom.sync.controller import WORKERS, Parts, SyncController, nothing_unused
 from strongroom.sync.crds import EXTERNAL_SECRETS, PUSH_SECRETS
-from strongroom.sync.desired import field_manager
 from strongroom.sync.due import is_behind
 from strongroom.sync.fan_out import CLUSTER_EXTERNAL_SECRET, CLUSTER_PUSH_SECRET, FanOut
 from strongroom.sync.feeds import Feeds
 from strongroom.sync.generators.collector import StateCollector
 from strongroom.sync.generators.kinds import Workshop
+from strongroom.sync.last_written import LastWritten
 from strongroom.sync.metrics import SyncMetrics, conditions, gauge, queues
 from strongroom.sync.pace import Rate
 from strongroom.sync.providers.contract import Version
@@ -33,7 +33,7 @@ from strongroom.sync.senders import Gatekeeper, Senders
 from strongroom.sync.spec import Row, Spec, parse_spec
 from strongroom.sync.store_controller import StoreController
 from strongroom.sync.stores import CachedLookup, ProviderFactory, Stores
-from strongroom.sync.target import ResolveKind, Targets, config_maps_only, written_at
+from strongroom.sync.target import ResolveKind, Targets, config_maps_only
 from strongroom.sync.watches import Watches
 from strongroom.sync.web import OperatorPage
 
@@ -131,6 +131,7 @@ class Operator:
             self.watches, self.stores, doors.generators, events, doors.render, settled
         )
         self.push = PushController(api, parts, clock, options.namespace)
+        self._last_written = LastWritten(api, doors.resolve)
         self.fan_outs = self._spread(api, events)
 
     def _spread(self, api: KubeApi, events: EventRecorder) -> list[FanOut]:
@@ -179,27 +180,9 @@ class Operator:
                 self.push.make_anew(key)
 
     async def _end_superseded(self, collector: StateCollector) -> None:
-        """Deadlines that were owed when a process ended are derived again from the Secrets."""
-        for each in (self.watches.objects, self.watches.targets, collector.objects):
-            await each.synced.wait()
-        await collector.end_superseded(self._written_at)
-
-    def _written_at(self, namespace: str, owner: Object) -> float:
-        """When an owner's Secret was written last; 0 if unknown. A collector.Written."""
-        key = (namespace, str(owner.get("name")))
-        item = self.watches.objects.get(*key)
-        if owner.get("kind") != EXTERNAL_SECRETS.kind or item is None:
-            return 0.0
-        if item["metadata"]["uid"] != owner.get("uid"):
-            return 0.0
-        try:
-            spec = parse_spec(item)
-        except Invalid:
-            return 0.0
-        target = self.watches.target_of(key, spec)
-        if target is None or spec.manifest is not None:
-            return 0.0
-        return written_at(target, field_manager(key[1]))
+        """Deadlines that were owed when a process ended are derived again from the targets."""
+        await collector.objects.synced.wait()
+        await collector.end_superseded(self._last_written)
 
     def _forgotten(self, key: Key) -> None:
         self.feeds.forget(key)

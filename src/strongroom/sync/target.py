@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from strongroom.kube.api import KubeApi
 from strongroom.kube.resource import CONFIG_MAPS, SECRETS, Object, Resource
-from strongroom.model.clock import parse_rfc3339
 from strongroom.model.errors import Conflict, Invalid, NotFound
 from strongroom.sync.desired import (
     CREATED_BY,
@@ -305,18 +304,6 @@ def _text(key: str, value: bytes) -> str:
 
 def _version(item: Object) -> str:
     return str(item["metadata"]["resourceVersion"])
-
-
-def written_at(secret: Object, manager: str) -> float:
-    """When a manager wrote a Secret last, in epoch seconds; 0 if unknown, or if others write data.
-
-    By the API server's clock.
-    """
-    metadata = secret["metadata"]
-    if foreign_writer(metadata, manager):
-        return 0.0
-    times = [each.get("time") for each in metadata.get("managedFields") or []]
-    return max((parse_rfc3339(each.replace("Z", "+00:00")) for each in times if each), default=0.0)
 
 
 def trim_secret(item: Object) -> None:

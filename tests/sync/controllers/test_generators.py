@@ -370,6 +370,18 @@ async def test_what_is_made_once_is_not_replaced_but_its_end_is_told(bed) -> Non
     assert any(each.startswith("CredentialEnds") for each in await bed.bench.notes())
 
 
+async def test_what_nobody_replaces_is_kept_alive_to_its_end_and_told_once(bed) -> None:
+    bed.leasing.lives["n/db/1"] = Life(100.0, 300.0)
+    await external(bed, refreshPolicy="CreatedOnce")
+    await bed.bench.clock.advance(250)
+    assert [round(each) for each in bed.leasing.ages] == [0, 100, 200]
+    bed.leasing.lives["n/db/1"] = Life(30.0, 0.0)
+    await bed.bench.clock.advance(3600)
+    assert len(bed.leasing.ages) == 4
+    notes = [each for each in await bed.bench.notes() if each.startswith("CredentialEnds")]
+    assert len(notes) == 1
+
+
 async def test_a_push_that_takes_a_secret_instead_ends_what_was_made(bed) -> None:
     row = {"match": {"secretKey": "password", "remoteRef": {"remoteKey": "out/db"}}}
     spec = {"secretStoreRefs": [{"name": "s"}], "selector": SOURCE[0]["sourceRef"], "data": [row]}

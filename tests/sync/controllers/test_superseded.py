@@ -4,12 +4,15 @@ import copy
 
 import pytest
 
+from strongroom.kube.resource import CONFIG_MAPS, Resource
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Unavailable
-from strongroom.sync.crds import EXTERNAL_SECRETS, GENERATOR_STATES, GENERATORS
+from strongroom.sync.crds import EXTERNAL_SECRETS, GENERATOR_STATES, GENERATORS, PUSH_SECRETS
+from strongroom.sync.desired import synced_version
 from strongroom.sync.generators.contract import Made
 from strongroom.sync.generators.states import DEADLINE, ServedGenerators
 from strongroom.sync.generators.superseded import superseded
+from strongroom.sync.last_written import pushed_at
 
 SOURCE = [{"sourceRef": {"generatorRef": {"kind": "VaultDynamicSecret", "name": "db"}}}]
 (KIND,) = [each for each in GENERATORS if each.kind == "VaultDynamicSecret"]
@@ -107,3 +110,86 @@ def state(made: float, **spec: str) -> dict:
 def test_only_what_the_newest_has_replaced_for_certain(states, written, ended) -> None:
     found = superseded(states, written)
     assert [each["metadata"]["creationTimestamp"] for each in found] == list(map(rfc3339, ended))
+
+
+CONFIG_MAP = {"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}
+FORCED = {"metadata": {"annotations": {"force-sync": "1"}}}
+
+
+async def two_made(idle, leasing: Leasing, unruly, kind: Resource, item: dict) -> None:
+    """An owner that had a second one made, and could not give the first its end."""
+    idle.generators = ServedGenerators(unruly, leasing, idle.clock)
+    await idle.stop()
+    await idle.start()
+    await idle.api.create(kind, {"metadata": {"name": "db", "namespace": "n"}, "spec": item})
+    await idle.clock.advance(60)
+    unruly.only = GENERATOR_STATES
+    unruly.failures = {"merge_patch": [Unavailable("unreachable", "no answer")] * 9}
+    await idle.api.merge_patch(kind, "db", "n", FORCED)
+    await idle.clock.advance(0.2)
+    assert leasing.made == 2
+    assert [each["spec"].get(DEADLINE) for each in (await states(idle))] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "target", [CONFIG_MAP, {"creationPolicy": "Merge"}, {"creationPolicy": "None"}]
+)
+async def test_what_any_target_no_longer_holds_ends_after_a_restart(
+    idle, leasing, unruly, target
+) -> None:
+    if target.get("creationPolicy") == "Merge":
+        await idle.secret_of_somebody(theirs="kept")
+        await idle.clock.advance(5)
+    item = {"dataFrom": SOURCE, "refreshInterval": "0", "target": target}
+    await two_made(idle, leasing, unruly, EXTERNAL_SECRETS, item)
+    await restarted(idle, leasing)
+    assert (leasing.made, leasing.ended) == (2, [1])
+
+
+async def test_what_somebody_else_wrote_into_a_target_since_ends_nothing(
+    idle, leasing, unruly
+) -> None:
+    item = {"dataFrom": SOURCE, "refreshInterval": "0", "target": CONFIG_MAP}
+    await two_made(idle, leasing, unruly, EXTERNAL_SECRETS, item)
+    await idle.stop()
+    await idle.clock.advance(60)
+    old = {"data": {"password": "marked-1"}}
+    await idle.api.merge_patch(CONFIG_MAPS, "db", "n", old, manager="kubectl-edit")
+    await restarted(idle, leasing)
+    assert leasing.ended == []
+
+
+PUSH = {
+    "secretStoreRefs": [{"name": "s"}], "refreshInterval": "0",
+    "selector": {"generatorRef": SOURCE[0]["sourceRef"]["generatorRef"]},
+    "data": [{"match": {"remoteRef": {"remoteKey": "made"}}}],
+}  # fmt: skip
+
+
+async def test_what_no_store_holds_any_more_ends_after_a_restart(idle, leasing, unruly) -> None:
+    await two_made(idle, leasing, unruly, PUSH_SECRETS, PUSH)
+    await restarted(idle, leasing)
+    assert (leasing.made, leasing.ended) == (2, [1])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"conditions": [{"type": "Ready", "status": "False", "reason": "Errored"}]},
+        {"refreshTime": "1970-01-01T00:00:01Z"},
+        {"syncedResourceVersion": "another"},
+    ],
+)
+def test_a_push_is_done_when_its_status_says_so_of_what_is_asked_for(change) -> None:
+    item = {"metadata": {"name": "db", "namespace": "n", "generation": 1}}
+    ready = [{"type": "Ready", "status": "True", "reason": "Synced"}]
+    item["status"] = {
+        "conditions": ready, "refreshTime": rfc3339(90),
+        "syncedResourceVersion": synced_version(item),
+    }  # fmt: skip
+    assert pushed_at(item) == 0
+    entry = {"subresource": "status", "time": rfc3339(80), "fieldsV1": {"f:status": {}}}
+    item["metadata"]["managedFields"] = [entry]
+    assert pushed_at(item) == 80
+    item["status"] |= change
+    assert pushed_at(item) <= 1

@@ -6,7 +6,8 @@ reached would hold up the deletion of its namespace.
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from strongroom.kube.api import EVERYTHING, KubeApi, Scope
@@ -29,8 +30,8 @@ from strongroom.sync.generators.states import (
 )
 from strongroom.sync.generators.superseded import superseded
 
-# When the Secret of an owner, by namespace and reference, was written last, 0 if unknown.
-Written = Callable[[str, Object], float]
+# When what an owner fills, by namespace and reference, was written last, 0 if unknown.
+Written = Callable[[str, Object], Awaitable[float]]
 # How long after its end a state is tried again and again to be let go of.
 GIVE_UP_SECONDS: Final = 3600.0
 
@@ -95,9 +96,9 @@ class StateCollector:
             await self._end(key)
 
     async def end_superseded(self, written: Written) -> None:
-        """End in a while what owners' Secrets show to be replaced, though nobody said so.
+        """End in a while what owners' targets show to be replaced, though nobody said so.
 
-        A process that ended between a Secret and a deadline leaves such states. Never raises a
+        A process that ended between a target and a deadline leaves such states. Never raises a
         Refusal.
         """
         places: dict[tuple[str, str, str], list[Object]] = {}
@@ -106,7 +107,9 @@ class StateCollector:
             for uid in owners(item)[:1]:
                 places.setdefault((key_of(item)[0], uid, label), []).append(item)
         for (namespace, _, _), states in places.items():
-            when = written(namespace, states[0]["metadata"]["ownerReferences"][0])
+            if not superseded(states, math.inf):
+                continue
+            when = await written(namespace, states[0]["metadata"]["ownerReferences"][0])
             for each in superseded(states, when):
                 if self._is_ours(each):
                     await self._end(key_of(each))
@@ -155,12 +158,10 @@ class StateCollector:
         spec = item["spec"]
         made = str(item["metadata"].get("creationTimestamp") or "").replace("Z", "+00:00")
         age = max(0.0, self._clock.now() - parse_rfc3339(made)) if made else 0.0
-        if key in self._told:
-            return None
         life = await self._workshop.sustain(spec["resource"], key[0], spec["state"], age)
         if life is None:
             return None
-        if life.ends is not None:
+        if life.ends is not None and key not in self._told:
             self._told.add(key)
             note = (
                 f"what it stands for ends in {int(life.ends)} s and cannot be renewed further; "
@@ -169,7 +170,10 @@ class StateCollector:
             await self._events.emit(item, "Warning", "CredentialEnds", note)
             for tell in self.on_ending:
                 tell(item)
+        if life.ends is not None and life.ends <= 0:
+            # It is gone; its owner is asked, and the state ends when another has replaced it.
             return None
+        # Until another has been made, which may take long, it lives for as long as it can.
         return life.again
 
     def _is_ours(self, item: Object) -> bool:

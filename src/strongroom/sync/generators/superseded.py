@@ -1,4 +1,4 @@
-"""Which GeneratorStates a Secret shows to be replaced, where the end of a process lost a deadline.
+"""Which GeneratorStates a target shows to be replaced, where the end of a process lost a deadline.
 
 Pure. Both times are the API server's, so clocks of operators do not matter.
 """
@@ -17,8 +17,9 @@ APART_SECONDS: Final = 2
 def superseded(states: Iterable[Object], written: float) -> list[Object]:
     """Of the states of one place those without an end that the newest has replaced.
 
-    `written` is when the owner's Secret was written last, in epoch seconds. Where that was before
-    the newest was made, the Secret may hold an older one, so nothing is known.
+    `written` is when the owner's target was written last, in epoch seconds; infinity for an owner
+    that fills none. Where that was before the newest was made, the target may hold an older one, so
+    nothing is known.
     """
     lasting = [
         each
@@ -28,7 +29,7 @@ def superseded(states: Iterable[Object], written: float) -> list[Object]:
     if len(lasting) < 2:
         return []
     *before, newest = sorted(lasting, key=_made_at)
-    if _made_at(newest) > int(written) or _made_at(newest) - _made_at(before[-1]) < APART_SECONDS:
+    if _made_at(newest) > written or _made_at(newest) - _made_at(before[-1]) < APART_SECONDS:
         return []
     return before
 

@@ -112,10 +112,10 @@ async def sustain(
     """
     about = _About(spec, references, sources, state, age)
     lives = [await _sustain_lease(about), await _sustain_token(about)]
-    ends = [each for each in lives if each is not None and each.ends is not None]
-    if ends:
-        return min(ends, key=lambda each: each.ends or 0.0)
-    return min((each for each in lives if each), key=lambda each: each.again, default=None)
+    there = [each for each in lives if each is not None]
+    ends = [each.ends for each in there if each.ends is not None]
+    # The one may be prolonged while the other is at its end, for that may be days away.
+    return Life(min(each.again for each in there), min(ends, default=None)) if there else None
 
 
 @dataclass(frozen=True, slots=True)
