@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.audit.devices import AuditBroker, Enabled, FileDevice, MemoryDevice
+from strongroom.audit.guarded import GuardedFile
 from strongroom.model.errors import Unavailable
 
 
@@ -42,7 +43,7 @@ async def test_one_device_that_works_is_enough_and_the_other_is_counted() -> Non
 
 async def test_a_full_disk_refuses(tmp_path) -> None:
     """/dev/full says what a full disk says."""
-    broker = AuditBroker([FileDevice(Path("/dev/full"))])
+    broker = AuditBroker([GuardedFile(FileDevice(Path("/dev/full")))])
     assert not await record(broker)
     assert "No space left" in str(broker.last_error)
 
@@ -125,7 +126,7 @@ async def test_a_device_that_is_replaced_answers_those_who_wait_and_its_successo
 async def test_a_file_is_private_appended_and_reopened(tmp_path) -> None:
     """After rotation by rename, reopen() begins a new file and loses nothing."""
     path = tmp_path / "audit.log"
-    device = FileDevice(path)
+    device = GuardedFile(FileDevice(path))
     broker = AuditBroker([device])
     await record(broker, b'{"n":1}\n')
     path.rename(tmp_path / "audit.log.1")

@@ -8,6 +8,7 @@ import base64
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -312,6 +313,45 @@ async def test_a_list_is_fetched_and_fetched_again(store, maker, responder) -> N
     store.clock.step_wall(3601)
     assert [(await login(store, each))[0] for each in (one, two)] == [400, 400]
     assert responder.asked == 2
+
+
+async def test_strangers_make_the_store_fetch_no_list(store, maker, responder) -> None:
+    await role(store, maker.certificate, allowed_common_names="app")
+    responder.crl = maker.revoked().encode()
+    await store.ask("POST", "auth/cert/crls/main", {"url": f"{responder.url}/crl"})
+    mine, held = maker.client("app"), maker.client("app")
+    assert (await login(store, mine))[0] == 200
+    responder.crl = maker.revoked(held, after=1800).encode()
+    store.clock.step_wall(3601)
+    for stranger in (Maker(store.clock.now()).client("app"), maker.client("other")):
+        assert (await login(store, stranger))[0] == 400
+        assert (await login(store, stranger, name="none"))[0] == 400
+    assert responder.asked == 1
+    assert (await login(store, held))[0] == 400
+    assert responder.asked == 2
+    # Whoever the old list revokes asks too: it may be held off no longer.
+    responder.crl = maker.revoked(after=5400).encode()
+    store.clock.step_wall(3601)
+    await store.clock.advance(31)
+    assert (await login(store, held))[0] == 200
+
+
+async def test_nothing_is_kept_of_a_mount_that_is_gone(store, maker, responder, app) -> None:
+    await role(store, maker.certificate, ocsp_enabled=True)
+    responder.crl = maker.revoked().encode()
+    await store.ask("POST", "auth/cert/crls/main", {"url": f"{responder.url}/crl"})
+    store.clock.step_wall(3601)
+    responder.crl = maker.revoked(after=3600).encode()
+    assert (await login(store, app))[0] == 200
+    backend: Any = store.handler._router._backends["cert"]
+    parts = (backend._lists, backend._ocsp)
+    assert [len(each.mounts) for each in parts] == [1, 1]
+    await store.ask("POST", "sys/auth/other", {"type": "cert"})
+    assert (await store.ask("GET", "sys/auth"))[0] == 200
+    assert [len(each.mounts) for each in parts] == [1, 1]
+    await store.ask("DELETE", "sys/auth/cert")
+    assert (await store.ask("GET", "sys/auth"))[0] == 200
+    assert [len(each.mounts) for each in parts] == [0, 0]
 
 
 async def test_a_list_that_cannot_be_fetched_holds_for_its_time(store, maker, responder) -> None:

@@ -82,6 +82,26 @@ async def test_a_damaged_mount_refuses_alone_and_is_named(
     assert found["data"]["data"] == {"k": "kept"}
 
 
+async def test_settings_that_are_damaged_keep_no_token_alive(store: Any) -> None:
+    await store.ask("POST", "secret/data/a", {"data": {"k": "v"}})
+    await store.ask("POST", "sys/loggers/strongroom.store", {"level": "warn"})
+    allowed = 'path "secret/*" { capabilities = ["read"] }'
+    await store.ask("PUT", "sys/policies/acl/reader", {"policy": allowed})
+    _, made = await store.ask("POST", "auth/token/create", {"policies": ["reader"]})
+    token = made["auth"]["client_token"]
+    assert (await store.ask("GET", "secret/data/a", token=token))[0] == 200
+    # Of the process's own settings, which it reads when anything changes.
+    statement = "UPDATE document SET body = ? WHERE kind = ? RETURNING 1"
+    await sql(store, statement, GARBAGE, "loggers")
+    # What another node does.
+    denied = 'path "secret/*" { capabilities = ["deny"] }'
+    await store.engine.transact(lambda each: each.put_policy("reader", denied))
+    for _ in range(2):
+        assert (await store.ask("GET", "secret/data/a", token=token))[0] == 403
+    assert (await store.ask("GET", "secret/data/a"))[0] == 200
+    assert await counted(store, "damaged row") >= 1
+
+
 async def test_a_damaged_auth_method_lets_nobody_in_and_others_work(store: Any) -> None:
     await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
     await store.ask("POST", "auth/userpass/users/ada", {"password": "p"})

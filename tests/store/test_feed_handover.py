@@ -21,13 +21,13 @@ class _View:
         self.is_away = False
 
     def last_event(self) -> int:
-        if self.is_away:
-            raise Unavailable("storage-down", "the database does not answer")
         found = len(self.events)
         self._wait(found)
         return found
 
     def events_after(self, sequence: int, limit: int) -> Sequence[EventRow]:
+        if self.is_away:
+            raise Unavailable("storage-down", "the database does not answer")
         found = [each for each in self.events if each.sequence > sequence][:limit]
         self._wait(sequence)
         return found
@@ -83,8 +83,8 @@ class _Socket:
         return [int(each["id"]) for each in self.said if "kv-" in each["data"]["event_type"]]
 
 
-def _subscriber(socket: _Socket) -> Subscriber:
-    return Subscriber(socket, "kv*", "token", "peer")  # type: ignore[arg-type]
+def _subscriber(socket: _Socket, told: int = 0) -> Subscriber:
+    return Subscriber(socket, "kv*", "token", "peer", told)  # type: ignore[arg-type]
 
 
 async def _until(true: Callable[[], bool]) -> None:
@@ -99,7 +99,7 @@ async def test_what_is_committed_while_a_subscriber_takes_over_from_the_history_
     engine.commit()
 
     async def follow() -> None:
-        feed.subscribe(_subscriber(first))
+        feed.subscribe(_subscriber(first, told=len(engine.view.events)))
 
     await engine.waiting(follow())
     # The second asks for the oldest entry, and then for what is behind the first one: this answer
@@ -126,9 +126,14 @@ async def test_what_is_committed_while_a_subscriber_takes_over_from_the_history_
     feed.cut()
 
 
-async def test_a_subscriber_is_sent_away_when_the_database_cannot_say_where_the_feed_is() -> None:
-    engine, socket = _Engine(), _Socket()
+async def test_a_subscriber_is_sent_away_when_what_it_missed_cannot_be_read() -> None:
+    engine, first, second = _Engine(), _Socket(), _Socket()
     feed = ChangeFeed(engine, _Anybody(), SystemClock())  # type: ignore[arg-type]
+    feed.subscribe(_subscriber(first, told=len(engine.view.events)))
+    engine.commit()
+    feed.wake()
+    await _until(lambda: first.changes == [1])
     engine.view.is_away = True
-    feed.subscribe(_subscriber(socket))
-    assert socket.code == 1013
+    feed.subscribe(_subscriber(second))
+    assert second.code == 1013
+    feed.cut()

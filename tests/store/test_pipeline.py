@@ -2,9 +2,17 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+from tests.conftest import serving
+
+from strongroom.model.clock import SimulatedClock
+from strongroom.model.errors import Unavailable
 from strongroom.model.secret import Secret
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.wire.vault import VaultClient
 
 
@@ -233,6 +241,41 @@ async def test_the_feed_tells_what_was_since_an_entry_and_goes_on_without_a_gap(
     assert told(await anext(beyond)) == (False, [])
     await beyond.aclose()
     assert (await store.ask("GET", "sys/events/subscribe/kv*?after=x"))[0] == 400
+
+
+class _View:
+    """A view of a database that does not say where the feed is."""
+
+    def __init__(self, view: Any) -> None:
+        self._view = view
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._view, name)
+
+    def last_event(self) -> int:
+        raise Unavailable("storage-down", "the database does not answer")
+
+
+class _Engine:
+    def __init__(self, engine: SqliteEngine) -> None:
+        self._engine = engine
+        self.view = _View(engine.view)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+@pytest.mark.parametrize("after", ["", "&after=0"])
+async def test_no_socket_is_opened_to_whom_nothing_can_be_told(tmp_path: Path, after: str) -> None:
+    barrier = Barrier()
+    engine: Any = _Engine(SqliteEngine(tmp_path / "db", barrier))
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
+    upgrade["Sec_WebSocket_Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
+    async with serving(engine, barrier, tmp_path / "key", SimulatedClock()) as store:
+        path = f"sys/events/subscribe/kv*?json=true{after}"
+        status, said = await store.ask("GET", path, **upgrade)
+        assert (status, said) == (503, {"errors": ["the database does not answer"]})
+        assert store.records()[-1]["error"] == "the database does not answer"
 
 
 async def test_a_reader_acknowledges_and_is_listed(store) -> None:

@@ -47,6 +47,7 @@ class Device(Protocol):
 class FileDevice:
     """Appends to a file, one write a batch; several processes may share the file (O_APPEND).
 
+    No device by itself, since any file may hang: `guarded.GuardedFile` makes one of it.
     With `rotate_bytes` the file is renamed to `NAME.1` (and so on, up to `keep`) when it has
     grown that large; the other processes notice before their next write.
     """
@@ -62,8 +63,6 @@ class FileDevice:
         self._handle = -1
         self._torn = False
         self.reopen()
-        # A pipe or terminal may block for ever; a regular file does not.
-        self.blocking = not path.is_file()
 
     def reopen(self) -> None:
         """Open the path anew, as after rotation; raises Unavailable(`audit-unwritable`)."""

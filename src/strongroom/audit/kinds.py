@@ -111,7 +111,7 @@ def _file(options: Mapping[str, str], deadline: float) -> Device:
     if mode & _ANY_EXECUTE or mode > 0o777:
         raise _bad("an audit file is never executable")
 
-    def opened() -> Device:
+    def opened() -> Device | FileDevice:
         with contextlib.suppress(OSError):
             if stat.S_ISFIFO(Path(path).stat().st_mode):
                 return named_pipe(Path(path), deadline)

@@ -10,6 +10,7 @@ from typing import Any
 
 from strongroom.audit.devices import AuditBroker
 from strongroom.audit.record import RecordWriter
+from strongroom.crypto.aead import Tampered
 from strongroom.crypto.mac import KeyedHmac
 from strongroom.crypto.tokens import new_accessor, new_token
 from strongroom.model.clock import Clock
@@ -265,7 +266,9 @@ def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline
     )
     expiration = Expiration(engine, around.clock, leases)
     pipeline = Pipeline(context, router, metrics, feed, expiration)
-    pipeline.on_generation = _in_turn(devices.reload, loggers.reload)
+    pipeline.on_generation = _in_turn(
+        around.notices, devices.reload, loggers.reload, cert.forget_removed
+    )
     return pipeline
 
 
@@ -359,10 +362,13 @@ class _FeedEndpoint:
         return Result()
 
 
-def _in_turn(*steps: Callable[[], None]) -> Callable[[], None]:
+def _in_turn(notices: Notices, *steps: Callable[[], None]) -> Callable[[], None]:
     def every() -> None:
         for step in steps:
-            step()
+            try:
+                step()
+            except Tampered as damaged:
+                notices.met(damaged)  # What it had before holds, and all else is served.
 
     return every
 

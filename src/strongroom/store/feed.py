@@ -32,7 +32,7 @@ class Subscriber:
     pattern: str
     token: str
     peer: str
-    # The last entry that it was told of, or was not to be told of.
+    # The last entry that it was told of, or was not to be told of: the newest when it came.
     told: int = 0
 
 
@@ -58,14 +58,13 @@ class ChangeFeed:
         self._woken.set()
 
     def subscribe(self, subscriber: Subscriber, after: int | None = None) -> None:
-        """Send what is committed from now on, or all that was since an entry of a number.
+        """Send what is committed after `subscriber.told`, or all since an entry of a number.
 
         With `after`, entries that are kept come first, in pages of the type `strongroom/history`
         that say whether any are missing, and behind them a `strongroom/present`.
         """
         if after is None:
             try:
-                subscriber.told = self._engine.view.last_event()
                 self._follow_for(subscriber)
             except Unavailable:
                 # It is connected already, and would wait for ever.

@@ -139,13 +139,13 @@ class Pipeline:
                 self._context.seal.notice()
                 self._context.view.check_schema()
                 self._context.view.refresh_keys()
-                self._generation = generation
-                if not self._cut_off:
-                    self.on_generation()
                 self._context.sessions.forget()
                 self._context.quotas.forget()
                 self._router.forget()
+                if not self._cut_off:
+                    self.on_generation()
             # Last: a check that failed half way is made again.
+            self._generation = generation
             self._revision = revision
 
     def _end_turn(self) -> None:
@@ -452,15 +452,16 @@ class Pipeline:
             self._begin_turn()
         # What is read from here on is at least as new as this.
         work.revision = self._revision
+        session = work.call.session
+        if session is not None and session.row.uses_left and not work.route.endpoint.public:
+            return self._count_use_and_run(work, session)
+        return self._run(work)
+
+    def _run(self, work: Work) -> Coroutine[Any, Any, None] | None:
         try:
-            session = work.call.session
-            if session is not None and session.row.uses_left and not work.route.endpoint.public:
-                return self._count_use_and_run(work, session)
             result = work.route.run(work.call)
-        except Refusal as refusal:
-            self._answer_refusal(work, refusal)
-        except Exception as error:  # noqa: BLE001 - answered as 500, recorded as such
-            self._answer_bug(work, error)
+        except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
+            self._answer_failure(work, error)
         else:
             if result is not None and not isinstance(result, Result):
                 return self._await(work, result)
@@ -477,17 +478,11 @@ class Pipeline:
         try:
             if not await self._context.engine.transact(lambda each: each.use_token(session.row.id)):
                 raise invalid_token()
-            result = work.route.run(work.call)
-        except Refusal as refusal:
-            self._answer_refusal(work, refusal)
+        except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
+            self._answer_failure(work, error)
             return
-        except Exception as error:  # noqa: BLE001 - answered as 500, recorded as such
-            self._answer_bug(work, error)
-            return
-        if result is None or isinstance(result, Result):
-            self._answer(work, result)
-        else:
-            await self._await(work, result)
+        if (rest := self._run(work)) is not None:
+            await rest
 
     async def _await(self, work: Work, result: Awaitable[Result | None]) -> None:
         recorded = None
@@ -497,11 +492,9 @@ class Pipeline:
                 if answer is not None and answer.long and not work.call.wrap_seconds:
                     recorded = await self._recording.response_by_parts(work.call, answer)
         except TimeoutError:
-            self._answer_refusal(work, Unavailable("too-slow", "the request took too long"))
-        except Refusal as refusal:
-            self._answer_refusal(work, refusal)
-        except Exception as error:  # noqa: BLE001 - answered as 500, recorded as such
-            self._answer_bug(work, error)
+            self._answer_failure(work, Unavailable("too-slow", "the request took too long"))
+        except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
+            self._answer_failure(work, error)
         else:
             if work.call.operation != "read":
                 self._feed.wake()
@@ -518,10 +511,8 @@ class Pipeline:
     async def _wrap(self, work: Work, result: Result) -> None:
         try:
             wrapped = await self._wrapping.wrap(work.call, result)
-        except Refusal as refusal:
-            self._answer_refusal(work, refusal)
-        except Exception as error:  # noqa: BLE001 - answered as 500, recorded as such
-            self._answer_bug(work, error)
+        except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
+            self._answer_failure(work, error)
         else:
             self._answer_plainly(work, wrapped)
 
@@ -553,12 +544,13 @@ class Pipeline:
         )  # fmt: skip
         self._context.sessions.prepare(session, work.target, prepared)
 
-    def _answer_refusal(self, work: Work, refusal: Refusal) -> None:
-        self._context.notices.met(refusal)
-        self._reply(work, encode_refusal(refusal), Outcome(error=refusal.message))
-
-    def _answer_bug(self, work: Work, error: Exception) -> None:
-        self._reply(work, encode_bug(error), Outcome(error="internal error"))
+    def _answer_failure(self, work: Work, error: Exception) -> None:
+        """A refusal as it says, anything else as 500; recorded as such."""
+        if isinstance(error, Refusal):
+            self._context.notices.met(error)
+            self._reply(work, encode_refusal(error), Outcome(error=error.message))
+        else:
+            self._reply(work, encode_bug(error), Outcome(error="internal error"))
 
     def _reply(
         self, work: Work, response: Response, outcome: Outcome, recorded: bytes = b"{}"
@@ -579,13 +571,16 @@ class Pipeline:
     def _subscribe(self, request: Request, work: Work) -> None:
         try:
             after = work.call.integer("after") if work.call.text("after") else None
+            # Before the socket is open: whoever cannot be told of changes yet is refused in words.
+            newest = self._context.view.last_event()
             socket = work.exchange.accept_websocket(request)
-        except Refusal as refusal:
-            self._answer_refusal(work, refusal)
+        except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
+            self._answer_failure(work, error)
             return
         self._metrics.in_flight.end(work.call)
         pattern = work.call.path.removeprefix(SUBSCRIBE)
-        self._feed.subscribe(Subscriber(socket, pattern, work.call.token, request.peer), after)
+        told = Subscriber(socket, pattern, work.call.token, request.peer, newest)
+        self._feed.subscribe(told, after)
 
 
 def _sealed(request: Request, exchange: Exchange) -> None:  # noqa: ARG001

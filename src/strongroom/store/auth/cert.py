@@ -81,6 +81,14 @@ class CertAuth:
     def exists(self, call: Call) -> bool:
         return self._roles.exists(call)
 
+    def forget_removed(self) -> None:
+        """Keep nothing of mounts that are gone; called when mounts may have changed."""
+        kept = self._lists.mounts | self._ocsp.mounts
+        if kept:
+            gone = kept - {each.uuid for each in self._context.view.mounts()}
+            self._lists.forget(gone)
+            self._ocsp.forget(gone)
+
     # configuration
 
     def _config(self, mount: str) -> dict[str, Any]:
@@ -110,14 +118,19 @@ class CertAuth:
         if call.certificate is None:
             raise Invalid("no-certificate", "client certificate must be supplied")
         shown = read_certificate(call.certificate, call.chain)
-        await self._lists.refresh(call.mount.uuid)
-        lists, now = lists_of(self._context.view, call.mount.uuid), self._context.clock.now()
+        mount, now = call.mount.uuid, self._context.clock.now()
+        candidates = list(self._candidates(call))
+        due = self._lists.due(mount)
+        # Strangers make the store fetch nothing.
+        if due and any(_would_accept(shown, role, now) for _, role in candidates):
+            await self._lists.refresh(mount, due)
+        lists, now = lists_of(self._context.view, mount), self._context.clock.now()
         seen, problems = set(), []
-        for name, role in self._candidates(call):
+        for name, role in candidates:
             judged = judge(shown, role, lists, now)
             seen.add(judged.verdict)
             if judged.verdict is Verdict.ACCEPTED:
-                refused = await self._revoked(call.mount.uuid, role, judged)
+                refused = await self._revoked(mount, role, judged)
                 if not refused:
                     return await self._granted(call, name, role, shown)
                 problems.append(refused)
@@ -138,9 +151,11 @@ class CertAuth:
         role = self._roles.get(row.mount, row.role)
         if role is None or not call.certificate or call.certificate_fingerprint != bound:
             return
-        await self._lists.refresh(row.mount)
-        lists = lists_of(self._context.view, row.mount)
         shown = read_certificate(call.certificate, call.chain)
+        due = self._lists.due(row.mount)
+        if due and _would_accept(shown, role, self._context.clock.now()):
+            await self._lists.refresh(row.mount, due)
+        lists = lists_of(self._context.view, row.mount)
         judged = judge(shown, role, lists, self._context.clock.now())
         if judged.verdict is Verdict.ACCEPTED:
             refused = await self._revoked(row.mount, role, judged)
@@ -193,6 +208,11 @@ def role_from(call: Call, old: Mapping[str, Any]) -> dict[str, Any]:
     for each in role["ocsp_servers_override"]:
         check_address(each, "ocsp_servers_override")
     return role
+
+
+def _would_accept(shown: ClientCertificate, role: Mapping[str, Any], now: float) -> bool:
+    """Whether a role lets a certificate in if nothing is revoked."""
+    return judge(shown, role, (), now).verdict is Verdict.ACCEPTED
 
 
 def _refusal(seen: set[Verdict], problems: Sequence[str]) -> Invalid:

@@ -1,8 +1,9 @@
 """The revocation lists of a cert mount: written by hand, or fetched from where they are published.
 
 A fetched list is fetched anew after an hour, or sooner when its own time is over, before the next
-login or renewal that it could matter to. Until that succeeds the old one holds; one whose time is
-over holds everybody of its issuer off, since nobody knows who was revoked meanwhile.
+login or renewal of a certificate that a role would let in if nothing were revoked: strangers make
+the store fetch nothing. Until that succeeds the old one holds; one whose time is over holds
+everybody of its issuer off, since nobody knows who was revoked meanwhile.
 """
 
 import asyncio
@@ -91,18 +92,32 @@ class CertLists:
             lambda transaction: transaction.put_document(mount, CRL, name, made)
         )
 
-    async def refresh(self, mount: str) -> None:
-        """Fetch anew what is due; what fails is said in the log and tried again soon."""
+    @property
+    def mounts(self) -> set[str]:
+        """Those of which anything is kept."""
+        return {mount for mount, _ in self._turns}
+
+    def forget(self, mounts: set[str]) -> None:
+        """Keep nothing of these."""
+        for key in [each for each in self._turns if each[0] in mounts]:
+            del self._turns[key]
+            self._tried.pop(key, None)
+
+    def due(self, mount: str) -> list[tuple[str, Document]]:
+        """The lists that are to be fetched anew before one is judged by them, with their names."""
         view, now = self._context.view, self._context.clock.now()
-        due = []
-        for name in view.document_names(mount, CRL):
-            found = view.document(mount, CRL, name)
-            if found and found.get("url") and found["due"] <= now:
-                due.append((name, found))
-        if due:
-            # Read here: the tasks of a gathering may not read the view.
-            signers = self._signers(mount)
-            await asyncio.gather(*(self._refreshed(mount, *each, signers) for each in due))
+        found = (
+            (name, view.document(mount, CRL, name)) for name in view.document_names(mount, CRL)
+        )
+        return [
+            (name, each) for name, each in found if each and each.get("url") and each["due"] <= now
+        ]
+
+    async def refresh(self, mount: str, due: Sequence[tuple[str, Document]]) -> None:
+        """Fetch these anew; what fails is said in the log and tried again soon."""
+        # Read here: the tasks of a gathering may not read the view.
+        signers = self._signers(mount)
+        await asyncio.gather(*(self._refreshed(mount, *each, signers) for each in due))
 
     async def _refreshed(
         self, mount: str, name: str, old: Document, signers: list[Certificate]

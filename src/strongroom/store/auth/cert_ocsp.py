@@ -100,6 +100,16 @@ class OcspChecks:
         # Of a server, or of a question to it: since when, and why.
         self._down: dict[bytes, tuple[float, str]] = {}
 
+    @property
+    def mounts(self) -> set[str]:
+        """Those of which answers are kept."""
+        return set(self._kept)
+
+    def forget(self, mounts: set[str]) -> None:
+        """Keep no answers for these."""
+        for each in mounts:
+            self._kept.pop(each, None)
+
     async def refusal(
         self,
         chain: Sequence[Certificate],
