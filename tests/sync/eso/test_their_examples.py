@@ -1,4 +1,4 @@
-"""Every example manifest of External Secrets Operator's documents is taken, or refused by name.
+"""Every example of External Secrets Operator's documents, in files and in pages, is taken, or refused by name.
 
 The documents' own mistakes and excerpts are listed with what is the matter; a list that no longer
 fits fails too. Our definitions take the same examples, each field known to them.
@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from strongroom.sync.spec import parse_spec
 
 CLOCK = SystemClock()
 RAW = re.compile(r"\{%-?\s*(?:end)?raw\s*-?%\}")
+BLOCK = re.compile(r"^([ \t]*)```(?:ya?ml|YAML)[^\n]*\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+GROUP = "external-secrets.io/"
 PLACEHOLDER = re.compile(r"\[([A-Z_]+)\]")
 STORES = ("SecretStore", "ClusterSecretStore")
 SPECS = {
@@ -48,19 +51,44 @@ NO_YAML = {
     "filterpem-template-v2-external-secret.yaml": "quotes within quotes",
     "ibm-container-auth-volume.yaml": "an excerpt of a Deployment",
     "pkcs12-template-v2-external-secret.yaml": "quotes within quotes",
+    "kubernetes.md 1": "a tab",
+    "yandex-certificate-manager.md 2": "asterisks",
+    "yandex-lockbox.md 2": "asterisks",
 }
 # Refused by us as by the other controller: by code, and why.
 REFUSED = {
     "beyondtrust-push-secret.yaml": ("no-remote-key", "a provider that is not served"),
     "full-cluster-external-secret.yaml": ("bad-source", "dataFrom[].key ended with v1alpha1"),
-    "full-cluster-secret-store.yaml": ("bad-field", "five providers side by side"),
-    "full-secret-store.yaml": ("bad-field", "three providers side by side"),
     "jwk-template-v2-external-secret.yaml": ("no-data", "the excerpt has a template alone"),
     "passworddepot-external-secret-json.yaml": ("bad-source", "dataFrom[].key of v1alpha1"),
     "pkcs12-template-v1-external-secret.yaml": ("bad-engine", "the engine v1 is gone there too"),
     "template-v2-push-secret.yaml": ("bad-source", "the excerpt has no selector"),
+    # Of the pages: the file, and which of its examples.
+    "externalsecret.md 1": ("no-data", "the excerpt has a policy alone"),
+    "externalsecret.md 2": ("no-data", "the excerpt has a policy alone"),
+    "externalsecret.md 3": ("no-data", "the excerpt has a policy alone"),
+    "templating.md 1": ("no-data", "the excerpt has a template alone"),
+    "templating.md 2": ("no-data", "the excerpt has a template alone"),
+    "delinea.md 2": ("bad-key", "a placeholder in angle brackets is the key"),
+    "device42.md 2": ("bad-key", "a placeholder in angle brackets is the key"),
+    "fortanix.md 2": ("bad-key", "a placeholder in angle brackets is the key"),
+    "pulumi.md 3": ("bad-key", "a placeholder in angle brackets is the key"),
+    "scaleway.md 2": ("bad-key", "a placeholder in angle brackets is the key"),
+    "google-secrets-manager.md 2": ("bad-source", "the excerpt has no selector"),
+    "google-secrets-manager.md 3": ("bad-source", "the excerpt has no selector"),
+    "kubernetes.md 10": ("bad-source", "the excerpt has no selector"),
+    "kubernetes.md 11": ("bad-source", "the excerpt has no selector"),
+}
+REFUSED_STORES = {
+    "full-cluster-secret-store.yaml": ("bad-field", "five providers side by side"),
+    "full-secret-store.yaml": ("bad-field", "three providers side by side"),
     "vault-mtls-store.yaml": ("bad-field", "its caBundle is three dots"),
-}  # fmt: skip
+    "security-best-practices.md 1": ("bad-field", "a store's conditions without its provider"),
+    "azure-key-vault.md 1": ("bad-field", "the excerpt has no vaultUrl"),
+    "hashicorp-vault.md 10": ("bad-field", "of the auth the namespace alone"),
+    "kubernetes.md 3": ("bad-field", "no auth, which they refuse as well"),
+    "webhook.md 6": ("bad-field", "its caBundle is a placeholder"),
+}
 # Excerpts without their store, which is put back.
 WITHOUT_STORE = {
     "helm-template-v2-escape-sequence.yaml",
@@ -73,6 +101,11 @@ WITHOUT_STORE = {
     "template-v2-from-secret.yaml",
     "template-v2-literal-example.yaml",
     "template-v2-scope-and-target.yaml",
+    "hashicorp-vault.md 3",
+    "hashicorp-vault.md 4",
+    "hashicorp-vault.md 5",
+    "hashicorp-vault.md 6",
+    "hashicorp-vault.md 7",
 }
 NOT_SERVED_GENERATORS = {
     "CloudsmithAccessToken",
@@ -98,32 +131,41 @@ class Example:
         return next(iter(self.item["spec"].get("provider") or {}), "")
 
 
-def read(folder: Path) -> tuple[list[Example], set[str]]:
-    """All objects of the group, and the files that are no YAML."""
-    found, broken = [], set()
+def documents(folder: Path) -> Iterator[tuple[str, str]]:
+    """Each file of examples, and each example that stands in a page, by the name it goes by."""
     for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
-        text = PLACEHOLDER.sub(r"\1", RAW.sub("", path.read_text()))
+        yield path.name, path.read_text()
+    for path in sorted(folder.rglob("*.md")):
+        blocks = (textwrap.dedent(each[2]) for each in BLOCK.finditer(path.read_text()))
+        # A page shows a file's example by naming the file.
+        own = [each for each in blocks if GROUP in each and "{% include" not in each]
+        yield from ((f"{path.name} {at}", text) for at, text in enumerate(own, 1))
+
+
+def read(folder: Path) -> tuple[list[Example], set[str]]:
+    """All objects of the group, and the examples that are no YAML."""
+    found, broken = [], set()
+    for name, text in documents(folder):
         try:
-            items = list(yaml.safe_load_all(text))
+            items = list(yaml.safe_load_all(PLACEHOLDER.sub(r"\1", RAW.sub("", text))))
         except yaml.YAMLError:
-            broken.add(path.name)
+            broken.add(name)
             continue
-        group = "external-secrets.io/"
         found += [
-            Example(path.name, item)
+            Example(name, item)
             for item in items
-            if isinstance(item, dict) and group in str(item.get("apiVersion"))
+            if isinstance(item, dict) and GROUP in str(item.get("apiVersion"))
         ]
     return found, broken
 
 
 @pytest.fixture(scope="session")
 def snippets(eso: Path) -> list[Example]:
-    return read(eso / "docs" / "snippets")[0]
+    return read(eso / "docs")[0]
 
 
 def test_the_files_that_are_no_yaml_are_the_ones_that_are_known(eso: Path) -> None:
-    assert read(eso / "docs" / "snippets")[1] == set(NO_YAML)
+    assert read(eso / "docs")[1] == set(NO_YAML)
 
 
 def specs(snippets: list[Example]) -> Iterator[tuple[Example, Object]]:
@@ -150,11 +192,9 @@ def test_every_external_secret_and_push_secret_is_understood(snippets) -> None:
             completed.add(example.file)
             parse({**item, "spec": {"secretStoreRef": {"name": "s"}, **item["spec"]}})
         parsed += 1
-    assert refused == {
-        file: code for file, (code, _) in REFUSED.items() if not file.endswith("-store.yaml")
-    }
+    assert refused == {file: code for file, (code, _) in REFUSED.items()}
     assert completed == WITHOUT_STORE
-    assert parsed > 120
+    assert parsed > 160
 
 
 def selectors(part: Any, place: str = "") -> Iterator[tuple[str, str, str, str]]:
@@ -229,11 +269,8 @@ async def test_every_store_is_made_or_refused_by_name(snippets, rsa_pem: str) ->
         else:
             made.add(example.provider)
             await provider.close()
-    assert refused == {
-        file: code for file, (code, _) in REFUSED.items() if file.endswith("-store.yaml")
-    }
-    # The documents have no store of the kind `kubernetes` in a file of its own.
-    assert made >= {"vault", "aws", "gcpsm", "azurekv", "webhook", "fake"}
+    assert refused == {file: code for file, (code, _) in REFUSED_STORES.items()}
+    assert made >= {"vault", "aws", "gcpsm", "azurekv", "kubernetes", "webhook", "fake"}
 
 
 async def test_every_generator_is_asked_or_refused_by_name(snippets, rsa_pem: str) -> None:
@@ -279,8 +316,13 @@ def test_names_and_columns_are_the_ones_that_people_know(their_definitions) -> N
 
 # Our definitions and theirs, each on a real API server
 
-# The webhook of the other controller refuses it; here a rule of the definition does.
-RULED_OUT = {"jwk-template-v2-external-secret.yaml"}
+# The webhook of the other controller refuses them; here a rule of the definition does.
+RULED_OUT = {
+    "jwk-template-v2-external-secret.yaml",
+    "externalsecret.md 1",
+    "externalsecret.md 2",
+    "externalsecret.md 3",
+}
 
 
 @pytest.mark.cluster
@@ -292,7 +334,7 @@ async def test_our_definitions_take_what_theirs_take(with_ours, theirs, snippets
         *(asyncio.to_thread(taken, each, given) for each in (with_ours, theirs.control))
     )
     assert {given[number].file for number in of_them - ours} == RULED_OUT
-    assert len(ours) > 180
+    assert len(ours) > 250
 
 
 def taken(control: ControlPlane, given: list[Example]) -> set[int]:

@@ -34,7 +34,7 @@ async def cluster(api, **secrets: str) -> None:
     await api.create(SERVICE_ACCOUNTS, {"metadata": {"name": "app", "namespace": "n"}})
 
 
-async def provider_of(api, clock, server: str, auth: dict, **more: Any) -> Any:
+async def provider_of(api, clock, server: str, auth: dict | None, **more: Any) -> Any:
     environment = more.pop("environment", {})
     vault = {"path": "secret", "auth": auth, "server": server, **more}
     store = {"metadata": {"name": "s", "namespace": "n"}, "spec": {"provider": {"vault": vault}}}
@@ -157,7 +157,7 @@ class Bed:
 
         self.fake.logins[path] = noted
 
-    async def reads(self, auth: dict, **more: Any) -> bool:
+    async def reads(self, auth: dict | None, **more: Any) -> bool:
         provider = await provider_of(
             self.api, self.clock, **{"server": self.address, "auth": auth, **more}
         )
@@ -349,6 +349,18 @@ async def test_google_signs_for_a_service_account_of_the_cluster(bed, gcp) -> No
 async def test_an_auth_that_cannot_be_used_names_its_field(bed, auth, said) -> None:
     with pytest.raises(Invalid, match=said):
         await bed.reads(auth)
+
+
+async def test_a_store_without_auth_leaves_the_token_to_a_proxy(bed) -> None:
+    """The other controller asks without a token then, and so does a proxy's user."""
+    played = {"headers": {"X-Vault-Token": "fake-root"}}
+    assert await bed.reads(None, **played)
+    with pytest.raises(Denied):
+        await bed.reads(None)
+    assert "x-vault-token" not in bed.fake.requests[-1].headers
+    shown = {"certSecretRef": key("crt"), "keySecretRef": key("key")}
+    with pytest.raises(Refusal, match="crt"):
+        await bed.reads(None, tls=shown)
 
 
 async def test_the_namespace_of_the_store_and_of_its_login(bed) -> None:

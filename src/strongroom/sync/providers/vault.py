@@ -31,7 +31,7 @@ from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.objects import as_value, object_in
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.session import Session
-from strongroom.sync.providers.vault_login import Login, kind_of, login_of, passed_over
+from strongroom.sync.providers.vault_login import Login, kind_of, login_of, no_login, passed_over
 from strongroom.sync.spec import RemoteRef
 from strongroom.wire.client import HttpClient
 from strongroom.wire.tls import ClientPem
@@ -117,18 +117,22 @@ def pushed_tags(target: PushTarget, tags: Mapping[str, str]) -> dict[str, str]:
 async def build(spec: Fields, references: References, around: Surroundings) -> "VaultProvider":
     """The provider of `spec.provider.vault` or `openBao`; raises Invalid."""
     settings = VaultSettings.from_spec(spec, await references.authority(spec))
-    auth = spec.needed("auth")
-    login = login_of(auth, references, around)
+    auth = spec.part("auth")
     pem = await _client_pem(spec, auth, references)
+    if auth is None:
+        return VaultProvider(settings, no_login, around.clock, pem)
+    login = login_of(auth, references, around)
     own = kind_of(auth) != "tokenSecretRef"
     provider = VaultProvider(settings, login, around.clock, pem, own=own)
     provider.traits = replace(provider.traits, notes=passed_over(auth))
     return provider
 
 
-async def _client_pem(spec: Fields, auth: Fields, references: References) -> ClientPem | None:
-    tls, cert = spec.part("tls"), auth.part("cert")
-    if cert and kind_of(auth) == "cert":
+async def _client_pem(
+    spec: Fields, auth: Fields | None, references: References
+) -> ClientPem | None:
+    tls, cert = spec.part("tls"), auth.part("cert") if auth else None
+    if auth and cert and kind_of(auth) == "cert":
         pair = cert.needed("clientCert"), cert.needed("secretRef")
     elif tls:
         pair = tls.needed("certSecretRef"), tls.needed("keySecretRef")

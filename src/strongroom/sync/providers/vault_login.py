@@ -46,6 +46,11 @@ def login_of(auth: Fields, references: References, around: Surroundings) -> Logi
     return kinds[kind](auth.needed(kind), references)
 
 
+async def no_login(client: VaultClient) -> tuple[Secret, float]:  # noqa: ARG001 - nobody to ask
+    """Of a store without `auth`: a proxy before the server gives each request its token."""
+    return Secret(""), 0
+
+
 def kind_of(auth: Fields) -> str:
     """The login that is meant: of several the first, as it is for the other controller."""
     return auth.first_of(*PRECEDENCE)
