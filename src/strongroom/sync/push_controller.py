@@ -15,10 +15,11 @@ from strongroom.model.errors import NotFound, Refusal, Unavailable
 from strongroom.model.labels import selects
 from strongroom.model.secret import Secret
 from strongroom.sync.crds import CLUSTER_SECRET_STORES, PUSH_SECRETS, SECRET_STORES
-from strongroom.sync.desired import secret_data, synced_version
+from strongroom.sync.desired import synced_version
 from strongroom.sync.due import FUTURE_SECONDS, JITTER, SHORTEST, refresh_time
 from strongroom.sync.index import Index
 from strongroom.sync.providers.contract import PushTarget
+from strongroom.sync.push_source import Source, source_of, templated
 from strongroom.sync.push_spec import (
     Push,
     PushSpec,
@@ -29,7 +30,7 @@ from strongroom.sync.push_spec import (
 )
 from strongroom.sync.reader import Generators, Unsettled
 from strongroom.sync.remedies import worded
-from strongroom.sync.render import Inputs, render_template, template_inputs
+from strongroom.sync.render import Inputs, template_inputs
 from strongroom.sync.reporting import put_status
 from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import StoreRef
@@ -291,14 +292,13 @@ class PushController:
             return None
         return max(SHORTEST, spec.refresh_seconds * (1 - JITTER) - (now - self._done[key].at))
 
-    async def _sources(
-        self, item: Object, spec: PushSpec
-    ) -> list[tuple[str, Mapping[str, bytes]]] | None:
-        """Versions and data of the sources; None when there is none."""
+    async def _sources(self, item: Object, spec: PushSpec) -> list[tuple[str, Source]] | None:
+        """The sources with their versions; None when there is none."""
         namespace = item["metadata"]["namespace"]
         if spec.generator is not None:
             # Of one making until all stores have it.
-            return [(MADE, await self._parts.generators.generate(spec.generator, item, SLOT))]
+            made = await self._parts.generators.generate(spec.generator, item, SLOT)
+            return [(MADE, Source(made))]
         names = [spec.source_name]
         if spec.source_selector is not None:
             await self._parts.watches.secrets.synced.wait()
@@ -308,21 +308,21 @@ class PushController:
                 if each["metadata"]["namespace"] == namespace
                 and selects(spec.source_selector, each["metadata"].get("labels") or {})
             )
-        found: list[tuple[str, Mapping[str, bytes]]] = []
+        found: list[tuple[str, Source]] = []
         for name in names:
             try:
                 secret = await self._api.get(SECRETS, name, namespace)
             except NotFound:
                 continue
             version = f"{name}@{secret['metadata']['resourceVersion']}"
-            found.append((version, secret_data(secret)))
+            found.append((version, source_of(secret)))
         return found or None
 
     async def _pushes(
         self,
         item: Object,
         spec: PushSpec,
-        sources: Iterable[tuple[str, Mapping[str, bytes]]],
+        sources: Iterable[tuple[str, Source]],
         inputs: Inputs,
     ) -> list[Push]:
         namespace = item["metadata"]["namespace"]
@@ -337,10 +337,8 @@ class PushController:
                 if ref in chosen:
                     chosen[ref].append(every.store)
         pushes: list[Push] = []
-        for _, data in sources:
-            given = data
-            if spec.template is not None:
-                given = render_template(spec.template, data, inputs, self._parts.render).data
+        for _, source in sources:
+            given = templated(spec.template, source, inputs, self._parts.render)
             for ref, choices in chosen.items():
                 pushes += pushes_for(spec, ref, choices, given, self._parts.render)
         return pushes

@@ -16,6 +16,7 @@ from strongroom.model.labels import selects
 from strongroom.sync.durations import parse_duration
 from strongroom.sync.patterns import compile_pattern
 from strongroom.sync.providers.contract import PushTarget, Traits
+from strongroom.sync.push_source import Source
 from strongroom.sync.rewrite import Render, rewrite
 from strongroom.sync.rewrite_spec import Rewrite, parse_rewrites
 from strongroom.sync.spec import GeneratorRef, StoreRef, one_of, parse_generator_ref
@@ -201,22 +202,22 @@ def _all(entry: Mapping[str, Any]) -> PushAll:
 
 
 def pushes_for(
-    spec: PushSpec, store: StoreRef, chosen: Iterable[StoreChoice], data: Mapping[str, bytes],
-    render: Render,
-) -> list[Push]:  # fmt: skip
+    spec: PushSpec, store: StoreRef, chosen: Iterable[StoreChoice], source: Source, render: Render
+) -> list[Push]:
     """What one source gives one store; `data` rows win over `dataTo` at the same place."""
     found: dict[str, Push] = {}
     choices = set(map(id, chosen))
     for every in spec.everything:
         if id(every.store) in choices:
-            found |= {each.place: each for each in _spread(every, store, data, render)}
+            found |= {each.place: each for each in _spread(every, store, source, render)}
     for row in spec.rows:
-        push = _push(row, store, data)
+        push = _push(row, store, source)
         found[push.place] = push
     return list(found.values())
 
 
-def _push(row: PushRow, store: StoreRef, data: Mapping[str, bytes]) -> Push:
+def _push(row: PushRow, store: StoreRef, source: Source) -> Push:
+    data = source.data
     keys = {_named(key, reverse=row.reverse): key for key in data}
     value: bytes | None = None
     whole: Mapping[str, bytes] | None = None
@@ -227,27 +228,29 @@ def _push(row: PushRow, store: StoreRef, data: Mapping[str, bytes]) -> Push:
     else:
         raise Invalid("no-secret-key", f"the source has no key {row.secret_key}")
     metadata = metadata_spec(row.metadata)
-    target = PushTarget(row.remote_key, row.property, whole=whole, metadata=metadata)
+    target = PushTarget(
+        row.remote_key, row.property, whole=whole, metadata=metadata, source=source.metadata
+    )
     return Push(store, target, value, _shown(row.secret_key, target, row.metadata))
 
 
-def _spread(
-    every: PushAll, store: StoreRef, data: Mapping[str, bytes], render: Render
-) -> Iterable[Push]:
+def _spread(every: PushAll, store: StoreRef, source: Source, render: Render) -> Iterable[Push]:
     matches = compile_pattern(every.pattern).search if every.pattern else bool
     chosen = {
         _named(key, reverse=every.reverse): value
-        for key, value in sorted(data.items())
+        for key, value in sorted(source.data.items())
         if matches(key)
     }
-    metadata = metadata_spec(every.metadata)
+    about: dict[str, Any] = {
+        "metadata": metadata_spec(every.metadata), "source": source.metadata
+    }  # fmt: skip
     if every.remote_key:
-        target = PushTarget(every.remote_key, whole=chosen, metadata=metadata)
+        target = PushTarget(every.remote_key, whole=chosen, **about)
         yield Push(store, target, None, _shown("", target, every.metadata))
         return
     for name, value in chosen.items():
         (remote,) = rewrite(every.rewrites, {name: value}, render) or (name,)
-        target = PushTarget(remote, metadata=metadata)
+        target = PushTarget(remote, **about)
         yield Push(store, target, value, _shown(name, target, every.metadata))
 
 

@@ -142,6 +142,13 @@ async def test_a_template_shapes_what_is_pushed(source) -> None:
     assert held(source, "out/url") == "db://u1"
 
 
+async def test_keys_that_a_template_does_not_name_are_pushed_as_they_are(source) -> None:
+    """The other controller lays a PushSecret's template over its source, whatever mergePolicy."""
+    template = {"mergePolicy": "Replace", "data": {"url": "db://{{ .user }}", "user": "{{ 1 }}"}}
+    await push(source, template=template, dataTo=[{"storeRef": {"name": "s"}, "remoteKey": "all"}])
+    assert json.loads(held(source, "all")) == {"password": "p1", "url": "db://u1", "user": "1"}
+
+
 async def test_what_is_there_is_kept_if_not_exists(source) -> None:
     source.provider.put_data("out/db", b"theirs", {"managed-by": "external-secrets"})
     await push(source, updatePolicy="IfNotExists")
@@ -292,14 +299,60 @@ WHOLE = [{"match": {"remoteRef": {"remoteKey": "copy"}}}]
 ALL = [{"storeRef": {"name": "s"}, "remoteKey": "copy", "match": {"regexp": "."}}]
 
 
-@pytest.mark.parametrize("rows", [{"data": WHOLE}, {"dataTo": ALL}])
-async def test_keys_of_bytes_survive_a_whole_push_to_a_cluster(idle, rows) -> None:
+async def to_a_cluster(idle) -> None:
     async def login() -> tuple[None, float]:
         return None, 0
 
     far = KubernetesSettings("far")
     idle.provider = KubernetesProvider(far, idle.api, Session(login, idle.clock))
     await idle.start()
+
+
+TRACKED = {
+    "kubectl.kubernetes.io/last-applied-configuration": "{}",
+    "reconcile.external-secrets.io/data-hash": "h",
+}
+SHAPED = {
+    "type": "kubernetes.io/basic-auth",
+    "metadata": {"labels": {"of": "{{ .a }}"}, "annotations": {"note": "{{ .a }}"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("template", "kind", "labels", "notes"),
+    [
+        (None, "kubernetes.io/tls", {"team": "blue", "of": "source"}, {"why": "made"}),
+        ({}, "Opaque", {"team": "blue", "of": "source"}, {"why": "made"}),
+        (
+            SHAPED,
+            "kubernetes.io/basic-auth",
+            {"team": "blue", "of": "1"},
+            {"why": "made", "note": "1"},
+        ),
+    ],
+    ids=["none", "empty", "full"],
+)
+async def test_a_pushed_secret_is_as_its_source_is(
+    idle, template: dict | None, kind: str, labels: dict, notes: dict
+) -> None:
+    await to_a_cluster(idle)
+    await idle.secret_of_somebody("source", a="1", **{"tls.crt": "c", "tls.key": "k"})
+    held = await idle.api.get(SECRETS, "source", "n")
+    owned = {"reconcile.external-secrets.io/managed": "true"}
+    held["metadata"]["labels"] = {"team": "blue", "of": "source", **owned}
+    held["metadata"]["annotations"] = {"why": "made", **TRACKED}
+    await idle.api.replace(SECRETS, held | {"type": "kubernetes.io/tls"})
+    await push(idle, data=WHOLE, template=template)
+    copy = await idle.api.get(SECRETS, "copy", "far")
+    assert copy["type"] == kind
+    # Marks of whoever tracks the source stay with it.
+    assert copy["metadata"]["labels"] == labels
+    assert copy["metadata"]["annotations"] == notes
+
+
+@pytest.mark.parametrize("rows", [{"data": WHOLE}, {"dataTo": ALL}])
+async def test_keys_of_bytes_survive_a_whole_push_to_a_cluster(idle, rows) -> None:
+    await to_a_cluster(idle)
     await of_bytes(idle)
     await push(idle, **rows)
     copy = await idle.api.get(SECRETS, "copy", "far")

@@ -17,8 +17,9 @@ from strongroom.kube.resource import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS
 from strongroom.model.clock import SimulatedClock, SystemClock
 from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
 from strongroom.model.secret import Secret
-from strongroom.sync.providers.contract import Find, Provider, PushTarget
+from strongroom.sync.providers.contract import Find, Provider, PushTarget, SourceMetadata
 from strongroom.sync.providers.kinds import Providers
+from strongroom.sync.providers.kubernetes import pushed_marks
 from strongroom.sync.providers.references import Surroundings
 from strongroom.sync.spec import RemoteRef
 from strongroom.wire.http import Request, Response
@@ -316,3 +317,35 @@ async def test_rights_are_judged_by_what_the_server_lists(
     else:
         await provider.validate()
     await provider.close()
+
+
+THERE = {"there": "t", "both": "t"}
+OF_SOURCE = {"source": "s", "both": "s", "row": "s"}
+OF_ROW = {"row": "r"}
+LAID = {"source": "s", "both": "s", "row": "r"}
+
+
+@pytest.mark.parametrize(
+    ("policies", "wanted"),
+    [
+        ({}, {**THERE, **LAID}),
+        ({"sourceMergePolicy": "Merge", "targetMergePolicy": "Merge"}, {**THERE, **LAID}),
+        ({"sourceMergePolicy": "Replace"}, {**THERE, **OF_ROW}),
+        ({"targetMergePolicy": "Replace"}, LAID),
+        ({"sourceMergePolicy": "Replace", "targetMergePolicy": "Replace"}, OF_ROW),
+        ({"targetMergePolicy": "Ignore"}, THERE),
+    ],
+)
+def test_marks_of_a_pushed_secret_are_merged_by_two_policies(policies, wanted: dict) -> None:
+    row = {"labels": OF_ROW, "annotations": OF_ROW, **policies}
+    source = SourceMetadata("", OF_SOURCE, OF_SOURCE)
+    target = PushTarget("k", metadata=row, source=source)
+    held = {"labels": THERE, "annotations": THERE}
+    assert pushed_marks(target, held) == {"labels": wanted, "annotations": wanted}
+
+
+@pytest.mark.parametrize("policy", ["sourceMergePolicy", "targetMergePolicy"])
+def test_a_policy_that_is_none_is_named(policy: str) -> None:
+    given = "Ignore" if policy == "sourceMergePolicy" else "None"
+    with pytest.raises(Invalid, match=f"{policy} must be one of Merge, Replace"):
+        pushed_marks(PushTarget("k", metadata={policy: given}), {})

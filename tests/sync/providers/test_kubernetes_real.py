@@ -278,5 +278,11 @@ async def test_a_push_of_a_cluster_store_may_name_another_namespace(bed: Bed) ->
     provider = await bed.provider(cluster=True, auth=auth, remoteNamespace="elsewhere")
     assert (await provider.push(target, Secret("x"))).changed
     assert (await bed.api.get(SECRETS, "new", bed.far))["data"] == {"p": "eA=="}
+    assert await provider.exists(target)
+    # What is taken back is what was pushed, not its namesake where the store is.
+    await provider.delete(target)
+    assert not await provider.exists(target)
+    with pytest.raises(NotFound):
+        await bed.api.get(SECRETS, "new", bed.far)
     with pytest.raises(Invalid, match="remoteNamespace is for ClusterSecretStores alone"):
         await (await bed.provider(auth=ACCOUNT)).push(target, Secret("x"))

@@ -105,12 +105,21 @@ class Find:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceMetadata:
+    """What a pushed Secret is besides its data, for a target that is a Secret too."""
+
+    type: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class PushTarget:
     """Where a PushSecret writes: a key, and a property of the object there unless it is "".
 
     `metadata` is the `spec` of a PushSecretMetadata, free in form and different by provider.
     `whole` are the keys of the source when all of it is pushed: for a target that holds bytes by
-    key, where the value as JSON could not hold them.
+    key, where the value as JSON could not hold them. `source` is what the source is besides.
     """
 
     key: str
@@ -118,6 +127,7 @@ class PushTarget:
     _: KW_ONLY
     whole: Mapping[str, bytes] | None = field(default=None, repr=False)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    source: SourceMetadata = field(default_factory=SourceMetadata)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ _ACCESS: Final = Resource(
 )
 _SERVICE: Final = "the API server"
 _VERBS: Final = ("get", "list", "create", "update", "delete")
+_MERGES: Final = ("Merge", "Replace", "Ignore")
 R = TypeVar("R")
 Login = Callable[[], Awaitable[tuple[Secret | None, float]]]
 
@@ -217,8 +218,7 @@ class KubernetesProvider(OneByOne):
     # writing
 
     async def push(self, target: PushTarget, value: Secret) -> Pushed:
-        meta = Fields(target.metadata, "metadata.spec")
-        namespace = self._namespace_of(meta)
+        namespace = self._place(target)
         try:
             before: Object | None = await self._get(target.key, namespace)
         except NotFound:
@@ -226,32 +226,39 @@ class KubernetesProvider(OneByOne):
         old = _data(before) if before else {}
         new = _wanted(target, value, old)
         held = (before or {}).get("metadata") or {}
-        labels = {**(held.get("labels") or {}), **meta.labels("labels")}
-        notes = {**(held.get("annotations") or {}), **meta.labels("annotations")}
-        settled = labels == (held.get("labels") or {}) and notes == (held.get("annotations") or {})
+        marks = pushed_marks(target, held)
+        settled = all(marks[part] == (held.get(part) or {}) for part in marks)
         if before and settled and new == old:
             return Pushed(changed=False, version=str(held.get("resourceVersion", "")))
         item: Object = {
-            **(before or {"type": "Opaque"}),
-            "metadata": {
-                **held, "name": target.key, "namespace": namespace,
-                "labels": labels, "annotations": notes,
-            },
+            # A Secret's type cannot be changed.
+            **(before or {"type": target.source.type or "Opaque"}),
+            "metadata": {**held, "name": target.key, "namespace": namespace, **marks},
             "data": {name: base64.b64encode(each).decode() for name, each in new.items()},
         }  # fmt: skip
         work = self._api.replace if before else self._api.create
         said = await self._ask(lambda: work(SECRETS, item))
         return Pushed(changed=True, version=str(said["metadata"].get("resourceVersion", "")))
 
-    def _namespace_of(self, meta: Fields) -> str:
+    def _place(self, target: PushTarget) -> str:
+        """The namespace that a push is for; raises Invalid for one it may not have."""
+        meta = Fields(target.metadata, "metadata.spec")
         named = meta.text("remoteNamespace")
         if named and not self._settings.anywhere:
             raise meta.bad("remoteNamespace", "is for ClusterSecretStores alone")
         return named or self._settings.namespace
 
-    async def delete(self, target: PushTarget) -> None:
+    async def exists(self, target: PushTarget) -> bool:
         try:
-            before = await self._get(target.key)
+            found = await self._get(target.key, self._place(target))
+        except NotFound:
+            return False
+        return not target.property or target.property in _data(found)
+
+    async def delete(self, target: PushTarget) -> None:
+        where = self._place(target)
+        try:
+            before = await self._get(target.key, where)
             data = _data(before)
             if target.property and target.property not in data:
                 return
@@ -260,13 +267,33 @@ class KubernetesProvider(OneByOne):
                 del before["data"][target.property]
                 await self._ask(lambda: self._api.replace(SECRETS, before))
                 return
-            where = self._settings.namespace
             await self._ask(lambda: self._api.delete(SECRETS, target.key, where))
         except NotFound:
             return
 
     async def close(self) -> None:
         await self._closing()
+
+
+def pushed_marks(target: PushTarget, held: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Labels and annotations of a pushed Secret whose metadata now are `held`. Pure.
+
+    The source's, overlaid by those of the push's metadata (`sourceMergePolicy: Replace`: these
+    alone), are laid over those that are there, or by `targetMergePolicy` replace them or are
+    ignored. Raises Invalid.
+    """
+    meta = Fields(target.metadata, "metadata.spec")
+    alone = meta.choice("sourceMergePolicy", _MERGES[:2], "Merge") == "Replace"
+    policy = meta.choice("targetMergePolicy", _MERGES, "Merge")
+    marks = {}
+    for part, source in (
+        ("labels", target.source.labels),
+        ("annotations", target.source.annotations),
+    ):
+        said = {**({} if alone else source), **meta.labels(part)}
+        there = dict(held.get(part) or {})
+        marks[part] = {"Merge": {**there, **said}, "Replace": said, "Ignore": there}[policy]
+    return marks
 
 
 def allowed_verbs(rules: Sequence[Mapping[str, Any]]) -> set[str]:

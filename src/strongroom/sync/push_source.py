@@ -1,0 +1,53 @@
+"""What a PushSecret pushes: a Secret's data and what it is besides, its template applied. Pure.
+
+https://external-secrets.io/latest/guides/pushsecrets/, "Templating".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from strongroom.kube.resource import Object
+from strongroom.sync.desired import secret_data
+from strongroom.sync.providers.contract import SourceMetadata
+from strongroom.sync.render import Inputs, copied, render_template
+from strongroom.sync.rewrite import Render
+from strongroom.sync.template_spec import Template
+
+# The marks of an ExternalSecret at its own Secret: on another they would claim that one.
+_OWNED: Final = "reconcile.external-secrets.io/"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A Secret that is pushed, with its template applied; what was generated has no metadata."""
+
+    data: Mapping[str, bytes] = field(repr=False)
+    metadata: SourceMetadata = field(default_factory=SourceMetadata)
+
+
+def source_of(secret: Object) -> Source:
+    """A Secret as a source; the marks of whoever tracks it stay behind."""
+    held = secret["metadata"]
+    labels, notes = (
+        {key: each for key, each in copied(held.get(part)).items() if not key.startswith(_OWNED)}
+        for part in ("labels", "annotations")
+    )
+    return Source(secret_data(secret), SourceMetadata(str(secret.get("type") or ""), labels, notes))
+
+
+def templated(template: Template | None, source: Source, inputs: Inputs, render: Render) -> Source:
+    """A template laid over its source, whatever its mergePolicy, as the other controller does.
+
+    The type is the template's alone. Raises Invalid that names the key whose template fails.
+    """
+    if template is None:
+        return source
+    made = render_template(template, source.data, inputs, render)
+    held = source.metadata
+    return Source(
+        {**source.data, **made.data},
+        SourceMetadata(
+            made.type, {**held.labels, **made.labels}, {**held.annotations, **made.annotations}
+        ),
+    )
