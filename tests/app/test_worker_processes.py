@@ -224,3 +224,6 @@ def test_a_refusal_during_preparation_is_said_once_and_leaves_no_process(
         out, err = process.communicate(timeout=LIMIT)
     assert (process.returncode, out, err.count("[address-in-use]")) == (2, "", 1)
     assert nobody_is_left(process)
+    # And no cluster that nobody has asked for.
+    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "key").exists()

@@ -36,7 +36,7 @@ from strongroom.crypto.aead import new_key
 from strongroom.crypto.keyfile import WrappingKey, create_key_file, load_key_file
 from strongroom.crypto.x509_dev import issue
 from strongroom.model.clock import Clock, SystemClock
-from strongroom.model.errors import Conflict, Invalid, Refusal
+from strongroom.model.errors import Conflict, Invalid, Refusal, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.store.assembly import Surroundings, front, initialise, open_cluster, upkeep
 from strongroom.store.call import Backend
@@ -337,19 +337,50 @@ async def serve(
     background.start("certificate watch", lambda: _watch(certificates, clock))
     background.start("seal backend", lambda: keep_backend(parts.seal, clock))
     background.start("upkeep", leading.run)
+    if opens_by_itself(settings, worker):
+        background.start("writes watch", lambda: _watch_writes(parts.engine, clock, stop))
     if worker.number == 0:
         background.start("expiration", lambda: _tend(handler, clock, around.notices))
-    # What is there now stays: it is not looked through again and again for what is garbage.
+    _freeze_garbage()
+    await stop.wait()
+    ended = no_writes(parts.engine)
+    background.stop()
+    await _close(parts.engine, handler, listeners, broker)
+    if ended:
+        raise Unavailable("writing-ended", "the server ended, since it wrote nothing any more")
+
+
+def _freeze_garbage() -> None:
+    """What is there now stays: it is not looked through again and again for what is garbage."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
-    await stop.wait()
-    background.stop()
+
+
+async def _close(
+    engine: Engine, handler: Front, listeners: Sequence[Listener], broker: AuditBroker
+) -> None:
     await asyncio.gather(*(each.drain() for each in listeners))
     await handler.finish()
-    await parts.engine.close()
+    await engine.close()
     for each in broker.enabled:
         each.device.close()
+
+
+def opens_by_itself(settings: ServerSettings, worker: Worker) -> bool:
+    """Whether a start anew needs nobody with keys."""
+    return bool(settings.seal or settings.join_key_file or worker.count > 1)
+
+
+async def _watch_writes(engine: Engine, clock: Clock, stop: asyncio.Event) -> None:
+    """End this process when it writes nothing any more: whoever supervises it starts it whole.
+
+    What ended the writer was foreseen by nobody, so nothing else of the process is trusted either.
+    """
+    while not no_writes(engine):
+        await clock.sleep(FOLLOW_SECONDS)
+    _log.critical("the server ends, to be started again: it writes nothing any more")
+    stop.set()
 
 
 def no_writes(engine: Engine) -> dict[str, str]:

@@ -196,14 +196,15 @@ def _prepare(args: argparse.Namespace, settings: "ServerSettings", log: Callable
     from strongroom.model.clock import SystemClock
 
     log()
+    # First: who cannot listen leaves no cluster behind, and lifts no schema of one that runs.
+    for listener in settings.listeners:
+        if not listener.socket:
+            _check_free(listener.host, listener.port)
     if not args.config:
         root = asyncio.run(prepare(settings, SystemClock()))
         if root is not None:
             _keep_root_token(args.init_output or args.data / "root-token", root)
     check(settings, os.environ, SystemClock())
-    for listener in settings.listeners:
-        if not listener.socket:
-            _check_free(listener.host, listener.port)
     clear(settings)
     if settings.workers > 1:
         asyncio.run(make_schema(settings))
