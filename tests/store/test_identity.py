@@ -252,6 +252,19 @@ async def test_what_is_not_there_and_what_cannot_be(people) -> None:
     assert await people.ask("POST", "identity/lookup/entity", {"name": "none"}) == (204, None)
 
 
+async def test_an_alias_of_no_group_makes_one_from_outside(people) -> None:
+    accessor = (await people.ask("GET", "sys/auth"))[1]["data"]["token/"]["accessor"]
+    alias = {"name": "staff", "mount_accessor": accessor}
+    _, made = await people.ask("POST", "identity/group-alias", alias)
+    group = (await people.ask("GET", f"identity/group/id/{made['data']['canonical_id']}"))[1][
+        "data"
+    ]
+    assert (group["type"], group["alias"]["id"]) == ("external", made["data"]["id"])
+    _, again = await people.ask("POST", "identity/group-alias", alias)
+    assert again["data"] == made["data"]
+    assert len((await people.ask("LIST", "identity/group/id"))[1]["data"]["keys"]) == 1
+
+
 @pytest.mark.parametrize("thing", ["entity", "group"])
 async def test_a_name_keeps_its_case_and_is_found_in_any(people, thing) -> None:
     path = f"identity/{thing}/name"

@@ -208,7 +208,15 @@ async def test_the_configured_reviewer_asks_else_the_pod_else_the_caller(mounted
         assert (await kubernetes_login(mounted, jwt("app")))[0] == 200
         server = mounted.reviewer.servers[-1]
         assert (server.reviewer.reveal_text(), server.ca) == (asking, ca)
-    assert (await configure(mounted, kubernetes_ca_cert="none"))[0] == 400
+
+
+async def test_an_authority_that_cannot_be_read_is_kept_with_a_warning(mounted, issuer) -> None:
+    asked = len(mounted.reviewer.servers)
+    status, said = await configure(mounted, kubernetes_ca_cert="-----BEGIN CERTIFICATE-----\\nx")
+    assert (status, len(said["warnings"])) == (200, 1)
+    status, said = await kubernetes_login(mounted, jwt("app"))
+    assert (status, len(mounted.reviewer.servers)) == (503, asked)
+    assert "kubernetes_ca_cert holds no certificate that can be read" in said["errors"][0]
 
 
 async def test_a_host_needs_no_scheme(mounted) -> None:

@@ -259,6 +259,13 @@ async def test_version_one_keeps_one_value_and_says_how_long_it_holds(store) -> 
     assert await store.ask("LIST", "old") == (404, {"errors": []})
 
 
+async def test_the_first_name_of_version_one_is_known(store) -> None:
+    assert (await store.ask("POST", "sys/mounts/first", {"type": "generic"}))[0] == 204
+    _, said = await store.ask("GET", "sys/mounts/first")
+    assert (said["type"], said["options"]) == ("kv", {"version": "1"})
+    assert (await store.ask("POST", "sys/auth/first", {"type": "generic"}))[0] == 400
+
+
 async def test_version_one_turns_into_version_two_and_never_back(store) -> None:
     await store.ask("POST", "sys/mounts/old", {"type": "kv-v1"})
     await store.ask("POST", "old/a", {"k": "v"})

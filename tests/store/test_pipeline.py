@@ -115,7 +115,8 @@ async def test_a_request_and_its_response_are_recorded_without_values(store) -> 
     assert records[4]["request"]["id"] != records[2]["request"]["id"]
     assert records[4]["request"] | {"id": ""} == records[2]["request"] | {"id": ""}
     assert records[7]["error"] == "permission denied"
-    value = (await store.ask("POST", "sys/audit-hash/file-0", {"input": "marked-value"}))[1]
+    (device,) = (await store.ask("GET", "sys/audit"))[1]["data"]
+    value = (await store.ask("POST", f"sys/audit-hash/{device}", {"input": "marked-value"}))[1]
     assert value["hash"] == records[0]["request"]["data"]["data"]["k"]
 
 

@@ -142,9 +142,14 @@ async def test_revocation_takes_the_children_unless_they_are_to_stay(store) -> N
     assert (await store.ask("GET", "auth/token/lookup-self", token=other["client_token"]))[0] == 403
     assert (await store.ask("GET", "auth/token/lookup-self", token=grandchild))[0] == 200
     assert (await store.ask("POST", "auth/token/revoke", {"token": "gone"}))[0] == 204
-    assert (await store.ask("POST", "auth/token/revoke-accessor", {"accessor": other["accessor"]})) == (
-        403, {"errors": ["invalid accessor"]},
-    )  # fmt: skip
+    gone = {"accessor": other["accessor"]}
+    for action in ("lookup-accessor", "renew-accessor"):
+        assert (await store.ask("POST", f"auth/token/{action}", gone)) == (
+            400, {"errors": ["invalid accessor"]},
+        )  # fmt: skip
+    status, said = await store.ask("POST", "auth/token/revoke-accessor", gone)
+    assert (status, said["warnings"]) == (200, ["No token found with this accessor"])
+    assert (await store.ask("POST", "auth/token/revoke-accessor", {}))[0] == 400
 
 
 async def test_a_batch_token_is_its_own_text(store) -> None:

@@ -187,7 +187,10 @@ async def test_keys_stay_inside_unless_they_were_made_to_leave(transit) -> None:
     await transit("create_key", name="k")
     with pytest.raises((Forbidden, InvalidRequest)):
         await transit("export_key", name="k", key_type="encryption-key")
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest, match="exporting is disallowed on the policy"):
+        await transit("backup_key", name="k")
+    await transit("update_key_configuration", name="k", exportable=True)
+    with pytest.raises(InvalidRequest, match="plaintext backup is disallowed on the policy"):
         await transit("backup_key", name="k")
     with pytest.raises(InvalidRequest):
         await transit("delete_key", name="k")

@@ -175,5 +175,9 @@ async def test_request_headers_are_recorded_as_configured(open_store) -> None:
 
 async def test_what_is_searched_for_is_what_is_recorded(store) -> None:
     await store.ask("POST", "secret/data/a", {"data": {"password": "findme"}})
-    _, known = await store.ask("PUT", "sys/audit-hash/any", {"input": "findme"})
+    (device,) = (await store.ask("GET", "sys/audit"))[1]["data"]
+    _, known = await store.ask("PUT", f"sys/audit-hash/{device}", {"input": "findme"})
     assert any(known["data"]["hash"] in json.dumps(each) for each in store.records())
+    assert await store.ask("PUT", "sys/audit-hash/other", {"input": "findme"}) == (
+        400, {"errors": ["unknown audit backend other/"]},
+    )  # fmt: skip

@@ -47,6 +47,7 @@ EARLIER: Final = {
     "token_validation": REVIEW, "jwks_url": "", "jwks_ca_pem": "",
     "use_annotations_as_alias_metadata": False,
 }  # fmt: skip
+NO_CA: Final = "kubernetes_ca_cert holds no certificate that can be read"
 MAX_JWT_BYTES: Final = 16 * 1024
 CONFIG_FIELDS: Final = fields(
     text="kubernetes_host kubernetes_ca_cert token_reviewer_jwt issuer token_validation jwks_url"
@@ -96,11 +97,13 @@ class KubernetesAuth:
         shown = {key: value for key, value in config.items() if key != "token_reviewer_jwt"}
         return Result({**shown, "token_reviewer_jwt_set": bool(config["token_reviewer_jwt"])})
 
-    async def _write_config(self, call: Call) -> None:
+    async def _write_config(self, call: Call) -> Result | None:
         config, mount = config_from(call), call.mount.uuid
         await self._context.engine.transact(
             lambda transaction: transaction.put_document(mount, CONFIG, "", config)
         )
+        # As in Vault it is kept: what writes a placeholder first and the certificate later goes on.
+        return None if _ca_is_readable(config) else Result(warnings=(f"{NO_CA}: no login works",))
 
     # login
 
@@ -124,6 +127,8 @@ class KubernetesAuth:
                 hint=f"write auth/{call.mount.path}config first",
             )
         config = {**EARLIER, **config}
+        if not _ca_is_readable(config):
+            raise Unavailable("bad-certificate", NO_CA, hint=f"write auth/{call.mount.path}config")
         server = api_server(config, self._reviewer.pod(), jwt)
         reviewed = await self._review(config, server, jwt, role)
         await check_bound(role, reviewed, self._reviewer, server)
@@ -171,11 +176,20 @@ def config_from(call: Call) -> dict[str, Any]:
     }
     if not config["kubernetes_host"].startswith(("https://", "http://")):
         raise Invalid("no-host", "kubernetes_host is a host or an https:// address")
-    for name in ("kubernetes_ca_cert", "jwks_ca_pem"):
-        if config[name]:
-            read_certificates(config[name])
+    if config["jwks_ca_pem"]:
+        read_certificates(config["jwks_ca_pem"])
     check_local(config)
     return config
+
+
+def _ca_is_readable(config: Mapping[str, Any]) -> bool:
+    """Whether the cluster's authority, where one is configured, holds a certificate."""
+    try:
+        return not config["kubernetes_ca_cert"] or bool(
+            read_certificates(config["kubernetes_ca_cert"])
+        )
+    except Invalid:
+        return False
 
 
 def role_from(call: Call, old: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,10 +139,10 @@ class TokenAuth:
         accessor = call.text("accessor")
         if not accessor:
             raise Invalid("no-accessor", "missing accessor")
-        try:
-            return self._found(self._context.view.token_by_accessor(accessor))
-        except Denied:
-            raise Denied("bad-accessor", "invalid accessor") from None
+        row = self._context.view.token_by_accessor(accessor)
+        if row is None or is_over(row, self._context.clock.now()):
+            raise Invalid("bad-accessor", "invalid accessor")
+        return row
 
     def _described(self, row: TokenRow, token: str = "") -> Result:
         policies = self._context.sessions.identity_policies(row)
@@ -203,8 +203,16 @@ class TokenAuth:
         if row is not None:
             await self._revoked(row)
 
-    async def _revoke_accessor(self, call: Call) -> None:
-        await self._revoked(self._by_accessor(call))
+    async def _revoke_accessor(self, call: Call) -> Result | None:
+        try:
+            row = self._by_accessor(call)
+        except Invalid as refusal:
+            if refusal.code != "bad-accessor":
+                raise
+            # Gone already, which is what the caller wants, or a slip: the reply says which it did.
+            return Result(warnings=("No token found with this accessor",))
+        await self._revoked(row)
+        return None
 
     async def _revoke_orphan(self, call: Call) -> None:
         if not call.text("token"):

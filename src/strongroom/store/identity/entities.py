@@ -11,7 +11,7 @@ from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import MountRow, Transaction, View
-from strongroom.store.engine.identity_contract import AliasRow, EntityRow
+from strongroom.store.engine.identity_contract import AliasRow, EntityRow, GroupRow
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity.at_login import canonical_alias
 from strongroom.store.identity.merge import merge
@@ -220,8 +220,15 @@ class Aliases:
     def _owner(self, call: Call, old: AliasRow | None, transaction: Transaction, now: float) -> str:
         wanted = call.text("canonical_id") or call.text("entity_id")
         if self._group:
-            wanted = wanted or (old.owner if old else "")
-            group = transaction.group(wanted) if wanted else None
+            if not wanted and old is None:
+                # Who the members are comes from outside, so the group may begin with its alias.
+                group_id = str(self._new_id())
+                name = f"group_{self._new_id().hex[:8]}"
+                transaction.put_group(
+                    GroupRow(group_id, name, "external", created=now, updated=now)
+                )
+                return group_id
+            group = transaction.group(wanted or (old.owner if old else ""))
             if group is None:
                 raise Invalid("no-group", "invalid group ID given in 'canonical_id'")
             if group.type != "external":

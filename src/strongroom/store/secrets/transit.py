@@ -380,8 +380,9 @@ class Transit:
 
     def _backup(self, call: Call) -> Result:
         key = self._stored(self._context.view, call, call.args["name"])
+        what = "plaintext backup" if key.exportable else "exporting"
         if not (key.exportable and key.allow_backup):
-            raise Invalid("no-backup", "exporting is disallowed on the policy")
+            raise Invalid("no-backup", f"{what} is disallowed on the policy")
         return Result({"backup": base64.b64encode(orjson.dumps(key.dumps())).decode()})
 
     async def _restore(self, call: Call) -> None:

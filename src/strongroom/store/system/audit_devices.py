@@ -147,6 +147,9 @@ class AuditDevices:
     def _hash(self, call: Call) -> Result:
         if "input" not in call.data:
             raise Invalid("no-input", 'the "input" parameter is empty')
+        path = _path(call)
+        if all(each.path.strip("/") != path.strip("/") for each in self._context.broker.enabled):
+            raise Invalid("no-device", f"unknown audit backend {path}")
         writer = self._context.writer
         return Result({"hash": writer.hashed(call.text("input"))}, top_level=True)
 

@@ -127,6 +127,8 @@ class Mounts:
         path, kind, options = call.args["path"] + "/", call.text("type"), _options(call)
         if not kind:
             raise Invalid("no-type", "backend type must be specified as a string")
+        # The first name that KV had.
+        kind = "kv-v1" if kind == "generic" and self._kind == "secret" else kind
         if kind in ("kv-v2", "kv-v1"):
             kind, options = "kv", {**options, "version": kind[-1]}
         if kind not in self._types or kind in ("system", "token"):
