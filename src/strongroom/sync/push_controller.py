@@ -19,7 +19,7 @@ from strongroom.sync.desired import synced_version
 from strongroom.sync.due import FUTURE_SECONDS, JITTER, SHORTEST, refresh_time
 from strongroom.sync.index import Index
 from strongroom.sync.providers.contract import PushTarget
-from strongroom.sync.push_source import Source, source_of, templated
+from strongroom.sync.push_source import Source, made_for, source_of, templated
 from strongroom.sync.push_spec import (
     Push,
     PushSpec,
@@ -298,7 +298,7 @@ class PushController:
         if spec.generator is not None:
             # Of one making until all stores have it.
             made = await self._parts.generators.generate(spec.generator, item, SLOT)
-            return [(MADE, Source(made))]
+            return [(MADE, made_for(namespace, made))]
         names = [spec.source_name]
         if spec.source_selector is not None:
             await self._parts.watches.secrets.synced.wait()

@@ -26,6 +26,11 @@ class Source:
     metadata: SourceMetadata = field(default_factory=SourceMetadata)
 
 
+def made_for(namespace: str, data: Mapping[str, bytes]) -> Source:
+    """What a generator made, as a source."""
+    return Source(data, SourceMetadata(namespace))
+
+
 def source_of(secret: Object) -> Source:
     """A Secret as a source; the marks of whoever tracks it stay behind."""
     held = secret["metadata"]
@@ -33,7 +38,8 @@ def source_of(secret: Object) -> Source:
         {key: each for key, each in copied(held.get(part)).items() if not key.startswith(_OWNED)}
         for part in ("labels", "annotations")
     )
-    return Source(secret_data(secret), SourceMetadata(str(secret.get("type") or ""), labels, notes))
+    about = SourceMetadata(held["namespace"], str(secret.get("type") or ""), labels, notes)
+    return Source(secret_data(secret), about)
 
 
 def templated(template: Template | None, source: Source, inputs: Inputs, render: Render) -> Source:
@@ -48,6 +54,9 @@ def templated(template: Template | None, source: Source, inputs: Inputs, render:
     return Source(
         {**source.data, **made.data},
         SourceMetadata(
-            made.type, {**held.labels, **made.labels}, {**held.annotations, **made.annotations}
+            held.namespace,
+            made.type,
+            {**held.labels, **made.labels},
+            {**held.annotations, **made.annotations},
         ),
     )

@@ -338,7 +338,7 @@ LAID = {"source": "s", "both": "s", "row": "r"}
 )
 def test_marks_of_a_pushed_secret_are_merged_by_two_policies(policies, wanted: dict) -> None:
     row = {"labels": OF_ROW, "annotations": OF_ROW, **policies}
-    source = SourceMetadata("", OF_SOURCE, OF_SOURCE)
+    source = SourceMetadata("n", "", OF_SOURCE, OF_SOURCE)
     target = PushTarget("k", metadata=row, source=source)
     held = {"labels": THERE, "annotations": THERE}
     assert pushed_marks(target, held) == {"labels": wanted, "annotations": wanted}

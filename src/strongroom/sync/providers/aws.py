@@ -5,10 +5,15 @@ Endpoints can be moved by the variables that the other controller knows:
 """
 
 import uuid
+from functools import partial
 
 from strongroom.model.errors import Invalid
 from strongroom.sync.providers.aws_parameter_store import ParameterStore
-from strongroom.sync.providers.aws_secrets_manager import SecretsManager, SecretsManagerSettings
+from strongroom.sync.providers.aws_secrets_manager import (
+    SecretsManager,
+    SecretsManagerInputs,
+    SecretsManagerSettings,
+)
 from strongroom.sync.providers.aws_session import identity_of
 from strongroom.sync.providers.contract import Provider
 from strongroom.sync.providers.fields import Fields
@@ -39,4 +44,13 @@ async def build(spec: Fields, references: References, around: Surroundings) -> P
         return ParameterStore(spec.text("prefix"), api("ssm", "AWS_SSM_ENDPOINT"), identity, http)
     settings = SecretsManagerSettings.from_spec(spec)
     manager = api("secretsmanager", "AWS_SECRETSMANAGER_ENDPOINT")
-    return SecretsManager(settings, manager, identity, http, lambda: str(uuid.uuid4()))
+    inputs = SecretsManagerInputs(lambda: str(uuid.uuid4()), partial(_text, around))
+    return SecretsManager(settings, manager, identity, http, inputs)
+
+
+async def _text(around: Surroundings, selector: Fields, namespace: str) -> str:
+    """What a PushSecret of the namespace names: a key of one of its ConfigMaps or Secrets."""
+    own = References(around, {"metadata": {"namespace": namespace}}, namespace)
+    if selector.choice("kind", ("ConfigMap", "Secret"), "") == "ConfigMap":
+        return await own.config_map(selector)
+    return await own.text(selector)

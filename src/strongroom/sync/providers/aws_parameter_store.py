@@ -4,6 +4,7 @@ Fields: https://external-secrets.io/latest/provider/aws-parameter-store/; API:
 https://docs.aws.amazon.com/systems-manager/latest/APIReference/.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from strongroom.sync.providers.contract import (
     is_ours,
     marked_tags,
     not_ours,
+    push_metadata,
     understood,
 )
 from strongroom.sync.providers.fields import Fields
@@ -37,6 +39,9 @@ from strongroom.wire.client import HttpClient
 BATCH: Final = 10
 _KINDS: Final = ("String", "StringList", "SecureString")
 _TIERS: Final = ("Standard", "Advanced", "Intelligent-Tiering")
+_PUSHED: Final = (
+    "secretType", "kmsKeyID", "tier", "encodeAsDecoded", "tags", "description"
+)  # fmt: skip
 _SERVICE: Final = "AWS Parameter Store"
 _TAGGED: Final = "Parameter"
 
@@ -44,7 +49,7 @@ _TAGGED: Final = "Parameter"
 class ParameterStore(OneByOne):
     """One region and one identity. Implements Provider."""
 
-    traits = Traits("ReadWrite", batch=BATCH)
+    traits = Traits("ReadWrite", batch=BATCH, bytes_by_key=True)
 
     def __init__(self, prefix: str, api: AwsJson, identity: AwsIdentity, http: HttpClient) -> None:
         self._prefix = prefix
@@ -150,9 +155,9 @@ class ParameterStore(OneByOne):
 
     async def push(self, target: PushTarget, value: Secret) -> Pushed:
         name = self._prefix + target.key
-        meta = Fields(target.metadata, "metadata.spec")
+        meta = push_metadata(target, *_PUSHED)
         before = await self._ours(name)
-        content = value.reveal()
+        content = _content(target, value, meta)
         if target.property:
             old = before.data if before else None
             content = with_property(_bytes(old), name, target.property, content)
@@ -223,6 +228,22 @@ class ParameterStore(OneByOne):
 
     async def close(self) -> None:
         await self._http.close()
+
+
+def _content(target: PushTarget, value: Secret, meta: Fields) -> bytes:
+    """What a parameter shall hold: of a whole source a JSON object of its values in base64.
+
+    With `encodeAsDecoded` they are texts.
+    """
+    if target.property or target.whole is None:
+        return value.reveal()
+    plain = meta.flag("encodeAsDecoded")
+    return orjson.dumps(
+        {
+            name: as_value(each, target.key) if plain else base64.b64encode(each).decode()
+            for name, each in sorted(target.whole.items())
+        }
+    )
 
 
 def _bytes(data: Any) -> bytes | None:  # noqa: ANN401 - a parameter's value is always bytes

@@ -5,9 +5,11 @@ https://docs.aws.amazon.com/secretsmanager/latest/apireference/.
 """
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import orjson
 
 from strongroom.model.errors import Denied, Invalid, NotFound, Refusal
 from strongroom.model.secret import Secret
@@ -22,6 +24,7 @@ from strongroom.sync.providers.contract import (
     is_ours,
     marked_tags,
     not_ours,
+    push_metadata,
     understood,
 )
 from strongroom.sync.providers.fields import Fields
@@ -35,6 +38,9 @@ CURRENT: Final = "AWSCURRENT"
 _DELETED: Final = "aws-deleted"
 _DEFAULT_KEY: Final = "alias/aws/secretsmanager"
 _SERVICE: Final = "AWS Secrets Manager"
+_PUSHED: Final = (
+    "tags", "description", "secretPushFormat", "kmsKeyId", "replicationLocations", "resourcePolicy"
+)  # fmt: skip
 _FORMAT: Final = "secretPushFormat"
 
 
@@ -62,6 +68,17 @@ class SecretsManagerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretsManagerInputs:
+    """What pushes need from elsewhere: ids of new versions, and texts that their metadata name.
+
+    `text` gives what a selector with a `kind` points to in a namespace; raises Invalid.
+    """
+
+    new_id: Callable[[], str]
+    text: Callable[[Fields, str], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
 class _Stored:
     content: bytes = field(repr=False)
     version: str
@@ -79,13 +96,13 @@ class SecretsManager(OneByOne):
         api: AwsJson,
         identity: AwsIdentity,
         http: HttpClient,
-        new_id: Callable[[], str],
+        inputs: SecretsManagerInputs,
     ) -> None:
         self._settings = settings
         self._api = api
         self._identity = identity
         self._http = http
-        self._new_id = new_id
+        self._inputs = inputs
         self._may_batch = True
 
     async def _call(self, operation: str, **body: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
@@ -161,7 +178,7 @@ class SecretsManager(OneByOne):
             return {name: Fetched(name, CURRENT, tags) for name, tags in entries.items()}
         # Names of a list are whole; a prefix stands before keys of references alone.
         bare = SecretsManager(
-            SecretsManagerSettings(), self._api, self._identity, self._http, self._new_id
+            SecretsManagerSettings(), self._api, self._identity, self._http, self._inputs
         )
         return await bare.fetch_named(list(entries))
 
@@ -169,13 +186,16 @@ class SecretsManager(OneByOne):
 
     async def push(self, target: PushTarget, value: Secret) -> Pushed:
         name = self._settings.prefix + target.key
-        meta = Fields(target.metadata, "metadata.spec")
+        meta = push_metadata(target, *_PUSHED)
+        policy = await self._policy_text(target, meta)
         described = await self._described(name)
         if described is None:
             content = value.reveal()
             if target.property:
                 content = with_property(None, name, target.property, content)
-            return await self._create(name, content, meta)
+            pushed = await self._create(name, content, meta)
+            await self._settle_policy(name, policy, meta)
+            return pushed
         if not is_ours(_tags(described)):
             raise not_ours(name)
         before = await self._value(name)
@@ -185,13 +205,14 @@ class SecretsManager(OneByOne):
                 before.content if before else None, name, target.property, content
             )
         await self._settle(name, described, meta)
+        await self._settle_policy(name, policy, meta)
         if before and before.content == content:
             return Pushed(changed=False, version=before.version)
         return await self._put(name, _form(content, meta))
 
     async def _put(self, name: str, form: Mapping[str, str]) -> Pushed:
         said = await self._call(
-            "PutSecretValue", SecretId=name, ClientRequestToken=self._new_id(), **form
+            "PutSecretValue", SecretId=name, ClientRequestToken=self._inputs.new_id(), **form
         )
         return _pushed(said)
 
@@ -222,7 +243,7 @@ class SecretsManager(OneByOne):
             "Description": meta.text("description", "secret 'managed-by:external-secrets'"),
             "KmsKeyId": key,
             "Tags": [{"Key": k, "Value": v} for k, v in marked_tags(meta).items()],
-            "ClientRequestToken": self._new_id(),
+            "ClientRequestToken": self._inputs.new_id(),
         }
         regions = meta.texts("replicationLocations")
         if regions:
@@ -245,6 +266,30 @@ class SecretsManager(OneByOne):
         if missing:
             regions = [{"Region": each} for each in missing]
             await self._call("ReplicateSecretToRegions", SecretId=name, AddReplicaRegions=regions)
+
+    async def _policy_text(self, target: PushTarget, meta: Fields) -> str | None:
+        """The policy that a push wants its secret to have, None when it says nothing about it."""
+        part = meta.part("resourcePolicy")
+        if part is None:
+            return None
+        selector = part.needed("policySourceRef")
+        return (await self._inputs.text(selector, target.source.namespace)).strip()
+
+    async def _settle_policy(self, name: str, policy: str | None, meta: Fields) -> None:
+        """The resource policy as the PushSecret wants it; an empty text takes it off."""
+        if policy is None:
+            return
+        held = (await self._call("GetResourcePolicy", SecretId=name)).get("ResourcePolicy") or ""
+        if _same_json(held, policy):
+            return
+        if not policy:
+            await self._call("DeleteResourcePolicy", SecretId=name)
+            return
+        body: dict[str, Any] = {"ResourcePolicy": policy}
+        part = meta.needed("resourcePolicy")
+        if "blockPublicPolicy" in part.names():
+            body["BlockPublicPolicy"] = part.flag("blockPublicPolicy")
+        await self._call("PutResourcePolicy", SecretId=name, **body)
 
     async def delete(self, target: PushTarget) -> None:
         name = self._settings.prefix + target.key
@@ -272,6 +317,16 @@ class SecretsManager(OneByOne):
 
     async def close(self) -> None:
         await self._http.close()
+
+
+def _same_json(one: str, other: str) -> bool:
+    """Whether two policies say the same, however they are written; what is no JSON differs."""
+    if not one or not other:
+        return one == other
+    try:
+        return bool(orjson.loads(one) == orjson.loads(other))
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _version(ref: RemoteRef) -> dict[str, str]:

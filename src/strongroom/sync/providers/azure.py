@@ -29,6 +29,7 @@ from strongroom.sync.providers.contract import (
     is_ours,
     marked_tags,
     not_ours,
+    push_metadata,
     understood,
 )
 from strongroom.sync.providers.fields import Fields
@@ -140,7 +141,7 @@ class AzureKeyVault(OneByOne):
 
     async def push(self, target: PushTarget, value: Secret) -> Pushed:
         kind, name = split_key(target.key)
-        meta = Fields(target.metadata, "metadata.spec")
+        meta = push_metadata(target, "expirationDate", "tags", "contentType")
         tags = marked_tags(meta)
         before = await self._stored(kind, name)
         if before is not None and not is_ours(_tags(before)):

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, Protocol
 
-from strongroom.model.errors import Conflict, NotFound, Refusal, Unavailable
+from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.objects import has_property
@@ -106,8 +106,12 @@ class Find:
 
 @dataclass(frozen=True, slots=True)
 class SourceMetadata:
-    """What a pushed Secret is besides its data, for a target that is a Secret too."""
+    """What a pushed Secret is besides its data, for a target that is a Secret too.
 
+    `namespace` is the PushSecret's, in which what its metadata name is looked up.
+    """
+
+    namespace: str = ""
     type: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -249,6 +253,22 @@ def not_ours(key: str) -> Conflict:
 def is_ours(tags: Mapping[str, Any]) -> bool:
     """Whether tags, labels or custom metadata have the mark of a PushSecret. Pure."""
     return tags.get(MANAGED_BY[0]) == MANAGED_BY[1]
+
+
+def push_metadata(target: PushTarget, *known: str) -> Fields:
+    """A push's metadata for a provider that knows these fields; raises Invalid for others. Pure.
+
+    The case of a name does not matter, for it does not to the other controller either.
+    """
+    where = "metadata.spec"
+    named = {each.lower(): each for each in known}
+    found: dict[str, Any] = {}
+    for name, value in target.metadata.items():
+        if name.lower() not in named:
+            said = f"{where}.{name} is none of {', '.join(sorted(known))}"
+            raise Invalid("bad-field", said, hint="what is pushed would not be as it says")
+        found[named[name.lower()]] = value
+    return Fields(found, where)
 
 
 def marked_tags(meta: Fields) -> dict[str, str]:

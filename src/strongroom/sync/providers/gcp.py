@@ -24,6 +24,7 @@ from strongroom.sync.providers.contract import (
     Traits,
     is_ours,
     not_ours,
+    push_metadata,
     understood,
 )
 from strongroom.sync.providers.fields import Fields
@@ -38,6 +39,10 @@ from strongroom.wire.rest import RestApi
 
 READS_AT_ONCE: Final = 16
 ENDPOINT: Final = "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"
+_PUSHED: Final = (
+    "annotations", "labels", "topics", "mergePolicy", "cmekKeyName", "replicationLocation",
+    "replicationLocations",
+)  # fmt: skip
 _SERVICE: Final = "Google Secret Manager"
 
 
@@ -182,7 +187,7 @@ class GcpSecretManager(OneByOne):
     # writing
 
     async def push(self, target: PushTarget, value: Secret) -> Pushed:
-        name, meta = self._name(target.key), Fields(target.metadata, "metadata.spec")
+        name, meta = self._name(target.key), push_metadata(target, *_PUSHED)
         if target.property and target.metadata:
             raise Invalid("bad-push", "metadata and a property cannot be pushed together")
         secret = await self._secret(name)

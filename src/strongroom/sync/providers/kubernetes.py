@@ -25,6 +25,7 @@ from strongroom.sync.providers.contract import (
     Pushed,
     PushTarget,
     Traits,
+    push_metadata,
     understood,
 )
 from strongroom.sync.providers.fields import Fields
@@ -47,6 +48,9 @@ _ACCESS: Final = Resource(
 )
 _SERVICE: Final = "the API server"
 _VERBS: Final = ("get", "list", "create", "update", "delete")
+_PUSHED: Final = (
+    "labels", "annotations", "sourceMergePolicy", "targetMergePolicy", "remoteNamespace"
+)  # fmt: skip
 _MERGES: Final = ("Merge", "Replace", "Ignore")
 R = TypeVar("R")
 Login = Callable[[], Awaitable[tuple[Secret | None, float]]]
@@ -242,7 +246,7 @@ class KubernetesProvider(OneByOne):
 
     def _place(self, target: PushTarget) -> str:
         """The namespace that a push is for; raises Invalid for one it may not have."""
-        meta = Fields(target.metadata, "metadata.spec")
+        meta = push_metadata(target, *_PUSHED)
         named = meta.text("remoteNamespace")
         if named and not self._settings.anywhere:
             raise meta.bad("remoteNamespace", "is for ClusterSecretStores alone")
@@ -282,7 +286,7 @@ def pushed_marks(target: PushTarget, held: Mapping[str, Any]) -> dict[str, dict[
     alone), are laid over those that are there, or by `targetMergePolicy` replace them or are
     ignored. Raises Invalid.
     """
-    meta = Fields(target.metadata, "metadata.spec")
+    meta = push_metadata(target, *_PUSHED)
     alone = meta.choice("sourceMergePolicy", _MERGES[:2], "Merge") == "Replace"
     policy = meta.choice("targetMergePolicy", _MERGES, "Merge")
     marks = {}
