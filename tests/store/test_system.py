@@ -265,6 +265,41 @@ async def test_the_root_namespace_is_accepted_and_said_back(store) -> None:
     assert (await store.ask("GET", "sys/mounts", X_Vault_Namespace="team"))[0] == 404
 
 
+async def test_an_auth_method_is_read_and_tuned_among_the_mounts_too(store) -> None:
+    """Vault's Go client, and with it its command line and Terraform, tunes auth methods there."""
+    await store.ask("POST", "sys/auth/team/up", {"type": "userpass"})
+    _, said = await store.ask("GET", "sys/mounts/auth/team/up")
+    assert (said["data"]["type"], said["data"]["config"]["token_type"]) == (
+        "userpass", "default-service",
+    )  # fmt: skip
+    tuned = {"default_lease_ttl": "20m", "user_lockout_config": {"lockout_threshold": "7"}}
+    path = "sys/mounts/auth/team/up/tune"
+    assert (await store.ask("POST", path, tuned))[0] == 204
+    for shown in (path, "sys/auth/team/up/tune"):
+        data = (await store.ask("GET", shown))[1]["data"]
+        assert (data["default_lease_ttl"], data["user_lockout_threshold"]) == (1200, 7)
+    assert "token_type" not in (await store.ask("GET", "sys/mounts/secret"))[1]["data"]["config"]
+    for gone in ("sys/mounts/auth/none", "sys/mounts/auth/secret", "sys/auth/auth/team/up"):
+        assert (await store.ask("GET", gone))[0] == 400
+    assert (await store.ask("POST", "sys/mounts/auth/team/up", {"type": "kv"}))[0] == 400
+    assert (await store.ask("DELETE", "sys/mounts/auth/team/up"))[0] == 400
+    assert "team/up/" in (await store.ask("GET", "sys/auth"))[1]["data"]
+
+
+async def test_a_body_of_null_is_a_body_without_parameters(store) -> None:
+    """Vault's Go client sends it for a write that has no data."""
+    status, said = await store.ask("PUT", "auth/token/create", b"null")
+    assert (status, said["warnings"]) == (200, None)
+    assert (await store.ask("PUT", "auth/token/create", b"[]"))[0] == 400
+
+
+async def test_capabilities_are_said_in_order(store) -> None:
+    rules = 'path "secret/*" { capabilities = ["update", "read", "list", "create", "sudo"] }'
+    token = await store.token_with(rules)
+    _, said = await store.ask("POST", "sys/capabilities-self", {"path": "secret/a"}, token=token)
+    assert said["data"]["capabilities"] == ["create", "list", "read", "sudo", "update"]
+
+
 async def test_a_path_is_explained_to_every_token(store) -> None:
     """`vault path-help`: what a path is for, not what lies there."""
     token = await store.token_with('path "nothing" { capabilities = ["read"] }')
@@ -275,6 +310,7 @@ async def test_a_path_is_explained_to_every_token(store) -> None:
         status, said = await store.ask(method, path, token=token)
         assert (status, set(said)) == (200, {"help", "see_also", "openapi"})
         assert "Matching Route: sys/mounts/{path*}" in said["help"]
+        assert isinstance(said["see_also"], list)
         assert "read" in said["help"]
     await store.ask("PUT", "secret/data/a", {"data": {"k": "marked"}})
     _, said = await store.ask("GET", "secret/data/a?help=1", token=token)

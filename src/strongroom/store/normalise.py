@@ -170,6 +170,9 @@ def _body(body: bytes, content_type: str) -> dict[str, Any]:
         raise Invalid(
             "bad-json", f"failed to parse JSON input: line {error.lineno}, column {error.colno}"
         ) from None
+    if value is None:
+        # What Vault's Go client sends for a write without data.
+        return {}
     if not isinstance(value, dict):
         raise Invalid("bad-json", "failed to parse JSON input: the body must be an object")
     return value

@@ -39,7 +39,7 @@ _KINDS: Final[Mapping[Kind, str]] = {
 
 def document(text: str) -> dict[str, Any]:
     """The body of a reply, as Vault shapes it."""
-    return {"help": text, "see_also": "sys/internal/specs/openapi", "openapi": None}
+    return {"help": text, "see_also": ["sys/internal/specs/openapi"], "openapi": None}
 
 
 def of_mount(prefix: str, backend: str, endpoints: Sequence[Endpoint]) -> str:

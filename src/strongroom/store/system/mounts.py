@@ -94,11 +94,19 @@ class Mounts:
 
     def _read_tuned(self, call: Call) -> Result:
         row = self._found(call)
-        return Result({**tuned(row), "description": row.description, "options": row.options})
+        # Vault has each setting of the lockout beside the others here.
+        lockout = {f"user_{name}": value for name, value in (row.config.get(LOCKOUT) or {}).items()}
+        shown = {**tuned(row), **lockout, "description": row.description, "options": row.options}
+        return Result(shown)
 
     def _found(self, call: Call) -> MountRow:
-        path = call.args["path"] + "/"
-        row = self._rows().get(path)
+        """The mount of the call's path; under `sys/mounts/auth/` an auth method, as in Vault."""
+        path, kind = call.args["path"] + "/", self._kind
+        name = path
+        if kind == "secret" and path.startswith("auth/"):
+            kind, name = "auth", path.removeprefix("auth/")
+        rows = self._context.view.mounts()
+        row = next((each for each in rows if (each.kind, each.path) == (kind, name)), None)
         if row is None:
             raise Invalid("no-mount", f"No mount found at {path!r}")
         return row
@@ -227,6 +235,7 @@ def tuned(row: MountRow, *, default: int | None = None) -> dict[str, Any]:
         "default_lease_ttl": ends[0],
         "max_lease_ttl": ends[1],
         "force_no_cache": False,
+        **({"token_type": "default-service"} if row.kind == "auth" else {}),
         **{name: value for name, value in row.config.items() if value is not None},
     }
 

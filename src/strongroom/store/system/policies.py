@@ -169,6 +169,6 @@ class Capabilities:
         paths = call.texts("paths") or call.texts("path")
         if not paths:
             raise Invalid("no-paths", "paths must be supplied")
-        said = {path: list(session.capabilities(path.removeprefix("/"))) for path in paths}
+        said = {path: sorted(session.capabilities(path.removeprefix("/"))) for path in paths}
         single = {"capabilities": said[paths[0]]} if len(paths) == 1 else {}
         return Result({**said, **single}, top_level=True)
