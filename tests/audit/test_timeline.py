@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from strongroom.app.commands.audit import reach_table
+from strongroom.app.commands.audit import reach_sheet
 from strongroom.app.main import main
 from strongroom.audit.exposure import LogCoverage, Window, blind_spots, readers
 from strongroom.audit.kubernetes_log import parse_line
@@ -297,10 +297,10 @@ def test_the_components_of_kubernetes_are_one_row_until_all_are_asked_for() -> N
     reach = [*own, Reach("User", "eve", "get", "RoleBinding shop/eve -> Role readers")]
 
     def who(table) -> list[str]:
-        return list(table.columns[0].cells)
+        return [row[0] for row in table.rows]
 
-    assert who(reach_table(reach, every=False)) == ["User eve", "2 of Kubernetes' own components"]
-    assert len(who(reach_table(reach, every=True))) == 3
+    assert who(reach_sheet(reach, every=False)) == ["User eve", "2 of Kubernetes' own components"]
+    assert len(who(reach_sheet(reach, every=True))) == 3
 
 
 @pytest.mark.parametrize(

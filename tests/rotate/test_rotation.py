@@ -273,7 +273,7 @@ async def test_the_plan_says_what_happens_and_changes_nothing(kv) -> None:
     assert (await kv.ask("GET", "secret/metadata/prod/db"))[1]["data"] == before
     text = "\n".join(plan.lines())
     assert "version 1 to 2" in text
-    assert "1 consumers" in text
+    assert "the one consumer shows version 2" in text
     assert plan.retired == (1,)
     assert "generated" not in text
 
@@ -301,3 +301,11 @@ async def test_a_write_in_between_stops_it_and_abandon_forgets_it(kv) -> None:
     assert not await run.abandon(REF)
     _, current = await kv.ask("GET", PATH)
     assert current["data"]["data"]["password"] == "by hand"
+
+
+async def test_where_no_consumer_is_known_nothing_else_is_said(kv) -> None:
+    said: list[str] = []
+    alone = runner(kv, Evidence(), SimulatedClock())
+    assert "wait for nobody: no consumer is known" in (await alone.plan(REF, GENERATOR)).lines()
+    await alone.run(REF, GENERATOR, 0.0, said.append)
+    assert said[-2] == "no consumer is known; deleted version 1"

@@ -43,14 +43,30 @@ class Plan:
         """In order of execution."""
         old, new = self.rotation.old, self.rotation.new
         fields = ", ".join(self.rotation.fields)
-        versions = ", ".join(map(str, self.retired)) or "none"
         first = "go on with" if self.resumed else "record the intent of"
+        count = len(self.ledger.consumers)
+        wait = f"wait until {count} consumers show version {new}"
+        if count < 2:
+            wait = (
+                f"wait until the one consumer shows version {new}"
+                if count
+                else "wait for nobody: no consumer is known"
+            )
         return [
             f"{first} the rotation of {self.ref} from version {old} to {new}",
             f"write version {new} with a new {fields}; every other field stays",
-            f"wait until {len(self.ledger.consumers)} consumers show version {new}",
-            f"delete versions {versions} (undelete brings them back)",
+            wait,
+            f"delete {_versions(self.retired)} (undelete brings {_them(self.retired)} back)",
         ]
+
+
+def _versions(numbers: tuple[int, ...]) -> str:
+    word = "version" if len(numbers) == 1 else "versions"
+    return f"{word} {', '.join(map(str, numbers)) or 'none'}"
+
+
+def _them(numbers: tuple[int, ...]) -> str:
+    return "it" if len(numbers) == 1 else "them"
 
 
 class Blocked(Unavailable):
@@ -104,10 +120,12 @@ class Runner:
         while True:
             seen = await self._observe(ref)
             behind: tuple[Consumer, ...] = ()
+            known = 0
             if seen.rotation is not None and seen.current == seen.rotation.new:
                 written = await self._written(ref, seen.rotation)
                 ledger = await self._evidence.ledger(ref, written)
                 behind = ledger.behind(seen.rotation.new)
+                known = len(ledger.consumers)
             step = next_step(seen, all_moved=not behind)
             if step is Step.WAIT:
                 if behind != told:
@@ -118,7 +136,11 @@ class Runner:
                     raise Blocked(ref, behind)
                 await self._clock.sleep(POLL_SECONDS)
                 continue
-            await self._take(step, ref, generator, seen, tell)
+            if step is Step.RETIRE:
+                said = "every consumer moved" if known else "no consumer is known"
+                await self._retire(ref, seen, said, tell)
+            else:
+                await self._take(step, ref, generator, seen, tell)
             if step is Step.FINISH:
                 return
 
@@ -148,14 +170,16 @@ class Runner:
                     "written-in-between", f"version {version} came instead of {rotation.new}"
                 )
             tell(f"version {version} written")
-        elif step is Step.RETIRE:
-            retired = retired_by(rotation, seen)
-            await self._store.kv2_delete(ref.mount, ref.path, retired)
-            tell(f"every consumer moved; deleted versions {', '.join(map(str, retired))}")
         else:
             said = f"{rotation.old} to {rotation.new} at {rfc3339(self._clock.now())}"
             await self._mark(ref, {MARK: None, DONE: said})
             tell("done")
+
+    async def _retire(self, ref: SecretRef, seen: Observed, said: str, tell: Tell) -> None:
+        if seen.rotation is not None:
+            retired = retired_by(seen.rotation, seen)
+            await self._store.kv2_delete(ref.mount, ref.path, retired)
+            tell(f"{said}; deleted {_versions(tuple(retired))}")
 
     async def _observe(self, ref: SecretRef) -> Observed:
         return observe(await self._store.kv2_metadata(ref.mount, ref.path))

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from strongroom.app.client.audit_devices import register_devices
 from strongroom.app.commands.operator import add_cluster_arguments, cluster_config
 from strongroom.app.store_address import add_store_arguments, open_store
+from strongroom.app.tables import Sheet, say, show
 from strongroom.model.clock import SystemClock, parse_rfc3339, rfc3339
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.reference import SecretRef, parse_secret_ref
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from strongroom.audit.exposure import Exposure
     from strongroom.audit.timeline import Entry, Subject
     from strongroom.kube.api import KubeApi
@@ -198,81 +197,77 @@ async def _exposure(args: argparse.Namespace) -> "Exposure":
     return Exposure(subject, window, readers(entries, number), tuple(could), tuple(blind))
 
 
-def _table(title: str, *columns: str) -> "Table":
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
 def _clock(time: float) -> str:
     return rfc3339(time)[:23].replace("T", " ")
 
 
-def _print_timeline(ref: SecretRef, entries: "Sequence[Entry]") -> None:
-    from rich.console import Console
-
+def timeline_sheet(ref: SecretRef, entries: "Sequence[Entry]") -> Sheet:
+    """Every touch, equal ones that follow each other on one line."""
     from strongroom.audit.timeline import fold
 
-    console = Console(markup=False, highlight=False)
-    columns = (
-        "time (UTC)",
-        "actor",
-        "pod",
-        "node",
-        "action",
-        "keys",
-        "version",
-        "outcome",
-        "joined by",
-    )
-    table = _table(f"{ref}: {len(entries)} touches", *columns)
+    rows = []
     for folded in fold(entries):
         each = folded.entry
         times = f" x{folded.count}" if folded.count > 1 else ""
         version = f"{'~' if each.inferred else ''}{each.version}" if each.version else ""
         action = f"{each.action} {each.target}" if each.source == "kubernetes" else each.action
-        table.add_row(
+        rows.append((
             _clock(each.time), each.actor.service_account or each.actor.name, each.actor.pod,
             each.actor.node, action + times, " ".join(each.keys), version, each.outcome,
             each.joined_by,
-        )  # fmt: skip
-    console.print(table)
+        ))  # fmt: skip
+    count = "1 touch" if len(entries) == 1 else f"{len(entries):,} touches"
+    return Sheet(
+        f"{ref}: {count}",
+        ("time (UTC)", "actor", "pod", "node", "action", "keys", "version", "outcome", "joined by"),
+        rows,
+        lead=("time (UTC)", "actor", "action", "outcome"),
+        whole=("time (UTC)", "outcome"),
+    )
+
+
+def _print_timeline(ref: SecretRef, entries: "Sequence[Entry]") -> None:
+    if not entries:
+        say(f"{ref}: no touch in these logs. Is the path right, and are these all of its logs?")
+        return
+    show(timeline_sheet(ref, entries))
     if any(each.inferred for each in entries):
-        console.print("~ the cluster does not log versions; inferred from when they were made")
+        say("~ the cluster does not log versions; inferred from when they were made")
 
 
 def _print_exposure(exposure: "Exposure", *, every: bool) -> None:
-    from rich.console import Console
-
-    console = Console(markup=False, highlight=False)
     window = exposure.window
     ended = "still readable"
     if window.ended is not None:
         ended = f"deleted {_clock(window.ended)}"
     if window.destroyed:
         ended = "destroyed"
-    console.print(
-        f"{exposure.subject.ref} version {window.version}: made {_clock(window.created)}, {ended}"
-    )
-    did = _table("Who did read it", "actor", "pod", "node", "way", "first", "last", "times")
-    for each in exposure.did:
-        times = str(each.count) if each.certain else f"~{each.count}"
-        did.add_row(
-            each.actor, each.pod, each.node, each.way, _clock(each.first), _clock(each.last), times
+    say(f"{exposure.subject.ref} version {window.version}: made {_clock(window.created)}, {ended}")
+    did = [
+        (
+            each.actor, each.pod, each.node, each.way, _clock(each.first), _clock(each.last),
+            str(each.count) if each.certain else f"~{each.count}",
         )
-    console.print(did if exposure.did else "Nobody is seen to have read it.")
-    console.print(reach_table(exposure.could, every=every))
-    console.print("What this does not see:")
+        for each in exposure.did
+    ]  # fmt: skip
+    columns = ("actor", "pod", "node", "way", "first", "last", "times")
+    if did:
+        show(Sheet("Who did read it", columns, did, lead=("actor", "way"), whole=("first", "last")))
+    else:
+        say("Nobody is seen to have read it.")
+    could = reach_sheet(exposure.could, every=every)
+    if could.rows:
+        show(could)
+    else:
+        say("Nobody is known who could read it, as things are now.")
+    say("What this does not see:")
     for line in exposure.blind:
-        console.print(f"  - {line}")
+        say(f"  - {line}")
 
 
-def reach_table(reach: "Sequence[Reach]", *, every: bool) -> "Table":
+def reach_sheet(reach: "Sequence[Reach]", *, every: bool) -> Sheet:
     """Who could; the components Kubernetes brings are one row unless every one is asked for."""
-    table = _table("Who could read it, as things are now", "who", "how", "granted by")
+    rows = []
     own = [] if every else [each for each in reach if each.built_in]
     ways: dict[tuple[str, str, bool], list[str]] = {}
     for way in reach:
@@ -280,11 +275,12 @@ def reach_table(reach: "Sequence[Reach]", *, every: bool) -> "Table":
             key = (f"{way.kind} {way.subject}", way.rule, way.direct)
             ways.setdefault(key, []).append(way.how)
     for (who, rule, direct), hows in ways.items():
-        table.add_row(who, ("" if direct else "by one more step: ") + "; ".join(hows), rule)
+        rows.append((who, ("" if direct else "by one more step: ") + "; ".join(hows), rule))
     if own:
         count = len({(each.kind, each.subject) for each in own})
-        table.add_row(
+        rows.append((
             f"{count} of Kubernetes' own components", "--all lists them",
             "ClusterRoleBindings system:*",
-        )  # fmt: skip
-    return table
+        ))  # fmt: skip
+    title = "Who could read it, as things are now"
+    return Sheet(title, ("who", "how", "granted by"), rows, lead=("who",))

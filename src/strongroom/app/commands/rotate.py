@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.app.commands.operator import add_cluster_arguments, cluster_config
 from strongroom.app.store_address import add_store_arguments, open_store
+from strongroom.app.tables import Sheet, show
 from strongroom.model.reference import parse_secret_ref
 
 if TYPE_CHECKING:
@@ -145,16 +146,14 @@ def plan_data(plan: "Plan") -> dict[str, Any]:
 def _print_plan(plan: "Plan", args: argparse.Namespace) -> None:
     if args.format == "json":
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(markup=False, highlight=False)
-    console.print("Plan" + (" (dry run: nothing is changed)" if args.dry_run else ""))
+    print("Plan" + (" (dry run: nothing is changed)" if args.dry_run else ""))
     for number, line in enumerate(plan.lines(), 1):
-        console.print(f"  {number}. {line}")
-    table = Table(title="Who holds it now", title_justify="left")
-    for title in ("consumer", "name", "version", "known by"):
-        table.add_column(title, overflow="fold")
-    for each in plan.ledger.consumers:
-        table.add_row(each.kind, each.name, str(each.version), each.evidence)
-    console.print(table if plan.ledger.consumers else "  nobody is known to hold it")
+        print(f"  {number}. {line}")
+    rows = [
+        (each.kind, each.name, str(each.version), each.evidence) for each in plan.ledger.consumers
+    ]
+    columns = ("consumer", "name", "version", "known by")
+    if rows:
+        show(Sheet("Who holds it now", columns, rows, lead=("consumer", "name")))
+    else:
+        print("  nobody is known to hold it")

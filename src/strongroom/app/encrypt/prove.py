@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.app.encrypt.etcd_source import add_etcd_arguments, prove_stored
+from strongroom.app.tables import Sheet, say, show
 from strongroom.model.errors import Invalid
 
 if TYPE_CHECKING:
     from strongroom.encrypt.coverage import Coverage
-    from strongroom.encrypt.prove import Proof
+    from strongroom.encrypt.prove import Proof, Row
     from strongroom.encrypt.two_pass import TwoPass
 
 NOT_PROVED: Final = 3
 SHOWN_OF_KEY_ID: Final = 8
+# Values that a page shows; the counts say how many there are.
+LISTED: Final = 50
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "json":
         print(json.dumps(as_data(proof, older), indent=2))
     else:
-        _print_table(proof, older, args)
+        print_table(proof, older, args)
     return 0 if proof.holds else NOT_PROVED
 
 
@@ -141,45 +144,46 @@ def _expected(proof: "Proof") -> dict[str, dict[str, str]]:
     }
 
 
-def _print_table(proof: "Proof", older: int | None, args: argparse.Namespace) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def print_table(proof: "Proof", older: int | None, args: argparse.Namespace) -> None:
+    """The verdict for people: what is not ok, at most as many as a page holds, and the counts."""
     from strongroom.encrypt.prove import BLIND
 
-    console = Console(markup=False, highlight=False)
-    rows = proof.rows if args.list_all or proof.total <= 50 else proof.wrong
-    table = Table()
-    for title in ("verdict", "resource", "namespace", "name", "stored as"):
-        table.add_column(title, overflow="fold", no_wrap=title == "verdict")
-    for row in rows:
-        stored = row.stored
-        key = f" {stored.key_id[:SHOWN_OF_KEY_ID]}" if stored.key_id else ""
-        table.add_row(
-            row.verdict, row.resource, row.namespace, row.name,
-            f"{stored.form} {stored.provider}{key}",
-        )  # fmt: skip
-    if rows:
-        console.print(table)
+    every = args.list_all or proof.total <= LISTED
+    shown = proof.rows if every else proof.wrong[:LISTED]
+    if shown:
+        cells = [
+            (row.verdict, row.resource, row.namespace, row.name, _stored_as(row)) for row in shown
+        ]
+        columns = ("verdict", "resource", "namespace", "name", "stored as")
+        show(Sheet("", columns, cells, lead=columns[:4], whole=columns[:1]))
+    wrong = proof.total - proof.counts["ok"]
+    if not every and len(shown) < wrong:
+        say(f"and {wrong - len(shown):,} more that are not ok")
     said = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(proof.counts.items()))
     method = "reading a snapshot" if args.snapshot else "reading etcd"
     verdict = "PROVED" if proof.holds else "NOT PROVED"
-    console.print(f"{verdict}: {said or 'no value was found'}, by {method}")
+    say(f"{verdict}: {said or 'no value was found'}, by {method}")
     left = {name: count for name, count in sorted(proof.uncovered.items()) if name}
     if left:
         said = ", ".join(f"{count:,} {name}" for name, count in left.items())
-        console.print(f"The configuration does not encrypt, and nothing was proved of: {said}")
+        say(f"The configuration does not encrypt, and nothing was proved of: {said}")
     if older:
-        console.print(
+        say(
             f"{older:,} older values in plain text are still in the file: compact, defragment"
             " every member, and retire backups from before"
         )
     if not proof.holds and proof.total:
-        console.print("Write what is not ok once more: strongroom encrypt migrate")
+        say("Write what is not ok once more: strongroom encrypt migrate")
     if proof.holds and older is None:
-        console.print("What this method does not see:")
+        say("What this method does not see:")
         for line in BLIND:
-            console.print(f"  - {line}")
+            say(f"  - {line}")
+
+
+def _stored_as(row: "Row") -> str:
+    stored = row.stored
+    key = f" {stored.key_id[:SHOWN_OF_KEY_ID]}" if stored.key_id else ""
+    return f"{stored.form} {stored.provider}{key}"
 
 
 async def _two_pass(args: argparse.Namespace) -> "TwoPass":
