@@ -62,6 +62,15 @@ class WorkQueue(Generic[K]):
         heapq.heappush(self._later, (at, next(self._order), key, lane))
         self._ready.set()
 
+    def put_off(self, key: K, seconds: float) -> None:
+        """Have the key worked on once that time has passed, whatever was said before.
+
+        But not where it waits for another reason than that it is its turn.
+        """
+        self._lanes[Lane.PERIODIC].pop(key, None)
+        self._due.pop(key, None)
+        self.add_after(key, seconds)
+
     def failed(self, key: K, least: float = 0.0, most: float = LAST_BACKOFF) -> float:
         """Add again after a pause that doubles with each failure in a row; returns it.
 

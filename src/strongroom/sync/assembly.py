@@ -1,7 +1,7 @@
 """The whole operator from its parts: caches, stores, controllers, feeds."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,7 +18,7 @@ from strongroom.sync.controller import WORKERS, Parts, SyncController, nothing_u
 from strongroom.sync.crds import EXTERNAL_SECRETS, PUSH_SECRETS
 from strongroom.sync.due import is_behind
 from strongroom.sync.fan_out import CLUSTER_EXTERNAL_SECRET, CLUSTER_PUSH_SECRET, FanOut
-from strongroom.sync.feeds import Feeds
+from strongroom.sync.feeds import Feeds, Waking
 from strongroom.sync.generators.collector import StateCollector
 from strongroom.sync.generators.kinds import Workshop
 from strongroom.sync.last_written import LastWritten
@@ -92,7 +92,8 @@ class Operator:
             counted=self.metrics.called,
         )
         events = EventRecorder(api, REPORTER, options.instance, clock)
-        self.feeds = Feeds(self.stores, clock, self._changed, self._is_behind)
+        waking = Waking(self._changed, self._catch_up, self._is_behind)
+        self.feeds = Feeds(self.stores, clock, waking)
         self.collector: StateCollector | None = None
         if doors.workshop is not None:
             self.collector = StateCollector(
@@ -113,6 +114,7 @@ class Operator:
                 render=doors.render,
                 hashed=options.hashed,
                 versioned=options.versioned,
+                rate=options.rate,
                 noted=self.feeds.read,
                 expected=self._expected,
                 forgotten=self._forgotten,
@@ -158,6 +160,9 @@ class Operator:
 
     def _changed(self, key: Key, lane: Lane) -> None:
         self.sync.changed_at_store(key, lane)
+
+    def _catch_up(self, keys: Iterable[Key]) -> None:
+        self.sync.catch_up(keys)
 
     def _is_behind(self, key: Key, name: str, changed: Mapping[str, Version]) -> bool:
         item = self.watches.objects.get(*key)

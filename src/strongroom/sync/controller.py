@@ -32,7 +32,7 @@ from strongroom.sync.due import (
     next_look,
     start_lane,
 )
-from strongroom.sync.pace import LAST_PAUSE
+from strongroom.sync.pace import LAST_PAUSE, Rate, turn_at
 from strongroom.sync.providers.contract import Version
 from strongroom.sync.reader import Collected, Generators, Reader, Unsettled, slots_of
 from strongroom.sync.render import Rendered, render_target
@@ -87,6 +87,8 @@ class Parts:
     expected: Callable[[Key, Spec], None] = field(default=lambda _key, _spec: None)
     forgotten: Callable[[Key], None] = field(default=lambda _key: None)
     settled: Settled = field(default=nothing_unused)
+    # How fast one store is read.
+    rate: Rate = field(default_factory=Rate)
     # Called with key, seconds and whether it went well, for each reconcile.
     measured: Callable[[Key, float, bool], None] = field(default=lambda _key, _seconds, _well: None)
 
@@ -165,13 +167,26 @@ class SyncController:
             self._wake(key, lane, True)
 
     def store_is_back(self, readers: Iterable[Key]) -> None:
-        """A store answers again: those that it failed are tried now, not at their next turn."""
+        """A store answers again: those that it failed are tried soon, not at their next turn."""
+        failed, self._failed_first = self._failed_first, set()
+        self._in_turn([*sorted(failed), *sorted(self._stale.intersection(readers) - failed)])
+
+    def catch_up(self, readers: Iterable[Key]) -> None:
+        """Nobody knows what has changed at a store: all who read it do so again, in turn."""
+        wanted = []
         for key in readers:
-            if key in self._stale:
-                self.queue.add(key, Lane.PERIODIC)
-        for key in self._failed_first:
-            self.queue.add(key, Lane.PERIODIC)
-        self._failed_first.clear()
+            item = self._parts.watches.objects.get(*key)
+            if item is not None and (key not in self._known or follows_the_store(item)):
+                wanted.append(key)
+        # Those that a store has failed come first.
+        wanted.sort(key=lambda key: (key not in self._stale, key))
+        self._stale.update(wanted)
+        self._in_turn(wanted)
+
+    def _in_turn(self, keys: Iterable[Key]) -> None:
+        """Ten thousand that are read at once would bring down a store that has just come up."""
+        for number, key in enumerate(keys):
+            self.queue.put_off(key, turn_at(number, self._parts.rate.per_second))
 
     # the work
 

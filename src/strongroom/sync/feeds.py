@@ -31,6 +31,15 @@ Behind = Callable[[Key, str, Mapping[str, Version]], bool]
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Waking:
+    """What feeds ask and tell: of one key; of all that may have missed something; and `behind`."""
+
+    wake: Callable[[Key, Lane], None]
+    catch_up: Callable[[Iterable[Key]], None]
+    behind: Behind
+
+
 @dataclass(slots=True)
 class _Past:
     """The newest versions by path, and the last parts of the paths."""
@@ -42,12 +51,10 @@ class _Past:
 class Feeds:
     """Follows the feed of each provider in use; `run` until cancelled."""
 
-    def __init__(
-        self, stores: Stores, clock: Clock, wake: Callable[[Key, Lane], None], behind: Behind
-    ) -> None:
+    def __init__(self, stores: Stores, clock: Clock, waking: Waking) -> None:
         self._clock = clock
-        self._wake = wake
-        self._behind = behind
+        self._waking = waking
+        self._wake = waking.wake
         # What had changed before each store (by uid) was listened to.
         self._past: dict[str, _Past] = {}
         self._past_until = 0.0
@@ -229,7 +236,7 @@ class Feeds:
         past = self._past.get(place[0])
         if past is None or (place[1] and place[1] not in past.names):
             return False
-        return self._behind(key, place[1], past.versions)
+        return self._waking.behind(key, place[1], past.versions)
 
     def _was_newer(self, place: Place, version: Version) -> bool:
         """Whether the past had a newer version; it is asked of that once."""
@@ -252,5 +259,4 @@ class Feeds:
     def _catch_up(self, key: StoreKey, reads: SharedReads) -> None:
         self._missed.discard(key)
         reads.changed_all()
-        for each in self.readers(key.uid):
-            self._wake(each, Lane.EVENT)
+        self._waking.catch_up(self.readers(key.uid))

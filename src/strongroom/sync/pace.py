@@ -4,6 +4,7 @@ Nobody waits here for long: a read that would have to wait is refused with the t
 so that workers stay free for other stores.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,8 @@ FAILURES_TO_OPEN: Final = 3
 FIRST_PAUSE: Final = 1.0
 LAST_PAUSE: Final = 30.0
 DEFAULT_RETRY_AFTER: Final = 5.0
+# In so many seconds after its return a store is asked as fast as any other.
+RAMP_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,9 @@ class Pace:
     def answered(self) -> bool:
         """Note an answer, of whatever content; True when the store was down before."""
         back = self.failures >= FAILURES_TO_OPEN or self._why is not None
+        if back:
+            # What was saved up while nobody could ask would fall upon it at once.
+            self._tokens, self._filled = min(self._tokens, 0.0), self._clock.monotonic()
         self.failures, self._why, self._closed_until, self._probing = 0, None, 0.0, False
         return back
 
@@ -98,6 +104,18 @@ class Pace:
             code, message = (why.code, why.message) if why else ("store-busy", "asked too often")
             return Throttled(code, message, retry_after=seconds)
         return Resting(why.code, why.message, hint=why.hint, retry_after=seconds)
+
+
+def turn_at(number: int, per_second: float) -> float:
+    """Seconds after the return of a store in which one of those that wait has its turn. Pure.
+
+    `number` counts them from 0. Their rate grows evenly, and is `per_second` from `RAMP_SECONDS`
+    on, so the last of n has its turn after 5 + n / `per_second` seconds where n is large.
+    """
+    growing = per_second * RAMP_SECONDS / 2
+    if number < growing:
+        return math.sqrt(2 * RAMP_SECONDS * number / per_second)
+    return RAMP_SECONDS + (number - growing) / per_second
 
 
 class Resting(Unavailable):

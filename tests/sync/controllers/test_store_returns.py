@@ -1,0 +1,76 @@
+"""A store that comes back is asked in turn, not by all who waited for it at once."""
+
+import pytest
+from tests.sync.controllers.test_bad_days import passing
+
+from strongroom.model.errors import Unavailable
+from strongroom.sync.pace import LAST_PAUSE, RAMP_SECONDS, Rate, turn_at
+
+MANY = 100
+PER_SECOND = 10.0
+# From the return of the store: it is noticed, and all have had their turn.
+ALL_FRESH = LAST_PAUSE + RAMP_SECONDS / 2 + MANY / PER_SECOND
+
+
+@pytest.fixture
+async def many(idle):
+    """An operator whose objects each read something else of one store."""
+    for number in range(MANY):
+        idle.provider.put(f"key-{number}", password="one")
+    operator = await idle.start(rate=Rate(PER_SECOND, burst=10_000))
+    for number in range(MANY):
+        row = {"secretKey": "p", "remoteRef": {"key": f"key-{number}", "property": "password"}}
+        spec = {"secretStoreRef": {"name": "s"}, "data": [row], "refreshInterval": "1m"}
+        await idle.external(f"es-{number}", **spec)
+    await passing(idle, operator, 1)
+    assert idle.provider.reads == MANY
+    idle.provider.reads = 0
+    return operator
+
+
+async def reads_by_second(idle, operator, seconds: float) -> list[int]:
+    counts = []
+    for _ in range(int(seconds)):
+        before = idle.provider.reads
+        await passing(idle, operator, 1)
+        counts.append(idle.provider.reads - before)
+    return counts
+
+
+async def no_stale(idle) -> bool:
+    return not [each for each in range(MANY) if await idle.condition("Stale", f"es-{each}")]
+
+
+@pytest.mark.long
+async def test_a_store_that_returns_is_asked_ever_faster_up_to_its_rate(idle, many) -> None:
+    idle.provider.broken = Unavailable("unreachable", "no answer")
+    await passing(idle, many, 120)
+    assert all([await idle.condition("Stale", f"es-{each}") for each in range(MANY)])
+    idle.provider.broken = None
+    counts = await reads_by_second(idle, many, ALL_FRESH)
+    assert await no_stale(idle)
+    # One a second at most finds out whether it is back.
+    began = next(second for second, count in enumerate(counts) if count > 1)
+    assert sum(counts[:began]) <= 1
+    rising = counts[began : began + int(RAMP_SECONDS)]
+    assert sum(rising[:3]) <= PER_SECOND / 2 * 3 * 0.5
+    assert max(counts) <= PER_SECOND + 2
+    assert sum(counts) <= MANY + 2
+
+
+@pytest.mark.long
+async def test_what_nobody_can_tell_has_changed_is_read_in_turn(idle, many) -> None:
+    many.sync.catch_up([("n", f"es-{number}") for number in range(MANY)])
+    counts = await reads_by_second(idle, many, RAMP_SECONDS / 2 + MANY / PER_SECOND + 1)
+    assert idle.provider.reads == MANY
+    assert counts[0] <= 2
+    assert max(counts) <= PER_SECOND + 2
+
+
+def test_turns_come_ever_faster_and_then_at_the_rate() -> None:
+    turns = [turn_at(number, 500.0) for number in range(10_000)]
+    pauses = [after - before for before, after in zip(turns, turns[1:], strict=False)]
+    assert turns[0] == 0
+    assert all(later <= sooner + 1e-9 for sooner, later in zip(pauses, pauses[1:], strict=False))
+    assert pauses[-1] == pytest.approx(1 / 500)
+    assert turns[-1] == pytest.approx(5 + 10_000 / 500, abs=0.1)
