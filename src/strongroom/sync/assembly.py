@@ -92,8 +92,7 @@ class Operator:
             counted=self.metrics.called,
         )
         events = EventRecorder(api, REPORTER, options.instance, clock)
-        waking = Waking(self._changed, self._catch_up, self._is_behind)
-        self.feeds = Feeds(self.stores, clock, waking)
+        self.feeds = Feeds(self.stores, clock, self._waking())
         self.collector: StateCollector | None = None
         if doors.workshop is not None:
             self.collector = StateCollector(
@@ -129,9 +128,8 @@ class Operator:
             if each is not None
         ]
         self.stores.on_back.append(self._back)
-        parts = PushParts(
-            self.watches, self.stores, doors.generators, events, doors.render, settled
-        )
+        pushing = (doors.generators, events, doors.render, settled)
+        parts = PushParts(self.watches, self.stores, *pushing)
         self.push = PushController(api, parts, clock, options.namespace)
         self._last_written = LastWritten(api, doors.resolve)
         self.fan_outs = self._spread(api, events)
@@ -158,11 +156,16 @@ class Operator:
                 named.append((str(store["metadata"]["uid"]), remote.key if remote else ""))
         self.feeds.expect(key, named)
 
-    def _changed(self, key: Key, lane: Lane) -> None:
-        self.sync.changed_at_store(key, lane)
+    def _waking(self) -> Waking:
+        """What feeds tell the controller, which is made after them."""
 
-    def _catch_up(self, keys: Iterable[Key]) -> None:
-        self.sync.catch_up(keys)
+        def wake(key: Key, lane: Lane) -> None:
+            self.sync.changed_at_store(key, lane)
+
+        def catch_up(keys: Iterable[Key]) -> None:
+            self.sync.catch_up(keys)
+
+        return Waking(wake, catch_up, self._is_behind)
 
     def _is_behind(self, key: Key, name: str, changed: Mapping[str, Version]) -> bool:
         item = self.watches.objects.get(*key)

@@ -1,5 +1,7 @@
 """A store that comes back is asked in turn, not by all who waited for it at once."""
 
+import itertools
+
 import pytest
 from tests.sync.controllers.test_bad_days import passing
 
@@ -69,8 +71,8 @@ async def test_what_nobody_can_tell_has_changed_is_read_in_turn(idle, many) -> N
 
 def test_turns_come_ever_faster_and_then_at_the_rate() -> None:
     turns = [turn_at(number, 500.0) for number in range(10_000)]
-    pauses = [after - before for before, after in zip(turns, turns[1:], strict=False)]
+    pauses = [after - before for before, after in itertools.pairwise(turns)]
     assert turns[0] == 0
-    assert all(later <= sooner + 1e-9 for sooner, later in zip(pauses, pauses[1:], strict=False))
+    assert all(later <= sooner + 1e-9 for sooner, later in itertools.pairwise(pauses))
     assert pauses[-1] == pytest.approx(1 / 500)
     assert turns[-1] == pytest.approx(5 + 10_000 / 500, abs=0.1)
