@@ -52,6 +52,17 @@ def test_an_unknown_verb_is_refused_with_the_list(capsys) -> None:
     assert "kv" in capsys.readouterr().err
 
 
+def test_an_operator_knows_its_verbs_when_one_is_named_or_help_is_asked_for(capsys) -> None:
+    """They are not loaded for an operator that runs."""
+    for words, status in ((["operator", "unsael"], 2), (["operator", "--help"], 0)):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == status
+        told = capsys.readouterr()
+        assert "unseal" in told.out + told.err
+    assert "key-status" not in build_parser("operator", ["operator", "--lease", "x"]).format_help()
+
+
 def test_a_refusal_is_two_lines_and_a_misuse_is_status_1(tmp_path, capsys) -> None:
     """The message with its code, then what to do."""
     status = main(["kv", "get", "prod/db", "--token-file", str(tmp_path / "missing")])

@@ -63,3 +63,21 @@ def test_the_command_line_starts_without_loading_rooms() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[] False"
+
+
+def test_an_operator_loads_nothing_that_its_first_object_does_not_need() -> None:
+    """How soon it works after a start is how long its modules take to load."""
+    program = (
+        "import sys; from strongroom.app.main import build_parser;"
+        "build_parser('operator', ['operator', '--lease', 'x']);"
+        "import strongroom.kube.client, strongroom.kube.config, strongroom.sync.assembly;"
+        "import strongroom.sync.generators.states, strongroom.sync.generators.kinds;"
+        "import strongroom.sync.providers.vault, strongroom.sync.templates;"
+        "print([m for m in ('yaml', 'cryptography', 'strongroom.template',"
+        " 'strongroom.app.operator_verbs', 'strongroom.sync.senders', 'strongroom.kube.election')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

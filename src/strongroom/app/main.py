@@ -68,6 +68,8 @@ CLIENT: Final[dict[str, str]] = {
     **dict.fromkeys(("read", "write", "patch", "delete", "list", "unwrap", "path-help"), "paths"),
     **dict.fromkeys(("print", "version"), "print_token"),
 }
+# Commands that run by themselves and have verbs besides, which are loaded when one is named.
+LONG_RUNNING: Final = frozenset({"operator"})
 
 VAULT_VERSION: Final = "1.16.0"
 _VERSION_WORDS: Final = (["version"], ["-version"], ["--version"], ["-v"])
@@ -103,8 +105,11 @@ def _is_version_of_vault(words: Sequence[str]) -> bool:
     return Path(sys.argv[0]).name == "vault" and list(words[:1]) in _VERSION_WORDS
 
 
-def build_parser(verb: str | None) -> argparse.ArgumentParser:
-    """Build the parser with the full arguments of `verb` alone, and one line for each other."""
+def build_parser(verb: str | None, words: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """Build the parser with the full arguments of `verb` alone, and one line for each other.
+
+    `words` are those that will be parsed, if they are known: what they cannot name is left out.
+    """
     parser = Parser(
         prog="strongroom",
         description="Secrets management for Kubernetes.",
@@ -116,20 +121,32 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
     for name, summary in VERBS.items():
         if name == verb:
-            _register(commands, name)
+            _register(commands, name, words)
         else:
             commands.add_parser(name, help=summary)
     return parser
 
 
-def _register(commands: Any, name: str) -> None:  # noqa: ANN401 - argparse's action
+def _register(
+    commands: Any,  # noqa: ANN401 - argparse's action
+    name: str,
+    words: Sequence[str] | None,
+) -> None:
     module = CLIENT.get(name)
-    if module is None:
+    if name in LONG_RUNNING and words is not None and _names_no_verb(words):
+        importlib.import_module(f"strongroom.app.commands.{name}").register_alone(commands)
+    elif module is None:
         importlib.import_module(f"strongroom.app.commands.{name}").register(commands)
     elif module == name:
         importlib.import_module(f"strongroom.app.client.{module}").register(commands)
     else:
         importlib.import_module(f"strongroom.app.client.{module}").register(commands, name)
+
+
+def _names_no_verb(words: Sequence[str]) -> bool:
+    """Whether nothing but flags follows a command's name, and help is not asked for."""
+    first = words[1] if len(words) > 1 else "-"
+    return first.startswith("-") and not {"-h", "-help", "--help"}.intersection(words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return importlib.import_module("strongroom.app.completion_values").offer(words[1:])  # type: ignore[no-any-return]
     verb = next((word for word in words if not word.startswith("-")), None)
     try:
-        args = build_parser(verb if verb in VERBS else None).parse_args(words)
+        args = build_parser(verb if verb in VERBS else None, words).parse_args(words)
         status: int = args.run(args)
     except ModuleNotFoundError as missing:
         extra = extra_with(missing.name or "", verb or "")

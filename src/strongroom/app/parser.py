@@ -1,7 +1,6 @@
 """The argument parser of every verb, with the habits of Vault's users where a verb asks so."""
 
 import argparse
-import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -249,6 +248,8 @@ class Parser(argparse.ArgumentParser):
         reason = ABSENT.get(" ".join([*above, str(value)]))
         if reason:
             self.exit(1, f"error: {self.prog} {value}: {reason[0]}\nhint: {reason[1]}\n")
+        import difflib
+
         near = difflib.get_close_matches(str(value), list(choices), n=1)
         meant = f"did you mean {near[0]}? " if near else ""
         there = ", ".join(choices)

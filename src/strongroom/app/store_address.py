@@ -6,7 +6,6 @@ The names are the ones Vault's users already have set; VARIABLES lists every one
 import argparse
 import os
 import re
-import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -251,6 +250,9 @@ def _proxy(address: str) -> str:
     host = parts.hostname or ""
     if host in ("localhost", "::1") or host.startswith("127."):
         return ""
+    # Loading it takes longer than all the rest that a command needs to read its flags.
+    import urllib.request
+
     if urllib.request.proxy_bypass(host):
         return ""
     return urllib.request.getproxies().get(parts.scheme, "")

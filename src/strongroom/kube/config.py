@@ -4,12 +4,13 @@ Kubeconfig: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/.
 """
 
 import base64
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+import orjson
 
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.secret import Secret
@@ -54,13 +55,13 @@ def load_kubeconfig(path: Path, context: str = "") -> KubeConfig:
             hint="set KUBECONFIG or pass --kubeconfig",
         ) from error
     try:
-        parsed = yaml.safe_load(text)
+        parsed = _parsed(text)
         chosen = context or parsed["current-context"]
         entry = _named(parsed["contexts"], chosen)["context"]
         cluster = _named(parsed["clusters"], entry["cluster"])["cluster"]
         user = _named(parsed.get("users") or [], entry.get("user", ""))["user"] or {}
         return _config(path.parent, cluster, user, entry.get("namespace", "default"))
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise Invalid(
             "bad-kubeconfig",
             f"{path} is no usable kubeconfig ({type(error).__name__})",
@@ -74,7 +75,7 @@ def embedded_kubeconfig(text: str) -> KubeConfig:
     Certificates, keys and tokens must stand in it; raises Invalid(`bad-kubeconfig`).
     """
     try:
-        parsed = yaml.safe_load(text)
+        parsed = _parsed(text)
         entry = _named(parsed["contexts"], parsed["current-context"])["context"]
         cluster = _named(parsed["clusters"], entry["cluster"])["cluster"]
         user = _named(parsed["users"], entry["user"])["user"]
@@ -91,12 +92,24 @@ def embedded_kubeconfig(text: str) -> KubeConfig:
             client_pem=pem,
             namespace=entry.get("namespace", "default"),
         )
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise Invalid(
             "bad-kubeconfig",
             f"the kubeconfig cannot be used ({type(error).__name__})",
             hint="a token, or client-certificate-data with client-key-data, must stand in it",
         ) from None
+
+
+def _parsed(text: str) -> Any:  # noqa: ANN401 - YAML
+    """JSON is YAML too, and needs no library that an operator in a pod never loads."""
+    with contextlib.suppress(orjson.JSONDecodeError):
+        return orjson.loads(text)
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(type(error).__name__) from None
 
 
 def _config(

@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from strongroom.kube.api import KubeApi
-from strongroom.kube.election import Election
 from strongroom.kube.events import EventRecorder
 from strongroom.kube.informer import Informer
 from strongroom.kube.progress import CacheState, QueueState, troubles
@@ -29,13 +28,16 @@ from strongroom.sync.push_controller import PushController, PushParts
 from strongroom.sync.reader import Generators, NoGenerators, Reader
 from strongroom.sync.reporting import Reporter, WhoChanged, nobody
 from strongroom.sync.rewrite import Render
-from strongroom.sync.senders import Gatekeeper, Senders
 from strongroom.sync.spec import Row, Spec, parse_spec
 from strongroom.sync.store_controller import StoreController
 from strongroom.sync.stores import CachedLookup, ProviderFactory, Stores
 from strongroom.sync.target import ResolveKind, Targets, config_maps_only
 from strongroom.sync.watches import Watches
-from strongroom.sync.web import OperatorPage
+
+if TYPE_CHECKING:
+    from strongroom.kube.election import Election
+    from strongroom.sync.senders import Senders
+    from strongroom.sync.web import OperatorPage
 
 REPORTER: Final = "external-secrets"
 Key = tuple[str, str]
@@ -201,16 +203,15 @@ class Operator:
         self.sync.store_is_back(self.feeds.readers(uid))
         self.feeds.back(uid)
 
-    async def run(self, election: Election | None = None) -> None:
+    async def run(self, election: "Election | None" = None) -> None:
         """Watch always; work while leading, which without an election is always."""
         self._election = election
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.watches.run())
-                for each in self._own_caches():
-                    group.create_task(each.run())
-                if self.collector is not None:
-                    group.create_task(self.collector.objects.run())
+                states = [self.collector.objects] if self.collector is not None else []
+                for each in (*self._own_caches(), *states):
+                    group.create_task(self.watches.after_the_new(each))
                 group.create_task(election.lead(self._work) if election else self._work())
         finally:
             await self.stores.close()
@@ -271,8 +272,10 @@ class Operator:
         counts = [({"kind": each.resource.kind}, len(each)) for each in held]
         yield from gauge("strongroom_sync_objects", counts)
 
-    def page(self, senders: Senders) -> OperatorPage:
+    def page(self, senders: "Senders") -> "OperatorPage":
         """The HTTP page, which takes notices of these senders."""
+        from strongroom.sync.senders import Gatekeeper
+        from strongroom.sync.web import OperatorPage
 
         def noted(result: str) -> None:
             self.metrics.notices[result] += 1

@@ -14,7 +14,6 @@ from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import Spec
 from strongroom.sync.template_spec import Template, TemplateFrom
 from strongroom.sync.values import as_bytes, decode_named
-from strongroom.sync.yaml_maps import NoMap, objects_of, texts_of
 
 # The keys of the ConfigMaps and Secrets that templates are kept in, by kind and name.
 Inputs = Mapping[tuple[str, str], Mapping[str, bytes]]
@@ -107,6 +106,9 @@ def _from_source(
 def _keys_and_values(
     where: str, source: TemplateFrom, text: str, values: Mapping[str, bytes], render: Render
 ) -> dict[str, Any]:
+    # Few templates render to YAML, and its library takes a while to load.
+    from strongroom.sync.yaml_maps import NoMap, objects_of, texts_of
+
     made = _text(where, _rendered(where, text, values, render))
     typed = source.target not in ("Data", "Labels", "Annotations")
     try:

@@ -85,7 +85,7 @@ class Watches:
         async with asyncio.TaskGroup() as group:
             for each in (*self.needed_for_new(), self.objects):
                 group.create_task(each.run())
-            group.create_task(self._run_targets())
+            group.create_task(self.after_the_new(self.targets))
             for informer in (self.config_maps, self.secrets):
                 group.create_task(self._run_when_used(informer))
             running: set[Resource] = set()
@@ -96,10 +96,10 @@ class Watches:
                     group.create_task(self._manifests[resource].run())
                 await self._followed.wait()
 
-    async def _run_targets(self) -> None:
-        """What was never synced needs no other's target, so they are listed after it."""
+    async def after_the_new(self, cache: Informer) -> None:
+        """Run a cache that what was never synced does not need: it is listed after that."""
         await self.objects.under_way.wait()
-        await self.targets.run()
+        await cache.run()
 
     async def _run_when_used(self, informer: Informer) -> None:
         """Nobody's ConfigMaps and Secrets are followed before a template is kept in one."""

@@ -5,6 +5,7 @@ header or body. aiohttp is 15 MB of a process: it is imported by whoever calls o
 """
 
 import asyncio
+import contextlib
 import io
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -49,6 +50,15 @@ class Route:
         return {"server_hostname": self.server_name or None, "proxy": self.proxy or None}
 
 
+def load() -> None:
+    """Load aiohttp now. Half of the time reads the system's authorities, without the interpreter.
+
+    So a program that calls out at once has it loaded by a thread, beside its own modules.
+    """
+    with contextlib.suppress(ImportError):
+        import aiohttp  # noqa: F401 - whoever calls out will say that it is missing
+
+
 class HttpClient:
     """A pool of connections under one trust; an async context manager."""
 
@@ -69,6 +79,7 @@ class HttpClient:
         self._ca_file = ca_file
         self._ca_data = ca_data
         self._session: aiohttp.ClientSession | None = None
+        self._context: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,16 +97,7 @@ class HttpClient:
         import aiohttp
 
         if self._session is None:
-            connector = aiohttp.TCPConnector(
-                limit=1 if self._route.one_connection else CONNECTIONS,
-                ssl=client_context(
-                    self._ca_file,
-                    self._ca_data,
-                    client_certificate=self._client_certificate,
-                    client_pem=self._client_pem,
-                    verify=self._verify,
-                ),
-            )
+            connector = aiohttp.TCPConnector(limit=1 if self._route.one_connection else CONNECTIONS)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 auto_decompress=True,
@@ -103,6 +105,25 @@ class HttpClient:
                 trace_configs=[_first_alone()] if self._route.one_connection else [],
             )
         return self._session
+
+    def _way(self, url: str) -> dict[str, Any]:
+        """What each call of aiohttp is told; the system's authorities only where they are asked."""
+        way = self._route.way
+        given = self._ca_file or self._ca_data or self._client_certificate or self._client_pem
+        if given or way["proxy"] or not url.startswith(("http:", "ws:")):
+            way["ssl"] = self._trust()
+        return way
+
+    def _trust(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = client_context(
+                self._ca_file,
+                self._ca_data,
+                client_certificate=self._client_certificate,
+                client_pem=self._client_pem,
+                verify=self._verify,
+            )
+        return self._context
 
     async def request(
         self,
@@ -129,7 +150,7 @@ class HttpClient:
                 data=_payload(body),
                 timeout=limit,
                 allow_redirects=False,
-                **self._route.way,
+                **self._way(url),
             ) as reply:
                 content = await self._bounded(reply)
                 return Response(
@@ -155,7 +176,7 @@ class HttpClient:
         limit = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=idle)
         try:
             async with self._open().get(
-                url, headers=headers, timeout=limit, allow_redirects=False, **self._route.way
+                url, headers=headers, timeout=limit, allow_redirects=False, **self._way(url)
             ) as reply:
                 if reply.status != 200:
                     body = await self._bounded(reply)
@@ -188,7 +209,7 @@ class HttpClient:
                 data=file,
                 timeout=limit,
                 allow_redirects=False,
-                **self._route.way,
+                **self._way(url),
             ) as reply:
                 content = await self._bounded(reply)
                 return Response(reply.status, content, tuple(reply.headers.items()))
@@ -222,7 +243,7 @@ class HttpClient:
         limit = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=idle)
         try:
             async with self._open().get(
-                url, headers=headers, timeout=limit, allow_redirects=False, **self._route.way
+                url, headers=headers, timeout=limit, allow_redirects=False, **self._way(url)
             ) as reply:
                 body = b"" if reply.status == 200 else await self._bounded(reply)
                 yield Response(reply.status, body, tuple(reply.headers.items()))
@@ -249,7 +270,7 @@ class HttpClient:
         limit = aiohttp.ClientWSTimeout(ws_close=2.0)
         try:
             async with self._open().ws_connect(
-                url, headers=headers, heartbeat=heartbeat, timeout=limit, **self._route.way
+                url, headers=headers, heartbeat=heartbeat, timeout=limit, **self._way(url)
             ) as socket:
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.TEXT:

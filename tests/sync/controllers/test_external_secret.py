@@ -396,6 +396,31 @@ async def test_what_was_never_synced_does_not_wait_for_the_caches_of_all_others(
     assert (await bench.condition(name="new"))["status"] == "True"
 
 
+class Listed:
+    """Notes which kinds are listed, in order."""
+
+    def __init__(self, api: FakeKubeApi) -> None:
+        self._api = api
+        self.kinds: list[str] = []
+
+    def pages(self, resource, scope=EVERYTHING):
+        self.kinds.append(resource.plural)
+        return self._api.pages(resource, scope)
+
+    def __getattr__(self, name: str):
+        return getattr(self._api, name)
+
+
+async def test_nothing_is_listed_before_what_was_never_synced_but_what_it_needs(idle) -> None:
+    await idle.external()
+    listed = Listed(idle.api)
+    await idle.start(listed)
+    await idle.clock.advance(1)
+    before = listed.kinds[: listed.kinds.index("externalsecrets")]
+    assert set(before) <= {"secretstores", "clustersecretstores", "namespaces"}
+    assert {"secrets", "pushsecrets", "clusterexternalsecrets"} <= set(listed.kinds)
+
+
 async def test_the_secret_under_an_earlier_name_goes_although_the_start_was_early(idle) -> None:
     bench = idle
     await bench.start()

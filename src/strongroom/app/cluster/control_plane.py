@@ -1,6 +1,7 @@
 """etcd, kube-apiserver and the controller manager on loopback, in one folder, on free ports."""
 
 import contextlib
+import json
 import os
 import secrets
 import socket
@@ -218,7 +219,8 @@ class ControlPlane:
             "current-context": "c",
         }
         path.touch(0o600)
-        path.write_text(yaml.safe_dump(config))
+        # JSON is YAML, and read by whoever has not loaded the library for the other.
+        path.write_text(json.dumps(config))
 
     def start_etcd(self) -> None:
         """Start etcd alone."""

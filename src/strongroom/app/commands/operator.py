@@ -14,34 +14,44 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from strongroom.app.key_ceremonies import register_ceremonies
-from strongroom.app.operator_verbs import EXAMPLES, register_verbs
-from strongroom.app.snapshot_verbs import register_snapshots
-
 if TYPE_CHECKING:
     from strongroom.kube.api import KubeApi
+    from strongroom.kube.client import KubeClient
     from strongroom.kube.config import KubeConfig
     from strongroom.kube.election import Election
     from strongroom.model.clock import Clock
     from strongroom.sync.assembly import Operator
     from strongroom.sync.senders import Senders
+    from strongroom.sync.target import ResolveKind
 
-EXAMPLE: Final = (
-    """example:
+EXAMPLE: Final = """example:
   strongroom operator --kubeconfig ~/.kube/config --install-crds
   strongroom operator                       # in a pod, with its own service account
   strongroom operator --listen 0.0.0.0:8080 --notice-token-file /etc/strongroom/notices
 """
-    + EXAMPLES
-)
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
+    """Add the command and its verbs."""
+    from strongroom.app.key_ceremonies import register_ceremonies
+    from strongroom.app.operator_verbs import EXAMPLES, register_verbs
+    from strongroom.app.snapshot_verbs import register_snapshots
+
+    parser = register_alone(commands)
+    parser.epilog = EXAMPLE + EXAMPLES
+    verbs = parser.add_subparsers(metavar="VERB", title="about a store's seal")
+    register_verbs(verbs)
+    register_ceremonies(verbs)
+    register_snapshots(verbs)
+
+
+def register_alone(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> argparse.ArgumentParser:
+    """Add the command without its verbs, which take longer to load than an operator may."""
     parser = commands.add_parser(
         "operator",
         help="sync external-secrets.io objects; init, unseal and rekey a store",
-        epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_cluster_arguments(parser)
@@ -59,10 +69,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     _add_serving(parser)
     _add_scope(parser)
     parser.set_defaults(run=run)
-    verbs = parser.add_subparsers(metavar="VERB", title="about a store's seal")
-    register_verbs(verbs)
-    register_ceremonies(verbs)
-    register_snapshots(verbs)
+    return parser
 
 
 def _add_serving(parser: argparse.ArgumentParser) -> None:
@@ -140,8 +147,13 @@ def run(args: argparse.Namespace) -> int:
     """Run the controllers."""
     import gc
     import logging
+    from threading import Thread
 
     gc.disable()
+
+    from strongroom.wire import client
+
+    Thread(target=client.load, daemon=True).start()
 
     import uvloop
 
@@ -154,7 +166,6 @@ async def _operate(args: argparse.Namespace) -> None:
     import gc
     from random import SystemRandom
 
-    from strongroom.app.cluster_kinds import any_kind
     from strongroom.kube.client import KubeClient
     from strongroom.model.clock import SystemClock
     from strongroom.sync.assembly import Doors, Operator, Options
@@ -165,9 +176,10 @@ async def _operate(args: argparse.Namespace) -> None:
     from strongroom.sync.providers.kinds import Providers
     from strongroom.sync.providers.references import Surroundings
     from strongroom.sync.reader import NoGenerators
-    from strongroom.sync.target import config_maps_only
     from strongroom.sync.templates import GoTemplates
+    from strongroom.wire import client
 
+    client.load()
     # What has been loaded stays, so it is never walked by the collector, nor was while it loaded.
     gc.freeze()
     gc.enable()
@@ -189,7 +201,7 @@ async def _operate(args: argparse.Namespace) -> None:
             workshop=workshop,
             render=GoTemplates(clock),
             who_changed=_who_changed(args.kube_audit_log),
-            resolve=any_kind(api) if args.unsafe_allow_generic_targets else config_maps_only,
+            resolve=_resolve(args, api),
         )
         options = Options(
             namespace=args.namespace,
@@ -206,6 +218,16 @@ async def _operate(args: argparse.Namespace) -> None:
         async with _page(args, operator, clock):
             print("strongroom: operator running", file=sys.stderr, flush=True)
             await _until_told([operator.run(election)])
+
+
+def _resolve(args: argparse.Namespace, api: "KubeClient") -> "ResolveKind":
+    from strongroom.sync.target import config_maps_only
+
+    if not args.unsafe_allow_generic_targets:
+        return config_maps_only
+    from strongroom.app.cluster_kinds import any_kind
+
+    return any_kind(api)
 
 
 def _identity() -> str:
@@ -299,11 +321,14 @@ async def _until_told(runs: "list[asyncio.coroutines.Coroutine[None, None, None]
 
 
 def _who_changed(log: Path | None) -> Callable[[str, str], Awaitable[str]]:
-    from strongroom.audit.kubernetes_log import last_change
     from strongroom.kube.client import USER_AGENT
 
     async def ask(namespace: str, name: str) -> str:
-        event = last_change(log, namespace, name, USER_AGENT) if log else None
+        if log is None:
+            return ""
+        from strongroom.audit.kubernetes_log import last_change
+
+        event = last_change(log, namespace, name, USER_AGENT)
         if event is None:
             return ""
         return f"{event.user} ({event.verb}, {event.user_agent.partition(' ')[0]})"

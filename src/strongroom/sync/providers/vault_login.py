@@ -10,7 +10,6 @@ from typing import Any, Final
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References, Surroundings
-from strongroom.sync.providers.vault_cloud_login import Body, gcp_login, iam_login
 from strongroom.wire.vault import VaultClient
 
 # In this order the other controller looks for a login, and for an identity within one.
@@ -24,6 +23,8 @@ ALTERNATIVES: Final = {
 }
 # A token from a Secret is read again after this time, so that a replaced one is taken up.
 REREAD_SECONDS: Final = 600
+# What is posted, made anew for each login.
+Body = Callable[[], Awaitable[dict[str, Any]]]
 # A login gives a token and the seconds it lives, 0 for ever.
 Login = Callable[[VaultClient], Awaitable[tuple[Secret, float]]]
 
@@ -39,9 +40,12 @@ def login_of(auth: Fields, references: References, around: Surroundings) -> Logi
         "jwt": _jwt,
         "cert": _cert,
     }
-    clouds = {"iam": iam_login, "gcp": gcp_login}
     kind = kind_of(auth)
-    if kind in clouds:
+    if kind in ("iam", "gcp"):
+        # What signs for the clouds takes longer to load than the rest of the provider.
+        from strongroom.sync.providers.vault_cloud_login import gcp_login, iam_login
+
+        clouds = {"iam": iam_login, "gcp": gcp_login}
         return _posting(*clouds[kind](auth.needed(kind), references, around))
     return kinds[kind](auth.needed(kind), references)
 
