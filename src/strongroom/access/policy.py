@@ -187,6 +187,6 @@ def _ttl(item: Block | Attribute | None, line: int) -> float:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     if isinstance(value, str) and value:
         number, unit = (value[:-1], units[value[-1]]) if value[-1] in units else (value, 1)
-        if number.isdigit():
+        if number.isascii() and number.isdigit():
             return float(number) * unit
     raise _bad(item.line or line, f'{item_name(item)} is a duration such as "5m"')

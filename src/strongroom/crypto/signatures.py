@@ -170,7 +170,7 @@ def sign(kind: str, der: bytes, message: bytes, form: SignatureForm) -> bytes:
             made = key.sign(message, ec.ECDSA(_hash(form)))
             return _to_jws(key, made) if form.jws else made
         return key.sign(message, _padding(form), _hash(form))
-    except ValueError:
+    except (OverflowError, ValueError):
         raise Invalid("bad-digest", "the input does not have the length of its hash") from None
 
 
@@ -185,7 +185,7 @@ def verify(kind: str, der: bytes, message: bytes, signature: bytes, form: Signat
             public.verify(made, message, ec.ECDSA(_hash(form)))
         else:
             public.verify(signature, message, _padding(form), _hash(form))
-    except (InvalidSignature, ValueError):
+    except (InvalidSignature, OverflowError, ValueError):
         return False
     return True
 
@@ -202,7 +202,7 @@ def _padding(form: SignatureForm) -> padding.AsymmetricPadding:
         return padding.PKCS1v15()
     algorithm = HASHES[form.hash_name]()
     salt: int = algorithm.digest_size
-    if form.salt_length.isdigit():
+    if form.salt_length.isascii() and form.salt_length.isdigit():
         salt = int(form.salt_length)
     return padding.PSS(padding.MGF1(algorithm), salt)
 

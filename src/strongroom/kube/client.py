@@ -222,7 +222,7 @@ def _identified(resource: Resource, item: Object) -> Object:
 
 def _retry_after(reply: Response) -> float:
     for name, value in reply.headers:
-        if name.lower() == "retry-after" and value.isdigit():
+        if name.lower() == "retry-after" and value.isascii() and value.isdigit():
             return float(value)
     return 1.0
 

@@ -1,6 +1,8 @@
 """One call as the engines see it, what they answer, and the table they are found by."""
 
 import hashlib
+import math
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
@@ -87,10 +89,8 @@ class Call:
         if value is None or value == "":
             return default
         try:
-            if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
-                raise ValueError
-            return int(value)
-        except (TypeError, ValueError):
+            return whole_number(value)
+        except ValueError:
             raise Invalid("bad-parameter", f"{name} must be a whole number") from None
 
     def flag(self, name: str, *, default: bool = False) -> bool:
@@ -120,31 +120,51 @@ class Call:
         return parse_seconds(self.data.get(name), name, default)
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_NUMBER: Final = frozenset("0123456789.-")
+_DIGITS: Final = re.compile(r"[+-]?[0-9]{1,19}")
+# What 64 bits of nanoseconds hold, as Vault counts.
+LONGEST_SECONDS: Final = 9_223_372_036
 
 
 def parse_seconds(value: Any, name: str = "ttl", default: int = 0) -> int:  # noqa: ANN401 - JSON
     """A duration parameter in seconds; raises Invalid(`bad-parameter`)."""
     if value is None or value == "":
         return default
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, str):
-        total, number = 0.0, ""
-        for character in value:
-            if character.isdigit() or character in ".-":
-                number += character
-            elif character in _UNITS and number not in ("", "-", "."):
-                total += float(number) * _UNITS[character]
-                number = ""
-            else:
-                break
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        seconds = int(_seconds_of(value) if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
+        raise Invalid("bad-parameter", f'{name} must be a duration such as "30m"') from None
+    if abs(seconds) > LONGEST_SECONDS:
+        raise Invalid("bad-parameter", f"{name} must not be longer than 292 years")
+    return seconds
+
+
+def _seconds_of(text: str) -> float:
+    """Raises ValueError."""
+    total, number = 0.0, ""
+    for character in text:
+        if character in _NUMBER:
+            number += character
         else:
-            try:
-                return int(total + (float(number) if number else 0))
-            except ValueError:
-                pass
-    raise Invalid("bad-parameter", f'{name} must be a duration such as "30m"')
+            total += float(number) * _UNITS.get(character, math.nan)
+            number = ""
+    return total + (float(number) if number else 0.0)
+
+
+def whole_number(value: Any) -> int:  # noqa: ANN401 - JSON
+    """A number of JSON, or its digits as text, that fits 64 bits; raises ValueError."""
+    if isinstance(value, str):
+        if not _DIGITS.fullmatch(value.strip()):
+            raise ValueError
+    elif isinstance(value, bool) or not isinstance(value, int | float) or value % 1:
+        raise ValueError
+    number = int(value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError
+    return number
 
 
 def go_duration(seconds: int) -> str:

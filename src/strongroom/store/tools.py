@@ -11,7 +11,7 @@ from typing import Final
 
 from strongroom.crypto.signatures import digest
 from strongroom.model.errors import Invalid
-from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.call import Call, Endpoint, Result, whole_number
 from strongroom.store.parameters import fields
 
 RANDOM_BYTES: Final = 128 * 1024
@@ -49,11 +49,14 @@ def hashed(call: Call) -> Result:
 def random_bytes(call: Call) -> Result:
     """Bytes of the operating system's generator; every source is that one."""
     source, asked = call.args.get("source", "platform"), call.args.get("bytes", "")
-    if source.isdigit() and not asked:
+    if source not in SOURCES and not asked:
         source, asked = "platform", source
-    if source not in SOURCES or (asked and not asked.isdigit()):
+    try:
+        count = whole_number(asked) if asked else call.integer("bytes", 32)
+    except ValueError:
+        source = ""
+    if source not in SOURCES:
         raise Invalid("bad-source", "the source is platform, seal or all")
-    count = int(asked) if asked else call.integer("bytes", 32)
     if not 0 < count <= RANDOM_BYTES:
         raise Invalid("bad-bytes", f"bytes is between 1 and {RANDOM_BYTES}")
     form = call.text("format", "base64")

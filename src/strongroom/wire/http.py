@@ -55,7 +55,7 @@ def retry_after(response: Response, now: float | None = None) -> float | None:
     """
     for name, value in response.headers:
         if name.lower() == "retry-after":
-            if value.strip().isdigit():
+            if value.strip().isascii() and value.strip().isdigit():
                 return float(value)
             if now is None:
                 return None

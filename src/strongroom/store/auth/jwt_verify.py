@@ -5,6 +5,7 @@ clock that is an argument, with Vault's three leeways.
 """
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,8 @@ ALGORITHMS: Final = (
 )  # fmt: skip
 MAX_TOKEN: Final = 64 * 1024
 MAX_KEYS: Final = 64
+# RFC 6901, 4.
+_INDEX: Final = re.compile(r"[0-9]{1,9}")
 SKEW_SECONDS: Final = 60
 MISSING_END_SECONDS: Final = 150
 MISSING_START_SECONDS: Final = 150
@@ -168,7 +171,7 @@ def claim(claims: Claims, name: str) -> Any:  # noqa: ANN401 - JSON
         part = raw.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict):
             value = value.get(part)
-        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+        elif isinstance(value, list) and _INDEX.fullmatch(part) and int(part) < len(value):
             value = value[int(part)]
         else:
             return None

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from strongroom.crypto.aead import Tampered
 from strongroom.model.errors import Denied, Invalid
-from strongroom.store.call import parse_seconds
+from strongroom.store.call import parse_seconds, whole_number
 from strongroom.store.context import Context
 from strongroom.store.engine.auth_contract import AuthView, FailedLoginRow
 from strongroom.store.engine.contract import MountRow, Transaction
@@ -67,10 +67,13 @@ def lockout_settings(given: Mapping[str, Any], before: Mapping[str, Any]) -> dic
                 raise Invalid("bad-parameter", f"{name} must not be negative")
             found[RESET if name == OLD_RESET else name] = seconds
     if "lockout_threshold" in given:
-        threshold = str(given["lockout_threshold"])
-        if not threshold.isdigit() or threshold == "0":
+        try:
+            threshold = whole_number(given["lockout_threshold"])
+        except ValueError:
+            threshold = 0
+        if threshold <= 0:
             raise Invalid("bad-parameter", "lockout_threshold must be a positive number")
-        found["lockout_threshold"] = int(threshold)
+        found["lockout_threshold"] = threshold
     if "lockout_disable" in given:
         found["lockout_disable"] = str(given["lockout_disable"]).lower() in ("true", "1")
     return found

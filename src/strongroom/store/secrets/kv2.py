@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from strongroom.model.errors import Invalid
-from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.call import Call, Endpoint, Result, whole_number
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import EventRow, KvMetadata, KvVersionInfo, Transaction
 from strongroom.store.envelope import nothing_here
@@ -211,8 +211,8 @@ class Kv2:
             if not versions or not isinstance(versions, list):
                 raise Invalid("no-versions", "No version number provided")
             try:
-                numbers = [int(each) for each in versions]
-            except (TypeError, ValueError):
+                numbers = [whole_number(each) for each in versions]
+            except ValueError:
                 raise Invalid("bad-versions", "versions must be whole numbers") from None
             await self._change(call, name, change, numbers)
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Invalid
-from strongroom.store.call import go_duration, parse_seconds
+from strongroom.store.call import go_duration, parse_seconds, whole_number
 from strongroom.store.engine.contract import KvMetadata, KvVersionInfo
 
 MAX_DIGITS: Final = 9
@@ -51,8 +51,8 @@ def check_cas(old: KvMetadata | None, settings: KvSettings, options: Any) -> Non
             raise Invalid("cas-required", "check-and-set parameter required for this call")
         return
     try:
-        wanted = int(cas)
-    except (TypeError, ValueError):
+        wanted = whole_number(cas)
+    except ValueError:
         raise Invalid("bad-cas", "error parsing check-and-set parameter") from None
     if wanted != (old.current_version if old else 0):
         raise Invalid(

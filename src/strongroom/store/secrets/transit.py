@@ -25,7 +25,7 @@ from strongroom.crypto.signatures import (
     rsa_encrypt,
 )
 from strongroom.model.errors import Denied, Invalid
-from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.call import Call, Endpoint, Result, whole_number
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
 from strongroom.store.envelope import nothing_here
@@ -446,9 +446,12 @@ def _hash_name(text: str) -> str:
 def _versions(key: TransitKey, wanted: str) -> list[int]:
     if not wanted:
         return sorted(key.versions)
-    if wanted != "latest" and not wanted.isdigit():
-        raise Invalid("bad-version", "invalid key version")
-    return [key.to_read(key.latest if wanted == "latest" else int(wanted))]
+    if wanted == "latest":
+        return [key.to_read(key.latest)]
+    try:
+        return [key.to_read(whole_number(wanted))]
+    except ValueError:
+        raise Invalid("bad-version", "invalid key version") from None
 
 
 def _wrapped(kind: str, public: bytes, material: bytes, hash_name: str) -> str:

@@ -12,7 +12,7 @@ from strongroom.crypto.signatures import SignatureForm, sign, verify
 from strongroom.crypto.tokens import constant_time_equal
 from strongroom.model.errors import Invalid, Refusal
 from strongroom.store import tools
-from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.call import Call, Endpoint, Result, whole_number
 from strongroom.store.parameters import fields
 from strongroom.store.secrets.transit_key import (
     TransitKey,
@@ -119,10 +119,17 @@ def _in_batch(
         results.append(result)
     status = 0
     if failed:
-        given = common.get("partial_failure_response_code")
-        partial = int(given) if isinstance(given, int | str) and str(given).isdigit() else 400
-        status = 400 if failed == len(batch) else partial
+        status = 400 if failed == len(batch) else _partial(common)
     return Result({"batch_results": results}, status=status)
+
+
+def _partial(common: Item) -> int:
+    """The status of a batch of which a part has failed."""
+    try:
+        given = whole_number(common.get("partial_failure_response_code", 400))
+    except ValueError:
+        return 400
+    return given if 200 <= given <= 599 else 400
 
 
 def _text(item: Item, name: str) -> str:
@@ -137,10 +144,11 @@ def _bytes(item: Item, name: str) -> bytes:
 
 
 def _version(item: Item) -> int:
-    value = item.get("key_version", 0)
-    if isinstance(value, str) and value.isdigit():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    try:
+        value = whole_number(item.get("key_version", 0))
+    except ValueError:
+        value = -1
+    if value < 0:
         raise Invalid("bad-parameter", "key_version must be a whole number")
     return value
 

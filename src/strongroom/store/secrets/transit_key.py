@@ -8,6 +8,7 @@ import base64
 import binascii
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -35,6 +36,7 @@ from strongroom.crypto.signatures import (
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Invalid
 
+_DIGITS: Final = re.compile(r"[0-9]{1,9}")
 HMAC: Final = "hmac"
 TYPES: Final = (*KEY_BYTES, *KEY_PAIRS, HMAC)
 HMAC_BYTES: Final = (32, 512)
@@ -312,9 +314,9 @@ def tagged(version: int, content: bytes, *, url_safe: bool = False) -> str:
 def untagged(text: str, what: str, *, url_safe: bool = False) -> tuple[int, bytes]:
     """Version and bytes of a tagged value; raises Invalid."""
     prefix, _, body = text.rpartition(":")
-    if not prefix.startswith("vault:v") or not prefix[7:].isdigit():
+    if not prefix.startswith("vault:v") or not _DIGITS.fullmatch(prefix, len("vault:v")):
         raise Invalid("bad-prefix", f"invalid {what}: no prefix")
-    return int(prefix[7:]), from_base64(body, what, url_safe=url_safe)
+    return int(prefix.removeprefix("vault:v")), from_base64(body, what, url_safe=url_safe)
 
 
 def from_base64(text: str, what: str, *, url_safe: bool = False) -> bytes:
