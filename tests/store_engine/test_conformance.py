@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from strongroom.crypto.keyring import KeyRing
@@ -226,7 +227,7 @@ async def test_data_goes_with_its_entry_and_empty_folders_go_too(engine: Engine)
     assert engine.view.kv_data("m", "a/b", 1) == b"one"
     row = engine.view.kv_metadata("m", "a/b")
     assert row is not None
-    kept = dataclasses.replace(row, versions=row.versions[1:])
+    kept = msgspec.structs.replace(row, versions=row.versions[1:])
     await engine.transact(lambda each: each.put_kv_metadata(kept))
     assert engine.view.kv_data("m", "a/b", 1) is None
     assert engine.view.kv_data("m", "a/b", 2) == b"two"

@@ -1,13 +1,13 @@
 """Writes that wait together: every one sees what those before it left, on every engine."""
 
 import asyncio
-import dataclasses
 import functools
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from strongroom.crypto.keyring import KeyRing
@@ -44,7 +44,7 @@ def next_version(path: str, *, refuse: bool = False) -> Callable[[Transaction], 
         number = old.current_version + 1
         versions = (*old.versions, KvVersionInfo(number, 1.0))
         each.put_kv_metadata(
-            dataclasses.replace(old, current_version=number, versions=versions[-3:])
+            msgspec.structs.replace(old, current_version=number, versions=versions[-3:])
         )
         each.put_kv_data("m", path, number, b"%d" % number)
         each.append_event(EventRow(0, 1.0, path, "write", number, "m/"))

@@ -3,12 +3,28 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from strongroom.crypto.aead import Tampered
 from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
 from strongroom.store.engine.contract import ConsumerRow, EventRow
 from strongroom.store.engine.sql import upsert
 
 PUT_CONSUMER: Final = upsert("consumer", "path, actor", "expires, version, body")
+
+
+class _Stored(msgspec.Struct, gc=False):
+    """The sealed part of an event."""
+
+    time: float
+    path: str
+    operation: str
+    version: int
+    mount: str
+
+
+_DECODER: Final = msgspec.json.Decoder(_Stored)
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 class FeedRows(SealedRows):
@@ -53,13 +69,15 @@ class FeedRows(SealedRows):
         except Tampered:
             said = f"the row {number} of event does not open under its key and place"
             return EventRow(number, 0.0, "", "", 0, "", damage=said)
-        return EventRow(sequence=number, **unpack(EventRow, opened))
+        row = _DECODER.decode(opened)
+        return EventRow(number, row.time, row.path, row.operation, row.version, row.mount)
 
     def last_event(self) -> int:
         return int(self._sql.one("SELECT COALESCE(MAX(sequence), 0) FROM event")[0])
 
     def append_event(self, event: EventRow) -> None:
-        body = self._barrier.seal("event", "", 0, pack(event, "sequence", "damage"))
+        row = _Stored(event.time, event.path, event.operation, event.version, event.mount)
+        body = self._barrier.seal("event", "", 0, _ENCODER.encode(row))
         self._sql.run("INSERT INTO event (body) VALUES (?)", body)
 
     def forget_events(self, kept: int, limit: int) -> bool:

@@ -131,11 +131,11 @@ class KvVersionInfo(msgspec.Struct, frozen=True, array_like=True, gc=False):
     destroyed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class KvMetadata:
+class KvMetadata(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A KV v2 secret. `max_versions` 0 means the mount's setting.
 
-    `mark` is which row was read and how often it had been written, for `View.kv_stands`.
+    `mark` is which row was read and how often it had been written, for `View.kv_stands`; rows
+    that differ in it alone are equal. A struct, because a write makes two.
     """
 
     mount: str
@@ -147,9 +147,18 @@ class KvMetadata:
     max_versions: int = 0
     cas_required: bool = False
     delete_version_after: int = 0
-    custom: dict[str, str] = field(default_factory=dict)
+    custom: dict[str, str] = {}
     versions: tuple[KvVersionInfo, ...] = ()
-    mark: tuple[int, int] = field(default=NO_MARK, compare=False, repr=False)
+    mark: tuple[int, int] = NO_MARK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KvMetadata) and self._told() == other._told()
+
+    def __hash__(self) -> int:
+        return hash((self.mount, self.path, self.current_version))
+
+    def _told(self) -> tuple[Any, ...]:
+        return msgspec.structs.astuple(self)[:-1]
 
     def info(self, version: int) -> KvVersionInfo | None:
         """The entry of a version, or None."""
@@ -174,8 +183,7 @@ class ConsumerRow:
     expires: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
+class EventRow(msgspec.Struct, frozen=True, gc=False):
     """One entry of the change feed, in commit order.
 
     `damage` says why an entry does not open; then nothing but its number is known.

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
+
 from strongroom.model.errors import Invalid
 from strongroom.store.engine._refusals import writing_ended
 from strongroom.store.engine.contract import (
@@ -311,7 +313,7 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
     def put_kv_metadata(self, row: KvMetadata) -> None:
         self.state.marks += 1
         mark = (self.state.marks, 1)
-        self.state.metadata[row.mount, row.path] = dataclasses.replace(row, mark=mark)
+        self.state.metadata[row.mount, row.path] = msgspec.structs.replace(row, mark=mark)
         kept = {each.version for each in row.versions if not each.destroyed}
         for key in [key for key in self.state.data if key[:2] == (row.mount, row.path)]:
             if key[2] not in kept:
@@ -345,7 +347,7 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
         return self.state.events[-1].sequence if self.state.events else 0
 
     def append_event(self, event: EventRow) -> None:
-        self.state.events.append(dataclasses.replace(event, sequence=self.last_event() + 1))
+        self.state.events.append(msgspec.structs.replace(event, sequence=self.last_event() + 1))
 
     def forget_events(self, kept: int, limit: int) -> bool:
         events = self.state.events

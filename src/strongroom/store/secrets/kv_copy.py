@@ -5,8 +5,9 @@ gives the secret with all its versions another name. Besides the capability on `
 the caller needs what the same thing by hand would need, and check-and-set works as it does there.
 """
 
-import dataclasses
 from collections.abc import Sequence
+
+from msgspec.structs import replace
 
 from strongroom.model.errors import Denied, Invalid
 from strongroom.store.call import Call, Endpoint, Result
@@ -96,7 +97,7 @@ class Copying:
                 info.version: transaction.kv_data(mount, source, info.version)
                 for info in row.versions
             }
-            moved = dataclasses.replace(row, path=target, updated=now)
+            moved = replace(row, path=target, updated=now)
             transaction.put_kv_metadata(moved)
             for version, body in bodies.items():
                 if body is not None:

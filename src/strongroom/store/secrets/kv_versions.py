@@ -3,7 +3,6 @@
 Rules: https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2.
 """
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -68,7 +67,7 @@ def with_new_version(old: KvMetadata, settings: KvSettings, now: float) -> KvMet
     entry = KvVersionInfo(number, now, deleted=_deletion(old, settings, now))
     keep = max(old.max_versions, settings.max_versions) or DEFAULT_MAX_VERSIONS
     versions = (*old.versions, entry)[-keep:]
-    return dataclasses.replace(
+    return replace(
         old,
         updated=now,
         current_version=number,
@@ -145,7 +144,7 @@ def with_destroyed(
 def _changed(old: KvMetadata, now: float, versions: list[KvVersionInfo]) -> KvMetadata:
     if tuple(versions) == old.versions:
         return old
-    return dataclasses.replace(old, updated=now, versions=tuple(versions))
+    return replace(old, updated=now, versions=tuple(versions))
 
 
 def is_deleted(info: KvVersionInfo, now: float) -> bool:
@@ -202,7 +201,7 @@ def with_settings(
         _check_custom(added)
         custom = {key: value for key, value in {**kept, **added}.items() if key not in gone}
         _check_count(custom)
-    return dataclasses.replace(
+    return replace(
         old,
         updated=now,
         custom=custom,
