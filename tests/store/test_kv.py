@@ -2,6 +2,9 @@
 
 import pytest
 
+from strongroom.model.errors import Invalid
+from strongroom.store.call import parse_seconds
+
 
 async def write(store, path: str, **data) -> dict:
     status, said = await store.ask("PUT", f"secret/data/{path}", {"data": data})
@@ -257,6 +260,43 @@ async def test_version_one_keeps_one_value_and_says_how_long_it_holds(store) -> 
     assert (await store.ask("DELETE", "old/a/b"))[0] == 204
     assert await store.ask("GET", "old/a/b") == (404, {"errors": []})
     assert await store.ask("LIST", "old") == (404, {"errors": []})
+
+
+async def test_version_one_says_how_long_its_ttl_is(store) -> None:
+    """consul-template reads anew when it has passed, and waits a month where it is not understood."""
+    await store.ask("POST", "sys/mounts/old", {"type": "kv-v1"})
+    for given, shown in (("100ms", 0), ("1h30m", 5400), ("2d", 172800), (7, 7), ("odd", 2764800)):
+        await store.ask("POST", "old/a", {"ttl": given})
+        assert (await store.ask("GET", "old/a"))[1]["lease_duration"] == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("90", 90), ("1.5h", 5400), ("1h0m1s", 3601), ("-1s", -1), ("100ms", 1), ("0.2", 1), (2.9, 2)],
+)
+def test_durations_are_written_as_in_go(given, seconds) -> None:
+    assert parse_seconds(given) == seconds
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "1h30",
+        "h",
+        "1w",
+        "--1s",
+        "1 h",
+        "9" * 400,
+        "9" * 12,
+        10**400,
+        1e300,
+        "1" * 9_999_999 + "x",
+        [],
+    ],
+)
+def test_what_is_no_duration_is_refused(given) -> None:
+    with pytest.raises(Invalid):
+        parse_seconds(given)
 
 
 async def test_the_first_name_of_version_one_is_known(store) -> None:

@@ -1,7 +1,6 @@
 """One call as the engines see it, what they answer, and the table they are found by."""
 
 import hashlib
-import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -120,38 +119,55 @@ class Call:
         return parse_seconds(self.data.get(name), name, default)
 
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_NUMBER: Final = frozenset("0123456789.-")
 _DIGITS: Final = re.compile(r"[+-]?[0-9]{1,19}")
 # What 64 bits of nanoseconds hold, as Vault counts.
 LONGEST_SECONDS: Final = 9_223_372_036
+LONGEST_DURATION: Final = 1000  # characters
+_UNITS: Final = {
+    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3,
+    "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0,
+}  # fmt: skip
+_PART: Final = re.compile(rf"(\d+(?:\.\d*)?|\.\d+)({'|'.join(_UNITS)})", re.ASCII)
+_PARTS: Final = re.compile(rf"([-+]?)((?:{_PART.pattern})+)", re.ASCII)
+_NUMBER: Final = re.compile(r"[-+]?\d+(\.\d*)?", re.ASCII)
 
 
-def parse_seconds(value: Any, name: str = "ttl", default: int = 0) -> int:  # noqa: ANN401 - JSON
-    """A duration parameter in seconds; raises Invalid(`bad-parameter`)."""
-    if value is None or value == "":
-        return default
-    try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValueError
-        seconds = int(_seconds_of(value) if isinstance(value, str) else value)
-    except (ValueError, OverflowError):
-        raise Invalid("bad-parameter", f'{name} must be a duration such as "30m"') from None
-    if abs(seconds) > LONGEST_SECONDS:
+def parse_duration(value: Any, name: str = "ttl") -> float:  # noqa: ANN401 - JSON
+    """Seconds: a number, also as text, or Go's form such as "1h30m", "1.5h", "100ms", and "2d".
+
+    Raises Invalid(`bad-parameter`) for anything else, and for what no Go program can hold.
+    """
+    seconds = _seconds(value)
+    if seconds is None:
+        raise Invalid("bad-parameter", f'{name} must be a duration such as "30m"')
+    if not abs(seconds) <= LONGEST_SECONDS:
         raise Invalid("bad-parameter", f"{name} must not be longer than 292 years")
     return seconds
 
 
-def _seconds_of(text: str) -> float:
-    """Raises ValueError."""
-    total, number = 0.0, ""
-    for character in text:
-        if character in _NUMBER:
-            number += character
-        else:
-            total += float(number) * _UNITS.get(character, math.nan)
-            number = ""
-    return total + (float(number) if number else 0.0)
+def _seconds(value: Any) -> float | None:  # noqa: ANN401 - JSON
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(max(min(value, 2 * LONGEST_SECONDS), -2 * LONGEST_SECONDS))
+    if not isinstance(value, str) or len(value) > LONGEST_DURATION:
+        return None
+    if _NUMBER.fullmatch(value):
+        return float(value)
+    parts = _PARTS.fullmatch(value)
+    if parts is None:
+        return None
+    total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(parts[2]))
+    return -total if parts[1] == "-" else total
+
+
+def parse_seconds(value: Any, name: str = "ttl", default: int = 0) -> int:  # noqa: ANN401 - JSON
+    """A duration parameter in whole seconds; raises Invalid(`bad-parameter`).
+
+    Less than a second is one: 0 would mean that nothing was given.
+    """
+    if value is None or value == "":
+        return default
+    seconds = parse_duration(value, name)
+    return 1 if 0 < seconds < 1 else int(seconds)
 
 
 def whole_number(value: Any) -> int:  # noqa: ANN401 - JSON

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import orjson
 
 from strongroom.model.errors import Invalid, Refusal
-from strongroom.store.call import Call, Endpoint, Result, parse_seconds
+from strongroom.store.call import Call, Endpoint, Result, parse_duration
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import (
     NO_MARK,
@@ -103,8 +103,9 @@ class Kv1:
 def _lease(call: Call, data: dict[str, object]) -> int:
     """How long a reader may keep the value: its own `ttl`, or the mount's default."""
     default = int(call.mount.config.get("default_lease_ttl") or DEFAULT_TTL)
+    given = data.get("ttl", data.get("lease"))
     try:
-        return parse_seconds(data.get("ttl", data.get("lease")), default=default)
+        return default if given in (None, "") else int(parse_duration(given))
     except Refusal:
         return default
 
