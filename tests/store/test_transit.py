@@ -419,7 +419,7 @@ async def test_a_key_goes_to_another_store_wrapped_for_it(transit) -> None:
         ]
         assert exported[0] == exported[1]
     await ask("POST", "transit/keys/stays", {})
-    assert (await ask("GET", "transit/byok-export/target/stays"))[0] == 403
+    assert (await ask("GET", "transit/byok-export/target/stays"))[0] == 400
     assert (await ask("GET", "transit/byok-export/ed25519/rsa-2048"))[0] == 400
     assert (await ask("GET", "transit/byok-export/target/rsa-2048?hash=MD5"))[0] == 400
     assert (await ask("GET", "transit/byok-export/target/rsa-2048/2"))[0] == 400

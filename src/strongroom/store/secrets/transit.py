@@ -24,7 +24,7 @@ from strongroom.crypto.signatures import (
     rsa_decrypt,
     rsa_encrypt,
 )
-from strongroom.model.errors import Denied, Invalid
+from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result, whole_number
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
@@ -338,7 +338,7 @@ class Transit:
         key = self._stored(self._context.view, call, call.args["name"])
         kind, wanted = call.args["kind"], call.args.get("version", "")
         if not key.exportable and kind != "public-key":
-            raise Denied("not-exportable", "private key material is not exportable")
+            raise Invalid("not-exportable", "private key material is not exportable")
         keys = {str(number): _exported(key, kind, number) for number in _versions(key, wanted)}
         return Result({"name": key.name, "type": key.type, "keys": keys})
 
@@ -350,7 +350,7 @@ class Transit:
         if target.type not in RSA_TYPES:
             raise Invalid("bad-destination", "the destination key must be an RSA key")
         if not key.exportable:
-            raise Denied("not-exportable", "private key material is not exportable")
+            raise Invalid("not-exportable", "private key material is not exportable")
         hash_name = _hash_name(call.text("hash"))
         wanted = call.args.get("version", "")
         chosen = _versions(key, wanted)
