@@ -7,8 +7,9 @@ leaves the one before.
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from strongroom.app.client.flags import Call, verb
 from strongroom.app.client.output import success
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from strongroom.store.seal.cluster import ClusterSeal
 
 PATH: Final = "sys/storage/raft/snapshot"
+# An archive that is larger is unpacked on disk.
+IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
 _UNCHECKED: Final = (
     "Not checked: whether the file was changed by somebody without the keys. Its checksum fits, and"
     " each row opens in its own place alone; -config or -seal-key-file checks the keyed hash too."
@@ -96,7 +99,7 @@ def _verb(
 
 async def _save(session: "Session", args: argparse.Namespace) -> int:
     partial = args.file.with_name(f"{args.file.name}.partial")
-    query = {} if args.no_verify else {"verify": "true"}
+    query = {"plain": "true"} | ({} if args.no_verify else {"verify": "true"})
     try:
         with _opened(partial, "w+b") as file:
             await session.download(PATH, file, query)
@@ -109,7 +112,7 @@ async def _save(session: "Session", args: argparse.Namespace) -> int:
 
 
 async def _restore(session: "Session", args: argparse.Namespace) -> int:
-    with _opened(args.file, "rb") as file:
+    with _to_read(args.file) as file:
         _summary(file)
         file.seek(0)
         if args.data or args.database:
@@ -161,7 +164,7 @@ def _seal(args: argparse.Namespace, engine: "Engine") -> "ClusterSeal":
 
 
 async def _drill(session: "Session", args: argparse.Namespace) -> int:
-    with _opened(args.file, "rb") as file:
+    with _to_read(args.file) as file:
         _summary(file)
         file.seek(0)
         found = (await session.upload(f"{PATH}-drill", file)).data
@@ -170,8 +173,29 @@ async def _drill(session: "Session", args: argparse.Namespace) -> int:
 
 
 async def _inspect(session: "Session", args: argparse.Namespace) -> int:  # noqa: ARG001
-    with _opened(args.file, "rb") as file:
+    with _to_read(args.file) as file:
         return _print(args, _summary(file).described())
+
+
+def _to_read(path: Path) -> BinaryIO:
+    """The snapshot, out of its archive where another program has saved one."""
+    from strongroom.store.engine.snapshot_archive import plain
+
+    file = _opened(path, "rb")
+    spool = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - read later
+    found = cast(BinaryIO, spool)
+    try:
+        shown, spent = (found, file) if plain(file, found) else (file, found)
+    except BaseException as error:
+        file.close()
+        found.close()
+        if isinstance(error, OSError):
+            said = f"cannot unpack {path}: {error.strerror}"
+            raise Invalid("snapshot-file", said, hint="TMPDIR is where it goes") from error
+        raise
+    spent.close()
+    shown.seek(0)
+    return shown
 
 
 def _opened(path: Path, mode: str) -> BinaryIO:

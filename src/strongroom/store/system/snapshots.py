@@ -1,10 +1,12 @@
 """`sys/storage/raft/snapshot`: the whole store as a file, under the name that clients ask for.
 
-GET takes one (`verify=true` restores it into a scratch database first), POST restores one,
+GET takes one (`verify=true` restores it into a scratch database first), in the archive that other
+programs know, or with `plain=true` the file alone. POST restores either form,
 `snapshot-force` one of another cluster, and `snapshot-drill`, Strongroom's own, only says what a
 restore would find. API: https://developer.hashicorp.com/vault/api-docs/system/storage/raft.
 """
 
+import asyncio
 import tempfile
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -16,6 +18,7 @@ from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.snapshot_archive import pack, plain
 from strongroom.store.engine.snapshot_file import PURPOSE, write_snapshot
 from strongroom.store.parameters import fields
 from strongroom.store.snapshots import Drill, Found, judge, rehearse, restore
@@ -43,7 +46,7 @@ class SnapshotEndpoints:
             Endpoint(
                 PATH,
                 {"read": self._take, "update": self._restore},
-                takes=fields(flag="verify"),
+                takes=fields(flag="verify plain"),
             ),
             Endpoint(f"{PATH}-force", {"update": self._force}),
             Endpoint(f"{PATH}-drill", {"update": self._drill}),
@@ -51,21 +54,49 @@ class SnapshotEndpoints:
 
     async def _take(self, call: Call) -> Result:
         context = self._context
-        spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - sent later
-            max_size=IN_MEMORY_BYTES, dir=str(self._folder) if self._folder else None
-        )
-        file = cast(BinaryIO, spool)
+        file = self._spool()
         try:
             async with aclosing(cast(Any, context.engine.pages())) as pages:
                 key = self._barrier.mac(PURPOSE)
                 await write_snapshot(file, pages, key, context.clock.now(), self._version)
             if call.flag("verify"):
                 _whole(await rehearse(file, await judge(file, context.seal), self._folder))
+            if not call.flag("plain"):
+                file = await self._packed(file)
             file.seek(0)
         except BaseException:
             file.close()
             raise
         return Result(file=file, content_type="application/octet-stream")
+
+    def _spool(self) -> BinaryIO:
+        spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - sent or read later
+            max_size=IN_MEMORY_BYTES, dir=str(self._folder) if self._folder else None
+        )
+        return cast(BinaryIO, spool)
+
+    async def _packed(self, file: BinaryIO) -> BinaryIO:
+        """The archive of a file, which is closed; the file itself is left open on an error."""
+        archive = self._spool()
+        try:
+            await asyncio.to_thread(pack, file, archive)
+        except BaseException:
+            archive.close()
+            raise
+        file.close()
+        return archive
+
+    async def _brought(self, call: Call) -> BinaryIO:
+        """The snapshot in a request, out of its archive where it lies in one."""
+        file, found = call.file or BytesIO(call.body), self._spool()
+        try:
+            if await asyncio.to_thread(plain, file, found):
+                return found
+        except BaseException:
+            found.close()
+            raise
+        found.close()
+        return file
 
     async def _restore(self, call: Call) -> None:
         await self._put_back(call, force=False)
@@ -74,14 +105,14 @@ class SnapshotEndpoints:
         await self._put_back(call, force=True)
 
     async def _put_back(self, call: Call, *, force: bool) -> None:
-        file = call.file or BytesIO(call.body)
-        found = await judge(file, self._context.seal, force=force)
-        await restore(self._context.engine, self._context.seal, file, found)
+        with await self._brought(call) as file:
+            found = await judge(file, self._context.seal, force=force)
+            await restore(self._context.engine, self._context.seal, file, found)
 
     async def _drill(self, call: Call) -> Result:
-        file = call.file or BytesIO(call.body)
-        found = await judge(file, self._context.seal)
-        return Result(_report(found, await rehearse(file, found, self._folder)))
+        with await self._brought(call) as file:
+            found = await judge(file, self._context.seal)
+            return Result(_report(found, await rehearse(file, found, self._folder)))
 
 
 def _whole(drill: Drill) -> None:
