@@ -145,11 +145,55 @@ async def test_sentences_are_those_of_vault(cli) -> None:
         ("write", "-f", "sys/leases/tidy"): None,
         ("kv", "delete", "secret/a"): "Success! Data deleted (if it existed) at: secret/data/a",
         ("policy", "delete", "x"): "Success! Deleted policy: x",
-        ("lease", "revoke", "-prefix", "-force", "nothing"): None,
+        ("kv", "put", "secret/b", "k=v"): None,
+        ("kv", "delete", "-versions=1", "secret/b"):
+            "Success! Data deleted (if it existed) at: secret/data/b",
+        ("lease", "revoke", "-prefix", "-force", "nothing"):
+            "Success! Force revoked any leases with prefix: nothing",
+        ("lease", "revoke", "-prefix", "-sync", "nothing"):
+            "Success! Revoked any leases with prefix: nothing",
+        ("lease", "revoke", "-prefix", "nothing"): "All revocation operations queued successfully!",
     }  # fmt: skip
     for words, sentence in said.items():
         out = await cli(*words)
+        assert sentence is None or cli.err == ""
         assert sentence is None or out == sentence + "\n"
+
+
+async def test_tables_have_times_as_they_are_said_and_nothing_is_not_blank(cli) -> None:
+    """What scripts cut out of Vault's tables, by its name and place."""
+    token = await cli("token", "create", "-ttl=90m", "-field=token")
+    table = dict(
+        line.split(maxsplit=1) for line in (await cli("token", "lookup", token)).splitlines()
+    )
+    assert (table["creation_ttl"], table["explicit_max_ttl"]) == ("1h30m", "0s")
+    assert (table["entity_id"], table["num_uses"]) == ("n/a", "0")
+    assert (await cli.json("token", "lookup", token))["data"]["creation_ttl"] == 5400
+    wrapped = (await cli("token", "create", "-wrap-ttl=60s")).splitlines()
+    names = [line.split()[0] for line in wrapped[2:]]
+    assert names == [
+        "wrapping_token:", "wrapping_accessor:", "wrapping_token_ttl:",
+        "wrapping_token_creation_time:", "wrapping_token_creation_path:", "wrapped_accessor:",
+    ]  # fmt: skip
+
+
+async def test_of_a_deleted_version_its_metadata_is_shown(cli) -> None:
+    """As in Vault, where a script learns from it when it was deleted."""
+    await cli("kv", "put", "secret/a", "k=v")
+    await cli("kv", "delete", "secret/a")
+    shown = await cli("kv", "get", "secret/a")
+    assert "= Metadata =" in shown
+    assert "= Data =" not in shown
+    for words in (("kv", "get", "secret/a"), ("read", "secret/data/a")):
+        data = (await cli.json(*words))["data"]
+        assert (data["data"], bool(data["metadata"]["deletion_time"])) == (None, True)
+    await cli("kv", "get", "-field=k", "secret/a", expect=1)
+    await cli("kv", "patch", "-method=rw", "secret/a", "x=y", expect=2)
+    await cli("kv", "rollback", "-version=1", "secret/a", expect=1)
+    assert "Cannot roll back to a version that has been deleted" in cli.err
+    await cli("kv", "undelete", "-versions=1", "secret/a")
+    assert (await cli("kv", "rollback", "-version=1", "secret/a")).startswith("Key ")
+    await cli("kv", "get", "secret/none", expect=2)
 
 
 async def test_a_field_is_plain_and_json_or_yaml_where_that_was_said(cli) -> None:

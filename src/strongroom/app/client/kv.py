@@ -181,6 +181,8 @@ async def _patch(session: "Session", args: argparse.Namespace) -> int:
             if error.status not in (403, 405) or args.method == "patch":
                 raise
     reply = await _asked(session, place, "data")
+    if not reply.data.get("data"):
+        raise _missing(place, "data")
     joined = {**(reply.data.get("data") or {}), **data}
     body = {
         "data": {key: value for key, value in joined.items() if value is not None},
@@ -217,13 +219,13 @@ async def _scan(session: "Session", args: argparse.Namespace) -> int:
 async def _delete(session: "Session", args: argparse.Namespace) -> int:
     place = await find(session, args.path, args.mount)
     if args.versions:
-        return await _on_versions("delete")(session, args)
+        return await _on_versions("delete", "Data deleted (if it existed) at")(session, args)
     await session.ask("DELETE", place.api("data"))
     success(f"Data deleted (if it existed) at: {place.api('data')}", args.format)
     return 0
 
 
-def _on_versions(action: str) -> Call:
+def _on_versions(action: str, said: str = "Data written to") -> Call:
     async def call(session: "Session", args: argparse.Namespace) -> int:
         place = await find(session, args.path, args.mount)
         place.needs_v2()
@@ -233,7 +235,8 @@ def _on_versions(action: str) -> Call:
         path = place.api(action)
         method = "PUT"
         await session.ask(method, path, {"versions": [int(each) for each in numbers]})
-        success(f"Data written to: {path}", args.format)
+        where = place.api("data") if action == "delete" else path
+        success(f"{said}: {where}", args.format)
         return 0
 
     return call
@@ -245,9 +248,14 @@ async def _rollback(session: "Session", args: argparse.Namespace) -> int:
     newest = await _asked(session, place, "metadata")
     old = await _asked(session, place, "data", {"version": str(args.version)})
     if not old.data.get("data"):
-        raise Invalid("version-gone", f"version {args.version} is deleted or destroyed")
+        raise Invalid(
+            "version-gone",
+            "Cannot roll back to a version that has been deleted",
+            hint="strongroom kv undelete brings back one that is not destroyed",
+        )
     body = {"data": old.data["data"], "options": {"cas": newest.data["current_version"]}}
-    return _written(place, await session.ask("PUT", place.api("data"), body), args)
+    reply = await session.ask("PUT", place.api("data"), body)
+    return print_reply(reply.body, args.format, args.field, reply.raw)
 
 
 async def _enable_versioning(session: "Session", args: argparse.Namespace) -> int:

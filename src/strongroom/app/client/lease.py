@@ -43,13 +43,21 @@ async def _renew(session: "Session", args: argparse.Namespace) -> int:
 async def _revoke(session: "Session", args: argparse.Namespace) -> int:
     if args.force and not args.prefix:
         raise Invalid("force-alone", "-force goes with -prefix")
-    if args.prefix:
-        kind = "revoke-force" if args.force else "revoke-prefix"
-        await session.ask("PUT", f"sys/leases/{kind}/{args.lease}", {"sync": args.sync})
-        success(f"Revoked any leases with prefix: {args.lease}", args.format)
+    if args.force:
+        await session.ask("PUT", f"sys/leases/revoke-force/{args.lease}")
+        success(f"Force revoked any leases with prefix: {args.lease}", args.format)
         return 0
-    await session.ask("PUT", "sys/leases/revoke", {"lease_id": args.lease, "sync": args.sync})
-    success("All revocation operations queued successfully!", args.format)
+    if args.prefix:
+        await session.ask("PUT", f"sys/leases/revoke-prefix/{args.lease}", {"sync": args.sync})
+        done = f"Revoked any leases with prefix: {args.lease}"
+    else:
+        await session.ask("PUT", "sys/leases/revoke", {"lease_id": args.lease, "sync": args.sync})
+        done = f"Revoked lease: {args.lease}"
+    # Without -sync the store goes on by itself, and nothing has succeeded yet.
+    if args.sync:
+        success(done, args.format)
+    elif args.format == "table":
+        print("All revocation operations queued successfully!")
     return 0
 
 

@@ -11,6 +11,8 @@ from strongroom.model.errors import Invalid
 _RED: Final = "31"
 _GREEN: Final = "32"
 _DIM: Final = "2"
+# A name that is one of these, or ends in one, is of a time in seconds.
+_DURATIONS: Final = frozenset({"period", "ttl", "duration"})
 
 
 def painted(text: str, colour: str, stream: TextIO) -> str:
@@ -81,8 +83,18 @@ def print_rows(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
 
 
 def print_pairs(fields: Mapping[str, Any], header: tuple[str, str] = ("Key", "Value")) -> None:
-    """A table of names and values."""
-    print_rows(list(fields.items()), header)
+    """A table of names and values, as Vault's: what is empty is "n/a", a time "1h30m"."""
+    print_rows([(name, _cell(name, value)) for name, value in fields.items()], header)
+
+
+def _cell(name: str, value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, int) and not isinstance(value, bool) and _is_duration(name):
+        return human_duration(value) if value else "0s"
+    return "n/a" if value == "" else value
+
+
+def _is_duration(name: str) -> bool:
+    return name in ("lease_max", "ttl_max") or name.rpartition("_")[2] in _DURATIONS
 
 
 def print_names(names: Sequence[str]) -> None:
@@ -135,7 +147,8 @@ def print_reply(body: Mapping[str, Any], form: str, name: str | None, raw: bytes
     elif form == "raw":
         sys.stdout.write(raw.decode())
     elif form == "table":
-        print_pairs(fields_of(body))
+        mark = ":" if body.get("wrap_info") else ""
+        print_pairs({f"{key}{mark}": each for key, each in fields_of(body).items()})
     else:
         print_document(body, form)
     return 0

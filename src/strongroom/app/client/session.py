@@ -128,7 +128,7 @@ class Session:
         found = _object(reply.body)
         for each in found.get("warnings") or []:
             print(f"WARNING! {each}", file=sys.stderr)
-        if reply.status >= 300:
+        if reply.status >= 300 and not _says_what_was(method, reply.status, found):
             raise _error(method, full, reply)
         if found.get("wrap_info"):
             raise Wrapped(found, reply.body)
@@ -188,6 +188,11 @@ class Session:
     async def list(self, path: str) -> Reply:
         """The names under a path; raises ApiError(404) when there are none."""
         return await self.ask("GET", path, query={"list": "true"})
+
+
+def _says_what_was(method: str, status: int, found: Mapping[str, Any]) -> bool:
+    """Whether a 404 has something to show, as of a deleted version: no error, as in Vault."""
+    return method == "GET" and status == 404 and bool(found.get("data") or found.get("warnings"))
 
 
 def _error(method: str, url: str, reply: "Response") -> ApiError:
