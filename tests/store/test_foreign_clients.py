@@ -48,3 +48,39 @@ async def test_leases_by_the_names_before_vault_0_8(store) -> None:
     for token in tokens:
         assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
     assert (await store.ask("PUT", "sys/revoke-force/secret"))[0] == 204
+
+
+async def test_a_list_of_aliases_says_what_vault_says(store) -> None:
+    """vaultrs reads no list in which `local` is missing."""
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    _, auth = await store.ask("GET", "sys/auth")
+    accessor = auth["data"]["userpass/"]["accessor"]
+    _, made = await store.ask("POST", "identity/entity", {"name": "ann"})
+    body = {"canonical_id": made["data"]["id"], "mount_accessor": accessor, "name": "ann"}
+    _, alias = await store.ask(
+        "POST", "identity/entity-alias", {**body, "custom_metadata": {"team": "a"}}
+    )
+    _, said = await store.ask("LIST", "identity/entity-alias/id")
+    assert said["data"]["key_info"] == {
+        alias["data"]["id"]: {
+            **body, "custom_metadata": {"team": "a"}, "local": False,
+            "mount_path": "auth/userpass/", "mount_type": "userpass",
+        }
+    }  # fmt: skip
+
+
+async def test_a_restored_key_has_the_name_that_the_body_gives(store) -> None:
+    """vaultrs sends it there; without it the copy ran into its original."""
+    await store.ask("POST", "sys/mounts/transit", {"type": "transit"})
+    body = {"exportable": True, "allow_plaintext_backup": True}
+    await store.ask("POST", "transit/keys/first", body)
+    _, said = await store.ask("GET", "transit/backup/first")
+    backup = said["data"]["backup"]
+    for name, status in (("second", 204), ("a/b", 400), ("a\nb", 400), ("", 400)):
+        body = {"backup": backup, "name": name}
+        assert (await store.ask("POST", "transit/restore", body))[0] == status, name
+    # The path's name is the one that counts, as everywhere.
+    body = {"backup": backup, "name": "fourth"}
+    assert (await store.ask("POST", "transit/restore/third", body))[0] == 204
+    _, said = await store.ask("LIST", "transit/keys")
+    assert said["data"]["keys"] == ["first", "second", "third"]

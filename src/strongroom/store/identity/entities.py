@@ -272,7 +272,10 @@ class Aliases:
         view = self._context.view
         mounts = mounts_by_accessor(view)
         shown = (show_alias(row, mounts) for row in view.aliases(group=self._group))
-        names = ("canonical_id", "mount_accessor", "mount_path", "mount_type", "name")
+        names = (
+            "canonical_id", "custom_metadata", "local", "mount_accessor", "mount_path",
+            "mount_type", "name",
+        )  # fmt: skip
         return _listed(
             {each["id"]: {name: each[name] for name in names} for each in shown},
             self._context.left_out("alias"),

@@ -61,7 +61,7 @@ CONFIGURE: Final = fields(
     seconds="auto_rotate_period",
 )
 IMPORT: Final = fields(text="ciphertext public_key hash_function")
-RESTORE: Final = fields(text="backup", flag="force")
+RESTORE: Final = fields(text="backup name", flag="force")
 BYOK: Final = fields(text="hash")
 Change = Callable[[TransitKey], TransitKey]
 
@@ -394,9 +394,11 @@ class Transit:
         for each in key.versions.values():
             # Derived pairs are kept as seeds.
             check_material(HMAC if key.derived and not key.symmetric else key.type, each.material)
-        key = dataclasses.replace(key, name=call.args.get("name") or key.name)
-        if not key.name or "/" in key.name:
-            raise Invalid("bad-name", "a key's name has no slash")
+        # A body may have the name as well: vaultrs sends it there alone.
+        named = call.args.get("name") or call.text("name")
+        key = dataclasses.replace(key, name=named or key.name)
+        if not key.name or "/" in key.name or not key.name.isprintable():
+            raise Invalid("bad-name", "a key's name is printable text without a slash")
         force, mount = call.flag("force"), call.mount.uuid
 
         def write(transaction: Transaction) -> None:
