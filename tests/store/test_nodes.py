@@ -4,7 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from server_process import CLOCK, Server
 
+from strongroom.app.waiting import until
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.model.clock import SystemClock
 from strongroom.model.secret import Secret
@@ -12,6 +14,7 @@ from strongroom.store.assembly import open_cluster
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.seal.cluster import AutoSeal, ClusterSeal, SealSetting
+from strongroom.wire.client import HttpClient
 from strongroom.wire.keywrap.key_file import KeyFileWrapper
 from strongroom.wire.vault import VaultClient
 
@@ -122,3 +125,23 @@ async def test_a_subscriber_of_one_node_hears_of_a_write_through_another(nodes) 
         await writing.ask("POST", "secret/data/a", {"data": {"k": "v"}})
         await listening.clock.advance(0.2)
     assert (await heard)["data"]["event"]["metadata"]["path"] == "secret/data/a"
+
+
+async def test_servers_on_one_database_list_each_other(postgres_url: str, tmp_path: Path) -> None:
+    async with HttpClient() as http:
+        servers = [Server(tmp_path, http, database=postgres_url) for _ in range(2)]
+        try:
+            for each in servers:
+                await each.start()
+            servers[1].root = servers[0].root
+
+            async def listed() -> bool | None:
+                found = [await each.ask("GET", "sys/ha-status") for each in servers]
+                places = [{node["api_address"] for node in said["nodes"]} for _, said in found]
+                mine = {f"http://127.0.0.1:{each.options.port}" for each in servers}
+                return places == [mine, mine] or None
+
+            await until("each to hear of the other", listed, CLOCK)
+        finally:
+            for each in servers:
+                each.kill()

@@ -1,13 +1,17 @@
 """`sys/`: mounts and their settings, policies, tools, explanations, the description of the API."""
 
+import dataclasses
 import socket
 
 import pytest
 
+from strongroom.model.clock import SimulatedClock, rfc3339
 from strongroom.model.errors import Invalid
 from strongroom.store.assembly import AUTH_METHODS, FIXED_TYPES, SECRETS_ENGINES
 from strongroom.store.password_policy import parse_password_policy
 from strongroom.store.path_help import BACKENDS
+from strongroom.store.presence import Presence
+from strongroom.store.system.status import About
 
 # mounts
 
@@ -365,6 +369,26 @@ async def test_every_node_is_active(store) -> None:
     assert (status, said["data"]["nodes"]) == (200, [node])
     assert (node["active_node"], node["hostname"]) == (True, socket.gethostname())
     assert "every open node is active" in said["warnings"][0]
+    # Nodes on the same database, one of them long unheard of.
+    other = About("0.9", "1.16.0", address="https://b:8200", cluster_address="https://b:8201")
+    gone = dataclasses.replace(other, address="https://c:8200")
+    for about, host, ago in ((other, "b", 60), (gone, "c", 121)):
+        clock = SimulatedClock(store.clock.now() - ago)
+        await Presence(store.engine, store.seal, clock, about, host).beat()
+    # It says so of itself as well, and is listed once.
+    mine = Presence(store.engine, store.seal, store.clock, About(), socket.gethostname())
+    await mine.beat()
+    _, said = await store.ask("GET", "sys/ha-status")
+    assert [each["hostname"] for each in said["nodes"]] == [socket.gethostname(), "b"]
+    assert said["nodes"][0] == node
+    assert said["nodes"][1] == {
+        "hostname": "b", "api_address": "https://b:8200", "cluster_address": "https://b:8201",
+        "active_node": True, "last_echo": rfc3339(store.clock.now() - 60), "version": "1.16.0",
+        "upgrade_version": "1.16.0", "redundancy_zone": "", "strongroom_version": "0.9",
+    }  # fmt: skip
+    store.clock.step_wall(3601 - 60)
+    await mine.beat()
+    assert len(await store.read(lambda view: view.servers())) == 1
     for verb in ("PUT", "POST"):
         assert await store.ask(verb, "sys/step-down") == (204, None)
     assert (await store.ask("GET", "sys/leader"))[1]["is_self"] is True

@@ -47,6 +47,9 @@ def test_whole_numbers() -> None:
 async def test_numbers_that_no_column_holds_are_refused_and_no_bug(store: Any) -> None:
     status, said = await store.ask("GET", "sys/mounts", X_Vault_Wrap_TTL="99999999999999999999")
     assert (status, said["errors"]) == (400, ["X-Vault-Wrap-TTL must not be longer than 292 years"])
+    # A status that is none would make a reply that no client can read.
+    for value, answered in ((1, 400), (199, 400), (600, 400), (10**25, 400), (299, 299)):
+        assert (await store.ask("GET", f"sys/health?activecode={value}"))[0] == answered
     await store.ask("POST", "sys/auth/approle", {"type": "approle"})
     await store.ask("POST", "auth/approle/role/a", {})
     for value in (1e308, "9" * 25, "²"):

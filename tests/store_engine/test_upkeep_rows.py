@@ -33,6 +33,7 @@ from strongroom.store.engine.contract import (
 from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.schema import STEPS
 from strongroom.store.engine.sqlite import SqliteEngine
+from strongroom.store.engine.upkeep_contract import ServerRow
 
 SECRET = b'{"k":"v"}'
 
@@ -269,6 +270,23 @@ async def test_a_task_has_one_leader_and_a_replaced_one_is_told(engine: Engine) 
     assert await engine.transact(lambda each: each.leads("sweep", "b", 2))
     row = await ask(engine, lambda view: view.leader("sweep"))
     assert (row.node, row.epoch, row.expires) == ("b", 2, 128.5)
+
+
+async def test_nodes_say_that_they_are_there_and_are_forgotten(engine: Engine) -> None:
+    def beat(row: ServerRow) -> Callable[[Transaction], None]:
+        return lambda each: each.put_server(row)
+
+    one = ServerRow("b", 100.0, "host", "https://b:8200", "", "1.16.0", "0.1")
+    assert await ask(engine, lambda view: view.servers()) == []
+    before = await ask(engine, lambda view: view.generation())
+    for row in (one, ServerRow("a", 50.0), dataclasses.replace(one, seen=130.5)):
+        await engine.transact(beat(row))
+    found = await ask(engine, lambda view: view.servers())
+    assert found == [ServerRow("a", 50.0), dataclasses.replace(one, seen=130.5)]
+    await engine.transact(lambda each: each.forget_servers(130.5))
+    assert await ask(engine, lambda view: view.servers()) == found[1:]
+    # Nobody forgets what it remembers because of it.
+    assert await ask(engine, lambda view: view.generation()) == before
 
 
 async def test_uses_of_a_term_add_up(engine: Engine) -> None:

@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ from strongroom.store.envelope import encode_refusal
 from strongroom.store.front import Front
 from strongroom.store.leasing import Leases
 from strongroom.store.notices import Notices
+from strongroom.store.presence import Presence
 from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 from strongroom.store.seal.keeping import keep_backend
 from strongroom.store.seal.stored import Split
@@ -340,7 +342,7 @@ async def serve(
     if opens_by_itself(settings, worker):
         background.start("writes watch", lambda: _watch_writes(parts.engine, clock, stop))
     if worker.number == 0:
-        background.start("expiration", lambda: _tend(handler, clock, around.notices))
+        _start_once(settings, parts, handler, around, background)
     _freeze_garbage()
     await stop.wait()
     ended = no_writes(parts.engine)
@@ -348,6 +350,21 @@ async def serve(
     await _close(parts.engine, handler, listeners, broker)
     if ended:
         raise Unavailable("writing-ended", "the server ended, since it wrote nothing any more")
+
+
+def _start_once(
+    settings: ServerSettings,
+    parts: Opened,
+    handler: Front,
+    around: Surroundings,
+    background: Background,
+) -> None:
+    """What one worker of a server does for all of them."""
+    clock = around.clock
+    background.start("expiration", lambda: _tend(handler, clock, around.notices))
+    if settings.storage.engine == POSTGRESQL:  # Others have no nodes beside this one.
+        here = Presence(parts.engine, parts.seal, clock, around.about, socket.gethostname())
+        background.start("presence", here.run)
 
 
 def _freeze_garbage() -> None:

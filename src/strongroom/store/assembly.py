@@ -286,7 +286,7 @@ def _around(
         Remount(context, leases),
         LeaseEndpoints(context, leases),
         Configuration(around.configuration),
-        Nodes(around.about, socket.gethostname),
+        Nodes(context, around.about, socket.gethostname),
         KeyRotation(context, lambda: barrier.uncounted),
         SnapshotEndpoints(context, barrier, around.about.program_version, around.folder),
     )

@@ -13,7 +13,7 @@ from strongroom.store.engine.snapshot_contract import TablePage
 # Read, and judged by whoever restores.
 HEADS: Final = ("schema_state", "cluster")
 # What a database counts and does now; a snapshot must not take it back.
-STAY: Final = ("event", "generation", "key_use", "leader", "reseal", "schema_release")
+STAY: Final = ("event", "generation", "key_use", "leader", "reseal", "schema_release", "server")
 REPLACED: Final = (*(each.name for each in TABLES if each.name not in STAY), "group_member")
 COPIED: Final = (*HEADS, *REPLACED)
 # A page is as many rows as fit into a few megabytes: its rows are in memory together.

@@ -8,13 +8,14 @@ import orjson
 
 from strongroom.crypto.aead import Tampered
 from strongroom.crypto.keyring import term_of
-from strongroom.store.engine._sealed_rows import SealedRows, unpack
+from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
 from strongroom.store.engine._sealed_tables import TABLES, SealedTable
 from strongroom.store.engine.sql import upsert
-from strongroom.store.engine.upkeep_contract import LeaderRow, ResealRow
+from strongroom.store.engine.upkeep_contract import LeaderRow, ResealRow, ServerRow
 
 DAMAGED_NAMED: Final = 20
 PUT_LEADER: Final = upsert("leader", "task", "node, epoch, expires")
+PUT_SERVER: Final = upsert("server", "id", "seen, said")
 PUT_RESEAL: Final = upsert("reseal", "id", "term, started, finished, progress")
 
 
@@ -44,6 +45,20 @@ class UpkeepRows(SealedRows):
     def database_time(self) -> float | None:
         asked = self._sql.dialect.time
         return float(self._sql.one(asked)[0]) if asked else None
+
+    # nodes
+
+    def servers(self) -> Sequence[ServerRow]:
+        rows = self._sql.all("SELECT id, seen, said FROM server ORDER BY id")
+        return [
+            ServerRow(id=name, seen=seen, **unpack(ServerRow, said)) for name, seen, said in rows
+        ]
+
+    def put_server(self, row: ServerRow) -> None:
+        self._sql.run(PUT_SERVER, row.id, row.seen, pack(row, "id", "seen"))
+
+    def forget_servers(self, before: float) -> None:
+        self._sql.run("DELETE FROM server WHERE seen < ?", before)
 
     # key terms
 

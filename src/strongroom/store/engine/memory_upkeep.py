@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from strongroom.store.engine.upkeep_contract import LeaderRow, ResealRow
+from strongroom.store.engine.upkeep_contract import LeaderRow, ResealRow, ServerRow
 
 
 @dataclass
@@ -13,6 +13,7 @@ class UpkeepState:
 
     generation: int = 0
     leaders: dict[str, LeaderRow] = field(default_factory=dict)
+    servers: dict[str, ServerRow] = field(default_factory=dict)
     seals: dict[int, int] = field(default_factory=dict)
     reseal: ResealRow | None = None
 
@@ -38,6 +39,17 @@ class MemoryUpkeepRows:
     def leads(self, task: str, node: str, epoch: int) -> bool:
         row = self.leader(task)
         return row is not None and (row.node, row.epoch) == (node, epoch)
+
+    def servers(self) -> Sequence[ServerRow]:
+        return [row for _, row in sorted(self.state.servers.items())]
+
+    def put_server(self, row: ServerRow) -> None:
+        self.state.servers[row.id] = row
+
+    def forget_servers(self, before: float) -> None:
+        for row in self.servers():
+            if row.seen < before:
+                del self.state.servers[row.id]
 
     def seals_counted(self, term: int) -> int:
         return self.state.seals.get(term, 0)

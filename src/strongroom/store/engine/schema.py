@@ -156,6 +156,14 @@ STEPS: Final[tuple[Step, ...]] = (
     Step(
         "CREATE TABLE schema_release (id INTEGER PRIMARY KEY CHECK (id = 1), name {text} NOT NULL)"
     ),
+    # Which nodes are there, by what they say of themselves.
+    Step(
+        """
+        CREATE TABLE server (
+          id {text} PRIMARY KEY, seen {number} NOT NULL, said {bytes} NOT NULL
+        ) {compact}
+        """
+    ),
 )
 # From so many steps on a release is named, and a revision says that something has moved.
 _SAYS_RELEASE: Final = 6

@@ -16,6 +16,22 @@ class LeaderRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerRow:
+    """A node and when it last said that it is there (epoch seconds, by its own clock).
+
+    `version` is the one of the API, `program_version` the program's. Nothing in it is secret.
+    """
+
+    id: str
+    seen: float
+    host_name: str = ""
+    address: str = ""
+    cluster_address: str = ""
+    version: str = ""
+    program_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ResealRow:
     """How far rows have been brought under the newest term of the key ring.
 
@@ -40,6 +56,9 @@ class UpkeepView(Protocol):
 
     def leader(self, task: str) -> LeaderRow | None:
         """Who was the last to lead a task."""
+
+    def servers(self) -> Sequence[ServerRow]:
+        """The nodes that have said that they are there, by id."""
 
     def reseal(self) -> ResealRow | None:
         """The last resealing, under way or finished; None before the first rotation."""
@@ -74,6 +93,12 @@ class UpkeepTransaction(Protocol):
 
     def leads(self, task: str, node: str, epoch: int) -> bool:
         """Whether nobody has taken over since; asked in the transaction that does the work."""
+
+    def put_server(self, row: ServerRow) -> None:
+        """Write what a node says of itself."""
+
+    def forget_servers(self, before: float) -> None:
+        """Remove those that were last seen before a time."""
 
     def count_seals(self, term: int, number: int) -> None:
         """Add to what was sealed under a term."""

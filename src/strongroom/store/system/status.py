@@ -59,6 +59,14 @@ def raw(body: Mapping[str, Any], status: int = 0) -> Result:
     return Result(raw=orjson.dumps(body) + b"\n", status=status)
 
 
+def _status(call: Call, name: str, usual: int) -> int:
+    """What a probe wants to be answered with; raises Invalid for what ends no exchange."""
+    status = call.integer(name, usual)
+    if not 200 <= status <= 599:
+        raise Invalid("bad-parameter", f"{name} must be a status of HTTP, 200 to 599")
+    return status
+
+
 class Status:
     """Endpoints that answer anybody and are not recorded, as in Vault."""
 
@@ -95,10 +103,10 @@ class Status:
             "strongroom_version": self._about.program_version,
         }
         if row is None:
-            return raw(body, call.integer("uninitcode", 501))
+            return raw(body, _status(call, "uninitcode", 501))
         if sealed:
             body["waiting_for"] = self._seal.waiting_for
-            return raw(body, call.integer("sealedcode", 503))
+            return raw(body, _status(call, "sealedcode", 503))
         body |= {"cluster_name": row.cluster_name, "cluster_id": row.cluster_id}
         failing = self._about.audit()
         if failing:
@@ -107,7 +115,7 @@ class Status:
             body["background_failures"] = dict(ended)
         if self._seal.backend_problem:
             body["seal_backend_problem"] = self._seal.backend_problem
-        return raw(body, call.integer("activecode", 200))
+        return raw(body, _status(call, "activecode", 200))
 
     def _seal_status(self, call: Call) -> Result:  # noqa: ARG002
         return raw(self.seal_status())
