@@ -177,6 +177,29 @@ async def test_tables_have_times_as_they_are_said_and_nothing_is_not_blank(cli) 
     ]  # fmt: skip
 
 
+async def test_a_key_given_again_makes_a_list(cli) -> None:
+    await cli(
+        "write", "auth/token/roles/r", "allowed_policies=a", "allowed_policies=b", "period=1h"
+    )
+    shown = (await cli.json("read", "auth/token/roles/r"))["data"]
+    assert (shown["allowed_policies"], shown["token_period"]) == (["a", "b"], 3600)
+
+
+async def test_a_reply_without_the_envelope_is_read_as_any_other(cli) -> None:
+    assert await cli("read", "-field=sealed", "sys/seal-status") == "false"
+    assert "initialized" in await cli("read", "sys/health")
+    assert (await cli.json("read", "sys/health"))["data"]["sealed"] is False
+
+
+async def test_a_secret_of_version_one_is_a_table_of_its_data(cli) -> None:
+    await cli("secrets", "enable", "-version=1", "-path=old", "kv")
+    await cli("kv", "put", "old/a", "k=v", "ttl=30m")
+    out = await cli("kv", "get", "old/a")
+    assert "= Data =" in out
+    assert "refresh_interval" not in out
+    assert "refresh_interval    30m\n" in await cli("read", "old/a")
+
+
 async def test_of_a_deleted_version_its_metadata_is_shown(cli) -> None:
     """As in Vault, where a script learns from it when it was deleted."""
     await cli("kv", "put", "secret/a", "k=v")

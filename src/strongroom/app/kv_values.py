@@ -12,13 +12,15 @@ def parse_pairs(words: Sequence[str], stdin: TextIO) -> dict[str, Any]:
     """Turn arguments into the data of a secret.
 
     `-` alone and `@file` alone are a whole JSON object; in a pair, `@file` is the file's text
-    and `-` is standard input. Raises Invalid for anything else, never repeating a value.
+    and `-` is standard input. A key that is given again makes a list. Raises Invalid for anything
+    else, never repeating a value.
     """
     data: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if equals and key:
-            data[key] = _value(value, stdin)
+            text = _value(value, stdin)
+            data[key] = _both(data[key], text) if key in data else text
         elif word == "-":
             data |= _json_object(stdin.read(), "standard input")
         elif word.startswith("@"):
@@ -30,6 +32,10 @@ def parse_pairs(words: Sequence[str], stdin: TextIO) -> dict[str, Any]:
     if not data:
         raise Invalid("no-data", "there is nothing to write", hint="add key=value")
     return data
+
+
+def _both(before: Any, value: str) -> list[Any]:  # noqa: ANN401 - JSON
+    return [*before, value] if isinstance(before, list) else [before, value]
 
 
 def parse_metadata(words: Sequence[str]) -> dict[str, str]:

@@ -40,6 +40,8 @@ SUDO: Final = (
     "sys/rekey/*",
     "sys/rekey-recovery-key/*",
     "sys/remount",
+    "sys/revoke-force/*",
+    "sys/revoke-prefix/*",
     "sys/rotate",
     "sys/rotate/config",
     "sys/seal",

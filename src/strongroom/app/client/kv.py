@@ -121,6 +121,9 @@ async def _get(session: "Session", args: argparse.Namespace) -> int:
             fields = data if args.field in data else {**metadata, **data}
             print_value(pick(fields, args.field), args.format)
             return 0
+        if place.version == 1 and args.format == "table" and not args.field:
+            section("Data", {key: reply.data[key] for key in sorted(reply.data)})
+            return 0
         return print_reply(shown, args.format, args.field, reply.raw)
     _print_secret(place, reply.data)
     return 0

@@ -142,6 +142,7 @@ def human_duration(seconds: int) -> str:
 
 def print_reply(body: Mapping[str, Any], form: str, name: str | None, raw: bytes = b"") -> int:
     """A whole reply in the form that was asked for; returns the exit status."""
+    body = _enveloped(body) if form != "raw" else body
     if name:
         print_value(pick(fields_of(body), name), form)
     elif form == "raw":
@@ -152,6 +153,14 @@ def print_reply(body: Mapping[str, Any], form: str, name: str | None, raw: bytes
     else:
         print_document(body, form)
     return 0
+
+
+def _enveloped(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The reply of a path that answers without the envelope, such as `sys/health`, put in one."""
+    if not body or "data" in body or "request_id" in body or body.get("auth"):
+        return body
+    empty = {"request_id": "", "lease_id": "", "renewable": False, "lease_duration": 0}
+    return {**empty, "data": body, "wrap_info": None, "warnings": None, "auth": None}
 
 
 def fields_of(body: Mapping[str, Any]) -> dict[str, Any]:
