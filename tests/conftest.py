@@ -154,10 +154,12 @@ def softhsm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-async def over_tls(handler: Handler, folder: Path) -> tuple[Listener, str, Path]:
-    """A handler over TLS, its address, and the authority to trust."""
+async def over_tls(
+    handler: Handler, folder: Path, issued: float | None = None
+) -> tuple[Listener, str, Path]:
+    """A handler over TLS, its address, and the authority to trust; `issued` now by default."""
     folder.mkdir()
-    made = issue(("localhost", "127.0.0.1"), SystemClock().now())
+    made = issue(("localhost", "127.0.0.1"), issued or SystemClock().now())
     for name, content in (("ca", made.authority), ("crt", made.certificate), ("key", made.key)):
         (folder / name).write_bytes(content)
     listener = Listener(handler, Limits(), SystemClock())

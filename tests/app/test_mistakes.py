@@ -1,6 +1,7 @@
 """What is often typed wrong, and what is said: what happened, what to do next, and the status."""
 
 import io
+import json
 import socket
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from tests.app.transcript import environment
 from tests.conftest import over_tls
 
 from strongroom.app.client.hints import hint_for
+from strongroom.app.cluster.control_plane import free_port
 from strongroom.app.store_config.storage_place import check_url
+from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Invalid
 
 CANARY = "hunter2"
@@ -53,8 +56,24 @@ WITHOUT = [
     ("kv get secret/a", {"VAULT_TOKEN": ""}, 2, "permission denied", "there is no token"),
     ("kv get secret/a", {"VAULT_TOKEN": "hunter2"}, 2, "permission denied", "strongroom login"),
     ("kv get secret/a", {"VAULT_CACERT": "missing.pem"}, 1, "missing.pem", "hint: "),
+    ("kv get secret/a", {"VAULT_ADDR": "http://h:99999"}, 1, "no address of a store", "HOST:PORT"),
+    ("kv get secret/a", {"VAULT_CACERT": "missing.pem"}, 1, "there is no such file", "PEM"),
     ("kv get secret/a", {"VAULT_FORMAT": "xml"}, 1, "VAULT_FORMAT", "it is one of table"),
     ("kv get secret/a", {"VAULT_CLIENT_TIMEOUT": "soon"}, 1, "VAULT_CLIENT_TIMEOUT", "hint: "),
+]
+# Verbs that ask the store, and most of them a cluster, for what they need themselves.
+ROTATE, AUDIT = "rotate secret/a", "audit exposure secret/a --store-log log"
+ASKING = [
+    (f"{ROTATE} --no-cluster", {"VAULT_TOKEN": "hunter2"}, "permission denied", "token lookup"),
+    (f"{AUDIT} --no-cluster", {"VAULT_TOKEN": "hunter2"}, "permission denied", "token lookup"),
+    ("rotate secret/none --no-cluster", {}, "nothing there", "strongroom kv list; --mount"),
+    (f"{ROTATE} --no-cluster", {"VAULT_ADDR": "http://127.0.0.1:1"}, "no answer", "is it running"),
+    (ROTATE, {"KUBECONFIG": "missing"}, "cannot read missing", "--no-cluster does without"),
+    (AUDIT, {"KUBECONFIG": "missing"}, "cannot read missing", "--no-cluster does without"),
+    ("explain es a/b", {"KUBECONFIG": "missing"}, "cannot read missing", "set KUBECONFIG"),
+    ("explain es a/b", {"KUBECONFIG": "a:b"}, "cannot read a:b", "kubectl config view --flatten"),
+    ("sync plan -f list.json", {"KUBECONFIG": "bad.hcl"}, "", ""),
+    ("template render missing", {}, "cannot read missing", ""),
 ]
 SERVER = [
     ("", 2, "needs --data and --seal-key-file", "server --help"),
@@ -123,6 +142,34 @@ async def test_mistakes_in_the_environment(cli, files, monkeypatch) -> None:
         _judge(cli.err, happened, next_step)
 
 
+@pytest.mark.parametrize(("words", "variables", "happened", "next_step"), ASKING)
+async def test_mistakes_of_verbs_that_ask_for_themselves(
+    words, variables, happened, next_step, cli, files, monkeypatch
+) -> None:
+    """Each says it to people, and as one document to a program."""
+    await cli("kv", "put", "secret/a", f"k={CANARY}")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert await cli(*words.split(), expect=2) == ""
+    _judge(cli.err, happened, next_step)
+    said = json.loads(await cli(*words.split(), "--format", "json", expect=2))
+    assert set(said) == {"error", "reason", "hint"}
+    assert happened in said["error"]
+    assert next_step in said["hint"]
+    assert f"[{said['reason']}]" in cli.err
+
+
+async def test_a_sealed_store_and_a_rotation(cli) -> None:
+    await cli("operator", "seal")
+    await cli("rotate", "secret/a", "--no-cluster", expect=2)
+    _judge(cli.err, "Vault is sealed", "strongroom operator unseal")
+
+
+async def test_help_is_a_word_as_well(cli) -> None:
+    for words in (("help", "kv", "get"), ("help", "rotate"), ("help",)):
+        assert await cli(*words) == await cli(*words[1:], "--help")
+
+
 async def test_a_token_that_has_ended_and_a_store_that_is_sealed(cli, monkeypatch) -> None:
     await cli("kv", "put", "secret/a", f"k={CANARY}")
     short = await cli("token", "create", "-policy=root", "-ttl=1m", "-field=token")
@@ -143,7 +190,20 @@ async def test_a_store_whose_authority_is_not_known(cli, tmp_path) -> None:
     for words, status in (("kv get secret/a", 2), ("token lookup", 2), ("status", 1)):
         await cli(*words.split(), f"-address={address}", expect=status)
         _judge(cli.err, "its certificate is not trusted: ", "-ca-cert (VAULT_CACERT)")
+    await cli("rotate", "a", "--no-cluster", f"-address={address}", expect=2)
+    _judge(cli.err, "its certificate is not trusted: ", "-ca-cert (VAULT_CACERT)")
     await cli("token", "lookup", f"-address={address}", f"-ca-cert={authority}")
+    await listener.drain(0.1)
+
+
+@pytest.mark.parametrize(("days", "said"), [(-9000, "has expired"), (9000, "is not yet valid")])
+async def test_a_certificate_out_of_its_time_is_about_clocks(cli, tmp_path, days, said) -> None:
+    now = SystemClock().now() + days * 86400
+    tls = await over_tls(cli.store.handler, tmp_path / "tls", now)
+    listener, address, authority = tls
+    words = ("token", "lookup", f"-address={address}", f"-ca-cert={authority}")
+    await cli(*words, expect=2)
+    _judge(cli.err, said, "or the clock here or there is wrong")
     await listener.drain(0.1)
 
 
@@ -168,6 +228,8 @@ def test_a_port_that_another_server_has(tmp_path) -> None:
 def test_mistakes_at_the_start_of_a_server(
     words, status, happened, next_step, files, tmp_path
 ) -> None:
+    if words.startswith("--data") and "--listen" not in words:
+        words += f" --listen 127.0.0.1:{free_port()}"  # nobody else's
     done = _server(words, tmp_path)
     assert done.returncode == status, done.stderr
     _judge(done.stderr, happened, next_step)

@@ -149,6 +149,18 @@ def _names_no_verb(words: Sequence[str]) -> bool:
     return first.startswith("-") and not {"-h", "-help", "--help"}.intersection(words)
 
 
+def _refused(code: str, message: str, hint: str, args: argparse.Namespace) -> int:
+    """Say it to people, and as the one document to a program that asked for one."""
+    print(f"error: {message} [{code}]", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    if getattr(args, "format", "") == "json":
+        import json
+
+        print(json.dumps({"error": message, "reason": code, "hint": hint}, indent=2))
+    return 2
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -157,7 +169,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if words[:1] == ["__complete"]:
         return importlib.import_module("strongroom.app.completion_values").offer(words[1:])  # type: ignore[no-any-return]
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     verb = next((word for word in words if not word.startswith("-")), None)
+    args = argparse.Namespace()
     try:
         args = build_parser(verb if verb in VERBS else None, words).parse_args(words)
         status: int = args.run(args)
@@ -165,14 +180,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         extra = extra_with(missing.name or "", verb or "")
         if not extra:
             raise
-        print(f"error: the package {missing.name} is not installed [not-installed]\n"
-              f"hint: pip install 'strongroom[{extra}]'", file=sys.stderr)  # fmt: skip
-        return 2
+        said = f"the package {missing.name} is not installed"
+        return _refused("not-installed", said, f"pip install 'strongroom[{extra}]'", args)
     except Refusal as refusal:
-        print(f"error: {refusal.message} [{refusal.code}]", file=sys.stderr)
-        if refusal.hint:
-            print(f"hint: {refusal.hint}", file=sys.stderr)
-        return 2
+        return _refused(refusal.code, refusal.message, refusal.hint, args)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from strongroom.app.parser import flag, switch, truth
-from strongroom.model.errors import Invalid
+from strongroom.model.errors import Invalid, Refusal
 from strongroom.model.secret import Secret
 
 if TYPE_CHECKING:
@@ -174,12 +174,19 @@ def store_address(args: argparse.Namespace) -> StoreAddress:
 
 def _check_address(address: str) -> None:
     parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _is_port(parts):
         raise Invalid(
             "bad-address",
             f"{address} is no address of a store",
             hint="http://HOST:PORT or https://HOST:PORT; unix sockets are not spoken",
         )
+
+
+def _is_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:  # no number, or beyond 65535
+        return False
 
 
 def _switched(args: argparse.Namespace, name: str, variable: str) -> bool:
@@ -324,7 +331,15 @@ async def open_store(args: argparse.Namespace) -> AsyncIterator["VaultClient"]:
             "no token for the store",
             hint="set VAULT_TOKEN, write ~/.vault-token or pass --token-file",
         )
+    from strongroom.app.client.hints import hint_of
     from strongroom.wire.vault import VaultClient
 
     async with where.client() as http:
-        yield VaultClient(where.address, where.token, http, where.namespace, headers=where.headers)
+        try:
+            yield VaultClient(
+                where.address, where.token, http, where.namespace, headers=where.headers
+            )
+        except Refusal as refusal:
+            if refusal.code.startswith("store-") or where.address in refusal.message:
+                refusal.hint = hint_of(refusal)
+            raise

@@ -5,16 +5,22 @@ Kubeconfig: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/.
 
 import base64
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.secret import Secret
 from strongroom.wire.tls import ClientPem
+
+if TYPE_CHECKING:
+    from strongroom.kube.exec_credentials import ExecCredentials
+
+NO_CREDENTIALS: Final = "no credentials"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +50,18 @@ class KubeConfig:
         return self.token
 
 
-def load_kubeconfig(path: Path, context: str = "") -> KubeConfig:
-    """Read a kubeconfig; raises NotFound(`no-kubeconfig`) or Invalid(`bad-kubeconfig`)."""
+def load_kubeconfig(
+    path: Path,
+    context: str = "",
+    *,
+    clock: Clock | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> KubeConfig:
+    """Read a kubeconfig; raises NotFound(`no-kubeconfig`) or Invalid(`bad-kubeconfig`).
+
+    A program that makes the credentials is run under the clock and environment, and refused
+    without them; what it raises is told in `exec_credentials`.
+    """
     try:
         text = path.read_text()
     except OSError as error:
@@ -60,13 +76,32 @@ def load_kubeconfig(path: Path, context: str = "") -> KubeConfig:
         entry = _named(parsed["contexts"], chosen)["context"]
         cluster = _named(parsed["clusters"], entry["cluster"])["cluster"]
         user = _named(parsed.get("users") or [], entry.get("user", ""))["user"] or {}
-        return _config(path.parent, cluster, user, entry.get("namespace", "default"))
+        made = None
+        if user.get("exec") and clock is not None:
+            from strongroom.kube.exec_credentials import ExecCredentials
+
+            made = ExecCredentials(user["exec"], path.parent, clock, dict(environment or {}))
+            made.ask()
+        return _config(path.parent, cluster, user, entry.get("namespace", "default"), made)
+    except OSError as error:
+        raise Invalid(
+            "bad-kubeconfig", f"{path} names a file that cannot be read: {error.strerror}",
+            hint="kubectl config view --flatten puts everything into one file",
+        ) from None  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise Invalid(
             "bad-kubeconfig",
-            f"{path} is no usable kubeconfig ({type(error).__name__})",
-            hint="a token or client certificate is needed; exec plugins are not supported",
+            f"{path} is no usable kubeconfig ({_told(error)})",
+            hint="its user has a token, a client certificate or an exec program; kubectl config"
+            " get-contexts names the contexts",
         ) from None
+
+
+def _told(error: Exception) -> str:
+    """What is missing by its name; values are never shown."""
+    if isinstance(error, KeyError):
+        return f"there is no {error.args[0]}"
+    return str(error) if str(error) == NO_CREDENTIALS else type(error).__name__
 
 
 def embedded_kubeconfig(text: str) -> KubeConfig:
@@ -79,10 +114,7 @@ def embedded_kubeconfig(text: str) -> KubeConfig:
         entry = _named(parsed["contexts"], parsed["current-context"])["context"]
         cluster = _named(parsed["clusters"], entry["cluster"])["cluster"]
         user = _named(parsed["users"], entry["user"])["user"]
-        pem = None
-        if "client-certificate-data" in user:
-            certificate = base64.b64decode(user["client-certificate-data"]).decode()
-            pem = ClientPem(certificate, Secret(base64.b64decode(user["client-key-data"])))
+        pem = _embedded_pem(user) if "client-certificate-data" in user else None
         if pem is None and "token" not in user:
             raise ValueError("no credentials")
         return KubeConfig(
@@ -113,27 +145,41 @@ def _parsed(text: str) -> Any:  # noqa: ANN401 - YAML
 
 
 def _config(
-    folder: Path, cluster: dict[str, Any], user: dict[str, Any], namespace: str
+    folder: Path,
+    cluster: dict[str, Any],
+    user: dict[str, Any],
+    namespace: str,
+    made: "ExecCredentials | None",
 ) -> KubeConfig:
     ca = ""
     if "certificate-authority-data" in cluster:
         ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
     elif "certificate-authority" in cluster:
         ca = (folder / cluster["certificate-authority"]).read_text()
-    certificate = None
-    if "client-certificate" in user:
+    certificate, pem = None, made.pem if made else None
+    # What stands in the file goes before what it names, as in kubectl.
+    if "client-certificate-data" in user:
+        pem = _embedded_pem(user)
+    elif "client-certificate" in user:
         certificate = (folder / user["client-certificate"], folder / user["client-key"])
     token_file = folder / user["tokenFile"] if "tokenFile" in user else None
-    if certificate is None and token_file is None and "token" not in user:
-        raise ValueError("no credentials")
+    if not (certificate or pem or token_file or made or "token" in user):
+        raise ValueError(NO_CREDENTIALS)
     return KubeConfig(
         server=str(cluster["server"]).rstrip("/"),
         ca_data=ca,
         token=Secret(user["token"]) if "token" in user else None,
         token_file=token_file,
         client_certificate=certificate,
+        client_pem=pem,
+        token_source=made.token if made else None,
         namespace=namespace,
     )
+
+
+def _embedded_pem(user: dict[str, Any]) -> ClientPem:
+    certificate = base64.b64decode(user["client-certificate-data"]).decode()
+    return ClientPem(certificate, Secret(base64.b64decode(user["client-key-data"])))
 
 
 def _named(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:

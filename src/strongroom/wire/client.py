@@ -316,6 +316,8 @@ def _unreachable(url: str, error: BaseException) -> Unavailable:
         why = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else found
         reason = f"its certificate is not trusted: {why}"
         hint = "name the authority that signed it, and the name that it is for"
+        if "expired" in reason or "not yet valid" in reason:
+            hint = "it has to be renewed, or the clock here or there is wrong"
     elif _speaks_plainly(error):
         reason = "it does not speak TLS"
         hint = "http:// in place of https://, or another port?"
@@ -324,6 +326,8 @@ def _unreachable(url: str, error: BaseException) -> Unavailable:
         hint = "https:// in place of http://, or another port?" if url.startswith("http:") else hint
     elif isinstance(error, aiohttp.ClientConnectorError):
         reason = str(error.os_error.strerror or error.os_error)
+    elif isinstance(error, aiohttp.InvalidURL):
+        reason, hint = "that is no address", "http://HOST:PORT or https://HOST:PORT"
     elif isinstance(error, aiohttp.WSServerHandshakeError):
         reason = f"status {error.status}"
     where = url.split("?", 1)[0]

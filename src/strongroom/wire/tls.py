@@ -158,6 +158,12 @@ def _client_context(
     *,
     verify: bool,
 ) -> ssl.SSLContext:
+    if ca_file and not Path(ca_file).is_file():
+        raise Invalid(
+            "bad-ca",
+            f"cannot use the certificate authority {ca_file}: there is no such file",
+            hint="name a file of PEM certificates",
+        )
     try:
         context = ssl.create_default_context(cafile=ca_file, cadata=ca_data or None)
         if client_certificate:

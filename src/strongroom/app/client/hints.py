@@ -3,6 +3,7 @@
 The sentences are told apart as Vault and this store write them. Pure.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,6 +20,7 @@ UNTRUSTED: Final = (
     " (VAULT_TLS_SERVER_NAME) the name that it is for"
 )
 SEALED: Final = "strongroom status says what it waits for; strongroom operator unseal"
+_OF_TIME: Final = re.compile(r"certificate (has expired|is not yet valid)")
 # What a sentence of the store contains, and what to do.
 _SAID: Final[tuple[tuple[str, str], ...]] = (
     ("no handler for route", "strongroom secrets list and auth list name what is mounted"),
@@ -50,6 +52,18 @@ def hint_for(status: int, errors: Sequence[str], *, has_token: bool) -> str:
     return ""
 
 
+# What a reply of the store comes to, where a command asks it for what it needs itself.
+_REFUSED: Final[dict[str, str]] = {
+    "store-denied": "the token has ended, or its policies do not allow it: strongroom token lookup,"
+    " strongroom token capabilities PATH",
+    "store-not-found": "is the path right? strongroom kv list; --mount names another engine",
+}
+
+
 def hint_of(refusal: Refusal) -> str:
     """A refusal's own hint, or what the command line has for it."""
-    return UNTRUSTED if "its certificate is not trusted" in refusal.message else refusal.hint
+    if "its certificate is not trusted" in refusal.message and not _OF_TIME.search(refusal.message):
+        return UNTRUSTED
+    if refusal.code == "store-unavailable" and "sealed" in refusal.message:
+        return SEALED
+    return refusal.hint or _REFUSED.get(refusal.code, "")

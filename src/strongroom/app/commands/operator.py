@@ -133,14 +133,22 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
 def cluster_config(args: argparse.Namespace) -> "KubeConfig":
     """Which cluster the arguments and the environment mean."""
     from strongroom.kube.config import in_cluster, load_kubeconfig
+    from strongroom.model.clock import SystemClock
+    from strongroom.model.errors import NotFound
 
     path = args.kubeconfig or os.environ.get("KUBECONFIG")
-    if path:
-        return load_kubeconfig(Path(path), args.context)
     host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
-    if host:
+    if host and not path:
         return in_cluster(host, os.environ.get("KUBERNETES_SERVICE_PORT", ""))
-    return load_kubeconfig(Path.home() / ".kube" / "config", args.context)
+    try:
+        file = Path(path or Path.home() / ".kube" / "config")
+        return load_kubeconfig(file, args.context, clock=SystemClock(), environment=os.environ)
+    except NotFound as refusal:
+        if path and os.pathsep in str(path):
+            refusal.hint = "several files are not merged: kubectl config view --flatten makes one"
+        elif hasattr(args, "no_cluster"):
+            refusal.hint += "; --no-cluster does without a cluster"
+        raise
 
 
 def run(args: argparse.Namespace) -> int:
