@@ -173,7 +173,7 @@ async def test_how_to_log_in_is_said_for_a_type_and_a_mount(cli) -> None:
 FOR_PROGRAMS = """
 status|operator key-status|operator members|operator rotate|operator init -status
 operator rekey -status|operator generate-root -status|operator generate-root -generate-otp
-operator generate-root -decode=BxkcQRcXFxc -otp=oooooooo|audit list -detailed|audit hash file x
+operator generate-root -decode=BxkcQRcXFxc -otp=oooooooo|audit list -detailed|audit hash memory x
 operator snapshot save s.snap|operator snapshot inspect s.snap|operator snapshot drill s.snap
 """
 # The store answers these with nothing.

@@ -191,8 +191,11 @@ class Session:
 
 
 def _says_what_was(method: str, status: int, found: Mapping[str, Any]) -> bool:
-    """Whether a 404 has something to show, as of a deleted version: no error, as in Vault."""
-    return method == "GET" and status == 404 and bool(found.get("data") or found.get("warnings"))
+    """Whether a 404 has something to show, as of a deleted version: no error, as in Vault.
+
+    With nothing but a warning it is one, also where Vault's command line goes on with none.
+    """
+    return method == "GET" and status == 404 and bool(found.get("data"))
 
 
 def _error(method: str, url: str, reply: "Response") -> ApiError:

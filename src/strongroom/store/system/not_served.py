@@ -33,6 +33,11 @@ REASONS: Final[Mapping[str, str]] = {
 }
 
 
+# A client of Raft takes 404 for an older server, and tries on; one that asks for shares kept for it
+# knows 400 as that there are none.
+_WRONG_REQUEST: Final = frozenset({"storage/raft", "rekey/backup"})
+
+
 class NotServed:
     """The endpoints; they need a policy like any other."""
 
@@ -51,7 +56,6 @@ class NotServed:
 def _refuses(path: str, reason: str) -> EndpointHandler:
     def refuse(call: Call) -> None:  # noqa: ARG001 - the handler's shape
         said = f"unsupported path: sys/{path} is not served, because {reason}"
-        # A client of Raft takes 404 for an older server, and tries on.
-        raise (Invalid if path == "storage/raft" else NotFound)("not-served", said)
+        raise (Invalid if path in _WRONG_REQUEST else NotFound)("not-served", said)
 
     return refuse
