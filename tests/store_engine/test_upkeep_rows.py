@@ -30,6 +30,7 @@ from strongroom.store.engine.contract import (
     Transaction,
     View,
 )
+from strongroom.store.engine.identity_contract import EntityRow
 from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.schema import STEPS
 from strongroom.store.engine.sqlite import SqliteEngine
@@ -256,6 +257,20 @@ async def test_secrets_swapped_by_hand_are_refused_and_named(database: Database)
     await database.sql("UPDATE kv_version SET body = ? WHERE node = ?", bytes(first), two)
     with pytest.raises(Tampered, match="of kv_version"):
         await ask(database.engine, lambda view: view.kv_data("m", "c", 1))
+
+
+async def test_a_list_names_what_it_leaves_out(database: Database) -> None:
+    for name in ("a", "b", "c"):
+        row = EntityRow(name, f"entity {name}")
+        await database.engine.transact(lambda each, row=row: each.put_entity(row))  # type: ignore[misc]
+    await database.sql(
+        "UPDATE entity SET body = ? WHERE id = ?", b"\x00\x00\x00\x01" + bytes(60), "b"
+    )
+    found = await ask(database.engine, lambda view: view.entities())
+    assert [row.id for row in found] == ["a", "c"]
+    assert found.damaged == (
+        "the row b (version 1) of entity does not open under its key and place",
+    )
 
 
 async def test_a_task_has_one_leader_and_a_replaced_one_is_told(engine: Engine) -> None:

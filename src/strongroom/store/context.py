@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from strongroom.crypto.tokens import new_accessor, new_token
 from strongroom.model.clock import Clock
 from strongroom.store.engine.contract import Engine, MountRow, TokenRow, Transaction, View
+from strongroom.store.engine.listed import Listed
 from strongroom.store.notices import Notices
 from strongroom.store.quotas import Quotas
 from strongroom.store.tokens import BATCH, Bounds, Grant, bounds_of, is_eternal, lifetime, new_row
@@ -67,9 +68,9 @@ class Context:
         """Committed state."""
         return self.engine.view
 
-    def left_out(self, *tables: str) -> tuple[str, ...]:
-        """Warnings that name the rows which a list of these tables cannot show."""
-        found = [each for table in tables for each in self.view.damaged_rows(table, MOST_NAMED)]
+    def left_out(self, *lists: Listed[Any]) -> tuple[str, ...]:
+        """Warnings that name the rows which these lists cannot show, the first of each."""
+        found = [each for rows in lists for each in rows.damaged[:MOST_NAMED]]
         for each in found:
             self.notices.say("damaged row", each)
         return tuple(f"{each}, and is left out of this list" for each in found)

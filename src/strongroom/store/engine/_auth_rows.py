@@ -8,6 +8,7 @@ import orjson
 
 from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
 from strongroom.store.engine.auth_contract import FailedLoginRow, SecretIdRow
+from strongroom.store.engine.listed import Listed
 from strongroom.store.engine.sql import upsert
 
 PUT_SECRET_ID: Final = upsert(
@@ -101,9 +102,11 @@ class AuthRows(SealedRows):
         )
         return self._failed(row) if row else None
 
-    def failed_logins(self) -> Sequence[FailedLoginRow]:
+    def failed_logins(self) -> Listed[FailedLoginRow]:
         rows = self._sql.all("SELECT mount, name, version, body FROM failed_login")
-        return sorted(self._that_open(rows, self._failed), key=lambda each: (each.mount, each.name))
+        found = self._that_open(rows, self._failed)
+        found.sort(key=lambda each: (each.mount, each.name))
+        return found
 
     def put_failed_login(self, row: FailedLoginRow) -> None:
         key = self._user_key(row.name)

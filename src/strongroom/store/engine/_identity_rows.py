@@ -8,6 +8,7 @@ import orjson
 
 from strongroom.store.engine._sealed_rows import SealedRows, pack
 from strongroom.store.engine.identity_contract import AliasRow, EntityRow, GroupRow
+from strongroom.store.engine.listed import Listed
 from strongroom.store.engine.sql import upsert
 
 PUT_ENTITY: Final = upsert("entity", "id", "name, version, body")
@@ -51,7 +52,7 @@ class IdentityRows(SealedRows):
     def entity_by_name(self, name: str) -> EntityRow | None:
         return self._entity("name", self._name_key(name.lower()))
 
-    def entities(self) -> Sequence[EntityRow]:
+    def entities(self) -> Listed[EntityRow]:
         rows = self._sql.all("SELECT id, version, body FROM entity ORDER BY id")
         return self._that_open(rows, lambda row: self._opened("entity", row, EntityRow))
 
@@ -95,7 +96,7 @@ class IdentityRows(SealedRows):
     def aliases_of(self, owner: str) -> Sequence[AliasRow]:
         return [self._alias(row) for row in self._alias_rows("owner = ?", owner)]
 
-    def aliases(self, *, group: bool = False) -> Sequence[AliasRow]:
+    def aliases(self, *, group: bool = False) -> Listed[AliasRow]:
         return self._that_open(self._alias_rows("of_group = ?", int(group)), self._alias)
 
     def put_alias(self, row: AliasRow) -> None:
@@ -126,7 +127,7 @@ class IdentityRows(SealedRows):
     def group_by_name(self, name: str) -> GroupRow | None:
         return self._group("name", self._name_key(name.lower()))
 
-    def groups(self) -> Sequence[GroupRow]:
+    def groups(self) -> Listed[GroupRow]:
         rows = self._sql.all("SELECT id, version, body FROM identity_group ORDER BY id")
         return self._that_open(rows, lambda row: self._opened("identity_group", row, GroupRow))
 

@@ -4,7 +4,6 @@ The key ring is a row as well. A unit of work seals under the newest term, and a
 term that this process does not know yet makes it read the ring anew.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -15,6 +14,7 @@ import orjson
 from strongroom.crypto.aead import Tampered
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import ClusterRow
+from strongroom.store.engine.listed import Listed
 from strongroom.store.engine.schema import STEPS, check_schema
 from strongroom.store.engine.sql import Sql
 
@@ -93,13 +93,15 @@ class SealedRows:
     def undo(self) -> None:
         """The unit of work was undone."""
 
-    def _that_open(self, rows: Iterable[Any], opened: Callable[[Any], Row]) -> list[Row]:
-        """What a list shows: the rows that open. `damaged_rows` names the others."""
-        found = []
+    def _that_open(self, rows: Iterable[Any], opened: Callable[[Any], Row]) -> Listed[Row]:
+        """What a list shows, and what it leaves out."""
+        found, damaged = list[Row](), list[str]()
         for row in rows:
-            with contextlib.suppress(Tampered):
+            try:
                 found.append(opened(row))
-        return found
+            except Tampered as error:
+                damaged.append(error.message)
+        return Listed(found, damaged)
 
     def _next_version(self, statement: str, *key: object) -> tuple[int, bool]:
         """One more than the version a row has, and whether the row is there."""

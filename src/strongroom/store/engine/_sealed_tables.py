@@ -35,11 +35,6 @@ class SealedTable:
             f" FROM {self.name} {where} ORDER BY {keys} LIMIT ?"
         )
 
-    def every(self) -> str:
-        """SQL of all rows: keys, version and body."""
-        keys = ", ".join(self.keys)
-        return f"SELECT {keys}, {self.version}, body FROM {self.name} ORDER BY {keys}"  # noqa: S608
-
     def write(self) -> str:
         """SQL that replaces the body of a row."""
         where = " AND ".join(f"{each} = ?" for each in self.keys)

@@ -122,16 +122,6 @@ class UpkeepRows(SealedRows):
         )
         return not last
 
-    def damaged_rows(self, table: str, most: int) -> Sequence[str]:
-        sealed = next(each for each in TABLES if each.name == table)
-        damaged: list[str] = []
-        for *keys, version, body in self._sql.all(sealed.every()):
-            try:
-                self._barrier.open(table, sealed.place(keys), version, body)
-            except Tampered as error:
-                damaged.append(error.message)
-        return damaged[:most]
-
     def _next_rows(self, table: SealedTable, state: ResealRow, limit: int) -> Sequence[Any]:
         term = struct.pack(">I", state.term)
         onward = bool(state.after)

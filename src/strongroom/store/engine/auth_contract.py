@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from strongroom.store.engine.listed import Listed
+
 
 @dataclass(frozen=True, slots=True)
 class SecretIdRow:
@@ -56,8 +58,8 @@ class AuthView(Protocol):
     def failed_login(self, mount: str, name: str) -> FailedLoginRow | None:
         """What is known of a user's failed attempts."""
 
-    def failed_logins(self) -> Sequence[FailedLoginRow]:
-        """Of all users of all methods."""
+    def failed_logins(self) -> Listed[FailedLoginRow]:
+        """Those that open, of all users of all methods."""
 
 
 class AuthTransaction(AuthView, Protocol):

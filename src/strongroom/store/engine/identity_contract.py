@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from strongroom.store.engine.listed import Listed
+
 
 @dataclass(frozen=True, slots=True)
 class EntityRow:
@@ -70,8 +72,8 @@ class IdentityView(Protocol):
     def entity_by_name(self, name: str) -> EntityRow | None:
         """By name, without regard to case."""
 
-    def entities(self) -> Sequence[EntityRow]:
-        """All, by id."""
+    def entities(self) -> Listed[EntityRow]:
+        """All that open, by id."""
 
     def alias(self, alias_id: str) -> AliasRow | None:
         """By id, of an entity or a group."""
@@ -82,8 +84,8 @@ class IdentityView(Protocol):
     def aliases_of(self, owner: str) -> Sequence[AliasRow]:
         """Aliases of an entity or group, by id."""
 
-    def aliases(self, *, group: bool = False) -> Sequence[AliasRow]:
-        """All of entities, or all of groups, by id."""
+    def aliases(self, *, group: bool = False) -> Listed[AliasRow]:
+        """All that open, of entities or of groups, by id."""
 
     def group(self, group_id: str) -> GroupRow | None:
         """By id."""
@@ -91,8 +93,8 @@ class IdentityView(Protocol):
     def group_by_name(self, name: str) -> GroupRow | None:
         """By name, without regard to case."""
 
-    def groups(self) -> Sequence[GroupRow]:
-        """All, by id."""
+    def groups(self) -> Listed[GroupRow]:
+        """All that open, by id."""
 
     def groups_of(self, member: str) -> Sequence[str]:
         """Ids of the groups an entity or group is a direct member of, sorted."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from strongroom.store.engine.auth_contract import FailedLoginRow, SecretIdRow
 from strongroom.store.engine.contract import MountRow
 from strongroom.store.engine.identity_contract import AliasRow, EntityRow, GroupRow
+from strongroom.store.engine.listed import Listed
 
 
 @dataclass
@@ -44,8 +45,8 @@ class MemoryAuthRows:
         rows = self.state.entities.values()
         return next((row for row in rows if row.name.lower() == name.lower()), None)
 
-    def entities(self) -> Sequence[EntityRow]:
-        return [self.state.entities[key] for key in sorted(self.state.entities)]
+    def entities(self) -> Listed[EntityRow]:
+        return Listed(self.state.entities[key] for key in sorted(self.state.entities))
 
     def new_entity(self, row: EntityRow, alias: AliasRow) -> None:
         self.state.entities[row.id] = row
@@ -77,9 +78,9 @@ class MemoryAuthRows:
         rows = self.state.aliases.values()
         return sorted((row for row in rows if row.owner == owner), key=lambda row: row.id)
 
-    def aliases(self, *, group: bool = False) -> Sequence[AliasRow]:
+    def aliases(self, *, group: bool = False) -> Listed[AliasRow]:
         rows = self.state.aliases.values()
-        return sorted((row for row in rows if row.group == group), key=lambda row: row.id)
+        return Listed(sorted((row for row in rows if row.group == group), key=lambda row: row.id))
 
     def put_alias(self, row: AliasRow) -> None:
         self.state.generation += 1
@@ -96,8 +97,8 @@ class MemoryAuthRows:
         rows = self.state.groups.values()
         return next((row for row in rows if row.name.lower() == name.lower()), None)
 
-    def groups(self) -> Sequence[GroupRow]:
-        return [self.state.groups[key] for key in sorted(self.state.groups)]
+    def groups(self) -> Listed[GroupRow]:
+        return Listed(self.state.groups[key] for key in sorted(self.state.groups))
 
     def put_group(self, row: GroupRow) -> None:
         self.state.generation += row.id in self.state.groups
@@ -170,8 +171,8 @@ class MemoryAuthRows:
     def failed_login(self, mount: str, name: str) -> FailedLoginRow | None:
         return self.state.failed.get((mount, name))
 
-    def failed_logins(self) -> Sequence[FailedLoginRow]:
-        return [self.state.failed[key] for key in sorted(self.state.failed)]
+    def failed_logins(self) -> Listed[FailedLoginRow]:
+        return Listed(self.state.failed[key] for key in sorted(self.state.failed))
 
     def put_failed_login(self, row: FailedLoginRow) -> None:
         self.state.failed[row.mount, row.name] = row

@@ -75,8 +75,5 @@ class MemoryUpkeepRows:
     def database_time(self) -> float | None:
         return None
 
-    def damaged_rows(self, table: str, most: int) -> Sequence[str]:  # noqa: ARG002 - the contract's
-        return []
-
     def refresh_keys(self) -> None:
         """There are none."""

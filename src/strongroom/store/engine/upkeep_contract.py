@@ -69,12 +69,6 @@ class UpkeepView(Protocol):
     def database_time(self) -> float | None:
         """The database's own clock in epoch seconds; None where that is this machine's."""
 
-    def damaged_rows(self, table: str, most: int) -> Sequence[str]:
-        """Sentences that name the rows of a table that do not open; lists leave these out.
-
-        Opens the whole table: for those whose lists are read as a whole.
-        """
-
     def refresh_keys(self) -> None:
         """Take the stored key ring into use if it has changed; nothing while sealed."""
 

@@ -41,7 +41,6 @@ class Entities:
         self._named = Named(
             context,
             "entity",
-            "entity",
             ENTITY,
             by_id=lambda view, row_id: view.entity(row_id),
             by_name=lambda view, name: view.entity_by_name(name),
@@ -119,7 +118,8 @@ class Entities:
         view = self._context.view
         mounts = mounts_by_accessor(view)
         aliases: dict[str, list[dict[str, str]]] = {}
-        for each in view.aliases():
+        entities, every = view.entities(), view.aliases()
+        for each in every:
             mount = mounts.get(each.mount)
             aliases.setdefault(each.owner, []).append(
                 {
@@ -131,11 +131,8 @@ class Entities:
                 }
             )
         return _listed(
-            {
-                row.id: {"name": row.name, "aliases": aliases.get(row.id, [])}
-                for row in view.entities()
-            },
-            self._context.left_out("entity", "alias"),
+            {row.id: {"name": row.name, "aliases": aliases.get(row.id, [])} for row in entities},
+            self._context.left_out(entities, every),
         )
 
 
@@ -271,12 +268,13 @@ class Aliases:
     def _list(self, call: Call) -> Result:  # noqa: ARG002
         view = self._context.view
         mounts = mounts_by_accessor(view)
-        shown = (show_alias(row, mounts) for row in view.aliases(group=self._group))
+        rows = view.aliases(group=self._group)
+        shown = (show_alias(row, mounts) for row in rows)
         names = (
             "canonical_id", "custom_metadata", "local", "mount_accessor", "mount_path",
             "mount_type", "name",
         )  # fmt: skip
         return _listed(
             {each["id"]: {name: each[name] for name in names} for each in shown},
-            self._context.left_out("alias"),
+            self._context.left_out(rows),
         )

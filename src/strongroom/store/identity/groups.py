@@ -34,7 +34,6 @@ class Groups:
         self._named = Named(
             context,
             "group",
-            "identity_group",
             GROUP,
             by_id=lambda view, row_id: view.group(row_id),
             by_name=lambda view, name: view.group_by_name(name),
@@ -80,15 +79,16 @@ class Groups:
 
     def _list_ids(self, call: Call) -> Result:  # noqa: ARG002
         view = self._context.view
+        groups = view.groups()
         info = {
             row.id: {
                 "name": row.name,
                 "num_member_entities": len(view.members(row.id, "entity")),
                 "num_parent_groups": len(view.groups_of(row.id)),
             }
-            for row in view.groups()
+            for row in groups
         }
-        warnings = self._context.left_out("identity_group")
+        warnings = self._context.left_out(groups)
         if not info and not warnings:
             raise nothing_here()
         return Result({"keys": list(info), "key_info": info}, warnings=warnings)

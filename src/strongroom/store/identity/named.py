@@ -3,7 +3,7 @@
 API: https://developer.hashicorp.com/vault/api-docs/secret/identity/entity, and the same for groups.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -11,6 +11,7 @@ from strongroom.crypto.aead import Tampered
 from strongroom.store.call import Call, Endpoint, Handler, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
+from strongroom.store.engine.listed import Listed
 from strongroom.store.envelope import nothing_here
 from strongroom.store.parameters import Fields
 
@@ -32,15 +33,14 @@ Row = TypeVar("Row", bound=NamedRow)
 
 @dataclass(frozen=True, slots=True)
 class Named(Generic[Row]):
-    """The endpoints of one kind: `word` its path, `table` its rows, `takes` what a write takes."""
+    """The endpoints of one kind: `word` its path, `takes` what a write takes."""
 
     context: Context
     word: str
-    table: str
     takes: Fields
     by_id: Callable[[View, str], Row | None]
     by_name: Callable[[View, str], Row | None]
-    every: Callable[[View], Iterable[Row]]
+    every: Callable[[View], Listed[Row]]
     show: Callable[[Row, View], dict[str, Any]]
     remove: Callable[[Transaction, str], object]
 
@@ -90,8 +90,9 @@ class Named(Generic[Row]):
         await self.context.engine.transact(write)
 
     def _list_names(self, call: Call) -> Result:  # noqa: ARG002 - the shape of a handler
-        names = sorted(row.name for row in self.every(self.context.view))
-        warnings = self.context.left_out(self.table)
+        rows = self.every(self.context.view)
+        names = sorted(row.name for row in rows)
+        warnings = self.context.left_out(rows)
         if not names and not warnings:
             raise nothing_here()
         return Result({"keys": names}, warnings=warnings)

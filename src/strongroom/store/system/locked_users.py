@@ -35,7 +35,8 @@ class LockedUsers:
         now, mounts = self._context.clock.now(), self._mounts()
         wanted = call.text("mount_accessor")
         found: dict[str, list[str]] = {}
-        for row in self._context.view.failed_logins():
+        rows = self._context.view.failed_logins()
+        for row in rows:
             mount = mounts.get(row.mount)
             if mount and is_locked(row, now) and wanted in ("", mount.accessor):
                 found.setdefault(mount.accessor, []).append(row.name)
@@ -50,7 +51,7 @@ class LockedUsers:
             "counts": total,
             "mount_accessors": accessors,
         }
-        warnings = self._context.left_out("failed_login")
+        warnings = self._context.left_out(rows)
         return Result({"by_namespace": [root] if total else [], "total": total}, warnings=warnings)
 
     async def _unlock(self, call: Call) -> None:
