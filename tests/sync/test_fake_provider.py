@@ -54,16 +54,15 @@ async def test_values_properties_and_versions(made) -> None:
     assert extract(found.data, RemoteRef("/db"))["user"] == b"u"
 
 
+async def test_of_named_versions_the_last_by_name_is_found(made) -> None:
+    found = await (await made(data=DATA)).find(Find(matches=compile_pattern("^/(db|once)").search))
+    assert {name: each.data for name, each in found.items()} == {"/db": b"older", "/once": b"only"}
+
+
 @pytest.mark.parametrize(("key", "version"), [("/none", ""), ("/db", "v2"), ("/once", "")])
 async def test_a_version_is_part_of_the_name(made, key: str, version: str) -> None:
     with pytest.raises(NotFound, match=key):
         await value(await made(data=DATA), key, version=version)
-
-
-async def test_what_has_no_version_is_found_by_name(made) -> None:
-    provider = await made(data=DATA)
-    found = await provider.find(Find(matches=compile_pattern("^/(db|once)").search))
-    assert list(found) == ["/db"]
 
 
 async def test_a_validation_result_makes_a_store_that_fails(made) -> None:

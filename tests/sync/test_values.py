@@ -7,7 +7,7 @@ from strongroom.sync.json_path import ABSENT, lookup
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.vault import VaultSettings, split_key
 from strongroom.sync.spec import RemoteRef
-from strongroom.sync.values import as_bytes, convert, decode, extract, finish, pick
+from strongroom.sync.values import Escaped, Parsed, as_bytes, convert, decode, extract, finish, pick
 
 DATA = {"a.b": "exact", "a": {"b": "nested"}, "text": '{"x": ["y", "z"]}', "n": 5, "t": True}
 # The example document of GJSON's own syntax page.
@@ -60,6 +60,11 @@ def test_properties_exact_first_then_path_into_json_text() -> None:
         ("children.@reverse.0", "Jack"),
         ("friends.#.nets|@flatten|#", 7),
         ("name.@keys", ["first", "last"]),
+        ("name.@ugly", {"first": "Tom", "last": "Anderson"}),
+        ("children.@tostr", '["Sara","Alex","Jack"]'),
+        ("children.@tostr|@fromstr|1", "Alex"),
+        ("age.@fromstr", 37),
+        ("name.first.@fromstr", ABSENT),
         ("children.7", ABSENT),
         ("nobody.x", ABSENT),
         ('friends.#(last=="X").first', ABSENT),
@@ -94,6 +99,77 @@ def test_scalars_are_the_bytes_the_other_controller_makes() -> None:
     given = ["text", 5, 1.5, True, None, ["a", 1], {"b": "c"}, b"\xff"]
     made = [b"text", b"5", b"1.5", b"true", b"", b'["a",1]', b'{"b":"c"}', b"\xff"]
     assert [as_bytes(each) for each in given] == made
+
+
+SPACED = b"""{
+  "z": {"b": [1, 2.50,  {"x": "<&>"}], "a" : null},
+  "f": 1.50, "e": 1e3, "big": 123456789012345678901234567890, "u": "\\u003c", "t": true
+}"""
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("z", b'{"b": [1, 2.50,  {"x": "<&>"}], "a" : null}'),
+        ("z.b", b'[1, 2.50,  {"x": "<&>"}]'),
+        ("z.b.2", b'{"x": "<&>"}'),
+        ("z|@ugly", b'{"b":[1,2.50,{"x":"<&>"}],"a":null}'),
+        ("z.@values", b'[[1, 2.50,  {"x": "<&>"}],null]'),
+        ("z.b.1", b"2.5"),
+        ("f", b"1.5"),
+        ("e", b"1000"),
+        ("big", b"123456789012345678901234567890"),
+        ("u", b"<"),
+        ("z.a", b""),
+    ],
+)
+def test_a_part_of_a_json_text_is_what_stands_there(path: str, wanted: bytes) -> None:
+    """As the other controller gives it, whose Secrets are not to be written anew for a space."""
+    assert pick(SPACED, RemoteRef("k", path)) == wanted
+
+
+def test_keys_of_a_json_text_are_as_they_stand_there() -> None:
+    assert extract(SPACED, RemoteRef("k")) == {
+        "z": b'{"b": [1, 2.50,  {"x": "<&>"}], "a" : null}',
+        "f": b"1.50", "e": b"1e3", "big": b"123456789012345678901234567890", "u": b"<",
+        "t": b"true",
+    }  # fmt: skip
+    assert extract(SPACED, RemoteRef("k", "z")) == {"b": b'[1, 2.50,  {"x": "<&>"}]', "a": b""}
+
+
+def test_a_text_that_is_nested_deep_is_read_or_refused() -> None:
+    def nested(depth: int) -> bytes:
+        return b'{"a":%b}' % (b"[" * depth + b"]" * depth)
+
+    assert extract(nested(100), RemoteRef("k")) == {"a": b"[" * 100 + b"]" * 100}
+    for read in (extract, pick):
+        with pytest.raises(Invalid, match="nested too deep"):
+            read(nested(1000), RemoteRef("k", "a" if read is pick else ""))
+
+
+OBJECT = {"z": {"y": ["<&>", 1e21, 0.5], "x": None}, "a": "\u2028<"}
+
+
+def test_an_object_of_a_vault_is_written_as_its_client_writes_it() -> None:
+    """Keys in order, and what an HTML page could trip over escaped."""
+    inner = b'{"x":null,"y":["\\u003c\\u0026\\u003e",1e+21,0.5]}'
+    data = Escaped(OBJECT)
+    assert pick(data, RemoteRef("k")) == b'{"a":"\\u2028\\u003c","z":%b}' % inner
+    assert pick(data, RemoteRef("k", "z")) == inner
+    assert pick(data, RemoteRef("k", "z.y.1")) == b"1000000000000000000000"
+    assert pick(data, RemoteRef("k", "a")) == "\u2028<".encode()
+    assert extract(data, RemoteRef("k")) == {"z": inner, "a": "\u2028<".encode()}
+    assert extract(data, RemoteRef("k", "z"))["y"] == b'["\\u003c\\u0026\\u003e",1e+21,0.5]'
+    # Other stores' objects have their keys in order and nothing escaped.
+    plain = {"b": "<&>", "a": b"1"}
+    assert pick(plain, RemoteRef("k")) == b'{"a":"1","b":"<&>"}'
+
+
+def test_an_answer_that_is_parsed_is_written_anew() -> None:
+    """Of a webhook: its keys are values by then, while all of it is what was answered."""
+    answer = Parsed(b'{ "b": {"d": 1.50, "c": "<"}, "f": 1e3 }')
+    assert pick(answer, RemoteRef("k")) == answer
+    assert extract(answer, RemoteRef("k")) == {"b": b'{"c":"\\u003c","d":1.5}', "f": b"1000"}
 
 
 def test_decoding_never_shows_the_value() -> None:

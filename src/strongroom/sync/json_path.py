@@ -2,7 +2,8 @@
 
 Syntax: https://github.com/tidwall/gjson/blob/master/SYNTAX.md. Served: keys with `*` and `?`,
 escapes, array indices, `#` (length, or every element), queries `#(a>1)` and `#(a>1)#` with
-== != < <= > >= % !%, pipes, and the modifiers @this @keys @values @reverse @flatten @valid.
+== != < <= > >= % !%, pipes, and the modifiers @this @keys @values @reverse @flatten @valid
+@ugly @tostr @fromstr.
 """
 
 import re
@@ -14,10 +15,28 @@ from typing import Any, Final
 import orjson
 
 from strongroom.model.errors import Invalid
+from strongroom.sync.raw_json import loads, raw_text
 
 ABSENT: Final = object()
 PATH_CHARACTERS: Final = 2048
 _OPERATORS: Final = ("==", "!=", "<=", ">=", "!%", "<", ">", "=", "%")
+
+
+def _bare(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """The same without the text it was written in, so that it is written without spaces."""
+    if isinstance(value, Mapping):
+        return {key: _bare(each) for key, each in value.items()}
+    return [_bare(each) for each in value] if isinstance(value, list) else value
+
+
+def _held_in(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """What a string holds as JSON, or `ABSENT`; what is no string holds itself."""
+    try:
+        return loads(value.encode()) if isinstance(value, str) else value
+    except ValueError:
+        return ABSENT
+
+
 _MODIFIERS: Final[dict[str, Callable[[Any], Any]]] = {
     "this": lambda value: value,
     "valid": lambda value: value,
@@ -30,6 +49,9 @@ _MODIFIERS: Final[dict[str, Callable[[Any], Any]]] = {
         if isinstance(value, dict)
         else value
     ),
+    "ugly": _bare,
+    "tostr": lambda value: raw_text(value).decode(),
+    "fromstr": _held_in,
     "flatten": lambda value: [
         inner
         for each in (value if isinstance(value, list) else [value])
@@ -82,8 +104,8 @@ def _opened(value: Any) -> Any:  # noqa: ANN401 - JSON
     """A string that holds JSON counts as what it holds."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
-            return orjson.loads(value)
-        except orjson.JSONDecodeError:
+            return loads(value.encode())
+        except ValueError:
             return value
     return value
 

@@ -12,14 +12,24 @@ import orjson
 
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.sync.json_path import ABSENT, lookup
+from strongroom.sync.raw_json import fixed, loads, marshalled, raw_text
 from strongroom.sync.spec import KEY, RemoteRef
 
 _ALLOWED: Final = frozenset("-._abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 # Go's decoder passes over these wherever they stand.
 _LINE_ENDS: Final = b"\r\n"
-# An object of named values, or one value whose bytes may be JSON or anything else.
+# An object of named values, or one value whose bytes may be JSON or anything else. Parts of such
+# a JSON text are given as they stand in it; what is an object is written as Go does.
 Data = Mapping[str, Any] | bytes
+
+
+class Escaped(dict[str, Any]):
+    """Named values whose JSON text has `<`, `>` and `&` escaped, as the other controller's has."""
+
+
+class Parsed(bytes):
+    """A JSON text that the other controller parses before it takes parts of it."""
 
 
 class Decoding(Protocol):
@@ -39,25 +49,31 @@ class Decoding(Protocol):
 
 
 def as_bytes(value: Any) -> bytes:  # noqa: ANN401 - JSON, with bytes in it
-    """Text and bytes as they are, nothing for null, anything else as JSON text."""
+    """Text and bytes as they are, nothing for null, numbers in digits, the rest as JSON text."""
+    plain = _scalar(value)
+    return marshalled(value) if plain is None else plain
+
+
+def _scalar(value: Any) -> bytes | None:  # noqa: ANN401 - JSON, with bytes in it
+    """The text of a value that is no object or list, None for one that is."""
     if isinstance(value, bytes):
         return value
     if value is None:
         return b""
     if isinstance(value, str):
         return value.encode()
-    return orjson.dumps(value, default=_as_text)
-
-
-def _as_text(value: Any) -> Any:  # noqa: ANN401 - what JSON has no form for
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return dict(value)
+    if isinstance(value, bool):
+        return b"true" if value else b"false"
+    if isinstance(value, int):
+        return str(value).encode()
+    return fixed(value) if isinstance(value, float) else None
 
 
 def whole(data: Data) -> bytes:
     """A fetched secret as one value: its bytes, or its object as JSON."""
-    return data if isinstance(data, bytes) else as_bytes(dict(data))
+    if isinstance(data, bytes):
+        return bytes(data)
+    return marshalled(dict(data), escaped=isinstance(data, Escaped))
 
 
 def pick(data: Data, ref: RemoteRef) -> bytes:
@@ -68,25 +84,44 @@ def pick(data: Data, ref: RemoteRef) -> bytes:
     if not ref.property:
         return decode(whole(data), ref, ref.key)
     held = _parsed(data) if isinstance(data, bytes) else data
-    exact = isinstance(held, Mapping) and ref.property in held
-    found = held[ref.property] if exact else lookup(held, ref.property)
+    found = _property(held, ref.property)
+    if isinstance(data, bytes) and isinstance(found, Mapping | list | float):
+        found = _property(_noted(data), ref.property)
     if found is ABSENT:
         raise NotFound(
             "no-property",
             f"cannot find the property {ref.property} in {ref.key}",
             hint="the property is a key of the secret, or a path within it",
         )
-    return decode(as_bytes(found), ref, ref.key)
+    value = _scalar(found)
+    if value is None:
+        escaped = isinstance(data, Escaped)
+        value = raw_text(found) if isinstance(data, bytes) else marshalled(found, escaped=escaped)
+    return decode(value, ref, ref.key)
+
+
+def _property(held: Any, name: str) -> Any:  # noqa: ANN401 - JSON
+    exact = isinstance(held, Mapping) and name in held
+    return held[name] if exact else lookup(held, name)
 
 
 def extract(data: Data, ref: RemoteRef) -> dict[str, bytes]:
     """Every key of an object, as the provider names it; of the property's when one is named."""
-    source: Any = _parsed(data) if isinstance(data, bytes) else data
     if ref.property:
-        source = _parsed(pick(data, RemoteRef(ref.key, ref.property)))
+        inner = pick(data, RemoteRef(ref.key, ref.property))
+        # As the other controller reads it a second time, it is written by the same rules.
+        data = inner if isinstance(data, bytes) else Parsed(inner)
+    source: Any = _parsed(data) if isinstance(data, bytes) else data
     if not isinstance(source, Mapping):
         raise Invalid("not-an-object", f"{ref.key} does not hold an object")
-    return {str(name): as_bytes(value) for name, value in source.items()}
+    if isinstance(data, Parsed) or not isinstance(data, bytes):
+        return {str(name): as_bytes(value) for name, value in source.items()}
+    if any(isinstance(value, Mapping | list | float) for value in source.values()):
+        source = _noted(data)
+    return {
+        name: raw_text(value) if isinstance(value, Mapping | list | float) else as_bytes(value)
+        for name, value in source.items()
+    }
 
 
 def finish(
@@ -162,8 +197,16 @@ def _guess(value: bytes) -> bytes:
     return value
 
 
+def _noted(text: bytes) -> Any:  # noqa: ANN401 - JSON
+    """Parsed so that each part knows its text; raises Invalid(`too-deep`)."""
+    try:
+        return loads(text)
+    except ValueError:
+        raise Invalid("too-deep", "the JSON of a secret is nested too deep") from None
+
+
 def _parsed(text: bytes) -> Any:  # noqa: ANN401 - JSON
     try:
-        return orjson.loads(text)
+        return orjson.loads(bytes(text))
     except orjson.JSONDecodeError:
         return None

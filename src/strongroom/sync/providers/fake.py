@@ -88,12 +88,15 @@ class FakeProvider(OneByOne):
         return Fetched(ref.key, number, versions[number - 1])
 
     async def find(self, wanted: Find) -> Mapping[str, Fetched]:
-        names = [
-            name
-            for name in self.secrets
+        # Of a key with named versions the last by name counts, and none goes before all.
+        newest = dict.fromkeys(self.secrets, "")
+        for name, version in self.named:
+            newest[name] = max(newest.get(name, ""), version)
+        return {
+            name: await self.fetch(RemoteRef(name, version=version, metadata=wanted.metadata))
+            for name, version in newest.items()
             if name.startswith(wanted.path) and wanted.wants(name, self.tags.get(name, {}))
-        ]
-        return {name: await self.fetch(RemoteRef(name, metadata=wanted.metadata)) for name in names}
+        }
 
     async def push(self, target: PushTarget, value: Secret) -> Pushed:
         versions = self.secrets.get(target.key) or []

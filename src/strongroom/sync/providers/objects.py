@@ -25,7 +25,7 @@ def object_in(content: bytes | None, key: str) -> dict[str, Any]:
     if not content:
         return {}
     try:
-        found = orjson.loads(content)
+        found = orjson.loads(bytes(content))
     except orjson.JSONDecodeError:
         found = None
     if not isinstance(found, dict):

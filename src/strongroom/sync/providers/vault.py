@@ -33,6 +33,7 @@ from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.session import Session
 from strongroom.sync.providers.vault_login import Login, kind_of, login_of, no_login, passed_over
 from strongroom.sync.spec import RemoteRef
+from strongroom.sync.values import Escaped
 from strongroom.wire.client import HttpClient
 from strongroom.wire.tls import ClientPem
 from strongroom.wire.vault import Query, VaultClient
@@ -223,11 +224,13 @@ class VaultProvider(OneByOne):
             if not isinstance(held, dict):
                 raise Invalid("no-data", f"{mount}/{path} holds no keys", hint="is it KV v1?")
             data = {name: value for name, value in held.items() if value != _MARKED}
-            return Fetched(f"{mount}/{path}", 0, data)
+            return Fetched(f"{mount}/{path}", 0, Escaped(data))
         if ref.metadata:
             metadata = await self._client.kv2_metadata(mount, path)
             custom = metadata.get("custom_metadata") or {}
-            return Fetched(f"{mount}/data/{path}", int(metadata["current_version"]), custom)
+            return Fetched(
+                f"{mount}/data/{path}", int(metadata["current_version"]), Escaped(custom)
+            )
         if ref.version and not ref.version.isdigit():
             raise Invalid("bad-version", f"version {ref.version!r} of {ref.key} is no number")
         found = await self._client.kv2_read(mount, path, int(ref.version or 0))
@@ -235,7 +238,7 @@ class VaultProvider(OneByOne):
             raise NotFound(
                 "version-gone", f"{ref.key} version {found.version} is deleted or destroyed"
             )
-        return Fetched(f"{mount}/data/{path}", found.version, found.data)
+        return Fetched(f"{mount}/data/{path}", found.version, Escaped(found.data))
 
     async def find(self, wanted: Find) -> Mapping[str, Fetched]:
         mount, start = self._where_to_look(wanted.path)

@@ -29,7 +29,7 @@ from strongroom.sync.providers.contract import (
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.spec import RemoteRef
-from strongroom.sync.values import as_bytes
+from strongroom.sync.values import Parsed, as_bytes
 from strongroom.template.engine import Template
 from strongroom.template.engine import compile as compiled
 from strongroom.template.values import Map, Value
@@ -238,7 +238,9 @@ class WebhookProvider(OneByOne):
         reply = await self._answered(call, ref.key)
         value = self._picked(reply.body, groups)
         # The property was part of the request: the answer is its value.
-        return Fetched(ref.key, ref.version, {ref.property: value} if ref.property else value)
+        return Fetched(
+            ref.key, ref.version, {ref.property: value} if ref.property else Parsed(value)
+        )
 
     async def find(self, wanted: Find) -> Mapping[str, Fetched]:  # noqa: ARG002
         raise Invalid("no-find", "the webhook provider cannot find secrets; name them by key")
