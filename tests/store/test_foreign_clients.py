@@ -84,3 +84,29 @@ async def test_a_restored_key_has_the_name_that_the_body_gives(store) -> None:
     assert (await store.ask("POST", "transit/restore/third", body))[0] == 204
     _, said = await store.ask("LIST", "transit/keys")
     assert said["data"]["keys"] == ["first", "second", "third"]
+
+
+async def test_an_empty_reply_has_a_type(store) -> None:
+    """vault-java-driver's `seal()` fails when a 204 does not say application/json, as Vault's do."""
+    headers = {"X-Vault-Token": store.root}
+    address = f"{store.address}/v1/sys/policies/acl/gone"
+    reply = await store.http.request("DELETE", address, headers=headers)
+    named = {name.lower(): value for name, value in reply.headers}
+    assert (reply.status, reply.body, named["content-type"]) == (204, b"", "application/json")
+
+
+async def test_an_upgrade_of_kv_says_what_has_changed(store) -> None:
+    """vault-java-driver's `upgrade()` waits for Vault's 200, which has a warning in it."""
+    await store.ask("POST", "sys/mounts/old", {"type": "kv"})
+    body = {"options": {"version": 2}}
+    status, said = await store.ask("POST", "sys/mounts/old/tune", body)
+    assert (status, len(said["warnings"])) == (200, 1)
+    assert "version 2" in said["warnings"][0]
+    assert await store.ask("POST", "sys/mounts/old/tune", body) == (204, None)
+
+
+async def test_null_is_not_given(store) -> None:
+    """async-hvac sends each parameter that it knows, those it was not given as null."""
+    body = {"renewable": None, "policies": ["default"], "no_parent": None, "ttl": None}
+    status, said = await store.ask("POST", "auth/token/create", body)
+    assert (status, said["auth"]["renewable"], said["auth"]["orphan"]) == (200, True, False)

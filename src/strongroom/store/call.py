@@ -93,8 +93,10 @@ class Call:
             raise Invalid("bad-parameter", f"{name} must be a whole number") from None
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """A boolean, also "true", "1"."""
-        value = self.data.get(name, default)
+        """A boolean, also "true", "1"; null is as good as not given."""
+        value = self.data.get(name)
+        if value is None:
+            return default
         if isinstance(value, bool):
             return value
         if str(value).lower() in ("true", "1", "t"):

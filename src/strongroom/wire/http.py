@@ -71,7 +71,9 @@ _HEADS: dict[tuple[int, str], bytes] = {}
 
 def encode_response(response: Response, *, head_only: bool, keep_alive: bool) -> bytes:
     """The bytes of a reply (RFC 9112); nothing may be stored by caches."""
-    key = (response.status, response.content_type if response.body or response.file else "")
+    # Vault's 204 has a type too, without which clients of Java take it for another server's.
+    typed = response.body or response.file or response.status == http.HTTPStatus.NO_CONTENT
+    key = (response.status, response.content_type if typed else "")
     head = _HEADS.get(key)
     if head is None:
         kind = f"Content-Type: {key[1]}\r\n" if key[1] else ""

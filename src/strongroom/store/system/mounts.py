@@ -44,6 +44,11 @@ ENABLE: Final = fields(
     flag="local seal_wrap external_entropy_access",
 )
 
+UPGRADED: Final = (
+    "The mount is of version 2 now. Its secrets are read and written under data/ and metadata/;"
+    " policies need these paths."
+)
+
 
 class Mounts:
     """One instance for secrets engines, one for auth methods."""
@@ -111,10 +116,11 @@ class Mounts:
             raise Invalid("no-mount", f"No mount found at {path!r}")
         return row
 
-    async def _tune(self, call: Call) -> None:
+    async def _tune(self, call: Call) -> Result | None:
         row, version = self._found(call), _options(call).get("version")
+        before = row.options.get("version", "1")
         if row.type == "kv" and version is not None:
-            _check_upgrade(row.options.get("version", "1"), version)
+            _check_upgrade(before, version)
         config = {**row.config, **config_of(call.data, row.config)}
         config = {name: value for name, value in config.items() if value is not None}
         changed = dataclasses.replace(
@@ -130,6 +136,9 @@ class Mounts:
             transaction.put_mount(changed)
 
         await self._context.engine.transact(write)
+        # Vault says something here, so that clients wait for 200.
+        upgraded = row.type == "kv" and version is not None and version != before
+        return Result(warnings=(UPGRADED,)) if upgraded else None
 
     async def _enable(self, call: Call) -> None:
         path, kind, options = call.args["path"] + "/", call.text("type"), _options(call)
