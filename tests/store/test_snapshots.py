@@ -300,7 +300,7 @@ async def test_it_moves_from_sqlite_to_postgresql_and_back(
         from strongroom.store.snapshots import judge, restore
 
         found = await judge(BytesIO(content), large.seal)
-        await restore(large.engine, large.seal, BytesIO(content), found)
+        await restore(large.engine, large.seal, BytesIO(content), found, 0.0)
         assert await get(large, "deep/er/one") == "v"
         await put(large, "deep/er/two", "w")
         back = await taken(large)

@@ -14,7 +14,7 @@ import orjson
 
 from strongroom.model.clock import Clock, rfc3339
 from strongroom.model.errors import Refusal, Unavailable
-from strongroom.store.engine.contract import Engine, EventRow
+from strongroom.store.engine.contract import RESTORED, Engine, EventRow
 from strongroom.store.notices import Notices, reason_of
 from strongroom.store.sessions import Session, Sessions
 from strongroom.wire.websocket import WebSocket
@@ -127,9 +127,11 @@ class ChangeFeed:
         if session is None:
             return
         subscriber.told = events[-1].sequence
-        whole = [each for each in events if not each.damage]
-        heard = [each for each in whole if _hears(subscriber, session, each)]
-        page = _history(subscriber.told, heard, whole=len(whole) == len(events))
+        told = [each for each in events if not each.breaks]
+        heard = [each for each in told if _hears(subscriber, session, each)]
+        restored = max((each.time for each in events if each.operation == RESTORED), default=0.0)
+        whole = len(told) == len(events)
+        page = _history(subscriber.told, heard, whole=whole, restored=restored)
         subscriber.socket.send_text(page)
 
     def _session_of(self, subscriber: Subscriber) -> Session | None:
@@ -175,7 +177,7 @@ class ChangeFeed:
                 self._send_to(tuple(self._subscribers), event)
 
     def _send_to(self, subscribers: Sequence[Subscriber], event: EventRow) -> None:
-        if event.damage:
+        if event.breaks:
             self._gap(subscribers, event)
             return
         text = orjson.dumps(as_cloud_event(event)).decode()
@@ -184,7 +186,8 @@ class ChangeFeed:
 
     def _gap(self, subscribers: Sequence[Subscriber], event: EventRow) -> None:
         """Nobody knows what has changed: whoever listens is told, and has to look for itself."""
-        self._notices.say("event row", event.damage)
+        if event.damage:
+            self._notices.say("event row", event.damage)
         for each in subscribers:
             each.told = max(each.told, event.sequence)
             each.socket.send_text(orjson.dumps(as_gap(event)).decode())
@@ -221,18 +224,25 @@ def event_type(event: EventRow) -> str:
 
 
 def as_gap(event: EventRow) -> dict[str, object]:
-    """The message before a subscriber is cut off: an entry that cannot be told."""
-    return _of_feed("gap", event.sequence)
+    """The message before a subscriber is cut off: an entry that cannot be told, or a restore."""
+    return _of_feed(RESTORED if event.operation == RESTORED else "gap", event.sequence)
 
 
-def _history(sequence: int, events: Sequence[EventRow], *, whole: bool) -> str:
-    """A page of what was, up to an entry: of each change what a follower needs and no more."""
+def _history(
+    sequence: int, events: Sequence[EventRow], *, whole: bool, restored: float = 0.0
+) -> str:
+    """A page of what was, up to an entry: of each change what a follower needs and no more.
+
+    `restored` is when a snapshot was restored among them, in epoch seconds, 0 if none was.
+    """
     changes = [
         {"path": each.path, "event_type": event_type(each), "version": each.version,
          "mount_path": each.mount}
         for each in events
     ]  # fmt: skip
     said = {**_of_feed("history", sequence), "whole": whole, "changes": changes}
+    if restored:
+        said["restored"] = rfc3339(restored)
     return orjson.dumps(said).decode()
 
 

@@ -17,7 +17,7 @@ from strongroom.crypto.keyring import KeyRing
 from strongroom.crypto.mac import KeyedHmac
 from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.contract import ClusterRow, Engine, Transaction
+from strongroom.store.engine.contract import RESTORED, ClusterRow, Engine, EventRow, Transaction
 from strongroom.store.engine.schema import STEPS
 from strongroom.store.engine.snapshot_file import PURPOSE, Summary, inspect, read_pages
 from strongroom.store.engine.sqlite import SqliteEngine
@@ -125,9 +125,13 @@ async def restore_directly(
     return summary
 
 
-async def restore(engine: Engine, seal: ClusterSeal, file: BinaryIO, found: Found) -> None:
-    """Replace all rows in one transaction; the other nodes notice as they do of any change."""
-    now = found.summary.created
+async def restore(
+    engine: Engine, seal: ClusterSeal, file: BinaryIO, found: Found, now: float
+) -> None:
+    """Replace all rows in one transaction; the other nodes notice as they do of any change.
+
+    `now`, in epoch seconds, is what the change feed says of it.
+    """
 
     def work(transaction: Transaction) -> None:
         current = transaction.cluster()
@@ -137,13 +141,14 @@ async def restore(engine: Engine, seal: ClusterSeal, file: BinaryIO, found: Foun
         if found.ring is None:
             transaction.replace_cluster(_closed(found.summary.cluster))
             return
+        transaction.append_event(EventRow(0, now, "", RESTORED, 0, ""))
         ring = seal.ring_of(current)
         if not ring.extends(found.ring):
             ring = found.ring
             seal.put_ring(transaction, ring)
         if ring.current_term > 1:
             # Rows of older terms have come back.
-            transaction.begin_reseal(ring.current_term, now)
+            transaction.begin_reseal(ring.current_term, found.summary.created)
 
     await engine.transact_alone(work)
 

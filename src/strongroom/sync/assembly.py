@@ -15,7 +15,7 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid
 from strongroom.sync.controller import WORKERS, Parts, SyncController, nothing_unused
 from strongroom.sync.crds import EXTERNAL_SECRETS, PUSH_SECRETS
-from strongroom.sync.due import is_behind
+from strongroom.sync.due import is_behind, is_older
 from strongroom.sync.fan_out import CLUSTER_EXTERNAL_SECRET, CLUSTER_PUSH_SECRET, FanOut
 from strongroom.sync.feeds import Feeds, Waking
 from strongroom.sync.generators.collector import StateCollector
@@ -167,7 +167,11 @@ class Operator:
         def catch_up(keys: Iterable[Key]) -> None:
             self.sync.catch_up(keys)
 
-        return Waking(wake, catch_up, self._is_behind)
+        return Waking(wake, catch_up, self._is_behind, self._is_older)
+
+    def _is_older(self, key: Key, when: float) -> bool:
+        item = self.watches.objects.get(*key)
+        return item is not None and is_older(item, when)
 
     def _is_behind(self, key: Key, name: str, changed: Mapping[str, Version]) -> bool:
         item = self.watches.objects.get(*key)

@@ -137,6 +137,16 @@ def is_behind(
     return any(not any(_is_path_of(key, path) for path in held) for key in keys)
 
 
+def is_older(item: Object, when: float) -> bool:
+    """Whether an object that follows its store was refreshed before a time, in epoch seconds. Pure.
+
+    The store's clock may differ by a minute from ours.
+    """
+    refreshed = refresh_time(item.get("status") or {})
+    before = refreshed is None or refreshed < when + FUTURE_SECONDS
+    return before and follows_the_store(item)
+
+
 def _versions_in(said: str) -> Mapping[str, Any]:
     """What an annotation tells of versions; whoever may write the target may have put anything."""
     try:

@@ -38,6 +38,8 @@ class Waking:
     wake: Callable[[Key, Lane], None]
     catch_up: Callable[[Iterable[Key]], None]
     behind: Behind
+    # Whether a key that follows its store was not refreshed since a time, in epoch seconds.
+    older: Callable[[Key, float], bool]
 
 
 @dataclass(slots=True)
@@ -46,6 +48,8 @@ class _Past:
 
     versions: dict[str, Version] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    # What was refreshed before that is of a store whose contents have been replaced since.
+    unsure_before: float = 0.0
 
 
 class Feeds:
@@ -95,8 +99,13 @@ class Feeds:
     def read(self, key: Key, places: Mapping[Place, Version]) -> None:
         """Note the stores (by uid) and paths that a key has read, and in which version."""
         self._expected.put(key, ())
+        before = self._read.given(key)
         self._read.put(key, places)
         self._versions.update(places)
+        for gone in before - places.keys():
+            if not self._read.has(gone):
+                self._versions.pop(gone, None)
+        self._forget_old()
         # What was on its way when the feed told of the past may be older than that.
         if any(self._was_newer(place, version) for place, version in places.items()):
             self._wake(key, Lane.PERIODIC)
@@ -109,10 +118,17 @@ class Feeds:
         """
         places = {(uid, last_part(name)) for uid, name in names}
         self._expected.put(key, places)
-        if self._past and self._clock.monotonic() > self._past_until:
-            self._past.clear()
+        self._forget_old()
         if any(self._is_behind(key, place) for place in places):
             self._wake(key, Lane.PERIODIC)
+
+    def remembered(self) -> int:
+        """Of how many places the version is known that was read last."""
+        return len(self._versions)
+
+    def _forget_old(self) -> None:
+        if self._past and self._clock.monotonic() > self._past_until:
+            self._past.clear()
 
     def readers(self, uid: str) -> set[Key]:
         """All keys that have read a store, or would."""
@@ -211,16 +227,16 @@ class Feeds:
             return
         else:
             _log.info("change feed: what changed before the store can tell waits for its interval")
-        self._compare(key.uid, reads, what.versions)
+        self._compare(key.uid, reads, what)
 
-    def _compare(self, uid: str, reads: SharedReads, versions: Mapping[str, Version]) -> None:
+    def _compare(self, uid: str, reads: SharedReads, what: History) -> None:
         """Wake whoever is not of the versions that changed while nobody listened."""
         self._past_until = self._clock.monotonic() + PAST_SECONDS
-        self._versions = {at: each for at, each in self._versions.items() if self._read.has(at)}
         past = self._past.setdefault(uid, _Past())
-        past.versions.update(versions)
-        past.names.update(map(last_part, versions))
-        for path, version in versions.items():
+        past.versions.update(what.versions)
+        past.names.update(map(last_part, what.versions))
+        past.unsure_before = max(past.unsure_before, what.unsure_before)
+        for path, version in what.versions.items():
             if self._read.has((uid, path)) and self._versions.get((uid, path)) != version:
                 reads.changed(path)
                 for key in self._read.of((uid, path)):
@@ -234,7 +250,11 @@ class Feeds:
     def _is_behind(self, key: Key, place: Place) -> bool:
         """Whether a key that was not read since the start has to be, for one thing it names."""
         past = self._past.get(place[0])
-        if past is None or (place[1] and place[1] not in past.names):
+        if past is None:
+            return False
+        if past.unsure_before and self._waking.older(key, past.unsure_before):
+            return True
+        if place[1] and place[1] not in past.names:
             return False
         return self._waking.behind(key, place[1], past.versions)
 

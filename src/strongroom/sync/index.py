@@ -32,6 +32,10 @@ class Index(Generic[Input]):
         else:
             self._of.pop(key, None)
 
+    def given(self, key: Key) -> frozenset[Input]:
+        """What a key depends on."""
+        return self._of.get(key, frozenset())
+
     def of(self, given: Input) -> frozenset[Key]:
         """The keys that depend on something."""
         return frozenset(self._by.get(given, ()))

@@ -453,3 +453,18 @@ async def test_a_crowd_of_new_objects_is_told_by_their_statuses_alone(idle) -> N
     await bench.clock.advance(10)
     await bench.external("one")
     assert len(await bench.notes()) == before + 1
+
+
+async def test_of_what_nobody_reads_any_more_no_version_is_remembered(bench) -> None:
+    for number in range(20):
+        bench.provider.put(f"key-{number}", password="one")
+    await bench.external("other", data=row_of("key-0"))
+    await bench.external(data=row_of("key-0"))
+    for number in range(1, 20):
+        change = {"spec": {"data": row_of(f"key-{number}")}}
+        await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", change)
+        await bench.clock.advance(0.5)
+    assert bench.operator.feeds.remembered() == 2
+    await bench.api.delete(EXTERNAL_SECRETS, "db", "n")
+    await bench.clock.advance(0.5)
+    assert bench.operator.feeds.remembered() == 1

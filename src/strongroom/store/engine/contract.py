@@ -183,6 +183,10 @@ class ConsumerRow:
     expires: float | None
 
 
+# The operation of an event behind which all is as a snapshot had it.
+RESTORED: Final = "restored"
+
+
 class EventRow(msgspec.Struct, frozen=True, gc=False):
     """One entry of the change feed, in commit order.
 
@@ -196,6 +200,11 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
     version: int
     mount: str
     damage: str = ""
+
+    @property
+    def breaks(self) -> bool:
+        """Whether nobody can tell from the feed what has changed here."""
+        return bool(self.damage) or self.operation == RESTORED
 
 
 class View(IdentityView, AuthView, UpkeepView, Protocol):

@@ -107,7 +107,8 @@ class SnapshotEndpoints:
     async def _put_back(self, call: Call, *, force: bool) -> None:
         with await self._brought(call) as file:
             found = await judge(file, self._context.seal, force=force)
-            await restore(self._context.engine, self._context.seal, file, found)
+            now = self._context.clock.now()
+            await restore(self._context.engine, self._context.seal, file, found, now)
 
     async def _drill(self, call: Call) -> Result:
         with await self._brought(call) as file:

@@ -76,12 +76,14 @@ class Change:
 class History:
     """What changed before a feed was listened to: by path the newest version, "" for no version.
 
-    `whole` when the store remembers all since the position that was asked for.
+    `whole` when the store remembers all since the position that was asked for. What was read before
+    `unsure_before`, in epoch seconds, may have changed all the same: a snapshot was restored then.
     """
 
     versions: Mapping[str, Version]
     position: str
     whole: bool
+    unsure_before: float = 0.0
 
 
 # The position in front of all that a feed remembers.

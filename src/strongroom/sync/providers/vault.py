@@ -22,7 +22,6 @@ from strongroom.sync.providers.contract import (
     Pushed,
     PushTarget,
     Traits,
-    Version,
     is_ours,
     not_ours,
     understood,
@@ -31,6 +30,7 @@ from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.objects import as_value, object_in
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.session import Session
+from strongroom.sync.providers.vault_feed import Past, changed_path
 from strongroom.sync.providers.vault_login import Login, kind_of, login_of, no_login, passed_over
 from strongroom.sync.spec import RemoteRef
 from strongroom.sync.values import Escaped
@@ -142,10 +142,6 @@ async def _client_pem(
     return ClientPem(
         await references.text(pair[0], "tls.crt"), await references.secret(pair[1], "tls.key")
     )
-
-
-# The events behind which a version can be read.
-_WRITES: Final = frozenset({"kv-v2/data-write", "kv-v2/data-patch"})
 
 
 class VaultProvider(OneByOne):
@@ -380,19 +376,18 @@ class VaultProvider(OneByOne):
 
     async def changes(self, since: str = "") -> AsyncIterator[Change | History]:
         await self._session.enter()
-        past: dict[str, Version] | None = None
-        whole = True
+        past: Past | None = None
         try:
             async for event in self._client.subscribe("kv*", since):
                 kind = str((event.get("data") or {}).get("event_type") or "")
                 position = str(event.get("id") or "")
                 if kind == "strongroom/history":
-                    past, whole = past or {}, whole and event.get("whole") is True
-                    past |= dict(map(_was, event.get("changes") or []))
+                    past = past or Past()
+                    past.add(event)
                 elif kind == "strongroom/present" and past is not None:
-                    yield History(past, position, whole)
+                    yield History(past.versions, position, past.whole, past.unsure_before)
                     past = None
-                elif path := _changed(event, kind):
+                elif path := changed_path(event, kind):
                     yield Change(path, position)
         except Unavailable as refusal:
             # Servers without events answer the handshake with a status; that is no outage.
@@ -437,26 +432,3 @@ class VaultProvider(OneByOne):
         # A server that is away ends the token by its time.
         with contextlib.suppress(Refusal):
             await self.leave()
-
-
-def _changed(event: Mapping[str, Any], kind: str) -> str:
-    """The path of an event of the feed, "" for none. Pure."""
-    data = event.get("data") or {}
-    metadata = (data.get("event") or {}).get("metadata") or {}
-    path = metadata.get("data_path") or metadata.get("path")
-    mount = (data.get("plugin_info") or {}).get("mount_path")
-    return _of_data(path, kind, str(mount or "")) if isinstance(path, str) else ""
-
-
-def _was(change: Mapping[str, Any]) -> tuple[str, Version]:
-    """The path of a change in the history, and the version that was written. Pure."""
-    kind = str(change["event_type"])
-    path = _of_data(str(change["path"]), kind, str(change["mount_path"]))
-    return path, int(change["version"]) if kind in _WRITES else ""
-
-
-def _of_data(path: str, kind: str, mount: str) -> str:
-    """What becomes of metadata concerns whoever reads the values, by whose path they know."""
-    if kind.startswith("kv-v2/metadata"):
-        return path.replace(f"{mount}metadata/", f"{mount}data/", 1)
-    return path
