@@ -97,6 +97,8 @@ class PushController:
         self._inputs = Index[tuple[str, str, str]]()
         # What has to be pushed again, whatever its status says.
         self._stale: set[Key] = set()
+        # What is where as far as this process has brought it.
+        self._places: dict[Key, Places] = {}
         # How often in a row a key was refused for what passes.
         self._tries: dict[Key, int] = {}
         self.objects.on_change(self._object_changed)
@@ -130,6 +132,7 @@ class PushController:
     def _forget(self, key: Key) -> None:
         self._done.pop(key, None)
         self._tries.pop(key, None)
+        self._places.pop(key, None)
         self._stale.discard(key)
         self._inputs.put(key, ())
         self._parts.generators.forget(PUSH_SECRETS.kind, key)
@@ -182,7 +185,10 @@ class PushController:
         item = self.objects.get(*key)
         if item is None:
             return None
-        progress = _Progress(pushed_before(item.get("status") or {}))
+        told = pushed_before(item.get("status") or {})
+        # The status that was seen may be older than the one that was written.
+        progress = _Progress({**self._places.get(key, {}), **told})
+        self._places[key] = progress.places
         try:
             again = await self._reconcile(key, item, progress)
         except Unsettled:
@@ -207,7 +213,7 @@ class PushController:
 
     async def _reconcile(self, key: Key, item: Object, progress: _Progress) -> float | None:
         if item["metadata"].get("deletionTimestamp"):
-            await self._finalize(item)
+            await self._finalize(item, progress.places)
             return None
         spec = parse_push(item)
         await self._hold(item, spec)
@@ -355,29 +361,59 @@ class PushController:
     async def _push_all(self, item: Object, spec: PushSpec, progress: _Progress) -> bool:
         """Write what differs, then take back what is no longer asked for.
 
-        Whether a store is left that was pushed to before.
+        What is refused holds up nothing else, but nothing is taken back before all is in its
+        place. Whether a store is left that was pushed to before; raises the first Refusal.
         """
-        namespace, places = item["metadata"]["namespace"], progress.places
-        wanted: set[tuple[StoreRef, str]] = set()
+        places, first, away = progress.places, None, set[StoreRef]()
         for push in progress.pushes:
-            reads = await self._parts.stores.reads(push.store, namespace)
-            wanted.add((push.store, push.place))
-            async with reads.asked("push"):
-                if not spec.replace and await reads.provider.exists(push.target):
-                    continue
-                value = Secret(push.content(reads.provider.traits))
+            if push.store in away:
+                continue
+            try:
+                await self._push_one(item, spec, push, places)
+            except Refusal as refusal:
+                first = first or refusal
+                if isinstance(refusal, Unavailable):
+                    away.add(push.store)
+        if first is not None:
+            raise first
+        wanted = {(each.store, each.place) for each in progress.pushes}
+        gone = {each: target for each, target in places.items() if each not in wanted}
+        await self._take_back_all(item, gone if spec.delete else {}, places)
+        for each in gone:
+            places.pop(each, None)
+        return bool({store for store, _ in gone} - {store for store, _ in places})
+
+    async def _push_one(self, item: Object, spec: PushSpec, push: Push, places: Places) -> None:
+        reads = await self._parts.stores.reads(push.store, item["metadata"]["namespace"])
+        async with reads.asked("push"):
+            if not spec.replace and await reads.provider.exists(push.target):
+                return
+            value = Secret(push.content(reads.provider.traits))
+            try:
                 pushed = await reads.provider.push(push.target, value)
-            places[push.store, push.place] = push.target
-            if pushed.changed:
-                note = f"wrote {push.place} to {push.store.kind} {push.store.name}"
-                await self._parts.events.emit(item, "Normal", "Pushed", note)
-        left: set[StoreRef] = set()
-        for store, place in set(places) - wanted:
-            if spec.delete:
-                await self._take_back(item, store, places[store, place])
-            del places[store, place]
-            left.add(store)
-        return bool(left - {store for store, _ in places})
+            except Unavailable:
+                # Written or not, nobody knows: it is taken back when it is asked for no more,
+                # but where no mark shows whose it is, another's might go.
+                if reads.provider.traits.marked:
+                    places[push.store, push.place] = push.target
+                raise
+        places[push.store, push.place] = push.target
+        if pushed.changed:
+            note = f"wrote {push.place} to {push.store.kind} {push.store.name}"
+            await self._parts.events.emit(item, "Normal", "Pushed", note)
+
+    async def _take_back_all(self, item: Object, targets: Places, places: Places) -> None:
+        """Take back each, and out of `places` what is; raises the first Refusal at the end."""
+        first: Refusal | None = None
+        for (store, place), target in list(targets.items()):
+            try:
+                await self._take_back(item, store, target)
+            except Refusal as refusal:
+                first = first or refusal
+            else:
+                places.pop((store, place), None)
+        if first is not None:
+            raise first
 
     async def _take_back(self, item: Object, store: StoreRef, target: PushTarget) -> None:
         try:
@@ -390,15 +426,14 @@ class PushController:
         note = f"took back {place_of(target)} from {store.kind} {store.name}"
         await self._parts.events.emit(item, "Normal", "PushedDeleted", note)
 
-    async def _source_gone(self, item: Object, spec: PushSpec, before: Places) -> None:
+    async def _source_gone(self, item: Object, spec: PushSpec, places: Places) -> None:
         if not spec.delete:
             raise NotFound(
                 "no-source",
                 "the source Secret is not there; what was pushed before stays",
                 hint="create it, or delete this PushSecret",
             )
-        for (store, _), target in before.items():
-            await self._take_back(item, store, target)
+        await self._take_back_all(item, places, places)
         message = "the source is gone, and what was pushed has been taken back"
         await self._say(item, {}, "SourceDeleted", message)
 
@@ -474,13 +509,12 @@ class PushController:
             resource = CLUSTER_SECRET_STORES if cluster else SECRET_STORES
             await self._set_finalizers(resource, store, [*finalizers, STORE_FINALIZER])
 
-    async def _finalize(self, item: Object) -> None:
+    async def _finalize(self, item: Object, places: Places) -> None:
         finalizers = item["metadata"].get("finalizers") or []
         if FINALIZER not in finalizers:
             return
         if (item.get("spec") or {}).get("deletionPolicy") == "Delete":
-            for (store, _), target in pushed_before(item.get("status") or {}).items():
-                await self._take_back(item, store, target)
+            await self._take_back_all(item, places, places)
         # The object goes last: nobody would let the stores go after it.
         await self._release_stores(item)
         left = [each for each in finalizers if each != FINALIZER]

@@ -40,6 +40,7 @@ class Traits:
     `batch` is how many references one request reads. `by_property`: the property is part of the
     request, so two references to one key with different properties are two reads. `bytes_by_key`:
     a push of a whole source is written from `PushTarget.whole`, so its values may be any bytes.
+    `marked`: what was pushed bears a mark, and nothing without it is deleted or overwritten.
     `unchecked`: nobody can say beforehand whether the store lets us in; it can still be used.
     `notes` are sentences about its spec that its user should know, though it can be used.
     """
@@ -48,6 +49,7 @@ class Traits:
     batch: int = 1
     by_property: bool = False
     bytes_by_key: bool = False
+    marked: bool = True
     unchecked: bool = False
     notes: tuple[str, ...] = ()
 

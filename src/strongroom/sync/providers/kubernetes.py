@@ -137,7 +137,7 @@ class KubernetesProvider(OneByOne):
     names is its own to write.
     """
 
-    traits = Traits("ReadWrite", bytes_by_key=True)
+    traits = Traits("ReadWrite", bytes_by_key=True, marked=False)
 
     def __init__(
         self,

@@ -196,7 +196,7 @@ class NtlmLogin:
 class WebhookProvider(OneByOne):
     """One store's endpoint. Implements Provider."""
 
-    traits = Traits("ReadWrite", by_property=True)
+    traits = Traits("ReadWrite", by_property=True, marked=False)
 
     def __init__(
         self,
