@@ -88,7 +88,7 @@ async def bed(store: Any) -> Bed:
     await api.create(EXTERNAL_SECRETS, {"metadata": {"name": "db", "namespace": "n"}, "spec": item})
     await made.put("one")
     reply = await store.http.request(
-        "GET", f"{store.address}/v1/{SNAPSHOT}", headers={"X-Vault-Token": store.root}
+        "GET", f"{store.address}/v1/{SNAPSHOT}?plain=true", headers={"X-Vault-Token": store.root}
     )
     made.snapshot = bytes(reply.body)
     await made.put("two")

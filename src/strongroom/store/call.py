@@ -121,7 +121,8 @@ class Call:
         return parse_seconds(self.data.get(name), name, default)
 
 
-_DIGITS: Final = re.compile(r"[+-]?[0-9]{1,19}")
+# Zeros before it count for nothing: the ids of events have some.
+_DIGITS: Final = re.compile(r"[+-]?0*[0-9]{1,19}")
 # What 64 bits of nanoseconds hold, as Vault counts.
 LONGEST_SECONDS: Final = 9_223_372_036
 LONGEST_DURATION: Final = 1000  # characters
