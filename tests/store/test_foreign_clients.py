@@ -110,3 +110,16 @@ async def test_null_is_not_given(store) -> None:
     body = {"renewable": None, "policies": ["default"], "no_parent": None, "ttl": None}
     status, said = await store.ask("POST", "auth/token/create", body)
     assert (status, said["auth"]["renewable"], said["auth"]["orphan"]) == (200, True, False)
+
+
+async def test_an_audited_header_is_shown_by_the_name_that_was_asked_for(store) -> None:
+    """Terraform's `vault_audit_request_header` looks for its own spelling, and crashes without."""
+    path = "sys/config/auditing/request-headers"
+    assert (await store.ask("POST", f"{path}/X-Req", {"hmac": True}))[0] == 204
+    for spelling in ("X-Req", "x-req"):
+        _, said = await store.ask("GET", f"{path}/{spelling}")
+        assert said["data"] == {spelling: {"hmac": True}}
+    _, said = await store.ask("GET", path)
+    assert said["data"]["headers"] == {"x-req": {"hmac": True}}
+    status, said = await store.ask("GET", f"{path}/X-Other")
+    assert (status, said["errors"]) == (400, ["Could not find header in config"])

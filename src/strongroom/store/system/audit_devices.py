@@ -15,7 +15,6 @@ from strongroom.model.errors import Invalid, Refusal, Unavailable
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
-from strongroom.store.envelope import nothing_here
 from strongroom.store.parameters import fields
 
 MOUNT: Final = "audit"
@@ -166,8 +165,9 @@ class AuditDevices:
         name = call.args["header"].lower()
         headers = self._stored_headers()
         if name not in headers:
-            raise nothing_here()
-        return Result({name: {"hmac": headers[name]}}, top_level=True)
+            raise Invalid("no-header", "Could not find header in config")
+        # Under the name as asked, in any case: Terraform finds it by the one in its configuration.
+        return Result({call.args["header"]: {"hmac": headers[name]}}, top_level=True)
 
     async def _set_header(self, call: Call) -> None:
         name, hidden = call.args["header"].lower(), call.flag("hmac")
