@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from strongroom.app.command_tree import tree
-from strongroom.app.main import VERBS, build_parser, main
+from strongroom.app.main import CLIENT, VERBS, build_parser, main
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -92,3 +92,12 @@ def test_version_is_printed() -> None:
         check=True,
     )
     assert done.stdout.startswith("strongroom ")
+
+
+def test_every_help_says_which_exit_statuses_there_are() -> None:
+    """Those of a Vault client are the same for all, and stand at the head of docs/cli.md."""
+    for top in tree():
+        for node in top.walk():
+            if node.children or top.words[0] in CLIENT or getattr(node.parser, "like_vault", False):
+                continue
+            assert "exit status:" in (node.parser.epilog or ""), node.words

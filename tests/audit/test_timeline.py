@@ -303,6 +303,12 @@ def test_the_components_of_kubernetes_are_one_row_until_all_are_asked_for() -> N
     assert len(who(reach_sheet(reach, every=True))) == 3
 
 
+def test_ways_to_the_same_secret_name_it_once() -> None:
+    ways = ("exec (Secret n/a)", "a pod (Secret n/a)", "exec (Secret n/b)", "read")
+    (row,) = reach_sheet([Reach("User", "eve", way, "R") for way in ways], every=False).rows
+    assert row == ("User eve", "exec; a pod (Secret n/a); exec (Secret n/b); read", "R")
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

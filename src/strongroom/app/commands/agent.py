@@ -11,6 +11,8 @@ with agent.json:
    "auth": {"mount": "kubernetes", "role": "app", "token_file": "/var/run/strongroom/token"},
    "output": "/secrets",
    "secrets": [{"path": "secret/data/prod/db", "files": {"db-password": "password"}}]}
+
+exit status: 0 written (--once) or told to end, 2 refused
 """
 
 

@@ -32,6 +32,8 @@ EXAMPLE: Final = """example:
   strongroom audit timeline prod/db --offline --secret shop/db --store-log audit.log.1.gz \\
       --store-log audit.log --format json
   strongroom audit enable file file_path=/var/log/audit.log
+
+exit status: 0 answered, 2 refused
 """
 
 
@@ -265,6 +267,16 @@ def _print_exposure(exposure: "Exposure", *, every: bool) -> None:
         say(f"  - {line}")
 
 
+def _together(hows: "Sequence[str]") -> str:
+    """Ways to the same Secret name it once, after the last of them."""
+    said = []
+    for at, how in enumerate(hows):
+        way, bracket, secret = how.partition(" (Secret ")
+        following = hows[at + 1] if at + 1 < len(hows) else ""
+        said.append(way if bracket and following.endswith(bracket + secret) else how)
+    return "; ".join(said)
+
+
 def reach_sheet(reach: "Sequence[Reach]", *, every: bool) -> Sheet:
     """Who could; the components Kubernetes brings are one row unless every one is asked for."""
     rows = []
@@ -275,7 +287,7 @@ def reach_sheet(reach: "Sequence[Reach]", *, every: bool) -> Sheet:
             key = (f"{way.kind} {way.subject}", way.rule, way.direct)
             ways.setdefault(key, []).append(way.how)
     for (who, rule, direct), hows in ways.items():
-        rows.append((who, ("" if direct else "by one more step: ") + "; ".join(hows), rule))
+        rows.append((who, ("" if direct else "by one more step: ") + _together(hows), rule))
     if own:
         count = len({(each.kind, each.subject) for each in own})
         rows.append((

@@ -9,6 +9,8 @@ EXAMPLE: Final = """example:
   strongroom completion fish | source        # in ~/.config/fish/config.fish
   # Where VAULT_ADDR is set and there is a token, names of paths, mounts and policies are offered
   # as well: the store is asked, for a second at most, and its audit log has each question.
+
+exit status: 0 done, 2 refused
 """
 
 

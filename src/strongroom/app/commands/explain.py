@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 EXAMPLE: Final = """example:
   strongroom explain externalsecret prod/db
   strongroom explain externalsecret prod/db --format json
+
+exit status: 0 nothing is wrong, 1 something is, 2 refused
 """
 
 

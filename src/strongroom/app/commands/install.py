@@ -8,6 +8,8 @@ EXAMPLE: Final = """example:
   strongroom install rbac --only team-a --only team-b     # no cluster role
   strongroom install rbac --token-of prod/vault-auth      # tokens of one service account
   strongroom install crds | kubectl apply --server-side -f -
+
+exit status: 0 done, 2 refused
 """
 
 

@@ -47,6 +47,9 @@ and in the EncryptionConfiguration of the API server:
   providers:
   - kms: {apiVersion: v2, name: strongroom, endpoint: unix:///run/strongroom/kms.sock}
   - identity: {}
+
+exit status: 0 done, 1 a plugin that is not well (status) or a key that does not open (drill),
+  2 refused
 """  # noqa: E501 - lines of a file
 
 

@@ -27,6 +27,8 @@ EXAMPLE: Final = """example:
   strongroom server --data ./data --seal-key-file ./seal.key        # loopback, for a try
   strongroom server -config=/etc/vault.d                            # Vault's files, HCL or JSON
   strongroom server -dev -dev-root-token-id=root                    # in memory, unsealed
+
+exit status: 0 told to end, 1 its workers crash again and again, 2 refused to start
 """
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 EXAMPLE: Final = """example:
   strongroom sync plan -f externalsecrets.yaml -n prod
   strongroom sync plan -f externalsecrets.yaml --format json
+
+exit status: 0 all of it can be done, 1 something would be refused or cannot be known, 2 refused
 """
 
 

@@ -21,6 +21,8 @@ EXAMPLE: Final = """examples:
   strongroom template render externalsecret.yaml --data values.yaml
   strongroom template render externalsecret.yaml --data secret.yaml --key config.json
   strongroom template functions
+
+exit status: 0 done, 2 refused
 """
 
 

@@ -1,0 +1,109 @@
+"""The examples of `agent`, `rotate` and `audit`, run as they stand beside a real API server."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tests.app.test_process_examples import CLOCK, Place, examples, place
+
+from strongroom.app.cluster.control_plane import free_port
+from strongroom.app.command_tree import tree
+from strongroom.app.waiting import until
+
+__all__ = ["place"]  # the fixture
+pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
+
+# What docs/store-auth.md explains, for the role that the agent's example logs in with.
+LOGIN = """
+strongroom policy write app - <<'END'
+path "secret/data/prod/db" { capabilities = ["read"] }
+path "sys/consumers/ack" { capabilities = ["update"] }
+END
+strongroom auth enable kubernetes
+kubectl create namespace prod && kubectl create serviceaccount app -n prod
+kubectl create clusterrolebinding agents --clusterrole=system:auth-delegator --serviceaccount=prod:app
+of_cluster() { kubectl config view --raw --minify --flatten -o "jsonpath={.clusters[0].cluster.$1}"; }
+of_cluster certificate-authority-data | base64 --decode > cluster-ca.pem
+kubectl create token app -n prod > reviewer
+strongroom write auth/kubernetes/config kubernetes_host="$(of_cluster server)" \
+  kubernetes_ca_cert=@cluster-ca.pem token_reviewer_jwt=@reviewer
+strongroom write auth/kubernetes/role/app bound_service_account_names=app \
+  bound_service_account_namespaces=prod audience=strongroom token_policies=app token_ttl=10m
+kubectl create token app -n prod --audience=strongroom > token
+strongroom kv put secret/prod/db username=app password=first
+"""
+
+
+async def _store(place: Place, cluster) -> str:
+    """A store over TLS that lets the cluster's account in; its address."""
+    port = free_port()
+    process = place.begin(
+        "strongroom server --data /var/lib/strongroom --seal-key-file /etc/strongroom/seal.key"
+        f" --tls-self-signed --listen 127.0.0.1:{port}"
+    )
+    address = f"https://127.0.0.1:{port}"
+    authority = place.folder / "lib/ca.pem"
+
+    async def made() -> bool | None:
+        return True if authority.exists() or process.poll() is not None else None
+
+    await until("the authority", made, CLOCK, seconds=120)
+    await place.answers(process, f"{address}/v1/sys/health", authority)
+    place.home |= {
+        "VAULT_ADDR": address,
+        "VAULT_CACERT": str(authority),
+        "VAULT_TOKEN": (place.folder / "lib/root-token").read_text().strip(),
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "PATH": f"{cluster.binaries.path('kubectl').parent}:{place.home['PATH']}",
+    }
+    await place.run("set -e; " + LOGIN)
+    return address
+
+
+def _agent_json(place: Place, address: str) -> None:
+    """The configuration of the example, with this place's paths."""
+    text = next(node for node in tree() if node.words[0] == "agent").parser.epilog or ""
+    given = json.loads(text.partition("with agent.json:\n")[2].partition("\n\n")[0])
+    assert given["address"].startswith("https://")
+    given |= {
+        "address": address,
+        "ca_file": str(place.folder / "lib/ca.pem"),
+        "output": str(place.folder / "secrets"),
+    }
+    given["auth"]["token_file"] = str(place.folder / "token")
+    (place.folder / "etc/agent.json").write_text(json.dumps(given))
+
+
+async def _holds(file: Path, wanted: str) -> None:
+    async def there() -> bool | None:
+        found = await asyncio.to_thread(lambda: file.read_text() if file.exists() else "")
+        return True if re.fullmatch(wanted, found) else None
+
+    await until(str(file.name), there, CLOCK, seconds=120)
+
+
+async def test_a_secret_is_delivered_rotated_and_looked_into(place: Place, cluster) -> None:
+    address = await _store(place, cluster)
+    _agent_json(place, address)
+    process = place.begin(*examples("agent"))
+    file = place.folder / "secrets/db-password"
+    try:
+        await _holds(file, "first")
+        planned, rotate = examples("rotate")
+        assert "wait until the one consumer shows version 2" in await place.run(planned)
+        assert "every consumer moved; deleted version 1" in await place.run(rotate)
+        await _holds(file, r"\S{32}")
+        await place.run("strongroom kv patch secret/prod/db username=other")
+        (place.folder / "audit.log").symlink_to(place.folder / "lib/audit.log")
+        (place.folder / "kube-audit.log").symlink_to(cluster.folder / "kube-audit.log")
+        timeline, exposure, *_ = examples("audit")
+        assert "prod/app" in await place.run(timeline)
+        shown = await place.run(exposure)
+        assert "version 3" in shown
+        assert "role auth/kubernetes/role/app" in shown
+        await place.end(process)
+    finally:
+        cluster.kubectl("delete", "namespace", "prod", "--wait=false")
+        cluster.kubectl("delete", "clusterrolebinding", "agents", check=False)
