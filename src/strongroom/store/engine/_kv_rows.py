@@ -94,9 +94,10 @@ class KvRows(SealedRows):
                 return node, row
             self._nodes.pop((mount, path), None)
         node = self._walk(mount, path)
-        if node is None:
-            return None
-        return self._remember(mount, path, node), self._sql.one(statement, node)
+        row = self._sql.one(statement, node) if node is not None else None
+        if node is None or row is None:
+            return None  # Also where another process has removed it between the two looks.
+        return self._remember(mount, path, node), row
 
     def _make_node(self, mount: str, path: str) -> int:
         known = self._nodes.get((mount, path))

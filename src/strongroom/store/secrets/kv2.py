@@ -143,6 +143,8 @@ class Kv2:
             return Result({"data": None, "metadata": metadata}, status=404)
         body = view.kv_data(call.mount.uuid, path, info.version)
         if body is None:
+            if not view.kv_stands(row.mark):
+                return self._version(call, wanted)  # Another process wrote between the two looks.
             raise nothing_here()
         until = FOREVER if info.deleted is None else info.deleted
         answer = {"data": orjson.loads(body), "metadata": metadata}

@@ -1,0 +1,83 @@
+"""What another process commits between two reads of one request is no bug, and hides no secret."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Store, serving
+
+from strongroom.crypto.keyring import KeyRing
+from strongroom.model.clock import SimulatedClock
+from strongroom.store.engine._store_rows import StoreRows
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import KvMetadata
+from strongroom.store.engine.sqlite import SqliteEngine
+
+
+class Between:
+    """Whatever it stands before, but that `meanwhile` answers first."""
+
+    def __init__(self, behind: Any) -> None:
+        self._behind = behind
+        self.meanwhile: dict[str, Callable[..., Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return self.meanwhile.pop(name, None) or getattr(self._behind, name)
+
+
+@pytest.fixture
+async def busy(tmp_path: Path) -> AsyncIterator[tuple[Store, Between]]:
+    """A store, and its view, that another process may write under."""
+    barrier = Barrier()
+    engine: Any = Between(SqliteEngine(tmp_path / "db", barrier))
+    view = Between(engine.view)
+    engine.view = view
+    async with serving(engine, barrier, tmp_path / "key", SimulatedClock()) as running:
+        yield running, view
+
+
+@pytest.mark.parametrize(("mount", "version"), [("kv1", "1"), ("kv2", "2")])
+async def test_a_secret_that_is_overwritten_while_it_is_read_is_there(
+    busy: tuple[Store, Between], mount: str, version: str
+) -> None:
+    """Its data is removed with the version, where one version is kept."""
+    store, view = busy
+    path = f"{mount}/a" if version == "1" else f"{mount}/data/a"
+    body: dict[str, Any] = {"type": "kv", "options": {"version": version}}
+    await store.ask("POST", f"sys/mounts/{mount}", body)
+    body = {"k": "v"} if version == "1" else {"data": {"k": "v"}}
+    await store.ask("POST", path, body)
+    # The row is read, then the data of a version that is gone by now.
+    view.meanwhile = {"kv_data": lambda *_: None, "kv_stands": lambda *_: False}
+    status, said = await store.ask("GET", path)
+    assert (status, said["data"]["k"] if version == "1" else said["data"]["data"]["k"]) == (
+        200, "v",
+    )  # fmt: skip
+    assert view.meanwhile == {}
+    # Data that is missing while the row stands is missing.
+    view.meanwhile = {"kv_data": lambda *_: None}
+    assert (await store.ask("GET", f"{path}?version=1"))[0] == 404
+
+
+async def test_a_secret_that_is_removed_while_it_is_looked_for_is_not_there(tmp_path: Path) -> None:
+    barrier = Barrier()
+    barrier.unseal(KeyRing.new(0.0))
+    engine = SqliteEngine(tmp_path / "db", barrier)
+    await engine.transact(lambda each: each.put_kv_metadata(KvMetadata("m", "a/b", 1.0, 2.0)))
+    sql = Between(engine._reads)
+    view = StoreRows(sql, barrier)  # type: ignore[arg-type]
+
+    def removed(statement: str, *values: object) -> Any:
+        """The walk finds the node, and its row is gone at the next look."""
+        if "WHERE id = ?" in statement:
+            return None
+        sql.meanwhile = {"one": removed}
+        return engine._reads.one(statement, *values)
+
+    for ask in (view.kv_exists, view.kv_metadata):
+        sql.meanwhile = {"one": removed}
+        assert not ask("m", "a/b")
+        assert sql.meanwhile == {}
+    assert view.kv_exists("m", "a/b")
+    await engine.close()
