@@ -1,7 +1,6 @@
 """Go's own text/template with sprig as a process: templates in, outputs or errors out."""
 
 import base64
-import hashlib
 import json
 import os
 import subprocess
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from strongroom.app.cluster.binaries import go_toolchain
+from tests.go_program import built
 
 MODULE = Path(__file__).with_name("go")
 
@@ -30,25 +29,6 @@ class Judged:
     error: str
 
 
-def oracle() -> Path:
-    """The program, built once for each state of its sources and kept in the user's cache folder."""
-    sources = [*sorted(MODULE.glob("*.go")), MODULE / "go.mod", MODULE / "go.sum"]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strongroom"
-    program = root / "template-oracle" / digest
-    if not program.exists():
-        program.parent.mkdir(parents=True, exist_ok=True)
-        building = program.with_suffix(f".building-{os.getpid()}")
-        subprocess.run(
-            [go_toolchain(root / "cluster"), "build", "-mod=mod", "-trimpath", "-o", building, "."],
-            cwd=MODULE,
-            env={**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": ""},
-            check=True,
-        )
-        building.rename(program)
-    return program
-
-
 def judge(cases: Sequence[Case]) -> list[Judged]:
     """Go's verdict on each case, in order."""
     lines = "".join(
@@ -62,7 +42,7 @@ def judge(cases: Sequence[Case]) -> list[Judged]:
         for case in cases
     )
     done = subprocess.run(
-        [oracle()],
+        [built(MODULE, "template-oracle")],
         input=lines.encode(),
         capture_output=True,
         check=True,
