@@ -165,6 +165,17 @@ def test_an_object_of_a_vault_is_written_as_its_client_writes_it() -> None:
     assert pick(plain, RemoteRef("k")) == b'{"a":"1","b":"<&>"}'
 
 
+def test_a_key_of_a_secret_that_holds_json_is_looked_into() -> None:
+    """Of the provider `kubernetes`, whose values are bytes."""
+    data = {"json": b'{"k": {"d": "<v>"}, "f": 1.50}', "file.json": b"[1]", "bin": b"\xff{"}
+    assert pick(data, RemoteRef("s", "json.k.d")) == b"<v>"
+    assert pick(data, RemoteRef("s", "json.k")) == b'{"d": "<v>"}'
+    assert pick(data, RemoteRef("s", "file.json")) == b"[1]"
+    assert extract(data, RemoteRef("s", "json")) == {"k": b'{"d":"<v>"}', "f": b"1.5"}
+    with pytest.raises(NotFound):
+        pick(data, RemoteRef("s", "bin.x"))
+
+
 def test_an_answer_that_is_parsed_is_written_anew() -> None:
     """Of a webhook: its keys are values by then, while all of it is what was answered."""
     answer = Parsed(b'{ "b": {"d": 1.50, "c": "<"}, "f": 1e3 }')

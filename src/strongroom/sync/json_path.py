@@ -101,10 +101,11 @@ def _mapped(values: list[Any], rest: list[_Step]) -> Any:  # noqa: ANN401 - JSON
 
 
 def _opened(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """A string that holds JSON counts as what it holds."""
-    if isinstance(value, str) and value[:1] in ("{", "["):
+    """A string, or the bytes of a Secret's key, that holds JSON counts as what it holds."""
+    text = value.encode() if isinstance(value, str) else value
+    if isinstance(text, bytes) and text[:1] in (b"{", b"["):
         try:
-            return loads(value.encode())
+            return loads(text)
         except ValueError:
             return value
     return value

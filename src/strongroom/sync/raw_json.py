@@ -77,6 +77,11 @@ def loads(text: bytes) -> Any:  # noqa: ANN401 - JSON
         raise ValueError("nested too deep") from None
 
 
+def has_text(value: Any) -> bool:  # noqa: ANN401 - JSON
+    """Whether it knows the text it was written in."""
+    return isinstance(value, RawObject | RawList | RawFloat)
+
+
 def raw_text(value: Any) -> bytes:  # noqa: ANN401 - JSON
     """A value as it was written; what was put together from several is written without spaces."""
     if isinstance(value, RawObject | RawList | RawFloat):

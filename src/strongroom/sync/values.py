@@ -5,14 +5,15 @@ Order and rules: https://external-secrets.io/latest/guides/getallsecrets/ and th
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 import orjson
 
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.sync.json_path import ABSENT, lookup
-from strongroom.sync.raw_json import fixed, loads, marshalled, raw_text
+from strongroom.sync.raw_json import fixed, has_text, loads, marshalled, raw_text
 from strongroom.sync.spec import KEY, RemoteRef
 
 _ALLOWED: Final = frozenset("-._abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -95,8 +96,10 @@ def pick(data: Data, ref: RemoteRef) -> bytes:
         )
     value = _scalar(found)
     if value is None:
-        escaped = isinstance(data, Escaped)
-        value = raw_text(found) if isinstance(data, bytes) else marshalled(found, escaped=escaped)
+        if isinstance(data, bytes) or has_text(found):
+            value = raw_text(found)
+        else:
+            value = marshalled(found, escaped=isinstance(data, Escaped))
     return decode(value, ref, ref.key)
 
 
@@ -107,21 +110,34 @@ def _property(held: Any, name: str) -> Any:  # noqa: ANN401 - JSON
 
 def extract(data: Data, ref: RemoteRef) -> dict[str, bytes]:
     """Every key of an object, as the provider names it; of the property's when one is named."""
-    if ref.property:
-        inner = pick(data, RemoteRef(ref.key, ref.property))
+    if not ref.property:
+        return _keys(data, ref)
+    inner = pick(data, RemoteRef(ref.key, ref.property))
+    if isinstance(data, bytes):
+        return _keys(inner, ref)
+    if isinstance(data, Escaped):
         # As the other controller reads it a second time, it is written by the same rules.
-        data = inner if isinstance(data, bytes) else Parsed(inner)
+        return _keys(Parsed(inner), ref)
+    held = _parsed(inner)
+    return _keys(held if isinstance(held, Mapping) else inner, ref)
+
+
+def _keys(data: Data, ref: RemoteRef) -> dict[str, bytes]:
     source: Any = _parsed(data) if isinstance(data, bytes) else data
     if not isinstance(source, Mapping):
         raise Invalid("not-an-object", f"{ref.key} does not hold an object")
-    if isinstance(data, Parsed) or not isinstance(data, bytes):
+    if isinstance(data, Parsed | Escaped):
         return {str(name): as_bytes(value) for name, value in source.items()}
-    if any(isinstance(value, Mapping | list | float) for value in source.values()):
-        source = _noted(data)
-    return {
-        name: raw_text(value) if isinstance(value, Mapping | list | float) else as_bytes(value)
-        for name, value in source.items()
-    }
+    write: Callable[[Any], bytes] = partial(marshalled, escaped=False)
+    if isinstance(data, bytes):
+        write = raw_text
+        if any(isinstance(value, Mapping | list | float) for value in source.values()):
+            source = _noted(data)
+    found: dict[str, bytes] = {}
+    for name, value in source.items():
+        plain = None if isinstance(value, float) else _scalar(value)
+        found[str(name)] = write(value) if plain is None else plain
+    return found
 
 
 def finish(

@@ -238,7 +238,87 @@ POLICIES: Final = {
         for name in ("open", "here", "elsewhere", "labelled", "not-labelled", "one-of-two", "regex")
     },
 }  # fmt: skip
-SCENARIOS: Final[dict[str, Object]] = {**VALUES, **MAPS, **SHAPES, **POLICIES}
+# What the mount `secret` holds, and what Secrets of another namespace and a web server hold.
+IN_VAULT: Final[dict[str, Object]] = {
+    "db": {
+        "user": "app", "url": "pg://h?a=1&b=<2>", "port": 5432, "ratio": 1.25, "on": True,
+        "none": None, "nested": {"z": {"y": "<&>"}, "a": [1, "two"]}, "a.b": "exact",
+        "text": '{"in": "text"}', "encoded": "aGk=",
+    },
+    "found/one": {"k": "1"},
+    "found/deep/two": {"k": "<2>"},
+    "odd name": {"a/b": "1"},
+}  # fmt: skip
+IN_CLUSTER: Final[dict[str, dict[str, str]]] = {
+    "db": {"user": "app", "file.json": '{"k": {"d": "<v>"}}', "json": '{"k": {"d": "<v>"}}'},
+    "other": {"k": "&"},
+}
+ON_THE_WEB: Final[dict[str, Any]] = {
+    "text": "plain", "object": {"z": "<", "a": {"c": 1.5, "b": [1]}, "n": None, "t": True},
+    "list": [{"k": "first"}, "second"], "number": 42, "none": None, "inner": '{"k": "v"}',
+    "empty": [],
+}  # fmt: skip
+
+
+def of(store: str, **cases: Object) -> dict[str, Object]:
+    """Cases with their store; names by its first letter."""
+    return {
+        f"{store[0]}-{name.replace('_', '-')}": {**each, "secretStoreRef": {"name": store}}
+        for name, each in cases.items()
+    }
+
+
+FETCHED: Final = {"metadataPolicy": "Fetch"}
+ELSEWHERE: Final = {
+    **of(
+        "vault",
+        whole=data(row("db")), text=data(row("db", property="user")),
+        escaped=data(row("db", property="url")), nested=data(row("db", property="nested")),
+        deep=data(row("db", property="nested.z")), leaf=data(row("db", property="nested.z.y")),
+        item=data(row("db", property="nested.a.1")), number=data(row("db", property="port")),
+        fraction=data(row("db", property="ratio")), true=data(row("db", property="on")),
+        none=data(row("db", property="none")), exact=data(row("db", property="a.b")),
+        gone=data(row("gone")), no_property=data(row("db", property="gone")),
+        gone_delete=data(row("gone"), deletionPolicy="Delete"),
+        mount=data(row("secret/db", property="user")),
+        data=data(row("secret/data/db", property="user")),
+        first=data(row("db", property="user", version="1")),
+        later=data(row("db", property="user", version="7")),
+        tags=data(row("db", **FETCHED)), tag=data(row("db", property="team", **FETCHED)),
+        decoded=data(row("db", property="encoded", decodingStrategy="Base64")),
+        extract=extract("db"), extract_part=extract("db", property="nested"),
+        extract_text=extract("db", property="text"), extract_gone=extract("gone"),
+        extract_tags=extract("db", **FETCHED), extract_odd=extract("odd name"),
+        extract_unicode=extract("odd name", conversionStrategy="Unicode"),
+        find=find("one$"), find_path=find(".*", path="found"),
+        find_rewrite=find(".*", swap("found/(.*)", "f-$1"), path="found"),
+        find_none=find("nowhere"),
+        find_tags={"dataFrom": [{"find": {"tags": {"team": "blue"}}}]},
+        find_other_tags={"dataFrom": [{"find": {"tags": {"team": "red"}}}]},
+    ),
+    **of(
+        "kubernetes",
+        whole=data(row("db")), key=data(row("db", property="user")),
+        dotted=data(row("db", property="file.json")),
+        inside=data(row("db", property="json.k")), leaf=data(row("db", property="json.k.d")),
+        gone=data(row("gone")), no_property=data(row("db", property="gone")),
+        metadata=data(row("db", **FETCHED)),
+        labels=data(row("db", property="labels", **FETCHED)),
+        label=data(row("db", property="labels.team", **FETCHED)),
+        extract=extract("db"), extract_key=extract("db", property="json"),
+        extract_metadata=extract("db", **FETCHED),
+        find=find("^(db|other)$"),
+        find_tags={"dataFrom": [{"find": {"tags": {"team": "blue"}}}]},
+    ),
+    **of(
+        "webhook",
+        **{f"{key}_all": data(row(key)) for key in ON_THE_WEB},
+        **{f"{key}_map": extract(key) for key in ON_THE_WEB},
+        property=data(row("object", property="z")), gone=data(row("gone")),
+        gone_delete=data(row("gone"), deletionPolicy="Delete"),
+    ),
+}  # fmt: skip
+SCENARIOS: Final[dict[str, Object]] = {**VALUES, **MAPS, **SHAPES, **POLICIES, **ELSEWHERE}
 
 # Labels and annotations of the ExternalSecrets that have them.
 MARKED: Final = {

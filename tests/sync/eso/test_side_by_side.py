@@ -7,6 +7,7 @@ compared, Secrets to the byte. Opt-in as in test_the_switch.py.
 import asyncio
 import base64
 import copy
+import json
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -14,13 +15,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import pytest
 from tests.sync.eso.scenarios import (
     BEFORE,
     CONDITIONS,
     HELD,
+    IN_CLUSTER,
+    IN_VAULT,
     MARKED,
+    ON_THE_WEB,
     SCENARIOS,
 )
 
@@ -40,6 +45,8 @@ from strongroom.sync.crds import (
     GENERATORS,
     SECRET_STORES,
 )
+from strongroom.wire.http import Request, Response
+from strongroom.wire.listener import Exchange
 
 BINARY = os.environ.get("STRONGROOM_ESO", "")
 pytestmark = [
@@ -114,6 +121,53 @@ def asked() -> list[Object]:
     return found
 
 
+class Web:
+    """A server that answers with what it holds under a path's last part."""
+
+    def __call__(self, request: Request, exchange: Exchange) -> None:
+        name = urlsplit(request.target).path.rpartition("/")[2]
+        if name in ON_THE_WEB:
+            exchange.reply(Response(200, json.dumps({"data": ON_THE_WEB[name]}).encode()))
+        else:
+            exchange.reply(Response(404, b"{}"))
+
+
+def elsewhere(control: ControlPlane, store: Any, web: str) -> list[Object]:
+    """Stores that are asked over the network."""
+    token = {"name": "access", "key": "vault"}
+    vault = {
+        "server": store.address, "path": "secret", "version": "v2",
+        "auth": {"tokenSecretRef": token},
+    }  # fmt: skip
+    bundle = base64.b64encode(control.ca_file.read_bytes()).decode()
+    kubernetes = {
+        "server": {"url": control.url, "caBundle": bundle},
+        "remoteNamespace": "far",
+        "auth": {"token": {"bearerToken": {"name": "access", "key": "cluster"}}},
+    }
+    webhook = {"url": web + "/{{ .remoteRef.key }}", "result": {"jsonPath": "$.data"}}
+    providers = {"vault": vault, "kubernetes": kubernetes, "webhook": webhook}
+    return [
+        an_object("SecretStore", name, {"provider": {name: each}})
+        for name, each in providers.items()
+    ]
+
+
+async def fill(api: KubeClient, control: ControlPlane, store: Any) -> None:
+    """What those stores hold, and what lets in."""
+    for path, held in IN_VAULT.items():
+        await store.ask("POST", f"secret/data/{quote(path)}", {"data": held})
+    tags = {"custom_metadata": {"team": "blue"}}
+    await store.ask("POST", "secret/metadata/db", tags)
+    await api.create(NAMESPACES, {"metadata": {"name": "far"}})
+    for name, held in IN_CLUSTER.items():
+        labels = {"team": "blue"} if name == "db" else {}
+        metadata = {"name": name, "namespace": "far", "labels": labels}
+        await api.create(SECRETS, {"metadata": metadata, "data": encoded(held)})
+    tokens = encoded({"vault": store.root, "cluster": control.admin_token})
+    await api.create(SECRETS, {"metadata": {"name": "access", "namespace": "apps"}, "data": tokens})
+
+
 async def prepare(api: KubeClient) -> None:
     await api.create(NAMESPACES, {"metadata": {"name": "apps", "labels": {"env": "test"}}})
     texts = {"file": "file of {{ .user }}", "map": "{{ .user }}-m: {{ .p | quote }}\nn: 'v'"}
@@ -124,7 +178,7 @@ async def prepare(api: KubeClient) -> None:
         metadata = {"name": name, "namespace": "apps", **item["metadata"]}
         made = {"metadata": metadata, "data": encoded(item["data"])}
         await api.create(SECRETS, made)
-    for item in (*stores(), *asked()):
+    for item in stores():
         await api.create(RESOURCES[item["kind"]], item)
 
 
@@ -179,7 +233,11 @@ async def look(api: KubeClient) -> Picture:
         if about.get("kind") == "ExternalSecret":
             events.setdefault(about["name"], set()).add((each["type"], each["reason"]))
     return Picture(
-        {name: of_secret(each) for name, each in secrets.items() if name != "texts"},
+        {
+            name: of_secret(each)
+            for name, each in secrets.items()
+            if name not in ("texts", "access")
+        },
         {name: of_state(each) for name, each in items.items()},
         events,
         {name: (ready(each) or {}).get("message", "") for name, each in items.items()},
@@ -198,13 +256,18 @@ async def clustered(background, install) -> AsyncIterator[tuple[ControlPlane, Pr
         yield control, processes
 
 
-async def outcome(background, install, start: Callable[[ControlPlane, Processes], None]) -> Picture:
+async def outcome(beds, start: Callable[[ControlPlane, Processes], None]) -> Picture:
     """What one operator makes of it all."""
+    background, install, store, plain = beds
     async with (
         clustered(background, install) as (control, processes),
         KubeClient(control.config(), CLOCK) as api,
+        plain(Web()) as web,
     ):
         await prepare(api)
+        await fill(api, control, store)
+        for item in (*elsewhere(control, store, web), *asked()):
+            await api.create(RESOURCES[item["kind"]], item)
         start(control, processes)
 
         async def said() -> bool | None:
@@ -236,6 +299,9 @@ DIFFERENT = {
     "extract-odd-unicode": "the same",
     "find-rewrite": "keys are converted after a rewrite; theirs' provider `fake` does it before",
     "template-from-maps": "a key `n` stays; theirs reads it as a truth value",
+    "k-metadata": "annotations that are not there are {}, not null",
+    "k-extract-metadata": "the same",
+    "w-list-map": "the first element of a list counts for all of it as it does for a row",
     "orphan-before": "a Secret without an owner is left alone",
     "with-a-name-of-more-than-sixty-three-characters-as-some-people-have-them": "the field manager"
     " is shortened as later versions of theirs do it",
@@ -263,9 +329,10 @@ def differences(theirs: Picture, ours: Picture) -> dict[str, tuple[Any, Any]]:
     return found
 
 
-async def test_what_both_make_of_the_same(background, install_older) -> None:
-    theirs = await outcome(background, install_older, start_theirs)
-    ours = await outcome(background, install_older, start_ours)
+async def test_what_both_make_of_the_same(background, install_older, store, plain) -> None:
+    beds = background, install_older, store, plain
+    theirs = await outcome(beds, start_theirs)
+    ours = await outcome(beds, start_ours)
     found = differences(theirs, ours)
     unknown = {name: each for name, each in found.items() if name not in DIFFERENT}
     assert unknown == {}
