@@ -123,3 +123,12 @@ async def test_an_audited_header_is_shown_by_the_name_that_was_asked_for(store) 
     assert said["data"]["headers"] == {"x-req": {"hmac": True}}
     status, said = await store.ask("GET", f"{path}/X-Other")
     assert (status, said["errors"]) == (400, ["Could not find header in config"])
+
+
+async def test_the_tuning_of_a_mount_is_beside_the_envelope_too(store) -> None:
+    """As Vault's documentation shows it, and where the npm package @litehex/node-vault reads it."""
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    for path in ("mounts/secret", "auth/approle", "mounts/auth/approle"):
+        _, said = await store.ask("GET", f"sys/{path}/tune")
+        assert said["data"]["default_lease_ttl"] > 0
+        assert {name: said[name] for name in said["data"]} == said["data"]

@@ -102,7 +102,7 @@ class Mounts:
         # Vault has each setting of the lockout beside the others here.
         lockout = {f"user_{name}": value for name, value in (row.config.get(LOCKOUT) or {}).items()}
         shown = {**tuned(row), **lockout, "description": row.description, "options": row.options}
-        return Result(shown)
+        return Result(shown, top_level=True)
 
     def _found(self, call: Call) -> MountRow:
         """The mount of the call's path; under `sys/mounts/auth/` an auth method, as in Vault."""
