@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
 LOGIN = """
 strongroom policy write app - <<'END'
 path "secret/data/prod/db" { capabilities = ["read"] }
-path "sys/consumers/ack" { capabilities = ["update"] }
 END
 strongroom auth enable kubernetes
 kubectl create namespace prod && kubectl create serviceaccount app -n prod
@@ -37,7 +36,7 @@ strongroom kv put secret/prod/db username=app password=first
 
 
 async def _store(place: Place, cluster) -> str:
-    """A store over TLS that lets the cluster's account in; its address."""
+    """A store over TLS, and what a command needs to reach both; its address."""
     port = free_port()
     process = place.begin(
         "strongroom server --data /var/lib/strongroom --seal-key-file /etc/strongroom/seal.key"
@@ -58,7 +57,6 @@ async def _store(place: Place, cluster) -> str:
         "KUBECONFIG": str(cluster.kubeconfig),
         "PATH": f"{cluster.binaries.path('kubectl').parent}:{place.home['PATH']}",
     }
-    await place.run("set -e; " + LOGIN)
     return address
 
 
@@ -86,6 +84,7 @@ async def _holds(file: Path, wanted: str) -> None:
 
 async def test_a_secret_is_delivered_rotated_and_looked_into(place: Place, cluster) -> None:
     address = await _store(place, cluster)
+    await place.run("set -e; " + LOGIN)
     _agent_json(place, address)
     process = place.begin(*examples("agent"))
     file = place.folder / "secrets/db-password"
@@ -107,3 +106,49 @@ async def test_a_secret_is_delivered_rotated_and_looked_into(place: Place, clust
     finally:
         cluster.kubectl("delete", "namespace", "prod", "--wait=false")
         cluster.kubectl("delete", "clusterrolebinding", "agents", check=False)
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/day-to-day.md"
+SHOP = """
+kubectl create namespace shop
+kubectl create secret generic store-token -n shop --from-literal=token="$VAULT_TOKEN"
+kubectl apply -f - <<END
+apiVersion: external-secrets.io/v1
+kind: SecretStore
+metadata: {name: store, namespace: shop}
+spec:
+  provider:
+    vault:
+      server: $VAULT_ADDR
+      path: secret
+      caBundle: $(base64 -w0 "$VAULT_CACERT")
+      auth: {tokenSecretRef: {name: store-token, key: token}}
+END
+kubectl create secret generic db -n shop --from-literal=username=app --from-literal=password=old
+kubectl get secret db -n shop -o yaml > secret.yaml
+ln -s lib/audit.log audit.log
+cp etc/seal.key seal.key
+"""
+
+
+async def test_the_page_of_each_day_does_what_it_says(place: Place, cluster) -> None:
+    await _store(place, cluster)
+    port = free_port()
+    listen = f"--no-leader-election --listen 127.0.0.1:{port}"
+    (place.folder / ".kube").mkdir()
+    (place.folder / ".kube/config").symlink_to(cluster.kubeconfig)
+    operator = place.begin(examples("operator")[0], listen)
+    try:
+        await place.answers(operator, f"http://127.0.0.1:{port}/readyz", None)
+        (place.folder / "kube-audit.log").symlink_to(cluster.folder / "kube-audit.log")
+        await place.run("set -e; " + SHOP)
+        blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+        taken, rotated, looked, restored = [await place.run(f"set -e\n{each}") for each in blocks]
+        assert "take over  shop/db" in taken
+        assert "target      Secret db is as it should be" in taken
+        assert "every consumer moved; deleted version 1" in rotated
+        assert "Who could read it" in looked
+        assert "create Secret shop/db" in looked
+        assert "Success! The store is as it was" in restored
+    finally:
+        cluster.kubectl("delete", "namespace", "shop", "--wait=false")

@@ -20,6 +20,8 @@ EXAMPLE: Final = """example:
   strongroom rotate prod/db --field password --dry-run
   strongroom rotate prod/db --field password --timeout 10m
 
+It changes the store alone: what checks the password (a database, an API) has to be told
+by other means, so take two users there (docs/day-to-day.md).
 Killed before it said "done" and run again, it goes on where it stopped.
 exit status: 0 done, 2 refused, 3 a consumer still holds the old version (it stays)
 """
