@@ -409,7 +409,7 @@ class SyncController:
         self._unsaid[key] = outcome
         unsettled = await self._settle(item, spec)
         if spec.creation != "None":
-            if drifted and (outcome.difference.of_data or outcome.difference.shape == MANIFEST):
+            if drifted and outcome.difference.any:
                 await self._repaired(key, item, spec, outcome)
             if again or known is None or known.wanted.name != spec.target:
                 await self._delete_orphans(item, spec)
@@ -474,7 +474,9 @@ class SyncController:
     async def _repaired(self, key: Key, item: Object, spec: Spec, outcome: Outcome) -> None:
         who = await self._parts.reporter.who(item, spec, outcome.before)
         contest = self._contests.setdefault(key, Contest())
-        await self._parts.reporter.drift(item, spec, outcome.difference, who, repaired=True)
+        # Of labels and annotations nobody is told, unless they are fought about.
+        if outcome.difference.of_data or outcome.difference.shape == MANIFEST:
+            await self._parts.reporter.drift(item, spec, outcome.difference, who, repaired=True)
         if contest.repaired(self._clock.monotonic(), who):
             rivals = self._parts.watches.competitors(key, spec)
             named = f"ExternalSecret {rivals[0][1]}" if rivals else opponent_of(who)

@@ -159,14 +159,30 @@ def compare(current: Object | None, wanted: Wanted) -> Difference:
     owned = owned_fields(current, wanted.manager)
     foreign = [key for key in have if key not in want]
     kept = current["metadata"]
+    annotations = [
+        key
+        for key in _wrong(kept.get("annotations"), wanted.annotations, owned, "annotations")
+        # What another ExternalSecret of the same Secret says of it has to stand beside ours.
+        if key not in _ALONG or not _said_by_another(current, wanted.manager, key)
+    ]
     return Difference(
         changed=tuple(key for key in want if key in have and have[key] != want[key]),
         removed=tuple(key for key in want if key not in have),
         added=tuple(key for key in foreign if wanted.whole or ("data", key) in owned),
         labels=_wrong(kept.get("labels"), wanted.labels, owned, "labels"),
-        annotations=_wrong(kept.get("annotations"), wanted.annotations, owned, "annotations"),
+        annotations=tuple(annotations),
         shape=_shape(current, wanted),
     )
+
+
+def _said_by_another(current: Object, manager: str, key: str) -> bool:
+    """Whether another ExternalSecret wrote an annotation last."""
+    others = {
+        str(each.get("manager"))
+        for each in current["metadata"].get("managedFields") or []
+        if each.get("manager") != manager and str(each.get("manager")).startswith(_OWN)
+    }
+    return any(("annotations", key) in owned_fields(current, each) for each in others)
 
 
 def _wrong(

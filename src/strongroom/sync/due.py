@@ -63,7 +63,14 @@ def need(
     due = _periodic(spec) and monotonic - known.refreshed >= interval_of(spec, item)
     if due and spec.windows.open(wall):
         return Need.READ
-    return Need.CHECK if is_drifted(known, target) else Need.NOTHING
+    look = is_drifted(known, target) or _has_appeared(spec, known, target)
+    return Need.CHECK if look else Need.NOTHING
+
+
+def _has_appeared(spec: Spec, known: Known, target: Object | None) -> bool:
+    """Whether the Secret to merge into, which was not there, has come."""
+    waits = spec.creation == "Merge" and not known.written and bool(known.values)
+    return waits and target is not None
 
 
 def is_drifted(known: Known, target: Object | None) -> bool:

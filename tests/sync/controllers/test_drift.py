@@ -121,3 +121,44 @@ async def test_drift_is_repaired_while_the_store_is_away_and_the_object_is_overd
     await bench.api.delete(SECRETS, "db", "n")
     await bench.clock.advance(0.2)
     assert await bench.secret() == {"password": "one"}
+
+
+async def test_two_that_say_the_same_of_one_secret_come_to_rest(bench) -> None:
+    # The same value of two places, whose versions both would write down.
+    bench.provider.put("prod/other", password="one")
+    await bench.external()
+    row = {"secretKey": "password", "remoteRef": {"key": "prod/other", "property": "password"}}
+    merge = {"name": "db", "creationPolicy": "Merge"}
+    await bench.external("other", data=[row], target=merge)
+    await bench.clock.advance(5)
+    writes = bench.api.writes
+    await bench.clock.advance(600)
+    assert bench.api.writes == writes
+    for name in ("db", "other"):
+        assert (await bench.condition(name=name))["status"] == "True"
+
+
+async def test_two_that_want_another_label_of_one_secret_are_stopped(bench) -> None:
+    for name in ("first", "second"):
+        label = {"metadata": {"labels": {"who": name}}}
+        target = {"name": "db", "creationPolicy": "Merge", "template": label}
+        await bench.external(name, target=target)
+    await bench.secret_of_somebody(theirs="kept")
+    await bench.external("owner", target={"name": "db", "creationPolicy": "Merge"})
+    await bench.clock.advance(3700)
+    writes = bench.api.writes
+    await bench.clock.advance(500)
+    assert bench.api.writes - writes <= 40
+    assert any(each.startswith("FightDetected") for each in await bench.notes())
+
+
+async def test_what_is_merged_comes_when_its_secret_does(bench) -> None:
+    await bench.external(
+        "late", target={"name": "db", "creationPolicy": "Merge"}, refreshInterval="0"
+    )
+    assert (await bench.condition(name="late"))["reason"] == "SecretMissing"
+    row = {"secretKey": "user", "remoteRef": {"key": "prod/db", "property": "username"}}
+    await bench.external("db", data=[row], target={"creationPolicy": "CreateOrMerge"})
+    await bench.clock.advance(5)
+    assert await bench.secret() == {"user": "app", "password": "one"}
+    assert (await bench.condition(name="late"))["reason"] == "SecretSynced"
