@@ -7,6 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from strongroom.app.encrypt.check import print_report
 from strongroom.app.main import main
 from strongroom.encrypt.barrier import barrier
 from strongroom.encrypt.check.api_metrics import key_hash
@@ -348,3 +349,13 @@ def test_the_barrier_waits_for_every_server(lines, passes) -> None:
     state = barrier(servers, "a", "new", 3.0)
     assert state.passed is passes
     assert list(state.behind) == ([] if passes else ["two"])
+
+
+def test_where_no_configuration_was_seen_nobody_is_reassured(capsys) -> None:
+    said = "Whether anything is encrypted was not looked at"
+    live = Facts(unsafe_deleters=())
+    print_report(check(live), live)
+    assert capsys.readouterr().out.startswith(said)
+    without_a_flag = Facts(servers=(Server("a", Manifest({})),))
+    print_report(check(without_a_flag), without_a_flag)
+    assert said not in capsys.readouterr().out

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.format == "sarif":
         print(json.dumps(_sarif(report, facts), indent=2))
     else:
-        _print(report, facts)
+        print_report(report, facts)
     limit = SEVERITIES.index(args.fail_on)
     bad = any(SEVERITIES.index(each.severity) <= limit for each in report.findings)
     return FOUND if bad else 0
@@ -376,8 +376,15 @@ def _sarif(report: "Report", facts: "Facts") -> dict[str, Any]:
     return sarif(report.findings, rules, program_version(), files)
 
 
-def _print(report: "Report", facts: "Facts") -> None:
-    for row in _effective(facts):
+def print_report(report: "Report", facts: "Facts") -> None:
+    """What each resource comes to, the findings, and what was not looked at."""
+    effective = _effective(facts)
+    if not effective and "E01" in report.unchecked:
+        print(
+            "Whether anything is encrypted was not looked at: it takes --config or --manifest;"
+            " strongroom encrypt prove reads etcd"
+        )
+    for row in effective:
         verb = "encrypted" if row["encrypts"] else "PLAIN TEXT"
         print(f"{row['server']}: {row['resource']} -> {verb}, written by {row['writer']}")
         for step in row["chain"]:
