@@ -132,3 +132,13 @@ async def test_the_tuning_of_a_mount_is_beside_the_envelope_too(store) -> None:
         _, said = await store.ask("GET", f"sys/{path}/tune")
         assert said["data"]["default_lease_ttl"] > 0
         assert {name: said[name] for name in said["data"]} == said["data"]
+
+
+async def test_a_wrapped_secret_id_is_known_by_its_accessor(store) -> None:
+    """Terraform's `with_wrapped_accessor` keeps it by the accessor, and fails at an empty one."""
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    await store.ask("POST", "auth/approle/role/r", {"token_policies": "default"})
+    path = "auth/approle/role/r/secret-id"
+    _, wrapped = await store.ask("POST", path, X_Vault_Wrap_TTL="60")
+    _, said = await store.ask("LIST", path)
+    assert said["data"]["keys"] == [wrapped["wrap_info"]["wrapped_accessor"]]

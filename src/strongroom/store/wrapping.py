@@ -52,12 +52,15 @@ class Wrapping:
     async def wrap(self, call: Call, result: Result) -> Result:
         """The reply in place of `result`, which tells the token alone."""
         body = encode(result, call.request_id).body.decode()
-        accessor = str((result.auth or {}).get("accessor") or "")
+        # Of a wrapped secret id too, which Terraform keeps it by.
+        accessor = (result.auth or {}).get("accessor") or (result.data or {}).get(
+            "secret_id_accessor"
+        )
         info = Wrapped(
             creation_ttl=call.wrap_seconds,
             creation_time=rfc3339(self._context.clock.now()),
             creation_path=call.path,
-            wrapped_accessor=accessor,
+            wrapped_accessor=str(accessor or ""),
         )
         return await self._context.engine.transact(lambda each: self._keep(each, info, body))
 
