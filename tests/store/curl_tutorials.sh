@@ -59,7 +59,7 @@ JSON
   api GET sys/policy/admin | field rules | grep -q 'creds/confidential'
   token=$(api POST auth/token/create --data '{"policies":"admin"}' | field auth/client_token)
   same "$(api POST sys/capabilities --data "{\"token\":\"$token\",\"path\":\"sys/policies/acl/x\"}" | field capabilities)" \
-    '["sudo", "create", "read", "update", "delete", "list"]'
+    '["create", "delete", "list", "read", "sudo", "update"]'
   same "$(as "$token" api POST sys/capabilities-self --data '{"path":"sys/auth/approle"}' | field capabilities)" '["deny"]'
   same "$(as "$token" code POST secret/data/creds/one --data '{"data":{"k":"v"}}')" 200
   same "$(as "$token" code POST secret/data/creds/one --data '{"data":{"k":"w"}}')" 403
