@@ -76,9 +76,8 @@ class Operator:
     """Runs until cancelled."""
 
     def __init__(self, api: KubeApi, doors: Doors, clock: Clock, options: Options) -> None:
-        self._options = options
+        self._options, self._clock = options, clock
         self._generators = doors.generators
-        self._clock = clock
         self._election: Election | None = None
         self.metrics = SyncMetrics(clock)
         self.watches = Watches(api, clock, options.namespace, cluster_stores=options.cluster_stores)
@@ -117,7 +116,8 @@ class Operator:
                 versioned=options.versioned,
                 rate=options.rate,
                 noted=self.feeds.read,
-                expected=self._expected,
+                expected=lambda key, spec: self.feeds.expect(key, self._named(key, spec)),
+                awaited=lambda key, spec: self.feeds.await_for(key, self._named(key, spec)),
                 forgotten=self._forgotten,
                 measured=self.metrics.reconciled,
                 settled=settled,
@@ -149,14 +149,15 @@ class Operator:
             )
         ]
 
-    def _expected(self, key: Key, spec: Spec) -> None:
+    def _named(self, key: Key, spec: Spec) -> list[tuple[str, str]]:
+        """The stores (by uid) and remote keys that a manifest names, "" for any."""
         named = []
         for part in spec.parts:
             store = self.watches.store_of(part.store, key[0]) if part.store else None
             remote = part.remote if isinstance(part, Row) else part.extract
             if store is not None:
                 named.append((str(store["metadata"]["uid"]), remote.key if remote else ""))
-        self.feeds.expect(key, named)
+        return named
 
     def _waking(self) -> Waking:
         """What feeds tell the controller, which is made after them."""

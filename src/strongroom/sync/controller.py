@@ -85,6 +85,8 @@ class Parts:
     noted: Callable[[Key, Places], None] = field(default=lambda _key, _places: None)
     # Told of a key that was not read, for it is not due.
     expected: Callable[[Key, Spec], None] = field(default=lambda _key, _spec: None)
+    # Told of a key that could not be read.
+    awaited: Callable[[Key, Spec], None] = field(default=lambda _key, _spec: None)
     forgotten: Callable[[Key], None] = field(default=lambda _key: None)
     settled: Settled = field(default=nothing_unused)
     # How fast one store is read.
@@ -324,6 +326,7 @@ class SyncController:
             inputs, versions = await template_texts(self._api, key[0], spec.template)
         except Refusal as refusal:
             self._stale.add(key)
+            self._parts.awaited(key, spec)
             if isinstance(refusal, StoreAway) and known is None:
                 self._failed_first.add(key)
             raise

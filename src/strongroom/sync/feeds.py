@@ -116,11 +116,14 @@ class Feeds:
         For one that is not due after a start: its paths are not known, so whatever ends as its
         remote key does may concern it.
         """
-        places = {(uid, last_part(name)) for uid, name in names}
-        self._expected.put(key, places)
+        self.await_for(key, names)
         self._forget_old()
-        if any(self._is_behind(key, place) for place in places):
+        if any(self._is_behind(key, place) for place in self._expected.given(key)):
             self._wake(key, Lane.PERIODIC)
+
+    def await_for(self, key: Key, names: Iterable[tuple[str, str]]) -> None:
+        """Note what a key could not read: what is not there yet may come."""
+        self._expected.put(key, {(uid, last_part(name)) for uid, name in names})
 
     def remembered(self) -> int:
         """Of how many places the version is known that was read last."""

@@ -214,7 +214,7 @@ class Story:
         return self.bench.provider
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, 104, 174, 181])
+@pytest.mark.parametrize("seed", [0, 1, 104, 174, 181, 1009, 1032])
 @pytest.mark.long
 async def test_a_story(idle, seed: int) -> None:
     story = Story(idle, seed)

@@ -468,3 +468,16 @@ async def test_of_what_nobody_reads_any_more_no_version_is_remembered(bench) -> 
     await bench.api.delete(EXTERNAL_SECRETS, "db", "n")
     await bench.clock.advance(0.5)
     assert bench.operator.feeds.remembered() == 1
+
+
+async def test_what_is_not_there_yet_is_read_as_soon_as_the_feed_tells_of_it(bench) -> None:
+    await bench.external(data=row_of("prod/late"), refreshInterval="24h")
+    await bench.clock.advance(3600)
+    assert "not there" in (await bench.condition())["message"]
+    reads = bench.provider.reads
+    bench.provider.put("prod/unrelated", password="x")
+    await bench.clock.advance(1)
+    assert bench.provider.reads == reads
+    bench.provider.put("prod/late", password="here")
+    await bench.clock.advance(1)
+    assert await bench.secret() == {"password": "here"}
