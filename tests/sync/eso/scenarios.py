@@ -320,6 +320,64 @@ ELSEWHERE: Final = {
 }  # fmt: skip
 SCENARIOS: Final[dict[str, Object]] = {**VALUES, **MAPS, **SHAPES, **POLICIES, **ELSEWHERE}
 
+# PushSecrets to the store `kubernetes`, each to a Secret of its own name, from one source.
+SOURCE: Final[Object] = {
+    "metadata": {"labels": {"squad": "blue", "of": "s"}, "annotations": {"why": "made"}},
+    "type": "kubernetes.io/basic-auth",
+    "data": {"username": "app", "password": "<one>"},
+}
+# What is there before, where something is.
+PUSHED_ON: Final = {"metadata": {"labels": {"of": "t", "own": "t"}}, "data": {"mine": "kept"}}
+
+
+def pushed(name: str, *rows: tuple[str, str], **spec: Any) -> Object:
+    """Rows of a key of the source ("" for all of it) and a property; `meta` is every row's."""
+    meta = spec.pop("meta", None)
+    made: list[Object] = []
+    for key, prop in rows:
+        remote = {"remoteKey": name} | ({"property": prop} if prop else {})
+        match = {"remoteRef": remote} | ({"secretKey": key} if key else {})
+        made.append({"match": match} | ({"metadata": meta} if meta else {}))
+    return {"data": made, **spec}
+
+
+def marks(**spec: Any) -> Object:
+    """A push's metadata."""
+    group = "kubernetes.external-secrets.io/v1alpha1"
+    own = {"labels": {"of": "p"}, "annotations": {"row": "p"}}
+    return {"apiVersion": group, "kind": "PushSecretMetadata", "spec": {**own, **spec}}
+
+
+PUSHES: Final[dict[str, Object]] = {
+    "p-key": pushed("p-key", ("username", "user")),
+    "p-two": pushed("p-two", ("username", "u"), ("password", "p")),
+    "p-whole": pushed("p-whole", ("", "")),
+    "p-json": pushed("p-json", ("", "all")),
+    "p-before": pushed("p-before", ("username", "user")),
+    "p-marks": pushed("p-marks", ("username", "user"), meta=marks()),
+    "p-marks-before": pushed("p-marks-before", ("username", "user"), meta=marks()),
+    **{
+        f"p-{source}-{target}-before".lower(): pushed(
+            f"p-{source}-{target}-before".lower(), ("username", "user"),
+            meta=marks(sourceMergePolicy=source, targetMergePolicy=target),
+        )
+        for source in ("Merge", "Replace") for target in ("Merge", "Replace", "Ignore")
+    },
+    "p-template": pushed(
+        "p-template", ("url", "url"), ("username", "user"),
+        template={
+            "data": {"url": "pg://{{ .username }}"},
+            "metadata": {"labels": {"made": "{{ .username }}"}, "annotations": {"a": "b"}},
+        },
+    ),
+    "p-template-whole": pushed(
+        "p-template-whole", ("", ""),
+        template={"type": "Opaque", "data": {"password": "{{ .password | upper }}"}},
+    ),
+    "p-no-key": pushed("p-no-key", ("gone", "user")),
+    "p-unknown": pushed("p-unknown", ("username", "user"), meta=marks(lables={})),
+}  # fmt: skip
+
 # Labels and annotations of the ExternalSecrets that have them.
 MARKED: Final = {
     name: {"labels": {"team": "blue"}, "annotations": {"why": "asked"}}

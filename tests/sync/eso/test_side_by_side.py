@@ -26,7 +26,10 @@ from tests.sync.eso.scenarios import (
     IN_VAULT,
     MARKED,
     ON_THE_WEB,
+    PUSHED_ON,
+    PUSHES,
     SCENARIOS,
+    SOURCE,
 )
 
 from strongroom.app.cluster.binaries import resolve
@@ -43,6 +46,7 @@ from strongroom.sync.crds import (
     CLUSTER_SECRET_STORES,
     EXTERNAL_SECRETS,
     GENERATORS,
+    PUSH_SECRETS,
     SECRET_STORES,
 )
 from strongroom.wire.http import Request, Response
@@ -64,7 +68,8 @@ GENERATOR_GROUP = "generators.external-secrets.io/v1alpha1"
 RESOURCES = {
     each.kind: each
     for each in (
-        CLUSTER_GENERATORS, CLUSTER_SECRET_STORES, EXTERNAL_SECRETS, SECRET_STORES, *GENERATORS
+        CLUSTER_GENERATORS, CLUSTER_SECRET_STORES, EXTERNAL_SECRETS, PUSH_SECRETS, SECRET_STORES,
+        *GENERATORS,
     )
 }  # fmt: skip
 # Targets with a name of their own.
@@ -164,8 +169,31 @@ async def fill(api: KubeClient, control: ControlPlane, store: Any) -> None:
         labels = {"team": "blue"} if name == "db" else {}
         metadata = {"name": name, "namespace": "far", "labels": labels}
         await api.create(SECRETS, {"metadata": metadata, "data": encoded(held)})
+    for name in PUSHES:
+        if name.endswith("before"):
+            where = {"name": name, "namespace": "far", **PUSHED_ON["metadata"]}
+            kind = {"type": SOURCE["type"]}
+            held = encoded(PUSHED_ON["data"] | SOURCE["data"])
+            await api.create(SECRETS, {"metadata": where, "data": held, **kind})
+    metadata = {"name": "source", "namespace": "apps", **SOURCE["metadata"]}
+    source = {**SOURCE, "metadata": metadata, "data": encoded(SOURCE["data"])}
+    await api.create(SECRETS, source)
     tokens = encoded({"vault": store.root, "cluster": control.admin_token})
     await api.create(SECRETS, {"metadata": {"name": "access", "namespace": "apps"}, "data": tokens})
+
+
+def pushes() -> list[Object]:
+    found = []
+    for name, spec in PUSHES.items():
+        whole = {
+            "refreshInterval": "1h",
+            "secretStoreRefs": [{"name": "kubernetes"}],
+            "selector": {"secret": {"name": "source"}},
+            **copy.deepcopy(spec),
+        }
+        item = an_object("PushSecret", name, whole)
+        found.append({**item, "apiVersion": "external-secrets.io/v1alpha1"})
+    return found
 
 
 async def prepare(api: KubeClient) -> None:
@@ -190,6 +218,7 @@ class Picture:
     states: dict[str, Object]
     events: dict[str, set[tuple[str, str]]]
     messages: dict[str, str]
+    pushed: dict[str, tuple[Object | None, Any]]
 
 
 def of_secret(item: Object) -> Object:
@@ -236,12 +265,29 @@ async def look(api: KubeClient) -> Picture:
         {
             name: of_secret(each)
             for name, each in secrets.items()
-            if name not in ("texts", "access")
+            if name not in ("texts", "access", "source")
         },
         {name: of_state(each) for name, each in items.items()},
         events,
         {name: (ready(each) or {}).get("message", "") for name, each in items.items()},
+        await look_at_pushes(api),
     )
+
+
+async def look_at_pushes(api: KubeClient) -> dict[str, tuple[Object | None, Any]]:
+    """What was pushed, and the conditions of who pushed it."""
+    far = {
+        each["metadata"]["name"]: of_secret(each)
+        for each in (await api.list(SECRETS, Scope(namespace="far"))).items
+    }
+    for each in far.values():
+        # The programs go by their own names where they push.
+        del each["managers"]
+    items = (await api.list(PUSH_SECRETS, HERE)).items
+    return {
+        each["metadata"]["name"]: (far.get(each["metadata"]["name"]), of_state(each)["ready"])
+        for each in items
+    }
 
 
 @asynccontextmanager
@@ -266,16 +312,22 @@ async def outcome(beds, start: Callable[[ControlPlane, Processes], None]) -> Pic
     ):
         await prepare(api)
         await fill(api, control, store)
-        for item in (*elsewhere(control, store, web), *asked()):
+        for item in (*elsewhere(control, store, web), *asked(), *pushes()):
             await api.create(RESOURCES[item["kind"]], item)
         start(control, processes)
 
         async def said() -> bool | None:
             items = (await api.list(EXTERNAL_SECRETS, HERE)).items
+            items = [*items, *(await api.list(PUSH_SECRETS, HERE)).items]
             silent = [each["metadata"]["name"] for each in items if ready(each) is None]
             if set(silent) - SILENT:
                 raise NotFound("silent", f"nothing is said of {silent}")
-            return True
+            # An Event is written after the condition that it goes with.
+            seen = await look(api)
+            failed = {
+                name for name, each in seen.states.items() if "False" in (each["ready"] or "")
+            }
+            return True if failed <= seen.events.keys() else None
 
         await until("a word about each", said, CLOCK, seconds=400)
         return await look(api)
@@ -334,6 +386,8 @@ async def test_what_both_make_of_the_same(background, install_older, store, plai
     theirs = await outcome(beds, start_theirs)
     ours = await outcome(beds, start_ours)
     found = differences(theirs, ours)
+    assert theirs.pushed == ours.pushed
+    assert theirs.pushed.keys() == PUSHES.keys()
     unknown = {name: each for name, each in found.items() if name not in DIFFERENT}
     assert unknown == {}
     assert found.keys() == DIFFERENT.keys()
