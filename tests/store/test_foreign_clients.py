@@ -142,3 +142,20 @@ async def test_a_wrapped_secret_id_is_known_by_its_accessor(store) -> None:
     _, wrapped = await store.ask("POST", path, X_Vault_Wrap_TTL="60")
     _, said = await store.ask("LIST", path)
     assert said["data"]["keys"] == [wrapped["wrap_info"]["wrapped_accessor"]]
+
+
+async def test_a_batch_to_sign_answers_200_with_the_errors_of_its_items(store) -> None:
+    """As Vault does, and as Terraform's `vault_transit_sign` reads it; encryption answers 400."""
+    await store.ask("POST", "sys/mounts/transit", {"type": "transit"})
+    await store.ask("POST", "transit/keys/k", {"type": "ed25519"})
+    batch = {"batch_input": [{"input": "YQ=="}, {"input": "no base64"}]}
+    status, said = await store.ask("POST", "transit/sign/k", batch)
+    good, bad = said["data"]["batch_results"]
+    assert (status, "signature" in good, "error" in bad) == (200, True, True)
+    batch["batch_input"][0]["signature"] = batch["batch_input"][1]["signature"] = good["signature"]
+    status, said = await store.ask("POST", "transit/verify/k", batch)
+    assert (status, said["data"]["batch_results"][0]["valid"]) == (200, True)
+    assert "error" in said["data"]["batch_results"][1]
+    await store.ask("POST", "transit/keys/e")
+    batch = {"batch_input": [{"plaintext": "YQ=="}, {"plaintext": "no base64"}]}
+    assert (await store.ask("POST", "transit/encrypt/e", batch))[0] == 400

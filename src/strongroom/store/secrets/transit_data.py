@@ -61,7 +61,7 @@ class TransitData:
             Endpoint("rewrap/{name}", both(self._on(rewrap_item)), takes=CIPHER),
             Endpoint("datakey/{kind}/{name}", both(self._data_key), takes=DATA_KEY),
             *(
-                Endpoint(pattern, both(self._on(act)), takes=takes)
+                Endpoint(pattern, both(self._on(act, tells=False)), takes=takes)
                 for word, act, takes in (
                     ("sign", sign_item, SIGN),
                     ("verify", verify_item, VERIFY),
@@ -73,15 +73,22 @@ class TransitData:
         )
 
     def _on(
-        self, act: Callable[[TransitKey, Item, Item], dict[str, Any]], *, makes: bool = False
+        self,
+        act: Callable[[TransitKey, Item, Item], dict[str, Any]],
+        *,
+        makes: bool = False,
+        tells: bool = True,
     ) -> Callable[[Call], Awaitable[Result]]:
+        """`tells` if the status says that items of a batch have failed; signatures do not."""
+
         async def handler(call: Call) -> Result:
             key = await self._find(call, makes)
             common = {**call.data, **({"hash": call.args["hash"]} if "hash" in call.args else {})}
             batch = call.data.get("batch_input")
             if batch is None:
                 return Result(act(key, call.data, common))
-            return _in_batch(key, batch, common, act)
+            found = _in_batch(key, batch, common, act)
+            return found if tells else Result(found.data)
 
         return handler
 
