@@ -159,3 +159,14 @@ async def test_a_batch_to_sign_answers_200_with_the_errors_of_its_items(store) -
     await store.ask("POST", "transit/keys/e")
     batch = {"batch_input": [{"plaintext": "YQ=="}, {"plaintext": "no base64"}]}
     assert (await store.ask("POST", "transit/encrypt/e", batch))[0] == 400
+
+
+async def test_a_role_that_is_gone_is_told_by_500_to_who_asks_for_its_secret_id(store) -> None:
+    """Terraform makes role and secret id anew after this, and stops at 400."""
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    body = {"secret_id_accessor": "any"}
+    for role in ("gone", "Gone"):
+        status, said = await store.ask(
+            "POST", f"auth/approle/role/{role}/secret-id-accessor/lookup", body
+        )
+        assert (status, said["errors"]) == (500, [f'role "{role}" does not exist'])

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from strongroom.crypto.tokens import new_accessor
 from strongroom.model.clock import rfc3339
-from strongroom.model.errors import Invalid, NotFound
+from strongroom.model.errors import Invalid, NotFound, Refusal
 from strongroom.store.auth.role_fields import check_cidrs, covered
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
@@ -170,6 +170,10 @@ class SecretIds:
         return Result(_shown(row)) if row else None
 
     def _lookup_accessor(self, call: Call) -> Result:
+        name = call.args["role_name"]
+        if self._context.view.document(call.mount.uuid, ROLE, name.lower()) is None:
+            # Vault's 500, by which Terraform knows that a role was removed behind its back.
+            raise Refusal("no-such-role", f'role "{name}" does not exist')
         return Result(_shown(self._by_accessor(call)))
 
     async def _destroy(self, call: Call) -> None:
