@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from strongroom.crypto.tokens import new_accessor
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Invalid, NotFound, Refusal
 from strongroom.store.auth.role_fields import check_cidrs, covered
@@ -119,7 +118,7 @@ class SecretIds:
             mount=mount,
             role=name,
             id=secret_id_key(self._context, mount, name, text),
-            accessor=new_accessor(),
+            accessor=str(self._new_id()),
             created=now,
             expires=now + ttl if ttl else None,
             ttl=ttl,

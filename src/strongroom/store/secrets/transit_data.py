@@ -88,6 +88,10 @@ class TransitData:
             if batch is None:
                 return Result(act(key, call.data, common))
             found = _in_batch(key, batch, common, act)
+            if act is verify_item:
+                # Vault's have it always.
+                for each in (found.data or {})["batch_results"]:
+                    each.setdefault("valid", False)
             return found if tells else Result(found.data)
 
         return handler
