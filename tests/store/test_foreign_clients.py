@@ -175,3 +175,11 @@ async def test_a_role_that_is_gone_is_told_by_500_to_who_asks_for_its_secret_id(
             "POST", f"auth/approle/role/{role}/secret-id-accessor/lookup", body
         )
         assert (status, said["errors"]) == (500, [f'role "{role}" does not exist'])
+
+
+async def test_a_key_for_hmac_says_how_long_it_is(store) -> None:
+    """Terraform's `vault_transit_secret_backend_key` crashes without."""
+    await store.ask("POST", "sys/mounts/transit", {"type": "transit"})
+    for kind, size in (("hmac", 32), ("aes256-gcm96", None)):
+        _, said = await store.ask("POST", f"transit/keys/{kind}", {"type": kind})
+        assert said["data"].get("key_size") == size

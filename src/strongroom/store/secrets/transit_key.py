@@ -229,6 +229,9 @@ class TransitKey:
             "supports_signing": self.signs,
             "keys": {str(number): self._shown(number) for number in sorted(self.versions)},
         }
+        if self.type == HMAC:
+            # In bytes; Terraform's resource crashes without it.
+            shown["key_size"] = len(self.versions[self.latest].material)
         if self.imported:
             shown["imported_key_allow_rotation"] = self.allow_rotation
         if self.derived:
