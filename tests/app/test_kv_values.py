@@ -19,10 +19,12 @@ def test_pairs_files_and_standard_input(tmp_path) -> None:
 
 
 def test_a_json_object_from_file_or_standard_input(tmp_path) -> None:
-    """And later arguments win."""
+    """What is given again makes a list, as in Vault."""
     whole = tmp_path / "all.json"
     whole.write_text('{"user": "a", "port": 5432}')
-    assert parse_pairs([f"@{whole}", "user=b"], io.StringIO()) == {"user": "b", "port": 5432}
+    assert parse_pairs([f"@{whole}", "user=b"], io.StringIO()) == {
+        "user": ["a", "b"], "port": 5432,
+    }  # fmt: skip
     assert parse_pairs(["-"], io.StringIO('{"x": null}')) == {"x": None}
 
 

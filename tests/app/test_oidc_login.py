@@ -61,8 +61,8 @@ class Login:
 
 
 @asynccontextmanager
-async def login(store, home: Path, *words: str) -> AsyncIterator[Login]:
-    port = free_port()
+async def login(store, home: Path, *words: str, port: int = 0) -> AsyncIterator[Login]:
+    port = port or free_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "strongroom", "login", "-method=oidc", "skip_browser=true",
         f"port={port}", *words, env=environment(home, VAULT_ADDR=store.address),
@@ -278,11 +278,14 @@ async def test_what_cannot_begin_says_why(people, tmp_path: Path) -> None:
     async with login(people, tmp_path, "role=nobody") as command:
         status, _, err = await command.end()
     assert (status, "Error making API request." in err) == (2, True)
+    async with login(people, tmp_path, "port=1") as command:
+        status, _, err = await command.end()
+    assert (status, "port is given more than once [given-twice]" in err) == (1, True)
     async with (
         login(people, tmp_path) as first,
     ):
         await first.address()
-        async with login(people, tmp_path, f"port={first.port}") as second:
+        async with login(people, tmp_path, port=first.port) as second:
             status, _, err = await second.end()
         assert status == 1
         assert f"cannot listen on 127.0.0.1:{first.port} [port-taken]" in err

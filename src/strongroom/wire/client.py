@@ -110,7 +110,8 @@ class HttpClient:
         """What each call of aiohttp is told; the system's authorities only where they are asked."""
         way = self._route.way
         given = self._ca_file or self._ca_data or self._client_certificate or self._client_pem
-        if given or way["proxy"] or not url.startswith(("http:", "ws:")):
+        # A URL of yarl's is taken too: its path is sent as it is written.
+        if given or way["proxy"] or not str(url).startswith(("http:", "ws:")):
             way["ssl"] = self._trust()
         return way
 

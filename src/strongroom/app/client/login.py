@@ -101,6 +101,11 @@ async def _authenticated(session: "Session", args: argparse.Namespace) -> Auth:
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """What a login is told. No part of it is a list, so a key given again is a slip."""
+    keys = [word.partition("=")[0] for word in args.words if "=" in word]
+    again = next((key for key in keys if keys.count(key) > 1), None)
+    if again is not None:
+        raise Invalid("given-twice", f"{again} is given more than once", hint="leave one of them")
     return parse_pairs(args.words, sys.stdin) if args.words else {}
 
 
