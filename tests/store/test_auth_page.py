@@ -117,7 +117,14 @@ async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
 
 @pytest.mark.parametrize(
     "heading",
-    ["User names and passwords", "AppRole", "TLS certificates", "Entities and groups", "Tokens"],
+    [
+        "User names and passwords",
+        "AppRole",
+        "TLS certificates",
+        "Tokens",
+        "Entities and groups",
+        "Identity tokens",
+    ],
 )
 async def test_a_walk_through_does_what_it_shows(shell: Shell, heading: str) -> None:
     await shell.run(PAGES[heading])

@@ -245,7 +245,7 @@ def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline
         "kv2": Kv2(context),
         "cubbyhole": Cubbyhole(context),
         "transit": Transit(context),
-        "identity": IdentityBackend(context),
+        "identity": IdentityBackend(context, around.about.address),
         "token": TokenAuth(context, cert.before_renewal),
         "approle": AppRole(context),
         "userpass": Userpass(context),

@@ -1,4 +1,4 @@
-"""The `identity/` mount: entities, aliases, groups and lookup.
+"""The `identity/` mount: entities, aliases, groups, lookup and identity tokens.
 
 API: https://developer.hashicorp.com/vault/api-docs/secret/identity.
 """
@@ -13,6 +13,7 @@ from strongroom.store.engine.identity_contract import AliasRow
 from strongroom.store.identity.at_login import canonical_alias
 from strongroom.store.identity.entities import Aliases, Entities
 from strongroom.store.identity.groups import Groups
+from strongroom.store.identity.issuing import IdentityTokens
 from strongroom.store.identity.values import mounts_by_accessor, show_entity, show_group
 from strongroom.store.parameters import Fields, fields
 
@@ -22,13 +23,17 @@ LOOKUP: Fields = fields(text="id name alias_id alias_name alias_mount_accessor")
 class IdentityBackend:
     """Every part in one table."""
 
-    def __init__(self, context: Context, new_id: Callable[[], uuid.UUID] = uuid.uuid4) -> None:
+    def __init__(
+        self, context: Context, address: str = "", new_id: Callable[[], uuid.UUID] = uuid.uuid4
+    ) -> None:
+        """`address` is where clients find the store, "" where it does not know."""
         self._context = context
         self._parts = (
             Entities(context, new_id),
             Aliases(context, new_id),
             Groups(context, new_id),
             Aliases(context, new_id, group=True),
+            IdentityTokens(context, new_id, address),
         )
 
     @property
