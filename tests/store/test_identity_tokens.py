@@ -205,6 +205,16 @@ async def test_a_token_is_judged_by_introspection(store, ada) -> None:
     assert await judged() == {"active": False, "error": "token is expired"}
 
 
+async def test_many_keys_hide_none_from_introspection(store, ada) -> None:
+    await begin(store)
+    for number in range(40):
+        body = {"algorithm": "EdDSA"}
+        assert (await store.ask("POST", f"identity/oidc/key/a{number}", body))[0] == 204
+    _, said = await store.ask("GET", "identity/oidc/token/web", token=ada)
+    body = {"token": said["data"]["token"]}
+    assert (await store.ask("POST", "identity/oidc/introspect", body))[1] == {"active": True}
+
+
 async def test_a_key_rotates_when_it_signs_after_its_time(store, ada) -> None:
     await begin(store, ttl="2h")
     _, said = await store.ask("GET", "identity/oidc/token/web", token=ada)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from strongroom.model.errors import Invalid, Refusal
-from strongroom.store.auth.jwt_verify import keys_of_set, verified_claims
+from strongroom.store.auth.jwt_verify import key_id, keys_of_set, verified_claims
 from strongroom.store.call import LONGEST_SECONDS, Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
@@ -318,8 +318,9 @@ class IdentityTokens:
     def _check(self, call: Call, token: str) -> None:
         """Raise a refusal for a token that is not ours, or good no more."""
         view, mount = self._context.view, call.mount.uuid
-        keys = keys_of_set(self._published(view, mount))
-        claims = verified_claims(token, keys, tuple(KINDS))
+        wanted = key_id(token)
+        keys = [each for each in self._published(view, mount) if each["kid"] == wanted]
+        claims = verified_claims(token, keys_of_set(keys), tuple(KINDS))
         client_id = call.text("client_id")
         if claims.get("iss") != self._issuer(view, mount):
             raise Invalid("bad-issuer", "the token is of another issuer")
