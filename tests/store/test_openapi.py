@@ -34,6 +34,10 @@ THERE = {
     "sys/quotas/rate-limit/x": {"rate": 100_000},
     "sys/quotas/lease-count/x": {"max_leases": 100_000, "path": "old"},
 }
+# What Vault answers by 500, by which its clients know it: the role was removed by then.
+AS_IN_VAULT = {
+    "/auth/approle/role/{role_name}/secret-id-accessor/lookup": ['role "x" does not exist'],
+}
 # Asked for real they would end the test's server or its token, or wait for a websocket.
 LEFT_OUT = (
     "/sys/seal",
@@ -195,6 +199,8 @@ async def test_no_request_that_the_description_allows_ends_in_an_error_of_ours(d
             if verb == "delete" and target in ("sys/mounts/secret", "sys/config/cors"):
                 continue
             status, said = await described.ask(verb.upper(), target, body, Content_Type=kind)
+            if status == 500 and said["errors"] == AS_IN_VAULT.get(path):
+                continue
             if status == 500 or str(status) not in operation["responses"]:
                 failures.append((verb, path, body, status, said))
     assert failures == []
