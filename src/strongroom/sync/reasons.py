@@ -77,7 +77,8 @@ REASONS: Final = (
     _condition(
         "Contended",
         "FightDetected",
-        "another writer undoes every repair; repairs are stopped for a while",
+        "another writer undoes every repair, of values, labels or annotations;"
+        " repairs are stopped for a while",
         "let one of the two own the Secret; the message names the other",
     ),
     _event("Created", "the target was created"),
