@@ -24,8 +24,8 @@ async def test_a_key_that_may_not_leave_is_a_wrong_request(store) -> None:
         assert (status, said["errors"]) == (400, ["private key material is not exportable"])
 
 
-async def test_leases_by_the_names_before_vault_0_8(store) -> None:
-    """node-vault's `revokePrefix` calls sys/revoke-prefix, and the default policy has sys/renew."""
+async def test_leases_of_logins_are_changed_by_who_may(store) -> None:
+    """By their holder where the default policy says so; a prefix and by force with sudo alone."""
     await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
     await store.ask("POST", "auth/userpass/users/ann", {"password": "p", "token_ttl": "1h"})
     tokens = []
@@ -34,22 +34,24 @@ async def test_leases_by_the_names_before_vault_0_8(store) -> None:
         tokens.append(said["auth"]["client_token"])
     _, leases = await store.ask("LIST", "sys/leases/lookup/auth/userpass/login/ann")
     first = f"auth/userpass/login/ann/{leases['data']['keys'][0]}"
-    status, said = await store.ask("PUT", "sys/renew", {"lease_id": first}, token=tokens[0])
+    status, said = await store.ask("PUT", "sys/leases/renew", {"lease_id": first}, token=tokens[0])
     assert (status, said["errors"]) == (400, ["tokens cannot be renewed through this endpoint"])
-    assert (await store.ask("PUT", f"sys/renew/{first}", {}))[0] == 400
-    assert (await store.ask("PUT", f"sys/revoke/{first}"))[0] == 204
+    assert (await store.ask("PUT", f"sys/leases/renew/{first}", {}))[0] == 400
+    assert (await store.ask("PUT", f"sys/leases/revoke/{first}"))[0] == 204
     _, leases = await store.ask("LIST", "sys/leases/lookup/auth/userpass/login/ann")
     assert len(leases["data"]["keys"]) == 2
     second = f"auth/userpass/login/ann/{leases['data']['keys'][0]}"
-    assert (await store.ask("PUT", "sys/revoke", {"lease_id": second}))[0] == 204
-    # A rule that allows it is not enough: both are as protected as under sys/leases.
-    weak = await store.token_with('path "sys/revoke-*" { capabilities = ["update"] }')
+    assert (await store.ask("PUT", "sys/leases/revoke", {"lease_id": second}))[0] == 204
+    # A rule that allows it is not enough.
+    weak = await store.token_with('path "sys/leases/revoke-*" { capabilities = ["update"] }')
     for verb in ("revoke-prefix", "revoke-force"):
-        assert (await store.ask("PUT", f"sys/{verb}/auth/userpass/login", token=weak))[0] == 403
-    assert (await store.ask("PUT", "sys/revoke-prefix/auth/userpass/login"))[0] == 204
+        assert (await store.ask("PUT", f"sys/leases/{verb}/auth/userpass/login", token=weak))[
+            0
+        ] == 403
+    assert (await store.ask("PUT", "sys/leases/revoke-prefix/auth/userpass/login"))[0] == 204
     for token in tokens:
         assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
-    assert (await store.ask("PUT", "sys/revoke-force/secret"))[0] == 204
+    assert (await store.ask("PUT", "sys/leases/revoke-force/secret"))[0] == 204
 
 
 async def test_a_list_of_aliases_says_what_vault_says(store) -> None:

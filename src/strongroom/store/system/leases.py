@@ -44,24 +44,19 @@ class LeaseEndpoints:
             Endpoint("leases/tidy", {"update": self._tidy}),
             Endpoint("leases/lookup", {"update": self._lookup}, takes=fields(text="lease_id")),
             Endpoint("leases/lookup/{prefix*}", {"list": self._list}, sudo=True),
-            *self._changes("leases/"),
-            # The names before Vault 0.8, which it still has; node-vault calls sys/revoke-prefix.
-            *self._changes(""),
-        )
-
-    def _changes(self, under: str) -> Sequence[Endpoint]:
-        return (
-            Endpoint(f"{under}renew", {"update": self._renew}, takes=RENEW),
-            Endpoint(f"{under}renew/{{id*}}", {"update": self._renew}, takes=RENEW),
-            Endpoint(f"{under}revoke", {"update": self._revoke}, takes=REVOKE),
-            Endpoint(f"{under}revoke/{{id*}}", {"update": self._revoke}, takes=REVOKE),
+            # The names before Vault 0.8 (sys/renew, sys/revoke) are not there: rules about
+            # sys/leases/ would not hold for them.
+            Endpoint("leases/renew", {"update": self._renew}, takes=RENEW),
+            Endpoint("leases/renew/{id*}", {"update": self._renew}, takes=RENEW),
+            Endpoint("leases/revoke", {"update": self._revoke}, takes=REVOKE),
+            Endpoint("leases/revoke/{id*}", {"update": self._revoke}, takes=REVOKE),
             Endpoint(
-                f"{under}revoke-prefix/{{prefix*}}",
+                "leases/revoke-prefix/{prefix*}",
                 {"update": self._revoke_prefix},
                 sudo=True,
                 takes=fields(flag="sync"),
             ),
-            Endpoint(f"{under}revoke-force/{{prefix*}}", {"update": self._revoke_force}, sudo=True),
+            Endpoint("leases/revoke-force/{prefix*}", {"update": self._revoke_force}, sudo=True),
         )
 
     # looking
