@@ -40,8 +40,6 @@ SUDO: Final = (
     "sys/rekey/*",
     "sys/rekey-recovery-key/*",
     "sys/remount",
-    "sys/revoke-force/*",
-    "sys/revoke-prefix/*",
     "sys/rotate",
     "sys/rotate/config",
     "sys/seal",
