@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from strongroom.model.errors import Invalid
+from strongroom.store.assembly import upkeep
 from strongroom.store.engine.identity_contract import AliasRow, EntityRow, GroupRow
 from strongroom.store.identity import named_keys
 from strongroom.store.identity.claims import check_template, claims_of, template_text
@@ -55,7 +56,7 @@ def test_the_next_pair_is_published_before_it_signs_and_the_last_one_after() -> 
 
 def test_another_algorithm_signs_at_once_and_the_old_pair_still_verifies() -> None:
     old = key()
-    made = named_keys.renewed(
+    made = named_keys.with_new_pairs(
         old, {**named_keys.show(old), "algorithm": "EdDSA"}, (pair("EdDSA"), pair("EdDSA")), 10.0
     )
     assert pyjwt.get_unverified_header(named_keys.sign(made, {}))["alg"] == "EdDSA"
@@ -227,6 +228,42 @@ async def test_a_key_rotates_when_it_signs_after_its_time(store, ada) -> None:
     await verified(store, first)
     await store.clock.advance(DAY)
     assert pyjwt.get_unverified_header(first)["kid"] not in await published(store)
+
+
+async def test_a_key_that_nobody_signs_with_rotates_by_its_period(store) -> None:
+    await begin(store)
+    body = {"algorithm": "EdDSA", "rotation_period": "1h", "verification_ttl": "10h"}
+    assert (await store.ask("POST", "identity/oidc/key/other", body))[0] == 204
+    before = list(await published(store))
+    keeping = upkeep(store.engine, store.barrier, store.clock, store.seal)
+    await store.engine.waiting(keeping.turn())
+    assert list(await published(store)) == before
+    await store.clock.advance(3600)
+    await store.engine.waiting(keeping.turn())
+    after = list(await published(store))
+    # Of both keys a new pair is published, and those from before still are.
+    assert len(after) == 6
+    assert set(before) < set(after)
+    await store.engine.waiting(keeping.turn())
+    assert list(await published(store)) == after
+    await store.clock.advance(3600)
+    await store.engine.waiting(keeping.turn())
+    assert len(await published(store)) == 8
+
+
+async def test_other_settings_of_a_key_leave_its_pairs(store, ada) -> None:
+    await begin(store)
+    before = list(await published(store))
+    body = {"rotation_period": "2h", "allowed_client_ids": "shop"}
+    assert (await store.ask("POST", "identity/oidc/key/fast", body))[0] == 204
+    assert (await store.ask("GET", "identity/oidc/key/fast"))[1]["data"] == {
+        "algorithm": "ES256", "allowed_client_ids": ["shop"], "rotation_period": 7200,
+        "verification_ttl": 36000,
+    }  # fmt: skip
+    assert list(await published(store)) == before
+    assert (await store.ask("POST", "identity/oidc/key/fast", {"algorithm": "EdDSA"}))[0] == 204
+    after = list(await published(store))
+    assert (len(after), set(before) & set(after)) == (3, {before[0]})
 
 
 async def test_rotation_by_hand_takes_trust_away_at_once(store, ada) -> None:

@@ -34,6 +34,7 @@ from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed
 from strongroom.store.front import Front
 from strongroom.store.identity.backend import IdentityBackend
+from strongroom.store.identity.key_rotation import KEY_SECONDS, rotation_of_next
 from strongroom.store.leasing import Leases
 from strongroom.store.notices import Notices
 from strongroom.store.pipeline import Pipeline
@@ -73,7 +74,7 @@ from strongroom.store.system.status import About, Init, Status
 from strongroom.store.system.user_interface import UserInterface
 from strongroom.store.system.wrapping import WrappingEndpoints
 from strongroom.store.tokens import Bounds, new_row
-from strongroom.store.upkeep import CHORES, Chore, Upkeep
+from strongroom.store.upkeep import CHORES, Chore, Upkeep, nothing
 from strongroom.store.wrapping import Wrapping
 
 TOKEN_PURPOSE = b"token id"
@@ -182,6 +183,7 @@ def upkeep(
         Chore("mounts of this version", math.inf, missing_mounts),
         *CHORES,
         Chore("automatic key rotation", ROTATION_SECONDS, due),
+        Chore("keys of identity tokens", KEY_SECONDS, nothing, prepare=rotation_of_next),
     )
     return Upkeep(engine, barrier, clock, uuid.uuid4().hex, chores, notices=notices)
 

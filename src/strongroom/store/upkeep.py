@@ -10,7 +10,7 @@ pages, so that writes of requests come in between.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,19 +33,28 @@ EVENTS_PAGE: Final = 2_000
 CONSUMERS_KEPT_SECONDS: Final = 7 * 86400.0
 
 Step = Callable[[Transaction, float], bool]
+# What takes too long for a transaction, such as a key pair, and then the step that uses it.
+Preparation = Callable[[View, float], Awaitable[Step]]
+
+
+def nothing(transaction: Transaction, now: float) -> bool:  # noqa: ARG001 - a step's shape
+    """The step of a chore that has none to do."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
 class Chore:
     """Work that comes up every so many seconds; `step` does a page and says whether more waits.
 
-    `damaged` names the rows that it met and that do not open, once its pages are done.
+    `damaged` names the rows that it met and that do not open, once its pages are done. `prepare`
+    gives each step of a chore that needs something made beforehand.
     """
 
     name: str
     seconds: float
     step: Step
     damaged: Callable[[View], Sequence[str]] = lambda _: ()
+    prepare: Preparation | None = None
 
 
 def spent_secret_ids(transaction: Transaction, now: float) -> bool:
@@ -176,12 +185,14 @@ class Upkeep:
         return row if self._clock.monotonic() - self._seen[1] > LEAD_SECONDS else None
 
     async def _step(self, chore: Chore, epoch: int) -> bool:
-        now = self._clock.now()
+        now, step = self._clock.now(), chore.step
+        if chore.prepare is not None:
+            step = await chore.prepare(self._engine.view, now)
 
         def work(transaction: Transaction) -> bool | None:
             if not transaction.leads(TASK, self._node, epoch):
                 return None
-            return chore.step(transaction, now)
+            return step(transaction, now)
 
         more = await self._engine.transact(work)
         if more is None:

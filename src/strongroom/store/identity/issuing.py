@@ -21,11 +21,12 @@ from strongroom.store.engine.contract import Transaction, View
 from strongroom.store.envelope import nothing_here
 from strongroom.store.identity import named_keys
 from strongroom.store.identity.claims import check_template, claims_of, template_text
+from strongroom.store.identity.key_rotation import KEY_KIND
 from strongroom.store.identity.named_keys import DAY, KINDS, Document, Pair
 from strongroom.store.identity.resolve import identity_of
 from strongroom.store.parameters import Fields, fields
 
-CONFIG, KEY, ROLE = "oidc-config", "oidc-key", "oidc-role"
+CONFIG, KEY, ROLE = "oidc-config", KEY_KIND, "oidc-role"
 DEFAULT_KEY: Final = "default"
 UNDER_ISSUER: Final = "/v1/identity/oidc"
 SECONDS_OF_ROTATION: Final[Fields] = fields(seconds="verification_ttl")
@@ -138,22 +139,33 @@ class IdentityTokens:
         return Result(named_keys.show(key))
 
     async def _write_key(self, call: Call) -> None:
-        name, mount = _name(call), call.mount.uuid
-        asked = named_keys.settings_from(call, self._context.view.document(mount, KEY, name))
-        pairs = await self._new_pairs(asked["algorithm"])
-        now = self._context.clock.now()
+        name = _name(call)
+        pairs: tuple[Pair, Pair] | None = None
+        while algorithm := await self._without_pairs(call, name, pairs):
+            pairs = await self._new_pairs(algorithm)
 
-        def write(transaction: Transaction) -> None:
+    async def _without_pairs(self, call: Call, name: str, pairs: tuple[Pair, Pair] | None) -> str:
+        """Write a key; where it needs pairs that are not given, say of which algorithm instead.
+
+        Pairs take a while and are made outside the transaction, which alone knows what is needed.
+        """
+        mount, now = call.mount.uuid, self._context.clock.now()
+
+        def write(transaction: Transaction) -> str:
             old = transaction.document(mount, KEY, name)
             settings = named_keys.settings_from(call, old)
             _check_lifetimes(transaction, mount, name, settings["verification_ttl"])
-            if old is None:
-                made = named_keys.begun(settings, *pairs, now)
+            algorithm: str = settings["algorithm"]
+            if not named_keys.needs_pairs(old, settings):
+                made = {**(old or {}), **settings}
+            elif pairs is None or pairs[0].algorithm != algorithm:
+                return algorithm
             else:
-                made = named_keys.renewed(old, settings, pairs, now)
+                made = named_keys.with_new_pairs(old, settings, pairs, now)
             transaction.put_document(mount, KEY, name, made)
+            return ""
 
-        await self._context.engine.transact(write)
+        return await self._context.engine.transact(write)
 
     async def _delete_key(self, call: Call) -> None:
         name, mount = call.args["name"], call.mount.uuid
@@ -291,14 +303,9 @@ class IdentityTokens:
     async def _rotated_if_due(self, mount: str, name: str) -> Document:
         """Rotate a key whose time has come; another process may have done it meanwhile."""
 
-        def turned(key: Document, following: Pair, now: float) -> Document:
-            if not named_keys.is_due(key, now):
-                return key
-            return named_keys.rotated(key, following, now, key["verification_ttl"])
-
         self._rotating.add((mount, name))
         try:
-            return await self._turned(mount, name, turned)
+            return await self._turned(mount, name, named_keys.rotated_when_due)
         finally:
             self._rotating.discard((mount, name))
 

@@ -108,11 +108,18 @@ def begun(settings: Document, signing: Pair, following: Pair, now: float) -> Doc
     }
 
 
-def renewed(key: Document, settings: Document, pairs: tuple[Pair, Pair], now: float) -> Document:
-    """A key with other settings; one with another algorithm signs with new pairs from now on."""
-    if settings["algorithm"] == key["algorithm"]:
-        return {**key, **settings}
+def needs_pairs(key: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> bool:
+    """Whether a key that is written with these settings signs with pairs that it has not."""
+    return key is None or settings["algorithm"] != key["algorithm"]
+
+
+def with_new_pairs(
+    key: Document | None, settings: Document, pairs: tuple[Pair, Pair], now: float
+) -> Document:
+    """A new key, or one with another algorithm, which signs with new pairs from now on."""
     fresh = begun(settings, *pairs, now)
+    if key is None:
+        return fresh
     return {**fresh, "retired": _retired(key, now, key["verification_ttl"])}
 
 
@@ -125,6 +132,11 @@ def rotated(key: Document, following: Pair, now: float, seconds: int) -> Documen
         "retired": _retired(key, now, seconds),
         "rotated": now,
     }
+
+
+def rotated_when_due(key: Document, following: Pair, now: float) -> Document:
+    """The same once the time of the pair that signs is over, and the key as it is until then."""
+    return rotated(key, following, now, key["verification_ttl"]) if is_due(key, now) else key
 
 
 def is_due(key: Mapping[str, Any], now: float) -> bool:
