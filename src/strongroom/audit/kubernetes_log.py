@@ -4,7 +4,6 @@ Format: https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/. Tok
 KEP-4193; a TokenRequest's own event carries the id it issued as an annotation.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +11,6 @@ from typing import Any, Final
 import orjson
 
 from strongroom.model.clock import parse_rfc3339
-from strongroom.model.errors import NotFound
 
 _EXTRA: Final = "authentication.kubernetes.io/"
 TAIL_BYTES: Final = 4 * 1024 * 1024
@@ -80,21 +78,6 @@ def _event(event: dict[str, Any]) -> KubeEvent:
         user_agent=str(event.get("userAgent", "")),
         source_ips=tuple(event.get("sourceIPs") or ()),
     )
-
-
-def read_log(path: Path) -> Iterator[KubeEvent]:
-    """Every event of a file, oldest first; a torn or foreign line is passed over.
-
-    Raises NotFound(`no-log`).
-    """
-    try:
-        with path.open("rb") as lines:
-            for line in lines:
-                event = parse_line(line)
-                if event is not None:
-                    yield event
-    except OSError as error:
-        raise NotFound("no-log", f"cannot read {path}: {error.strerror}") from None
 
 
 def last_change(path: Path, namespace: str, name: str, not_by: str) -> KubeEvent | None:

@@ -69,11 +69,6 @@ def bcrypt_hash(password: bytes, salt: bytes | None = None) -> bytes:
     return bcrypt.hashpw(password, salt or bcrypt.gensalt(BCRYPT_COST, prefix=b"2a"))
 
 
-def bcrypt_matches(password: bytes, hashed: bytes) -> bool:
-    """Whether a hash is of this password."""
-    return bcrypt.checkpw(password, hashed)
-
-
 def derived_password(counter: int, kind: bytes, password: bytes, user: bytes, site: bytes) -> bytes:
     """A site's password from a master password; raises Invalid for an unknown kind."""
     templates = _TEMPLATES.get(kind)

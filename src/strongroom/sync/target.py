@@ -11,7 +11,6 @@ from strongroom.model.errors import Conflict, Invalid, NotFound
 from strongroom.sync.desired import (
     CREATED_BY,
     DATA_HASH,
-    MANAGED,
     MANIFEST,
     SOURCE_VERSIONS,
     Difference,
@@ -320,6 +319,3 @@ def trim_secret(item: Object) -> None:
         if "f:data" in (each.get("fieldsV1") or {})
     ]
     (metadata.get("annotations") or {}).pop("kubectl.kubernetes.io/last-applied-configuration", "")
-
-
-MANAGED_SELECTOR: Final = f"{MANAGED}=true"

@@ -166,10 +166,6 @@ class Watches:
             return self.cluster_stores.get("", ref.name) if self.cluster_stores else None
         return self.stores.get(namespace, ref.name)
 
-    def readers_of(self, ref: StoreRef, namespace: str) -> frozenset[Key]:
-        """The ExternalSecrets that read a store."""
-        return self._index.of(_store_input(ref, namespace))
-
     def competitors(self, key: Key, spec: Spec) -> list[Key]:
         """Other ExternalSecrets with the same target that were looked at."""
         return sorted(self._index.of(_target_input(key, spec)) - {key})

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Final
 Value = Any  # one of the types named above, or a class of this module
 
 ANY: Final = "interface {}"
-INT64_BITS: Final = 64
 
 
 class Literal(bytes):

@@ -188,12 +188,6 @@ class VaultClient:
         except (KeyError, TypeError, ValueError):
             raise Unavailable("bad-reply", f"the reply to {path} holds no token") from None
 
-    async def login_kubernetes(
-        self, role: str, jwt: Secret, mount: str = "kubernetes"
-    ) -> LoginResult:
-        """Log in with a service-account token; does not change this client's own token."""
-        return await self.login(f"auth/{mount}/login", {"role": role, "jwt": jwt.reveal_text()})
-
     async def kv2_read(self, mount: str, path: str, version: int = 0) -> KvVersion:
         """Read a version (0: the newest).
 
@@ -233,10 +227,6 @@ class VaultClient:
     async def kv2_delete(self, mount: str, path: str, versions: tuple[int, ...]) -> None:
         """Delete versions; they can be undeleted."""
         await self.request("POST", f"{mount}/delete/{path}", {"versions": list(versions)})
-
-    async def kv2_destroy(self, mount: str, path: str, versions: tuple[int, ...]) -> None:
-        """Remove the values of versions for good."""
-        await self.request("POST", f"{mount}/destroy/{path}", {"versions": list(versions)})
 
     async def list(self, path: str) -> list[str]:
         """The names under a path, folders with a trailing slash; [] when there are none."""

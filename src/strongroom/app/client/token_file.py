@@ -25,8 +25,3 @@ def store_token(token: Secret, path: Path | None = None) -> None:
         raise Unavailable(
             "token-file", f"cannot write {target}: {error.strerror}", hint="use -no-store"
         ) from error
-
-
-def forget_token(path: Path | None = None) -> None:
-    """Remove it; no error when it is not there."""
-    (path or token_path()).unlink(missing_ok=True)

@@ -128,15 +128,6 @@ class ThrowawayPostgres:
         words = ("-h", str(self._folder), "-U", USER, "-Xq", "-d", USER)
         self._run("psql", *words, *(word for each in drops for word in ("-c", each)))
 
-    def resident_kib(self) -> int:
-        """Private and shared memory of all its processes, each page once (PSS)."""
-        total = 0
-        for process in self._family():
-            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1])
-        return total
-
     def make_folder(self) -> None:
         """The folder, its user's."""
         self._folder.mkdir(parents=True, exist_ok=True)

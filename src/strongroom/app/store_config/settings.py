@@ -73,7 +73,6 @@ _TELEMETRY_QUIET: Final = {
     "usage_gauge_period", "maximum_gauge_cardinality", "lease_metrics_epsilon", "filter_default",
     "num_lease_metrics_buckets", "add_lease_metrics_namespace_labels", "prefix_filter",
 }  # fmt: skip
-_LEVEL_NAMES: Final = {"warning": "warn", "err": "error"}
 # What a listener may open: paths that want a token, and none where its stanza says so.
 OPENABLE: Final = frozenset({"metrics", "in-flight", "rekey", "generate-root"})
 DEFAULT_TTL: Final = 2764800

@@ -20,7 +20,6 @@ class Chain:
     providers: tuple[Provider, ...]
     reasons: tuple[str, ...]
     rules: tuple[int, ...]
-    matched: str = ""
 
     @property
     def writer(self) -> Provider:

@@ -98,11 +98,6 @@ class Report:
     findings: tuple[Finding, ...]
     unchecked: dict[str, str]
 
-    def worst(self) -> str:
-        """The worst severity, "" when nothing was found."""
-        found = {each.severity for each in self.findings}
-        return next((each for each in ("error", "warning", "note") if each in found), "")
-
 
 def check(facts: Facts) -> Report:
     """Run every check."""

@@ -240,11 +240,6 @@ def understood(service: str) -> Iterator[None]:
         ) from None
 
 
-def read_only(kind: str) -> Conflict:
-    """The refusal of a provider that PushSecrets cannot write to."""
-    return Conflict("read-only", f"the {kind} provider cannot be written to")
-
-
 def not_ours(key: str) -> Conflict:
     """The refusal to overwrite a secret that no PushSecret made."""
     return Conflict(
