@@ -93,7 +93,7 @@ def test_a_whole_file_is_understood(tmp_path: Path) -> None:
     assert found.seal.labels == ("transit",)
     (device,) = found.audit
     assert (device.type, device.path, device.options["log_raw"]) == ("file", "to-file/", "true")
-    assert (found.default_ttl, found.max_ttl, found.log_level) == (3600, 86400, "warn")
+    assert (found.default_ttl, found.max_ttl, found.log_level) == (3600, 86400, "warning")
     assert (found.ui, found.api_addr) == (True, "https://vault:8200")
     # Only the engine that stands in for raft is worth a note; nothing is unknown.
     assert len(found.notes) == 1
@@ -105,6 +105,23 @@ def test_json_and_hcl_say_the_same(tmp_path: Path) -> None:
     for name in ("storage", "listeners", "audit", "default_ttl", "max_ttl", "api_addr", "ui"):
         assert getattr(one, name) == getattr(other, name)
     assert one.seal.fields == other.seal.fields
+
+
+@pytest.mark.parametrize("level", ["trace", "info", "notice", "WARN", "error", "err"])
+def test_every_level_of_vaults_log_is_one(tmp_path: Path, level: str) -> None:
+    text = f'storage "inmem" {{}} listener "tcp" {{ tls_disable = 1 }} log_level = "{level}"'
+    assert read(tmp_path, text).log_level == level.lower()
+
+
+@pytest.mark.parametrize(
+    ("key", "code"), [("level", "bad-log-level"), ("format", "bad-log-format")]
+)
+def test_a_level_or_form_of_the_log_that_is_none_is_refused(
+    tmp_path: Path, key: str, code: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        read(tmp_path, f'storage "inmem" {{}} listener "tcp" {{ tls_disable = 1 }} log_{key} = "x"')
+    assert refused.value.code == code
 
 
 def test_files_of_a_folder_and_further_files_add_up(tmp_path: Path) -> None:

@@ -13,26 +13,41 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from strongroom.model.errors import Invalid
+from strongroom.store.system.loggers import LEVELS
+
 WAITING: Final = 1000
-LEVELS: Final = {
-    "trace": logging.DEBUG,
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-}
+FORMATS: Final = ("standard", "json")
 
 
-class _Bounded(logging.handlers.QueueHandler):
+def level_named(said: str) -> str:
+    """A level of the log in lower case; raises Invalid(`bad-log-level`)."""
+    if said.lower() not in LEVELS:
+        raise Invalid("bad-log-level", f"{said} is no level of a log", hint=", ".join(LEVELS))
+    return said.lower()
+
+
+def format_named(said: str) -> str:
+    """A form of the log's lines; raises Invalid(`bad-log-format`)."""
+    if said.lower() not in FORMATS:
+        raise Invalid("bad-log-format", f"{said} is no form of a log", hint=" or ".join(FORMATS))
+    return said.lower()
+
+
+class Bounded(logging.handlers.QueueHandler):
     """Drops instead of waiting; the next line that fits says how many are missing."""
 
     dropped = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
+        if self.dropped:
+            record.msg = f"{record.msg} ({self.dropped} lines before this one were dropped)"
         try:
             self.queue.put_nowait(record)
         except queue.Full:
             self.dropped += 1
+        else:
+            self.dropped = 0
 
 
 class _Json(logging.Formatter):
@@ -68,15 +83,15 @@ def start_log(level: str, form: str = "standard", worker: str = "") -> None:
     listener = logging.handlers.QueueListener(waiting, out)
     # The thread is a daemon: a reader that is gone does not keep the process.
     listener.start()
-    handing = _Bounded(waiting)
+    handing = Bounded(waiting)
     handing.setFormatter(logging.Formatter("%(message)s"))  # the line is made by the thread
-    logging.basicConfig(level=LEVELS.get(level, logging.INFO), handlers=[handing], force=True)
+    logging.basicConfig(level=LEVELS[level], handlers=[handing], force=True)
 
 
 def line_writer(level: str, form: str = "standard") -> Callable[[str], None]:
     """Writes an error's line at once, for a process that must have no thread, as it forks."""
     out = logging.StreamHandler(sys.stderr)
     out.setFormatter(_formatter(form))
-    logger = logging.Logger("strongroom.workers", LEVELS.get(level, logging.INFO))
+    logger = logging.Logger("strongroom.workers", LEVELS[level])
     logger.addHandler(out)
     return logger.error

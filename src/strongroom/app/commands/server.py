@@ -148,13 +148,13 @@ def run(args: argparse.Namespace) -> int:
     if args.dev or args.dev_tls:
         return _run_dev(args)
     settings = _from_environment(_from_files(args) if args.config else _from_flags(args))
-    _check_log_flags(args)
+    _read_log_flags(args)
     if args.test_config:
         print("Success! The configuration is valid.")
         return 0
     log = partial(
         start_log,
-        (args.log_level or settings.log_level).lower(),
+        args.log_level or settings.log_level,
         args.log_format or settings.log_format,
     )
     from strongroom.app.main import program_version
@@ -178,18 +178,12 @@ def _from_environment(settings: "ServerSettings") -> "ServerSettings":
     return dataclasses.replace(settings, api_addr=said) if said else settings
 
 
-def _check_log_flags(args: argparse.Namespace) -> None:
-    """Raises Invalid for a level or form that is none, also one of the environment."""
-    from strongroom.app.logs import LEVELS
+def _read_log_flags(args: argparse.Namespace) -> None:
+    """Level and form in lower case; raises Invalid for what is none, in the environment too."""
+    from strongroom.app.logs import format_named, level_named
 
-    if args.log_level and args.log_level.lower() not in LEVELS:
-        raise Invalid(
-            "bad-log-level", f"{args.log_level} is no level of a log", hint=", ".join(LEVELS)
-        )
-    if args.log_format not in (None, "", "standard", "json"):
-        raise Invalid(
-            "bad-log-format", f"{args.log_format} is no form of a log", hint="standard or json"
-        )
+    args.log_level = level_named(args.log_level) if args.log_level else ""
+    args.log_format = format_named(args.log_format) if args.log_format else ""
 
 
 def _prepare(args: argparse.Namespace, settings: "ServerSettings", log: Callable[[], None]) -> None:
@@ -233,7 +227,7 @@ def _run_workers(
         return _serve(settings, dataclasses.replace(worker, number=number, pins=pins))
 
     level = args.log_level or settings.log_level
-    say = line_writer(level.lower(), args.log_format or settings.log_format)
+    say = line_writer(level, args.log_format or settings.log_format)
     return run_workers(worker.count, prepare, serve, say)
 
 
@@ -394,8 +388,8 @@ def _serve_dev(
             file=sys.stderr,
         )
     _check_free(host, port)
-    _check_log_flags(args)
-    start_log((args.log_level or "info").lower(), args.log_format or "standard")
+    _read_log_flags(args)
+    start_log(args.log_level or "info", args.log_format or "standard")
     worker = Worker(
         program_version=program_version(),
         environment=dict(os.environ),

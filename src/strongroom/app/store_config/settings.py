@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from strongroom.app.logs import format_named, level_named
 from strongroom.app.store_config.forwarded import FIELDS as FORWARDED_FIELDS
 from strongroom.app.store_config.forwarded import forwarded_for
 from strongroom.app.store_config.sources import Configuration, Stanza
@@ -78,7 +79,6 @@ OPENABLE: Final = frozenset({"metrics", "in-flight", "rekey", "generate-root"})
 DEFAULT_TTL: Final = 2764800
 BODY_BYTES: Final = 32 * 1024 * 1024
 SNAPSHOT_BYTES: Final = 64 * 1024**3
-LEVELS: Final = ("trace", "debug", "info", "warn", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +189,6 @@ def settings_of(found: Configuration) -> ServerSettings:
     if len(active) > 1 or len(disabled) > 1:
         raise _bad("more than one seal", 'mark the one to leave with disabled = "true"')
     text = _Values(found)
-    level = (
-        text.text("log_level", "info").lower().replace("warning", "warn").replace("err", "error")
-    )
     return ServerSettings(
         storage=storage,
         listeners=listeners,
@@ -201,8 +198,8 @@ def settings_of(found: Configuration) -> ServerSettings:
         api_addr=text.text("api_addr") or text.text("redirect_addr"),
         cluster_addr=text.text("cluster_addr"),
         ui=_flag(text.value("ui", False)),
-        log_level=level if level in LEVELS else "info",
-        log_format=text.text("log_format", "standard"),
+        log_level=level_named(text.text("log_level") or "info"),
+        log_format=format_named(text.text("log_format") or "standard"),
         default_ttl=text.seconds("default_lease_ttl", DEFAULT_TTL),
         max_ttl=text.seconds("max_lease_ttl", DEFAULT_TTL),
         workers=int(text.value("workers", 0)),
