@@ -51,7 +51,7 @@ def chain_of(configuration: Configuration, resource: str) -> Chain:
                 providers.append(provider)
                 reasons.append(f"entry {rule.number} ({pattern}), provider {place}")
         numbers = tuple(rule.number for rule in used)
-        return Chain(resource, tuple(providers), tuple(reasons), numbers, pattern)
+        return Chain(resource, tuple(providers), tuple(reasons), numbers)
     return Chain(resource, (), ("no entry covers it: identity, built in",), ())
 
 
