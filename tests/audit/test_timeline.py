@@ -11,7 +11,7 @@ from strongroom.app.main import main
 from strongroom.audit.exposure import LogCoverage, Window, blind_spots, readers
 from strongroom.audit.kubernetes_log import parse_line
 from strongroom.audit.store_log import parse_record, records_of
-from strongroom.audit.timeline import Subject, timeline
+from strongroom.audit.timeline import Subject, service_account_of, timeline
 from strongroom.model.reach import Reach
 from strongroom.model.reference import SecretRef
 
@@ -205,6 +205,11 @@ def test_exposure_counts_one_actor_and_way_once() -> None:
         ("shop/app", 110, 130, 3, True),
         ("system:serviceaccount:shop:debug", 150, 150, 1, False),
     ]
+
+
+def test_a_service_account_has_one_name_in_both_logs() -> None:
+    assert service_account_of("system:serviceaccount:shop:app") == "shop/app"
+    assert service_account_of("system:node:node1") == ""
 
 
 def test_blind_spots_name_what_a_log_does_not_cover() -> None:

@@ -182,11 +182,16 @@ def _pod(event: KubeEvent) -> tuple[str, str]:
     return event.namespace, event.name
 
 
+def service_account_of(user: str) -> str:
+    """NAMESPACE/NAME where a cluster's user is a service account, else ""."""
+    account = user.removeprefix("system:serviceaccount:")
+    return account.replace(":", "/") if account != user else ""
+
+
 def _actor(event: KubeEvent) -> Actor:
-    account = event.user.removeprefix("system:serviceaccount:").replace(":", "/")
     return Actor(
         name=event.user,
-        service_account=account if account != event.user else "",
+        service_account=service_account_of(event.user),
         pod=event.pod,
         pod_uid=event.pod_uid,
         node=event.node,

@@ -54,16 +54,21 @@ def cache_folder() -> Path:
     return root / "strongroom" / "cluster" / f"{KUBERNETES}-{ETCD}"
 
 
-def resolve() -> Binaries:
-    """The binaries, built first if they are nowhere; progress goes to standard error."""
+def resolve(*, again: bool = False) -> Binaries:
+    """The binaries, built first if they are nowhere; progress goes to standard error.
+
+    `again`: it has been said before in this session where they are.
+    """
     given = os.environ.get("KUBEBUILDER_ASSETS")
     if given and Binaries(Path(given)).has(*GIVEN):
-        _say(f"cluster binaries: taken from KUBEBUILDER_ASSETS ({given})")
+        if not again:
+            _say(f"cluster binaries: taken from KUBEBUILDER_ASSETS ({given})")
         return Binaries(Path(given))
     folder = cache_folder()
     missing = [build for build in BUILDS if not (folder / build[0]).exists()]
     if not missing:
-        _say("cluster binaries: kept (built before)")
+        if not again:
+            _say("cluster binaries: kept (built before)")
         return Binaries(folder)
     total = sum(seconds for _, _, seconds in missing)
     _say(

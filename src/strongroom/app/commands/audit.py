@@ -238,6 +238,8 @@ def _print_timeline(ref: SecretRef, entries: "Sequence[Entry]") -> None:
 
 
 def _print_exposure(exposure: "Exposure", *, every: bool) -> None:
+    from strongroom.audit.timeline import service_account_of
+
     window = exposure.window
     ended = "still readable"
     if window.ended is not None:
@@ -247,7 +249,8 @@ def _print_exposure(exposure: "Exposure", *, every: bool) -> None:
     say(f"{exposure.subject.ref} version {window.version}: made {_clock(window.created)}, {ended}")
     did = [
         (
-            each.actor, each.pod, each.node, each.way, _clock(each.first), _clock(each.last),
+            service_account_of(each.actor) or each.actor, each.pod, each.node, each.way,
+            _clock(each.first), _clock(each.last),
             str(each.count) if each.certain else f"~{each.count}",
         )
         for each in exposure.did

@@ -126,7 +126,8 @@ class Bed:
 
     async def start_cluster(self) -> None:
         """Start API server, etcd and controller manager, and the identities of the tour."""
-        self._control = ControlPlane(self.folder / "cluster", resolve(), self.processes, self.clock)
+        binaries = resolve(again=True)
+        self._control = ControlPlane(self.folder / "cluster", binaries, self.processes, self.clock)
         await self._control.start()
         self.apply(*identities(), *operator_parts(), *reviewer_rights())
 
