@@ -41,7 +41,6 @@ def spec_of(**spec) -> Spec:
         ({"data": [ROW], "target": {"creationPolicy": "None", "deletionPolicy": "Delete"}}, "bad-policy"),
         ({"data": [ROW], "target": {"creationPolicy": "CreateOrMerge", "deletionPolicy": "Delete"}}, "bad-policy"),
         ({"data": [ROW], "target": {"creationPolicy": "None", "deletionPolicy": "Merge"}}, "bad-policy"),
-        ({"data": [ROW, ROW], "target": {"deletionPolicy": "Delete"}}, "duplicate-key"),
         ({"dataFrom": [{**EXTRACT, "find": {}}]}, "bad-source"),
         ({"dataFrom": [{}]}, "bad-source"),
         ({"dataFrom": [{**EXTRACT, "sourceRef": {"generatorRef": {"kind": "UUID", "name": "u"}}}]}, "bad-source"),
@@ -104,8 +103,9 @@ def test_rows_and_sources_may_name_their_own_store_or_a_generator() -> None:
     }
 
 
-def test_duplicate_keys_are_allowed_where_nothing_is_deleted() -> None:
-    assert len(spec_of(data=[ROW, ROW]).rows) == 2
+@pytest.mark.parametrize("deletion", ["Retain", "Delete", "Merge"])
+def test_a_key_may_stand_twice_and_has_a_second_place_to_come_from(deletion: str) -> None:
+    assert len(spec_of(data=[ROW, ROW], target={"deletionPolicy": deletion}).rows) == 2
 
 
 @pytest.mark.parametrize(

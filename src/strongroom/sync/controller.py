@@ -38,7 +38,7 @@ from strongroom.sync.reader import Collected, Generators, Reader, Unsettled, slo
 from strongroom.sync.render import Rendered, render_target
 from strongroom.sync.reporting import Reporter
 from strongroom.sync.rewrite import Render
-from strongroom.sync.spec import Spec, parse_spec
+from strongroom.sync.spec import Spec, not_deleted, parse_spec
 from strongroom.sync.status import DELETED, MISSING, RETAINED, SYNCED, StoreAway
 from strongroom.sync.stores import Stores
 from strongroom.sync.target import Outcome, Targets
@@ -378,13 +378,15 @@ class SyncController:
     async def _nothing(self, key: Key, item: Object, spec: Spec) -> None:
         """The store answered, and has none of it."""
         outcome = Outcome(Difference(), None, "")
-        if spec.deletion == "Delete":
+        if spec.deletes:
             if await self._parts.targets.delete(item, spec):
                 await self._parts.reporter.deleted(
                     item, "secret deleted due to DeletionPolicy=Delete"
                 )
             gone = replace(outcome, absent=True)
             await self._parts.reporter.synced(item, spec, gone, DELETED)
+        elif spec.deletion == "Delete":
+            raise not_deleted(spec)
         else:
             await self._parts.reporter.synced(item, spec, outcome, RETAINED)
         empty = self._fresh(item, spec, Rendered(), Collected(), ())
@@ -502,9 +504,7 @@ class SyncController:
 
     async def _hold(self, item: Object, spec: Spec) -> None:
         """An ExternalSecret whose Secret has to go with it stays until that is gone."""
-        if spec.deletion == "Delete" and FINALIZER not in (
-            item["metadata"].get("finalizers") or []
-        ):
+        if spec.deletes and FINALIZER not in (item["metadata"].get("finalizers") or []):
             await self._set_finalizers(
                 item, [*(item["metadata"].get("finalizers") or []), FINALIZER]
             )
@@ -518,7 +518,7 @@ class SyncController:
         except Invalid:
             # What it asked for cannot be read, so nothing is deleted for it.
             spec = None
-        if spec is not None and spec.deletion == "Delete":
+        if spec is not None and spec.deletes:
             try:
                 await self._parts.targets.delete(item, spec)
             except Conflict as refusal:

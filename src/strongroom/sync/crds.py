@@ -131,8 +131,8 @@ _SELECTOR: Final = _object(
 _POLICY_RULES: Final = (
     (
         "!has(self.deletionPolicy) || self.deletionPolicy != 'Delete' || "
-        "!has(self.creationPolicy) || self.creationPolicy == 'Owner'",
-        "deletionPolicy=Delete goes with creationPolicy=Owner alone",
+        "!has(self.creationPolicy) || self.creationPolicy in ['Owner', 'Orphan']",
+        "deletionPolicy=Delete needs a Secret that is the ExternalSecret's alone",
     ),
     (
         "!has(self.deletionPolicy) || self.deletionPolicy != 'Merge' || "

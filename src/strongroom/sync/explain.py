@@ -35,7 +35,16 @@ from strongroom.sync.remedies import (
 )
 from strongroom.sync.render import Rendered, render_target
 from strongroom.sync.rewrite import Render
-from strongroom.sync.spec import GeneratorRef, RemoteRef, Row, Source, Spec, StoreRef, parse_spec
+from strongroom.sync.spec import (
+    GeneratorRef,
+    RemoteRef,
+    Row,
+    Source,
+    Spec,
+    StoreRef,
+    not_deleted,
+    parse_spec,
+)
 from strongroom.sync.status import find
 from strongroom.sync.stores import Lookup, Stores, is_managed
 from strongroom.sync.target import Targets, manifest_object, missing_paths
@@ -279,6 +288,8 @@ async def _emptied(walk: _Walk, spec: Spec) -> None:
         kept = "creationPolicy is None" if spec.creation == "None" else kept
         walk.good("target", f"{EMPTIED}; {kept}")
         return
+    if not spec.deletes:
+        raise walk.broken("target", not_deleted(spec))
     try:
         current = await walk.chain.targets.found(walk.item, spec)
     except Conflict as refusal:
@@ -451,9 +462,11 @@ async def _other_class(chain: Chain, spec: Spec, namespace: str) -> str:
 
 
 async def _would_empty(chain: Chain, item: Object, spec: Spec) -> str:
-    """Of what the store has nothing of; raises Conflict for a target that is somebody else's."""
+    """Of what the store has nothing of; raises a Refusal for a target that may not be deleted."""
     if spec.creation == "None" or spec.deletion == "Retain":
         return "nothing"
+    if not spec.deletes:
+        raise not_deleted(spec)
     return "nothing" if await chain.targets.found(item, spec) is None else "delete"
 
 

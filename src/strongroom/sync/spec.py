@@ -130,6 +130,11 @@ class Spec:
         """Whether the Secret is this object's alone, so that a foreign key is drift."""
         return self.creation in ("Owner", "Orphan")
 
+    @property
+    def deletes(self) -> bool:
+        """Whether its target goes when the store has none of it, and with the object itself."""
+        return self.deletion == "Delete" and self.creation == "Owner"
+
 
 def parse_spec(item: Object) -> Spec:
     """Read and check; raises Invalid with the field at fault."""
@@ -160,7 +165,7 @@ def _check_policies(spec: Spec) -> None:
     """The rules of the other controller's webhook (externalsecret_validator)."""
     if not spec.rows and not spec.sources:
         raise Invalid("no-data", "either data or dataFrom should be specified")
-    if spec.deletion == "Delete" and spec.creation != "Owner":
+    if spec.deletion == "Delete" and spec.creation not in ("Owner", "Orphan"):
         raise Invalid(
             "bad-policy",
             f"deletionPolicy=Delete cannot go with creationPolicy={spec.creation}",
@@ -168,13 +173,16 @@ def _check_policies(spec: Spec) -> None:
         )
     if spec.deletion == "Merge" and spec.creation == "None":
         raise Invalid("bad-policy", "deletionPolicy=Merge cannot go with creationPolicy=None")
-    names = [row.secret_key for row in spec.rows]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice and spec.deletion != "Retain":
-        raise Invalid(
-            "duplicate-key",
-            f"secretKey {', '.join(twice)} stands twice, which only deletionPolicy=Retain allows",
-        )
+
+
+def not_deleted(spec: Spec) -> Invalid:
+    """The refusal to delete a target of which the store has nothing, for it is not owned."""
+    return Invalid(
+        "bad-policy",
+        f"the store has none of it, and deletionPolicy=Delete deletes no Secret of"
+        f" creationPolicy={spec.creation}",
+        hint="use creationPolicy=Owner, or deletionPolicy=Retain",
+    )
 
 
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:

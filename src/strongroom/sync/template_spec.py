@@ -3,7 +3,7 @@
 Fields: https://external-secrets.io/latest/guides/templating/.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,7 +71,11 @@ def parse_template(entry: Mapping[str, Any] | None, *, manifest: bool = False) -
         labels=_pairs(metadata.get("labels")),
         annotations=_pairs(metadata.get("annotations")),
         finalizers=tuple(metadata.get("finalizers") or ()),
-        sources=tuple(_source(each, manifest=manifest) for each in entry.get("templateFrom") or []),
+        sources=tuple(
+            source
+            for each in entry.get("templateFrom") or []
+            for source in _sources(each, manifest=manifest)
+        ),
     )
     _check_type(template)
     return template
@@ -90,7 +94,8 @@ def _pairs(values: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((key, str(each)) for key, each in (values or {}).items()))
 
 
-def _source(entry: Mapping[str, Any], *, manifest: bool) -> TemplateFrom:
+def _sources(entry: Mapping[str, Any], *, manifest: bool) -> Iterator[TemplateFrom]:
+    """What one entry names, in the order in which later keys win."""
     target = str(entry.get("target") or "Data")
     if target.lower() in ("data", "labels", "annotations"):
         target = target.capitalize()
@@ -110,10 +115,11 @@ def _source(entry: Mapping[str, Any], *, manifest: bool) -> TemplateFrom:
             if not holder.get("name"):
                 raise Invalid("bad-template-source", f"templateFrom.{field} needs a name")
             items = tuple(_item(each) for each in holder.get("items") or [])
-            return TemplateFrom(kind, str(holder["name"]), items, "", target, decoding)
-    if entry.get("literal") is None:
+            yield TemplateFrom(kind, str(holder["name"]), items, "", target, decoding)
+    if entry.get("literal") is not None:
+        yield TemplateFrom("Literal", "", (), str(entry["literal"]), target, decoding)
+    elif not entry.get("configMap") and not entry.get("secret"):
         raise Invalid("bad-template-source", "templateFrom needs configMap, secret or literal")
-    return TemplateFrom("Literal", "", (), str(entry["literal"]), target, decoding)
 
 
 def _item(entry: Mapping[str, Any]) -> TemplateItem:

@@ -9,7 +9,6 @@ from strongroom.sync.desired import CREATED_BY
 CREATION = ("Owner", "Orphan", "Merge", "CreateOrMerge", "None")
 DELETION = ("Retain", "Delete", "Merge")
 IMPOSSIBLE = {
-    ("Orphan", "Delete"),
     ("Merge", "Delete"),
     ("CreateOrMerge", "Delete"),
     ("None", "Delete"),
@@ -71,6 +70,13 @@ async def test_all_keys_gone_at_the_store(bench, creation: str, deletion: str) -
     for key in ("prod/other", "prod/db"):
         del bench.provider.secrets[key]
     await bench.clock.advance(70)
+    if (creation, deletion) == ("Orphan", "Delete"):
+        # What is not owned is not deleted, and the policy's wish is not passed over in silence.
+        assert await bench.secret() == {"password": "one", "other": "two"}
+        said = await bench.condition()
+        assert said["status"] == "False"
+        assert "deletes no Secret of creationPolicy=Orphan" in said["message"]
+        return
     if deletion == "Delete":
         assert not await bench.has_secret()
         assert (await bench.condition())["reason"] == "SecretDeleted"
@@ -82,14 +88,28 @@ async def test_all_keys_gone_at_the_store(bench, creation: str, deletion: str) -
 
 @pytest.mark.parametrize(("creation", "deletion"), POSSIBLE)
 async def test_the_end_of_the_external_secret(bench, creation: str, deletion: str) -> None:
-    """By our hand it goes with deletionPolicy Delete alone; the cluster collects what is owned."""
+    """By our hand it goes if it is owned and to be deleted; the cluster collects what is owned."""
     await synced(bench, creation, deletion)
     there = await bench.has_secret()
     owned = there and bool((await bench.metadata()).get("ownerReferences"))
     await bench.api.delete(EXTERNAL_SECRETS, "db", "n")
     await bench.clock.advance(5)
     assert owned is (creation == "Owner")
-    assert await bench.has_secret() is (there and deletion != "Delete")
+    gone = (creation, deletion) == ("Owner", "Delete")
+    assert await bench.has_secret() is (there and not gone)
+
+
+@pytest.mark.parametrize("deletion", ["Delete", "Merge"])
+async def test_of_a_key_that_stands_twice_the_last_that_is_there_counts(
+    bench, deletion: str
+) -> None:
+    bench.provider.put("prod/other", k="two")
+    rows = [{**ROWS[0]}, {"secretKey": "password", "remoteRef": ROWS[1]["remoteRef"]}]
+    await bench.external(target=target("Owner", deletion), data=rows, refreshInterval="1m")
+    assert await bench.secret() == {"password": "two"}
+    del bench.provider.secrets["prod/other"]
+    await bench.clock.advance(70)
+    assert await bench.secret() == {"password": "one"}
 
 
 @pytest.mark.parametrize("after", ["Orphan", "Merge", "CreateOrMerge"])

@@ -248,6 +248,21 @@ async def test_what_the_store_has_none_of_is_kept_or_deleted_by_the_policy(
         assert said != "the store has none of it"
 
 
+async def test_what_is_not_owned_would_not_be_deleted(idle, chain) -> None:
+    await idle.start()
+    target = {"creationPolicy": "Orphan", "deletionPolicy": "Delete"}
+    await idle.external(data=[], dataFrom=FIND, target=target)
+    await idle.stop()
+    del idle.provider.secrets["prod/db"]
+    await idle.clock.advance(2)
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.code) == ("target", "bad-policy")
+    assert "creationPolicy=Owner" in broken.remedy
+    action, said = await planned(idle, chain, await idle.item())
+    assert action == "refuse"
+    assert "deletes no Secret" in said
+
+
 CONFIG_MAP = {"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}
 THING = {
     "manifest": {"apiVersion": "example.com/v1", "kind": "Thing"},

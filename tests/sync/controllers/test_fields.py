@@ -160,6 +160,11 @@ FROM_MAP = {"configMap": {"name": "t", "items": [{"key": "m", "templateAs": "Key
         ),
         ({"templateFrom": [{"literal": "l: {{ .password }}"}]}, {"l": "one"}),
         ({"templateFrom": [{"literal": "l: x", "target": "Labels"}]}, {}),
+        (
+            # All that one entry names counts, and of one key the last of it.
+            {"templateFrom": [{**FROM_MAP, **FROM_SECRET, "literal": "l: x\na: last"}]},
+            {"a": "last", "b": "map one", "c": "aGk=", "l": "x"},
+        ),
         ({"mergePolicy": "Merge", "data": {"k": "v"}}, {"password": "one", "k": "v"}),
         ({"mergePolicy": "Replace", "data": {"k": "v"}}, {"k": "v"}),
         ({"engineVersion": "v2", "data": {"k": "v"}}, {"k": "v"}),
