@@ -198,7 +198,7 @@ async def test_what_an_endpoint_answers_with_already_is_not_written(
     bed, held: dict, changed: bool
 ) -> None:
     bed.endpoint.says("/x/db?p=", held)
-    url = "/x/{{ .remoteRef.remoteKey }}?p={{ .remoteRef.secretKey }}"
+    url = "/x/{{ .remoteRef.remoteKey }}?p={{ .remoteRef.property }}"
     provider = await bed.provider(
         url="/x/{{ .remoteRef.remoteKey }}?p=", result={"jsonPath": "$.v"}
     )
@@ -209,6 +209,20 @@ async def test_what_an_endpoint_answers_with_already_is_not_written(
     bed.endpoint.says("/x/db?p=name", {"v": "one"})
     provider = await bed.provider(url=url, result={"jsonPath": "$.v"})
     assert not (await provider.push(PushTarget("db", "name"), Secret("one"))).changed
+    await provider.close()
+
+
+@pytest.mark.parametrize("held", [{"v": "two"}, {"v": "one"}])
+async def test_a_request_of_a_push_may_name_the_key_of_its_source(bed, held: dict) -> None:
+    bed.endpoint.says("/x/db?k=a+b%26c", held)
+    url = "/x/{{ .remoteRef.remoteKey }}?k={{ .remoteRef.secretKey }}"
+    provider = await bed.provider(url=url, result={"jsonPath": "$.v"})
+    target = PushTarget("db", secret_key="a b&c")
+    assert (await provider.push(target, Secret("one"))).changed == (held["v"] != "one")
+    assert await provider.exists(target)
+    await provider.delete(target)
+    assert {each.target for each in bed.endpoint.requests} == {"/x/db?k=a+b%26c"}
+    assert [each.method for each in bed.endpoint.requests][-1] == "DELETE"
     await provider.close()
 
 

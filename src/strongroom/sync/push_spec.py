@@ -229,8 +229,9 @@ def _push(row: PushRow, store: StoreRef, source: Source) -> Push:
         raise Invalid("no-secret-key", f"the source has no key {row.secret_key}")
     metadata = metadata_spec(row.metadata)
     target = PushTarget(
-        row.remote_key, row.property, whole=whole, metadata=metadata, source=source.metadata
-    )
+        row.remote_key, row.property, secret_key=row.secret_key, whole=whole, metadata=metadata,
+        source=source.metadata,
+    )  # fmt: skip
     return Push(store, target, value, _shown(row.secret_key, target, row.metadata))
 
 
@@ -250,7 +251,7 @@ def _spread(every: PushAll, store: StoreRef, source: Source, render: Render) -> 
         return
     for name, value in chosen.items():
         (remote,) = rewrite(every.rewrites, {name: value}, render) or (name,)
-        target = PushTarget(remote, **about)
+        target = PushTarget(remote, secret_key=name, **about)
         yield Push(store, target, value, _shown(name, target, every.metadata))
 
 
@@ -293,10 +294,12 @@ def pushed_before(status: Mapping[str, Any]) -> dict[tuple[StoreRef, str], PushT
     for store, places in (status.get("syncedPushSecrets") or {}).items():
         kind, _, name = store.partition("/")
         for place, row in places.items():
-            remote = (row.get("match") or {}).get("remoteRef") or {}
+            match = row.get("match") or {}
+            remote = match.get("remoteRef") or {}
             target = PushTarget(
                 str(remote.get("remoteKey") or place),
                 str(remote.get("property") or ""),
+                secret_key=str(match.get("secretKey") or ""),
                 metadata=metadata_spec(row.get("metadata")),
             )
             found[StoreRef(name, kind), place] = target

@@ -286,6 +286,9 @@ async def test_a_rows_metadata_is_the_targets(idle) -> None:
     assert {each.key: each.metadata for each in idle.provider.targets} == {
         "out/db": {"labels": {"team": "blue"}}, "out/whole": {}, "out/all": {"labels": {"a": "b"}},
     }  # fmt: skip
+    assert {each.key: each.secret_key for each in idle.provider.targets} == {
+        "out/db": "password", "out/whole": "", "out/all": "",
+    }  # fmt: skip
 
 
 async def of_bytes(bench) -> None:

@@ -19,8 +19,13 @@ from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.contract import Find, Provider, PushTarget, SourceMetadata
 from strongroom.sync.providers.kinds import Providers
-from strongroom.sync.providers.kubernetes import pushed_marks
+from strongroom.sync.providers.kubernetes import (
+    KubernetesProvider,
+    KubernetesSettings,
+    pushed_marks,
+)
 from strongroom.sync.providers.references import Surroundings
+from strongroom.sync.providers.session import Session
 from strongroom.sync.spec import RemoteRef
 from strongroom.wire.http import Request, Response
 from strongroom.wire.limits import Limits
@@ -349,3 +354,49 @@ def test_a_policy_that_is_none_is_named(policy: str) -> None:
     given = "Ignore" if policy == "sourceMergePolicy" else "None"
     with pytest.raises(Invalid, match=f"{policy} must be one of Merge, Replace"):
         pushed_marks(PushTarget("k", metadata={policy: given}), {})
+
+
+@pytest.mark.parametrize("name", ["", "theirs"])
+async def test_a_whole_push_keeps_what_is_there_and_takes_back_its_own(
+    api: FakeKubeApi, clock: SimulatedClock, name: str
+) -> None:
+    """`name`: a key that another writer has before the push, or "" when there is no Secret."""
+
+    async def login() -> tuple[Secret | None, float]:
+        return None, 0
+
+    provider = KubernetesProvider(KubernetesSettings("far"), api, Session(login, clock))
+    if name:
+        before = {"metadata": {"name": "shared", "namespace": "far"}, "data": {name: "eA=="}}
+        await api.create(SECRETS, before, manager="somebody")
+    there = {name: b"x"} if name else {}
+    target = PushTarget("shared", whole={"a": b"1", "b": b"2"})
+    await provider.push(target, Secret(b""))
+    assert (await provider.fetch(RemoteRef("shared"))).data == {**there, "a": b"1", "b": b"2"}
+    # A second source of the same Secret does not undo the first.
+    second = PushTarget("shared", whole={"c": b"3"})
+    assert (await provider.push(second, Secret(b""))).changed
+    assert not (await provider.push(target, Secret(b""))).changed
+    # Nobody can tell what was pushed once somebody else has written it.
+    theirs = {"data": {"c": "eQ=="}}
+    await api.merge_patch(SECRETS, "shared", "far", theirs, manager="somebody")
+    await provider.delete(PushTarget("shared"))
+    assert (await provider.fetch(RemoteRef("shared"))).data == {**there, "c": b"y"}
+    await provider.delete(PushTarget("shared"))
+    assert (await provider.fetch(RemoteRef("shared"))).data == {**there, "c": b"y"}
+
+
+@pytest.mark.parametrize("pusher", ["strongroom", "external-secrets"])
+async def test_a_secret_that_is_a_push_alone_goes_with_it(
+    api: FakeKubeApi, clock: SimulatedClock, pusher: str
+) -> None:
+    async def login() -> tuple[Secret | None, float]:
+        return None, 0
+
+    provider = KubernetesProvider(KubernetesSettings("far"), api, Session(login, clock))
+    pushed = {"metadata": {"name": "own", "namespace": "far"}, "data": {"a": "MQ=="}}
+    await api.create(SECRETS, pushed, manager=pusher)
+    await provider.push(PushTarget("own", whole={"b": b"2"}), Secret(b""))
+    await provider.delete(PushTarget("own", "nothing"))
+    await provider.delete(PushTarget("own"))
+    assert not await provider.exists(PushTarget("own"))

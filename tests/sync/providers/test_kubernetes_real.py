@@ -265,6 +265,12 @@ async def test_a_push_writes_labels_annotations_and_bytes(bed: Bed) -> None:
     assert said.data["annotations"] == metadata["annotations"]
     await provider.delete(PushTarget("new", "a"))
     assert set((await provider.fetch(RemoteRef("new"))).data) == {"b"}
+    theirs = {"data": {"theirs": "eA=="}}
+    await bed.api.merge_patch(SECRETS, "new", bed.far, theirs, manager="kubectl")
+    assert (await provider.push(target, Secret("{}"))).changed
+    await provider.delete(PushTarget("new"))
+    assert (await provider.fetch(RemoteRef("new"))).data == {"theirs": b"x"}
+    await bed.api.merge_patch(SECRETS, "new", bed.far, {"data": {"theirs": None}})
     await provider.delete(PushTarget("new"))
     with pytest.raises(NotFound):
         await provider.fetch(RemoteRef("new"))

@@ -127,12 +127,14 @@ class PushTarget:
 
     `metadata` is the `spec` of a PushSecretMetadata, free in form and different by provider.
     `whole` are the keys of the source when all of it is pushed: for a target that holds bytes by
-    key, where the value as JSON could not hold them. `source` is what the source is besides.
+    key, where the value as JSON could not hold them. `source` is what the source is besides, and
+    `secret_key` the key of it that is pushed, "" for all of them.
     """
 
     key: str
     property: str = ""
     _: KW_ONLY
+    secret_key: str = ""
     whole: Mapping[str, bytes] | None = field(default=None, repr=False)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     source: SourceMetadata = field(default_factory=SourceMetadata)

@@ -11,12 +11,13 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from strongroom.kube.api import KubeApi, Scope
-from strongroom.kube.client import NO_ROUTE, KubeClient
+from strongroom.kube.client import NO_ROUTE, USER_AGENT, KubeClient
 from strongroom.kube.config import KubeConfig, embedded_kubeconfig
 from strongroom.kube.resource import SECRETS, Object, Resource
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Denied, NotFound, Unavailable
 from strongroom.model.secret import Secret
+from strongroom.sync.desired import owned_fields
 from strongroom.sync.providers.contract import (
     Fetched,
     Find,
@@ -52,6 +53,8 @@ _PUSHED: Final = (
     "labels", "annotations", "sourceMergePolicy", "targetMergePolicy", "remoteNamespace"
 )  # fmt: skip
 _MERGES: Final = ("Merge", "Replace", "Ignore")
+# Whom managedFields name for what was pushed, here and by the other controller.
+PUSHERS: Final = (USER_AGENT, "external-secrets")
 R = TypeVar("R")
 Login = Callable[[], Awaitable[tuple[Secret | None, float]]]
 
@@ -241,7 +244,7 @@ class KubernetesProvider(OneByOne):
             "data": {name: base64.b64encode(each).decode() for name, each in new.items()},
         }  # fmt: skip
         work = self._api.replace if before else self._api.create
-        said = await self._ask(lambda: work(SECRETS, item))
+        said = await self._ask(lambda: work(SECRETS, item, manager=USER_AGENT))
         return Pushed(changed=True, version=str(said["metadata"].get("resourceVersion", "")))
 
     def _place(self, target: PushTarget) -> str:
@@ -260,16 +263,20 @@ class KubernetesProvider(OneByOne):
         return not target.property or target.property in _data(found)
 
     async def delete(self, target: PushTarget) -> None:
+        """Take back the property, or without one every key that nobody else wrote last."""
         where = self._place(target)
         try:
             before = await self._get(target.key, where)
-            data = _data(before)
+            data = before.get("data") or {}
+            left = kept_keys(before, target.property)
+            if data and left == data.keys():
+                return
             if target.property and target.property not in data:
                 return
-            if target.property and len(data) > 1:
+            if left:
                 # A replace with the version that was read: nobody else's change is lost.
-                del before["data"][target.property]
-                await self._ask(lambda: self._api.replace(SECRETS, before))
+                item = {**before, "data": {name: data[name] for name in left}}
+                await self._ask(lambda: self._api.replace(SECRETS, item, manager=USER_AGENT))
                 return
             await self._ask(lambda: self._api.delete(SECRETS, target.key, where))
         except NotFound:
@@ -277,6 +284,19 @@ class KubernetesProvider(OneByOne):
 
     async def close(self) -> None:
         await self._closing()
+
+
+def kept_keys(item: Object, name: str) -> set[str]:
+    """The keys of a Secret that stay when what was pushed to its property is taken back. Pure.
+
+    Without a property it is what others have written last, for a push leaves their keys there.
+    """
+    keys = set(item.get("data") or {})
+    if name:
+        return keys - {name}
+    writers = {str(each.get("manager")) for each in item["metadata"].get("managedFields") or []}
+    others = [owned_fields(item, each) for each in sorted(writers.difference(PUSHERS))]
+    return {key for key in keys if any(("data", key) in each for each in others)}
 
 
 def pushed_marks(target: PushTarget, held: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -321,10 +341,10 @@ def _data(item: Object) -> dict[str, bytes]:
 
 
 def _wanted(target: PushTarget, value: Secret, old: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What the Secret shall hold: one key more, or the whole source instead."""
+    """What the Secret shall hold: one key more, or all of the source's; what is there stays."""
     if target.property:
         return {**old, target.property: value.reveal()}
     if target.whole is not None:
-        return dict(target.whole)
+        return {**old, **target.whole}
     whole = object_in(value.reveal(), target.key)
-    return {name: as_bytes(each) for name, each in whole.items()}
+    return {**old, **{name: as_bytes(each) for name, each in whole.items()}}

@@ -274,9 +274,7 @@ class WebhookProvider(OneByOne):
     # writing
 
     async def push(self, target: PushTarget, value: Secret) -> Pushed:
-        named = {"remoteKey": target.key, "secretKey": target.property}
-        named = {name: each for name, each in named.items() if each}
-        groups = await self._groups(named)
+        groups = await self._groups(_named(target))
         if await self._holds(target, value.reveal()):
             return Pushed(changed=False)
         groups["remoteRef"] = {**groups["remoteRef"], target.key: value.reveal()}
@@ -296,22 +294,25 @@ class WebhookProvider(OneByOne):
         """
         if self._templates.method:
             return False
-        named = {
-            "key": target.key, "remoteKey": target.key, "version": "",
-            "property": target.property, "secretKey": target.property,
-            "namespace": self._secrets.asking,
-        }  # fmt: skip
         try:
-            groups = await self._groups(named)
-            reply = await self._answered(self._call(groups, "GET", None), target.key)
-            held = self._picked(reply.body, groups)
+            held = await self._held(target, None)
         except Refusal:
             # It may know of no reads; what is wrong with it is said by the write.
             return False
         return held == value or _same_object(held, value)
 
+    async def _held(self, target: PushTarget, body: Template | None) -> bytes:
+        """What the endpoint answers of a place to whoever asks in the words of reads or pushes."""
+        named = {
+            "key": target.key, "version": "", "property": target.property, "secretKey": "",
+            "namespace": self._secrets.asking, **_named(target),
+        }  # fmt: skip
+        groups = await self._groups(named)
+        reply = await self._answered(self._call(groups, "GET", body), target.key)
+        return self._picked(reply.body, groups)
+
     async def delete(self, target: PushTarget) -> None:
-        groups = await self._groups({"remoteKey": target.key})
+        groups = await self._groups(_named(target))
         call = self._call(groups, "DELETE", None)
         try:
             await self._answered(Call("DELETE", call.url, call.headers, b""), target.key)
@@ -320,7 +321,7 @@ class WebhookProvider(OneByOne):
 
     async def exists(self, target: PushTarget) -> bool:
         try:
-            await self.fetch(RemoteRef(target.key))
+            await self._held(target, self._templates.body)
         except NotFound:
             return False
         return True
@@ -376,6 +377,12 @@ class WebhookProvider(OneByOne):
             bare = Response(reply.status, b"", reply.headers)
             raise refusal_of(bare, _NAME, self._clock.now())
         return reply
+
+
+def _named(target: PushTarget) -> dict[str, str]:
+    """What a template of a push may name; what is empty is not there, as for the other program."""
+    parts = {"remoteKey": target.key, "secretKey": target.secret_key, "property": target.property}
+    return {name: each for name, each in parts.items() if each}
 
 
 def _same_object(one: bytes, other: bytes) -> bool:
