@@ -139,6 +139,28 @@ async def test_a_file_is_private_appended_and_reopened(tmp_path) -> None:
     device.close()
 
 
+def test_a_line_that_another_process_left_torn_takes_no_other_along(tmp_path) -> None:
+    """A worker beside that met the end of the disk, or one before that was killed."""
+    path = tmp_path / "audit.log"
+    path.write_bytes(b'{"n":0}\n{"n":1,"torn":"x')
+    device = FileDevice(path)
+    device.write(b'{"n":2}\n{"n":3}\n')
+    with path.open("ab") as other:
+        other.write(b'{"n":4,')
+    device.write(b'{"n":5}\n')
+    device.write(b'{"n":6}\n')
+    device.close()
+    numbers = [each["n"] for line in path.read_bytes().splitlines() if (each := whole(line))]
+    assert sorted(numbers) == [0, 2, 3, 5, 6]
+
+
+def whole(line: bytes) -> dict[str, int] | None:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
 def test_a_path_that_cannot_be_opened_refuses_the_start(tmp_path) -> None:
     """There is no store without its audit file."""
     with pytest.raises(Unavailable) as caught:

@@ -66,13 +66,20 @@ class FileDevice:
 
     def reopen(self) -> None:
         """Open the path anew, as after rotation; raises Unavailable(`audit-unwritable`)."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
-            handle = os.open(self._path, flags, self._mode)
+            handle = self._opened()
         except OSError as error:
             raise unwritable(self.name, error) from error
         self.close()
         self._handle = handle
+
+    def _opened(self) -> int:
+        flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            return os.open(self._path, os.O_RDWR | flags, self._mode)
+        except PermissionError:
+            # A file that may be written alone: only lines that are torn here are known, then.
+            return os.open(self._path, os.O_WRONLY | flags, self._mode)
 
     def close(self) -> None:
         """Close the file."""
@@ -81,18 +88,38 @@ class FileDevice:
             self._handle = -1
 
     def write(self, lines: bytes) -> None:
-        """Append; a short write is continued, and after a torn line the next begins a new one."""
+        """Append whole lines; raises Unavailable(`audit-unwritable`).
+
+        A short write is continued, and after a line that was torn a new one begins. One that
+        another process left torn, as it met the end of the disk or was killed, can be told only
+        once these lines stand behind it: the first is then written again.
+        """
         if self._rotate_bytes:
             self._rotate_if_due()
-        view = memoryview(b"\n" + lines if self._torn else lines)
-        written = 0
+        if self._torn:
+            self._append(b"\n" + lines)
+        else:
+            self._append(lines)
+            if self._follows_torn(len(lines)):
+                self._append(lines[: lines.index(b"\n") + 1])
+        self._torn = False
+
+    def _append(self, lines: bytes) -> None:
+        view, written = memoryview(lines), 0
         try:
             while written < len(view):
                 written += os.write(self._handle, view[written:])
         except OSError as error:
             self._torn = self._torn or written > 0
             raise unwritable(self.name, error) from error
-        self._torn = False
+
+    def _follows_torn(self, written: int) -> bool:
+        """Whether so many bytes that were just appended go on with a line that was torn."""
+        try:
+            begin = os.lseek(self._handle, 0, os.SEEK_CUR) - written
+            return begin > 0 and os.pread(self._handle, 1, begin - 1) not in (b"\n", b"")
+        except OSError:
+            return False  # No regular file, or one that may be written alone.
 
     def _rotate_if_due(self) -> None:
         """A rotation that fails leaves the file in use: records matter more than its size."""
