@@ -13,6 +13,7 @@ from strongroom.wire.listener import Listener
 HERE = (ipaddress.ip_network("127.0.0.0/8"),)
 ELSEWHERE = (ipaddress.ip_network("192.0.2.0/24"),)
 CLIENT = {"X_Forwarded_For": "192.0.2.7"}
+READS, TEAM = 'path "secret/data/a" { capabilities = ["read"] }', {"token_policies": "team"}
 
 
 @asynccontextmanager
@@ -47,6 +48,15 @@ async def test_bound_networks_are_those_of_the_client_behind_the_proxy(store) ->
         # What the client wrote itself, to the left of what the proxy saw.
         assert (await store.ask(*look, X_Forwarded_For="192.0.2.7, 198.51.100.1"))[0] == 403
         assert (await store.ask(*look))[0] == 400
+        # Nor is it given what the store remembers of an answer to the token.
+        await store.ask("POST", "sys/policies/acl/team", {"policy": READS}, **CLIENT)
+        await store.ask("POST", "secret/data/a", {"data": {"k": "v"}}, **CLIENT)
+        assert (await store.ask("POST", "auth/approle/role/r", TEAM, **CLIENT))[0] == 204
+        _, said = await store.ask("POST", "auth/approle/login", body, token="", **CLIENT)
+        read = ("GET", "secret/data/a", None, said["auth"]["client_token"])
+        for _ in range(3):
+            assert (await store.ask(*read, **CLIENT))[0] == 200
+        assert (await store.ask(*read, X_Forwarded_For="192.0.2.77"))[0] == 403
     assert (await store.ask(*look))[0] == 403
     assert (await store.ask(*look, **CLIENT))[0] == 403
 

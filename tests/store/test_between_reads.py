@@ -81,3 +81,33 @@ async def test_a_secret_that_is_removed_while_it_is_looked_for_is_not_there(tmp_
         assert sql.meanwhile == {}
     assert view.kv_exists("m", "a/b")
     await engine.close()
+
+
+@pytest.mark.parametrize("asked", ["token", "mounts", "policy", "entity"])
+async def test_what_is_read_while_something_is_forgotten_is_not_kept(
+    busy: tuple[Store, Between], asked: str
+) -> None:
+    """A read may be older than the commit that another request has just heard of."""
+    store, view = busy
+    await store.ask("POST", "secret/data/a", {"data": {"k": "v"}})
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    policy = {"policy": 'path "secret/data/a" { capabilities = ["read"] }'}
+    await store.ask("PUT", "sys/policies/acl/team", policy)
+    user = {"password": "pw", "token_policies": "team"}
+    await store.ask("POST", "auth/userpass/users/ada", user)
+    _, said = await store.ask("POST", "auth/userpass/login/ada", {"password": "pw"}, token="")
+    token = said["auth"]["client_token"]
+    live, read = store.handler._context.sessions, getattr(view, asked)
+    live.forget()
+
+    def forgotten(*values: object) -> Any:
+        found = read(*values)
+        live.forget()
+        return found
+
+    view.meanwhile = {asked: forgotten}
+    assert (await store.ask("GET", "secret/data/a", token=token))[0] == 200
+    assert view.meanwhile == {}
+    assert live.known(token) is None
+    # Nor what was read; policies are read once more for the rules, after that.
+    assert not getattr(live, {"mounts": "_methods", "entity": "_identities"}.get(asked, "_live"))

@@ -94,6 +94,17 @@ async def test_a_wrapping_token_can_do_nothing_else(store) -> None:
     assert (await store.ask("PUT", "sys/policies/acl/response-wrapping", body))[0] == 400
 
 
+@pytest.mark.parametrize("how", ["unwrap", "lookup", "rewrap"])
+async def test_who_comes_after_a_thief_learns_that_somebody_was_first(store, how) -> None:
+    """The token's one use is spent by whatever it is used for, its cubbyhole among that."""
+    _, said = await store.ask("POST", "sys/wrapping/wrap", {"k": "v"}, **WRAPPED)
+    token = said["wrap_info"]["token"]
+    status, said = await store.ask("GET", "cubbyhole/response", token=token)
+    assert (status, '"k":"v"' in said["data"]["response"]) == (200, True)
+    refusal = {"errors": ["wrapping token is not valid or does not exist"]}
+    assert await store.ask("POST", f"sys/wrapping/{how}", {"token": token}) == (400, refusal)
+
+
 async def test_the_bounds_of_a_policy_make_wrapping_mandatory(store) -> None:
     token = await store.token_with(
         'path "secret/*" { capabilities = ["read"] min_wrapping_ttl = "1m" max_wrapping_ttl = "1h" }'
