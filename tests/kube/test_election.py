@@ -42,16 +42,29 @@ class Replica:
 
 
 class Breakable:
-    """The fake API for one replica, which may be cut off from it."""
+    """The fake API for one replica, which may be cut off from it.
 
-    def __init__(self, api: FakeKubeApi) -> None:
-        self._api = api
-        self.cut = False
+    `silent` answers nothing at all, and `slow` lets each answer wait for so many seconds.
+    """
+
+    def __init__(self, api: FakeKubeApi, clock: SimulatedClock) -> None:
+        self._api, self._clock = api, clock
+        self.cut = self.silent = False
+        self.slow = 0.0
 
     def __getattr__(self, name: str):
         if self.cut:
             raise Unavailable("unreachable", "no answer")
-        return getattr(self._api, name)
+
+        async def ask(*args):
+            if self.silent:
+                await asyncio.Event().wait()
+            answer = await getattr(self._api, name)(*args)
+            if self.slow:
+                await self._clock.sleep(self.slow)
+            return answer
+
+        return ask
 
 
 @pytest.fixture
@@ -92,7 +105,7 @@ async def test_a_dead_leader_is_replaced_when_its_time_is_over(clock: SimulatedC
 
 async def test_a_leader_that_is_cut_off_stops_before_another_begins(clock: SimulatedClock) -> None:
     api, log = FakeKubeApi(clock), []
-    cut = Breakable(api)
+    cut = Breakable(api, clock)
     first = Replica(cut, clock, "first", log)
     await clock.advance(0)
     second = Replica(api, clock, "second", log)
@@ -108,6 +121,72 @@ async def test_a_leader_that_is_cut_off_stops_before_another_begins(clock: Simul
     assert not first.working
     await first.stop()
     await second.stop()
+
+
+async def test_a_leader_whose_server_refuses_and_then_is_silent_stops_in_time(
+    clock: SimulatedClock,
+) -> None:
+    api, log = FakeKubeApi(clock), []
+    cut = Breakable(api, clock)
+    first = Replica(cut, clock, "first", log)
+    await clock.advance(0)
+    second = Replica(api, clock, "second", log)
+    await clock.advance(5)
+    cut.cut = True
+    await clock.advance(7)
+    # The last try before its time is over never hears anything.
+    cut.cut, cut.silent = False, True
+    for _ in range(60):
+        await clock.advance(0.5)
+        assert not (first.working and second.working)
+    assert second.working
+    await first.stop()
+    await second.stop()
+
+
+async def test_a_renewal_counts_from_when_it_was_asked_for(clock: SimulatedClock) -> None:
+    api, log = FakeKubeApi(clock), []
+    slow = Breakable(api, clock)
+    first = Replica(slow, clock, "first", log)
+    await clock.advance(0)
+    second = Replica(api, clock, "second", log)
+    await clock.advance(5)
+    # The server has the renewal at once, and its word comes nine seconds later; then it is silent.
+    slow.slow = 4.5
+    await clock.advance(8)
+    slow.silent = True
+    for _ in range(80):
+        await clock.advance(0.5)
+        assert not (first.working and second.working)
+    assert second.working
+    await first.stop()
+    await second.stop()
+
+
+async def test_a_lease_that_was_taken_too_long_ago_is_not_led_by(clock: SimulatedClock) -> None:
+    api, log = FakeKubeApi(clock), []
+    slow = Breakable(api, clock)
+    slow.slow = 12.0
+    first = Replica(slow, clock, "first", log)
+    await clock.advance(0.1)
+    second = Replica(api, clock, "second", log)
+    for _ in range(80):
+        await clock.advance(0.5)
+        assert not (first.working and second.working)
+    assert "second" in log
+    await first.stop()
+    await second.stop()
+
+
+async def test_a_replica_ends_though_the_server_is_silent(clock: SimulatedClock) -> None:
+    cut = Breakable(FakeKubeApi(clock), clock)
+    only = Replica(cut, clock, "only", [])
+    await clock.advance(1)
+    assert only.working
+    cut.silent = True
+    only.task.cancel()
+    await clock.advance(3)
+    assert only.task.done()
 
 
 async def test_a_step_of_the_wall_clock_makes_no_second_leader(clock: SimulatedClock) -> None:

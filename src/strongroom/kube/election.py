@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from strongroom.kube.api import KubeApi
 from strongroom.kube.resource import LEASES, Object
@@ -20,6 +20,7 @@ from strongroom.model.errors import Conflict, NotFound, Refusal
 
 _log = logging.getLogger(__name__)
 Work = Callable[[], Awaitable[None]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +69,22 @@ class Election:
         self._terms = terms
         self._seen = ""
         self._seen_at = clock.monotonic()
+        # Before the write that took or renewed the Lease last, for that is what others count from.
+        self._renewed = float("-inf")
         self.leading = False
 
     async def lead(self, work: Work) -> None:
         """Run the work whenever this replica leads, until cancelled; give the Lease back then."""
         try:
             while True:
-                if await self._try() is not None:
+                # An answer that took long to come may be about a Lease that has run out since.
+                if await self._try() is not None and self._left() > 0:
                     await self._as_leader(work)
                 await self._clock.sleep(self._terms.retry)
         finally:
             if self.leading:
                 self.leading = False
-                await self._give_back()
+                await self._within(self._terms.retry, self._give_back())
 
     async def _as_leader(self, work: Work) -> None:
         _log.info("leading as %s", self._identity)
@@ -101,19 +105,28 @@ class Election:
                 self.leading = False
                 _log.warning("no longer leading as %s", self._identity)
 
+    def _left(self) -> float:
+        """Seconds in which the Lease must be renewed."""
+        return self._renewed + self._terms.renew_within - self._clock.monotonic()
+
     async def _keep(self) -> None:
         """Renew; return when the Lease is another's or could not be renewed in time."""
-        renewed = self._clock.monotonic()
-        while self._clock.monotonic() - renewed < self._terms.renew_within:
-            await self._clock.sleep(self._terms.retry)
-            try:
-                kept = await asyncio.wait_for(self._try(), self._terms.renew_within)
-            except TimeoutError:
-                continue
-            if kept is True:
-                renewed = self._clock.monotonic()
-            elif kept is False:
+        while (left := self._left()) > 0:
+            await self._clock.sleep(min(self._terms.retry, left))
+            if await self._within(self._left(), self._try()) is False:
                 return
+
+    async def _within(self, seconds: float, asking: Awaitable[T]) -> T | None:
+        """What it gives, or None when that does not come in time: a server may be silent."""
+        work = asyncio.ensure_future(asking)
+        patience = asyncio.ensure_future(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait((work, patience), return_when=asyncio.FIRST_COMPLETED)
+            return work.result() if work.done() else None
+        finally:
+            for each in (work, patience):
+                each.cancel()
+            await asyncio.gather(work, patience, return_exceptions=True)
 
     async def _try(self) -> bool | None:
         """Take or renew: True when done, False when it is another's, None when nobody knows."""
@@ -138,6 +151,7 @@ class Election:
             _log.warning("lease: %s", refusal.code)
             return None
         self._seen, self._seen_at = written["metadata"]["resourceVersion"], now
+        self._renewed = now
         return True
 
     async def _write(self, lease: Object | None, holder: str, duration: float) -> Object:
