@@ -226,9 +226,20 @@ async def test_a_field_is_plain_and_json_or_yaml_where_that_was_said(cli) -> Non
     assert await cli("read", "-field=data", "-format=yaml", "secret/data/a") == "k: v\n"
     assert await cli("status", "-field=sealed", "-format=json") == "false\n"
     await cli("kv", "get", "-field=none", "secret/a", expect=1)
-    assert cli.err.endswith(
-        "hint: it has created_time, custom_metadata, deletion_time, destroyed, k, version\n"
+    assert cli.err.endswith("hint: it has created_time, deletion_time, destroyed, k, version\n")
+
+
+async def test_a_field_that_is_no_text_is_printed_as_vault_does(cli) -> None:
+    (cli.home / "value.json").write_text('{"l": ["a", 1, true], "m": {"x": null}}')
+    await cli("kv", "put", "secret/a", f"@{cli.home}/value.json")
+    assert await cli("kv", "get", "-field=l", "secret/a") == "[a 1 true]"
+    assert await cli("kv", "get", "-field=m", "secret/a") == "map[x:<nil>]"
+    assert await cli("kv", "get", "-field=l", "-format=json", "secret/a") == (
+        '[\n  "a",\n  1,\n  true\n]\n'
     )
+    assert await cli("read", "-field=keys", "sys/policies/acl") == "[default root]"
+    # One that is null is not there.
+    await cli("kv", "metadata", "get", "-field=custom_metadata", "secret/a", expect=1)
 
 
 async def test_what_is_not_there_is_said_by_its_path(cli) -> None:

@@ -51,6 +51,9 @@ async def test_shares_are_counted_and_the_last_opens_in_the_same_reply(start) ->
     first = await node.unseal(keys[:1])
     assert (first["sealed"], first["progress"], first["t"], first["n"]) == (True, 1, 3, 5)
     assert first["nonce"]
+    said = "3 of 5 unseal keys: strongroom operator unseal (1 given so far)"
+    assert first["waiting_for"] == said
+    assert (await node.ask("GET", "sys/health"))[1]["waiting_for"] == said
     assert (await node.unseal(keys[:1]))["progress"] == 1  # the same share again
     assert (await node.unseal([keys[1].upper()]))["progress"] == 2
     _, reset = await node.ask("PUT", "sys/unseal", {"reset": True})

@@ -38,25 +38,26 @@ def success(text: str, form: str) -> None:
 
 
 def print_value(value: Any, form: str = "table") -> None:  # noqa: ANN401 - JSON
-    """One field alone: as JSON or YAML where that was asked for, else as it is.
+    """One field alone: as JSON or YAML where that was asked for, else as Vault prints it.
 
-    As it is, it has a line's end on a terminal and none in a pipe.
+    So a list is `[a b]`, a map `map[a:1]`. It has a line's end on a terminal and none in a pipe.
     """
     if form in ("json", "yaml"):
         print_document(value, form)
         return
-    sys.stdout.write(value if isinstance(value, str) else json.dumps(value))
+    sys.stdout.write(go_text(value))
     if sys.stdout.isatty():
         sys.stdout.write("\n")
 
 
 def pick(fields: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - JSON
-    """A field by its name; raises Invalid naming those there are."""
-    if name not in fields:
+    """A field by its name; raises Invalid naming those there are. One that is null is not there."""
+    if fields.get(name) is None:
+        there = sorted(each for each, value in fields.items() if value is not None)
         raise Invalid(
             "no-field",
             f'Field "{name}" not present in secret',
-            hint=f"it has {', '.join(sorted(fields)) or 'none'}",
+            hint=f"it has {', '.join(there) or 'none'}",
         )
     return fields[name]
 

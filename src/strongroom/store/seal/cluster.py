@@ -125,6 +125,11 @@ class ClusterSeal:
         gathering = self._gathering(stored)
         return Progress(len(gathering.shares), gathering.nonce) if gathering else Progress()
 
+    def waits_for(self, stored: StoredSeal | None) -> str:
+        """What it takes to open, and how much of it is there by now."""
+        given = self.progress(stored).given if stored else 0
+        return f"{self.waiting_for} ({given} given so far)" if given else self.waiting_for
+
     # init
 
     async def initialise(

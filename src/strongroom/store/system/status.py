@@ -88,7 +88,7 @@ class Status:
         return row, load_stored(row.wrapped_ring, row.seal_type) if row else None
 
     def _health(self, call: Call) -> Result:
-        row, sealed = self._seal.row(), self._seal.sealed
+        (row, stored), sealed = self._found(), self._seal.sealed
         mode = "unknown" if sealed else "disabled"
         body: dict[str, Any] = {
             "initialized": row is not None,
@@ -105,7 +105,7 @@ class Status:
         if row is None:
             return raw(body, _status(call, "uninitcode", 501))
         if sealed:
-            body["waiting_for"] = self._seal.waiting_for
+            body["waiting_for"] = self._seal.waits_for(stored)
             return raw(body, _status(call, "sealedcode", 503))
         body |= {"cluster_name": row.cluster_name, "cluster_id": row.cluster_id}
         failing = self._about.audit()
@@ -143,7 +143,7 @@ class Status:
         if row and not sealed:
             body |= {"cluster_name": row.cluster_name, "cluster_id": row.cluster_id}
         if sealed:
-            body["waiting_for"] = self._seal.waiting_for
+            body["waiting_for"] = self._seal.waits_for(stored)
         if ended := self._about.background():
             body["background_failures"] = dict(ended)
         if self._seal.backend_problem:
