@@ -197,7 +197,7 @@ async def test_tokens_policies_and_mounts(cli, tmp_path) -> None:
     assert await cli("token", "capabilities", "secret/data/x") == "root\n"
     accessor = looked["accessor"]
     assert (await cli.json("token", "lookup", "-accessor", accessor))["data"]["id"] == ""
-    assert await cli("token", "renew", "-increment=2h", "-field=token_duration", token) == "2h"
+    assert await cli("token", "renew", "-increment=2h", "-field=token_duration", token) == "7200"
     await cli("token", "revoke", "-accessor", accessor)
     await cli("token", "lookup", token, expect=2)
     await cli("token", "revoke", expect=1)

@@ -238,6 +238,18 @@ async def test_a_field_that_is_no_text_is_printed_as_vault_does(cli) -> None:
         '[\n  "a",\n  1,\n  true\n]\n'
     )
     assert await cli("read", "-field=keys", "sys/policies/acl") == "[default root]"
+    # What the reply says around its data, as programs take it: seconds and lists.
+    (cli.home / "policy.hcl").write_text('path "old/*" { capabilities = ["read"] }')
+    await cli("policy", "write", "p", str(cli.home / "policy.hcl"))
+    made = ("token", "create", "-policy=p", "-ttl=90m")
+    assert await cli(*made, "-field=token_policies") == "[default p]"
+    assert await cli(*made, "-field=token_duration") == "5400"
+    assert await cli(*made, "-wrap-ttl=5m", "-field=wrapping_token_ttl") == "300"
+    await cli("secrets", "enable", "-path=old", "-version=1", "kv")
+    await cli("write", "old/a", "k=v", "renewable=yes")
+    assert await cli("read", "-field=lease_duration", "old/a") == "2764800"
+    assert await cli("read", "-field=data", "old/a") == "map[k:v renewable:yes]"
+    assert await cli("read", "-field=renewable", "old/a") == "yes"
     # One that is null is not there.
     await cli("kv", "metadata", "get", "-field=custom_metadata", "secret/a", expect=1)
 

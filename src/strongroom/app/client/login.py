@@ -12,7 +12,7 @@ from strongroom.app.client.flags import verb
 from strongroom.app.client.oidc_login import oidc_login
 from strongroom.app.client.output import (
     auth_fields,
-    pick,
+    field_of,
     print_document,
     print_pairs,
     print_value,
@@ -74,7 +74,7 @@ async def _login(session: "Session", args: argparse.Namespace) -> int:
     if args.no_print:
         return 0
     if args.field:
-        print_value(pick(auth_fields(auth), args.field), args.format)
+        print_value(field_of({"auth": auth}, args.field), args.format)
     elif args.format != "table":
         print_document({"auth": auth}, args.format)
     else:

@@ -145,7 +145,7 @@ def print_reply(body: Mapping[str, Any], form: str, name: str | None, raw: bytes
     """A whole reply in the form that was asked for; returns the exit status."""
     body = _enveloped(body) if form != "raw" else body
     if name:
-        print_value(pick(fields_of(body), name), form)
+        print_value(field_of(body, name), form)
     elif form == "raw":
         sys.stdout.write(raw.decode())
     elif form == "table":
@@ -164,8 +164,40 @@ def _enveloped(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**empty, "data": body, "wrap_info": None, "warnings": None, "auth": None}
 
 
+def field_of(body: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - JSON
+    """One field for a program, as Vault has it: a time in seconds, names as a list.
+
+    Raises Invalid naming the fields there are.
+    """
+    found = _raw_fields(body).get(name)
+    return pick(fields_of(body), name) if found is None else found
+
+
+def _raw_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    if body.get("wrap_info"):
+        return {"wrapping_token_ttl": body["wrap_info"].get("ttl")}
+    if body.get("auth"):
+        return _raw_auth_fields(body["auth"])
+    data = body.get("data") if isinstance(body.get("data"), Mapping) else {}
+    duration = body.get("lease_duration")
+    envelope = {name: body.get(name) for name in ("lease_id", "renewable", "request_id")}
+    return {
+        "data": data,
+        "lease_duration": duration,
+        "refresh_interval": duration,
+        **envelope,
+        **(data or {}),
+    }
+
+
+def _raw_auth_fields(auth: Mapping[str, Any]) -> dict[str, Any]:
+    lists = ("token_policies", "identity_policies", "policies")
+    names = {each: auth.get(each) for each in lists}
+    return {"token_duration": auth.get("lease_duration"), **names}
+
+
 def fields_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What a reply says, under the names that `-field` takes, in the order of Vault's tables."""
+    """What a reply says, for people, in the order of Vault's tables."""
     if body.get("wrap_info"):
         return _wrapping_fields(body["wrap_info"])
     if body.get("auth"):
