@@ -73,6 +73,52 @@ async def test_the_most_exact_quota_counts_and_exempt_paths_do_not(store) -> Non
     assert statuses == [404, 429]
 
 
+async def test_who_would_lift_a_quota_is_not_kept_out_by_it(store) -> None:
+    body = {"rate": 1, "interval": "8760h", "block_interval": "8760h"}
+    assert (await store.ask("POST", "sys/quotas/rate-limit/all", body))[0] == 204
+    statuses = [(await store.ask("GET", "sys/mounts"))[0] for _ in range(2)]
+    assert statuses == [200, 429]
+    # Nobody gets more there than a little, with a token or without.
+    refused = [(await store.ask("GET", "sys/quotas/config", token="none"))[0] for _ in range(11)]
+    assert refused == [403] * 10 + [429]
+    await store.clock.advance(1)
+    assert (await store.ask("DELETE", "sys/quotas/rate-limit/all"))[0] == 204
+    assert (await store.ask("GET", "sys/mounts"))[0] == 200
+
+
+async def test_probes_and_unsealing_are_not_counted_until_that_is_said(store) -> None:
+    _, said = await store.ask("GET", "sys/quotas/config")
+    assert said["data"] == {
+        "enable_rate_limit_audit_logging": False,
+        "enable_rate_limit_response_headers": False,
+        "rate_limit_exempt_paths": [
+            "sys/generate-root/attempt", "sys/generate-root/update", "sys/health",
+            "sys/seal-status", "sys/unseal",
+        ],
+    }  # fmt: skip
+    await store.ask("POST", "sys/quotas/rate-limit/all", {"rate": 2, "interval": "1h"})
+    assert [(await store.ask("GET", "sys/health"))[0] for _ in range(3)] == [200] * 3
+    await store.ask("POST", "sys/quotas/config", {"rate_limit_exempt_paths": []})
+    assert [(await store.ask("GET", "sys/health"))[0] for _ in range(2)] == [200, 429]
+
+
+async def test_what_a_quota_refuses_is_recorded_where_that_is_wanted(store) -> None:
+    await store.ask(
+        "POST", "sys/quotas/rate-limit/q", {"rate": 1, "interval": "1h", "path": "secret"}
+    )
+
+    async def refused() -> list[str]:
+        before = len(store.records())
+        assert (await store.ask("GET", "secret/data/a"))[0] == 429
+        return [each.get("error", "") for each in store.records()[before:]]
+
+    await store.ask("GET", "secret/data/a")
+    assert await refused() == []
+    await store.ask("POST", "sys/quotas/config", {"enable_rate_limit_audit_logging": True})
+    said = 'request path "secret/data/a": rate limit quota exceeded'
+    assert await refused() == ["", said]
+
+
 async def test_a_new_cluster_counts_leases_and_tokens_from_the_start(store) -> None:
     _, said = await store.ask("GET", "sys/quotas/lease-count/default")
     assert said["data"]["max_leases"] == 300_000

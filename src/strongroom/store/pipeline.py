@@ -298,13 +298,14 @@ class Pipeline:
         line = normalise_line(request.method, request.target, content_type)
         exchange.headers = reply_headers(self._context.view, headers)
         # Counted before the body costs anything.
-        exchange.headers += self._context.quotas.admit_request(
+        shown, limited = self._context.quotas.admit_request(
             self._context.view,
             line.path,
             lambda: with_body(line, request.body, content_type).data.get("role"),
             request.peer,
             self._context.clock.monotonic(),
         )
+        exchange.headers += shown
         canonical = with_body(line, request.body, content_type)
         request_id = self._request_id()
         route, missing = self._route(canonical, request.opens)
@@ -317,7 +318,7 @@ class Pipeline:
         auth = session.auth_fragment if session else self._unknown_auth(token)
         fragment = self._recording.request(call)
         # Whoever may not ask for a path is not told whether it is there.
-        early = early or self._authorise(route, call) or missing
+        early = limited or early or self._authorise(route, call) or missing
         if early is not None or route is None:
             self._refused(exchange, call, (fragment, auth), early or invalid_token())
             return None

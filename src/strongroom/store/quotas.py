@@ -19,6 +19,16 @@ RATE, LEASES, CONFIG = "quota-rate-limit", "quota-lease-count", "quota-config"
 # On from the start: a client that never renews and never stops fills no database.
 DEFAULT_NAME, DEFAULT_LEASES = "default", 300_000
 CLIENTS: Final = 50_000
+# Vault's list, as far as the paths are here, until another is written.
+EXEMPT: Final = (
+    "sys/generate-root/attempt",
+    "sys/generate-root/update",
+    "sys/health",
+    "sys/seal-status",
+    "sys/unseal",
+)
+# Where quotas are changed: whoever would lift one is not kept out by it.
+LIFTING: Final = "sys/quotas/"
 RETRY_SECONDS: Final = 60
 # How long a count holds, with what this process has added; one that refuses is taken anew.
 COUNT_SECONDS: Final = 2.0
@@ -46,6 +56,10 @@ class RateLimit:
     interval: float = 1.0
     block: float = 0.0
     role: str = ""
+
+
+# What a client has at those paths after a quota has refused it.
+RESERVE: Final = RateLimit("", LIFTING, rate=10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +111,7 @@ class _Known:
     counts: list[LeaseCount] = field(default_factory=list)
     exempt: tuple[str, ...] = ()
     show: bool = False
+    recorded: bool = False
 
 
 class Quotas:
@@ -119,8 +134,9 @@ class Quotas:
         if self._known is None:
             config = view.document(MOUNT, CONFIG, "") or {}
             known = _Known(
-                exempt=tuple(config.get("rate_limit_exempt_paths", ())),
+                exempt=tuple(config.get("rate_limit_exempt_paths", EXEMPT)),
                 show=bool(config.get("enable_rate_limit_response_headers")),
+                recorded=bool(config.get("enable_rate_limit_audit_logging")),
             )
             for name in view.document_names(MOUNT, RATE):
                 known.rates.append(RateLimit(**_fields(view.document(MOUNT, RATE, name))))
@@ -133,20 +149,35 @@ class Quotas:
 
     def admit_request(
         self, view: View, path: str, role: Callable[[], object], peer: str, now: float
-    ) -> tuple[tuple[str, str], ...]:
+    ) -> tuple[tuple[tuple[str, str], ...], TooMany | None]:
         """Count a request against the quota of its path; headers for the reply.
 
         `role` reads the body for the role of a login, where a quota asks for one. `now` is
-        monotonic. Raises TooMany.
+        monotonic. Raises TooMany, or returns it where such refusals are to be recorded.
         """
         known = self._rows(view)
         if not known.rates or any(fits(each, path) for each in known.exempt):
-            return ()
+            return (), None
         login = path.startswith("auth/")
         for limit in known.rates:
             if fits(limit.path, path) and (not limit.role or (login and role() == limit.role)):
-                return self._take(limit, path, peer, now, show=known.show)
-        return ()
+                try:
+                    return self._take_or_spare(limit, path, peer, now, show=known.show), None
+                except TooMany as refusal:
+                    if not known.recorded:
+                        raise
+                    return (), refusal
+        return (), None
+
+    def _take_or_spare(
+        self, limit: RateLimit, path: str, peer: str, now: float, *, show: bool
+    ) -> tuple[tuple[str, str], ...]:
+        try:
+            return self._take(limit, path, peer, now, show=show)
+        except TooMany:
+            if not path.startswith(LIFTING):
+                raise
+            return self._take(RESERVE, path, peer, now, show=show)
 
     def _take(
         self, limit: RateLimit, path: str, peer: str, now: float, *, show: bool

@@ -17,6 +17,7 @@ from strongroom.store.normalise import canonical_segments
 from strongroom.store.parameters import fields
 from strongroom.store.quotas import (
     CONFIG,
+    EXEMPT,
     LEASES,
     MOUNT,
     RATE,
@@ -29,8 +30,9 @@ from strongroom.store.routing import full_path
 RATE_FIELDS = fields(number="rate", seconds="interval block_interval", text="path role type")
 COUNT_FIELDS = fields(number="max_leases", text="path role type")
 SETTINGS: Mapping[str, Any] = {
+    "enable_rate_limit_audit_logging": False,
     "enable_rate_limit_response_headers": False,
-    "rate_limit_exempt_paths": [],
+    "rate_limit_exempt_paths": list(EXEMPT),
 }
 
 
@@ -47,7 +49,8 @@ class QuotaEndpoints:
                 "quotas/config",
                 {"read": self._read_config, "update": self._write_config},
                 takes=fields(
-                    texts="rate_limit_exempt_paths", flag="enable_rate_limit_response_headers"
+                    texts="rate_limit_exempt_paths",
+                    flag="enable_rate_limit_response_headers enable_rate_limit_audit_logging",
                 ),
             )
         ]
@@ -78,9 +81,9 @@ class QuotaEndpoints:
         document: dict[str, Any] = {}
         if "rate_limit_exempt_paths" in call.data:
             document["rate_limit_exempt_paths"] = list(call.texts("rate_limit_exempt_paths"))
-        name = "enable_rate_limit_response_headers"
-        if name in call.data:
-            document[name] = call.flag(name)
+        for name in ("enable_rate_limit_response_headers", "enable_rate_limit_audit_logging"):
+            if name in call.data:
+                document[name] = call.flag(name)
 
         def write(transaction: Transaction) -> None:
             old = transaction.document(MOUNT, CONFIG, "") or {}
