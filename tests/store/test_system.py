@@ -269,6 +269,39 @@ async def test_the_root_namespace_is_accepted_and_said_back(store) -> None:
     assert (await store.ask("GET", "sys/mounts", X_Vault_Namespace="team"))[0] == 404
 
 
+FLAGS = ("local", "seal_wrap", "external_entropy_access")
+
+
+@pytest.mark.parametrize("at", ["sys/mounts/m", "sys/auth/m"])
+async def test_flags_of_a_mount_are_kept_and_shown(store, at: str) -> None:
+    kind = "kv" if at == "sys/mounts/m" else "userpass"
+    body = {"type": kind, **dict.fromkeys(FLAGS, True), "config": {"force_no_cache": "true"}}
+    assert (await store.ask("POST", at, body))[0] == 204
+    # What is tuned or moved stays what it was enabled as.
+    assert (await store.ask("POST", f"{at}/tune", {"max_lease_ttl": "2h"}))[0] == 204
+    prefix = "auth/" if kind == "userpass" else ""
+    moved = {"from": f"{prefix}m", "to": f"{prefix}n"}
+    assert (await store.ask("POST", "sys/remount", moved))[0] == 200
+    _, said = await store.ask("GET", f"{at[:-1]}n")
+    assert [said["data"][name] for name in FLAGS] == [True] * 3
+    assert said["data"]["config"]["force_no_cache"] is True
+    plain = {"type": kind, "local": False, "config": {"force_no_cache": False}}
+    assert (await store.ask("POST", at, plain))[0] == 204
+    _, said = await store.ask("GET", at)
+    assert [said["data"][name] for name in FLAGS] == [False] * 3
+    assert said["data"]["config"]["force_no_cache"] is False
+    wrong = {"type": kind, "config": {"force_no_cache": "maybe"}}
+    assert (await store.ask("POST", f"{at}/x", wrong))[0] == 400
+
+
+async def test_a_setting_of_a_new_mount_that_is_unknown_is_named(store) -> None:
+    config = {"max_lease_tll": "1h", "allowed_managed_keys": ["k"], "plugin_version": ""}
+    status, said = await store.ask("POST", "sys/mounts/m", {"type": "kv", "config": config})
+    assert status == 200
+    assert said["warnings"][0].endswith("ignored: [allowed_managed_keys max_lease_tll]")
+    assert (await store.ask("GET", "sys/mounts/m"))[0] == 200
+
+
 async def test_an_auth_method_is_read_and_tuned_among_the_mounts_too(store) -> None:
     """Vault's Go client, and with it its command line and Terraform, tunes auth methods there."""
     await store.ask("POST", "sys/auth/team/up", {"type": "userpass"})

@@ -95,15 +95,7 @@ class Call:
     def flag(self, name: str, *, default: bool = False) -> bool:
         """A boolean, also "true", "1"; null is as good as not given."""
         value = self.data.get(name)
-        if value is None:
-            return default
-        if isinstance(value, bool):
-            return value
-        if str(value).lower() in ("true", "1", "t"):
-            return True
-        if str(value).lower() in ("false", "0", "f", ""):
-            return False
-        raise Invalid("bad-parameter", f"{name} must be true or false")
+        return default if value is None else parse_flag(value, name)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of strings, also as text with commas."""
@@ -160,6 +152,17 @@ def _seconds(value: Any) -> float | None:  # noqa: ANN401 - JSON
         return None
     total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(parts[2]))
     return -total if parts[1] == "-" else total
+
+
+def parse_flag(value: object, name: str) -> bool:
+    """A boolean, also written as text or number; raises Invalid."""
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "1", "t"):
+        return True
+    if str(value).lower() in ("false", "0", "f", ""):
+        return False
+    raise Invalid("bad-parameter", f"{name} must be true or false")
 
 
 def parse_seconds(value: Any, name: str = "ttl", default: int = 0) -> int:  # noqa: ANN401 - JSON

@@ -35,7 +35,10 @@ class ClusterRow:
 
 @dataclass(frozen=True, slots=True)
 class MountRow:
-    """A mounted engine (`kind` "secret") or auth method ("auth"); `path` ends in a slash."""
+    """A mounted engine (`kind` "secret") or auth method ("auth"); `path` ends in a slash.
+
+    `flags` are those it was enabled with, which are shown and change nothing.
+    """
 
     kind: str
     path: str
@@ -45,6 +48,7 @@ class MountRow:
     description: str = ""
     options: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    flags: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from strongroom.model.errors import Conflict, Invalid
 from strongroom.store.auth.lockout import CONFIG as LOCKOUT
 from strongroom.store.auth.lockout import lockout_settings
-from strongroom.store.call import Call, Endpoint, Result, parse_seconds
+from strongroom.store.call import Call, Endpoint, Result, parse_flag, parse_seconds
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import DamagedMount, MountRow, Transaction
 from strongroom.store.leasing import Leases
@@ -37,12 +37,14 @@ TUNE: Final = fields(
     texts=" ".join(_TUNABLE_LISTS),
     object=f"options {LOCKOUT}",
 )
-# The flags and the plugin are Vault's, and the same for every mount here: each is shown as it is.
+# What they mean is Vault Enterprise's; as in Vault without it they are kept and shown.
+FLAGS: Final = ("local", "seal_wrap", "external_entropy_access")
 ENABLE: Final = fields(
     text="type description plugin_name plugin_version",
     object="config options",
-    flag="local seal_wrap external_entropy_access",
+    flag=" ".join(FLAGS),
 )
+NO_CACHE: Final = "force_no_cache"
 
 UPGRADED: Final = (
     "The mount is of version 2 now. Its secrets are read and written under data/ and metadata/;"
@@ -140,7 +142,7 @@ class Mounts:
         upgraded = row.type == "kv" and version is not None and version != before
         return Result(warnings=(UPGRADED,)) if upgraded else None
 
-    async def _enable(self, call: Call) -> None:
+    async def _enable(self, call: Call) -> Result | None:
         path, kind, options = call.args["path"] + "/", call.text("type"), _options(call)
         if not kind:
             raise Invalid("no-type", "backend type must be specified as a string")
@@ -160,11 +162,8 @@ class Mounts:
             accessor=f"{'auth_' if self._kind == 'auth' else ''}{kind}_{self._new_id().hex[:8]}",
             description=call.text("description"),
             options=options,
-            config={
-                name: value
-                for name, value in config_of(call.data.get("config") or {}).items()
-                if value is not None
-            },
+            config=_first_config(call),
+            flags={name: True for name in FLAGS if call.flag(name)},
         )
 
         def write(transaction: Transaction) -> None:
@@ -174,6 +173,9 @@ class Mounts:
             transaction.put_mount(row)
 
         await self._context.engine.transact(write)
+        unknown = _unknown(call.data.get("config") or {})
+        said = f"The mount's config has settings that are unknown, and ignored: [{unknown}]"
+        return Result(warnings=(said,)) if unknown else None
 
     async def _disable(self, call: Call) -> None:
         path = call.args["path"] + "/"
@@ -224,9 +226,7 @@ def describe(row: MountRow) -> dict[str, Any]:
         "type": row.type,
         "description": row.description,
         "accessor": row.accessor,
-        "local": False,
-        "seal_wrap": False,
-        "external_entropy_access": False,
+        **{name: row.flags.get(name, False) for name in FLAGS},
         "options": row.options or None,
         "uuid": row.uuid,
         "config": tuned(row, default=0),
@@ -243,7 +243,7 @@ def tuned(row: MountRow, *, default: int | None = None) -> dict[str, Any]:
     return {
         "default_lease_ttl": ends[0],
         "max_lease_ttl": ends[1],
-        "force_no_cache": False,
+        NO_CACHE: False,
         **({"token_type": "default-service"} if row.kind == "auth" else {}),
         **{name: value for name, value in row.config.items() if value is not None},
     }
@@ -268,6 +268,22 @@ def config_of(given: Any, before: Mapping[str, Any] | None = None) -> dict[str, 
             f" of {default}",
         )
     return found
+
+
+def _first_config(call: Call) -> dict[str, Any]:
+    """The settings of a new mount, without those that are the system's."""
+    given = call.data.get("config") or {}
+    found = {name: value for name, value in config_of(given).items() if value is not None}
+    uncached = parse_flag(given.get(NO_CACHE) or False, NO_CACHE)
+    return {**found, NO_CACHE: True} if uncached else found
+
+
+def _unknown(given: Mapping[str, Any]) -> str:
+    """The names of what is set in a config and is not looked at."""
+    known = (*_TUNABLE_SECONDS, *_TUNABLE_TEXTS, *_TUNABLE_LISTS, LOCKOUT, NO_CACHE)
+    # Vault's client sends every setting that it knows; one that is empty asks for nothing.
+    names = [name for name, value in given.items() if value and name not in known]
+    return " ".join(sorted(names))
 
 
 def _known(given: Mapping[str, Any]) -> dict[str, Any]:
