@@ -28,7 +28,7 @@ from strongroom.sync.push_controller import PushController, PushParts
 from strongroom.sync.reader import Generators, NoGenerators, Reader
 from strongroom.sync.reporting import Reporter, WhoChanged, nobody
 from strongroom.sync.rewrite import Render
-from strongroom.sync.spec import Row, Spec, parse_spec
+from strongroom.sync.spec import FindRef, Row, Spec, parse_spec
 from strongroom.sync.store_controller import StoreController
 from strongroom.sync.stores import CachedLookup, ProviderFactory, Stores
 from strongroom.sync.target import ResolveKind, Targets, config_maps_only
@@ -115,7 +115,9 @@ class Operator:
                 hashed=options.hashed,
                 versioned=options.versioned,
                 rate=options.rate,
-                noted=self.feeds.read,
+                noted=lambda key, spec, places: self.feeds.read(
+                    key, places, self._sought(key, spec)
+                ),
                 expected=lambda key, spec: self.feeds.expect(key, self._named(key, spec)),
                 awaited=lambda key, spec: self.feeds.await_for(key, self._named(key, spec)),
                 forgotten=self._forgotten,
@@ -158,6 +160,15 @@ class Operator:
             if store is not None:
                 named.append((str(store["metadata"]["uid"]), remote.key if remote else ""))
         return named
+
+    def _sought(self, key: Key, spec: Spec) -> list[tuple[str, FindRef]]:
+        """The stores (by uid) in which a manifest looks for something."""
+        stores = [
+            (self.watches.store_of(part.store, key[0]), part.find)
+            for part in spec.sources
+            if part.store and part.find
+        ]
+        return [(str(each["metadata"]["uid"]), what) for each, what in stores if each is not None]
 
     def _waking(self) -> Waking:
         """What feeds tell the controller, which is made after them."""

@@ -82,7 +82,7 @@ class Parts:
     # Whether the versions that its values have at the store are written at a Secret.
     versioned: bool = True
     # Told of a key and the places in stores (uid, path) that it has read, with their versions.
-    noted: Callable[[Key, Places], None] = field(default=lambda _key, _places: None)
+    noted: Callable[[Key, Spec, Places], None] = field(default=lambda _key, _spec, _places: None)
     # Told of a key that was not read, for it is not due.
     expected: Callable[[Key, Spec], None] = field(default=lambda _key, _spec: None)
     # Told of a key that could not be read.
@@ -330,7 +330,7 @@ class SyncController:
             if isinstance(refusal, StoreAway) and known is None:
                 self._failed_first.add(key)
             raise
-        self._parts.noted(key, collected.places)
+        self._parts.noted(key, spec, collected.places)
         if known is None or known.version != synced_version(item):
             await self._parts.reporter.deprecated(item, spec)
         await self._parts.reporter.missing(item, collected.missing)

@@ -12,8 +12,10 @@ from strongroom.model.errors import Denied, Refusal
 from strongroom.sync.due import last_part
 from strongroom.sync.index import Index
 from strongroom.sync.notices import means
+from strongroom.sync.patterns import matches
 from strongroom.sync.providers.contract import BEGINNING, Change, History, Version
 from strongroom.sync.reads import SharedReads
+from strongroom.sync.spec import FindRef
 from strongroom.sync.stores import StoreKey, Stores
 
 RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
@@ -70,6 +72,8 @@ class Feeds:
         self._read = Index[Place]()
         # Keys that were not read since the start, by store and the last part of what they name.
         self._expected = Index[Place]()
+        # What keys look for, by store (uid): a path that is new may be of it.
+        self._sought = Index[tuple[str, FindRef]]()
         self._current: dict[StoreKey, SharedReads] = {}
         self._tasks: dict[StoreKey, asyncio.Task[None]] = {}
         # Feeds that broke, before their readers were woken: for a store that is down it is no use.
@@ -96,9 +100,15 @@ class Feeds:
             self._early = [(key, reads) for key, reads in self._current.items()]
             self._tasks.clear()
 
-    def read(self, key: Key, places: Mapping[Place, Version]) -> None:
-        """Note the stores (by uid) and paths that a key has read, and in which version."""
+    def read(
+        self, key: Key, places: Mapping[Place, Version], sought: Iterable[tuple[str, FindRef]] = ()
+    ) -> None:
+        """Note the stores (by uid) and paths that a key has read, and in which version.
+
+        `sought` is what it looks for besides, by store.
+        """
         self._expected.put(key, ())
+        self._sought.put(key, sought)
         before = self._read.given(key)
         self._read.put(key, places)
         self._versions.update(places)
@@ -135,17 +145,22 @@ class Feeds:
 
     def readers(self, uid: str) -> set[Key]:
         """All keys that have read a store, or would."""
-        return {
+        every = (*self._read.items(), *self._expected.items(), *self._sought.items())
+        return {key for place, keys in every if place[0] == uid for key in keys}
+
+    def _seekers(self, uid: str, path: str) -> set[Key]:
+        """The keys that look for what a path may be, and have not read it."""
+        found = {
             key
-            for index in (self._read, self._expected)
-            for place, keys in index.items()
-            if place[0] == uid
+            for (store, what), keys in self._sought.items()
+            if store == uid and may_find(what, path)
             for key in keys
         }
+        return found - self._read.of((uid, path))
 
     def changed(self, uid: str, path: str) -> int:
         """Wake the readers of a path; how many there are."""
-        keys = set(self._read.of((uid, path)))
+        keys = self._read.of((uid, path)) | self._seekers(uid, path)
         for name in (last_part(path), ""):
             keys |= self._expected.of((uid, name))
         for key in keys:
@@ -163,6 +178,9 @@ class Feeds:
                 woken |= keys
         for (_, last), keys in self._expected.items():
             if last in ("", last_part(name)):
+                woken |= keys
+        for (_, what), keys in self._sought.items():
+            if may_find(what, name):
                 woken |= keys
         for each in woken:
             self._wake(each, Lane.EVENT)
@@ -244,6 +262,8 @@ class Feeds:
                 reads.changed(path)
                 for key in self._read.of((uid, path)):
                     self._wake(key, Lane.PERIODIC)
+            for key in self._seekers(uid, path):
+                self._wake(key, Lane.PERIODIC)
         for place, keys in list(self._expected.items()):
             if place[0] == uid:
                 for key in keys:
@@ -283,3 +303,17 @@ class Feeds:
         self._missed.discard(key)
         reads.changed_all()
         self._waking.catch_up(self.readers(key.uid))
+
+
+def may_find(what: FindRef, path: str) -> bool:
+    """Whether a path may be one of those that are looked for; its tags only a read tells. Pure.
+
+    A name may be shorter than its path by what stands before it, as a mount.
+    """
+    path = path.strip("/")
+    start = what.path.strip("/")
+    if start and f"/{start}" not in f"/{path}":
+        return False
+    parts = path.split("/")
+    names = [f"/{path}", *("/".join(parts[at:]) for at in range(len(parts)))]
+    return not what.name_pattern or any(matches(what.name_pattern, each) for each in names)

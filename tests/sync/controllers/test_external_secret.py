@@ -51,6 +51,46 @@ async def test_the_feed_brings_a_change_at_once(bench) -> None:
     assert await bench.secret() == {"password": "two"}
 
 
+@pytest.mark.parametrize(
+    ("wanted", "comes"),
+    [
+        ({"name": {"regexp": "^prod/"}}, True),
+        ({"path": "prod"}, True),
+        ({"path": "prod", "tags": {"team": "x"}}, False),
+        ({"name": {"regexp": "^test/"}}, False),
+        ({"path": "test"}, False),
+    ],
+)
+async def test_the_feed_brings_what_is_new_to_whoever_looks_for_it(
+    bench, wanted: dict, comes: bool
+) -> None:
+    await bench.external(dataFrom=[{"find": wanted}])
+    reads = bench.provider.reads
+    bench.provider.put("prod/new", v="x")
+    await bench.clock.advance(0.5)
+    assert (await bench.has_secret() and "prod_new" in await bench.secret()) is comes
+    assert comes or bench.provider.reads == reads
+    # Without a feed the notice of a cloud says as much.
+    bench.provider.secrets["prod/newer"] = bench.provider.secrets["prod/new"]
+    bench.operator.feeds.noticed("prod/newer")
+    await bench.clock.advance(0.5)
+    assert (await bench.has_secret() and "prod_newer" in await bench.secret()) is comes
+    assert comes or bench.provider.reads == reads
+
+
+async def test_what_is_new_while_a_feed_was_broken_comes_to_whoever_looks_for_it(idle) -> None:
+    idle.provider = feed = Feed()
+    idle.provider.put("prod/db", password="one")
+    await idle.start()
+    await idle.external(dataFrom=[{"find": {"name": {"regexp": "^prod/"}}}], refreshInterval="24h")
+    feed.put(BREAK)
+    await idle.clock.advance(0.5)
+    feed.put("prod/new", v="x")
+    await idle.clock.advance(5)
+    assert feed.followed == 2
+    assert "prod_new" in await idle.secret()
+
+
 @pytest.mark.parametrize("source", ["rows", "extract", "find"])
 async def test_the_feed_wakes_what_was_not_read_since_the_start(bench, source: str) -> None:
     found = {"find": {"name": {"regexp": "db"}}}
