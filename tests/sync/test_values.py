@@ -224,6 +224,10 @@ def test_what_gos_decoder_refuses_is_refused(strategy: str, value: bytes) -> Non
         ("", "secret/data/prod/db", ("secret", "prod/db")),
         ("", "secret/prod/db", ("secret", "prod/db")),
         ("secret", "data/x", ("secret", "data/x")),
+        # Without a mount in the store the mount may have several segments.
+        ("", "kv/team/data/prod/db", ("kv/team", "prod/db")),
+        ("", "secret/data/app/data/twice", ("secret", "app/data/twice")),
+        ("", "secret/database/x", ("secret", "database/x")),
     ],
 )
 def test_keys_in_every_form_users_write(mount: str, key: str, expected: tuple[str, str]) -> None:

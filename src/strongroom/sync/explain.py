@@ -264,7 +264,9 @@ async def _values(walk: _Walk, spec: Spec) -> tuple[Wanted, Rendered] | None:
         remedy = "let the store's identity list and read what `find` looks through"
         raise walk.broken("permission", refusal, remedy) from None
     except Refusal as refusal:
-        raise walk.broken("property", refusal, "correct the entry of data or dataFrom") from None
+        missing = isinstance(refusal, NotFound) and refusal.code != "no-property"
+        step = "path" if missing else "property"
+        raise walk.broken(step, refusal, "correct the entry of data or dataFrom") from None
     if _is_emptied(spec, collected):
         return None
     try:

@@ -197,7 +197,10 @@ class Reader:
     async def _find(self, collected: Collected, source: Source, reads: SharedReads) -> None:
         ref = source.find or FindRef()
         matches = compile_pattern(ref.name_pattern).search if ref.name_pattern else None
-        found = await reads.find(Find(ref.path, matches, dict(ref.tags)))
+        try:
+            found = await reads.find(Find(ref.path, matches, dict(ref.tags)))
+        except NotFound as refusal:
+            raise Absent(refusal) from None
         raw = {name: whole(each.data) for name, each in found.items()}
         data = rewrite(source.rewrites, raw, self._render)
         where = ref.path or ref.name_pattern or "find"

@@ -88,6 +88,27 @@ async def test_retain_keeps_the_last_values_when_a_find_finds_nothing(bench) -> 
     )
 
 
+@pytest.mark.parametrize("deletion", ["Retain", "Delete", "Merge"])
+async def test_a_find_below_a_path_that_is_gone_is_a_missing_secret(bench, deletion: str) -> None:
+    bench.provider.put("team/one", v="1")
+    target, sources = {"deletionPolicy": deletion}, [*FROM, {"find": {"path": "team/"}}]
+    await bench.external(dataFrom=sources, refreshInterval="1m", target=target)
+    both = await bench.secret()
+    assert set(both) == {*BOTH, "team_one"}
+
+    async def gone(_wanted) -> dict:
+        raise NotFound("store-not-found", "nothing is below secret/team/")
+
+    bench.provider.find = gone
+    await bench.clock.advance(70)
+    kept = deletion == "Retain"
+    assert await bench.secret() == (both if kept else BOTH)
+    assert (await bench.condition())["status"] == str(not kept)
+    if not kept:
+        said = "secret does not exist at provider using spec.dataFrom[1]"
+        assert any(said in note for note in await bench.notes())
+
+
 async def test_delete_deletes_when_nothing_is_left_and_creates_again(bench) -> None:
     await bench.external(refreshInterval="1m", target={"deletionPolicy": "Delete"})
     before = bench.provider.secrets.pop("prod/db")

@@ -11,9 +11,10 @@ import pytest
 from strongroom.crypto.x509_dev import issue
 from strongroom.kube.resource import SECRETS, SERVICE_ACCOUNTS
 from strongroom.model.clock import SystemClock
-from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
+from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
-from strongroom.sync.providers.contract import PushTarget
+from strongroom.sync.patterns import compile_pattern
+from strongroom.sync.providers.contract import Find, PushTarget
 from strongroom.sync.providers.kinds import Providers
 from strongroom.sync.providers.references import Surroundings
 from strongroom.sync.providers.vault_fake import VaultFake
@@ -460,4 +461,40 @@ async def test_a_push_that_broke_off_before_its_data_is_taken_up(ours, api, cloc
     provider = await provider_of(api, clock, ours.address, {"tokenSecretRef": key("token")})
     assert (await provider.push(PushTarget("pushed", "p"), Secret("one"))).changed
     assert (await provider.push(PushTarget("pushed", "p"), Secret("two"))).changed
+    await provider.close()
+
+
+@pytest.mark.parametrize("mount", ["secret", "kv/team"])
+async def test_a_store_without_a_path_takes_the_mount_from_keys(ours, api, clock, mount) -> None:
+    if mount != "secret":
+        options = {"type": "kv", "options": {"version": "2"}}
+        await ours.ask("POST", f"sys/mounts/{mount}", options)
+    for name in ("database/one", "database/in/two", "other"):
+        await ours.ask("POST", f"{mount}/data/{name}", {"data": {"p": name}})
+    await cluster(api, token=ours.root)
+    auth = {"tokenSecretRef": key("token")}
+    provider = await provider_of(api, clock, ours.address, auth, path="")
+    found = await provider.fetch(RemoteRef(f"{mount}/data/database/one"))
+    assert (found.path, found.data) == (f"{mount}/data/database/one", {"p": "database/one"})
+    # Names begin with the path as it was asked for.
+    for path in (f"{mount}/data/database", f"/{mount}/data/database/"):
+        start = f"{mount}/data/database"
+        assert set(await provider.find(Find(path))) == {f"{start}/one", f"{start}/in/two"}
+    inner = compile_pattern("/in/").search
+    assert set(await provider.find(Find(f"{mount}/data", inner))) == {
+        f"{mount}/data/database/in/two"
+    }
+    target = PushTarget(f"{mount}/data/pushed")
+    await provider.push(target, Secret('{"p": "x"}'))
+    _, said = await ours.ask("GET", f"{mount}/data/pushed")
+    assert said["data"]["data"] == {"p": "x"}
+    await provider.close()
+
+
+async def test_what_lies_below_no_folder_is_missing_and_not_empty(ours, api, clock) -> None:
+    await cluster(api, token=ours.root)
+    provider = await provider_of(api, clock, ours.address, {"tokenSecretRef": key("token")})
+    with pytest.raises(NotFound, match="nothing is below secret/absent/"):
+        await provider.find(Find("absent"))
+    assert await provider.find(Find(matches=compile_pattern("absent").search)) == {}
     await provider.close()

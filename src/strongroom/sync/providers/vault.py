@@ -85,20 +85,17 @@ def split_key(key: str, settings: VaultSettings) -> tuple[str, str]:
     """Mount and path of a remote key in any of the forms users write; raises Invalid.
 
     With a mount in the store, its name and `data/` may stand before the path or not; without
-    one the first segment is the mount.
+    one the mount is what stands before `/data/` of KV v2, or else the first segment.
     """
     key = key.strip("/")
     mount = settings.mount
     if mount:
         path = key.removeprefix(f"{mount}/") if key.startswith(f"{mount}/") else key
+        if settings.version == "v2" and path != key:
+            path = path.removeprefix("data/")
     else:
-        mount, _, path = key.partition("/")
-    if (
-        settings.version == "v2"
-        and path.startswith("data/")
-        and (path != key or not settings.mount)
-    ):
-        path = path.removeprefix("data/")
+        of_data = settings.version == "v2" and "/data/" in key
+        mount, _, path = key.partition("/data/" if of_data else "/")
     if not mount or not path:
         raise Invalid("bad-remote-key", f"the remote key {key!r} has no mount or path")
     return mount, path
@@ -203,7 +200,7 @@ class VaultProvider(OneByOne):
     async def fetch(self, ref: RemoteRef) -> Fetched:
         async def read(_: Secret) -> Fetched:
             async with self._at_once:
-                return await self._fetch(ref)
+                return await self._fetch(*split_key(ref.key, self._settings), ref)
 
         try:
             return await self._use(read)
@@ -211,8 +208,7 @@ class VaultProvider(OneByOne):
             # 412: this replica has not seen what we wrote yet.
             raise Unavailable("store-behind", refusal.message) from None
 
-    async def _fetch(self, ref: RemoteRef) -> Fetched:
-        mount, path = split_key(ref.key, self._settings)
+    async def _fetch(self, mount: str, path: str, ref: RemoteRef) -> Fetched:
         if self._settings.version == "v1":
             if ref.metadata:
                 raise Invalid("no-metadata", "KV v1 has no metadata", hint="use a KV v2 mount")
@@ -237,49 +233,67 @@ class VaultProvider(OneByOne):
         return Fetched(f"{mount}/data/{path}", found.version, Escaped(found.data))
 
     async def find(self, wanted: Find) -> Mapping[str, Fetched]:
-        mount, start = self._where_to_look(wanted.path)
+        mount, start, shown = self._where_to_look(wanted.path)
         if wanted.tags and self._settings.version == "v1":
             raise Invalid("no-metadata", "KV v1 has no tags to find by", hint="use a KV v2 mount")
 
         async def look(_: Secret) -> Mapping[str, Fetched]:
-            names = [each async for each in self._names(mount, start) if wanted.wants(each)]
-            found = await asyncio.gather(*(self._found(mount, each, wanted) for each in names))
+            every = [shown + each async for each in self._names(mount, start)]
+            names = [each for each in every if wanted.wants(each)]
+            found = await asyncio.gather(
+                *(
+                    self._found(mount, start + each.removeprefix(shown), each, wanted)
+                    for each in names
+                )
+            )
             return {name: each for name, each in zip(names, found, strict=True) if each}
 
         return await self._use(look)
 
-    def _where_to_look(self, path: str) -> tuple[str, str]:
+    def _where_to_look(self, path: str) -> tuple[str, str, str]:
+        """Mount, the folder in it, and what the names of its secrets begin with.
+
+        Names begin with `find.path` as it was written.
+        """
+        folder = f"{path.strip('/')}/".lstrip("/")
         if self._settings.mount:
-            return self._settings.mount, f"{path.strip('/')}/".lstrip("/")
-        mount, _, rest = path.strip("/").partition("/")
+            return self._settings.mount, folder, folder
+        of_data = self._settings.version == "v2" and "/data/" in folder
+        mount, _, rest = folder.partition("/data/" if of_data else "/")
         if not mount:
             raise Invalid(
                 "bad-find", "find.path must begin with the mount, for the store names no path"
             )
-        rest = rest.removeprefix("data").strip("/") if self._settings.version == "v2" else rest
-        return mount, f"{rest}/".lstrip("/")
+        return mount, rest, folder
 
     async def _names(self, mount: str, folder: str) -> AsyncIterator[str]:
-        """Every name below a folder; one request for each folder."""
-        kind = "metadata/" if self._settings.version == "v2" else ""
-        folders = [folder]
-        while folders:
-            at = folders.pop()
-            for name in await self._client.list(f"{mount}/{kind}{at}"):
+        """Every name below a folder; one request for each folder. Raises NotFound for none."""
+        place = f"{mount}/metadata" if self._settings.version == "v2" else mount
+        query = {"list": "true"}
+        try:
+            reply = await self._client.request("GET", f"{place}/{folder}", query=query)
+        except NotFound as refusal:
+            said = f"nothing is below {mount}/{folder}"
+            hint = "write what find looks for, or correct find.path"
+            raise NotFound(refusal.code, said, hint=hint) from None
+        pages = [("", [str(each) for each in reply["data"]["keys"]])]
+        while pages:
+            at, names = pages.pop()
+            for name in names:
                 if name.endswith("/"):
-                    folders.append(at + name)
+                    inner = f"{at}{name}"
+                    pages.append((inner, await self._client.list(f"{place}/{folder}{inner}")))
                 else:
                     yield at + name
 
-    async def _found(self, mount: str, name: str, wanted: Find) -> Fetched | None:
-        key = name if self._settings.mount else f"{mount}/{name}"
+    async def _found(self, mount: str, path: str, name: str, wanted: Find) -> Fetched | None:
         async with self._at_once:
             try:
                 if wanted.tags:
-                    metadata = await self._client.kv2_metadata(mount, name)
+                    metadata = await self._client.kv2_metadata(mount, path)
                     if not wanted.wants(name, metadata.get("custom_metadata") or {}):
                         return None
-                return await self._fetch(RemoteRef(key, metadata=wanted.metadata))
+                return await self._fetch(mount, path, RemoteRef(path, metadata=wanted.metadata))
             except NotFound:
                 # Deleted, or gone since it was listed.
                 return None
