@@ -13,7 +13,7 @@ from strongroom.kube.queue import Lane, WorkQueue
 from strongroom.kube.resource import Object
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid
-from strongroom.sync.controller import WORKERS, Parts, SyncController, nothing_unused
+from strongroom.sync.controller import WORKERS, Parts, Places, SyncController, nothing_unused
 from strongroom.sync.crds import EXTERNAL_SECRETS, PUSH_SECRETS
 from strongroom.sync.due import is_behind, is_older
 from strongroom.sync.fan_out import CLUSTER_EXTERNAL_SECRET, CLUSTER_PUSH_SECRET, FanOut
@@ -28,7 +28,7 @@ from strongroom.sync.push_controller import PushController, PushParts
 from strongroom.sync.reader import Generators, NoGenerators, Reader
 from strongroom.sync.reporting import Reporter, WhoChanged, nobody
 from strongroom.sync.rewrite import Render
-from strongroom.sync.spec import FindRef, Row, Spec, parse_spec
+from strongroom.sync.spec import Row, Spec, parse_spec
 from strongroom.sync.store_controller import StoreController
 from strongroom.sync.stores import CachedLookup, ProviderFactory, Stores
 from strongroom.sync.target import ResolveKind, Targets, config_maps_only
@@ -115,9 +115,7 @@ class Operator:
                 hashed=options.hashed,
                 versioned=options.versioned,
                 rate=options.rate,
-                noted=lambda key, spec, places: self.feeds.read(
-                    key, places, self._sought(key, spec)
-                ),
+                noted=self._noted,
                 expected=lambda key, spec: self.feeds.expect(key, self._named(key, spec)),
                 awaited=lambda key, spec: self.feeds.await_for(key, self._named(key, spec)),
                 forgotten=self._forgotten,
@@ -161,14 +159,15 @@ class Operator:
                 named.append((str(store["metadata"]["uid"]), remote.key if remote else ""))
         return named
 
-    def _sought(self, key: Key, spec: Spec) -> list[tuple[str, FindRef]]:
-        """The stores (by uid) in which a manifest looks for something."""
+    def _noted(self, key: Key, spec: Spec, places: Places) -> None:
+        """What a key has read, and the stores (by uid) in which its manifest looks for more."""
         stores = [
             (self.watches.store_of(part.store, key[0]), part.find)
             for part in spec.sources
             if part.store and part.find
         ]
-        return [(str(each["metadata"]["uid"]), what) for each, what in stores if each is not None]
+        sought = [(str(each["metadata"]["uid"]), what) for each, what in stores if each]
+        self.feeds.read(key, places, sought)
 
     def _waking(self) -> Waking:
         """What feeds tell the controller, which is made after them."""
