@@ -47,7 +47,8 @@ from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.leasing import Leases, Terms
 from strongroom.store.parameters import fields
 from strongroom.store.pipeline import Pipeline
-from strongroom.store.seal.cluster import AutoSeal, ClusterSeal, SealSetting
+from strongroom.store.seal.backends import AutoSeal
+from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 from strongroom.store.spool import SnapshotSpool
 from strongroom.wire.client import HttpClient
 from strongroom.wire.http import Request, Response

@@ -13,7 +13,8 @@ from strongroom.model.secret import Secret
 from strongroom.store.assembly import open_cluster
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.postgres import PostgresEngine
-from strongroom.store.seal.cluster import AutoSeal, ClusterSeal, SealSetting
+from strongroom.store.seal.backends import AutoSeal
+from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 from strongroom.wire.client import HttpClient
 from strongroom.wire.keywrap.key_file import KeyFileWrapper
 from strongroom.wire.vault import VaultClient

@@ -23,7 +23,8 @@ from strongroom.store.engine._snapshot_rows import (
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.sqlite import SqliteEngine
-from strongroom.store.seal.cluster import AutoSeal, ClusterSeal, SealSetting
+from strongroom.store.seal.backends import AutoSeal
+from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 from strongroom.wire.keywrap.key_file import KeyFileWrapper
 
 SNAPSHOT = "sys/storage/raft/snapshot"

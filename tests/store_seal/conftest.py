@@ -15,7 +15,8 @@ from strongroom.model.clock import SimulatedClock
 from strongroom.store.assembly import Surroundings, front
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.sqlite import SqliteEngine
-from strongroom.store.seal.cluster import AutoSeal, ClusterSeal, SealSetting
+from strongroom.store.seal.backends import AutoSeal
+from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 from strongroom.store.system.status import About
 from strongroom.wire.http import Request, Response
 

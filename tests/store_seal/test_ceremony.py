@@ -2,6 +2,7 @@
 
 import pytest
 
+from strongroom.model.errors import Unavailable
 from strongroom.store.seal.ceremony import decode_token
 from strongroom.wire.keywrap.fake import FakeWrapper
 
@@ -168,6 +169,38 @@ async def test_one_backend_becomes_another(start, recovery: int) -> None:
     await later.seal.follow()
     assert (await later.ask("GET", "sys/seal-status"))[1]["type"] == "awskms"
     assert not later.seal.sealed
+
+
+@pytest.mark.parametrize("recovery", [0, 2])
+async def test_a_key_of_a_backend_becomes_another_of_the_same(start, recovery: int) -> None:
+    old, new = FakeWrapper("transit"), FakeWrapper("transit")
+    body = {"recovery_shares": recovery, "recovery_threshold": recovery}
+    await start(old).ask("PUT", "sys/init", body)
+    # While the new one is away the old one opens, and stays what opens.
+    new.broken = Unavailable("away", "the key server does not answer")
+    node = start(new, old)
+    await node.seal.follow()
+    assert not node.seal.sealed
+    new.broken = None
+    late = start(new)
+    await late.seal.follow()
+    assert late.seal.sealed
+    # Both call their key by the same name and version; what opens tells them apart.
+    assert await new.identity() == await old.identity()
+    node = start(new, old)
+    await node.seal.follow()
+    assert not node.seal.sealed
+    old.remake()
+    later = start(new)
+    await later.seal.follow()
+    assert not later.seal.sealed
+    new.remake()
+    lost = start(new, old)
+    await lost.seal.follow()
+    said = "the backend does not open this"
+    assert lost.seal.waiting_for == (
+        f"the transit seal: {said}; and the one that is disabled: {said}"
+    )
 
 
 async def test_a_seal_the_configuration_does_not_name_is_asked_for(start) -> None:

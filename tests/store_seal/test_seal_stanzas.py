@@ -4,6 +4,7 @@ What plays the other side: our own store (transit), moto (AWS), fakes that the v
 accept (Google, Azure), softhsm2 (PKCS #11).
 """
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -17,9 +18,16 @@ from tests.conftest import Run, Store
 from tests.store_seal.servers import Server, Start, servers
 
 from strongroom.app.dev.postgres import ThrowawayPostgres
+from strongroom.app.store_config.seals import Means, auto_seal
+from strongroom.app.store_config.sources import read_files
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.model.clock import SystemClock
 from strongroom.model.secret import Secret
+from strongroom.store.assembly import open_cluster
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.sqlite import SqliteEngine
+from strongroom.store.seal.backends import AutoSeal
+from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 from strongroom.wire.aws import AwsCredentials, AwsJson, StaticCredentials
 from strongroom.wire.client import HttpClient
 
@@ -48,11 +56,11 @@ class Given:
 
 @pytest.fixture
 async def static_given(tmp_path: Path) -> Given:
-    (tmp_path / "key").write_bytes(os.urandom(32))
+    (tmp_path / "current").write_bytes(os.urandom(32))
     (tmp_path / "other").write_bytes(os.urandom(32))
     current = f'current_key = "file://{tmp_path}'
     return Given(
-        "static", f'{current}/key"', f'{current}/other"', "beside the new one as previous_key"
+        "static", f'{current}/current"', f'{current}/other"', "beside the new one as previous_key"
     )
 
 
@@ -124,6 +132,11 @@ KINDS = ("static", "transit", "awskms", "gcpckms", "azurekeyvault", "pkcs11")
 @pytest.fixture(params=KINDS)
 def given(request: pytest.FixtureRequest) -> Given:
     return request.getfixturevalue(f"{request.param}_given")
+
+
+@pytest.fixture
+def every_given(request: pytest.FixtureRequest) -> list[Given]:
+    return [request.getfixturevalue(f"{each}_given") for each in KINDS]
 
 
 @pytest.fixture
@@ -201,6 +214,63 @@ async def test_a_stanza_opens_every_node_and_can_be_left_and_taken(
     await opened_with_the_secret(begin(given.stanza()))
 
 
+async def test_every_backend_becomes_every_other(every_given: list[Given], tmp_path: Path) -> None:
+    """Without recovery keys it needs nobody; each step opens what the one before has wrapped."""
+    seals = [auto_seal_of(each, tmp_path) for each in every_given]
+    path = seals[:1]
+    for one, other in itertools.combinations(seals, 2):
+        path += [other, one] if path[-1] is one else [one, other, one]
+    assert set(itertools.pairwise(path)) >= set(itertools.permutations(seals, 2))
+
+    async def opened(auto: AutoSeal, old: AutoSeal | None = None) -> str:
+        """A start of the server, as far as the seal goes; the cluster's id."""
+        barrier, clock = Barrier(), SystemClock()
+        engine = SqliteEngine(tmp_path / "moving.db", barrier)
+        seal = ClusterSeal(engine, barrier, SealSetting(auto, old), clock)
+        try:
+            await open_cluster(engine, seal, barrier, clock)
+            assert not seal.sealed, seal.waiting_for
+            assert seal.stored().type == auto.type
+            return engine.view.cluster().cluster_id
+        finally:
+            await engine.close()
+
+    cluster = await opened(path[0])
+    for old, new in itertools.pairwise(path):
+        assert await opened(new, old) == cluster
+    assert await opened(path[-1]) == cluster
+    for each in seals:
+        await each.wrapper.close()
+
+
+def auto_seal_of(given: Given, folder: Path) -> AutoSeal:
+    file = folder / f"{given.type}.hcl"
+    file.write_text(given.stanza())
+    (stanza,) = read_files([file]).stanzas
+    return auto_seal(stanza, Means(SystemClock(), given.environment))
+
+
+@pytest.mark.parametrize("given", ["static", "transit", "gcpckms", "azurekeyvault"], indirect=True)
+async def test_a_key_is_left_for_another_of_the_same_backend(
+    given: Given, start: Start, tmp_path: Path
+) -> None:
+    """The stanza of the key that is left stays once, disabled; recovery keys are not asked for."""
+    storage = f'storage "file" {{ path = "{tmp_path}/data" }}\nworkers = 1\n'
+    first = start(storage + given.stanza())
+    token = (await initialised(first, RECOVERY))["root_token"]
+    await first.stop()
+    left = given.stanza(more='disabled = "true"')
+    for seals in (given.stanza(given.wrong) + left, given.stanza(given.wrong)):
+        server = start(storage + seals)
+        await server.open()
+        server.token = token
+        assert (await server.ask("GET", "auth/token/lookup-self"))[0] == 200
+        await server.stop()
+    # What was left opens nothing.
+    old = start(storage + given.stanza())
+    await old.waits_for("as previous_key" if given.type == "static" else "does not open")
+
+
 async def test_a_static_key_is_changed_with_the_previous_one_beside_it(
     static_given: Given, start: Start, tmp_path: Path
 ) -> None:
@@ -218,11 +288,11 @@ async def test_a_static_key_is_changed_with_the_previous_one_beside_it(
     old = start(storage + static_given.stanza())
     await old.up()
     await old.waits_for("beside the new one as previous_key")
-    (tmp_path / "key").unlink()
+    (tmp_path / "current").unlink()
     gone = start(storage + static_given.stanza())
     assert gone.process.wait(120) == 2
     said = gone.log.read_text()
-    assert f'seal "static": cannot read {tmp_path}/key: No such file' in said
+    assert f'seal "static": cannot read {tmp_path}/current: No such file' in said
     assert "listening" not in said
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from strongroom.crypto.aead import new_key
 from strongroom.crypto.keyfile import WrappingKey
+from strongroom.crypto.keyring import KeyRing
 from strongroom.model.errors import Denied, Invalid, Unavailable
+from strongroom.store.engine.contract import ClusterRow
 from strongroom.store.seal.keeping import keep_backend
 from strongroom.wire.keywrap.fake import FakeWrapper
 
@@ -75,6 +77,17 @@ async def test_a_key_ring_under_shares_is_for_a_server_alone(start) -> None:
     for other in (node, start(auto=FakeWrapper("transit"))):
         with pytest.raises(Invalid, match="sealed by Shamir shares"):
             await other.seal.ring_by_backend(cluster)
+
+
+async def test_the_first_form_of_a_snapshot_is_opened_and_what_is_there_stays(start) -> None:
+    backend, ring = FakeWrapper("static"), KeyRing.new(1.0)
+    node = start(backend)
+    await node.ask("PUT", "sys/init", {})
+    before = node.engine.view.cluster()
+    wrapped = await backend.wrap(ring.dumps(), b"strongroom key ring\x1fother")
+    found = await node.seal.ring_by_backend(ClusterRow("other", "o", "static", wrapped))
+    assert found.dumps() == ring.dumps()
+    assert node.engine.view.cluster() == before
 
 
 @pytest.mark.parametrize(

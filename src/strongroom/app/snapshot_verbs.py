@@ -151,7 +151,8 @@ def _seal(args: argparse.Namespace, engine: "Engine") -> "ClusterSeal":
     from strongroom.app.store_config.sources import read_files
     from strongroom.model.clock import SystemClock
     from strongroom.store.engine.barrier import Barrier
-    from strongroom.store.seal.cluster import AutoSeal, ClusterSeal, SealSetting
+    from strongroom.store.seal.backends import AutoSeal
+    from strongroom.store.seal.cluster import ClusterSeal, SealSetting
     from strongroom.wire.keywrap.key_file import KeyFileWrapper
 
     clock = SystemClock()

@@ -17,7 +17,7 @@ from strongroom.crypto.keyfile import WrappingKey, load_key_file
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid
 from strongroom.model.secret import Secret
-from strongroom.store.seal.cluster import AutoSeal
+from strongroom.store.seal.backends import AutoSeal
 from strongroom.wire.aws import (
     AwsCredentials,
     AwsJson,

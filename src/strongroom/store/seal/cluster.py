@@ -9,8 +9,7 @@ import asyncio
 import dataclasses
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,25 +21,16 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import ClusterRow, Engine, Transaction
+from strongroom.store.seal.backends import AutoSeal, in_time, unwrapped
 from strongroom.store.seal.shares import Gathering, parse_share, split_key
 from strongroom.store.seal.stored import SHAMIR, Split, StoredSeal, load_stored, with_note
-from strongroom.wire.keywrap.contract import Wrapper
 
 _INIT: Final = "an init: strongroom operator init"
 _FIRST_FORM: Final = b"strongroom key ring\x1f"
 RETRY_SECONDS: Final = 1.0
-BACKEND_SECONDS: Final = 10.0
 FirstRows = Callable[[Transaction], None]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class AutoSeal:
-    """A backend that opens the root key without a person."""
-
-    type: str
-    wrapper: Wrapper
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +213,15 @@ class ClusterSeal:
         return await self._root_by_backend(row, stored)
 
     async def _root_by_backend(self, row: ClusterRow, stored: StoredSeal) -> bytes:
+        auto = self._backend_of(stored)
+        if not stored.root:
+            return await self._first_form(auto, row)
+        backends, place = [auto], _place("root", row.cluster_id)
+        if self._leaves_a_key and self.setting.old:
+            backends.append(self.setting.old)
+        return await unwrapped(backends, stored.root, place)
+
+    def _backend_of(self, stored: StoredSeal) -> AutoSeal:
         auto = self.setting.old if self.migrating(stored) else self.setting.auto
         if auto is None or auto.type != stored.type:
             raise Invalid(
@@ -230,14 +229,23 @@ class ClusterSeal:
                 f"the database is sealed by {stored.type}, which the configuration does not name",
                 hint=f'give its stanza as well: seal "{stored.type}" {{ disabled = "true" ... }}',
             )
+        return auto
+
+    @property
+    def _leaves_a_key(self) -> bool:
+        """Whether the seal to be left is the configured one with another key, or elsewhere."""
+        auto, old = self.setting.auto, self.setting.old
+        return auto is not None and old is not None and auto.type == old.type
+
+    @staticmethod
+    async def _first_ring(auto: AutoSeal, row: ClusterRow) -> bytes:
         async with in_time(auto):
-            if not stored.root:
-                return await self._first_form(auto, row)
-            return await auto.wrapper.unwrap(stored.root, _place("root", row.cluster_id))
+            return await auto.wrapper.unwrap(
+                row.wrapped_ring, _FIRST_FORM + row.cluster_id.encode()
+            )
 
     async def _first_form(self, auto: AutoSeal, row: ClusterRow) -> bytes:
-        aad = _FIRST_FORM + row.cluster_id.encode()
-        plain, root = await auto.wrapper.unwrap(row.wrapped_ring, aad), new_key()
+        plain, root = await self._first_ring(auto, row), new_key()
         wrapped, identity = await self._wrapped(root, b"", row.cluster_id)
         ring = Aead(root).seal(plain, _place("ring", row.cluster_id))
         better = StoredSeal(auto.type, wrapped, ring, identity=identity)
@@ -368,6 +376,10 @@ class ClusterSeal:
         better = await self._refreshed(stored, root, row.cluster_id)
         if better != stored:
             await self.change(lambda _: better)
+        if better.root != stored.root:
+            _log.info(
+                "the root key is wrapped anew by the %s seal: %s", better.type, better.identity
+            )
         self._open(root, ring)
 
     async def _refreshed(self, stored: StoredSeal, root: bytes, cluster_id: str) -> StoredSeal:
@@ -382,12 +394,24 @@ class ClusterSeal:
         try:
             async with in_time(self.setting.auto):
                 identity = await self.setting.auto.wrapper.identity()
-            if identity == stored.identity and stored.type == self.setting.type:
+            same = identity == stored.identity and stored.type == self.setting.type
+            if same and await self._opens(stored, cluster_id):
                 return stored
             wrapped, identity = await self._wrapped(root, b"", cluster_id)
         except Refusal:
             return stored  # It opened; a fresh wrap can wait for the next start.
         return dataclasses.replace(stored, type=self.setting.type, root=wrapped, identity=identity)
+
+    async def _opens(self, stored: StoredSeal, cluster_id: str) -> bool:
+        """Whether the configured backend does, and not the one of its type that is to be left."""
+        auto = self.setting.auto
+        if auto is None or not self._leaves_a_key:
+            return True
+        try:
+            await unwrapped([auto], stored.root, _place("root", cluster_id))
+        except Refusal:
+            return False
+        return True
 
     def _open(self, root: bytes, ring: KeyRing) -> None:
         self._root = root
@@ -472,6 +496,8 @@ class ClusterSeal:
                 hint="restore through a server that is unsealed, or without -config and"
                 " -seal-key-file",
             )
+        if not stored.root:
+            return KeyRing.loads(await self._first_ring(self._backend_of(stored), row))
         return _opened_ring(row, await self._root_by_backend(row, stored))
 
     def put_ring(self, transaction: Transaction, ring: KeyRing) -> None:
@@ -531,18 +557,6 @@ def _sealed_ring(ring: KeyRing, root: bytes, cluster_id: str) -> bytes:
 
 def _place(what: str, cluster_id: str) -> bytes:
     return f"strongroom seal\x1f{what}\x1f{cluster_id}".encode()
-
-
-@asynccontextmanager
-async def in_time(auto: AutoSeal) -> AsyncIterator[None]:
-    """A deadline on a backend, told as a Refusal."""
-    try:
-        async with asyncio.timeout(BACKEND_SECONDS):
-            yield
-    except TimeoutError:
-        raise Unavailable(
-            "seal-slow", f"the {auto.type} seal gave no answer in {BACKEND_SECONDS:g} s"
-        ) from None
 
 
 def _people(split: Split) -> str:

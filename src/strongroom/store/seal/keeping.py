@@ -9,13 +9,8 @@ from typing import Final
 
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Refusal
-from strongroom.store.seal.cluster import (
-    BACKEND_SECONDS,
-    RETRY_SECONDS,
-    AutoSeal,
-    ClusterSeal,
-    in_time,
-)
+from strongroom.store.seal.backends import BACKEND_SECONDS, AutoSeal, in_time
+from strongroom.store.seal.cluster import RETRY_SECONDS, ClusterSeal
 from strongroom.wire.keywrap.contract import Perishable
 
 AGAIN_SECONDS: Final = BACKEND_SECONDS

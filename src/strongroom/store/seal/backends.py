@@ -1,0 +1,48 @@
+"""Backends that open the root key without a person, each asked under a deadline."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from strongroom.model.errors import Denied, Refusal, Unavailable
+from strongroom.wire.keywrap.contract import Wrapper
+
+BACKEND_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AutoSeal:
+    """A backend that opens the root key without a person."""
+
+    type: str
+    wrapper: Wrapper
+
+
+@asynccontextmanager
+async def in_time(auto: AutoSeal) -> AsyncIterator[None]:
+    """A deadline on a backend, told as a Refusal."""
+    try:
+        async with asyncio.timeout(BACKEND_SECONDS):
+            yield
+    except TimeoutError:
+        raise Unavailable(
+            "seal-slow", f"the {auto.type} seal gave no answer in {BACKEND_SECONDS:g} s"
+        ) from None
+
+
+async def unwrapped(backends: Sequence[AutoSeal], wrapped: bytes, place: bytes) -> bytes:
+    """What the first of them gives that opens it; raises what they refuse by."""
+    refusals: list[Refusal] = []
+    for each in backends:
+        try:
+            async with in_time(each):
+                return await each.wrapper.unwrap(wrapped, place)
+        except Refusal as refusal:
+            refusals.append(refusal)
+    first, *more = refusals
+    if not more:
+        raise first
+    said = "; and the one that is disabled: ".join(each.message for each in refusals)
+    raise Denied(first.code, said, hint=first.hint)
