@@ -6,7 +6,14 @@ from typing import Any, cast
 import pytest
 
 from strongroom.model.errors import Invalid
-from strongroom.store.engine.contract import Engine, KvMetadata, KvVersionInfo
+from strongroom.store.engine.contract import (
+    RESTORED,
+    ClusterRow,
+    Engine,
+    EventRow,
+    KvMetadata,
+    KvVersionInfo,
+)
 from strongroom.store.engine.memory import MemoryEngine
 from strongroom.store.engine.snapshot_contract import TablePage
 
@@ -47,6 +54,36 @@ async def test_pages_are_of_one_moment_while_writes_go_on(engine: Engine) -> Non
     assert await names(engine) == ["a"]
     await engine.transact(put("c"))
     assert await names(engine) == ["a", "c"]
+
+
+async def test_what_is_put_back_without_a_key_is_told_by_the_feed(engine: Engine) -> None:
+    if isinstance(engine, MemoryEngine):
+        return
+    row = ClusterRow("id", "name", "shamir", b"ring", 0.0)
+    await engine.transact_alone(
+        lambda each: each.append_event(EventRow(0, 1.0, "a", "write", 1, ""))
+    )
+
+    def other(transaction: Any) -> None:
+        transaction.replace_cluster(row, 1_700_000_000.25)
+        transaction.append_event(EventRow(0, 2.0, "b", "write", 1, ""))
+        # Rows of another term are sealed anew, and this one has no seal.
+        transaction.begin_reseal(1, 0.0)
+
+    await engine.transact_alone(other)
+    while await engine.transact(lambda each: each.reseal_page(10, 3.0)):
+        pass
+
+    async def told() -> tuple[list[tuple[int, float, str]], tuple[str, ...]]:
+        view = engine.view
+        events = [(each.sequence, each.time, each.operation) for each in view.events_after(0, 9)]
+        reseal = view.reseal()
+        assert reseal
+        return events, reseal.damaged
+
+    events, damaged = await engine.waiting(told())
+    assert events == [(2, 1_700_000_000.25, RESTORED), (3, 2.0, "write")]
+    assert damaged == ()
 
 
 async def test_a_restore_that_fails_in_the_middle_changes_nothing(engine: Engine) -> None:

@@ -209,9 +209,13 @@ async def test_a_push_says_where_it_is_kept_and_who_hears_of_it(gcp) -> None:
     assert replicas[0]["customerManagedEncryption"] == {"kmsKeyName": "k"}
     assert secret.rest["topics"] == [{"name": "projects/p/topics/t"}]
     assert secret.labels == {"team": "blue", "managed-by": "external-secrets"}
-    merge = {"labels": {"env": "prod"}, "mergePolicy": "Merge"}
+    # Merged labels are added, and those that are there stay; without a policy they are replaced.
+    ours = {"managed-by": "external-secrets"}
+    merge = {"labels": {"env": "prod", "team": "red"}, "mergePolicy": "Merge"}
     await provider.push(PushTarget("db", metadata=merge), Secret("one"))
-    assert set(secret.labels) == {"team", "env", "managed-by"}
+    assert secret.labels == {"team": "blue", "env": "prod", **ours}
+    await provider.push(PushTarget("db", metadata={"labels": {"team": "red"}}), Secret("one"))
+    assert secret.labels == {"team": "red", **ours}
     assert len(secret.versions) == 1
     await provider.close()
 

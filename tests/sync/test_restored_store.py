@@ -44,6 +44,10 @@ class Bed:
     async def restore(self) -> None:
         assert (await self.store.ask("POST", SNAPSHOT, self.snapshot))[0] == 204
 
+    async def restore_without_a_server(self) -> None:
+        engine, now = self.store.engine, self.clock.now()
+        await restore_directly(engine, BytesIO(self.snapshot), now, force=False)
+
     def providers(self) -> Providers:
         return Providers(Surroundings(self.api, self.clock))
 
@@ -115,6 +119,54 @@ async def test_what_is_restored_while_no_operator_runs_is_read_at_the_next_start
         await bed.shows("other")
 
 
+async def test_what_is_restored_without_a_server_is_read_at_the_next_start(bed: Bed) -> None:
+    async with bed.operator():
+        await bed.shows("two")
+    await bed.restore_without_a_server()
+    # Written since: its number is that of the version in the Secret, and its value is not.
+    await bed.put("other")
+    async with bed.operator():
+        await bed.shows("other")
+
+
+async def test_a_position_of_another_history_is_told_from_one_of_this(bed: Bed) -> None:
+    store = {"metadata": {"name": "s", "namespace": "n"}, "spec": bed.spec}
+    provider = await bed.providers()(store, "n")
+
+    async def since(position: str) -> Change | History:
+        changes = provider.changes(position)
+        try:
+            return await anext(changes)
+        finally:
+            await changes.aclose()
+
+    past = await since(BEGINNING)
+    assert isinstance(past, History)
+    await bed.put("three")
+    number, _, mark = past.position.partition("-")
+    assert mark
+    other = await since(f"{number}-{'0' * len(mark)}")
+    assert isinstance(other, History)
+    assert (past.whole, other.whole) == (True, False)
+    # The number alone, as from a server of before, and with its own mark.
+    for position in (number, past.position):
+        same = await since(position)
+        assert isinstance(same, History)
+        assert (same.whole, list(same.versions.values())) == (True, [3])
+    # What comes has a position of its own.
+    changes = provider.changes(BEGINNING)
+    await anext(changes)
+    coming = asyncio.ensure_future(anext(changes))
+    await bed.put("four")
+    change = await coming
+    assert isinstance(change, Change)
+    await changes.aclose()
+    after = await since(change.position)
+    assert isinstance(after, History)
+    assert (after.whole, dict(after.versions), "-" in change.position) == (True, {}, True)
+    await provider.close()
+
+
 async def test_the_feed_says_once_that_all_was_replaced(bed: Bed) -> None:
     store = {"metadata": {"name": "s", "namespace": "n"}, "spec": bed.spec}
     provider = await bed.providers()(store, "n")
@@ -154,7 +206,7 @@ async def test_a_feed_shows_that_the_rows_were_put_back_without_a_server(bed: Be
     past = await anext(changes)
     assert isinstance(past, History)
     await changes.aclose()
-    await restore_directly(bed.store.engine, BytesIO(bed.snapshot), force=False)
+    await bed.restore_without_a_server()
     # The next event has the next number, and what is before it is of another past.
     await bed.put("three")
     changes = provider.changes(past.position)

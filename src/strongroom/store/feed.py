@@ -6,6 +6,7 @@ Form: CloudEvents 1.0 as Vault sends them, https://developer.hashicorp.com/vault
 
 import asyncio
 import fnmatch
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +35,8 @@ class Subscriber:
     peer: str
     # The last entry that it was told of, or was not to be told of: the newest when it came.
     told: int = 0
+    # The mark of the entry that it goes on after, where it knows that.
+    mark: str = ""
 
 
 class ChangeFeed:
@@ -105,8 +108,10 @@ class ChangeFeed:
         view, socket = self._engine.view, subscriber.socket
         newest, oldest = view.last_event(), view.events_after(0, 1)
         first = oldest[0].sequence if oldest else newest + 1
-        # A number beyond the newest is of another database, so nothing is known of what it missed.
+        # A number beyond the newest is of another database, so nothing is known of what it missed;
+        # so is one with another mark, as when the database's files were put back.
         whole = first - 1 <= after <= newest
+        whole = whole and subscriber.mark in ("", self._mark(after))
         subscriber.told = min(after, newest)
         socket.send_text(_history(subscriber.told, (), whole=whole))
         while not socket.closed.is_set():
@@ -115,12 +120,19 @@ class ChangeFeed:
                 continue
             events = view.events_after(subscriber.told, PAGE)
             if not events:
-                socket.send_text(orjson.dumps(_of_feed("present", subscriber.told)).decode())
+                present = _of_feed("present", subscriber.told)
+                present["position"] = _position(subscriber.told, self._mark(subscriber.told))
+                socket.send_text(orjson.dumps(present).decode())
                 self._follow_for(subscriber)
                 return
             self._tell_page(subscriber, events)
             # A page at a time, for others are served meanwhile.
             await asyncio.sleep(0)
+
+    def _mark(self, sequence: int) -> str:
+        """The mark of an entry that is kept."""
+        found = self._engine.view.events_after(sequence - 1, 1)
+        return mark_of(found[0]) if found and found[0].sequence == sequence else ""
 
     def _tell_page(self, subscriber: Subscriber, events: Sequence[EventRow]) -> None:
         session = self._session_of(subscriber)
@@ -180,7 +192,8 @@ class ChangeFeed:
         if event.breaks:
             self._gap(subscribers, event)
             return
-        text = orjson.dumps(as_cloud_event(event)).decode()
+        position = _position(event.sequence, mark_of(event))
+        text = orjson.dumps({**as_cloud_event(event), "position": position}).decode()
         for each in subscribers:
             self._send(each, event, text)
 
@@ -213,6 +226,16 @@ def _hears(subscriber: Subscriber, session: Session, event: EventRow) -> bool:
     return fnmatch.fnmatchcase(event_type(event), subscriber.pattern) and any(
         session.decide(event.path, each).allowed for each in ("read", "subscribe")
     )
+
+
+def mark_of(event: EventRow) -> str:
+    """What tells an entry from one of the same number in another history. Pure."""
+    return f"{zlib.crc32(f'{event.sequence} {event.time!r}'.encode()):08x}"
+
+
+def _position(sequence: int, mark: str) -> str:
+    """What a follower comes back with."""
+    return f"{sequence:020d}-{mark}" if mark else f"{sequence:020d}"
 
 
 def event_type(event: EventRow) -> str:

@@ -574,13 +574,14 @@ class Pipeline:
             after = work.call.integer("after") if work.call.text("after") else None
             # Before the socket is open: whoever cannot be told of changes yet is refused in words.
             newest = self._context.view.last_event()
+            mark = work.call.text("mark")
             socket = work.exchange.accept_websocket(request)
         except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
             self._answer_failure(work, error)
             return
         self._metrics.in_flight.end(work.call)
         pattern = work.call.path.removeprefix(SUBSCRIBE)
-        told = Subscriber(socket, pattern, work.call.token, request.peer, newest)
+        told = Subscriber(socket, pattern, work.call.token, request.peer, newest, mark)
         self._feed.subscribe(told, after)
 
 

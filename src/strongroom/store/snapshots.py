@@ -95,9 +95,11 @@ RingOf = Callable[[ClusterRow], Awaitable[KeyRing]]
 
 
 async def restore_directly(
-    engine: Engine, file: BinaryIO, ring_of: RingOf | None = None, *, force: bool
+    engine: Engine, file: BinaryIO, now: float, ring_of: RingOf | None = None, *, force: bool
 ) -> Summary:
     """Restore into a database without a server; the seal opens it afterwards.
+
+    `now`, in epoch seconds, is what the change feed says of it.
 
     `ring_of` opens the snapshot's own key ring, for the keyed hash. Without it nobody checks
     that: each row still opens in its own place alone. Raises Invalid(`snapshot-forged`), and
@@ -117,7 +119,7 @@ async def restore_directly(
                 hint="with -force everything in the database goes",
             )
         transaction.replace_rows(read_pages(file))
-        transaction.replace_cluster(summary.cluster)
+        transaction.replace_cluster(summary.cluster, now)
         if summary.newest_term > summary.oldest_term:
             transaction.begin_reseal(summary.newest_term, summary.created)
 
@@ -139,7 +141,7 @@ async def restore(
             raise Unavailable("not-initialised", "Vault is not initialized")
         transaction.replace_rows(read_pages(file))
         if found.ring is None:
-            transaction.replace_cluster(_closed(found.summary.cluster))
+            transaction.replace_cluster(_closed(found.summary.cluster), now)
             return
         transaction.append_event(EventRow(0, now, "", RESTORED, 0, ""))
         ring = seal.ring_of(current)

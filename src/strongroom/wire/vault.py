@@ -241,11 +241,14 @@ class VaultClient:
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield change-feed events (CloudEvents as JSON) until the connection ends.
 
-        `after` is the id of an event: those since come first, of a server that keeps them.
+        `after` is the id of an event: those since come first, of a server that keeps them. An
+        event's `position`, where it has one, also says of which history the event is.
         """
         url = self.address.replace("http", "ws", 1)
         path = f"{url}/v1/sys/events/subscribe/{events}?json=true"
-        path += "&" + urlencode({"after": after}) if after else ""
+        number, _, mark = after.partition("-")
+        path += "&" + urlencode({"after": number}) if number else ""
+        path += "&" + urlencode({"mark": mark}) if mark else ""
         async for text in self._http.messages(path, headers=self._headers()):
             event = json.loads(text)
             if isinstance(event, dict):

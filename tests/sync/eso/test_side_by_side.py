@@ -351,6 +351,8 @@ DIFFERENT = {
     "extract-odd-unicode": "the same",
     "find-rewrite": "keys are converted after a rewrite; theirs' provider `fake` does it before",
     "template-from-maps": "a key `n` stays; theirs reads it as a truth value",
+    "v-tags": "the server's own metadata stand with the custom ones, as in later versions of theirs",
+    "v-extract-tags": "the same",
     "k-metadata": "annotations that are not there are {}, not null",
     "k-extract-metadata": "the same",
     "w-list-map": "the first element of a list counts for all of it as it does for a row",

@@ -420,6 +420,19 @@ async def test_a_kv_1_path_without_keys_is_a_refusal(bed) -> None:
     await provider.close()
 
 
+async def test_what_the_server_keeps_is_told_with_the_custom_metadata(ours, api, clock) -> None:
+    await cluster(api, token=ours.root)
+    await ours.ask("POST", "secret/data/db", {"data": {"p": "two"}})
+    own = {"team": "blue", "created_time": "long ago"}
+    settings = {"custom_metadata": own, "delete_version_after": "1h"}
+    await ours.ask("POST", "secret/metadata/db", settings)
+    provider = await provider_of(api, clock, ours.address, {"tokenSecretRef": key("token")})
+    found = await provider.fetch(RemoteRef("db", metadata=True))
+    told = {"current_version": "2", "delete_version_after": "1h0m0s"}
+    assert (found.version, dict(found.data)) == (2, {**own, **told})
+    await provider.close()
+
+
 # custom metadata of what is pushed
 
 

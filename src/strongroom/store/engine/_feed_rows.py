@@ -7,7 +7,7 @@ import msgspec
 
 from strongroom.crypto.aead import Tampered
 from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
-from strongroom.store.engine.contract import ConsumerRow, EventRow
+from strongroom.store.engine.contract import RESTORED, ConsumerRow, EventRow
 from strongroom.store.engine.sql import upsert
 
 PUT_CONSUMER: Final = upsert("consumer", "path, actor", "expires, version, body")
@@ -23,8 +23,26 @@ class _Stored(msgspec.Struct, gc=False):
     mount: str
 
 
+# The body of an entry that was written without a key, of when a snapshot was restored. Whoever can
+# forge it can make followers read anew, and no more.
+_UNSEALED: Final = b"restored "
 _DECODER: Final = msgspec.json.Decoder(_Stored)
 _ENCODER: Final = msgspec.json.Encoder()
+
+
+def unsealed_restore(now: float) -> bytes:
+    """The body of an entry that says, where no key is at hand, that a snapshot was restored."""
+    return _UNSEALED + repr(now).encode()
+
+
+def restored_at(body: bytes) -> float | None:
+    """When the snapshot was restored of which such an entry tells; None for any other. Pure."""
+    if not body.startswith(_UNSEALED):
+        return None
+    try:
+        return float(body.removeprefix(_UNSEALED))
+    except ValueError:
+        return None
 
 
 class FeedRows(SealedRows):
@@ -64,6 +82,9 @@ class FeedRows(SealedRows):
         return [self._event(number, body) for number, body in rows]
 
     def _event(self, number: int, body: bytes) -> EventRow:
+        restored = restored_at(bytes(body))
+        if restored is not None:
+            return EventRow(number, restored, "", RESTORED, 0, "")
         try:
             opened = self._barrier.open("event", "", 0, body)
         except Tampered:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from strongroom.model.errors import Invalid
+from strongroom.store.engine._feed_rows import unsealed_restore
 from strongroom.store.engine._sealed_rows import SealedRows
 from strongroom.store.engine._sealed_tables import TABLES
 from strongroom.store.engine.contract import ClusterRow
@@ -57,12 +58,11 @@ class SnapshotRows(SealedRows):
             self._sql.one(self._sql.dialect.resume_identity)
         self._move_generation()
 
-    def replace_cluster(self, row: ClusterRow) -> None:
+    def replace_cluster(self, row: ClusterRow, now: float) -> None:
         for table in ("cluster", "event", "key_use", "reseal"):
             self._sql.run(f"DELETE FROM {table}")  # noqa: S608 - a table of ours
-        # A number that no event has: who followed the feed before sees that it has missed some.
-        self._sql.run("INSERT INTO event (body) VALUES (?)", b"")
-        self._sql.run("DELETE FROM event")
+        # Who followed the feed sees by its number that some are missing, and others hear the time.
+        self._sql.run("INSERT INTO event (body) VALUES (?)", unsealed_restore(now))
         self._sql.run(
             "INSERT INTO cluster (id, cluster_id, cluster_name, seal_type, wrapped_ring, created)"
             " VALUES (1, ?, ?, ?, ?, ?)",

@@ -359,7 +359,7 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
     def replace_rows(self, pages: Iterable[TablePage]) -> None:  # noqa: ARG002
         raise _not_stored()
 
-    def replace_cluster(self, row: ClusterRow) -> None:  # noqa: ARG002
+    def replace_cluster(self, row: ClusterRow, now: float) -> None:  # noqa: ARG002
         raise _not_stored()
 
 

@@ -27,5 +27,8 @@ class SnapshotTransaction(Protocol):
         Invalid(`snapshot-unfit`) for a page of no table of ours.
         """
 
-    def replace_cluster(self, row: "ClusterRow") -> None:
-        """Become another cluster: its row, and nothing of the feed and the key terms before."""
+    def replace_cluster(self, row: "ClusterRow", now: float) -> None:
+        """Become another cluster: its row, and nothing of the feed and the key terms before.
+
+        The feed begins with the entry that a snapshot was restored `now`, in epoch seconds.
+        """

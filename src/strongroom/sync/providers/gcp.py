@@ -233,7 +233,8 @@ class GcpSecretManager(OneByOne):
     async def _settle(self, name: str, secret: Mapping[str, Any], meta: Fields) -> None:
         labels = meta.labels("labels") | dict([MANAGED_BY])
         if meta.choice("mergePolicy", ("Replace", "Merge"), "Replace") == "Merge":
-            labels = {**(secret.get("labels") or {}), **labels}
+            # Those that are there stay as they are, as the other controller has it.
+            labels |= secret.get("labels") or {}
         annotations = meta.labels("annotations")
         if labels == secret.get("labels") and annotations == (secret.get("annotations") or {}):
             return

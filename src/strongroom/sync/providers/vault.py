@@ -42,6 +42,8 @@ R = TypeVar("R")
 READS_AT_ONCE: Final = 16
 # KV v1 has no metadata of its own: the mark of what we wrote is a key of the secret.
 _MARK: Final = "custom_metadata"
+# What the server keeps of a secret that is told with its custom metadata, which count before it.
+_OF_SYSTEM: Final = ("created_time", "current_version", "delete_version_after")
 _MARKED: Final = {MANAGED_BY[0]: MANAGED_BY[1]}
 
 
@@ -219,10 +221,11 @@ class VaultProvider(OneByOne):
             return Fetched(f"{mount}/{path}", 0, Escaped(data))
         if ref.metadata:
             metadata = await self._client.kv2_metadata(mount, path)
-            custom = metadata.get("custom_metadata") or {}
-            return Fetched(
-                f"{mount}/data/{path}", int(metadata["current_version"]), Escaped(custom)
-            )
+            said = {
+                each: str(metadata[each]) for each in _OF_SYSTEM if metadata.get(each) is not None
+            }
+            said |= metadata.get("custom_metadata") or {}
+            return Fetched(f"{mount}/data/{path}", int(metadata["current_version"]), Escaped(said))
         if ref.version and not ref.version.isdigit():
             raise Invalid("bad-version", f"version {ref.version!r} of {ref.key} is no number")
         found = await self._client.kv2_read(mount, path, int(ref.version or 0))
@@ -394,7 +397,7 @@ class VaultProvider(OneByOne):
         try:
             async for event in self._client.subscribe("kv*", since):
                 kind = str((event.get("data") or {}).get("event_type") or "")
-                position = str(event.get("id") or "")
+                position = str(event.get("position") or event.get("id") or "")
                 if kind == "strongroom/history":
                     past = past or Past()
                     past.add(event)

@@ -133,7 +133,9 @@ class VaultFake:
         if path not in self._data:
             return _said(404, errors=[])
         said = {
+            "created_time": _CREATED,
             "current_version": len(self._data[path]),
+            "delete_version_after": "0s",
             "custom_metadata": self._metadata.get(path),
         }
         return _said(200, data=said)
