@@ -279,9 +279,9 @@ async def test_for_a_target_that_cannot_be_changed_nothing_is_made(bed) -> None:
 
 
 async def test_while_there_is_nothing_to_merge_into_nothing_is_made(bed) -> None:
-    await external(bed, refreshInterval="10m", target={"creationPolicy": "Merge"})
+    await external(bed, refreshInterval="1m", target={"creationPolicy": "Merge"})
     for _ in range(5):
-        await bed.bench.clock.advance(600)
+        await bed.bench.clock.advance(60)
     assert (await bed.bench.condition())["reason"] == "SecretMissing"
     assert bed.leasing.made == 0
     await bed.bench.secret_of_somebody(user="theirs")
