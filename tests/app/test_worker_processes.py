@@ -36,7 +36,9 @@ def fail():
 def serve(number):
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         return 9  # It would end it until it has a handler of its own.
-    signal.signal(signal.SIGHUP, lambda *_: say("reopened"))
+    # Waited for: a handler would not run for one that comes just before a pause.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     say(os.getpid())
     if sys.argv[1] in ("crash", "steady") and number:
         return 3
@@ -48,8 +50,8 @@ def serve(number):
             say(os.getpid())
             os._exit(7)
         os.waitpid(middle, 0)
-    while True:
-        signal.pause()
+    while signal.sigwait([signal.SIGHUP]):
+        say("reopened")
 
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 pause = {"crash": 0.1, "steady": 0.01}.get(sys.argv[1], 1.0)
