@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from strongroom.app.store_config.sanitized import sanitized
 from strongroom.app.store_config.settings import settings_of
 from strongroom.app.store_config.sources import read_files
 from strongroom.store.call import Endpoint, Result
+from strongroom.store.system.host import HostInfo
 from strongroom.store.system.not_served import REASONS
 
 SCRAPER = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -116,6 +118,62 @@ async def test_the_host_is_described(store) -> None:
     assert data["memory"]["total"] > data["memory"]["available"] > 0
     assert data["host"]["hostname"]
     assert len(data["cpu"]) >= 1
+    assert data["cpu"][0]["modelName"]
+    assert [each["cpu"] for each in data["cpu_times"]] == [
+        f"cpu{number}" for number in range(len(data["cpu"]))
+    ]
+    assert all(each["user"] + each["idle"] > 0 for each in data["cpu_times"])
+    assert 0 < data["disk"][0]["usedPercent"] <= 100
+
+
+async def test_what_is_known_of_a_processor(store, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(
+        "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 1\n"
+        "model name\t: AMD EPYC\nstepping\t: 1\nmicrocode\t: 0x1\ncpu MHz\t\t: 2445.428\n"
+        "cache size\t: 512 KB\nphysical id\t: 0\ncore id\t\t: 1\nflags\t\t: fpu vme\n\n"
+    )
+    (tmp_path / "stat").write_text("cpu  1 2\ncpu0 200 100 300 1000 5 0 6 7 0 0\nintr 1\n")
+    (endpoint,) = HostInfo(store.handler._context, proc=tmp_path).endpoints
+    said = endpoint.handlers["read"](None)
+    assert said.data["cpu"] == [
+        {
+            "cpu": 0, "vendorId": "AuthenticAMD", "family": "25", "model": "1", "stepping": 1,
+            "physicalId": "0", "coreId": "1", "cores": 1, "modelName": "AMD EPYC", "mhz": 2445.428,
+            "cacheSize": 512, "flags": ["fpu", "vme"], "microcode": "0x1",
+        }
+    ]  # fmt: skip
+    ticks = os.sysconf("SC_CLK_TCK")
+    (times,) = said.data["cpu_times"]
+    assert (times["cpu"], times["user"], times["steal"]) == ("cpu0", 200 / ticks, 7 / ticks)
+    # What is not there is said, and keeps nothing else away.
+    assert said.warnings == tuple(
+        f"{name} is not known here: FileNotFoundError" for name in ("host", "memory")
+    )
+
+
+async def test_tokens_and_entities_are_counted_and_clients_are_not(store) -> None:
+    async def total(what: str) -> int:
+        _, said = await store.ask("GET", f"sys/internal/counters/{what}")
+        (found,) = said["data"]["counters"].values()
+        return found["total"]
+
+    tokens, entities = await total("tokens"), await total("entities")
+    await store.ask("POST", "auth/token/create", {"policies": "default"})
+    await store.ask("POST", "identity/entity", {"name": "ada"})
+    assert (await total("tokens"), await total("entities")) == (tokens + 1, entities + 1)
+    for path in ("activity", "activity/monthly", "activity?start_time=2026-01-01T00:00:00Z"):
+        assert await store.ask("GET", f"sys/internal/counters/{path}") == (204, None)
+    _, said = await store.ask("GET", "sys/internal/counters/config")
+    assert (said["data"]["enabled"], said["data"]["queries_available"]) == (
+        "default-disabled", False,
+    )  # fmt: skip
+    config = "sys/internal/counters/config"
+    assert (await store.ask("POST", config, {"enabled": "disable"}))[0] == 204
+    assert (await store.ask("POST", config, {"enabled": "enable"}))[0] == 400
+    assert (await store.ask("POST", config, {"retention_months": 24}))[0] == 400
+    assert await store.ask("GET", "sys/internal/counters/requests") == (
+        404, {"errors": ["The functionality has been removed on this path"]},
+    )  # fmt: skip
 
 
 async def test_log_levels_are_set_and_go_back(store) -> None:

@@ -171,6 +171,7 @@ async def test_revoking_a_token_takes_its_children_unless_they_become_orphans(
     assert left is not None
     assert left.parent is None
     assert engine.view.accessors() == ["accessor4"]
+    assert engine.view.token_count() == 1
 
 
 @reads

@@ -35,6 +35,7 @@ async def test_an_entity_is_found_by_id_name_and_alias(engine: Engine) -> None:
     assert view.alias_by_name("auth_userpass_1", "ada", group=True) is None
     assert list(view.aliases_of("e1")) == list(view.aliases()) == [ALIAS]
     assert list(view.entities()) == [ADA]
+    assert view.entity_count() == 1
     assert view.entity("none") is view.entity_by_name("none") is view.alias("none") is None
 
 

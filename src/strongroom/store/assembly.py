@@ -53,6 +53,7 @@ from strongroom.store.system.backend import Part, System
 from strongroom.store.system.configuration import Configuration
 from strongroom.store.system.consumers import Consumers
 from strongroom.store.system.cors import Cors
+from strongroom.store.system.counters import Counters
 from strongroom.store.system.explain import Explain
 from strongroom.store.system.host import HostInfo
 from strongroom.store.system.leases import LeaseEndpoints
@@ -308,6 +309,7 @@ def _parts(context: Context) -> tuple[Part, ...]:
         LockedUsers(context),
         Consumers(context),
         HostInfo(context),
+        Counters(context),
         _FeedEndpoint(),
     )
 

@@ -56,6 +56,9 @@ class IdentityRows(SealedRows):
         rows = self._sql.all("SELECT id, version, body FROM entity ORDER BY id")
         return self._that_open(rows, lambda row: self._opened("entity", row, EntityRow))
 
+    def entity_count(self) -> int:
+        return int(self._sql.one("SELECT COUNT(*) FROM entity")[0])
+
     def new_entity(self, row: EntityRow, alias: AliasRow) -> None:
         self.put_entity(row)
         self._put_alias(alias)

@@ -61,6 +61,9 @@ class TokenRows(SealedRows):
     def accessors(self) -> Sequence[str]:
         return [name for (name,) in self._sql.all("SELECT accessor FROM token ORDER BY accessor")]
 
+    def token_count(self) -> int:
+        return int(self._sql.one("SELECT COUNT(*) FROM token")[0])
+
     def put_token(self, row: TokenRow) -> None:
         version, found = self._next_version("SELECT version FROM token WHERE id = ?", row.id)
         if found:

@@ -247,6 +247,9 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
     def accessors(self) -> Sequence[str]:
         """Accessors of all tokens."""
 
+    def token_count(self) -> int:
+        """How many tokens are kept; one that has expired counts until it is removed."""
+
     def token_ids(
         self, prefix: str, *, after: str = "", limit: int = 0
     ) -> Sequence[tuple[str, bytes]]:

@@ -75,6 +75,9 @@ class IdentityView(Protocol):
     def entities(self) -> Listed[EntityRow]:
         """All that open, by id."""
 
+    def entity_count(self) -> int:
+        """How many there are."""
+
     def alias(self, alias_id: str) -> AliasRow | None:
         """By id, of an entity or a group."""
 

@@ -129,6 +129,9 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
     def accessors(self) -> Sequence[str]:
         return sorted(row.accessor for row in self.state.tokens.values())
 
+    def token_count(self) -> int:
+        return len(self.state.tokens)
+
     def put_token(self, row: TokenRow) -> None:
         self.state.generation += row.id in self.state.tokens
         self.state.tokens[row.id] = row

@@ -48,6 +48,9 @@ class MemoryAuthRows:
     def entities(self) -> Listed[EntityRow]:
         return Listed(self.state.entities[key] for key in sorted(self.state.entities))
 
+    def entity_count(self) -> int:
+        return len(self.state.entities)
+
     def new_entity(self, row: EntityRow, alias: AliasRow) -> None:
         self.state.entities[row.id] = row
         self.state.aliases[alias.id] = alias

@@ -17,6 +17,14 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 
 PROC: Final = Path("/proc")
+# The columns of /proc/stat (proc_stat(5)), in seconds.
+TIMES: Final = (
+    "user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guestNice",
+)  # fmt: skip
+TEXTS: Final = {
+    "vendorId": "vendor_id", "family": "cpu family", "model": "model", "physicalId": "physical id",
+    "coreId": "core id", "microcode": "microcode",
+}  # fmt: skip
 
 
 class HostInfo:
@@ -35,7 +43,8 @@ class HostInfo:
         found: dict[str, Any] = {"timestamp": rfc3339(now)}
         warnings = []
         for name, ask in (
-            ("cpu", self._cpu), ("disk", _disk), ("host", self._host), ("memory", self._memory),
+            ("cpu", self._cpu), ("cpu_times", self._cpu_times), ("disk", _disk),
+            ("host", self._host), ("memory", self._memory),
         ):  # fmt: skip
             try:
                 found[name] = ask()
@@ -44,12 +53,27 @@ class HostInfo:
         return Result(found, warnings=tuple(warnings))
 
     def _cpu(self) -> list[dict[str, Any]]:
-        lines = (self._proc / "cpuinfo").read_text().splitlines()
-        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        names = models or [platform.machine()] * (os.cpu_count() or 1)
-        return [{"cpu": number, "modelName": name} for number, name in enumerate(names)]
+        blocks = (self._proc / "cpuinfo").read_text().split("\n\n")
+        found = [
+            {name.strip(): value.strip() for name, _, value in map(_parted, block.splitlines())}
+            for block in blocks
+        ]
+        # Other architectures than this one's say less, or nothing of each processor.
+        found = [each for each in found if "processor" in each]
+        found = found or [{} for _ in range(os.cpu_count() or 1)]
+        return [_processor(number, each) for number, each in enumerate(found)]
 
-    def _memory(self) -> dict[str, int]:
+    def _cpu_times(self) -> list[dict[str, Any]]:
+        ticks = os.sysconf("SC_CLK_TCK")
+        found = []
+        for line in (self._proc / "stat").read_text().splitlines():
+            name, *numbers = line.split()
+            if name.startswith("cpu") and name != "cpu":
+                times = (int(each) / ticks for each in numbers)
+                found.append({"cpu": name, **dict(zip(TIMES, times, strict=False))})
+        return found
+
+    def _memory(self) -> dict[str, Any]:
         lines = (self._proc / "meminfo").read_text().splitlines()
         fields = {
             name: rest.split()[0] for name, _, rest in (line.partition(":") for line in lines)
@@ -57,7 +81,11 @@ class HostInfo:
         total, free, available = (
             1024 * int(fields[name]) for name in ("MemTotal", "MemFree", "MemAvailable")
         )
-        return {"total": total, "free": free, "available": available, "used": total - available}
+        used = total - available
+        return {
+            "total": total, "free": free, "available": available, "used": used,
+            "usedPercent": 100 * used / total,
+        }  # fmt: skip
 
     def _host(self) -> dict[str, Any]:
         uptime = float((self._proc / "uptime").read_text().split()[0])
@@ -75,4 +103,36 @@ class HostInfo:
 
 def _disk() -> list[dict[str, Any]]:
     total, used, free = shutil.disk_usage("/")
-    return [{"path": "/", "total": total, "used": used, "free": free}]
+    inodes = os.statvfs("/")
+    percent = 100 * used / (used + free)
+    return [
+        {
+            "path": "/", "total": total, "used": used, "free": free, "usedPercent": percent,
+            "inodesTotal": inodes.f_files, "inodesFree": inodes.f_ffree,
+            "inodesUsed": inodes.f_files - inodes.f_ffree,
+        }
+    ]  # fmt: skip
+
+
+def _parted(line: str) -> tuple[str, str, str]:
+    return line.partition(":")
+
+
+def _processor(number: int, said: dict[str, str]) -> dict[str, Any]:
+    """A processor under the names of Vault's library (gopsutil's InfoStat)."""
+    cache = said.get("cache size", "").partition(" ")[0]
+    return {
+        "cpu": number,
+        "modelName": said.get("model name") or platform.machine(),
+        **{name: said.get(field, "") for name, field in TEXTS.items()},
+        "stepping": _number(said.get("stepping")),
+        # Each entry is one logical processor.
+        "cores": 1,
+        "mhz": float(said.get("cpu MHz") or 0),
+        "cacheSize": _number(cache),
+        "flags": said.get("flags", "").split(),
+    }
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
