@@ -102,6 +102,21 @@ async def test_an_old_row_put_back_whole_is_refused(store: Any) -> None:
     assert (await store.ask("GET", "secret/data/a", token=token))[0] == 500
 
 
+@pytest.mark.parametrize("later", [None, 9e9])
+async def test_an_end_that_was_moved_by_hand_lets_no_token_live_longer(store: Any, later) -> None:
+    """The column is for the index; the end that counts is sealed with the row."""
+    token = await store.token_with('path "secret/*" { capabilities = ["read"] }', ttl="60s")
+    await put(store, "a", "v")
+    await sql(store, "UPDATE token SET expires = ? WHERE expires IS NOT NULL RETURNING id", later)
+    await store.ask("POST", "auth/token/create", {})
+    _, said = await store.ask("POST", "auth/token/lookup", {"token": token})
+    assert said["data"]["ttl"] == 60
+    assert (await store.ask("GET", "secret/data/a", token=token))[0] == 200
+    store.clock.step_wall(61)
+    assert (await store.ask("GET", "secret/data/a", token=token))[0] == 403
+    assert (await store.ask("POST", "auth/token/renew-self", {}, token=token))[0] == 403
+
+
 async def test_a_full_disk_refuses_writes_keeps_reads_and_recovers(store: Any) -> None:
     if store.engine.waits:
         pytest.skip("it bounds the file of SQLite")

@@ -165,6 +165,35 @@ async def test_cve_2025_6010_and_6011_an_unknown_user_costs_what_a_known_one_doe
         assert computed == []
 
 
+@pytest.mark.parametrize("what", ["password", "policies", "removed"])
+async def test_a_user_who_is_changed_while_the_password_is_checked_gets_no_token(
+    serve_with, what: str
+) -> None:
+    """Who is locked out by a new password, or by fewer policies, is locked out from then on."""
+    checked, go_on = threading.Event(), threading.Event()
+
+    def slowly(password: bytes, hashed: str) -> bool:
+        right = verify_password(password, hashed)
+        checked.set()
+        return go_on.wait(60) and right
+
+    async with serve_with(userpass=lambda context, _: Userpass(context, slowly)) as store:
+        await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+        user = "auth/userpass/users/ada"
+        await store.ask("POST", user, {"password": "right", "token_policies": "wide"})
+        before = await store.read(lambda view: len(view.accessors()))
+        entering = asyncio.create_task(login(store, "ada", "right"))
+        await asyncio.to_thread(checked.wait, 60)
+        change = {"password": {"password": "new"}, "policies": {"token_policies": "narrow"}}
+        if what == "removed":
+            assert (await store.ask("DELETE", user))[0] == 204
+        else:
+            assert (await store.ask("POST", f"{user}/{what}", change[what]))[0] == 204
+        go_on.set()
+        assert (await entering)[0] == 403
+        assert await store.read(lambda view: len(view.accessors())) == before
+
+
 def test_the_counters_reset_has_vaults_name_and_its_older_one_is_read() -> None:
     given = {"lockout_counter_reset_duration": "5m", "lockout_duration": "1h"}
     assert lockout_settings(given, {}) == {

@@ -1,8 +1,10 @@
 """The key ring's terms over HTTP, and the background work that follows a rotation."""
 
+from collections.abc import Callable
 from typing import Any
 
 from strongroom.store.assembly import upkeep
+from strongroom.store.upkeep import Chore, Upkeep
 
 
 async def turn(store: Any) -> None:
@@ -93,3 +95,23 @@ async def test_one_process_of_a_cluster_does_the_background_work(store: Any) -> 
     await store.clock.advance(2)
     await store.engine.waiting(two.turn())
     assert (await store.ask("GET", "sys/rotate/status"))[1]["data"]["done"] is True
+
+
+async def test_a_leader_that_was_replaced_while_it_slept_does_no_step(store: Any) -> None:
+    """It learns of that in the step's own transaction, however fresh its lead seems to it."""
+    done: list[str] = []
+
+    def step(name: str) -> Callable[[Any, float], bool]:
+        return lambda *_: bool(done.append(name))
+
+    one, two = (
+        Upkeep(store.engine, store.barrier, store.clock, name, (Chore("c", 0.0, step(name)),))
+        for name in ("one", "two")
+    )
+    await store.engine.waiting(one.turn())
+    # By its own clock the first still leads; by the second's it is long over.
+    store.clock.step_wall(3600.0)
+    await store.engine.waiting(two.turn())
+    store.clock.step_wall(-3600.0)
+    await store.engine.waiting(one.turn())
+    assert done == ["one", "two"]

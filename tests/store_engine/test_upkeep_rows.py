@@ -30,7 +30,7 @@ from strongroom.store.engine.contract import (
     Transaction,
     View,
 )
-from strongroom.store.engine.identity_contract import EntityRow
+from strongroom.store.engine.identity_contract import EntityRow, GroupRow
 from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.schema import STEPS
 from strongroom.store.engine.sqlite import SqliteEngine
@@ -201,6 +201,22 @@ async def test_a_row_moved_or_rolled_back_by_hand_is_refused_and_named(
     assert len(found.damaged) == 1
     assert "weak" in found.damaged[0]
     assert await ask(engine, lambda view: view.policy("strong")) == "x"
+
+
+async def test_a_value_moved_to_the_row_of_the_same_key_in_another_table_is_refused_and_named(
+    database: Database,
+) -> None:
+    engine = database.engine
+
+    def write(transaction: Transaction) -> None:
+        transaction.put_entity(EntityRow("same", "n"))
+        transaction.put_group(GroupRow("same", "n"))
+
+    await engine.transact(write)
+    assert await ask(engine, lambda view: view.group("same"))
+    await database.sql("UPDATE identity_group SET body = (SELECT body FROM entity)")
+    with pytest.raises(Tampered, match=r"same \(version 1\) of identity_group"):
+        await ask(engine, lambda view: view.group("same"))
 
 
 async def test_resealing_names_and_counts_rows_that_claim_a_newer_term_and_goes_on(
