@@ -15,7 +15,7 @@ from strongroom.model.errors import Unavailable
 from strongroom.store.clock_watch import ClockWatch
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine, Transaction
-from strongroom.store.engine.postgres import PostgresEngine
+from strongroom.store.engine.postgres import TURN, PostgresEngine
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.notices import Notices
 from strongroom.store.seal.cluster import ClusterSeal, SealSetting
@@ -111,7 +111,7 @@ async def test_a_writer_that_is_cancelled_refuses_all_who_wait_and_all_who_come(
     async def hold() -> None:
         """Somebody else has the turn, so that a group waits for it."""
         async with other._connections.lend(SECONDS) as connection:
-            await other._begin(connection)
+            await connection.execute(TURN)
             holds.set()
             await free.wait()
             await connection.execute("ROLLBACK")

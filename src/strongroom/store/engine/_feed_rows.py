@@ -1,6 +1,6 @@
 """Who uses which version of a secret, and the change feed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -43,6 +43,12 @@ def restored_at(body: bytes) -> float | None:
         return float(body.removeprefix(_UNSEALED))
     except ValueError:
         return None
+
+
+def sealed_event(seal: Callable[[str, str, int, bytes], bytes], event: EventRow) -> bytes:
+    """The body of an event's row; it is sealed before the database gives the number."""
+    row = _Stored(event.time, event.path, event.operation, event.version, event.mount)
+    return seal("event", "", 0, _ENCODER.encode(row))
 
 
 class FeedRows(SealedRows):
@@ -97,9 +103,9 @@ class FeedRows(SealedRows):
         return int(self._sql.one("SELECT COALESCE(MAX(sequence), 0) FROM event")[0])
 
     def append_event(self, event: EventRow) -> None:
-        row = _Stored(event.time, event.path, event.operation, event.version, event.mount)
-        body = self._barrier.seal("event", "", 0, _ENCODER.encode(row))
-        self._sql.run("INSERT INTO event (body) VALUES (?)", body)
+        self._sql.run(
+            "INSERT INTO event (body) VALUES (?)", sealed_event(self._barrier.seal, event)
+        )
 
     def forget_events(self, kept: int, limit: int) -> bool:
         first, last = self._sql.one(

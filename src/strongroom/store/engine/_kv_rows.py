@@ -134,14 +134,11 @@ class KvRows(SealedRows):
         node, (version, body) = found
         if body is None:
             return None
-        stored = _DECODER.decode(self._barrier.open("node", str(node), version, body))
+        opened = self._barrier.open("node", str(node), version, body)
+        row = metadata_of(mount, path, (node, version), opened)
         if self._versions is not None:
-            self._versions[node] = version, _with_data(stored.versions)
-        return KvMetadata(
-            mount, path, stored.created, stored.updated, stored.current_version,
-            stored.oldest_version, stored.max_versions, stored.cas_required,
-            stored.delete_version_after, stored.custom, stored.versions, (node, version),
-        )  # fmt: skip
+            self._versions[node] = version, with_data(row.versions)
+        return row
 
     def kv_stands(self, mark: tuple[int, int]) -> bool:
         node, version = mark
@@ -191,14 +188,10 @@ class KvRows(SealedRows):
         node = self._make_node(row.mount, row.path)
         known = {} if self._versions is None else self._versions
         version, before = known.get(node) or self._stored(node)
-        stored = _Stored(
-            row.created, row.updated, row.current_version, row.oldest_version, row.max_versions,
-            row.cas_required, row.delete_version_after, row.custom, row.versions,
-        )  # fmt: skip
-        body = self._barrier.seal("node", str(node), version + 1, _ENCODER.encode(stored))
+        body = self._barrier.seal("node", str(node), version + 1, encoded_node(row))
         self._sql.run("UPDATE node SET version = ?, body = ? WHERE id = ?", version + 1, body, node)
         # Data lives exactly as long as an entry that is not destroyed.
-        kept = _with_data(row.versions)
+        kept = with_data(row.versions)
         for gone in before - kept:
             self._sql.run("DELETE FROM kv_version WHERE node = ? AND version = ?", node, gone)
         known[node] = version + 1, kept
@@ -235,5 +228,25 @@ class KvRows(SealedRows):
             node = row[0]
 
 
-def _with_data(versions: Sequence[KvVersionInfo]) -> frozenset[int]:
+def metadata_of(mount: str, path: str, mark: tuple[int, int], opened: bytes) -> KvMetadata:
+    """A secret from the opened body of its node; `mark` is the node and its row version."""
+    stored = _DECODER.decode(opened)
+    return KvMetadata(
+        mount, path, stored.created, stored.updated, stored.current_version,
+        stored.oldest_version, stored.max_versions, stored.cas_required,
+        stored.delete_version_after, stored.custom, stored.versions, mark,
+    )  # fmt: skip
+
+
+def encoded_node(row: KvMetadata) -> bytes:
+    """What the body of a secret's node seals."""
+    stored = _Stored(
+        row.created, row.updated, row.current_version, row.oldest_version, row.max_versions,
+        row.cas_required, row.delete_version_after, row.custom, row.versions,
+    )  # fmt: skip
+    return _ENCODER.encode(stored)
+
+
+def with_data(versions: Sequence[KvVersionInfo]) -> frozenset[int]:
+    """The numbers of those whose data is kept."""
     return frozenset([each.version for each in versions if not each.destroyed])

@@ -8,7 +8,7 @@ Sealing and unsealing of values happens inside the engine; rows carry plain valu
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -185,6 +185,14 @@ class ConsumerRow:
     version: int
     acknowledged: float
     expires: float | None
+
+
+class About(NamedTuple):
+    """What a unit of work will ask: a secret, and the nameless document of a kind of its mount."""
+
+    mount: str
+    path: str
+    document: str = ""
 
 
 # The operation of an event behind which all is as a snapshot had it.
@@ -441,11 +449,12 @@ class Engine(Protocol):
     def view(self) -> View:
         """Committed state."""
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
+    async def transact(self, work: Callable[[Transaction], T], *, about: About | None = None) -> T:
         """Run `work` alone; what it did is durable on return, or undone when it raises.
 
         `work` is a plain function of the transaction: it may be run again when an attempt was
-        undone. Raises Unavailable when the database is full, locked for too long or gone.
+        undone. `about` foretells what it asks; work that asks for more is only slower. Raises
+        Unavailable when the database is full, locked for too long or gone.
         """
 
     async def transact_alone(self, work: Callable[[Transaction], T]) -> T:

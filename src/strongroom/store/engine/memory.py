@@ -15,6 +15,7 @@ from strongroom.model.errors import Invalid
 from strongroom.store.engine._refusals import writing_ended
 from strongroom.store.engine.contract import (
     MAKING,
+    About,
     ClusterRow,
     ConsumerRow,
     DamagedMount,
@@ -396,7 +397,12 @@ class MemoryEngine:
         if self._closed:
             raise writing_ended()
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
+    async def transact(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        about: About | None = None,  # noqa: ARG002 - reads cost little here
+    ) -> T:
         self.check_writes()
         before = self._rows.state
         self._rows.state = before.copied()

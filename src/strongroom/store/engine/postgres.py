@@ -11,12 +11,13 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import asyncpg
 
 from strongroom.model.errors import Refusal
 from strongroom.store.engine._connections import DRIVER_ERRORS, Connections, commit
+from strongroom.store.engine._foreseen import Foreseen
 from strongroom.store.engine._greenlets import answer_of, drive, run_parked
 from strongroom.store.engine._postgres_sql import Ask, Connection, SharedReads, WritingSql
 from strongroom.store.engine._refusals import broken_off, writing_ended
@@ -24,7 +25,7 @@ from strongroom.store.engine._snapshot_rows import COPIED, FIRST_ROWS, all_of, r
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine._waves import Outcome, Undo, Waves
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.contract import Transaction, View
+from strongroom.store.engine.contract import About, Transaction, View
 from strongroom.store.engine.schema import STEPS, Step, take_step
 from strongroom.store.engine.snapshot_contract import TablePage
 from strongroom.store.engine.sql import POSTGRES, Sql
@@ -37,7 +38,7 @@ WRITE_SECONDS: Final = 5.0
 STEP_SECONDS: Final = 600.0
 COMMIT_PART: Final = 0.8
 RACE_SECONDS: Final = 0.05
-TURN: Final = "UPDATE generation SET revision = revision + 1 RETURNING value"
+TURN: Final = "BEGIN; UPDATE generation SET revision = revision + 1"
 # What nodes that start together on an empty database see of each other.
 _RACES: Final = (
     asyncpg.UniqueViolationError,
@@ -49,7 +50,13 @@ _RACES: Final = (
 
 _log = logging.getLogger(__name__)
 
-_Write = tuple[Callable[[Transaction], Any], "asyncio.Future[Any]"]
+
+class _Write(NamedTuple):
+    """A unit of work that waits for its turn."""
+
+    work: Callable[[Transaction], Any]
+    done: "asyncio.Future[Any]"
+    about: About | None = None
 
 
 class PostgresEngine:
@@ -70,6 +77,7 @@ class PostgresEngine:
         self._ended = False
         # Where the nodes of paths are; a sequence of PostgreSQL gives no number twice.
         self._nodes: dict[tuple[str, str], int] = {}
+        self._view.share_nodes(self._nodes)
         self._generation = -1
         self._writer: asyncio.Task[None] | None = None
 
@@ -103,12 +111,12 @@ class PostgresEngine:
         """See the contract."""
         return drive(coroutine)
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
+    async def transact(self, work: Callable[[Transaction], T], *, about: About | None = None) -> T:
         """Queue the work for the next group; see the contract."""
         self._connections.check()
         self.check_writes()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.append((work, done))
+        self._queue.append(_Write(work, done, about))
         self._wake.set()
         return await done
 
@@ -122,7 +130,8 @@ class PostgresEngine:
         self.check_writes()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         # A task of its own: row code is parked where no handler is parked already.
-        await asyncio.create_task(self._write_group([(work, done)], STEP_SECONDS, alone=True))
+        group = [_Write(work, done)]
+        await asyncio.create_task(self._write_group(group, STEP_SECONDS, alone=True))
         return await done
 
     async def pages(self) -> AsyncIterator[TablePage]:
@@ -195,7 +204,7 @@ class PostgresEngine:
         """Write a group, and unless it is to be alone all who have come when its turn has."""
         try:
             async with self._connections.lend(seconds) as connection:
-                await self._begin(connection)
+                await connection.execute(TURN)
                 if not alone:
                     self._join(group)
                 outcomes = await self._outcomes(connection, group, seconds)
@@ -207,7 +216,7 @@ class PostgresEngine:
             if not isinstance(error, Exception):
                 raise
             outcomes = [(None, error)] * len(group)
-        for (_, done), (result, failure) in zip(group, outcomes, strict=True):
+        for (_, done, _), (result, failure) in zip(group, outcomes, strict=True):
             if done.done():
                 continue
             if failure is not None:
@@ -220,26 +229,31 @@ class PostgresEngine:
     ) -> list[Outcome]:
         """The outcome of each unit of work, committed; the transaction has begun."""
         try:
-            units = [partial(self._unit, work) for work, _ in group]
-            outcomes = await Waves(connection, self._reads).run(units)
+            outcomes = await self._side_by_side(connection, group)
         except Undo as undone:
             await connection.execute("ROLLBACK")
             if len(group) == 1:
                 return [(None, undone.__cause__)]
-            await self._begin(connection)
-            outcomes = [await self._one_write(connection, work) for work, _ in group]
+            await connection.execute(TURN)
+            await Foreseen(connection, self._barrier, self._nodes).read(())
+            outcomes = [await self._one_write(connection, each.work) for each in group]
         await commit(connection, seconds * COMMIT_PART)
         return outcomes
 
-    async def _begin(self, connection: Connection) -> None:
-        await connection.execute("BEGIN")
-        ((generation,),) = await connection.fetch(TURN)
+    async def _side_by_side(self, connection: Connection, group: Sequence[_Write]) -> list[Outcome]:
+        """What can be foreseen first, then the others in waves; raises Undo."""
+        foreseen = Foreseen(connection, self._barrier, self._nodes)
+        generation = await foreseen.read([each.about for each in group if each.about])
         if generation != self._generation:
             # What is sealed from here on is sealed under the newest term.
             rows = self._rows(WritingSql(connection))
             await run_parked(rows.check_schema)
             await run_parked(rows.refresh_keys)
             self._generation = generation
+        found = await foreseen.run([(each.about, each.work) for each in group])
+        left = [partial(self._unit, group[n].work) for n, each in enumerate(found) if each is None]
+        others = iter(await Waves(connection, self._reads).run(left) if left else ())
+        return [next(others) if each is None else each for each in found]
 
     def _rows(self, sql: Sql) -> StoreRows:
         return StoreRows(sql, self._barrier, len(self._schema))
@@ -281,9 +295,9 @@ class PostgresEngine:
 
 
 def _refuse(writes: Iterable[_Write], refusal: Refusal) -> None:
-    for _, done in writes:
-        if not done.done():
-            done.set_exception(refusal)
+    for each in writes:
+        if not each.done.done():
+            each.done.set_exception(refusal)
 
 
 def _step(connection: Connection, steps: Sequence[Step]) -> bool:

@@ -16,7 +16,7 @@ from strongroom.store.engine._snapshot_rows import COPIED, FIRST_ROWS, all_of, r
 from strongroom.store.engine._sqlite_writer import SqliteSql, SqliteWriter, Write
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.contract import Transaction, View
+from strongroom.store.engine.contract import About, Transaction, View
 from strongroom.store.engine.schema import STEPS, Step, take_step
 from strongroom.store.engine.snapshot_contract import TablePage
 from strongroom.store.engine.sql import SQLITE
@@ -89,7 +89,12 @@ class SqliteEngine:
         """SQLite's data_version: changes with every commit on another connection."""
         return int(self._reads.one("PRAGMA data_version")[0])
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
+    async def transact(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        about: About | None = None,  # noqa: ARG002 - reads cost little here
+    ) -> T:
         """Queue the work for the next group; see the contract."""
         return await self._write(work, alone=False)
 

@@ -15,6 +15,7 @@ from strongroom.store.call import Call, Endpoint, Result, parse_duration
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import (
     NO_MARK,
+    About,
     EventRow,
     KvMetadata,
     KvVersionInfo,
@@ -89,7 +90,7 @@ class Kv1:
             transaction.put_kv_data(mount, path, number, body)
             transaction.append_event(_event(call, "write", now))
 
-        await self._context.engine.transact(write)
+        await self._context.engine.transact(write, about=About(mount, path))
 
     async def _delete(self, call: Call) -> None:
         mount, path, now = call.mount.uuid, secret_path(call), self._context.clock.now()

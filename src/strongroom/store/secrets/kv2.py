@@ -11,13 +11,13 @@ import orjson
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result, whole_number
 from strongroom.store.context import Context
-from strongroom.store.engine.contract import EventRow, KvMetadata, KvVersionInfo, Transaction
+from strongroom.store.engine.contract import About, EventRow, KvMetadata, KvVersionInfo, Transaction
 from strongroom.store.envelope import nothing_here
 from strongroom.store.parameters import PAGE, fields
 from strongroom.store.secrets.kv_copy import Copying
 from strongroom.store.secrets.kv_diff import difference
 from strongroom.store.secrets.kv_listing import Listing
-from strongroom.store.secrets.kv_settings import Settings, settings_of
+from strongroom.store.secrets.kv_settings import CONFIG, Settings, settings_of
 from strongroom.store.secrets.kv_value import encoded, positive, secret_path
 from strongroom.store.secrets.kv_versions import (
     KvSettings,
@@ -199,7 +199,8 @@ class Kv2:
             )
             return row
 
-        row = await self._context.engine.transact(write)
+        about = About(mount.uuid, path, CONFIG)
+        row = await self._context.engine.transact(write, about=about)
         return Result(version_data(row.versions[-1], row.custom))
 
     async def _delete_newest(self, call: Call) -> None:
@@ -235,7 +236,7 @@ class Kv2:
             for number in chosen:
                 transaction.append_event(_event(call, name, number, now))
 
-        await self._context.engine.transact(write)
+        await self._context.engine.transact(write, about=About(mount, path, CONFIG))
 
     def _subkeys(self, call: Call) -> Result:
         result = self._version(call, call.integer("version"))
