@@ -6,12 +6,13 @@ import json
 
 import pytest
 
-from strongroom.app.commands.audit import reach_sheet
+from strongroom.app.commands.audit import reach_sheet, since_of
 from strongroom.app.main import main
 from strongroom.audit.exposure import LogCoverage, Window, blind_spots, readers
 from strongroom.audit.kubernetes_log import parse_line
 from strongroom.audit.store_log import parse_record, records_of
 from strongroom.audit.timeline import Subject, service_account_of, timeline
+from strongroom.model.clock import parse_rfc3339
 from strongroom.model.reach import Reach
 from strongroom.model.reference import SecretRef
 
@@ -237,6 +238,7 @@ async def used(store, tmp_path):
         'path "secret/data/prod/*" { capabilities = ["read"] }', display_name="reader"
     )
     await store.ask("GET", "secret/data/prod/db", token=reader)
+    await store.clock.advance(60)
     await store.ask("POST", "secret/data/prod/db", {"data": {"password": "marked-2"}})
     await store.ask("GET", "secret/data/prod/db", token=reader)
     await store.ask("GET", "secret/data/prod/db", token="wrong")
@@ -272,6 +274,25 @@ async def test_the_timeline_of_a_real_log_offline(used, tmp_path, capsys) -> Non
     assert found[1]["keys"] == ["password"]
     assert await run("timeline", "prod/db", "--offline", *logs(tmp_path)) == 0
     assert "5 touches" in capsys.readouterr().out
+
+
+async def test_the_timeline_since_a_time(used, tmp_path, capsys) -> None:
+    words = ("timeline", "prod/db", "--offline", *logs(tmp_path))
+    assert await run(*words, "--format", "json") == 0
+    every = json.loads(capsys.readouterr().out)["entries"]
+    assert await run(*words, "--format", "json", "--since", every[2]["time"]) == 0
+    # Whose token it was is still known, though it was given before.
+    assert json.loads(capsys.readouterr().out)["entries"] == every[2:]
+    assert await run(*words, "--since", "2099-01-01T00:00:00Z") == 0
+    assert "no touch in these logs since 2099-01-01" in capsys.readouterr().out
+
+
+def test_since_is_a_time_or_how_long_ago() -> None:
+    now = parse_rfc3339("2026-11-27T12:00:00Z")
+    assert since_of("", now) == 0
+    assert since_of("90m", now) == now - 5400
+    assert since_of("2d", now) == now - 2 * 86400
+    assert since_of("2026-11-27T10:00:00+01:00", now) == now - 3 * 3600
 
 
 async def test_exposure_of_a_real_store(used, tmp_path, capsys) -> None:
@@ -324,6 +345,8 @@ def test_ways_to_the_same_secret_name_it_once() -> None:
             ["timeline", "prod/db", "--offline", "--secret", "db", "--store-log", "/absent"],
             "bad-secret",
         ),
+        (["timeline", "a", "--offline", "--since", "noon", "--store-log", "/absent"], "bad-since"),
+        (["timeline", "a", "--offline", "--since", "2026-99", "--store-log", "x"], "bad-since"),
     ],
 )
 def test_a_bad_question_is_refused(words, code, capsys) -> None:

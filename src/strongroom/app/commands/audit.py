@@ -18,6 +18,7 @@ from strongroom.app.tables import Sheet, say, show
 from strongroom.model.clock import SystemClock, parse_rfc3339, rfc3339
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.reference import SecretRef, parse_secret_ref
+from strongroom.store.call import parse_seconds
 
 if TYPE_CHECKING:
     from strongroom.audit.exposure import Exposure
@@ -32,6 +33,7 @@ EXAMPLE: Final = """example:
   strongroom audit timeline prod/db --offline --secret shop/db --store-log audit.log.1.gz \\
       --store-log audit.log --format json
   strongroom audit enable file file_path=/var/log/audit.log
+  strongroom audit timeline prod/db --since 24h --store-log audit.log --kube-log kube-audit.log
 
 exit status: 0 answered, 2 refused
 """
@@ -79,6 +81,10 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     timeline.add_argument(
         "--offline", action="store_true", help="the logs alone: ask neither store nor cluster"
     )
+    timeline.add_argument(
+        "--since", default="", metavar="T",
+        help="what came later alone: 24h, 2d, or a time such as 2026-11-27T08:00:00Z",
+    )  # fmt: skip
     timeline.set_defaults(run=run_timeline)
     exposure.set_defaults(run=run_exposure, offline=False)
     register_devices(verbs)
@@ -86,13 +92,30 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def run_timeline(args: argparse.Namespace) -> int:
     """Print the timeline."""
-    subject, entries = asyncio.run(_timeline(args))
+    since = since_of(args.since, SystemClock().now())
+    subject, entries = asyncio.run(_timeline(args, since))
     if args.format == "json":
         said = {"secret": str(subject.ref), "entries": [each.as_data() for each in entries]}
         print(json.dumps(said, indent=2))
     else:
-        _print_timeline(subject.ref, entries)
+        _print_timeline(subject.ref, entries, since)
     return 0
+
+
+def since_of(text: str, now: float) -> float:
+    """The time that `--since` names, 0 when it names none; raises Invalid. Pure."""
+    if not text:
+        return 0.0
+    try:
+        if text[:4].isdigit() and text[4:5] == "-":
+            return parse_rfc3339(text)
+        return now - parse_seconds(text)
+    except (ValueError, Invalid):
+        raise Invalid(
+            "bad-since",
+            f"neither a time nor how long ago: {text!r}",
+            hint="--since 24h, or --since 2026-11-27T08:00:00Z",
+        ) from None
 
 
 def run_exposure(args: argparse.Namespace) -> int:
@@ -157,7 +180,7 @@ def _check_logs(args: argparse.Namespace) -> None:
         )
 
 
-async def _timeline(args: argparse.Namespace) -> "tuple[Subject, list[Entry]]":
+async def _timeline(args: argparse.Namespace, since: float) -> "tuple[Subject, list[Entry]]":
     from strongroom.app.audit_sources import read_logs
     from strongroom.audit.timeline import timeline
 
@@ -166,7 +189,9 @@ async def _timeline(args: argparse.Namespace) -> "tuple[Subject, list[Entry]]":
         store, api = await _open(args, stack)
         subject, _ = await _subject(args, store, api)
     read = read_logs(args.store_log, args.kube_log, subject.ref)
-    return subject, timeline(subject, read.records, read.events)
+    # What came before is read all the same: it says whose token a later touch was by.
+    entries = timeline(subject, read.records, read.events)
+    return subject, [each for each in entries if each.time >= since]
 
 
 async def _exposure(args: argparse.Namespace) -> "Exposure":
@@ -228,7 +253,10 @@ def timeline_sheet(ref: SecretRef, entries: "Sequence[Entry]") -> Sheet:
     )
 
 
-def _print_timeline(ref: SecretRef, entries: "Sequence[Entry]") -> None:
+def _print_timeline(ref: SecretRef, entries: "Sequence[Entry]", since: float) -> None:
+    if not entries and since:
+        say(f"{ref}: no touch in these logs since {_clock(since)}.")
+        return
     if not entries:
         say(f"{ref}: no touch in these logs. Is the path right, and are these all of its logs?")
         return
