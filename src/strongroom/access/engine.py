@@ -31,6 +31,8 @@ class Grant:
     # Whether a rule says anything of parameters, and of how a reply is wrapped.
     bounds_parameters: bool = field(init=False, compare=False)
     bounds_wrapping: bool = field(init=False, compare=False)
+    # What is decided where nothing is refused.
+    allowed: Decision = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         cited = f'path "{self.path}" of {", ".join(self.policies)}'
@@ -40,6 +42,7 @@ class Grant:
         )
         wrapping = any(each.min_wrapping_ttl or each.max_wrapping_ttl for each in self.rules)
         object.__setattr__(self, "name", cited)
+        object.__setattr__(self, "allowed", Decision(True, "allowed", cited))
         object.__setattr__(self, "bounds_parameters", parameters)
         object.__setattr__(self, "bounds_wrapping", wrapping)
 
@@ -155,7 +158,7 @@ class Acl:
             problem = _wrapping_problem(grant.rules, wrap_seconds)
             if problem:
                 return Decision(False, problem, grant.name, "wrapping")
-        return Decision(True, "allowed", grant.name)
+        return grant.allowed
 
     def capabilities(self, path: str) -> tuple[str, ...]:
         """What `sys/capabilities` says of a path: `("deny",)` when nothing is granted."""

@@ -38,7 +38,11 @@ class KeyedHmac:
 
     def vault_form(self, data: bytes) -> str:
         """`hmac-sha256:<hex>`, as audit records and `sys/audit-hash` write it."""
-        return "hmac-sha256:" + self.digest(data).hex()
+        inner = self._inner.copy()
+        inner.update(data)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return "hmac-sha256:" + outer.hexdigest()
 
 
 _HMAC_HASHES: Final = {

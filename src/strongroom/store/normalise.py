@@ -67,11 +67,20 @@ def normalise(method: str, target: str, body: bytes, content_type: str) -> Canon
 
 def with_body(line: Canonical, body: bytes, content_type: str) -> Canonical:
     """A request whose body is read as well, where its operation has one; raises Invalid."""
+    data, raw = body_of(line, body, content_type)
+    return Canonical(line.operation, line.path, data, raw)
+
+
+def body_of(line: Canonical, body: bytes, content_type: str) -> tuple[dict[str, Any], bytes]:
+    """The data of a request, and its body where that is a file; raises Invalid.
+
+    The data is the caller's own: a line may be kept for other requests.
+    """
     if line.operation not in ("update", "patch"):
-        return line
+        return dict(line.data), b""
     if line.path in RAW_BODIES:
-        return Canonical(line.operation, line.path, raw=body)
-    return Canonical(line.operation, line.path, _body(body, content_type))
+        return {}, body
+    return _body(body, content_type), b""
 
 
 def normalise_line(method: str, target: str, content_type: str) -> Canonical:

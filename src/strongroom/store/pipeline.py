@@ -10,7 +10,6 @@ before any of the replies leaves, and a request whose line cannot be written is 
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
 from strongroom.store.call import Call, Result
 from strongroom.store.context import Context
+from strongroom.store.deadlines import Deadlines
 from strongroom.store.decision import decide
 from strongroom.store.engine.contract import NO_MARK
 from strongroom.store.envelope import (
@@ -36,10 +36,11 @@ from strongroom.store.envelope import (
 )
 from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed, Subscriber
-from strongroom.store.normalise import Canonical, normalise_line, with_body
+from strongroom.store.normalise import Canonical, body_of, normalise_line
 from strongroom.store.recording import Outcome
 from strongroom.store.request_headers import is_plain, token_of, wrap_seconds
-from strongroom.store.routing import DamagedRow, Route, Router
+from strongroom.store.request_ids import request_ids
+from strongroom.store.routing import DamagedRow, Route, Router, Way, Written
 from strongroom.store.sessions import Prepared, Session, invalid_token
 from strongroom.store.system.cors import preflight, reply_headers
 from strongroom.store.system.metrics import Metrics
@@ -65,12 +66,10 @@ class Work:
     route: Route
     request: bytes
     auth: bytes
-    target: str = ""
+    target: str
+    # What follows its record; what of that is left to be awaited.
+    then: "Callable[[Work], Coroutine[Any, Any, None] | None]"
     revision: int = -1
-
-
-# What follows a record, and what of it is left to be awaited.
-_Step = Callable[[Work], Coroutine[Any, Any, None] | None]
 
 
 class Pipeline:
@@ -87,6 +86,7 @@ class Pipeline:
         self.expiration = expiration
         self._context = context
         self._recording = context.recording
+        self._broker = context.broker
         self._router = router
         self._metrics = metrics
         self._feed = feed
@@ -104,7 +104,8 @@ class Pipeline:
         self._checking: asyncio.Task[None] | None = None
         self._now = 0.0
         self._stamp = b""
-        self._ids = ""
+        self._ids = request_ids()
+        self._deadlines = Deadlines(REQUEST_SECONDS)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def finish(self) -> None:
@@ -150,12 +151,6 @@ class Pipeline:
 
     def _end_turn(self) -> None:
         self._turn_open = False
-
-    def _request_id(self) -> str:
-        if len(self._ids) < 32:
-            self._ids = os.urandom(4096).hex()
-        taken, self._ids = self._ids[-32:], self._ids[:-32]
-        return f"{taken[:8]}-{taken[8:12]}-{taken[12:16]}-{taken[16:20]}-{taken[20:]}"
 
     # the way in
 
@@ -212,8 +207,8 @@ class Pipeline:
             if self._waits:
                 self._start(self._long_way_waiting(request, exchange, token))
                 return
-            if (begun := self._long_way(request, exchange, token)) is not None:
-                self._record(begun[0], partial(self._go_on, *begun))
+            if (work := self._long_way(request, exchange, token)) is not None:
+                self._record(work, partial(self._go_on, work))
         except Exception as error:  # noqa: BLE001 - the last line of defence answers 500
             self._refuse_unrecorded(exchange, error)
 
@@ -264,7 +259,7 @@ class Pipeline:
     def _answer_prepared(
         self, session: Session, prepared: Prepared, peer: str, exchange: Exchange
     ) -> None:
-        request_id = self._request_id()
+        request_id = next(self._ids)
         request = request_fragment(request_id, prepared.head, peer, prepared.data)
         auth, stamp = session.auth_fragment, self._stamp
         lines = request_line(stamp, auth, request)
@@ -272,70 +267,76 @@ class Pipeline:
         body = b"".join((prepared.before, request_id.encode(), prepared.after))
         response = Response(prepared.status, body)
         self._metrics.replies["read", prepared.status] += 1
-        broker = self._context.broker
-        broker.submit(lines, partial(reply_if, broker, exchange, response))
+        self._broker.submit(lines, partial(reply_if, self._broker, exchange, response))
 
     async def _long_way_waiting(self, request: Request, exchange: Exchange, token: str) -> None:
         try:
-            begun = self._long_way(request, exchange, token)
+            work = self._long_way(request, exchange, token)
         except Exception as error:  # noqa: BLE001 - the last line of defence answers 500
             self._refuse_unrecorded(exchange, error)
             return
-        if begun is None:
+        if work is None:
             return
-        work, then = begun
         recorded: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._record(work, lambda ok: None if recorded.done() else recorded.set_result(ok))
-        if await recorded and (rest := then(work)) is not None:
+        self._record(work, partial(self._heard, work, recorded))
+        if await recorded and (rest := work.then(work)) is not None:
             await rest
 
-    def _long_way(
-        self, request: Request, exchange: Exchange, token: str
-    ) -> "tuple[Work, _Step] | None":
-        """A request that is to be recorded, and what follows; None for one that is answered."""
+    def _long_way(self, request: Request, exchange: Exchange, token: str) -> Work | None:
+        """A request that is to be recorded; None for one that is answered."""
         headers = request.headers
         content_type = headers.get("content-type", "")
-        line = normalise_line(request.method, request.target, content_type)
+        written = request.method, request.target, request.opens
+        way = self._router.known(written)
+        line = way.line if way else normalise_line(request.method, request.target, content_type)
         exchange.headers = reply_headers(self._context.view, headers)
         # Counted before the body costs anything.
         shown, limited = self._context.quotas.admit_request(
             self._context.view,
             line.path,
-            lambda: with_body(line, request.body, content_type).data.get("role"),
+            lambda: body_of(line, request.body, content_type)[0].get("role"),
             request.peer,
             self._context.clock.monotonic(),
         )
         exchange.headers += shown
-        canonical = with_body(line, request.body, content_type)
-        request_id = self._request_id()
-        route, missing = self._route(canonical, request.opens)
+        body = body_of(line, request.body, content_type)
+        missing = None
+        if way is None:
+            way, missing = self._way(line, written)
+        route = way.route if way else None
         session, early = self._authenticate(route, token, request.peer)
-        call = self._call(canonical, route, session, request)
-        call.token, call.request_id = token, request_id
-        if route is not None and canonical.path in UNRECORDED and call.operation == "read":
+        call = self._call((line, *body), route, session, request)
+        call.token, call.request_id = token, next(self._ids)
+        if route is not None and line.path in UNRECORDED and call.operation == "read":
             exchange.reply(self._unrecorded(route, call))
             return None
-        auth = session.auth_fragment if session else self._unknown_auth(token)
-        fragment = self._recording.request(call)
+        auth = session.auth_fragment if session else self._context.writer.auth_fragment(None, token)
+        fragment = self._recording.request(call, heads=way.heads if way else None)
         # Whoever may not ask for a path is not told whether it is there.
         early = limited or early or self._authorise(route, call) or missing
         if early is not None or route is None:
             self._refused(exchange, call, (fragment, auth), early or invalid_token())
             return None
-        work = Work(exchange, call, route, fragment, auth, request.target)
+        then = self._execute
+        if line.path.startswith(SUBSCRIBE):
+            then = partial(self._subscribe, request)
         self._metrics.in_flight.begin(call, request.method, self._now)
-        if canonical.path.startswith(SUBSCRIBE):
-            return work, partial(self._subscribe, request)
-        return work, self._execute
+        return Work(exchange, call, route, fragment, auth, request.target, then)
 
     def _call(
-        self, canonical: Canonical, route: Route | None, session: Session | None, request: Request
+        self,
+        asked: tuple[Canonical, dict[str, Any], bytes],
+        route: Route | None,
+        session: Session | None,
+        request: Request,
     ) -> Call:
+        """`asked` are the line of a request, its data, and its body where that is a file."""
+        line, data, raw = asked
         call = Call(
-            operation=canonical.operation,
-            path=route.path if route else canonical.path,
-            asked_path=canonical.path,
-            data=canonical.data,
+            operation=line.operation,
+            path=route.path if route else line.path,
+            asked_path=line.path,
+            data=data,
             mount=cast(Any, route.mount if route else None),
             rest=route.rest if route else "",
             session=session,
@@ -345,7 +346,7 @@ class Pipeline:
             certificate=request.client_certificate,
             chain=request.client_chain,
             headers=request.headers,
-            body=canonical.raw,
+            body=raw,
             file=request.file,
         )
         if route and call.operation == "update" and not route.backend.exists(call):
@@ -354,11 +355,9 @@ class Pipeline:
 
     # authenticate and decide
 
-    def _route(
-        self, asked: Canonical, opens: frozenset[str]
-    ) -> tuple[Route | None, Refusal | None]:
+    def _way(self, line: Canonical, written: Written) -> tuple[Way | None, Refusal | None]:
         try:
-            return self._router.find(asked.path, asked.operation).on(opens), None
+            return self._router.way(line, written), None
         except (NotFound, DamagedRow) as refusal:
             return None, refusal
 
@@ -390,34 +389,36 @@ class Pipeline:
         """Whether the sender of this head may do what it asks; its body may be kept, then."""
         try:
             asked = normalise_line(request.method, request.target, "")
-            route, _ = self._route(asked, request.opens)
+            way, _ = self._way(asked, (request.method, request.target, request.opens))
+            route = way.route if way else None
             token = token_of(request.headers)
             session, refusal = self._authenticate(route, token, request.peer)
-            call = self._call(asked, route, session, request)
+            call = self._call((asked, asked.data, b""), route, session, request)
             return not (refusal or route is None or self._authorise(route, call))
         except Refusal:
             return False
 
     # record
 
-    def _unknown_auth(self, token: str) -> bytes:
-        return self._context.writer.auth_fragment(None, token)
-
     def _record(self, work: Work, recorded: Done) -> None:
-        """Record a request; one that no device takes is answered, and `recorded` hears of it."""
-        line = request_line(self._stamp, work.auth, work.request)
+        """Record a request; `recorded` says to `_is_recorded` what became of it."""
+        self._submit(request_line(self._stamp, work.auth, work.request), recorded, work.call, None)
 
-        def done(ok: bool) -> None:  # noqa: FBT001 - the broker's callback
-            if not ok:
-                self._metrics.in_flight.end(work.call)
-                work.exchange.reply(unrecordable(self._context.broker.failing))
-            recorded(ok)
+    def _is_recorded(self, work: Work, ok: bool) -> bool:  # noqa: FBT001 - the broker's word
+        """Whether a device has it; one that none takes is answered."""
+        if not ok:
+            self._metrics.in_flight.end(work.call)
+            work.exchange.reply(unrecordable(self._broker.failing))
+        return ok
 
-        self._submit(line, done, work.call, None)
-
-    def _go_on(self, work: Work, then: _Step, recorded: bool) -> None:  # noqa: FBT001 - a callback
-        if recorded and (rest := then(work)) is not None:
+    def _go_on(self, work: Work, ok: bool) -> None:  # noqa: FBT001 - the broker's callback
+        if self._is_recorded(work, ok) and (rest := work.then(work)) is not None:
             self._start(rest)
+
+    def _heard(self, work: Work, recorded: "asyncio.Future[bool]", ok: bool) -> None:  # noqa: FBT001
+        self._is_recorded(work, ok)
+        if not recorded.done():
+            recorded.set_result(ok)
 
     def _refused(
         self, exchange: Exchange, call: Call, parts: tuple[bytes, bytes], refusal: Refusal
@@ -428,12 +429,12 @@ class Pipeline:
         lines += response_line(self._stamp, auth, request, error=refusal.message)
         self._count(call.operation, status_of(refusal))
         self._context.notices.met(refusal)
-        done = partial(reply_if, self._context.broker, exchange, encode_refusal(refusal))
+        done = partial(reply_if, self._broker, exchange, encode_refusal(refusal))
         self._submit(lines, done, call, None, Outcome(error=refusal.message))
 
     def _submit(self, line: bytes, done: Done, call: Call, *outcomes: Outcome | None) -> None:
         """Hand a line to the devices, and make it in the forms that some of them want."""
-        broker = self._context.broker
+        broker = self._broker
         if broker.other_forms:
             broker.submit(line, done, self._recording.others(self._stamp, call, *outcomes))
         else:
@@ -486,13 +487,17 @@ class Pipeline:
             await rest
 
     async def _await(self, work: Work, result: Awaitable[Result | None]) -> None:
-        recorded = None
+        recorded, late, task = None, False, self._deadlines.begin()
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
+            try:
                 answer = await result
                 if answer is not None and answer.long and not work.call.wrap_seconds:
                     recorded = await self._recording.response_by_parts(work.call, answer)
-        except TimeoutError:
+            finally:
+                late = self._deadlines.end(task)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and not late:
+                raise
             self._answer_failure(work, Unavailable("too-slow", "the request took too long"))
         except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
             self._answer_failure(work, error)
@@ -561,7 +566,7 @@ class Pipeline:
         self._count(work.call.operation, response.status)
         self._metrics.in_flight.end(work.call)
         line = response_line(self._stamp, work.auth, work.request, recorded, outcome.error)
-        done = partial(reply_if, self._context.broker, work.exchange, response)
+        done = partial(reply_if, self._broker, work.exchange, response)
         self._submit(line, done, work.call, outcome)
 
     def _count(self, operation: str, status: int) -> None:

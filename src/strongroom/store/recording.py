@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PART: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """How a call ended: its result, or the sentence of a refusal."""
 
@@ -58,13 +58,23 @@ class Recording:
         point, kind = (full_path(mount), mount.type) if mount else ("", "")
         return request_head(call.operation, call.path, point, kind)
 
-    def request(self, call: "Call", writer: RecordWriter | None = None) -> bytes:
-        """The request object."""
+    def request(
+        self,
+        call: "Call",
+        writer: RecordWriter | None = None,
+        heads: dict[str, bytes] | None = None,
+    ) -> bytes:
+        """The request object; `heads` remembers those of calls that go the same way."""
         writer = writer or self.writer
         clear = call.setting("audit_non_hmac_request_keys")
         data = writer.data_fragment(call.data, clear) if call.data else b""
         headers = writer.headers_fragment(call.headers, self.headers) if self.headers else b""
-        return request_fragment(call.request_id, self.head(call), call.peer, data, headers)
+        head = heads.get(call.operation) if heads else None
+        if head is None:
+            head = self.head(call)
+            if heads is not None:
+                heads[call.operation] = head
+        return request_fragment(call.request_id, head, call.peer, data, headers)
 
     def response(
         self, call: "Call", result: "Result | None", writer: RecordWriter | None = None
@@ -80,6 +90,8 @@ class Recording:
                 is_list=call.operation == "list",
                 clear=call.setting("audit_non_hmac_response_keys"),
             )
+            if result.auth is None and result.wrap_info is None and not result.lease_id:
+                return b'{"data":' + data + b"}"
             fields["data"] = orjson.Fragment(data)
         if result.auth is not None:
             fields["auth"] = _auth(writer, result.auth)

@@ -34,7 +34,10 @@ def check_namespace(namespace: str) -> None:
 
 def wrap_seconds(headers: Mapping[str, str]) -> int:
     """How long a wrapping token is to live, 0 when none is asked for; raises Invalid."""
-    seconds = parse_seconds(headers.get("x-vault-wrap-ttl", ""), "X-Vault-Wrap-TTL")
+    given = headers.get("x-vault-wrap-ttl")
+    if not given:
+        return 0
+    seconds = parse_seconds(given, "X-Vault-Wrap-TTL")
     if seconds < 0:
         raise Invalid("bad-wrap-ttl", "requested wrap ttl must not be negative")
     return seconds

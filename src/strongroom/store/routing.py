@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -11,11 +11,14 @@ from strongroom.model.errors import NotFound, Refusal
 from strongroom.store import path_help
 from strongroom.store.call import Backend, Call, Endpoint, Handler, Result, match
 from strongroom.store.engine.contract import DamagedMount, MountRow, View
-from strongroom.store.normalise import Operation
+from strongroom.store.normalise import Canonical, Operation
 from strongroom.store.notices import Notices
 from strongroom.store.parameters import set_aside, warnings_of
 
 NO_CONTENT: Final = 204
+# Request lines that are remembered, and how long the target of one may be.
+WAYS: Final = 4096
+LONGEST_TARGET: Final = 512
 # A mount itself, which serves nothing but help.
 _ROOT: Final = Endpoint("", {})
 # Where names mean the same in any case, by backend. The path is lower-cased here, before anything
@@ -95,6 +98,22 @@ class Route:
         return Result(raw=orjson.dumps(path_help.document(text)) + b"\n")
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A request line and where it leads: that path is decided about, recorded and executed.
+
+    `heads` are what records share of it, by operation.
+    """
+
+    line: Canonical
+    route: Route
+    heads: dict[str, bytes] = field(default_factory=dict)
+
+
+# A request line as it came in: method and target as they are written, and what its listener opens.
+Written = tuple[str, str, frozenset[str]]
+
+
 def _warned(
     result: Result | None, warnings: tuple[str, ...], nothing: Result | None
 ) -> Result | None:
@@ -133,12 +152,15 @@ class Router:
         self._notices = notices or Notices()
         self._tables: dict[str, Sequence[Endpoint]] = {}
         self._mounts: list[tuple[str, MountRow | DamagedMount]] | None = None
+        # As right as the mount table is: the two are forgotten together.
+        self._ways: dict[Written, Way] = {}
         self._epoch = 0
 
     def forget(self) -> None:
         """Something was committed: read the mounts again."""
         self._epoch += 1
         self._mounts = None
+        self._ways.clear()
 
     @property
     def mounts(self) -> Sequence[tuple[str, MountRow | DamagedMount]]:
@@ -156,6 +178,21 @@ class Router:
         if epoch == self._epoch:
             self._mounts = mounts
         return mounts
+
+    def known(self, written: Written) -> Way | None:
+        """The way of a request line that was asked before, if it is remembered."""
+        return self._ways.get(written)
+
+    def way(self, line: Canonical, written: Written) -> Way:
+        """The way of a request line that `written` was normalised to; raises as `find`."""
+        epoch = self._epoch
+        found = Way(line, self.find(line.path, line.operation).on(written[2]))
+        # Whether a PATCH is one depends on its content type; what was read may be old by now.
+        if line.operation != "patch" and epoch == self._epoch and len(written[1]) <= LONGEST_TARGET:
+            if len(self._ways) >= WAYS:
+                self._ways.clear()
+            self._ways[written] = found
+        return found
 
     def find(self, path: str, operation: Operation) -> Route:
         """The route of a canonical path; raises NotFound(`no-route`).

@@ -66,13 +66,15 @@ def retry_after(response: Response, now: float | None = None) -> float | None:
     return None
 
 
+NO_CONTENT: Final = 204
 _HEADS: dict[tuple[int, str], bytes] = {}
 
 
 def encode_response(response: Response, *, head_only: bool, keep_alive: bool) -> bytes:
     """The bytes of a reply (RFC 9112); nothing may be stored by caches."""
     # Vault's 204 has a type too, without which clients of Java take it for another server's.
-    typed = response.body or response.file or response.status == http.HTTPStatus.NO_CONTENT
+    empty = response.status == NO_CONTENT
+    typed = response.body or response.file or empty
     key = (response.status, response.content_type if typed else "")
     head = _HEADS.get(key)
     if head is None:
@@ -81,23 +83,26 @@ def encode_response(response: Response, *, head_only: bool, keep_alive: bool) ->
         head = _HEADS[key] = (
             f"HTTP/1.1 {response.status} {reason}\r\nCache-Control: no-store\r\n{kind}"
         ).encode("latin-1")
-    extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
+    extra = _extra(response.headers) if response.headers else b""
+    if not keep_alive:
+        extra += b"Connection: close\r\n"
+    body = b"" if head_only else response.body
+    if empty:
+        return b"%b%b\r\n%b" % (head, extra, body)
+    length = len(response.body)
+    if response.file is not None:
+        length += _left(response.file)
+    return b"%bContent-Length: %d\r\n%b\r\n%b" % (head, length, extra, body)
+
+
+def _extra(headers: tuple[tuple[str, str], ...]) -> bytes:
+    extra = "".join(f"{name}: {value}\r\n" for name, value in headers)
     if "\n" in extra.replace("\r\n", ""):
         raise ValueError("a header value with a line break")
-    if not keep_alive:
-        extra += "Connection: close\r\n"
-    length = b"" if response.status == http.HTTPStatus.NO_CONTENT else _length(response)
-    body = b"" if head_only else response.body
-    return b"".join((head, length, extra.encode("latin-1"), b"\r\n", body))
+    return extra.encode("latin-1")
 
 
-def _length(response: Response) -> bytes:
-    return b"Content-Length: %d\r\n" % (len(response.body) + _left(response.file))
-
-
-def _left(file: BinaryIO | None) -> int:
-    if file is None:
-        return 0
+def _left(file: BinaryIO) -> int:
     here = file.tell()
     end = file.seek(0, io.SEEK_END)
     file.seek(here)

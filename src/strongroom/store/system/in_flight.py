@@ -15,7 +15,7 @@ from strongroom.store.system.status import raw
 PREFIX: Final = "/v1/"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Begun:
     """One request; `since` is monotonic, `at` is the time of day."""
 
