@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -42,6 +43,8 @@ async def test_init_gives_shares_and_leaves_it_sealed(start) -> None:
     status, health = await node.ask("GET", "sys/health")
     assert (status, health["initialized"], health["sealed"]) == (503, True, True)
     assert health["waiting_for"] == "3 of 5 unseal keys: strongroom operator unseal"
+    with pytest.raises(Unavailable):
+        node.barrier.mac(b"any")  # Nor has it a key in memory.
     assert (await node.ask("GET", "sys/health?sealedcode=204&standbyok=true"))[0] == 204
     again = await node.ask("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
     assert again == (400, {"errors": ["Vault is already initialized"]})
@@ -170,7 +173,10 @@ async def test_seal_closes_the_whole_cluster_until_people_open_it(start) -> None
     await one.unseal(keys[:2])
     await two.seal.follow()
     assert (await one.ask("PUT", "sys/seal"))[0] == 403
+    assert one.seal.stored().shared
     assert (await one.ask("PUT", "sys/seal", token=root))[0] == 204
+    # The database keeps nothing that a group's key alone would open.
+    assert (one.seal.stored().shared, one.seal.stored().gathered) == ({}, {})
     assert (await one.ask("GET", "secret/data/x", token=root))[0] == 503
     await two.seal.follow()
     assert (await two.ask("GET", "sys/health"))[0] == 503
@@ -245,6 +251,26 @@ async def test_a_sealed_cluster_with_a_backend_opens_with_recovery_keys(start) -
     assert (await node.unseal(made["recovery_keys"][1:]))["sealed"] is False
 
 
+@pytest.mark.parametrize("migrate", [False, True])
+async def test_a_wrong_recovery_key_opens_nothing_though_the_backend_would(start, migrate) -> None:
+    """Of the root key that the backend gives, only the right recovery key makes use."""
+    backend = FakeWrapper("transit")
+    node = start(backend)
+    body = {"recovery_shares": 1, "recovery_threshold": 1}
+    _, made = await node.ask("PUT", "sys/init", body)
+    if migrate:
+        node = start(None, backend)
+    else:
+        await node.ask("PUT", "sys/seal", token=made["root_token"])
+    give = {"key": new_key().hex(), **({"migrate": True} if migrate else {})}
+    status, said = await node.ask("PUT", "sys/unseal", give)
+    assert (status, "invalid key" in said["errors"][0]) == (400, True)
+    status, said = await node.ask("GET", "sys/seal-status")
+    assert (said["sealed"], said["progress"], node.seal.stored().type) == (True, 0, "transit")
+    give["key"] = made["recovery_keys"][0]
+    assert (await node.ask("PUT", "sys/unseal", give))[1]["sealed"] is False
+
+
 async def test_ten_nodes_that_init_at_once_make_one_cluster(start) -> None:
     nodes = [start() for _ in range(10)]
     body = {"secret_shares": 1, "secret_threshold": 1}
@@ -281,6 +307,65 @@ async def test_a_start_with_a_backend_opens_what_was_closed(start) -> None:
     assert await late.seal.unseal_by_itself()
     await one.seal.follow()
     assert not one.seal.sealed
+
+
+class Busy(FakeWrapper):
+    """A backend that takes so long to say which key it has that something happens meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__("transit")
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def identity(self) -> str:
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+        return await super().identity()
+
+
+async def test_a_key_ring_that_is_rotated_while_a_node_opens_is_kept(start) -> None:
+    """The node writes the root key wrapped anew, and must not write the ring as it had read it."""
+    backend = Busy()
+    one = start(backend)
+    root = (await one.ask("PUT", "sys/init", {}))[1]["root_token"]
+    mount = {"type": "kv", "options": {"version": "2"}}
+    assert (await one.ask("POST", "sys/mounts/kv", mount, root))[0] == 204
+    backend.rotate()
+
+    async def rotated() -> None:
+        assert (await one.ask("PUT", "sys/rotate", token=root))[0] == 204
+        body = {"data": {"k": "under the new term"}}
+        assert (await one.ask("POST", "kv/data/a", body, root))[0] == 200
+
+    backend.meanwhile = rotated
+    two = start(backend)
+    await two.seal.follow()
+    assert backend.meanwhile is None
+    assert two.seal.stored().identity == "transit/2"
+    for node in (one, two, start(backend)):
+        await node.seal.follow()
+        assert (await node.ask("GET", "sys/key-status", token=root))[1]["data"]["term"] == 2
+        _, said = await node.ask("GET", "kv/data/a", token=root)
+        assert said["data"]["data"] == {"k": "under the new term"}
+
+
+async def test_a_cluster_that_is_sealed_while_a_node_opens_stays_sealed(start) -> None:
+    backend = Busy()
+    one = start(backend)
+    root = (await one.ask("PUT", "sys/init", {}))[1]["root_token"]
+    backend.rotate()
+
+    async def sealed() -> None:
+        assert (await one.ask("PUT", "sys/seal", token=root))[0] == 204
+
+    backend.meanwhile = sealed
+    two = start(backend)
+    await two.seal.follow()
+    assert backend.meanwhile is None
+    for node in (one, two):
+        assert node.seal.sealed
+        _, health = await node.ask("GET", "sys/health")
+        assert "sealed by sys/seal" in health["waiting_for"]
 
 
 class Renewed(FakeWrapper):

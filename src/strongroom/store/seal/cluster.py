@@ -23,7 +23,14 @@ from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import ClusterRow, Engine, Transaction
 from strongroom.store.seal.backends import AutoSeal, in_time, unwrapped
 from strongroom.store.seal.shares import Gathering, parse_share, split_key
-from strongroom.store.seal.stored import SHAMIR, Split, StoredSeal, load_stored, with_note
+from strongroom.store.seal.stored import (
+    SHAMIR,
+    Split,
+    StoredSeal,
+    load_stored,
+    merged,
+    with_note,
+)
 
 _INIT: Final = "an init: strongroom operator init"
 _FIRST_FORM: Final = b"strongroom key ring\x1f"
@@ -328,7 +335,7 @@ class ClusterSeal:
             check=check if self.setting.auto else b"",
         )
         _log.info("seal migrated from %s to %s", stored.type, better.type)
-        return await self.change(lambda _: better)
+        return await self.change(lambda now: merged(now, stored, better))
 
     # the shares given so far, in the database under the group's key
 
@@ -375,11 +382,12 @@ class ClusterSeal:
         ring = _opened_ring(fresh, root)
         better = await self._refreshed(stored, root, row.cluster_id)
         if better != stored:
-            await self.change(lambda _: better)
+            better = await self.change(lambda now: merged(now, stored, better))
         if better.root != stored.root:
-            _log.info(
-                "the root key is wrapped anew by the %s seal: %s", better.type, better.identity
-            )
+            _log.info("root key wrapped anew by the %s seal: %s", better.type, better.identity)
+        if better.sealed:  # Meanwhile; whoever did that has the last word.
+            self.waiting_for = _closed(better)
+            return
         self._open(root, ring)
 
     async def _refreshed(self, stored: StoredSeal, root: bytes, cluster_id: str) -> StoredSeal:

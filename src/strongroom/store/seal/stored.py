@@ -8,7 +8,7 @@ how many shares there are, and what the processes of one group leave for each ot
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from strongroom.crypto.aead import Tampered
@@ -90,6 +90,36 @@ def load_stored(data: bytes, seal_type: str) -> StoredSeal:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Tampered("the stored seal") from None
+
+
+def merged(now: StoredSeal, before: StoredSeal, better: StoredSeal) -> StoredSeal:
+    """What `better` changes of `before`, on what others have made of that meanwhile.
+
+    A key ring that was rotated, a seal that was closed and shares that were renewed stay so.
+    """
+    if now.root != before.root or now.type != before.type:
+        better = replace(
+            better, type=now.type, root=now.root, split=now.split, check=now.check,
+            identity=now.identity,
+        )  # fmt: skip
+    if now.sealed and not before.sealed:
+        return now
+    return replace(
+        better,
+        ring=now.ring,
+        shared=_newer(now.shared, before.shared, better.shared),
+        gathered=_newer(now.gathered, before.gathered, better.gathered),
+    )
+
+
+def _newer(
+    now: Mapping[str, bytes], before: Mapping[str, bytes], better: Mapping[str, bytes]
+) -> Mapping[str, bytes]:
+    """The notes as they are, and those that were changed."""
+    for group, note in better.items():
+        if before.get(group) != note:
+            now = with_note(now, group, note)
+    return now
 
 
 def with_note(notes: Mapping[str, bytes], group: str, note: bytes) -> dict[str, bytes]:
