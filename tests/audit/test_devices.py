@@ -9,6 +9,7 @@ import pytest
 
 from strongroom.audit.devices import AuditBroker, Enabled, FileDevice, MemoryDevice
 from strongroom.audit.guarded import GuardedFile
+from strongroom.audit.record import RecordForm
 from strongroom.model.errors import Unavailable
 
 
@@ -39,6 +40,25 @@ async def test_one_device_that_works_is_enough_and_the_other_is_counted() -> Non
     assert not await record(broker)
     bad.broken = False
     assert await record(broker)
+
+
+@pytest.mark.parametrize("required", [True, False])
+async def test_without_any_device_requests_pass_only_where_none_is_wanted(required: bool) -> None:
+    """A server whose devices are not open yet records nothing, so it answers nothing."""
+    assert await record(AuditBroker((), required=required)) is not required
+
+
+async def test_a_line_goes_to_the_devices_that_there_were_when_it_came() -> None:
+    """In their forms: those that come after it may want others."""
+    old, raw, new = MemoryDevice("old"), MemoryDevice("raw"), MemoryDevice("new")
+    broker = AuditBroker([Enabled("old", old), Enabled("raw", raw, form=RecordForm(log_raw=True))])
+    outcome = asyncio.get_running_loop().create_future()
+    broker.submit(b"usual\n", outcome.set_result, (b"raw\n",))
+    broker.replace([Enabled("new", new)])
+    assert await outcome
+    assert (old.lines, raw.lines, new.lines) == ([b"usual"], [b"raw"], [])
+    assert await record(broker, b"next\n")
+    assert (old.lines, new.lines) == ([b"usual"], [b"next"])
 
 
 async def test_a_full_disk_refuses(tmp_path) -> None:

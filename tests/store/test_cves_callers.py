@@ -119,8 +119,14 @@ async def test_cve_2026_45808_a_lease_is_not_reached_through_another_namespace(
 ) -> None:
     """Leases were renewed and revoked across namespaces; here there is the root namespace only."""
     token = (await login(people, "ada"))["client_token"]
-    said = (await people.ask(method, path, body, X_Vault_Namespace=namespace))[0]
-    assert said in (400, 404)
+    await people.ask("POST", "sys/mounts/iss", {"type": "issuer"})
+    _, made = await people.ask("GET", "iss/creds/app")
+    body = dict.fromkeys(body, made["lease_id"])
+    said = await people.ask(method, path, body, X_Vault_Namespace=namespace)
+    assert said[0] in (400, 404)
+    assert "namespace" in said[1]["errors"][0] or said[0] == 404
+    _, still = await people.ask("PUT", "sys/leases/lookup", {"lease_id": made["lease_id"]})
+    assert (still["data"]["last_renewal"], len(people.issuers[0].names)) == (None, 1)
     assert (await people.ask("GET", "auth/token/lookup-self", token=token))[0] == 200
 
 
