@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import hvac
 import pytest
@@ -386,6 +386,16 @@ class Issuer:
         self.renewed[lease.id] = lease.expires
 
 
+class CountedSpool(SnapshotSpool):
+    """Counts the bodies that it was to keep."""
+
+    kept = 0
+
+    def open(self) -> BinaryIO:
+        self.kept += 1
+        return super().open()
+
+
 @dataclass
 class Store:
     """A running store and how to talk to it."""
@@ -401,6 +411,7 @@ class Store:
     http: HttpClient
     handler: Pipeline
     issuers: list[Issuer]
+    spool: CountedSpool
     clients: list[hvac.Client] = field(default_factory=list)
     # What the TLS layer would say the client showed.
     certificate: bytes | None = None
@@ -469,13 +480,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("store", ["sqlite", on_postgres], indirect=True)
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with all tables and no row: every step of the schema waits for the disk."""
+    path = tmp_path_factory.mktemp("empty") / "db"
+    asyncio.run(SqliteEngine(path, Barrier()).close())
+    return path
+
+
 @pytest.fixture
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path
+) -> AsyncIterator[Store]:
     """The store over HTTP; on SQLite unless the test asks for PostgreSQL."""
     barrier = Barrier()
     engine: Engine
     if getattr(request, "param", "sqlite") == "sqlite":
-        engine = SqliteEngine(tmp_path / "db", barrier)
+        engine = SqliteEngine(shutil.copy(empty_database, tmp_path / "db"), barrier)
     else:
         engine = await PostgresEngine.open(request.getfixturevalue("postgres_url"), barrier)
     async with serving(engine, barrier, tmp_path / "key", SimulatedClock()) as running:
@@ -483,14 +504,16 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.fixture
-def serve_with(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Store]]:
+def serve_with(
+    tmp_path: Path, empty_database: Path
+) -> Callable[..., AbstractAsyncContextManager[Store]]:
     """A store on SQLite with backends of the test's own, by name."""
 
     def serve(
         **engines: Callable[[Context, Leases], Backend],
     ) -> AbstractAsyncContextManager[Store]:
         barrier = Barrier()
-        engine = SqliteEngine(tmp_path / "db", barrier)
+        engine = SqliteEngine(shutil.copy(empty_database, tmp_path / "db"), barrier)
         return serving(engine, barrier, tmp_path / "key", SimulatedClock(), **engines)
 
     return serve
@@ -559,14 +582,25 @@ async def serving(
 
         return await engine.waiting(ask())
 
-    spool = SnapshotSpool(key.parent, may, most_bytes=8 * 1024 * 1024)
+    spool = CountedSpool(key.parent, may, most_bytes=8 * 1024 * 1024)
     limits = Limits(body_bytes=2 * 1024 * 1024)
     listener = Listener(with_certificate, limits, clock, spool=spool)
     _, port = await listener.start("127.0.0.1", 0)
     async with HttpClient() as http:
         text = root.reveal_text() if root else ""
         running = Store(
-            port, text, clock, device, reviewer, engine, barrier, seal, http, handler, issuers
+            port,
+            text,
+            clock,
+            device,
+            reviewer,
+            engine,
+            barrier,
+            seal,
+            http,
+            handler,
+            issuers,
+            spool,
         )
         yield running
         for client in running.clients:
