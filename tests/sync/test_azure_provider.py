@@ -15,6 +15,7 @@ from strongroom.model.errors import Conflict, Denied, Invalid, Refusal, Throttle
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.contract import Find, PushTarget
 from strongroom.sync.spec import RemoteRef
+from strongroom.sync.values import extract
 from strongroom.wire.http import Response
 
 BY_SECRET = {
@@ -129,6 +130,12 @@ async def test_keys_certificates_and_attributes(azure) -> None:
     assert json.loads(key.data)["n"] == "AQ"
     tags = (await provider.fetch(RemoteRef("secret/db", metadata=True))).data
     assert tags["attribute.expires"] == "2030-03-17T17:46:40Z"
+    azure.fake.put("secrets", "db", value="one", tags={"env": "prod", "of": '{"team": "x"}'})
+    said = (await provider.fetch(RemoteRef("db", metadata=True))).data
+    every = extract(said, RemoteRef("db"))
+    assert (every["db_env"], every["db_of_team"]) == (b"prod", b"x")
+    assert all(each.startswith("db_") for each in every)
+    assert extract(said, RemoteRef("secret/db", "of")) == {"db_of": b'{"team": "x"}'}
     for bad in ("other/x", "a/b/c", "a_b", ""):
         with pytest.raises(Invalid, match="bad-remote-key"):
             await provider.fetch(RemoteRef(bad))

@@ -7,7 +7,17 @@ from strongroom.sync.json_path import ABSENT, lookup
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.vault import VaultSettings, split_key
 from strongroom.sync.spec import RemoteRef
-from strongroom.sync.values import Escaped, Parsed, as_bytes, convert, decode, extract, finish, pick
+from strongroom.sync.values import (
+    Escaped,
+    Parsed,
+    Tags,
+    as_bytes,
+    convert,
+    decode,
+    extract,
+    finish,
+    pick,
+)
 
 DATA = {"a.b": "exact", "a": {"b": "nested"}, "text": '{"x": ["y", "z"]}', "n": 5, "t": True}
 # The example document of GJSON's own syntax page.
@@ -212,6 +222,25 @@ def test_decoding_never_shows_the_value() -> None:
 def test_what_gos_decoder_refuses_is_refused(strategy: str, value: bytes) -> None:
     with pytest.raises(Invalid, match="is not base64"):
         decode(value, RemoteRef("k", decoding=strategy), "k")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("env", b"prod"), ("of.team", b"x"), ("of", b'{"team": "x", "a.b": "c"}'),
+        ("of.a.b", b"c"), ("deep.in.x", b"1"), ("deep.in", b'{"x":1}'), ("a.b", b"dotted"),
+    ],
+)  # fmt: skip
+def test_a_tag_of_azure_and_what_it_holds(place: str, value: bytes) -> None:
+    held = {"env": "prod", "of": '{"team": "x", "a.b": "c"}', "deep": '{"in": {"x":1}}'}
+    tags = Tags("db", {**held, "a.b": "dotted"})
+    assert pick(tags, RemoteRef("db", place)) == value
+    assert extract(tags, RemoteRef("db")) == {
+        "db_env": b"prod", "db_of_team": b"x", "db_of_a.b": b"c",
+        "db_deep": b'{"in": {"x":1}}', "db_a.b": b"dotted",
+    }  # fmt: skip
+    with pytest.raises(NotFound, match="no-property"):
+        pick(tags, RemoteRef("db", f"{place}.absent"))
 
 
 @pytest.mark.parametrize(

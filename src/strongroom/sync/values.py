@@ -33,6 +33,31 @@ class Parsed(bytes):
     """A JSON text that the other controller parses before it takes parts of it."""
 
 
+class Tags(dict[str, str]):
+    """Tags of a secret of Azure, which `extract` gives the secret's name in front."""
+
+    def __init__(self, name: str, tags: Mapping[str, str]) -> None:
+        super().__init__(tags)
+        self.name = name
+
+    def within(self, place: str) -> Any:  # noqa: ANN401 - JSON
+        """What `TAG.KEY` means where KEY has dots itself, or `ABSENT`."""
+        tag, _, key = place.partition(".")
+        held = _parsed(self.get(tag, "").encode())
+        return held.get(key, ABSENT) if isinstance(held, dict) else ABSENT
+
+    def spread(self) -> dict[str, bytes]:
+        """All of them; of one that is a JSON object of texts each of these."""
+        found: dict[str, bytes] = {}
+        for tag, value in self.items():
+            held = _parsed(value.encode())
+            if isinstance(held, dict) and all(isinstance(each, str) for each in held.values()):
+                found |= {f"{self.name}_{tag}_{key}": each.encode() for key, each in held.items()}
+            else:
+                found[f"{self.name}_{tag}"] = value.encode()
+        return found
+
+
 class Decoding(Protocol):
     """The parts of a reference that say how values and keys are read."""
 
@@ -104,15 +129,19 @@ def pick(data: Data, ref: RemoteRef) -> bytes:
 
 
 def _property(held: Any, name: str) -> Any:  # noqa: ANN401 - JSON
-    exact = isinstance(held, Mapping) and name in held
-    return held[name] if exact else lookup(held, name)
+    if isinstance(held, Mapping) and name in held:
+        return held[name]
+    found = lookup(held, name)
+    return held.within(name) if found is ABSENT and isinstance(held, Tags) else found
 
 
 def extract(data: Data, ref: RemoteRef) -> dict[str, bytes]:
     """Every key of an object, as the provider names it; of the property's when one is named."""
     if not ref.property:
-        return _keys(data, ref)
+        return data.spread() if isinstance(data, Tags) else _keys(data, ref)
     inner = pick(data, RemoteRef(ref.key, ref.property))
+    if isinstance(data, Tags):
+        return {f"{data.name}_{ref.property}": inner}
     if isinstance(data, bytes):
         return _keys(inner, ref)
     if isinstance(data, Escaped):

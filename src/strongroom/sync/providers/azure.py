@@ -41,6 +41,7 @@ from strongroom.sync.providers.objects import (
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.session import Session
 from strongroom.sync.spec import RemoteRef
+from strongroom.sync.values import Data, Tags
 from strongroom.wire.client import HttpClient
 from strongroom.wire.rest import RestApi
 
@@ -118,7 +119,9 @@ class AzureKeyVault(OneByOne):
             raise NotFound(refusal.code, f"{ref.key} is not there ({refusal.message})") from None
         with understood(_SERVICE):
             found = said["key"]["kid"] if kind == "keys" else said["id"]
-            data = _tags(said) | _times(said) if ref.metadata else _content(kind, said)
+            data: Data = _content(kind, said)
+            if ref.metadata:
+                data = Tags(name, _tags(said) | _times(said))
             return Fetched(f"{kind}/{name}", str(found).rpartition("/")[2], data)
 
     async def find(self, wanted: Find) -> Mapping[str, Fetched]:
