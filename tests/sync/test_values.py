@@ -9,6 +9,7 @@ from strongroom.sync.providers.vault import VaultSettings, split_key
 from strongroom.sync.spec import RemoteRef
 from strongroom.sync.values import (
     Escaped,
+    Marks,
     Parsed,
     Tags,
     as_bytes,
@@ -222,6 +223,21 @@ def test_decoding_never_shows_the_value() -> None:
 def test_what_gos_decoder_refuses_is_refused(strategy: str, value: bytes) -> None:
     with pytest.raises(Invalid, match="is not base64"):
         decode(value, RemoteRef("k", decoding=strategy), "k")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("labels.app.kubernetes.io/name", b"web"), ("labels.team", b"x"),
+        ("annotations.of.a", b"b"), ("labels", b'{"app.kubernetes.io/name":"web","team":"x"}'),
+    ],
+)  # fmt: skip
+def test_a_label_whose_name_has_dots(place: str, value: bytes) -> None:
+    labels = {"app.kubernetes.io/name": "web", "team": "x"}
+    marks = Marks({"labels": labels, "annotations": {"of": '{"a": "b"}'}})
+    assert pick(marks, RemoteRef("db", place)) == value
+    with pytest.raises(NotFound, match="no-property"):
+        pick(marks, RemoteRef("db", f"{place}.absent"))
 
 
 @pytest.mark.parametrize(

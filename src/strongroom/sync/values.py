@@ -33,6 +33,15 @@ class Parsed(bytes):
     """A JSON text that the other controller parses before it takes parts of it."""
 
 
+class Marks(dict[str, Mapping[str, str]]):
+    """Labels and annotations, whose names may have dots: `labels.app.kubernetes.io/name`."""
+
+    def within(self, place: str) -> Any:  # noqa: ANN401 - JSON
+        """What lies at a path whose second part is a whole name, or `ABSENT`."""
+        part, _, name = place.partition(".")
+        return self.get(part, {}).get(name, ABSENT)
+
+
 class Tags(dict[str, str]):
     """Tags of a secret of Azure, which `extract` gives the secret's name in front."""
 
@@ -132,7 +141,7 @@ def _property(held: Any, name: str) -> Any:  # noqa: ANN401 - JSON
     if isinstance(held, Mapping) and name in held:
         return held[name]
     found = lookup(held, name)
-    return held.within(name) if found is ABSENT and isinstance(held, Tags) else found
+    return held.within(name) if found is ABSENT and isinstance(held, Marks | Tags) else found
 
 
 def extract(data: Data, ref: RemoteRef) -> dict[str, bytes]:

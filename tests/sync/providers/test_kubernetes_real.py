@@ -35,6 +35,7 @@ from strongroom.sync.providers.references import Surroundings
 from strongroom.sync.spec import RemoteRef
 from strongroom.sync.store_controller import StoreController
 from strongroom.sync.stores import ApiLookup, Stores
+from strongroom.sync.values import pick
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 CLOCK = SystemClock()
@@ -249,7 +250,8 @@ async def test_a_push_writes_labels_annotations_and_bytes(bed: Bed) -> None:
     await bed.account(*WRITER)
     assert await bed.reads(auth=ACCOUNT)
     provider = await bed.provider(auth=ACCOUNT)
-    metadata = {"labels": {"team": "blue"}, "annotations": {"why": "pushed"}}
+    labels = {"team": "blue", "app.kubernetes.io/name": "web"}
+    metadata = {"labels": labels, "annotations": {"why": "pushed"}}
     whole = {"a": b"\x00\xff", "b": b"text"}
     target = PushTarget("new", whole=whole, metadata=metadata)
     first = await provider.push(target, Secret("{}"))
@@ -263,6 +265,7 @@ async def test_a_push_writes_labels_annotations_and_bytes(bed: Bed) -> None:
     assert set(await provider.find(Find(tags={"team": "blue"}))) == {"new"}
     said = await provider.fetch(RemoteRef("new", metadata=True))
     assert said.data["annotations"] == metadata["annotations"]
+    assert pick(said.data, RemoteRef("new", "labels.app.kubernetes.io/name")) == b"web"
     await provider.delete(PushTarget("new", "a"))
     assert set((await provider.fetch(RemoteRef("new"))).data) == {"b"}
     theirs = {"data": {"theirs": "eA=="}}

@@ -33,6 +33,7 @@ from strongroom.sync.providers.objects import with_property, without_property
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.session import Session
 from strongroom.sync.spec import RemoteRef
+from strongroom.sync.values import Marks
 from strongroom.wire.client import HttpClient
 from strongroom.wire.google_identity import GoogleAddresses, GoogleIdentity
 from strongroom.wire.rest import RestApi
@@ -270,7 +271,7 @@ class GcpSecretManager(OneByOne):
 def _metadata(secret: Mapping[str, Any], key: str) -> Fetched:
     """Labels and annotations; a property names one as `labels.team`."""
     said = {name: secret.get(name) or {} for name in ("annotations", "labels")}
-    return Fetched(key, "", said)
+    return Fetched(key, "", Marks(said))
 
 
 def _ours(secret: Mapping[str, Any]) -> bool:

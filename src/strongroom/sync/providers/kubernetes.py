@@ -34,7 +34,7 @@ from strongroom.sync.providers.objects import object_in
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.session import Session
 from strongroom.sync.spec import RemoteRef
-from strongroom.sync.values import as_bytes
+from strongroom.sync.values import Marks, as_bytes
 from strongroom.wire.tls import ClientPem
 
 TOKEN_SECONDS: Final = 3600
@@ -209,7 +209,7 @@ class KubernetesProvider(OneByOne):
         path = f"{self._settings.namespace}/{said['name']}"
         data: Mapping[str, Any] = _data(item)
         if metadata:
-            data = {name: said.get(name) or {} for name in ("labels", "annotations")}
+            data = Marks({name: said.get(name) or {} for name in ("labels", "annotations")})
         return Fetched(path, str(said.get("resourceVersion", "")), data)
 
     async def find(self, wanted: Find) -> Mapping[str, Fetched]:
