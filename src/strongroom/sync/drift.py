@@ -12,6 +12,7 @@ from strongroom.sync.desired import (
     Difference,
     created_by,
     field_manager,
+    owned_fields,
 )
 from strongroom.sync.spec import Spec
 
@@ -58,6 +59,30 @@ def check_consent(item: Object, spec: Spec, current: Object | None) -> None:
             "it is left alone",
             hint=f"annotate the ExternalSecret with {ADOPT}=true, or use creationPolicy Merge",
         )
+    others = [] if adopted or spec.manifest else merged_beside(current, item["metadata"]["name"])
+    if others:
+        raise Conflict(
+            "not-ours",
+            f"the Secret {spec.target} was there before it was merged into, and would lose what"
+            f" others wrote: {', '.join(others)}",
+            hint=f"annotate the ExternalSecret with {ADOPT}=true, or keep creationPolicy Merge",
+        )
+
+
+def merged_beside(current: Object, name: str) -> list[str]:
+    """The keys of others in a Secret that was not made for the ExternalSecret of this name.
+
+    Who made a Secret has written its type, which managedFields then say.
+    """
+    manager = field_manager(name)
+    entries = current["metadata"].get("managedFields") or []
+    if any(
+        each.get("manager") == manager and "f:type" in (each.get("fieldsV1") or {})
+        for each in entries
+    ):
+        return []
+    ours = owned_fields(current, manager)
+    return sorted(key for key in current.get("data") or {} if ("data", key) not in ours)
 
 
 def written_by(current: Object, manager: str) -> bool:

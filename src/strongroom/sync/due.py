@@ -60,6 +60,9 @@ def need(
         return _unknown(item, spec, target, version, wall)
     if known.version != version and spec.refresh_policy != "CreatedOnce":
         return Need.READ
+    if known.wanted.name != spec.target:
+        # Another target was never created, whatever the policy is.
+        return Need.READ
     due = _periodic(spec) and monotonic - known.refreshed >= interval_of(spec, item)
     if due and spec.windows.open(wall):
         return Need.READ

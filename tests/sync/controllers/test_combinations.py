@@ -142,6 +142,45 @@ async def test_a_secret_is_owned_when_its_policy_says_so(bench, before: str) -> 
     assert CREATED_BY in held["labels"]
 
 
+@pytest.mark.parametrize("after", ["Owner", "Orphan"])
+async def test_what_was_merged_into_is_not_taken_over_without_consent(bench, after: str) -> None:
+    await bench.secret_of_somebody(theirs="kept")
+    await bench.external(target={"creationPolicy": "Merge"})
+    change = {"spec": {"target": {"creationPolicy": after}}}
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", change)
+    await bench.clock.advance(1)
+    assert await bench.secret() == {"theirs": "kept", "password": "one"}
+    assert not (await bench.metadata()).get("ownerReferences")
+    said = (await bench.condition())["message"]
+    assert "would lose what others wrote: theirs" in said
+    consent = {"metadata": {"annotations": {"strongroom.dev/adopt": "true"}}}
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", consent)
+    await bench.clock.advance(1)
+    assert await bench.secret() == {"password": "one"}
+
+
+async def test_an_orphan_with_a_key_of_somebody_is_still_its_own(bench) -> None:
+    orphan = {"creationPolicy": "Orphan"}
+    await bench.external(target=orphan, refreshInterval="1m")
+    await bench.edit(added="x")
+    bench.provider.put("prod/db", password="two")
+    await bench.clock.advance(70)
+    assert await bench.secret() == {"password": "two"}
+
+
+@pytest.mark.parametrize("policy", ["Periodic", "OnChange", "CreatedOnce"])
+async def test_a_new_target_name_is_created_under_every_refresh_policy(bench, policy: str) -> None:
+    await bench.external(refreshPolicy=policy)
+    change = {"spec": {"target": {"name": "new"}}}
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", change)
+    await bench.clock.advance(1)
+    assert await bench.secret("new") == {"password": "one"}
+    assert not await bench.has_secret("db")
+    writes = bench.api.writes
+    await bench.clock.advance(10)
+    assert bench.api.writes == writes
+
+
 async def test_an_edit_reaches_an_orphan_whose_values_stay(bench) -> None:
     orphan = {"creationPolicy": "Orphan"}
     await bench.external(target=orphan)
