@@ -28,6 +28,18 @@ async def test_the_lines_of_one_turn_are_one_write() -> None:
     assert (device.writes, len(device.lines)) == (1, 50)
 
 
+async def test_a_bug_in_one_callback_leaves_nobody_waiting(caplog) -> None:
+    broker = AuditBroker([MemoryDevice()])
+
+    def spoilt(ok: bool) -> None:
+        raise ValueError("marked")
+
+    broker.submit(b"first\n", spoilt)
+    assert await record(broker)
+    assert "internal error after a record was written: ValueError" in caplog.text
+    assert "marked" not in caplog.text
+
+
 async def test_one_device_that_works_is_enough_and_the_other_is_counted() -> None:
     """The failure is reported, not hidden."""
     good, bad = MemoryDevice("good"), MemoryDevice("bad")

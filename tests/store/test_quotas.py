@@ -152,6 +152,7 @@ async def test_there_are_no_more_leases_than_the_quota_says(store) -> None:
         ("rate-limit/q", {"rate": "many"}),
         ("rate-limit/q", {"rate": True}),
         ("rate-limit/q", {"rate": 0.5}),
+        ("rate-limit/q", {"rate": 1e300}),
         ("rate-limit/q", {"rate": 5, "path": "nowhere"}),
         ("rate-limit/q", {"rate": 5, "path": "secret", "role": "r"}),
         ("rate-limit/q", {"rate": 5, "path": "../x"}),

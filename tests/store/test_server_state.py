@@ -195,6 +195,35 @@ async def test_log_levels_are_set_and_go_back(store) -> None:
     assert (await store.ask("GET", "sys/loggers/asyncio"))[0] == 404
 
 
+async def test_an_answer_that_no_form_can_hold_is_an_internal_error(serve_with) -> None:
+    """And never one that is waited for in vain, by its caller or by those of the same turn."""
+
+    class Wide:
+        @property
+        def endpoints(self):
+            return (
+                Endpoint("at-once", {"read": lambda call: Result({"n": 2**70})}),
+                Endpoint("later", {"read": self._later}),
+            )
+
+        def exists(self, call) -> bool:
+            return True
+
+        async def _later(self, call):
+            return Result({"n": 2**70})
+
+    wide = Wide()
+    async with serve_with(wide=lambda context, leases: wide) as store:
+        await store.ask("POST", "sys/mounts/wide", {"type": "wide"})
+        asked = ["wide/at-once", "wide/later", "wide/later?x=1", "sys/mounts/wide"] * 3
+        async with asyncio.timeout(60):
+            answers = await asyncio.gather(*(store.ask("GET", each) for each in asked))
+        assert [status for status, _ in answers] == [500, 500, 500, 200] * 3
+        assert answers[0][1] == {"errors": ["internal error"]}
+        failed = [each for each in store.records() if each.get("error") == "internal error"]
+        assert len(failed) == 9
+
+
 @pytest.mark.long
 async def test_a_level_set_through_one_node_holds_on_every_node(nodes) -> None:
     logger, path = logging.getLogger("strongroom.store.feed"), "sys/loggers/strongroom.store.feed"

@@ -325,8 +325,12 @@ class AuditBroker:
 
 
 def _call(waiting: Sequence[Done], *, ok: bool) -> None:
+    """Tell everyone; a bug in what one does with it is no reason to leave the others waiting."""
     for done in waiting:
-        done(ok)
+        try:
+            done(ok)
+        except Exception as error:  # noqa: BLE001 - logged by its type, since it may hold a value
+            _log.error("internal error after a record was written: %s", type(error).__name__)
 
 
 class MemoryDevice:

@@ -525,15 +525,18 @@ class Pipeline:
     def _answer_plainly(
         self, work: Work, result: Result | None, recorded: bytes | None = None
     ) -> None:
-        recorded = recorded or self._recording.response(work.call, result)
-        if result is not None and result.cache_until > self._now:
-            self._prepare(work, result, recorded)
-        outcome = Outcome(result)
-        response = encode(result, work.call.request_id)
+        try:
+            recorded = recorded or self._recording.response(work.call, result)
+            if result is not None and result.cache_until > self._now:
+                self._prepare(work, result, recorded)
+            response = encode(result, work.call.request_id)
+        except Exception as error:  # noqa: BLE001 - what JSON cannot hold is a bug as well
+            self._answer_failure(work, error)
+            return
         if result is not None and result.headers:
             allowed = {name.lower() for name in work.call.setting("allowed_response_headers")}
             response.headers += tuple(each for each in result.headers if each[0].lower() in allowed)
-        self._reply(work, response, outcome, recorded)
+        self._reply(work, response, Outcome(result), recorded)
 
     def _prepare(self, work: Work, result: Result, recorded: bytes) -> None:
         session = work.call.session

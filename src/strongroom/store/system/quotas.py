@@ -29,6 +29,7 @@ from strongroom.store.routing import full_path
 
 RATE_FIELDS = fields(number="rate", seconds="interval block_interval", text="path role type")
 COUNT_FIELDS = fields(number="max_leases", text="path role type")
+MOST_RATE = 1_000_000_000
 SETTINGS: Mapping[str, Any] = {
     "enable_rate_limit_audit_logging": False,
     "enable_rate_limit_response_headers": False,
@@ -203,6 +204,8 @@ def _rate(value: Any) -> float:  # noqa: ANN401 - JSON
         rate = 0.0
     if isinstance(value, bool) or not 0 < rate < float("inf"):
         raise Invalid("bad-parameter", "'rate' must be a number greater than zero")
+    if rate > MOST_RATE:
+        raise Invalid("bad-parameter", f"'rate' is at most {MOST_RATE:,}")
     if rate < 1:
         raise Invalid("bad-parameter", "'rate' is at least 1; make the interval longer instead")
     return rate
