@@ -11,7 +11,6 @@ before any of the replies leaves, and a request whose line cannot be written is 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
 
@@ -44,6 +43,7 @@ from strongroom.store.routing import DamagedRow, Route, Router, Way, Written
 from strongroom.store.sessions import Prepared, Session, invalid_token
 from strongroom.store.system.cors import preflight, reply_headers
 from strongroom.store.system.metrics import Metrics
+from strongroom.store.work import Work
 from strongroom.store.wrapping import Wrapping, bad_wrapping_token, can_be_wrapped
 from strongroom.wire.http import Request, Response
 from strongroom.wire.listener import Exchange, Handler
@@ -55,21 +55,6 @@ UNWRAP: Final = "sys/wrapping/unwrap"
 UNRECORDED: Final = frozenset({"sys/health", "sys/seal-status", "sys/init", "sys/leader"})
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Work:
-    """One request on its way."""
-
-    exchange: Exchange
-    call: Call
-    route: Route
-    request: bytes
-    auth: bytes
-    target: str
-    # What follows its record; what of that is left to be awaited.
-    then: "Callable[[Work], Coroutine[Any, Any, None] | None]"
-    revision: int = -1
 
 
 class Pipeline:
