@@ -4,6 +4,7 @@ What plays the other side: our own store (transit), moto (AWS), fakes that the v
 accept (Google, Azure), softhsm2 (PKCS #11).
 """
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -313,6 +314,33 @@ async def test_shamir_waits_for_people_and_a_join_key_lets_nodes_in(
     assert (await one.ask("PUT", "sys/unseal", {"key": made["keys"][0]}))[1]["sealed"] is False
     await start(joining).open()
     await start(storage).waits_for("unseal keys")
+
+
+@pytest.mark.long
+async def test_ten_servers_that_are_told_to_init_at_once_make_one_cluster(
+    start: Start, postgres_url: str, tmp_path: Path
+) -> None:
+    """Each is a process of its own that has just brought the empty database up to date as well."""
+    create_key_file(tmp_path / "join")
+    text = (
+        f'storage "postgresql" {{ connection_url = "{postgres_url}" }}\nworkers = 1\n'
+        f'audit "none" {{}}\njoin_key_file = "{tmp_path}/join"\n'
+    )
+    nodes = [start(text) for _ in range(10)]
+    await asyncio.gather(*(each.up() for each in nodes))
+    replies = await asyncio.gather(*(each.ask("PUT", "sys/init", PLAIN) for each in nodes))
+    (made,) = [said for status, said in replies if status == 200]
+    refusal = {"errors": ["Vault is already initialized"]}
+    assert [each for each in replies if each[0] != 200] == [(400, refusal)] * 9
+    status, said = await nodes[0].ask("PUT", "sys/unseal", {"key": made["keys"][0]})
+    assert (status, said["sealed"]) == (200, False)
+    clusters = set()
+    for each in nodes:
+        await each.open()
+        each.token = made["root_token"]
+        assert (await each.ask("GET", "auth/token/lookup-self"))[0] == 200
+        clusters.add((await each.ask("GET", "sys/seal-status"))[1]["cluster_id"])
+    assert len(clusters) == 1
 
 
 async def test_the_workers_of_a_machine_offer_a_wrong_pin_once_and_again_after_sighup(

@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import uvloop
 
+from strongroom.crypto.x509_dev import issue
+from strongroom.model.clock import SystemClock
 from strongroom.wire.http import Response
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Listener
+from strongroom.wire.tls import server_context
 
 HEAD = b"POST /v1/a HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -235,3 +239,50 @@ async def test_ten_thousand_idle_connections_are_held_in_bounded_memory(bench) -
         await clients.wait()
         await listener.drain(0.2)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+TLS_CLIENTS = CLIENTS.replace(
+    "held = [", "import ssl\ntrust = ssl.create_default_context(cafile=sys.argv[3])\nheld = ["
+).replace(
+    'socket.create_connection(("127.0.0.1", port))',
+    'trust.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")',
+)
+
+
+@pytest.mark.component
+@pytest.mark.long
+def test_idle_connections_with_tls_are_held_in_bounded_memory(tmp_path: Path) -> None:
+    """On the event loop that serves: what a connection keeps there is most of what it costs."""
+    made = issue(("localhost",), SystemClock().now())
+    certificate, key, authority = (tmp_path / name for name in ("crt", "key", "ca"))
+    for path, content in ((certificate, made.certificate), (key, made.key)):
+        path.write_bytes(content)
+    authority.write_bytes(made.authority)
+    number = 1000
+
+    async def hold() -> int:
+        listener = Listener(
+            lambda _, exchange: exchange.reply(Response(200, b"{}")), Limits(), SystemClock()
+        )
+        _, port = await listener.start("127.0.0.1", 0, tls=server_context(certificate, key))
+        before = resident()
+        clients = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", TLS_CLIENTS, str(port), str(number), str(authority),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(120):
+                assert await clients.stdout.readline() == b"connected\n"
+                while listener.connections < number:
+                    await asyncio.sleep(0.05)
+                grown = resident() - before
+                clients.stdin.write(b"\n")
+                assert await clients.stdout.readline() == b"answered\n"
+                return grown
+        finally:
+            clients.kill()
+            await clients.wait()
+            await listener.drain(0.1)
+
+    grown = uvloop.run(hold())
+    assert grown < number * 64 * 1024, f"{grown // number} bytes a connection"
