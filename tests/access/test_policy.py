@@ -99,6 +99,7 @@ VALUES = st.one_of(
 )
 
 
+@pytest.mark.long
 @given(st.dictionaries(NAMES, VALUES, min_size=1, max_size=5))
 def test_what_pyhcl_reads_is_what_we_read(values) -> None:
     """pyhcl implements the HCL 1 grammar independently."""

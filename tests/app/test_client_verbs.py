@@ -59,6 +59,7 @@ async def test_who_may_not_hear_is_told_so_in_the_stores_words(cli, monkeypatch)
     assert 'path "sys/events/subscribe/kv*"' in out
 
 
+@pytest.mark.long
 async def test_a_key_of_ones_own_is_what_the_store_encrypts_with(cli, tmp_path: Path) -> None:
     await cli("secrets", "enable", "transit")
     key, second = secrets.token_bytes(32), secrets.token_bytes(32)
@@ -84,6 +85,7 @@ async def test_an_rsa_key_is_brought_in_pem(cli, tmp_path: Path) -> None:
     assert (shown["type"], shown["imported_key"]) == ("rsa-2048", True)
 
 
+@pytest.mark.long
 async def test_a_key_that_is_none_is_refused_without_being_repeated(cli) -> None:
     await cli("secrets", "enable", "transit")
     await cli("transit", "import", "transit/keys/mine", "hunter2!", expect=1)

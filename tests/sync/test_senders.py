@@ -128,6 +128,7 @@ async def test_an_issuer_that_is_away_is_no_refusal_of_the_sender(bed: Bed) -> N
     assert await bed.send(bed.token()) == (202, "")
 
 
+@pytest.mark.long
 async def test_strangers_do_not_make_us_hammer_the_issuer(bed: Bed) -> None:
     assert await bed.send(bed.token()) == (202, "")
     for number in range(20):
