@@ -6,7 +6,8 @@ in with the answer. The same bridge as SQLAlchemy's asyncio extension, for plain
 coroutines that read between their awaits.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -61,6 +62,39 @@ async def run_parked(work: Callable[[], T]) -> T:
             outcome = parked.switch(answer)
     result: T = outcome
     return result
+
+
+async def run_side_by_side(works: Iterable[Callable[[], None]]) -> None:
+    """Run plain functions that may use `answer_of` and raise nothing; they wait together.
+
+    All are begun before any is gone on with, so that what they ask is asked in one turn of the
+    event loop.
+    """
+    driver = getcurrent()
+    waiting: list[tuple[_Parked, Any]] = []
+    for work in works:
+        parked = _Parked(work, driver)
+        parked.gr_context = driver.gr_context
+        outcome = parked.switch()
+        if not parked.dead:
+            waiting.append((parked, outcome))
+    while waiting:
+        current, waiting = waiting, []
+        for place, (parked, asked) in enumerate(current):
+            try:
+                answer = await asked
+            except Exception as error:  # noqa: BLE001 - it belongs to the parked function
+                outcome = parked.throw(error)
+            except BaseException as error:
+                # Nobody drives them any more.
+                for each, _ in (*current[place:], *waiting):
+                    with contextlib.suppress(BaseException):
+                        each.throw(error)
+                raise
+            else:
+                outcome = parked.switch(answer)
+            if not parked.dead:
+                waiting.append((parked, outcome))
 
 
 @dataclass(slots=True)

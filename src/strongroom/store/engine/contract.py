@@ -6,7 +6,7 @@ everything the function did is durable when `transact` returns, or nothing is.
 Sealing and unsealing of values happens inside the engine; rows carry plain values.
 """
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -471,6 +471,9 @@ class Engine(Protocol):
 
     def waiting(self, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """The coroutine with the right to read the view, now and after each of its awaits."""
+
+    async def side_by_side(self, works: Iterable[Callable[[], None]]) -> None:
+        """Run plain functions that read the view and raise nothing; where reads wait, together."""
 
     def revision(self) -> int:
         """A number that changes whenever anybody, in any process, has committed; a read."""

@@ -414,6 +414,11 @@ class MemoryEngine:
         self._revision += 1
         return result
 
+    async def side_by_side(self, works: Iterable[Callable[[], None]]) -> None:
+        """One after another; see the contract."""
+        for work in works:
+            work()
+
     async def transact_alone(self, work: Callable[[Transaction], T]) -> T:
         return await self.transact(work)
 

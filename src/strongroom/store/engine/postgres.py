@@ -18,7 +18,7 @@ import asyncpg
 from strongroom.model.errors import Refusal
 from strongroom.store.engine._connections import DRIVER_ERRORS, Connections, commit
 from strongroom.store.engine._foreseen import Foreseen
-from strongroom.store.engine._greenlets import answer_of, drive, run_parked
+from strongroom.store.engine._greenlets import answer_of, drive, run_parked, run_side_by_side
 from strongroom.store.engine._postgres_sql import Ask, Connection, SharedReads, WritingSql
 from strongroom.store.engine._refusals import broken_off, writing_ended
 from strongroom.store.engine._snapshot_rows import COPIED, FIRST_ROWS, all_of, rows_after
@@ -124,6 +124,10 @@ class PostgresEngine:
         """See the contract."""
         if self._ended:
             raise writing_ended()
+
+    async def side_by_side(self, works: Iterable[Callable[[], None]]) -> None:
+        """See the contract."""
+        await run_side_by_side(works)
 
     async def transact_alone(self, work: Callable[[Transaction], T]) -> T:
         """One unit of work on a connection of its own; other writers wait or are told to."""

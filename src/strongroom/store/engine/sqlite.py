@@ -6,7 +6,7 @@ Several processes may open the same file: the lock of `_sqlite_writer` orders th
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -97,6 +97,11 @@ class SqliteEngine:
     ) -> T:
         """Queue the work for the next group; see the contract."""
         return await self._write(work, alone=False)
+
+    async def side_by_side(self, works: Iterable[Callable[[], None]]) -> None:
+        """One after another; see the contract."""
+        for work in works:
+            work()
 
     async def transact_alone(self, work: Callable[[Transaction], T]) -> T:
         """The same, in the writer thread; see the contract."""
