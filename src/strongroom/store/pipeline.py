@@ -1,11 +1,12 @@
 """The request pipeline: normalise, authenticate, decide, record, execute, record, reply.
 
 All requests that arrive in one event-loop turn share a look at the clock and one revision check
-of the engine. Where the engine's reads wait, what arrives during a check shares the next one, and
-the long way of a request runs in a task that may wait. What is remembered of an answer holds for
-that revision, what is remembered of tokens, policies and mounts for their generation, so nothing
-is older than the newest acknowledged write. Audit lines of a turn are written with one flush
-before any of the replies leaves, and a request whose line cannot be written is refused.
+of the engine. Where the engine's reads wait, what arrives during a check shares the next one, all
+of it is taken side by side, and what follows a record is a task that may wait. What is remembered
+of an answer holds for that revision, what is remembered of tokens, policies and mounts for their
+generation, so nothing is older than the newest acknowledged write. Audit lines of a turn are
+written with one flush before any of the replies leaves, and a request whose line cannot be
+written is refused.
 """
 
 import asyncio
@@ -157,8 +158,8 @@ class Pipeline:
                 for _, exchange in arrived:
                     self._refuse_unrecorded(exchange, error)
                 continue
-            for request, exchange in arrived:
-                self._take(request, exchange)
+            works = [partial(self._take, request, exchange) for request, exchange in arrived]
+            self._keep(self._context.engine.side_by_side(works))
         self._checking = None
 
     def _refuse_unrecorded(self, exchange: Exchange, error: Exception) -> None:
@@ -183,17 +184,11 @@ class Pipeline:
             found = self._prepared_for(request, token)
             if found is not None:
                 session, prepared = found
-                if prepared.revision != self._revision and self._waits:
-                    self._start(self._look_again(request, exchange, token, found))
-                    return
                 if prepared.revision == self._revision or self._stands(prepared):
                     self._answer_prepared(session, prepared, request.peer, exchange)
                     return
-            if self._waits:
-                self._start(self._long_way_waiting(request, exchange, token))
-                return
             if (work := self._long_way(request, exchange, token)) is not None:
-                self._record(work, partial(self._go_on, work))
+                self._record(work)
         except Exception as error:  # noqa: BLE001 - the last line of defence answers 500
             self._refuse_unrecorded(exchange, error)
 
@@ -223,23 +218,9 @@ class Pipeline:
         if stands:
             # Right at a time after that revision was read.
             prepared.revision = revision
-        return stands
-
-    async def _look_again(
-        self, request: Request, exchange: Exchange, token: str, found: tuple[Session, Prepared]
-    ) -> None:
-        """The same where a read waits."""
-        try:
-            stands = self._stands(found[1])
-        except Exception as error:  # noqa: BLE001 - as when the revision cannot be read
-            self._refuse_unrecorded(exchange, error)
-            return
-        if not stands:
-            await self._long_way_waiting(request, exchange, token)
-            return
         if not self._turn_open:
-            self._begin_turn()
-        self._answer_prepared(*found, request.peer, exchange)
+            self._begin_turn()  # The read has waited.
+        return stands
 
     def _answer_prepared(
         self, session: Session, prepared: Prepared, peer: str, exchange: Exchange
@@ -253,19 +234,6 @@ class Pipeline:
         response = Response(prepared.status, body)
         self._metrics.replies["read", prepared.status] += 1
         self._broker.submit(lines, partial(reply_if, self._broker, exchange, response))
-
-    async def _long_way_waiting(self, request: Request, exchange: Exchange, token: str) -> None:
-        try:
-            work = self._long_way(request, exchange, token)
-        except Exception as error:  # noqa: BLE001 - the last line of defence answers 500
-            self._refuse_unrecorded(exchange, error)
-            return
-        if work is None:
-            return
-        recorded: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._record(work, partial(self._heard, work, recorded))
-        if await recorded and (rest := work.then(work)) is not None:
-            await rest
 
     def _long_way(self, request: Request, exchange: Exchange, token: str) -> Work | None:
         """A request that is to be recorded; None for one that is answered."""
@@ -385,25 +353,25 @@ class Pipeline:
 
     # record
 
-    def _record(self, work: Work, recorded: Done) -> None:
-        """Record a request; `recorded` says to `_is_recorded` what became of it."""
-        self._submit(request_line(self._stamp, work.auth, work.request), recorded, work.call, None)
+    def _record(self, work: Work) -> None:
+        """Record a request, and go on with it."""
+        line = request_line(self._stamp, work.auth, work.request)
+        self._submit(line, partial(self._go_on, work), work.call, None)
 
-    def _is_recorded(self, work: Work, ok: bool) -> bool:  # noqa: FBT001 - the broker's word
-        """Whether a device has it; one that none takes is answered."""
+    def _go_on(self, work: Work, ok: bool) -> None:  # noqa: FBT001 - the broker's callback
+        """What follows a record; a request that no device has is answered."""
         if not ok:
             self._metrics.in_flight.end(work.call)
             work.exchange.reply(unrecordable(self._broker.failing))
-        return ok
-
-    def _go_on(self, work: Work, ok: bool) -> None:  # noqa: FBT001 - the broker's callback
-        if self._is_recorded(work, ok) and (rest := work.then(work)) is not None:
+        elif self._waits:
+            self._start(self._follow(work))
+        elif (rest := work.then(work)) is not None:
             self._start(rest)
 
-    def _heard(self, work: Work, recorded: "asyncio.Future[bool]", ok: bool) -> None:  # noqa: FBT001
-        self._is_recorded(work, ok)
-        if not recorded.done():
-            recorded.set_result(ok)
+    async def _follow(self, work: Work) -> None:
+        """What follows the record, where all of it may wait."""
+        if (rest := work.then(work)) is not None:
+            await rest
 
     def _refused(
         self, exchange: Exchange, call: Call, parts: tuple[bytes, bytes], refusal: Refusal
@@ -456,7 +424,10 @@ class Pipeline:
         return None
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self._context.engine.waiting(work))
+        return self._keep(self._context.engine.waiting(work))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
