@@ -343,6 +343,7 @@ async def test_a_path_is_explained_to_every_token(store) -> None:
     for method, path in (
         ("GET", "sys/mounts/secret?help=1"),
         ("GET", "sys/mounts/absent?help=true"),
+        ("HELP", "sys/mounts/secret"),
     ):
         status, said = await store.ask(method, path, token=token)
         assert (status, set(said)) == (200, {"help", "see_also", "openapi"})

@@ -25,7 +25,7 @@ def get(path: str = "/v1/a", method: str = "GET", headers: str = "") -> bytes:
 async def test_get_list_get_on_one_connection(bench) -> None:
     """LIST is a verb of its own and leaves the connection usable."""
     peer = await bench.peer()
-    for method in ("GET", "LIST", "GET"):
+    for method in ("GET", "LIST", "GET", "HELP", "SCAN", "GET"):
         await peer.send(get(method=method))
         status, body = await peer.reply()
         assert (status, json.loads(body)["method"]) == (200, method)

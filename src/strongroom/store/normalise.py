@@ -22,6 +22,7 @@ _OPERATIONS: Final[dict[str, Operation]] = {
     "HEAD": "read",
     "LIST": "list",
     "SCAN": "scan",
+    "HELP": "help",
     "POST": "update",
     "PUT": "update",
     "PATCH": "patch",
@@ -91,7 +92,8 @@ def normalise_line(method: str, target: str, content_type: str) -> Canonical:
     raw_path, _, query = target.partition("?")
     path = canonical_path(raw_path)
     given: dict[str, Any] = dict(_query(query)) if query else {}
-    if operation == "read" and str(given.get("help", "")).lower() in ("1", "true"):
+    asks = operation == "read" and str(given.get("help", "")).lower() in ("1", "true")
+    if asks or operation == "help":
         return Canonical("help", path.rstrip("/"))
     if operation in ("read", "list", "scan"):
         operation = _listing(operation, given)

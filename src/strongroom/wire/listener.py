@@ -2,8 +2,8 @@
 
 A handler is called with each whole request and an `Exchange`; it replies at once or later, so
 that a reply can wait for its audit record. Replies leave in the order of their requests.
-Grammar and framing: RFC 9112. llhttp knows neither LIST nor SCAN, so at a message boundary the
-listener reads `LIST ` as `GET ` and remembers; a pipelined one fails closed with 400.
+Grammar and framing: RFC 9112. llhttp knows none of LIST, SCAN and HELP, so at a message boundary
+the listener reads `LIST ` as `GET ` and remembers; a pipelined one fails closed with 400.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from strongroom.wire.tls import sent_beside
 if TYPE_CHECKING:
     from strongroom.wire.websocket import WebSocket
 
-VERBS: Final = (b"LIST ", b"SCAN ")
+VERBS: Final = (b"LIST ", b"SCAN ", b"HELP ")
 VERB_BYTES: Final = 5
 SWEEP_SECONDS: Final = 1.0
 PIECE_BYTES: Final = 64 * 1024

@@ -134,7 +134,9 @@ class Status:
             "progress": progress.given if progress else 0,
             "nonce": progress.nonce if progress else "",
             "version": self._about.api_version,
+            # Vault's name and OpenBao's; a package of Python does not know when it was built.
             "build_date": "",
+            "commit_date": "",
             "strongroom_version": self._about.program_version,
             "migration": bool(stored and sealed and self._seal.migrating(stored)),
             "recovery_seal": bool(stored and not stored.is_shamir),
@@ -157,6 +159,7 @@ class Status:
                 "ha_enabled": about.storage_type == "postgresql",
                 "is_self": not sealed,
                 "active_time": rfc3339(about.started) if about.started else "0001-01-01T00:00:00Z",
+                "performance_standby_last_remote_wal": 0,
                 "leader_address": "" if sealed else about.address,
                 "leader_cluster_address": "" if sealed else about.cluster_address,
                 "performance_standby": False,
