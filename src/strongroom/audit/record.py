@@ -28,6 +28,7 @@ _OUR_TIME: Final = re.compile(
     r"20\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,12})?Z",
     re.ASCII,
 )
+_TIMES: Final = range(20, 36)  # characters
 _NO_AUTH: Final = b'{"token_type":"default"}'
 
 
@@ -120,14 +121,23 @@ class RecordWriter:
         if isinstance(value, str):
             return value if _is_time(value) else self.hashed(value)
         if isinstance(value, _OBJECTS):
-            hide, inside = self._hide, depth + 1
-            return {
-                str(key): each if type(each) in _PLAIN else hide(each, inside)
-                for key, each in value.items()
-            }
+            return self._hide_values(value, depth + 1)
         if isinstance(value, list | tuple):
             return [self._hide(each, depth + 1) for each in value]
         return value
+
+    def _hide_values(self, value: Mapping[str, Any], depth: int) -> dict[str, Any]:
+        # The two kinds of values that nearly all are without a call for each.
+        hidden: dict[str, Any] = {}
+        for name, each in value.items():
+            kind = type(each)
+            if kind in _PLAIN:
+                hidden[str(name)] = each
+            elif kind is str and len(each) not in _TIMES and depth <= MAX_DEPTH:
+                hidden[str(name)] = self.hashed(each)
+            else:
+                hidden[str(name)] = self._hide(each, depth)
+        return hidden
 
 
 def _identity(principal: Principal) -> dict[str, list[str]]:
@@ -140,7 +150,7 @@ def _countable(value: object) -> bool:
 
 
 def _is_time(value: str) -> bool:
-    if not (20 <= len(value) <= 35 and value[4:5] == "-" and value[10:11] == "T"):
+    if len(value) not in _TIMES or value[4:5] != "-" or value[10:11] != "T":
         return False
     if _OUR_TIME.fullmatch(value):
         return True

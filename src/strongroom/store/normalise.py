@@ -169,7 +169,7 @@ def _body(body: bytes, content_type: str) -> dict[str, Any]:
     if not text:
         return {}
     # curl -d '{"a":1}' says form and means JSON; Vault reads it so as well.
-    if content_type.lower().startswith(_FORM) and text[:1] not in b"{[":
+    if text[:1] not in b"{[" and content_type.lower().startswith(_FORM):
         try:
             return dict(_query(text.decode()))
         except UnicodeDecodeError:

@@ -164,7 +164,7 @@ class Pipeline:
 
     def _refuse_unrecorded(self, exchange: Exchange, error: Exception) -> None:
         if isinstance(error, Refusal):
-            self._count("refused", status_of(error))
+            self._metrics.replies["refused", status_of(error)] += 1
             exchange.reply(encode_refusal(error))
         else:
             exchange.reply(encode_bug(error))
@@ -181,7 +181,7 @@ class Pipeline:
                 preflight(self._context.view, request, exchange)
                 return
             token = token_of(headers)
-            found = self._prepared_for(request, token)
+            found = self._prepared_for(request, token) if request.method == "GET" else None
             if found is not None:
                 session, prepared = found
                 if prepared.revision == self._revision or self._stands(prepared):
@@ -194,7 +194,7 @@ class Pipeline:
 
     def _prepared_for(self, request: Request, token: str) -> tuple[Session, Prepared] | None:
         """A whole answer that is right, or is when its secret stands."""
-        if request.method != "GET" or not token:
+        if not token:
             return None
         session = self._context.sessions.known(token)
         prepared = session.prepared.get(request.target) if session else None
@@ -242,16 +242,19 @@ class Pipeline:
         written = request.method, request.target, request.opens
         way = self._router.known(written)
         line = way.line if way else normalise_line(request.method, request.target, content_type)
-        exchange.headers = reply_headers(self._context.view, headers)
+        if not is_plain(headers):
+            exchange.headers = reply_headers(self._context.view, headers)
         # Counted before the body costs anything.
-        shown, limited = self._context.quotas.admit_request(
-            self._context.view,
-            line.path,
-            lambda: body_of(line, request.body, content_type)[0].get("role"),
-            request.peer,
-            self._context.clock.monotonic(),
-        )
-        exchange.headers += shown
+        limited = None
+        if self._context.quotas.limits_requests(self._context.view):
+            shown, limited = self._context.quotas.admit_request(
+                self._context.view,
+                line.path,
+                lambda: body_of(line, request.body, content_type)[0].get("role"),
+                request.peer,
+                self._context.clock.monotonic(),
+            )
+            exchange.headers += shown
         body = body_of(line, request.body, content_type)
         missing = None
         if way is None:
@@ -380,7 +383,7 @@ class Pipeline:
         request, auth = parts
         lines = request_line(self._stamp, auth, request)
         lines += response_line(self._stamp, auth, request, error=refusal.message)
-        self._count(call.operation, status_of(refusal))
+        self._metrics.replies[call.operation, status_of(refusal)] += 1
         self._context.notices.met(refusal)
         done = partial(reply_if, self._broker, exchange, encode_refusal(refusal))
         self._submit(lines, done, call, None, Outcome(error=refusal.message))
@@ -522,14 +525,11 @@ class Pipeline:
     ) -> None:
         if not self._turn_open:
             self._begin_turn()
-        self._count(work.call.operation, response.status)
+        self._metrics.replies[work.call.operation, response.status] += 1
         self._metrics.in_flight.end(work.call)
         line = response_line(self._stamp, work.auth, work.request, recorded, outcome.error)
         done = partial(reply_if, self._broker, work.exchange, response)
         self._submit(line, done, work.call, outcome)
-
-    def _count(self, operation: str, status: int) -> None:
-        self._metrics.replies[operation, status] += 1
 
     # the change feed
 

@@ -128,7 +128,7 @@ class Quotas:
 
     def limits_requests(self, view: View) -> bool:
         """Whether any request has to be counted."""
-        return bool(self._rows(view).rates)
+        return bool((self._known or self._rows(view)).rates)
 
     def _rows(self, view: View) -> _Known:
         if self._known is None:
@@ -155,7 +155,7 @@ class Quotas:
         `role` reads the body for the role of a login, where a quota asks for one. `now` is
         monotonic. Raises TooMany, or returns it where such refusals are to be recorded.
         """
-        known = self._rows(view)
+        known = self._known or self._rows(view)
         if not known.rates or any(fits(each, path) for each in known.exempt):
             return (), None
         login = path.startswith("auth/")

@@ -7,12 +7,12 @@ from strongroom.model.errors import Invalid, NotFound
 from strongroom.store.call import parse_seconds
 
 # Headers that change what a GET means.
-_SPECIAL: Final = ("x-vault-wrap-ttl", "x-vault-namespace", "origin")
+_SPECIAL: Final = frozenset({"x-vault-wrap-ttl", "x-vault-namespace", "origin"})
 
 
 def is_plain(headers: Mapping[str, str]) -> bool:
     """Whether the reply depends on nothing but method, target and token."""
-    return not any(name in headers for name in _SPECIAL)
+    return _SPECIAL.isdisjoint(headers)
 
 
 def token_of(headers: Mapping[str, str]) -> str:

@@ -70,11 +70,11 @@ class Session:
     acl: Acl
     auth_fragment: bytes
     prepared: dict[str, Prepared] = field(default_factory=dict)
+    # Whether the root policy is attached.
+    is_root: bool = field(init=False)
 
-    @property
-    def is_root(self) -> bool:
-        """Whether the root policy is attached."""
-        return self.principal.is_root
+    def __post_init__(self) -> None:
+        self.is_root = self.principal.is_root
 
     def decide(
         self,
@@ -199,7 +199,7 @@ class Sessions:
             if row.uses_left == 0 and epoch == self._epoch:
                 self._live[token] = session
         row = session.row
-        if is_over(row, now) or not within(peer, row.bound_cidrs):
+        if is_over(row, now) or (row.bound_cidrs and not within(peer, row.bound_cidrs)):
             raise invalid_token()
         return session
 

@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
         self._certificate: bytes | None = None
         self._chain: tuple[bytes, ...] = ()
         self._idle = True
-        self._verb = ""
+        self._verb = self._method = ""
         self._closing = False
         self._peer_reads = True
         self._begun = 0
@@ -258,6 +258,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
+        self._method = self._verb or self._parser.get_method().decode("ascii")
         self.deadline = self.listener.clock.monotonic() + self._limits.body_seconds
         if "host" not in self._headers and self._parser.get_http_version() != "1.0":
             self.refuse(400, "the request has no Host header")
@@ -267,7 +268,7 @@ class Connection(asyncio.Protocol):
             self._begin_body()
 
     def _begin_body(self) -> None:
-        spool, method = self.listener.spool, self._method()
+        spool, method = self.listener.spool, self._method
         spooled = spool is not None and spool.wants(method, self._target.decode("latin-1"))
         most = spool.most_bytes if spool and spooled else self._limits.body_bytes
         if int(self._headers.get("content-length") or 0) > most:
@@ -322,7 +323,7 @@ class Connection(asyncio.Protocol):
             # All in one packet, so that not reading on did not help.
             self.refuse(429, "too many requests wait for their replies")
             return
-        method, incoming = self._method(), self._incoming
+        method, incoming = self._method, self._incoming
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         request = self._request(method, body)
         keep_alive = self._parser.should_keep_alive()
@@ -344,9 +345,6 @@ class Connection(asyncio.Protocol):
         self._spooling.discard(incoming)
         exchange.body = request.file
         self.listener.handler(request, exchange)
-
-    def _method(self) -> str:
-        return self._verb or self._parser.get_method().decode("ascii")
 
     def _request(self, method: str, body: bytes) -> Request:
         return Request(

@@ -3,7 +3,7 @@
 API: https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -150,13 +150,13 @@ class Kv2:
         answer = {"data": orjson.loads(body), "metadata": metadata}
         return Result(answer, cache_until=until, cache_mark=row.mark)
 
-    async def _write(self, call: Call) -> Result:
+    def _write(self, call: Call) -> Awaitable[Result]:
         if call.data.get("data") is None:
             raise Invalid("no-data", "no data provided")
         if not isinstance(call.data["data"], dict):
             raise Invalid("bad-data", "data must be an object")
         body = encoded(call.data["data"])
-        return await self._new_version(call, lambda _view, _row: body, must_exist=False)
+        return self._new_version(call, lambda _view, _row: body, must_exist=False)
 
     async def _patch(self, call: Call) -> Result:
         given = call.data.get("data")
