@@ -60,11 +60,15 @@ class Bed:
         await asyncio.gather(task, return_exceptions=True)
 
     async def shows(self, password: str) -> None:
-        """Wait until the Secret does; the clock goes on less than an hour."""
+        """Wait until the Secret does and its object says so; the clock goes on less than an hour."""
         async with asyncio.timeout(60):
-            while await self._shown() != password:
+            while await self._shown() != password or not await self._said():
                 await self.clock.advance(0.2)
                 await asyncio.sleep(0.01)
+
+    async def _said(self) -> bool:
+        status = (await self.api.get(EXTERNAL_SECRETS, "db", "n")).get("status") or {}
+        return any(each["status"] == "True" for each in status.get("conditions") or [])
 
     async def _shown(self) -> str:
         try:
