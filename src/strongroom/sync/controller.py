@@ -21,8 +21,9 @@ from strongroom.sync.desired import (
     created_by,
     synced_version,
 )
-from strongroom.sync.drift import Contest, opponent_of
+from strongroom.sync.drift import Contest, opponent_of, truce_left
 from strongroom.sync.due import (
+    SHORTEST,
     Known,
     Need,
     follows_the_store,
@@ -39,7 +40,7 @@ from strongroom.sync.render import Rendered, render_target
 from strongroom.sync.reporting import Reporter
 from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import Spec, not_deleted, parse_spec
-from strongroom.sync.status import DELETED, MISSING, RETAINED, SYNCED, StoreAway
+from strongroom.sync.status import CONTENDED, DELETED, MISSING, RETAINED, SYNCED, StoreAway, find
 from strongroom.sync.stores import Stores
 from strongroom.sync.target import Outcome, Targets
 from strongroom.sync.template_texts import template_texts
@@ -236,9 +237,8 @@ class SyncController:
             return None
         spec = parse_spec(item)
         self._parts.watches.depends(key, spec)
-        for store in spec.stores:
-            if not await self._parts.stores.managed(store, key[0]):
-                return None
+        if not await self._are_managed(spec, key[0]):
+            return None
         now = (self._clock.now(), self._clock.monotonic())
         known = self._known.get(key)
         what = await self._need(key, item, spec, now)
@@ -251,9 +251,10 @@ class SyncController:
             if not await self._parts.generators.managed(generator, key[0]):
                 self._known.pop(key, None)
                 return None
-        truce = self._contests.get(key, Contest()).truce(now[1])
-        if truce and what is Need.CHECK:
-            return truce
+        truce = self._truce(key, item, now)
+        if truce and (what is Need.CHECK or (known is None and key not in self._stale)):
+            due = None if known is None else next_look(spec, item, known, now)
+            return max(SHORTEST, truce if due is None else min(truce, due))
         if what is Need.READ or known is None:
             await self._renew(key, item, spec, known)
         else:
@@ -266,13 +267,45 @@ class SyncController:
             fresh = self._pending_of(key, item, spec)
             if fresh is None:
                 fresh = await self._read_or_keep(key, item, spec, known)
-            if fresh is not None:
+            if fresh is not None and not self._rests(key, fresh, known):
                 await self._write(key, item, spec, fresh, known)
         except BaseException:
             # Cancelled too: the lead may be lost in the middle of a write.
             if self._known.get(key) is known and key not in self._pending:
                 self._stale.add(key)
             raise
+
+    async def _are_managed(self, spec: Spec, namespace: str) -> bool:
+        for store in spec.stores:
+            if not await self._parts.stores.managed(store, namespace):
+                return False
+        return True
+
+    def _truce(self, key: Key, item: Object, now: tuple[float, float]) -> float:
+        """Seconds for which nothing is repaired. One that another process called holds as well.
+
+        An edit ends it: somebody may have settled what was fought about.
+        """
+        wall, monotonic = now
+        known, status = self._known.get(key), item.get("status") or {}
+        before = status.get("syncedResourceVersion") if known is None else known.version
+        if before != synced_version(item):
+            self._contests.pop(key, None)
+        elif key not in self._contests:
+            left = truce_left(find(status, CONTENDED).get("lastTransitionTime"), wall)
+            if left:
+                self._contests[key] = Contest(until=monotonic + left)
+        return self._contests.get(key, Contest()).truce(monotonic)
+
+    def _rests(self, key: Key, fresh: Known, known: Known | None) -> bool:
+        """Whether what was read says nothing new while repairs are stopped."""
+        truce = self._contests.get(key, Contest()).truce(self._clock.monotonic())
+        if not truce or known is None or known.wanted != fresh.wanted:
+            return False
+        self._known[key] = replace(
+            fresh, target_version=known.target_version, written=known.written
+        )
+        return True
 
     async def _need(self, key: Key, item: Object, spec: Spec, now: tuple[float, float]) -> Need:
         if spec.manifest is not None and spec.creation != "None":

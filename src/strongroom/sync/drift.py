@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from strongroom.kube.resource import Object
+from strongroom.model.clock import parse_rfc3339
 from strongroom.model.errors import Conflict
 from strongroom.sync.desired import (
     CREATED_BY,
@@ -123,6 +124,18 @@ def describe(difference: Difference, target: str) -> str:
         if keys
     ]
     return f"{target} differed: {'; '.join(parts) or 'nothing'}"
+
+
+def truce_left(since: str | None, now: float) -> float:
+    """Seconds of a truce that began at an RFC 3339 time, at `now` of the wall clock. Pure.
+
+    So a truce outlives the process that called it; a clock that was set back does not prolong it.
+    """
+    try:
+        began = parse_rfc3339(str(since).replace("Z", "+00:00"))
+    except ValueError:
+        return 0.0
+    return max(0.0, min(TRUCE_SECONDS, began + TRUCE_SECONDS - now))
 
 
 @dataclass(slots=True)

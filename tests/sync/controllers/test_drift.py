@@ -2,6 +2,7 @@
 
 from strongroom.kube.resource import SECRETS
 from strongroom.model.errors import Unavailable
+from strongroom.sync.crds import EXTERNAL_SECRETS
 
 
 async def test_a_foreign_key_is_removed_and_its_author_named(bench) -> None:
@@ -77,6 +78,66 @@ async def test_a_fight_is_recognised_named_and_stopped(bench) -> None:
     assert await bench.secret() == {"password": "one"}
     assert (await bench.condition())["status"] == "True"
     assert await bench.condition("Contended") == {}
+
+
+async def fought_over(bench, **spec) -> None:
+    await bench.external(**spec)
+    for _ in range(5):
+        await bench.edit(who="argocd-controller", password="theirs")
+    assert (await bench.condition("Contended"))["status"] == "True"
+    await bench.edit(who="argocd-controller", password="theirs")
+
+
+async def test_a_fight_stays_stopped_though_the_object_is_due(idle) -> None:
+    idle.provider.has_feed = False
+    await idle.start()
+    await fought_over(idle, refreshInterval="10s")
+    writes, reads = idle.api.writes, idle.provider.reads
+    await idle.clock.advance(500)
+    assert idle.api.writes == writes
+    assert idle.provider.reads > reads + 40
+    assert await idle.secret() == {"password": "theirs"}
+    # What is new at the store is no repair.
+    idle.provider.put("prod/db", password="two")
+    await idle.clock.advance(11)
+    assert await idle.secret() == {"password": "two"}
+    await idle.clock.advance(100)
+    assert await in_order(idle)
+
+
+async def in_order(bench) -> bool:
+    ready = (await bench.condition())["status"] == "True"
+    return ready and await bench.condition("Contended") == {}
+
+
+async def test_a_fight_stays_stopped_when_the_operator_starts_anew(bench) -> None:
+    await fought_over(bench, refreshInterval="1h")
+    writes = bench.api.writes
+    await bench.clock.advance(60)
+    await bench.start()
+    await bench.clock.advance(400)
+    assert bench.api.writes == writes
+    assert await bench.secret() == {"password": "theirs"}
+    await bench.clock.advance(200)
+    assert await bench.secret() == {"password": "one"}
+    assert await in_order(bench)
+
+
+async def test_an_edit_ends_a_truce_also_one_of_the_process_before(bench) -> None:
+    for again, value in ((False, "app"), (True, "one")):
+        if not again:
+            await fought_over(bench, refreshInterval="1h")
+        else:
+            for _ in range(6):
+                await bench.edit(who="argocd-controller", password="theirs")
+            await bench.start()
+            assert await bench.secret() == {"password": "theirs"}
+        prop = "username" if value == "app" else "password"
+        row = {"secretKey": "password", "remoteRef": {"key": "prod/db", "property": prop}}
+        await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"spec": {"data": [row]}})
+        await bench.clock.advance(0.5)
+        assert await bench.secret() == {"password": value}
+        assert await in_order(bench)
 
 
 async def test_two_external_secrets_that_merge_one_key_name_each_other(bench) -> None:
