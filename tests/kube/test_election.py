@@ -227,5 +227,8 @@ def test_readiness_asks_for_progress() -> None:
     good = CacheState("secrets", synced=True, silence=10)
     assert troubles([good], [QueueState("es", oldest=500, idle=1)]) == []
     assert troubles([good], [QueueState("es", oldest=500, idle=300)]) != []
+    assert troubles([good], [QueueState("es", oldest=0, idle=300, longest=300)]) == []
+    (said,) = troubles([good], [QueueState("ps", oldest=0, idle=1, longest=1000)])
+    assert said == "ps has worked on one object for 1000 s"
     assert troubles([CacheState("secrets", synced=False, silence=0)], []) != []
     assert troubles([CacheState("secrets", synced=True, silence=4000)], []) != []

@@ -12,7 +12,8 @@ from strongroom.sync.reasons import REASONS
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [path.read_text() for path in sorted((ROOT / "src/strongroom/sync").rglob("*.py"))]
 METRIC = re.compile(
-    r"\b((?:externalsecret|pushsecret|secretstore|clustersecretstore|clusterexternalsecret|strongroom_sync)_\w+)"
+    r"\b((?:externalsecret|pushsecret|secretstore|clustersecretstore"
+    r"|clusterexternalsecret|clusterpushsecret|strongroom_sync)_\w+)"
 )
 
 
@@ -62,6 +63,17 @@ def test_the_dashboard_and_the_rules_ask_for_metrics_that_exist() -> None:
             assert families(rule["expr"]) <= set(FAMILIES), rule["alert"]
             assert rule["annotations"]["summary"]
             assert rule["annotations"]["description"]
+
+
+def test_an_operator_that_is_gone_or_has_no_cluster_stores_is_seen() -> None:
+    """In PromQL a sum of nothing is nothing, and so is whatever is added to it."""
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/strongroom-sync-rules.yaml").read_text())
+    by_name = {rule["alert"]: rule["expr"] for each in rules["groups"] for rule in each["rules"]}
+    assert "absent(strongroom_sync_leader)" in by_name["StrongroomSyncNoLeader"]
+    dashboard = json.loads((ROOT / "deploy/grafana/strongroom-sync.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            assert ") + sum" not in target["expr"], panel["title"]
 
 
 def test_panels_do_not_overlap_and_have_numbers_of_their_own() -> None:

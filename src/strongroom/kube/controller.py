@@ -47,13 +47,7 @@ class Controller:
         self._queue = queue
         self._reconcile = reconcile
         self._patience = patience
-        self._clock = queue.clock
-        self._last = self._clock.monotonic()
         self.failures = 0
-
-    def idle(self) -> float:
-        """Seconds since a key was last finished."""
-        return self._clock.monotonic() - self._last
 
     async def run(self, workers: int = WORKERS) -> None:
         """Work with that many keys at a time."""
@@ -79,7 +73,6 @@ class Controller:
                 if again is not None:
                     self._queue.add_after(key, again, Lane.PERIODIC)
             finally:
-                self._last = self._clock.monotonic()
                 self._queue.done(key)
             # Ten thousand keys that need nothing would else be gone through without a pause.
             await asyncio.sleep(0)

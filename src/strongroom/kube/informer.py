@@ -87,6 +87,9 @@ class Informer:
     def __iter__(self) -> Iterator[Object]:
         return (orjson.loads(each) for each in list(self._packed.values()))
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._packed
+
     def __len__(self) -> int:
         return len(self._packed)
 

@@ -11,6 +11,8 @@ from typing import Final
 # A watch is ended by the server after five minutes at the latest, and bookmarks come each minute.
 SILENCE_SECONDS: Final = 360.0
 WAITING_SECONDS: Final = 120.0
+# Each request ends after half a minute; what takes so long waits for what never comes.
+STUCK_SECONDS: Final = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,15 @@ class CacheState:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """One controller's queue: the wait of its oldest key, and seconds since one was finished."""
+    """One controller's queue: the wait of its oldest key, and seconds since one was finished.
+
+    `longest` is for how long the key that is worked on longest has been.
+    """
 
     name: str
     oldest: float
     idle: float
+    longest: float = 0.0
 
 
 def troubles(caches: Iterable[CacheState], queues: Iterable[QueueState]) -> list[str]:
@@ -43,4 +49,6 @@ def troubles(caches: Iterable[CacheState], queues: Iterable[QueueState]) -> list
         # A long queue that moves is slow; one that does not move is stuck.
         if queue.oldest > WAITING_SECONDS and queue.idle > WAITING_SECONDS:
             found.append(f"{queue.name} has had work for {queue.oldest:.0f} s and does none of it")
+        elif queue.longest > STUCK_SECONDS:
+            found.append(f"{queue.name} has worked on one object for {queue.longest:.0f} s")
     return found

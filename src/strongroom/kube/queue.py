@@ -7,7 +7,7 @@ import asyncio
 import heapq
 import itertools
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from enum import IntEnum
 from typing import Any, Final, Generic, TypeVar
 
@@ -32,7 +32,11 @@ class WorkQueue(Generic[K]):
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self._lanes: dict[Lane, OrderedDict[K, float]] = {lane: OrderedDict() for lane in Lane}
-        self._busy: set[K] = set()
+        # Since when each is worked on.
+        self._busy: dict[K, float] = {}
+        self._last_done = clock.monotonic()
+        # Called with each key when the work on it has ended, and the seconds that it took.
+        self.on_done: Callable[[K, float], None] = lambda _key, _seconds: None
         self._again: dict[K, Lane] = {}
         self._failures: dict[K, int] = {}
         self._later: list[tuple[float, int, K, Lane]] = []
@@ -92,7 +96,7 @@ class WorkQueue(Generic[K]):
             for lane in Lane:
                 if self._lanes[lane]:
                     key, _ = self._lanes[lane].popitem(last=False)
-                    self._busy.add(key)
+                    self._busy[key] = self.clock.monotonic()
                     return key
             self._ready.clear()
             await self._wait()
@@ -118,7 +122,8 @@ class WorkQueue(Generic[K]):
 
     def done(self, key: K) -> None:
         """The work on a taken key has ended."""
-        self._busy.discard(key)
+        now = self._last_done = self.clock.monotonic()
+        self.on_done(key, now - self._busy.pop(key, now))
         if key in self._again:
             self.add(key, self._again.pop(key))
 
@@ -126,6 +131,14 @@ class WorkQueue(Generic[K]):
         """Seconds for which the key that has waited longest could have been worked on."""
         since = [next(iter(lane.values())) for lane in self._lanes.values() if lane]
         return self.clock.monotonic() - min(since) if since else 0.0
+
+    def idle(self) -> float:
+        """Seconds since the work on a key has ended."""
+        return self.clock.monotonic() - self._last_done
+
+    def longest(self) -> float:
+        """Seconds for which the key that is worked on longest has been."""
+        return self.clock.monotonic() - min(self._busy.values()) if self._busy else 0.0
 
     def lengths(self) -> dict[Lane, int]:
         """How many keys wait in each lane."""

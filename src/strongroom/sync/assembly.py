@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from strongroom.kube.api import KubeApi
@@ -21,7 +22,7 @@ from strongroom.sync.feeds import Feeds, Waking
 from strongroom.sync.generators.collector import StateCollector
 from strongroom.sync.generators.kinds import Workshop
 from strongroom.sync.last_written import LastWritten
-from strongroom.sync.metrics import SyncMetrics, conditions, gauge, queues
+from strongroom.sync.metrics import OTHERS, SyncMetrics, conditions, gauge, queues
 from strongroom.sync.pace import Rate
 from strongroom.sync.providers.contract import Version
 from strongroom.sync.push_controller import PushController, PushParts
@@ -135,6 +136,9 @@ class Operator:
         self.push = PushController(api, parts, clock, options.namespace)
         self._last_written = LastWritten(api, doors.resolve)
         self.fan_outs = self._spread(api, events)
+        for name, queue in self._queues():
+            if name in OTHERS:
+                queue.on_done = partial(self.metrics.took, name)
 
     def _spread(self, api: KubeApi, events: EventRecorder) -> list[FanOut]:
         """The kinds with a child in each namespace, which an operator of one namespace has not."""
@@ -254,7 +258,8 @@ class Operator:
     def _queues(self) -> list[tuple[str, WorkQueue[Key]]]:
         named = [("externalsecret", self.sync.queue), ("pushsecret", self.push.queue)]
         named += [(each.name, each.queue) for each in self.store_controllers]
-        return named + [(each.name, each.queue) for each in self.fan_outs]
+        named += [(each.name, each.queue) for each in self.fan_outs]
+        return named + ([("generatorstate", self.collector.queue)] if self.collector else [])
 
     def troubles(self) -> list[str]:
         """What keeps it from being ready; a replica that does not lead is ready with its caches."""
@@ -265,9 +270,11 @@ class Operator:
         ]
         if self._election is not None and not self._election.leading:
             return troubles(caches, ())
-        worked = self.sync.controller
-        queue = QueueState("externalsecret", self.sync.queue.oldest(), worked.idle())
-        return troubles(caches, (queue,))
+        worked = [
+            QueueState(name, queue.oldest(), queue.idle(), queue.longest())
+            for name, queue in self._queues()
+        ]
+        return troubles(caches, worked)
 
     def lines(self) -> Iterator[str]:
         """The metrics page."""
@@ -278,13 +285,19 @@ class Operator:
         yield from conditions("secretstore_status_condition", self.watches.stores)
         cluster = self.watches.cluster_stores or ()
         yield from conditions("clustersecretstore_status_condition", cluster)
-        spread = self.fan_outs[0].objects if self.fan_outs else ()
-        yield from conditions("clusterexternalsecret_status_condition", spread)
-        yield from queues(self._queues())
+        spread = {each.name: each.objects for each in self.fan_outs}
+        for kind in ("clusterexternalsecret", "clusterpushsecret"):
+            yield from conditions(f"{kind}_status_condition", spread.get(kind, ()))
+        held = {"pushsecret": self.push.objects, "secretstore": self.watches.stores, **spread}
+        if self.watches.cluster_stores is not None:
+            held["clustersecretstore"] = self.watches.cluster_stores
+        yield from self.metrics.durations(held)
         leading = self._election is None or self._election.leading
+        # What a replica that does not lead has noted waits for nobody.
+        yield from queues(self._queues() if leading else ())
         yield from gauge("strongroom_sync_leader", [({}, int(leading))])
-        held = [*self.watches.needed_at_start(), self.watches.objects, *self._own_caches()]
-        counts = [({"kind": each.resource.kind}, len(each)) for each in held]
+        caches = [*self.watches.needed_at_start(), self.watches.objects, *self._own_caches()]
+        counts = [({"kind": each.resource.kind}, len(each)) for each in caches]
         yield from gauge("strongroom_sync_objects", counts)
 
     def page(self, senders: "Senders") -> "OperatorPage":

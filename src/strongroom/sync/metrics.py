@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from strongroom.kube.informer import Informer
 from strongroom.kube.queue import Lane, WorkQueue
 from strongroom.kube.resource import Object, key_of
 from strongroom.model.clock import Clock
@@ -17,6 +18,10 @@ Key = tuple[str, str]
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
+# Kinds beside ExternalSecrets, whose last reconcile is told as theirs is.
+OTHERS: Final = (
+    "pushsecret", "secretstore", "clustersecretstore", "clusterexternalsecret", "clusterpushsecret",
+)  # fmt: skip
 # Every family: name, type, help. The dashboard, the alert rules and the page are checked by it.
 FAMILIES: Final[Mapping[str, tuple[str, str]]] = {
     "externalsecret_sync_calls_total": ("counter", "reconciles of an ExternalSecret"),
@@ -28,6 +33,11 @@ FAMILIES: Final[Mapping[str, tuple[str, str]]] = {
     "secretstore_status_condition": ("gauge", "1 for the status a condition has"),
     "clustersecretstore_status_condition": ("gauge", "1 for the status a condition has"),
     "clusterexternalsecret_status_condition": ("gauge", "1 for the status a condition has"),
+    "clusterpushsecret_status_condition": ("gauge", "1 for the status a condition has"),
+    **{
+        f"{each}_reconcile_duration": ("gauge", "the last reconcile, in nanoseconds")
+        for each in OTHERS
+    },
     "strongroom_sync_reconcile_seconds": ("histogram", "time of a reconcile"),
     "strongroom_sync_age_seconds": ("gauge", "seconds since the value was last written or checked"),
     "strongroom_sync_queue_length": ("gauge", "keys that wait, by lane"),
@@ -50,6 +60,7 @@ class SyncMetrics:
         self._buckets: Counter[float] = Counter()
         self._sum, self._count = 0.0, 0
         self._checked: dict[Key, float] = {}
+        self._took: dict[str, dict[Key, float]] = {each: {} for each in OTHERS}
         self.notices: Counter[str] = Counter()
 
     def reconciled(self, key: Key, seconds: float, well: bool) -> None:  # noqa: FBT001 - a callback
@@ -65,6 +76,20 @@ class SyncMetrics:
         for limit in BUCKETS:
             if seconds <= limit:
                 self._buckets[limit] += 1
+
+    def took(self, kind: str, key: Key, seconds: float) -> None:
+        """One reconcile of another kind."""
+        self._took[kind][key] = seconds
+
+    def durations(self, held: Mapping[str, Informer]) -> Iterator[str]:
+        """`*_reconcile_duration` of the other kinds, of the objects that there are."""
+        for kind in OTHERS:
+            name, took = f"{kind}_reconcile_duration", self._took[kind]
+            yield from family(name)
+            for key in [each for each in took if kind not in held or each not in held[kind]]:
+                del took[key]
+            for (namespace, each), seconds in sorted(took.items()):
+                yield sample(name, {"name": each, "namespace": namespace}, round(seconds * 1e9))
 
     def called(self, store: str, call: str, well: bool) -> None:  # noqa: FBT001 - a callback
         """One call to a store."""

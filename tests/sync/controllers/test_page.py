@@ -4,9 +4,10 @@ import asyncio
 import json
 
 from strongroom.kube.election import Election
-from strongroom.kube.resource import EVENTS, LEASES
+from strongroom.kube.fake import FakeKubeApi
+from strongroom.kube.resource import EVENTS, LEASES, Resource
 from strongroom.model.secret import Secret
-from strongroom.sync.crds import EXTERNAL_SECRETS
+from strongroom.sync.crds import EXTERNAL_SECRETS, PUSH_SECRETS, SECRET_STORES
 from strongroom.sync.metrics import FAMILIES
 from strongroom.sync.reasons import WORDS
 from strongroom.sync.senders import Senders
@@ -99,6 +100,47 @@ async def test_readiness_comes_with_the_caches_and_goes_with_silence(bench) -> N
     assert "nothing was heard of" in json.loads(reply.body)["troubles"][0]
 
 
+class SilentFor:
+    """The fake API, in which writes to one kind never end."""
+
+    def __init__(self, api: FakeKubeApi, resource: Resource) -> None:
+        self._api, self._resource = api, resource
+
+    def __getattr__(self, name: str):
+        return getattr(self._api, name)
+
+    async def merge_patch(self, resource: Resource, *args, **kwargs):
+        if resource == self._resource:
+            await asyncio.Event().wait()
+        return await self._api.merge_patch(resource, *args, **kwargs)
+
+
+async def test_readiness_goes_when_any_controller_is_stuck(idle) -> None:
+    operator = await idle.start(SilentFor(idle.api, PUSH_SECRETS))
+    row = {"match": {"secretKey": "a", "remoteRef": {"remoteKey": "out"}}}
+    spec = {
+        "secretStoreRefs": [{"name": "s"}],
+        "selector": {"secret": {"name": "gone"}},
+        "data": [row],
+    }
+    for number in range(6):
+        metadata = {"name": f"p-{number}", "namespace": "n"}
+        await idle.api.create(PUSH_SECRETS, {"metadata": metadata, "spec": spec})
+    await idle.external()
+    assert get(operator, "/readyz").status == 200
+    await idle.clock.advance(121)
+    (said,) = json.loads(get(operator, "/readyz").body)["troubles"]
+    assert said.startswith("pushsecret has had work for")
+
+
+async def test_the_last_reconcile_of_each_kind_is_told_while_its_object_is_there(bench) -> None:
+    name = 'secretstore_reconcile_duration{name="s",namespace="n"}'
+    assert name in series(bench.operator)
+    await bench.api.delete(SECRET_STORES, "s", "n")
+    await bench.clock.advance(1)
+    assert name not in series(bench.operator)
+
+
 async def test_a_notice_wakes_whoever_reads_what_it_means(idle) -> None:
     idle.provider.has_feed = False
     operator = await idle.start()
@@ -135,7 +177,10 @@ async def test_a_replica_that_does_not_lead_is_ready_and_writes_nothing(idle) ->
     await idle.external()
     assert idle.api.writes == writes + 1
     assert get(operator, "/readyz").status == 200
-    assert series(operator)["strongroom_sync_leader"] == 0
+    found = series(operator)
+    assert found["strongroom_sync_leader"] == 0
+    # What it has noted for the day that it leads would look like work that is stuck.
+    assert not [each for each in found if each.startswith("strongroom_sync_queue")]
 
 
 async def test_every_reason_that_is_written_is_in_the_table(bench) -> None:
