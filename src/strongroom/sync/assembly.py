@@ -136,9 +136,6 @@ class Operator:
         self.push = PushController(api, parts, clock, options.namespace)
         self._last_written = LastWritten(api, doors.resolve)
         self.fan_outs = self._spread(api, events)
-        for name, queue in self._queues():
-            if name in OTHERS:
-                queue.on_done = partial(self.metrics.took, name)
 
     def _spread(self, api: KubeApi, events: EventRecorder) -> list[FanOut]:
         """The kinds with a child in each namespace, which an operator of one namespace has not."""
@@ -225,6 +222,9 @@ class Operator:
     async def run(self, election: "Election | None" = None) -> None:
         """Watch always; work while leading, which without an election is always."""
         self._election = election
+        for name, queue in self._queues():
+            if name in OTHERS:
+                queue.on_done = partial(self.metrics.took, name)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.watches.run())
