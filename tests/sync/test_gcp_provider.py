@@ -82,6 +82,15 @@ async def test_gke_workload_identity(gcp, annotations: dict, who: str) -> None:
     assert json.loads(binding.body)["audience"].endswith("/locations/l/clusters/c")
 
 
+async def test_of_several_logins_the_first_is_used_and_the_rest_is_named(gcp) -> None:
+    cluster = {"workloadIdentity": {"serviceAccountRef": {"name": "absent"}}}
+    provider = await gcp.provider({"auth": {**cluster, **KEY["auth"]}})
+    await provider.validate()
+    (note,) = provider.traits.notes
+    assert note.endswith("auth has workloadIdentity besides secretRef, which is used")
+    await provider.close()
+
+
 async def test_a_cluster_may_be_named_and_its_project_is_the_secrets_by_default(gcp) -> None:
     await account(gcp)
     gcp.fake.put("projects/p/secrets/db", b"one")

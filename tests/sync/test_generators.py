@@ -43,8 +43,9 @@ async def made_by(kind: str, spec: dict, around: Surroundings | None = None, see
 # those that need nobody
 
 
-async def test_a_password_is_by_default_a_quarter_digits_and_a_quarter_symbols() -> None:
-    word = (await made_by("Password", {})).values["password"].decode()
+@pytest.mark.parametrize("spec", [{}, {"symbolCharacters": ""}])
+async def test_a_password_is_by_default_a_quarter_digits_and_a_quarter_symbols(spec) -> None:
+    word = (await made_by("Password", spec)).values["password"].decode()
     assert len(word) == len(set(word)) == 24
     assert sum(each.isdigit() for each in word) == 6
     assert len(SYMBOLS & set(word)) == 6

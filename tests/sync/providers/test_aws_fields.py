@@ -56,7 +56,7 @@ async def test_a_session_has_tags_of_ones_own_and_those_of_the_store(aws) -> Non
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ({"sessionTags": [{"key": "a", "value": "b"}]}, "role is needed for session tags"),
+        ({"sessionTags": [{"value": "b"}]}, "key is needed"),
         ({"sessionTagsPolicy": "Odd"}, "sessionTagsPolicy must be one of"),
         ({"additionalRoles": "x"}, "additionalRoles must be a list"),
         ({"customSessionTags": [], "sessionTagsPolicy": "Custom", "role": ROLE}, None),
@@ -74,6 +74,38 @@ async def test_a_field_that_cannot_be_used_is_named(aws, spec: dict, said: str |
         return
     with pytest.raises(Invalid, match=said):
         await aws.provider(spec)
+
+
+KEYS = {
+    "accessKeyIDSecretRef": {"name": "k", "key": "i"},
+    "secretAccessKeySecretRef": {"name": "k", "key": "s"},
+}
+ACCOUNT = {"serviceAccountRef": {"name": "app"}}
+TAGS = [{"key": "a", "value": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({}, ()),
+        ({"auth": {"secretRef": KEYS}, "sessionTagsPolicy": "None"}, ()),
+        ({"auth": {"secretRef": KEYS, "jwt": ACCOUNT}}, ("jwt besides secretRef, which is used",)),
+        ({"sessionTags": TAGS, "role": ROLE, "externalID": "x", "transitiveTagKeys": ["a"]}, ()),
+        (
+            {"sessionTags": TAGS, "externalID": "x"},
+            ("externalID counts with role alone", "sessionTags counts with role alone"),
+        ),
+        ({"sessionTagsPolicy": "Simple"}, ("sessionTagsPolicy counts with role alone",)),
+        ({"customSessionTags": {"a": "b"}}, ("counts with sessionTagsPolicy Custom alone",)),
+    ],
+)
+@pytest.mark.parametrize("service", ["SecretsManager", "ParameterStore"])
+async def test_what_counts_for_nothing_is_said(aws, service: str, spec: dict, said: tuple) -> None:
+    provider = await aws.provider({"service": service, **spec})
+    notes = provider.traits.notes
+    assert len(notes) == len(said)
+    assert all(each.endswith(end) for each, end in zip(notes, said, strict=True))
+    await provider.close()
 
 
 async def described(aws) -> dict:

@@ -46,7 +46,7 @@ def _password(spec: Fields, random: Random) -> str:
     letters = string.ascii_lowercase + ("" if spec.flag("noUpper") else string.ascii_uppercase)
     chosen = [
         *_drawn(spec, "digits", string.digits, digits, random),
-        *_drawn(spec, "symbols", spec.text("symbolCharacters", SYMBOLS), symbols, random),
+        *_drawn(spec, "symbols", spec.text("symbolCharacters") or SYMBOLS, symbols, random),
         *_drawn(spec, "length", letters, length - digits - symbols, random),
     ]
     random.shuffle(chosen)

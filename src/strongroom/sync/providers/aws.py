@@ -5,6 +5,7 @@ Endpoints can be moved by the variables that the other controller knows:
 """
 
 import uuid
+from dataclasses import replace
 from functools import partial
 
 from strongroom.model.errors import Invalid
@@ -14,7 +15,7 @@ from strongroom.sync.providers.aws_secrets_manager import (
     SecretsManagerInputs,
     SecretsManagerSettings,
 )
-from strongroom.sync.providers.aws_session import identity_of
+from strongroom.sync.providers.aws_session import identity_of, unused
 from strongroom.sync.providers.contract import Provider
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References, Surroundings
@@ -41,11 +42,16 @@ async def build(spec: Fields, references: References, around: Surroundings) -> P
         return AwsJson(endpoint, (region, name), identity, http, around.clock)
 
     if service == "ParameterStore":
-        return ParameterStore(spec.text("prefix"), api("ssm", "AWS_SSM_ENDPOINT"), identity, http)
+        prefix = spec.text("prefix")
+        store = ParameterStore(prefix, api("ssm", "AWS_SSM_ENDPOINT"), identity, http)
+        store.traits = replace(store.traits, notes=unused(spec))
+        return store
     settings = SecretsManagerSettings.from_spec(spec)
     manager = api("secretsmanager", "AWS_SECRETSMANAGER_ENDPOINT")
     inputs = SecretsManagerInputs(lambda: str(uuid.uuid4()), partial(_text, around))
-    return SecretsManager(settings, manager, identity, http, inputs)
+    made = SecretsManager(settings, manager, identity, http, inputs)
+    made.traits = replace(made.traits, notes=unused(spec))
+    return made
 
 
 async def _text(around: Surroundings, selector: Fields, namespace: str) -> str:

@@ -20,6 +20,9 @@ from strongroom.wire.client import HttpClient
 
 SESSION_NAME: Final = "external-secrets-provider-aws"
 AUDIENCE: Final = "sts.amazonaws.com"
+# Of several the first counts, as it does for External Secrets Operator.
+LOGINS: Final = ("secretRef", "jwt")
+OF_THE_ROLE: Final = ("externalID", "sessionTags", "sessionTagsPolicy", "transitiveTagKeys")
 ROLE_ANNOTATION: Final = "eks.amazonaws.com/role-arn"
 AUDIENCE_ANNOTATION: Final = "eks.amazonaws.com/audience"
 # Keys from a Secret are read again after this time, so that replaced ones are taken up.
@@ -76,7 +79,7 @@ def identity_of(
     sts = sts_of(spec.required("region"), around, http)
     aws = Aws(sts, http, around.clock, around.environment)
     auth = spec.part("auth") or Fields({}, f"{spec.where}.auth")
-    kind = auth.one_of("secretRef", "jwt", default="ambient")
+    kind = auth.first_of(*LOGINS, default="ambient")
     if kind == "secretRef":
         begin = _from_secret(auth.needed(kind), references)
     elif kind == "jwt":
@@ -103,9 +106,25 @@ def _roles(spec: Fields, references: References) -> tuple[Role, ...]:
     transitive = spec.texts("transitiveTagKeys")
     if role:
         chain.append(Role(role, SESSION_NAME, spec.text("externalID"), tags, transitive))
-    elif tags:
-        raise spec.bad("role", "is needed for session tags, which come with a role")
     return tuple(chain)
+
+
+def unused(spec: Fields) -> tuple[str, ...]:
+    """A sentence for each field of `spec.provider.aws` that is there and counts for nothing. Pure.
+
+    They are External Secrets Operator's rules: static keys go before a service account, and what
+    belongs to a session is given to the last role alone.
+    """
+    auth = spec.part("auth")
+    said = auth.passed_over(*LOGINS) if auth else ()
+    custom = spec.text("sessionTagsPolicy") == "Custom"
+    if spec.labels("customSessionTags") and not custom:
+        said += (f"{spec.where}.customSessionTags counts with sessionTagsPolicy Custom alone",)
+    if spec.text("role"):
+        return said
+    given = {each for each in OF_THE_ROLE if spec.raw().get(each)}
+    given -= {"sessionTagsPolicy"} if spec.text("sessionTagsPolicy", "None") == "None" else set()
+    return said + tuple(f"{spec.where}.{each} counts with role alone" for each in sorted(given))
 
 
 def _from_secret(part: Fields, references: References) -> Begin:

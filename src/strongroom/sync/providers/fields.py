@@ -108,6 +108,13 @@ class Fields:
         found = next((name for name in names if self._value.get(name) is not None), default)
         return found or self.one_of(*names)
 
+    def passed_over(self, *names: str) -> tuple[str, ...]:
+        """A sentence when more than one of several is there, of which `first_of` takes one."""
+        given = [each for each in names if self._value.get(each) not in (None, "")]
+        if len(given) < 2:
+            return ()
+        return (f"{self.where} has {' and '.join(given[1:])} besides {given[0]}, which is used",)
+
     def names(self) -> tuple[str, ...]:
         """The names of what is there."""
         return tuple(name for name, value in self._value.items() if value is not None)

@@ -7,7 +7,7 @@ https://cloud.google.com/secret-manager/docs/reference/rest.
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -28,7 +28,7 @@ from strongroom.sync.providers.contract import (
     understood,
 )
 from strongroom.sync.providers.fields import Fields
-from strongroom.sync.providers.gcp_session import GcpLogin
+from strongroom.sync.providers.gcp_session import LOGINS, GcpLogin
 from strongroom.sync.providers.objects import with_property, without_property
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.session import Session
@@ -88,7 +88,9 @@ async def build(spec: Fields, references: References, around: Surroundings) -> P
     auth = spec.part("auth") or Fields({}, f"{spec.where}.auth")
     endpoint = around.environment.get(ENDPOINT) or settings.endpoint
     api = RestApi("google", endpoint, http, around.clock)
-    return GcpSecretManager(settings, api, Session(login.of(auth), around.clock), http)
+    made = GcpSecretManager(settings, api, Session(login.of(auth), around.clock), http)
+    made.traits = replace(made.traits, notes=auth.passed_over(*LOGINS))
+    return made
 
 
 class GcpSecretManager(OneByOne):

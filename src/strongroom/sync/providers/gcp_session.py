@@ -24,6 +24,10 @@ ACCOUNT_ANNOTATION: Final = "iam.gke.io/gcp-service-account"
 _IMPERSONATION: Final = re.compile(r"/v1/projects/-/serviceAccounts/([^/:\s]+):generateAccessToken")
 
 
+# Of several the first counts, as it does for External Secrets Operator.
+LOGINS: Final = ("secretRef", "workloadIdentity", "workloadIdentityFederation")
+
+
 class GcpLogin:
     """Makes the login of one store."""
 
@@ -45,12 +49,11 @@ class GcpLogin:
 
     def of(self, auth: Fields) -> Fetch:
         """The login of `spec.provider.gcpsm.auth`; raises Invalid."""
-        kinds: dict[str, Callable[[Fields], Fetch]] = {
-            "secretRef": self._key,
-            "workloadIdentity": self._workload_identity,
-            "workloadIdentityFederation": self._federation,
-        }
-        kind = auth.one_of(*kinds, default="ambient")
+        makers: tuple[Callable[[Fields], Fetch], ...] = (
+            self._key, self._workload_identity, self._federation,
+        )  # fmt: skip
+        kinds = dict(zip(LOGINS, makers, strict=True))
+        kind = auth.first_of(*kinds, default="ambient")
         return self._ambient() if kind == "ambient" else kinds[kind](auth.needed(kind))
 
     def _key(self, part: Fields) -> Fetch:

@@ -66,13 +66,7 @@ def passed_over(auth: Fields) -> tuple[str, ...]:
     choices: list[tuple[Fields, tuple[str, ...]]] = [(auth, PRECEDENCE)]
     if kind in ALTERNATIVES:
         choices.append((auth.needed(kind), ALTERNATIVES[kind]))
-    said = []
-    for part, names in choices:
-        given = [each for each in names if part.raw().get(each) not in (None, "")]
-        if len(given) > 1:
-            rest = " and ".join(given[1:])
-            said.append(f"{part.where} has {rest} besides {given[0]}, which is used")
-    return tuple(said)
+    return tuple(said for part, names in choices for said in part.passed_over(*names))
 
 
 def _posting(path: str, body: Body) -> Login:
