@@ -41,6 +41,7 @@ AT_A_STORE = [
     ("login -method=nope", 1, "'nope' is not one of", "login --help"),
     ("unwrap hvs.hunter2", 2, "wrapping token is not valid", "ask for a new one"),
     ("token revoke", 1, "name one token, or give -self", ""),
+    ("token revoke -self -mode=path", 1, "-mode=path needs the token or the path itself", ""),
     ("kv get -format=xml secret/a", 1, "'xml' is not one of", "kv get --help"),
 ]
 WITHOUT = [

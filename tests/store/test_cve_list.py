@@ -78,7 +78,7 @@ OF_NO_CONCERN: Final = {
     "CVE-2024-8185": "there is no Raft storage, so nothing joins",
     "CVE-2026-46358": "a request cannot log in on its way (inline auth)",
     "GHSA-rh46": "a request cannot log in on its way, and there are no workflows",
-    "CVE-2026-115366": "there is no plugin catalog, and no namespace but the root's",
+    "CVE-2026-115366": "the plugin catalog cannot be written, and there is no namespace but the root's",
     "CVE-2020-10661": "there is no namespace but the root's that a policy could reach into",
     "CVE-2026-39946": "there is no database engine",
     "GHSA-6mwx": "there is no LDAP method or engine",

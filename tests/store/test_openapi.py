@@ -1,6 +1,7 @@
 """The description of the API: valid, whole, and true of the server that gives it."""
 
 import itertools
+import re
 import string
 
 import pytest
@@ -204,3 +205,58 @@ async def test_no_request_that_the_description_allows_ends_in_an_error_of_ours(d
             if status == 500 or str(status) not in operation["responses"]:
                 failures.append((verb, path, body, status, said))
     assert failures == []
+
+
+METHODS = (
+    "GET",
+    "LIST",
+    "SCAN",
+    "HELP",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+)
+# Bodies that are no object, no JSON, no text, or nothing.
+BODIES = (None, b"", b"null", b"[]", b'"x"', b"{", b"\xff\xfe", b'{"a":NaN}', b"k=v&k=w")
+KINDS = ("application/json", "application/x-www-form-urlencoded", "application/merge-patch+json")
+# Asked for by anybody at any time these would take away what the others are asked of.
+TAKEN_AWAY = (*LEFT_OUT, "/sys/rekey", "/sys/generate-root", "/sys/storage", "/sys/mounts/{path}")
+
+
+def judged(status: int, said: object) -> bool:
+    """Whether an answer is one that clients can read: never ours to blame, never without words."""
+    if status in (500, 502) or status >= 504:
+        return False
+    # What is there no more is described, and a wrong path of KV has a warning.
+    named = isinstance(said, dict) and ("errors" in said or "data" in said)
+    return status < 400 or named
+
+
+@pytest.mark.long
+async def test_every_path_answers_every_method_and_every_body_in_words(described) -> None:
+    for path, body in THERE.items():
+        assert (await described.ask("POST", path, body))[0] in (200, 204), path
+    failures, asked = [], 0
+    for number, path in enumerate(described.document["paths"]):
+        if path.startswith(TAKEN_AWAY):
+            continue
+        target = re.sub(r"\{\w+\}", "x", path.lstrip("/"))
+        for method in METHODS:
+            for end in ("", "/"):
+                status, said = await described.ask(method, target + end)
+                asked += 1
+                if not (judged(status, said) or (method == "HEAD" and status < 500)):
+                    failures.append((method, target + end, status, said))
+        for at, body in enumerate(BODIES):
+            for method in ("POST", "PATCH"):
+                kind = KINDS[(at + number) % 3] if method == "POST" else KINDS[2]
+                status, said = await described.ask(method, target, body, Content_Type=kind)
+                asked += 1
+                if not judged(status, said):
+                    failures.append((method, target, body, kind, status, said))
+    assert failures == []
+    assert asked > 5_000

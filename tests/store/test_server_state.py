@@ -12,6 +12,7 @@ import pytest
 from strongroom.app.store_config.sanitized import sanitized
 from strongroom.app.store_config.settings import settings_of
 from strongroom.app.store_config.sources import read_files
+from strongroom.store.assembly import AUTH_METHODS, SECRETS_ENGINES
 from strongroom.store.call import Endpoint, Result
 from strongroom.store.system.host import HostInfo
 from strongroom.store.system.not_served import REASONS
@@ -149,6 +150,29 @@ async def test_what_is_known_of_a_processor(store, tmp_path: Path) -> None:
     assert said.warnings == tuple(
         f"{name} is not known here: FileNotFoundError" for name in ("host", "memory")
     )
+
+
+async def test_the_catalog_names_what_can_be_mounted_and_is_not_changed(store) -> None:
+    at = "sys/plugins/catalog"
+    _, said = await store.ask("GET", at)
+    named = {"auth": AUTH_METHODS, "secret": {*SECRETS_ENGINES, "issuer"}, "database": set()}
+    assert {kind: set(said["data"][kind]) for kind in named} == named
+    kv = next(each for each in said["data"]["detailed"] if each["name"] == "kv")
+    assert (kv["type"], kv["builtin"], kv["deprecation_status"]) == ("secret", True, "supported")
+    for kind, names in named.items():
+        status, said = await store.ask("LIST", f"{at}/{kind}")
+        assert (status, said.get("data")) == (
+            (200, {"keys": sorted(names)}) if names else (404, None)
+        )
+    assert (await store.ask("LIST", f"{at}/other"))[0] == 400
+    assert (await store.ask("GET", f"{at}/auth/approle"))[1]["data"]["builtin"] is True
+    assert (await store.ask("GET", f"{at}/secret/approle"))[0] == 404
+    for method in ("POST", "DELETE"):
+        status, said = await store.ask(method, f"{at}/auth/approle", {"command": "x"})
+        assert (status, "cannot be changed" in said["errors"][0]) == (400, True)
+    token = await store.token_with(f'path "{at}" {{ capabilities = ["read"] }}')
+    assert (await store.ask("GET", at, token=token))[0] == 403
+    assert (await store.ask("POST", "sys/plugins/reload/backend", {}))[0] == 404
 
 
 async def test_tokens_and_entities_are_counted_and_clients_are_not(store) -> None:

@@ -27,7 +27,7 @@ ABSENT: Final[dict[str, tuple[str, str]]] = {
     ),
     "plugin": (
         "engines and auth methods are part of the program; there are no plugins",
-        "strongroom secrets enable -h and strongroom auth enable -h",
+        "strongroom read sys/plugins/catalog names them",
     ),
     "proxy": (
         "there is no API proxy",
@@ -52,7 +52,7 @@ ABSENT: Final[dict[str, tuple[str, str]]] = {
     ),
     "operator usage": (
         "clients are not counted, as there is no licence that would",
-        "strongroom read sys/leases/count type=all, sys/metrics",
+        "strongroom read sys/internal/counters/tokens, sys/internal/counters/entities, sys/metrics",
     ),
     "operator utilization": ("there is no licence to report for", "strongroom read sys/host-info"),
     **dict.fromkeys(

@@ -65,6 +65,7 @@ from strongroom.store.system.nodes import Nodes
 from strongroom.store.system.not_served import NotServed
 from strongroom.store.system.openapi import OpenApi
 from strongroom.store.system.password_policies import PasswordPolicies
+from strongroom.store.system.plugins import PluginCatalog
 from strongroom.store.system.policies import DEFAULT_POLICY, Capabilities, Policies
 from strongroom.store.system.quotas import QuotaEndpoints
 from strongroom.store.system.remount import Remount
@@ -289,6 +290,10 @@ def _around(
         Remount(context, leases),
         LeaseEndpoints(context, leases),
         Configuration(around.configuration),
+        PluginCatalog(
+            {"auth": AUTH_METHODS, "secret": {*SECRETS_ENGINES, *around.engines}},
+            around.about.program_version,
+        ),
         Nodes(context, around.about, socket.gethostname),
         KeyRotation(context, lambda: barrier.uncounted),
         SnapshotEndpoints(context, barrier, around.about.program_version, around.folder),

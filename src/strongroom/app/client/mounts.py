@@ -35,6 +35,9 @@ class Kind:
 AUTH: Final = Kind("auth", "sys/auth", "auth method", "userpass")
 SECRETS: Final = Kind("secrets", "sys/mounts", "secrets engine", "kv-v2")
 _TIMES: Final = ("default-lease-ttl", "max-lease-ttl")
+_DETAILS: Final = [
+    "Default TTL", "Max TTL", "Force No Cache", "Seal Wrap", "Replication", "Options", "UUID",
+]  # fmt: skip
 _TEXTS: Final = {
     "listing-visibility": "unauth: shown to whom has no token yet; hidden",
     "token-type": "of an auth method: default-service, default-batch, service or batch",
@@ -66,7 +69,7 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
                   f"strongroom {name} enable -path=team {kind.example}")  # fmt: skip
     listing = verb(verbs, "list", f"all {kind.thing}s", partial(_list, kind),
                    f"strongroom {name} list -detailed")  # fmt: skip
-    switch(listing, "detailed", "with times, options and uuid")
+    switch(listing, "detailed", "with times, flags, options and uuid")
     enable = verb(verbs, "enable", f"mount a new {kind.thing}", partial(_enable, kind),
                   f"strongroom {name} enable -path=team {kind.example}")  # fmt: skip
     enable.add_argument("type", help=f"such as {kind.example}")
@@ -150,12 +153,12 @@ async def _list(kind: Kind, session: "Session", args: argparse.Namespace) -> int
         if args.detailed:
             config = each.get("config") or {}
             ttls = [config.get(name.replace("-", "_")) or "system" for name in _TIMES]
-            row += [*ttls, each.get("options") or {}, each.get("uuid")]
+            flags = [config.get("force_no_cache"), each.get("seal_wrap")]
+            reach = "local" if each.get("local") else "replicated"
+            row += [*ttls, *flags, reach, each.get("options") or {}, each.get("uuid")]
         rows.append(row)
     header = ["Path", "Type", "Accessor", "Description"]
-    print_rows(
-        rows, header + (["Default TTL", "Max TTL", "Options", "UUID"] if args.detailed else [])
-    )
+    print_rows(rows, header + (_DETAILS if args.detailed else []))
     return 0
 
 

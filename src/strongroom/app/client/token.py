@@ -110,6 +110,8 @@ def _revoke_arguments(parser: argparse.ArgumentParser) -> None:
 async def _revoke(session: "Session", args: argparse.Namespace) -> int:
     if args.self == bool(args.token):
         raise Invalid("which-token", "name one token, or give -self")
+    if args.self and args.mode:
+        raise Invalid("which-token", f"-mode={args.mode} needs the token or the path itself")
     if args.mode == "path":
         await session.ask("PUT", f"sys/leases/revoke-prefix/{args.token}", {})
     elif args.mode == "orphan":
