@@ -56,8 +56,8 @@ class Difference:
 class Wanted:
     """The target of one ExternalSecret.
 
-    `hashed`: whether the data's hash is written at it. `released`: the uid whose reference is not
-    to be there, for a Secret that it owned before its policy was changed.
+    `hashed`: whether the data's hash is written at it. `source`: kind, name and uid of the
+    ExternalSecret, of which no other reference is to be there than `owner`.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Wanted:
     manager: str
     whole: bool
     hashed: bool = True
-    released: str = ""
+    source: Object = field(default_factory=dict)
 
 
 def field_manager(name: str) -> str:
@@ -131,7 +131,7 @@ def build(
         manager=field_manager(metadata["name"]),
         whole=spec.whole,
         hashed=hashed,
-        released="" if owner else str(metadata["uid"]),
+        source=owner_reference(item),
     )
 
 
@@ -145,6 +145,20 @@ def owner_reference(item: Object) -> Object:
         "controller": True,
         "blockOwnerDeletion": True,
     }
+
+
+def refers_to(reference: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
+    """Whether a reference is to this object, or to one of its kind and name that was before it.
+
+    After a restore, or when an object is deleted and made again, its uid is another.
+    """
+
+    def place(one: Mapping[str, Any]) -> tuple[str, ...]:
+        group = str(one.get("apiVersion")).partition("/")[0]
+        return group, str(one.get("kind")), str(one.get("name"))
+
+    same = place(reference) == place(owner)
+    return reference.get("uid") == owner.get("uid") or (same and bool(reference.get("controller")))
 
 
 def compare(current: Object | None, wanted: Wanted) -> Difference:
@@ -210,9 +224,9 @@ def _wrong(
 
 def _shape(current: Object, wanted: Wanted) -> tuple[str, ...]:
     references = current["metadata"].get("ownerReferences") or []
-    uids = {each.get("uid") for each in references}
+    ours = [each.get("uid") for each in references if refers_to(each, wanted.source)]
     found = []
-    if (wanted.owner is not None and wanted.owner["uid"] not in uids) or wanted.released in uids:
+    if ours != ([wanted.owner["uid"]] if wanted.owner is not None else []):
         found.append("ownerReferences")
     if wanted.immutable and not current.get("immutable"):
         found.append("immutable")
@@ -291,7 +305,7 @@ def repair(current: Object, wanted: Wanted, difference: Difference) -> Object:
     kept = current["metadata"]
     if "ownerReferences" in difference.shape:
         held = kept.get("ownerReferences") or []
-        others = [each for each in held if each.get("uid") != wanted.released]
+        others = [each for each in held if not refers_to(each, wanted.source)]
         metadata["ownerReferences"] = others + ([wanted.owner] if wanted.owner else []) or None
     if "finalizers" in difference.shape:
         metadata["finalizers"] = _finalizers(current, wanted) or None

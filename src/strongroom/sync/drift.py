@@ -14,6 +14,8 @@ from strongroom.sync.desired import (
     created_by,
     field_manager,
     owned_fields,
+    owner_reference,
+    refers_to,
 )
 from strongroom.sync.spec import Spec
 
@@ -35,7 +37,7 @@ def check_consent(item: Object, spec: Spec, current: Object | None) -> None:
     references = metadata.get("ownerReferences") or []
     owner = next((each for each in references if each.get("controller")), None)
     if owner is not None:
-        if owner.get("uid") == item["metadata"]["uid"]:
+        if refers_to(owner, owner_reference(item)):
             return
         raise Conflict(
             "not-ours",

@@ -18,7 +18,7 @@ from strongroom.sync.crds import (
     EXTERNAL_SECRETS,
     PUSH_SECRETS,
 )
-from strongroom.sync.desired import owned_fields, owner_reference
+from strongroom.sync.desired import owned_fields, owner_reference, refers_to
 from strongroom.sync.durations import parse_duration
 from strongroom.sync.reporting import put_status
 from strongroom.sync.selectors import namespaces_of
@@ -184,10 +184,14 @@ class FanOut:
             kind, name = self._shape.child.kind, current["metadata"]["name"]
             raise Conflict(NOT_OURS, f"{kind} {name} is there already and is not this object's")
         left = await self._left(current, wanted)
-        if _is_as_wanted(current, wanted) and not left:
+        if _is_as_wanted(current, wanted) and _is_owned(current, item) and not left:
             return
         changed = copy.deepcopy(current)
         changed["spec"] = wanted["spec"]
+        wanted_owner = owner_reference(item)
+        held_by = current["metadata"].get("ownerReferences") or []
+        others = [each for each in held_by if not refers_to(each, wanted_owner)]
+        changed["metadata"]["ownerReferences"] = [*others, wanted_owner]
         for part in PARTS:
             held = {**(current["metadata"].get(part) or {}), **wanted["metadata"][part]}
             kept = {key: value for key, value in held.items() if (part, key) not in left}
@@ -298,6 +302,12 @@ def _own_parts(child: Object) -> list[Any]:
 
 
 def _owned_by(child: Object, item: Object) -> bool:
+    """Whether it is the object's, or was that of one of its name before it."""
+    owners = child["metadata"].get("ownerReferences") or []
+    return any(refers_to(each, owner_reference(item)) for each in owners)
+
+
+def _is_owned(child: Object, item: Object) -> bool:
     owners = child["metadata"].get("ownerReferences") or []
     return any(each.get("uid") == item["metadata"]["uid"] for each in owners)
 

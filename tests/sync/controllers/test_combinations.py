@@ -159,6 +159,28 @@ async def test_what_was_merged_into_is_not_taken_over_without_consent(bench, aft
     assert await bench.secret() == {"password": "one"}
 
 
+@pytest.mark.parametrize("creation", ["Owner", "Orphan", "Merge"])
+async def test_an_object_that_was_made_again_goes_on_with_its_secret(idle, creation: str) -> None:
+    """As after a restore: the Secret refers to one of the same name that is no more."""
+    reference = {
+        "apiVersion": "external-secrets.io/v1beta1", "kind": "ExternalSecret", "name": "db",
+        "uid": "of-before", "controller": True, "blockOwnerDeletion": True,
+    }  # fmt: skip
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "another"}
+    metadata = {"name": "db", "namespace": "n", "ownerReferences": [other, reference]}
+    await idle.api.create(SECRETS, {"metadata": metadata, "data": {"password": "b2xk"}})
+    await idle.start()
+    await idle.external(target={"creationPolicy": creation})
+    await idle.clock.advance(1)
+    assert await idle.secret() == {"password": "one"}
+    uids = [each["uid"] for each in (await idle.metadata())["ownerReferences"]]
+    owned = [(await idle.item())["metadata"]["uid"]] if creation == "Owner" else []
+    assert uids == ["another", *owned]
+    writes = idle.api.writes
+    await idle.clock.advance(10)
+    assert idle.api.writes == writes
+
+
 async def test_an_orphan_with_a_key_of_somebody_is_still_its_own(bench) -> None:
     orphan = {"creationPolicy": "Orphan"}
     await bench.external(target=orphan, refreshInterval="1m")

@@ -113,6 +113,23 @@ async def test_what_is_somebody_elses_is_kept_and_told(wide) -> None:
     assert said["conditions"][0]["status"] == "False"
 
 
+async def test_a_child_of_one_of_the_same_name_before_it_is_taken_on(wide) -> None:
+    """As after a restore, where the object has another uid."""
+    reference = {
+        "apiVersion": "external-secrets.io/v1beta1", "kind": "ClusterExternalSecret",
+        "name": "everywhere", "uid": "of-before", "controller": True,
+    }  # fmt: skip
+    metadata = {"name": "everywhere", "namespace": "a", "ownerReferences": [reference]}
+    await wide.api.create(EXTERNAL_SECRETS, {"metadata": metadata, "spec": SPEC})
+    await fan_out(wide)
+    (owner,) = (await wide.api.get(EXTERNAL_SECRETS, "everywhere", "a"))["metadata"][
+        "ownerReferences"
+    ]
+    item = await wide.api.get(CLUSTER_EXTERNAL_SECRETS, "everywhere")
+    assert owner["uid"] == item["metadata"]["uid"]
+    assert (await status(wide))["failedNamespaces"] == []
+
+
 async def test_in_order_costs_no_write(wide) -> None:
     await fan_out(wide, refreshTime="1m")
     await wide.clock.advance(1)
