@@ -178,6 +178,23 @@ async def test_a_lease_that_was_taken_too_long_ago_is_not_led_by(clock: Simulate
     await second.stop()
 
 
+async def test_of_two_that_take_a_lease_at_once_one_leads(clock: SimulatedClock) -> None:
+    api = FakeKubeApi(clock)
+    spec = {"holderIdentity": "", "leaseDurationSeconds": 1}
+    await api.create(LEASES, {"metadata": {"name": "op", "namespace": "ns"}, "spec": spec})
+    # Both have looked before either writes.
+    log: list[str] = []
+    slow = Breakable(api, clock)
+    slow.slow = 1.0
+    replicas = [Replica(slow, clock, name, log) for name in ("first", "second")]
+    await clock.advance(5)
+    assert len(log) == 1
+    assert sum(each.working for each in replicas) == 1
+    slow.slow = 0.0
+    for each in replicas:
+        await each.stop()
+
+
 async def test_a_replica_ends_though_the_server_is_silent(clock: SimulatedClock) -> None:
     cut = Breakable(FakeKubeApi(clock), clock)
     only = Replica(cut, clock, "only", [])

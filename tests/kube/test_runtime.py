@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.kube.api import Scope
+from strongroom.kube.api import Gone, Scope
 from strongroom.kube.config import in_cluster, load_kubeconfig
 from strongroom.kube.controller import Controller
 from strongroom.kube.events import EventRecorder
@@ -45,6 +45,42 @@ async def test_the_cache_follows_and_lists_again_after_410() -> None:
     assert informer.get("n", "old") is None
     assert seen == [(None, "old"), (None, "new"), ("old", None)]
     again.cancel()
+
+
+@pytest.mark.parametrize("ends", ["forgotten", "closed"])
+async def test_a_watch_that_ends_at_once_each_time_is_not_begun_without_a_pause(ends: str) -> None:
+    clock = SimulatedClock()
+    api = FakeKubeApi(clock)
+    await api.create(CONFIG_MAPS, item("a"))
+
+    class Useless:
+        asked = 0
+        useless = True
+
+        def pages(self, *args):
+            return api.pages(*args)
+
+        async def watch(self, *args):
+            self.asked += 1
+            if not self.useless:
+                async for event in api.watch(*args):
+                    yield event
+            elif ends == "forgotten":
+                raise Gone("kube-gone", "too old")
+
+    server = Useless()
+    informer = Informer(server, CONFIG_MAPS, clock)  # type: ignore[arg-type]
+    running = asyncio.create_task(informer.run())
+    await clock.advance(60)
+    assert informer.synced.is_set()
+    assert 4 <= server.asked <= 15
+    # Once it is of use again, what comes is seen.
+    server.useless = False
+    await clock.advance(11)
+    await api.create(CONFIG_MAPS, item("b"))
+    await clock.advance(0)
+    assert informer.get("n", "b") is not None
+    running.cancel()
 
 
 async def test_a_broken_watch_is_tried_again() -> None:

@@ -163,6 +163,16 @@ def spec_of(item: dict) -> Spec:
     return parse_spec(item)
 
 
+def test_the_secret_of_an_earlier_object_of_the_same_name_is_anothers() -> None:
+    item = external()
+    name = item["metadata"]["name"]
+    owner = {"kind": "ExternalSecret", "name": name, "uid": "earlier", "controller": True}
+    current = {"metadata": {"name": "db", "ownerReferences": [owner]}}
+    with pytest.raises(Conflict) as error:
+        check_consent(item, spec_of(item), current)
+    assert error.value.code == "not-ours"
+
+
 def test_nothing_is_taken_over_without_consent() -> None:
     item = external()
     bare = {"metadata": {"name": "db"}}

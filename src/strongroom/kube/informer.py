@@ -20,6 +20,9 @@ from strongroom.model.errors import NotFound, Refusal
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 # How long a kind that the server does not serve is left alone; it may be installed later.
 ABSENT_SECONDS: Final = 30.0
+# A watch that has told nothing and ends sooner than this, or one that the server has forgotten as
+# often as it was listed for, is a failure: else a server at its worst is asked without a pause.
+SHORT_SECONDS: Final = 1.0
 # For so long what is first has the server and the loop to itself, before the rest is listed.
 HEAD_START_SECONDS: Final = 0.3
 # Objects of a list that are taken in before others have their turn.
@@ -99,21 +102,29 @@ class Informer:
 
     async def run(self) -> None:
         """Follow for ever; a refusal is noted, waited out and tried again."""
-        failures = 0
+        failures = forgotten = 0
         position = ""
         while True:
+            began = self._clock.monotonic()
             try:
                 if not position:
                     position = await self._list()
                 async for event in self._api.watch(self.resource, position, self._scope):
                     position = event.object["metadata"]["resourceVersion"]
-                    failures = 0
+                    failures = forgotten = 0
                     self._last_contact = self._clock.monotonic()
                     if event.type != "BOOKMARK":
                         self._seen(event.object, gone=event.type == "DELETED")
                 self._last_contact = self._clock.monotonic()
+                if self._last_contact - began >= SHORT_SECONDS:
+                    failures = forgotten = 0
+                else:
+                    failures = await self._pause(failures)
             except Gone:
                 position = ""
+                if forgotten:
+                    failures = await self._pause(failures)
+                forgotten += 1
             except Refusal as refusal:
                 self.last_error = refusal
                 absent = isinstance(refusal, NotFound)
@@ -123,11 +134,15 @@ class Informer:
                     self.synced.set()
                 else:
                     _log.warning("watch of %s: %s", self.resource.plural, refusal.code)
-                pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
                 # A server that has just started serves no definitions for a moment.
                 gone = absent and failures >= len(BACKOFF_SECONDS)
-                await self._clock.sleep(ABSENT_SECONDS if gone else pause)
-                failures += 1
+                failures = await self._pause(failures, ABSENT_SECONDS if gone else 0.0)
+
+    async def _pause(self, failures: int, least: float = 0.0) -> int:
+        """Wait, longer with each failure; how many there have been."""
+        pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
+        await self._clock.sleep(max(least, pause))
+        return failures + 1
 
     async def _list(self) -> str:
         """Page by page; what was not listed is gone. Each page counts from its own moment."""

@@ -420,6 +420,19 @@ async def test_a_kv_1_path_without_keys_is_a_refusal(bed) -> None:
     await provider.close()
 
 
+async def test_a_version_that_is_deleted_or_destroyed_is_not_there(ours, api, clock) -> None:
+    await cluster(api, token=ours.root)
+    await ours.ask("POST", "secret/data/db", {"data": {"p": "two"}})
+    await ours.ask("DELETE", "secret/data/db")
+    await ours.ask("PUT", "secret/destroy/db", {"versions": [1]})
+    provider = await provider_of(api, clock, ours.address, {"tokenSecretRef": key("token")})
+    for version in ("", "1", "2"):
+        with pytest.raises(NotFound) as error:
+            await provider.fetch(RemoteRef("db", version=version))
+        assert error.value.code == "version-gone"
+    await provider.close()
+
+
 async def test_what_the_server_keeps_is_told_with_the_custom_metadata(ours, api, clock) -> None:
     await cluster(api, token=ours.root)
     await ours.ask("POST", "secret/data/db", {"data": {"p": "two"}})
