@@ -56,20 +56,22 @@ class Key:
 
 @dataclass
 class Token:
-    """`ends` is when it must be over at the latest, by the clock of this machine."""
+    """It lives until `sure` at least, and until `ends` at most, by the clock of this machine."""
 
     text: str
-    ends: float = float("inf")
+    sure: float
+    ends: float
     revoking: bool = False
     revoked: bool = False
 
 
 @dataclass
 class Lease:
-    """A credential that a caller was told of."""
+    """A credential that a caller was told of; `sure` and `ends` as of a token."""
 
     name: str
     token: Token
+    sure: float
     ends: float
     asked: bool = False  # To be revoked; who knows what became of that.
     over: bool = False
@@ -140,8 +142,7 @@ class Story:
         text = token.text if token else ""
         status, said = await self.ask("GET", f"secret/data/story/{number}", token=text)
         if status == 403 and token is not None:
-            # A renewal is not asked for, so the end is the one that was told.
-            assert token.revoking or CLOCK.now() > token.ends - TTL / 2, "a live token was refused"
+            assert token.revoking or CLOCK.now() > token.sure, "a live token was refused"
             return
         assert status in (200, 404, *REFUSED), (status, said)
         assert not (over and status in (200, 404)), "a token was used past its end"
@@ -174,12 +175,13 @@ class Story:
     async def live(self) -> None:
         """A token: made, used, and at last revoked or left to its end."""
         short = self.chance.random() < 0.5
-        body = {"policies": ["story"], "ttl": f"{TTL}s" if short else "1h"}
+        ttl, before = TTL if short else 3600, CLOCK.now()
+        body = {"policies": ["story"], "ttl": ttl}
         status, said = await self.ask("POST", "auth/token/create", body)
         if status in REFUSED:
             return
         assert status == 200, said
-        token = Token(said["auth"]["client_token"], CLOCK.now() + TTL + 1 if short else 1e12)
+        token = Token(said["auth"]["client_token"], before + ttl, CLOCK.now() + ttl + 1)
         self.tokens.append(token)
         for _ in range(self.chance.randrange(1, 12)):
             await self.read(token)
@@ -193,13 +195,16 @@ class Story:
             await self.read(token)
 
     async def issue(self, token: Token) -> None:
-        ttl = self.chance.choice((TTL, 3600))
+        ttl, before = self.chance.choice((TTL, 3600)), CLOCK.now()
         status, said = await self.ask("GET", f"iss/creds/a?ttl={ttl}", token=token.text)
         assert status in (200, 403, *REFUSED), (status, said)
         if status == 200:
             assert not token.revoked
-            ends = min(token.ends, CLOCK.now() + said["lease_duration"] + 1)
-            self.leases[said["lease_id"]] = Lease(said["data"]["name"], token, ends)
+            left = said["lease_duration"]
+            sure, ends = before + left - 1, CLOCK.now() + left + 1
+            self.leases[said["lease_id"]] = Lease(
+                said["data"]["name"], token, min(token.sure, sure), min(token.ends, ends)
+            )
 
     async def end_lease(self) -> None:
         await asyncio.sleep(0.05)
@@ -340,8 +345,9 @@ class Story:
             lease.over = lease.over or lease.token.revoked or now > lease.ends
             if lease.over and not (self.world / lease.name).exists():
                 del self.leases[lease_id]
-            elif not (lease.asked or lease.token.revoking) and CLOCK.now() < lease.ends - 2:
-                assert (self.world / lease.name).exists(), "a credential ended too early"
+            elif not (lease.asked or lease.token.revoking or now > lease.sure):
+                there = (self.world / lease.name).exists()
+                assert there or CLOCK.now() > lease.sure, "a credential ended too early"
         over = {each.name for each in self.leases.values() if each.over}
 
         async def gone() -> bool | None:

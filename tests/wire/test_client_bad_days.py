@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from strongroom.model.errors import Unavailable
-from strongroom.wire.client import HttpClient
+from strongroom.wire.client import HttpClient, shown_address
 
 Serve = Callable[..., Awaitable[str]]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -68,3 +68,16 @@ async def test_one_that_was_given_up_spoils_no_later_call(serve: Serve) -> None:
         with pytest.raises(Unavailable):
             await http.request("GET", bad)
         assert (await http.request("GET", good)).body == b"{}"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://u:canary@127.0.0.1:1/a/b?token=canary", "http://canary@127.0.0.1:1/a@b/c"]
+)
+async def test_an_address_is_told_without_what_it_lets_in_with(url: str) -> None:
+    """Operators write a user and a password into addresses of key sets and lists."""
+    async with HttpClient() as http:
+        with pytest.raises(Unavailable) as caught:
+            await http.request("GET", url)
+    assert "127.0.0.1:1/a" in caught.value.message
+    assert "canary" not in str(caught.value)
+    assert shown_address("nowhere/x?y") == "nowhere/x"

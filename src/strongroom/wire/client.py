@@ -307,6 +307,13 @@ def _speaks_plainly(error: BaseException) -> bool:
     return isinstance(found, ssl.SSLError) and found.reason == "WRONG_VERSION_NUMBER"
 
 
+def shown_address(url: str) -> str:
+    """An address as messages and records have it: without a query, a user and a password."""
+    head, mark, rest = url.partition("?")[0].rpartition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{head}{mark}{authority.rpartition('@')[2]}{slash}{path}"
+
+
 def _unreachable(url: str, error: BaseException) -> Unavailable:
     import aiohttp
 
@@ -331,9 +338,8 @@ def _unreachable(url: str, error: BaseException) -> Unavailable:
         reason, hint = "that is no address", "http://HOST:PORT or https://HOST:PORT"
     elif isinstance(error, aiohttp.WSServerHandshakeError):
         reason = f"status {error.status}"
-    where = url.split("?", 1)[0]
     return Unavailable(
         "unreachable",
-        f"no answer from {where}: {reason}",
+        f"no answer from {shown_address(url)}: {reason}",
         hint=hint,
     )

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from strongroom.model.errors import Invalid, Unavailable
-from strongroom.wire.client import HttpClient, Route
+from strongroom.wire.client import HttpClient, Route, shown_address
 
 TIMEOUT_SECONDS: Final = 4.0
 OCSP_REQUEST: Final = "application/ocsp-request"
@@ -25,7 +25,7 @@ async def fetch_over_http(url: str, body: bytes | None, most: int) -> bytes:
         verb = "GET" if body is None else "POST"
         reply = await http.request(verb, url, headers=headers, body=body)
     if reply.status != 200:
-        where = url.partition("?")[0]
+        where = shown_address(url)
         raise Unavailable("bad-reply", f"{where} answered with status {reply.status}")
     return reply.body
 

@@ -15,7 +15,7 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Refusal, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.store.auth.jwt_verify import Key, keys_of_set
-from strongroom.wire.client import HttpClient
+from strongroom.wire.client import HttpClient, shown_address
 
 KEPT_SECONDS: Final = 300.0
 AGAIN_SECONDS: Final = 10.0
@@ -107,7 +107,7 @@ class KeySets:
         except orjson.JSONDecodeError:
             value = None
         if reply.status != 200 or not isinstance(value, dict):
-            where = url.partition("?")[0]
+            where = shown_address(url)
             what = "no JSON object" if reply.status == 200 else f"status {reply.status}"
             raise Unavailable("bad-issuer-reply", f"{where} answered with {what}")
         return value
