@@ -13,7 +13,7 @@ from strongroom.kube.progress import CacheState, QueueState, troubles
 from strongroom.kube.queue import Lane, WorkQueue
 from strongroom.kube.resource import Object
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Invalid
+from strongroom.model.errors import Invalid, Unavailable
 from strongroom.sync.controller import WORKERS, Parts, Places, SyncController, nothing_unused
 from strongroom.sync.crds import EXTERNAL_SECRETS, PUSH_SECRETS
 from strongroom.sync.due import is_behind, is_older
@@ -300,6 +300,13 @@ class Operator:
         counts = [({"kind": each.resource.kind}, len(each)) for each in caches]
         yield from gauge("strongroom_sync_objects", counts)
 
+    def _noticed(self, name: str) -> int:
+        """Wake the readers of a name; raises Unavailable where nobody would be woken by it."""
+        if self._election is not None and not self._election.leading:
+            # Taken here it would be lost, and a cloud that is refused so tries again.
+            raise Unavailable("not-leading", "another replica of the operator leads")
+        return self.feeds.noticed(name)
+
     def page(self, senders: "Senders") -> "OperatorPage":
         """The HTTP page, which takes notices of these senders."""
         from strongroom.sync.senders import Gatekeeper
@@ -309,4 +316,4 @@ class Operator:
             self.metrics.notices[result] += 1
 
         doors = Gatekeeper(self._clock), senders
-        return OperatorPage(self.troubles, self.lines, self.feeds.noticed, doors, noted)
+        return OperatorPage(self.troubles, self.lines, self._noticed, doors, noted)

@@ -3,6 +3,8 @@
 import asyncio
 import json
 
+import pytest
+
 from strongroom.kube.election import Election
 from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import EVENTS, LEASES, Resource
@@ -160,6 +162,47 @@ async def test_a_notice_wakes_whoever_reads_what_it_means(idle) -> None:
     assert series(operator)['strongroom_sync_notices_total{result="accepted"}'] == 1
 
 
+NEW_VERSION = "Microsoft.KeyVault.SecretNewVersionCreated"
+ARN = "arn:aws:secretsmanager:eu-west-1:1:secret:prod/db-a1B2c3"
+BY_CLOUD = {
+    # What the provider of each cloud calls a secret, and what the cloud sends of it.
+    "prod/db": {
+        "source": "aws.secretsmanager",
+        "detail": {"eventName": "PutSecretValue", "requestParameters": {"secretId": ARN}},
+    },
+    "/prod/db": {"source": "aws.ssm", "detail": {"name": "/prod/db", "operation": "Update"}},
+    "db": {"message": {"attributes": {"secretId": "projects/1/secrets/db"}, "data": "e30="}},
+    "secret/db": [
+        {"eventType": NEW_VERSION, "data": {"ObjectName": "db", "ObjectType": "Secret"}},
+    ],
+}
+
+
+@pytest.mark.parametrize("path", BY_CLOUD)
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_clouds_notice_wakes_the_object_and_no_other(idle, path: str, again: bool) -> None:
+    idle.provider.has_feed = False
+    operator = await idle.start()
+    for name, key in (("meant", path), ("other", f"{path}-2")):
+        idle.provider.put(key, password="one")
+        row = {"secretKey": "password", "remoteRef": {"key": key, "property": "password"}}
+        await idle.external(name, data=[row])
+    if again:
+        # After a start nothing was read, so only the names in the manifests are known.
+        operator = await idle.start()
+        await idle.clock.advance(1)
+    for key in (path, f"{path}-2"):
+        idle.provider.put(key, password="two")
+    reads = idle.provider.reads
+    body = json.dumps(BY_CLOUD[path]).encode()
+    request = Request("POST", "/notices", {"x-api-key": "t"}, body)
+    assert (await operator.page(SENDERS).notice(request)).status == 202
+    await idle.clock.advance(0.5)
+    assert await idle.secret("meant") == {"password": "two"}
+    assert await idle.secret("other") == {"password": "one"}
+    assert idle.provider.reads == reads + 1
+
+
 async def test_a_replica_that_does_not_lead_is_ready_and_writes_nothing(idle) -> None:
     await idle.api.create(
         LEASES,
@@ -179,6 +222,9 @@ async def test_a_replica_that_does_not_lead_is_ready_and_writes_nothing(idle) ->
     assert get(operator, "/readyz").status == 200
     found = series(operator)
     assert found["strongroom_sync_leader"] == 0
+    notice = Request("POST", "/notices", {"x-api-key": "t"}, b'{"keys": ["prod/db"]}')
+    reply = await operator.page(SENDERS).notice(notice)
+    assert (reply.status, b"not-leading" in reply.body) == (503, True)
     # What it has noted for the day that it leads would look like work that is stuck.
     assert not [each for each in found if each.startswith("strongroom_sync_queue")]
 
