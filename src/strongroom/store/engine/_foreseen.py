@@ -6,7 +6,7 @@ so each simply sees what the ones before it have left. A unit that asks for anyt
 changed nothing yet and is left to the waves.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, NoReturn, cast
 
 import orjson
@@ -22,7 +22,7 @@ from strongroom.store.engine.contract import About, EventRow, KvMetadata, Transa
 ASK: Final = """
 SELECT 0, value, NULL FROM generation
 UNION ALL
-SELECT id, version, body FROM node WHERE id = ANY($1::bigint[])
+SELECT id, version, body FROM node WHERE id = ANY($1::text::bigint[])
 UNION ALL
 SELECT -asked.n, found.version, found.body
   FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS asked(mount, kind, n)
@@ -33,14 +33,15 @@ SELECT -asked.n, found.version, found.body
 CHANGE: Final = """
 WITH node_rows AS (
   UPDATE node SET version = asked.version, body = asked.body
-    FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS asked(id, version, body)
+    FROM unnest($1::text::bigint[], $2::text::bigint[], $3::bytea[]) AS asked(id, version, body)
    WHERE node.id = asked.id
 ), data_rows AS (
   INSERT INTO kv_version (node, version, body)
-  SELECT * FROM unnest($4::bigint[], $5::bigint[], $6::bytea[])
+  SELECT * FROM unnest($4::text::bigint[], $5::text::bigint[], $6::bytea[])
   ON CONFLICT (node, version) DO UPDATE SET body = excluded.body
 ), gone_rows AS (
-  DELETE FROM kv_version USING unnest($7::bigint[], $8::bigint[]) AS asked(node, version)
+  DELETE FROM kv_version
+   USING unnest($7::text::bigint[], $8::text::bigint[]) AS asked(node, version)
    WHERE kv_version.node = asked.node AND kv_version.version = asked.version
 )
 INSERT INTO event (body) SELECT * FROM unnest($9::bytea[])
@@ -109,8 +110,9 @@ class _Secret:
             group.put_data(node, version, data)
         if self._row is not self._kept:
             kept = with_data(self._row.versions)
-            for version in with_data(self._kept.versions) - kept:
-                group.drop_data(node, version)
+            for each in self._kept.versions:
+                if each.version not in kept and not each.destroyed:
+                    group.drop_data(node, each.version)
             self._version += 1
             group.rows[node] = self._version, self._row
             self._kept = self._row
@@ -153,7 +155,9 @@ class Foreseen:
         mounts, names = [mount for mount, _ in kinds], [kind for _, kind in kinds]
         self.documents = dict.fromkeys(kinds)
         generation = 0
-        for number, version, body in await self._connection.fetch(ASK, list(asked), mounts, names):
+        for number, version, body in await self._connection.fetch(
+            ASK, _array(asked), mounts, names
+        ):
             if number == 0:
                 generation = version
             elif number > 0:
@@ -230,12 +234,21 @@ class Foreseen:
         ]
         await self._connection.fetch(
             CHANGE,
-            *(list(rows), [version for version, _ in rows.values()], bodies),
-            *([node for node, _ in self._data], [number for _, number in self._data]),
+            *(_array(rows), _array([version for version, _ in rows.values()]), bodies),
+            *_arrays(self._data),
             list(self._data.values()),
-            *([node for node, _ in self._gone], [number for _, number in self._gone]),
+            *_arrays(self._gone),
             [sealed_event(seal, each) for each in self.events],
         )
         self._held = 0
         for each in (rows, self._data, self._gone, self.events):
             each.clear()
+
+
+def _array(numbers: Iterable[int]) -> str:
+    """Whole numbers as PostgreSQL writes an array: the driver looks at each of a list for long."""
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _arrays(pairs: Collection[tuple[int, int]]) -> tuple[str, str]:
+    return _array([first for first, _ in pairs]), _array([second for _, second in pairs])
