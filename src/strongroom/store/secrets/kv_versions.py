@@ -81,6 +81,8 @@ def _deletion(old: KvMetadata, settings: KvSettings, now: float) -> float | None
     if settings.delete_version_after < 0:
         return None
     both = (old.delete_version_after, settings.delete_version_after)
+    if both == (0, 0):
+        return None
     after = min((each for each in both if each > 0), default=0)
     return now + after if after else None
 
