@@ -15,6 +15,7 @@ from strongroom.sync.desired import (
     data_hash,
     field_manager,
     new_secret,
+    owner_reference,
     repair,
     synced_version,
 )
@@ -163,10 +164,9 @@ def spec_of(item: dict) -> Spec:
     return parse_spec(item)
 
 
-def test_the_secret_of_an_earlier_object_of_the_same_name_is_anothers() -> None:
+def test_an_owner_of_the_same_name_and_another_kind_is_another() -> None:
     item = external()
-    name = item["metadata"]["name"]
-    owner = {"kind": "ExternalSecret", "name": name, "uid": "earlier", "controller": True}
+    owner = {**owner_reference(item), "uid": "another", "controller": True, "kind": "SealedSecret"}
     current = {"metadata": {"name": "db", "ownerReferences": [owner]}}
     with pytest.raises(Conflict) as error:
         check_consent(item, spec_of(item), current)
