@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.kube.api import Gone, Scope
+from strongroom.kube.api import Gone, Listing, Scope
 from strongroom.kube.config import in_cluster, load_kubeconfig
 from strongroom.kube.controller import Controller
 from strongroom.kube.events import EventRecorder
@@ -80,6 +80,45 @@ async def test_a_watch_that_ends_at_once_each_time_is_not_begun_without_a_pause(
     await api.create(CONFIG_MAPS, item("b"))
     await clock.advance(0)
     assert informer.get("n", "b") is not None
+    running.cancel()
+
+
+async def test_a_list_that_ends_in_the_middle_takes_nothing_for_gone() -> None:
+    clock = SimulatedClock()
+    api = FakeKubeApi(clock)
+    for name in ("a", "b", "c"):
+        await api.create(CONFIG_MAPS, item(name))
+
+    class Forgetting:
+        """A server that forgets a list between its pages, as when etcd is compacted."""
+
+        forgets = False
+
+        async def pages(self, *args):
+            async for page in api.pages(*args):
+                yield Listing(page.items[:1], page.resource_version)
+                if self.forgets:
+                    self.forgets = False
+                    raise Gone("kube-gone", "the continue token has expired")
+                yield Listing(page.items[1:], page.resource_version)
+
+        def watch(self, *args):
+            return api.watch(*args)
+
+    server, gone = Forgetting(), []
+    informer = Informer(server, CONFIG_MAPS, clock)  # type: ignore[arg-type]
+    informer.on_change(lambda old, new: gone.append(old) if new is None else None)
+    running = asyncio.create_task(informer.run())
+    await clock.advance(1)
+    assert len(informer) == 3
+    running.cancel()
+    await api.delete(CONFIG_MAPS, "c", "n")
+    server.forgets = True
+    running = asyncio.create_task(informer.run())
+    await clock.advance(1)
+    assert not server.forgets
+    assert sorted(each["metadata"]["name"] for each in informer) == ["a", "b"]
+    assert [each["metadata"]["name"] for each in gone] == ["c"]
     running.cancel()
 
 

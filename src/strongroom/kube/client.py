@@ -40,10 +40,14 @@ _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
 
 
 class KubeClient:
-    """One API server, one identity; an async context manager. Implements KubeApi."""
+    """One API server, one identity; an async context manager. Implements KubeApi.
 
-    def __init__(self, config: KubeConfig, clock: Clock) -> None:
+    `page` is how many objects of a list are asked for at once.
+    """
+
+    def __init__(self, config: KubeConfig, clock: Clock, page: int = PAGE) -> None:
         self._config = config
+        self._page = page
         self._clock = clock
         self._http = HttpClient(
             ca_data=config.ca_data,
@@ -115,7 +119,11 @@ class KubeClient:
     async def pages(self, resource: Resource, scope: Scope = EVERYTHING) -> AsyncIterator[Listing]:
         more = ""
         while True:
-            query = _selectors(scope) | {"limit": str(PAGE)} | ({"continue": more} if more else {})
+            query = (
+                _selectors(scope)
+                | {"limit": str(self._page)}
+                | ({"continue": more} if more else {})
+            )
             path = f"{resource.path(scope.namespace)}?{urlencode(query)}"
             kind = f"{_PARTIAL.format('List')},{_JSON}"
             accept = f"{_JSON};{kind}" if scope.metadata_only else _JSON
