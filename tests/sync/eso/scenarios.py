@@ -192,6 +192,14 @@ SHAPES: Final = {
             {"literal": "{{ range $k, $v := dict \"a\" \"1\" }}{{ $k }}-l: {{ $v | quote }}{{ end }}"},
         ],
     ),
+    "template-from-all": template(
+        USER,
+        templateFrom=[{
+            "configMap": {"name": "texts", "items": [{"key": "file"}]},
+            "secret": {"name": "texts", "items": [{"key": "secret-file"}]},
+            "literal": "file: last\nl: {{ .user }}",
+        }],
+    ),
     "template-from-gone": template(
         USER, templateFrom=[{"configMap": {"name": "gone", "items": [{"key": "k"}]}}]
     ),
@@ -223,6 +231,10 @@ POLICIES: Final = {
     ),
     "merge-none-left": data(row("gone"), creationPolicy="Merge", deletionPolicy="Merge"),
     "none": USER | {"target": {"creationPolicy": "None"}},
+    "orphan-delete": USER | {"target": {"creationPolicy": "Orphan", "deletionPolicy": "Delete"}},
+    "orphan-delete-gone": data(row("gone"), creationPolicy="Orphan", deletionPolicy="Delete"),
+    "twice": data(row("plain"), row("db", property="user"), deletionPolicy="Merge"),
+    "twice-gone": data(row("plain"), row("gone"), deletionPolicy="Delete"),
     "immutable": USER | {"target": {"immutable": True}},
     "other-name": USER | {"target": {"name": "named-otherwise"}},
     "with-a-name-of-more-than-sixty-three-characters-as-some-people-have-them": USER,
@@ -251,7 +263,7 @@ IN_VAULT: Final[dict[str, Object]] = {
 }  # fmt: skip
 IN_CLUSTER: Final[dict[str, dict[str, str]]] = {
     "db": {"user": "app", "file.json": '{"k": {"d": "<v>"}}', "json": '{"k": {"d": "<v>"}}'},
-    "other": {"k": "&"},
+    "other": {"k": "&", "flat": '{"t": "x", "n": 1}'},
 }
 ON_THE_WEB: Final[dict[str, Any]] = {
     "text": "plain", "object": {"z": "<", "a": {"c": 1.5, "b": [1]}, "n": None, "t": True},
@@ -294,6 +306,11 @@ ELSEWHERE: Final = {
         find_rewrite=find(".*", swap("found/(.*)", "f-$1"), path="found"),
         find_none=find("nowhere"),
         find_tags={"dataFrom": [{"find": {"tags": {"team": "blue"}}}]},
+        find_nowhere=find(".*", path="nowhere"),
+        find_nowhere_merge={
+            "dataFrom": [*extract("found/one")["dataFrom"], *find(".*", path="nowhere")["dataFrom"]],
+            "target": {"deletionPolicy": "Merge"},
+        },
         find_other_tags={"dataFrom": [{"find": {"tags": {"team": "red"}}}]},
     ),
     **of(
@@ -306,6 +323,7 @@ ELSEWHERE: Final = {
         labels=data(row("db", property="labels", **FETCHED)),
         label=data(row("db", property="labels.team", **FETCHED)),
         extract=extract("db"), extract_key=extract("db", property="json"),
+        extract_text=extract("other", property="flat"),
         extract_metadata=extract("db", **FETCHED),
         find=find("^(db|other)$"),
         find_tags={"dataFrom": [{"find": {"tags": {"team": "blue"}}}]},
@@ -352,6 +370,7 @@ PUSHES: Final[dict[str, Object]] = {
     "p-key": pushed("p-key", ("username", "user")),
     "p-two": pushed("p-two", ("username", "u"), ("password", "p")),
     "p-whole": pushed("p-whole", ("", "")),
+    "p-whole-before": pushed("p-whole-before", ("", "")),
     "p-json": pushed("p-json", ("", "all")),
     "p-before": pushed("p-before", ("username", "user")),
     "p-marks": pushed("p-marks", ("username", "user"), meta=marks()),

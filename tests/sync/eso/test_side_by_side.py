@@ -355,6 +355,7 @@ DIFFERENT = {
     "v-extract-tags": "the same",
     "k-metadata": "annotations that are not there are {}, not null",
     "k-extract-metadata": "the same",
+    "k-extract-text": "texts are without quotes, as from every other store",
     "w-list-map": "the first element of a list counts for all of it as it does for a row",
     "orphan-before": "a Secret without an owner is left alone",
     "with-a-name-of-more-than-sixty-three-characters-as-some-people-have-them": "the field manager"
