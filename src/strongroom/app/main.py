@@ -114,7 +114,6 @@ def build_parser(verb: str | None, words: Sequence[str] | None = None) -> argpar
         prog="strongroom",
         description="Secrets management for Kubernetes.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     parser.sections = SECTIONS

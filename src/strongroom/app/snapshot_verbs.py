@@ -57,7 +57,6 @@ def _group(
         help=text,
         description=text,
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.like_vault = True  # type: ignore[attr-defined] # they are all of app.parser

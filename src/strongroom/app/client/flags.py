@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 FORMATS: Final = ("table", "json", "yaml", "raw")
 Call = Callable[["Session", argparse.Namespace], Awaitable[int]]
-Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
 def verb(
@@ -25,15 +24,7 @@ def verb(
     example: str,
 ) -> Parser:
     """Add a verb that calls the store, with the flags all of them have."""
-    parser: Parser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary,
-        epilog=f"example:\n  {example}\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.like_vault = True
+    parser = _parser(commands, name, summary, example)
     add_store_arguments(parser)
     output = parser.add_argument_group("output")
     flag(
@@ -74,16 +65,16 @@ def check_format() -> None:
 
 def group(commands: Any, name: str, summary: str, example: str) -> Any:  # noqa: ANN401
     """Add a word that has verbs of its own, and return what these are added to."""
+    parser = _parser(commands, name, summary, example)
+    return parser.add_subparsers(dest=f"{name}_verb", metavar="VERB", required=True)
+
+
+def _parser(commands: Any, name: str, summary: str, example: str) -> Parser:  # noqa: ANN401
     parser: Parser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary,
-        epilog=f"example:\n  {example}\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        name, help=summary, epilog=f"example:\n  {example}\n", allow_abbrev=False
     )
     parser.like_vault = True
-    return parser.add_subparsers(dest=f"{name}_verb", metavar="VERB", required=True)
+    return parser
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -12,7 +12,6 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
     if name == "version":
         parser = commands.add_parser(
             "version", help="print the version", epilog="example:\n  strongroom version\n",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
         parser.set_defaults(run=_version)
         return
@@ -20,7 +19,6 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
     token = verbs.add_parser(
         "token", help="the token that commands send",
         epilog="example:\n  strongroom print token\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     token.set_defaults(run=_token)
 

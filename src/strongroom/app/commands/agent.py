@@ -22,7 +22,6 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "agent",
         help="keep files of secrets right beside an application",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--config", type=Path, required=True, metavar="F", help="what to write where, as JSON"

@@ -45,7 +45,6 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "audit",
         help="who touched a secret, who could, from when to when; audit devices",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(dest="audit_verb", metavar="VERB", required=True)
     timeline = verbs.add_parser("timeline", help="every touch of a secret, oldest first")

@@ -20,7 +20,6 @@ def register(commands: Any) -> None:  # noqa: ANN401
         "completion",
         help="print a script that completes commands in a shell",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
     parser.set_defaults(run=run)

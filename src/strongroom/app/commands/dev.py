@@ -33,7 +33,6 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "dev",
         help="run everything on this machine, with a tour",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--store-only", action="store_true", help="stop after the store")
     parser.add_argument("--tour", action="store_true", help="end after the tour, with a status")

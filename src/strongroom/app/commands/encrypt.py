@@ -46,6 +46,5 @@ def _parser(commands: Any, name: str, summary: str) -> argparse.ArgumentParser: 
         name,
         help=summary,
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return made

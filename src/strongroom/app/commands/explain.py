@@ -28,7 +28,6 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "explain",
         help="why a Secret is not as it should be",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     one = kinds.add_parser(
@@ -36,7 +35,6 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         aliases=["es"],
         help="manifest, store, identity, permission, path, property, template, target",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_cluster_arguments(one)
     one.add_argument("name", metavar="NS/NAME", help="namespace and name of the object")

@@ -19,14 +19,11 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "install",
         help="manifests of the operator: definitions and least rights",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    crds = what.add_parser("crds", help="the external-secrets.io definitions", epilog=EXAMPLE,
-                           formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    crds = what.add_parser("crds", help="the external-secrets.io definitions", epilog=EXAMPLE)
     crds.set_defaults(run=run_crds)
-    rbac = what.add_parser("rbac", help="a service account and what it may do", epilog=EXAMPLE,
-                           formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    rbac = what.add_parser("rbac", help="a service account and what it may do", epilog=EXAMPLE)
     rbac.add_argument("--namespace", default="strongroom", help="of the operator itself")
     for flag, metavar, said in (
         ("--only", "NS", "serve these namespaces alone, with Roles and no ClusterRole"),

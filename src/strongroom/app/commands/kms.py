@@ -113,7 +113,6 @@ def _parser(commands: Any, name: str, summary: str) -> argparse.ArgumentParser: 
         name,
         help=summary,
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return made
 

@@ -52,7 +52,6 @@ def register_alone(
     parser = commands.add_parser(
         "operator",
         help="sync external-secrets.io objects; init, unseal and rekey a store",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_cluster_arguments(parser)
     parser.add_argument(

@@ -33,7 +33,6 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "rotate",
         help="rotate a secret; retire the old version when nobody holds it",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("path", help="prod/db, secret/prod/db")
     parser.add_argument(

@@ -38,7 +38,6 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "server",
         help="run the store (Vault's HTTP API)",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     _flags(parser.add_argument_group("without a file: initialised and unsealed by itself"))

@@ -29,14 +29,12 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "sync",
         help="what manifests would do to Secrets",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(dest="sync_verb", metavar="VERB", required=True)
     plan = verbs.add_parser(
         "plan",
         help="show what would be created, changed or taken over; writes nothing",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_cluster_arguments(plan)
     plan.add_argument(

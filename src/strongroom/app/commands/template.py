@@ -32,7 +32,6 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "template",
         help="render a template or a manifest's target.template offline",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(dest="template_verb", metavar="VERB", required=True)
     render = verbs.add_parser(
@@ -41,7 +40,6 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         description="FILE is a template, or YAML with an ExternalSecret, ClusterExternalSecret,"
         " PushSecret or ClusterPushSecret and the ConfigMaps and Secrets its templateFrom names.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     render.add_argument("file", type=Path, metavar="FILE", help="the template; - is standard input")
     render.add_argument(
@@ -66,7 +64,6 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "functions",
         help="list the functions, with their Go signatures",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     functions.add_argument(
         "--format", choices=("text", "json"), default="text", help="how the list is shown"
