@@ -57,6 +57,14 @@ CLUSTER_ROLE_BINDINGS: Final = Resource(
 )
 
 
+def has_moved(old: Object | None, new: Object | None, *parts: str) -> bool:
+    """Whether one of these parts of the metadata is another; so it is when either is missing."""
+    if old is None or new is None:
+        return True
+    before, after = old["metadata"], new["metadata"]
+    return any(before.get(part) != after.get(part) for part in parts)
+
+
 def key_of(item: Object) -> tuple[str, str]:
     """Namespace and name."""
     metadata = item["metadata"]

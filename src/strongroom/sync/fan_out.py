@@ -9,7 +9,7 @@ from strongroom.kube.controller import Controller, Key, Pause
 from strongroom.kube.events import EventRecorder
 from strongroom.kube.informer import Informer
 from strongroom.kube.queue import Lane, WorkQueue
-from strongroom.kube.resource import NAMESPACES, Object, Resource, key_of
+from strongroom.kube.resource import NAMESPACES, Object, Resource, has_moved, key_of
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal
 from strongroom.sync.crds import (
@@ -91,10 +91,8 @@ class FanOut:
         await Controller(self.name, self.queue, self.reconcile, _patience).run(2)
 
     def _object_changed(self, old: Object | None, new: Object | None) -> None:
-        parts = ("generation", "annotations", "deletionTimestamp")
-        if new is not None and (
-            old is None
-            or any(old["metadata"].get(each) != new["metadata"].get(each) for each in parts)
+        if new is not None and has_moved(
+            old, new, "generation", "annotations", "deletionTimestamp"
         ):
             self.queue.add(key_of(new), Lane.CHANGED)
 
@@ -107,12 +105,7 @@ class FanOut:
                 self.queue.add(("", owner["name"]), Lane.EVENT)
 
     def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
-        parts = ("labels", "deletionTimestamp")
-        if (
-            old
-            and new
-            and all(old["metadata"].get(each) == new["metadata"].get(each) for each in parts)
-        ):
+        if not has_moved(old, new, "labels", "deletionTimestamp"):
             return
         for each in self.objects:
             self.queue.add(key_of(each), Lane.EVENT)

@@ -9,7 +9,7 @@ from strongroom.kube.controller import Controller, Key
 from strongroom.kube.events import EventRecorder
 from strongroom.kube.informer import Informer
 from strongroom.kube.queue import Lane, WorkQueue
-from strongroom.kube.resource import SECRETS, Object, Resource, key_of
+from strongroom.kube.resource import SECRETS, Object, Resource, has_moved, key_of
 from strongroom.model.clock import Clock
 from strongroom.model.errors import NotFound, Refusal, Unavailable
 from strongroom.model.labels import selects
@@ -123,10 +123,7 @@ class PushController:
                 self._forget(key_of(old))
             return
         self._parts.watches.use("Secret")
-        parts = ("generation", "labels", "annotations", "deletionTimestamp")
-        if old is None or any(
-            old["metadata"].get(each) != new["metadata"].get(each) for each in parts
-        ):
+        if has_moved(old, new, "generation", "labels", "annotations", "deletionTimestamp"):
             self.queue.add(key_of(new), Lane.CHANGED)
 
     def _forget(self, key: Key) -> None:
@@ -164,12 +161,7 @@ class PushController:
                 self.queue.add(key_of(each), Lane.EVENT)
 
     def _store_changed(self, old: Object | None, new: Object | None) -> None:
-        parts = ("generation", "labels")
-        if (
-            old
-            and new
-            and all(old["metadata"].get(each) == new["metadata"].get(each) for each in parts)
-        ):
+        if not has_moved(old, new, "generation", "labels"):
             return
         for each in self.objects:
             self._done.pop(key_of(each), None)

@@ -7,7 +7,7 @@ from strongroom.kube.api import KubeApi
 from strongroom.kube.controller import Controller, Key
 from strongroom.kube.informer import Informer
 from strongroom.kube.queue import WorkQueue
-from strongroom.kube.resource import Object, Resource, key_of
+from strongroom.kube.resource import Object, Resource, has_moved, key_of
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, Refusal
 from strongroom.sync.durations import parse_duration
@@ -60,9 +60,7 @@ class StoreController:
                 task = asyncio.get_running_loop().create_task(reads.close())
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
-        elif new is not None and (
-            old is None or old["metadata"].get("generation") != new["metadata"].get("generation")
-        ):
+        elif new is not None and has_moved(old, new, "generation"):
             self.queue.add(key_of(new))
 
     async def reconcile(self, key: Key) -> float | None:

@@ -8,7 +8,15 @@ from typing import Final
 from strongroom.kube.api import EVERYTHING, KubeApi, Scope
 from strongroom.kube.informer import Informer
 from strongroom.kube.queue import Lane
-from strongroom.kube.resource import CONFIG_MAPS, NAMESPACES, SECRETS, Object, Resource, key_of
+from strongroom.kube.resource import (
+    CONFIG_MAPS,
+    NAMESPACES,
+    SECRETS,
+    Object,
+    Resource,
+    has_moved,
+    key_of,
+)
 from strongroom.model.clock import Clock
 from strongroom.sync.crds import (
     CLUSTER_SECRET_STORES,
@@ -226,11 +234,7 @@ class Watches:
 
 def _asked_for(old: Object, new: Object) -> bool:
     """Whether somebody asks for something; a write of the status does not."""
-    before, after = old["metadata"], new["metadata"]
-    return any(
-        before.get(part) != after.get(part)
-        for part in ("generation", "labels", "annotations", "deletionTimestamp", "uid")
-    )
+    return has_moved(old, new, "generation", "labels", "annotations", "deletionTimestamp", "uid")
 
 
 def _generation(item: Object) -> object:
