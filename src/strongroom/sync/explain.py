@@ -263,6 +263,8 @@ async def _values(walk: _Walk, spec: Spec) -> tuple[Wanted, Rendered] | None:
     except Denied as refusal:
         remedy = "let the store's identity list and read what `find` looks through"
         raise walk.broken("permission", refusal, remedy) from None
+    except Unavailable as refusal:
+        raise walk.broken("path", refusal, "look at the store") from None
     except Refusal as refusal:
         missing = isinstance(refusal, NotFound) and refusal.code != "no-property"
         step = "path" if missing else "property"

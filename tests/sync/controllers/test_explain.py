@@ -106,6 +106,16 @@ async def test_a_find_that_may_not_list_lacks_a_permission(idle, chain) -> None:
     assert (broken.name, broken.code) == ("permission", "store-denied")
 
 
+async def test_a_find_that_is_not_answered_is_no_matter_of_a_property(idle, chain) -> None:
+    async def silent(ref):
+        raise Unavailable("unreachable", "no answer")
+
+    idle.provider.find = silent
+    await idle.external(dataFrom=[{"find": {"name": {"regexp": "db"}}}])
+    broken = (await walked(idle, chain)).broken
+    assert (broken.name, broken.code, broken.remedy) == ("path", "unreachable", "look at the store")
+
+
 async def test_what_was_never_there_was_not_deleted(idle, chain) -> None:
     await idle.external()
     broken = (await walked(idle, chain)).broken
