@@ -59,6 +59,8 @@ async def test_shares_are_counted_and_the_last_opens_in_the_same_reply(start) ->
     said = "3 of 5 unseal keys: strongroom operator unseal (1 given so far)"
     assert first["waiting_for"] == said
     assert (await node.ask("GET", "sys/health"))[1]["waiting_for"] == said
+    _, leader = await node.ask("GET", "sys/leader")
+    assert (leader["is_self"], leader["active_time"]) == (False, "0001-01-01T00:00:00Z")
     assert (await node.unseal(keys[:1]))["progress"] == 1  # the same share again
     assert (await node.unseal([keys[1].upper()]))["progress"] == 2
     _, reset = await node.ask("PUT", "sys/unseal", {"reset": True})

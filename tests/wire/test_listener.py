@@ -31,6 +31,22 @@ async def test_get_list_get_on_one_connection(bench) -> None:
         assert (status, json.loads(body)["method"]) == (200, method)
 
 
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"FOO /v1/a HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+        (b"VERSION-CONTROL", 400),
+        (b"hello there\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01", 400),
+    ],
+)
+async def test_a_method_that_nobody_knows_is_told_from_noise(bench, data, status) -> None:
+    peer = await bench.peer()
+    await peer.send(data)
+    found, body = await peer.reply()
+    assert (found, bool(json.loads(body)["errors"])) == (status, True)
+
+
 @pytest.mark.parametrize("cut", [1, 2, 4])
 async def test_list_cut_between_packets(bench, cut) -> None:
     """Fewer than five bytes at a boundary are held until the verb shows."""

@@ -8,6 +8,7 @@ the listener reads `LIST ` as `GET ` and remembers; a pipelined one fails closed
 
 import asyncio
 import logging
+import re
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 VERBS: Final = (b"LIST ", b"SCAN ", b"HELP ")
 VERB_BYTES: Final = 5
+# A method of another protocol's: refused as such, where what is no request at all is not.
+METHOD: Final = re.compile(rb"[A-Z]{1,20} /")
+INVALID: Final = "the request is not valid HTTP"
 SWEEP_SECONDS: Final = 1.0
 PIECE_BYTES: Final = 64 * 1024
 # Bytes of framing that a byte of a chunked body may cost: chunks of one byte cost six.
@@ -182,7 +186,8 @@ class Connection(asyncio.Protocol):
             return
         if self._closing:
             return
-        if self._idle:
+        fresh = self._idle
+        if fresh:
             data = self._held + data
             self._held = b""
             if len(data) < VERB_BYTES and any(verb.startswith(data) for verb in VERBS):
@@ -193,14 +198,23 @@ class Connection(asyncio.Protocol):
                 self._verb = data[: VERB_BYTES - 1].decode()
                 data = b"GET " + data[VERB_BYTES:]
         self._begun = 0
+        self._parse(data, fresh=fresh)
+        if not self._idle and self._begun < 2:
+            self._count_raw(len(data))
+
+    def _parse(self, data: bytes, *, fresh: bool) -> None:
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserInvalidMethodError:
+            # Behind another request it may be anything, such as the rest of a body.
+            if fresh and self._begun < 2 and METHOD.match(data):
+                self.refuse(405, "unsupported operation")
+            else:
+                self.refuse(400, INVALID)
         except httptools.HttpParserUpgrade:
             self._closing = self.websocket is None
         except httptools.HttpParserError:
-            self.refuse(400, "the request is not valid HTTP")
-        if not self._idle and self._begun < 2:
-            self._count_raw(len(data))
+            self.refuse(400, INVALID)
 
     def _count_raw(self, number: int) -> None:
         """Bound what the callbacks do not see: a field that is not whole, and chunk extensions.

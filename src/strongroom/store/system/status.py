@@ -21,6 +21,8 @@ from strongroom.store.seal.stored import Split, StoredSeal, load_stored
 
 # What clients gate features on; the program's own version stands beside it.
 API_VERSION: Final = "1.16.0"
+# Go's zero time, where Vault has nothing to say.
+NEVER: Final = "0001-01-01T00:00:00Z"
 HEALTH: Final = fields(
     flag="standbyok perfstandbyok",
     number="activecode standbycode drsecondarycode performancestandbycode sealedcode uninitcode",
@@ -154,11 +156,12 @@ class Status:
 
     def _leader(self, call: Call) -> Result:  # noqa: ARG002
         sealed, about = self._seal.sealed, self._about
+        active = about.started and not sealed
         return raw(
             {
                 "ha_enabled": about.storage_type == "postgresql",
                 "is_self": not sealed,
-                "active_time": rfc3339(about.started) if about.started else "0001-01-01T00:00:00Z",
+                "active_time": rfc3339(about.started) if active else NEVER,
                 "performance_standby_last_remote_wal": 0,
                 "leader_address": "" if sealed else about.address,
                 "leader_cluster_address": "" if sealed else about.cluster_address,
