@@ -258,3 +258,18 @@ async def test_windows_gate_the_periodic_refresh_only(idle) -> None:
     assert await idle.secret() == {"password": "one"}
     await idle.edit(password="marked")
     assert await idle.secret() == {"password": "one"}
+
+
+async def test_what_was_refused_before_a_restart_is_tried_at_the_start(bench) -> None:
+    await bench.external()
+    bench.provider.broken = Denied("store-denied", "permission denied")
+    bench.provider.put("prod/db", password="two")
+    await bench.clock.advance(5)
+    assert (await bench.condition())["status"] == "False"
+    await bench.stop()
+    bench.provider.broken = None
+    bench.provider.has_feed = False
+    await bench.start()
+    await bench.clock.advance(1)
+    assert await bench.secret() == {"password": "two"}
+    assert (await bench.condition())["status"] == "True"

@@ -1,5 +1,6 @@
 """Logins of Vault stores: each method's request, against our own store or what plays the cloud."""
 
+import asyncio
 import base64
 import json
 import ssl
@@ -478,6 +479,24 @@ async def test_a_pushs_custom_metadata_are_merged_or_replace_what_is_there(
     assert await tags_of(ours) == {"tier": "2", **MARK}
     with pytest.raises(Invalid, match="mergePolicy must be one of Merge, Replace"):
         await push("two", mergePolicy="Both")
+    await provider.close()
+
+
+async def test_of_pushes_to_one_secret_at_once_none_undoes_another(ours, api, clock) -> None:
+    await cluster(api, token=ours.root)
+    provider = await provider_of(api, clock, ours.address, {"tokenSecretRef": key("token")})
+    await provider.push(PushTarget("pushed", "first"), Secret("v"))
+    names = [f"p{number}" for number in range(8)]
+    done = await asyncio.gather(
+        *(provider.push(PushTarget("pushed", name), Secret("v")) for name in names),
+        return_exceptions=True,
+    )
+    refused = [each for each in done if isinstance(each, BaseException)]
+    assert {getattr(each, "code", each) for each in refused} <= {"store-conflict"}
+    _, said = await ours.ask("GET", "secret/data/pushed")
+    written = [name for name, each in zip(names, done, strict=True) if each not in refused]
+    assert written
+    assert set(said["data"]["data"]) == {"first", *written}
     await provider.close()
 
 
