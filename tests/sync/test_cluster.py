@@ -191,6 +191,15 @@ async def test_the_api_server_refuses_what_cannot_be(
     assert said in error.value.message
 
 
+async def test_the_api_server_takes_what_the_other_takes(api, namespace: str) -> None:
+    target = {"creationPolicy": "Orphan", "deletionPolicy": "Delete"}
+    item = external(namespace, target=target)
+    twice = [*item["spec"]["data"], *item["spec"]["data"]]
+    made = await api.create(EXTERNAL_SECRETS, external(namespace, target=target, data=twice))
+    assert made["spec"]["target"] == target
+    assert len(made["spec"]["data"]) == 2
+
+
 async def test_the_old_version_is_served_and_defaults_are_the_known_ones(
     cluster, api, namespace: str
 ) -> None:

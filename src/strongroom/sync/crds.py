@@ -132,7 +132,7 @@ _POLICY_RULES: Final = (
     (
         "!has(self.deletionPolicy) || self.deletionPolicy != 'Delete' || "
         "!has(self.creationPolicy) || self.creationPolicy in ['Owner', 'Orphan']",
-        "deletionPolicy=Delete needs a Secret that is the ExternalSecret's alone",
+        "deletionPolicy=Delete goes with creationPolicy=Owner (or Orphan) alone",
     ),
     (
         "!has(self.deletionPolicy) || self.deletionPolicy != 'Merge' || "
