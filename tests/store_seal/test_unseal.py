@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from strongroom.crypto.keyring import KeyRing
 from strongroom.model.errors import Denied, Invalid, Unavailable
 from strongroom.store.engine.contract import ClusterRow
 from strongroom.store.seal.keeping import keep_backend
+from strongroom.store.seal.stored import Split, StoredSeal, merged
 from strongroom.wire.keywrap.fake import FakeWrapper
 
 
@@ -349,6 +351,24 @@ async def test_a_key_ring_that_is_rotated_while_a_node_opens_is_kept(start) -> N
         assert (await node.ask("GET", "sys/key-status", token=root))[1]["data"]["term"] == 2
         _, said = await node.ask("GET", "kv/data/a", token=root)
         assert said["data"]["data"] == {"k": "under the new term"}
+
+
+def test_what_others_wrote_meanwhile_stands_beside_what_a_node_changes() -> None:
+    before = StoredSeal("shamir", b"root", b"ring", Split(3, 2), shared={"a": b"1", "b": b"2"})
+    better = replace(before, shared={"a": b"1", "b": b"2", "mine": b"3"})
+    # New shares, a rotated ring, another group that joined, and one that was dropped.
+    rekeyed = replace(before, root=b"new", split=Split(5, 3), check=b"c")
+    now = replace(rekeyed, ring=b"next", shared={"b": b"2", "theirs": b"4"})
+    assert merged(now, before, better) == replace(
+        now, shared={"b": b"2", "theirs": b"4", "mine": b"3"}
+    )
+    # A root key that was wrapped anew here is written where nobody else has done so.
+    wrapped = replace(before, type="transit", root=b"wrapped", identity="transit/1")
+    rotated = replace(before, ring=b"next")
+    assert merged(rotated, before, wrapped) == replace(wrapped, ring=b"next")
+    assert merged(rekeyed, before, wrapped) == rekeyed
+    closed = replace(before, sealed=True, shared={})
+    assert merged(closed, before, better) == closed
 
 
 async def test_a_cluster_that_is_sealed_while_a_node_opens_stays_sealed(start) -> None:
