@@ -216,6 +216,9 @@ async def test_the_old_version_is_served_and_defaults_are_the_known_ones(
     shown = cluster.kubectl("get", "es", "-n", namespace)
     for column in ("STORETYPE", "STORE", "REFRESH INTERVAL", "STATUS", "READY", "LAST SYNC"):
         assert column in shown
+    shown = cluster.kubectl("get", "es", "-n", namespace, "-o", "wide")
+    for column in ("STALE", "TARGET", "SYNCED VERSION"):
+        assert column in shown
     chosen = cluster.kubectl(
         "get", "es", "-n", namespace, "--field-selector", "spec.secretStoreRef.name=s", "-o", "name"
     )
@@ -238,6 +241,11 @@ async def test_everything_works_under_the_generated_rights(cluster, api, namespa
             await until("the store", lambda: reason(api, SECRET_STORES, namespace, "s"), CLOCK)
             == "Valid"
         )
+        # What is fresh, from where and in what state is seen at a glance.
+        for kind, values in (("es", ("s", "1h", "SecretSynced", "True")),
+                             ("ss", ("Valid", "ReadWrite", "True"))):  # fmt: skip
+            line = cluster.kubectl("get", kind, "-n", namespace).splitlines()[-1].split()
+            assert set(values) <= {each.removesuffix("0m0s") for each in line}, line
         # Drift is repaired with merge patches, a finalizer is set and let go, and Events are written.
         edit = {"data": {"p": "eA==", "extra": "eA=="}}
         await api.merge_patch(SECRETS, "db", namespace, edit, manager="kubectl-edit")

@@ -98,6 +98,27 @@ async def test_a_child_that_took_the_place_of_ours_is_not_withdrawn(bench) -> No
     assert (await bench.item("all"))["metadata"]["uid"] != child["metadata"]["uid"]
 
 
+async def test_an_object_that_cannot_be_read_any_more_ends_and_deletes_nothing(bench) -> None:
+    await bench.external(target={"deletionPolicy": "Delete"})
+    broken = {"spec": {"data": [{"secretKey": "a b", "remoteRef": {}}]}}
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", broken)
+    await bench.clock.advance(1)
+    assert (await bench.condition())["status"] == "False"
+    await bench.api.delete(EXTERNAL_SECRETS, "db", "n")
+    await bench.clock.advance(1)
+    assert not (await bench.api.list(EXTERNAL_SECRETS)).items
+    assert await bench.secret() == {"password": "one"}
+
+
+async def test_what_we_own_without_our_label_is_no_orphan(bench) -> None:
+    await bench.external()
+    item, secret = await bench.item(), await bench.api.get(SECRETS, "db", "n")
+    await bench.stop()
+    del secret["metadata"]["labels"][CREATED_BY]
+    assert not await Targets(bench.api).delete_orphan(item, secret)
+    assert await bench.secret() == {"password": "one"}
+
+
 class Holding:
     """The fake API, in which somebody else begins to hold an object just before it is patched."""
 
