@@ -185,8 +185,24 @@ async def test_a_lease_that_was_taken_too_long_ago_is_not_led_by(clock: Simulate
         await clock.advance(0.5)
         assert not (first.working and second.working)
     assert "second" in log
+    assert "first" not in log
     await first.stop()
     await second.stop()
+
+
+async def test_a_leader_whose_lease_is_given_to_another_stops_at_its_next_look(
+    clock: SimulatedClock,
+) -> None:
+    api = FakeKubeApi(clock)
+    first = Replica(api, clock, "first", [])
+    await clock.advance(1)
+    assert first.working
+    lease = await api.get(LEASES, "op", "ns")
+    given = {**lease["spec"], "holderIdentity": "another"}
+    await api.replace(LEASES, {**lease, "spec": given})
+    await clock.advance(2.1)
+    assert not first.working
+    await first.stop()
 
 
 async def test_of_two_that_take_a_lease_at_once_one_leads(clock: SimulatedClock) -> None:

@@ -223,6 +223,29 @@ async def test_a_store_that_is_down_is_asked_by_one_at_a_time(clock: SimulatedCl
     assert backs == [1]
 
 
+async def test_while_one_read_finds_out_whether_a_store_is_back_no_other_begins(
+    clock: SimulatedClock,
+) -> None:
+    pace = Pace(clock)
+    for _ in range(3):
+        await pace.turn()
+        pace.refused(Unavailable("unreachable", "no answer"))
+    with pytest.raises(Resting):
+        await pace.turn()
+    await clock.advance(1.1)
+    await pace.turn()
+    for _ in range(2):
+        with pytest.raises(Resting):
+            await pace.turn()
+    pace.refused(Unavailable("unreachable", "no answer"))
+    await clock.advance(2.1)
+    await pace.turn()
+    assert pace.answered()
+    await clock.advance(1)
+    for _ in range(3):
+        await pace.turn()
+
+
 async def test_a_refusal_is_an_answer(clock: SimulatedClock) -> None:
     provider = FakeProvider()
     provider.broken = Denied("store-denied", "no")

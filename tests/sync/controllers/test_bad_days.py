@@ -206,6 +206,8 @@ async def test_conflicts_are_looked_at_again(idle, unruly) -> None:
     )
     await bench.clock.advance(1)
     assert await bench.secret() == {"password": "one"}
+    # It is nobody's fault, and nobody is told.
+    assert not [note for note in await bench.notes() if note.startswith("UpdateFailed")]
 
 
 async def test_a_leader_that_dies_between_its_two_writes(idle) -> None:

@@ -51,6 +51,17 @@ async def test_an_orphans_drift_is_told_and_kept(bench) -> None:
     assert "kubectl-edit" in note
 
 
+async def test_an_orphans_drift_is_kept_while_the_store_is_away_too(idle) -> None:
+    idle.provider.has_feed = False
+    await idle.start()
+    await idle.external(target={"creationPolicy": "Orphan"}, refreshInterval="10s")
+    idle.provider.broken = Unavailable("unreachable", "no answer")
+    await idle.clock.advance(60)
+    await idle.edit(password="theirs")
+    await idle.clock.advance(60)
+    assert await idle.secret() == {"password": "theirs"}
+
+
 async def test_drift_while_nobody_watched_is_found_at_the_start(bench) -> None:
     await bench.external()
     await bench.stop()
