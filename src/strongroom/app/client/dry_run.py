@@ -37,6 +37,8 @@ SUDO: Final = (
     "sys/leases/revoke-prefix/*",
     "sys/loggers",
     "sys/loggers/*",
+    "sys/plugins/catalog",
+    "sys/plugins/catalog/*",
     "sys/rekey/*",
     "sys/rekey-recovery-key/*",
     "sys/remount",
