@@ -217,7 +217,7 @@ async def test_the_old_version_is_served_and_defaults_are_the_known_ones(
     for column in ("STORETYPE", "STORE", "REFRESH INTERVAL", "STATUS", "READY", "LAST SYNC"):
         assert column in shown
     shown = cluster.kubectl("get", "es", "-n", namespace, "-o", "wide")
-    for column in ("STALE", "TARGET", "SYNCED VERSION"):
+    for column in ("STALE", "TARGET", "SOURCE VERSIONS", "SYNCED VERSION"):
         assert column in shown
     chosen = cluster.kubectl(
         "get", "es", "-n", namespace, "--field-selector", "spec.secretStoreRef.name=s", "-o", "name"

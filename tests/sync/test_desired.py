@@ -17,6 +17,7 @@ from strongroom.sync.desired import (
     new_secret,
     owner_reference,
     repair,
+    shown_versions,
     synced_version,
 )
 from strongroom.sync.drift import Contest, actor, check_consent, describe, opponent_of
@@ -82,6 +83,18 @@ def test_the_secret_carries_owner_labels_versions_and_hash() -> None:
         DATA_HASH: data_hash({"k": b"v"}),
     }
     assert (made["type"], made["data"]) == ("Opaque", {"k": "dg=="})
+
+
+def test_a_column_names_three_secrets_and_counts_the_others() -> None:
+    many = {f"s{number}": number for number in range(5)}
+    made = wanted(versions=many)
+    assert shown_versions(made.annotations) == "s0@0, s1@1, s2@2, 2 more"
+    assert shown_versions(wanted(versions={"prod/db": "AWSCURRENT"}).annotations) == (
+        "prod/db@AWSCURRENT"
+    )
+    for text in ("[]", "{", "7"):
+        assert shown_versions({"strongroom.dev/source-versions": text}) == ""
+    assert shown_versions({}) == ""
 
 
 def test_only_an_owner_leaves_an_owner_reference() -> None:

@@ -19,6 +19,7 @@ from strongroom.sync.desired import (
     build,
     compare,
     created_by,
+    shown_versions,
     synced_version,
 )
 from strongroom.sync.drift import Contest, opponent_of, truce_left
@@ -438,6 +439,7 @@ class SyncController:
                 return
             outcome = await self._certain(key, item, spec, fresh)
             said = MISSING if outcome.absent else SYNCED
+        outcome = replace(outcome, sources=shown_versions(fresh.wanted.annotations))
         # Known from now on, but looked at again until it could be said.
         self._known[key] = replace(
             fresh,

@@ -221,6 +221,8 @@ def _external_secret() -> Object:
     status = _object(
         refreshTime=_TIME,
         syncedResourceVersion=_TEXT,
+        # Ours alone: the other controller's definition drops it.
+        sourceVersions=_TEXT,
         binding=_object(name={"type": "string", "default": ""}),
         conditions=_CONDITIONS,
     )
@@ -369,12 +371,14 @@ _SECRET_COLUMNS: Final = [
         ("Ready", _READY + ".status"),
     ),
     *_LAST_SYNC,
-    # With `-o wide`: since when it is not fresh, where it goes, and at which version of the spec.
+    # With `-o wide`: whether it is not fresh, where it goes, which versions of its secrets it has,
+    # and at which version of the spec.
     *(
         {**each, "priority": 1}
         for each in _columns(
             ("Stale", _STALE),
             ("Target", ".status.binding.name"),
+            ("Source Versions", ".status.sourceVersions"),
             ("Synced Version", ".status.syncedResourceVersion"),
         )
     ),

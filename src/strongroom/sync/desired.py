@@ -21,6 +21,8 @@ MANAGED: Final = "reconcile.external-secrets.io/managed"
 CREATED_BY: Final = "reconcile.external-secrets.io/created-by"
 DATA_HASH: Final = "reconcile.external-secrets.io/data-hash"
 SOURCE_VERSIONS: Final = "strongroom.dev/source-versions"
+# Of them a column has so many.
+MOST_SHOWN: Final = 3
 # The shape of a target that is no Secret, which is applied as a whole.
 MANIFEST: Final = ("manifest",)
 OPAQUE: Final = "Opaque"
@@ -97,6 +99,17 @@ def synced_version(item: Object) -> str:
     annotations, labels = go_map(metadata.get("annotations")), go_map(metadata.get("labels"))
     text = f"{{annotations:{annotations} labels:{labels}}}"
     return f"{metadata.get('generation', 0)}-{hashlib.sha3_224(text.encode()).hexdigest()}"
+
+
+def shown_versions(annotations: Mapping[str, str]) -> str:
+    """The versions that a target names as a column has them: `prod/db@3, prod/tls@7`."""
+    try:
+        versions = dict(json.loads(annotations.get(SOURCE_VERSIONS, "{}")))
+    except (TypeError, ValueError):
+        return ""  # A template may write what it likes there.
+    shown = [f"{path}@{version}" for path, version in sorted(versions.items())]
+    more = [f"{len(shown) - MOST_SHOWN} more"] if len(shown) > MOST_SHOWN else []
+    return ", ".join([*shown[:MOST_SHOWN], *more])
 
 
 def data_hash(data: Mapping[str, bytes]) -> str:

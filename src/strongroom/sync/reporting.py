@@ -76,6 +76,8 @@ class Reporter:
             await self._events.emit(item, "Normal", done.capitalize(), f"{kind} {done}")
         if difference.any or not says_the_same(before, status):
             status["refreshTime"] = seconds(self._clock.now())
+            # Told with other news alone: a definition that is not ours does not keep it.
+            status["sourceVersions"] = outcome.sources or None
             await self._put(item, status)
 
     async def failed(self, item: Object, refusal: Refusal, *, manifest: bool = False) -> None:

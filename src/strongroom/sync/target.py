@@ -46,12 +46,16 @@ async def config_maps_only(manifest: Manifest) -> Resource:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a write found and did: `before` is what was there, `version` what is there now."""
+    """What a write found and did: `before` is what was there, `version` what is there now.
+
+    `sources` says which versions of the secrets at the stores were written.
+    """
 
     difference: Difference
     before: Object | None
     version: str
     absent: bool = False
+    sources: str = ""
 
 
 class Targets:

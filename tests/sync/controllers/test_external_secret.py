@@ -24,6 +24,7 @@ async def test_a_new_object_becomes_a_secret_with_its_version(bench) -> None:
         "prod/db": 1
     }
     assert (await bench.condition())["reason"] == "SecretSynced"
+    assert (await bench.item())["status"]["sourceVersions"] == "prod/db@1"
     assert any(note.startswith("Created") for note in await bench.notes())
 
 
