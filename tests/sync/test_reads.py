@@ -246,6 +246,33 @@ async def test_while_one_read_finds_out_whether_a_store_is_back_no_other_begins(
         await pace.turn()
 
 
+async def test_no_pause_is_longer_than_the_shortest_interval_of_those_who_ask(
+    clock: SimulatedClock,
+) -> None:
+    pace = Pace(clock)
+
+    async def pauses(failures: int, *intervals: float) -> list[float]:
+        found = []
+        for _ in range(failures):
+            for each in intervals:
+                pace.wanted_within(each)
+            await pace.turn()
+            pace.refused(Unavailable("unreachable", "no answer"))
+            try:
+                await pace.turn()
+            except Resting as resting:
+                found.append(resting.retry_after)
+                await clock.advance(resting.retry_after)
+            else:
+                pace.refused(Unavailable("unreachable", "no answer"))
+        return found
+
+    assert (await pauses(9, 3600.0, 7.0))[-3:] == [7.0, 7.0, 7.0]
+    # Whoever had that interval is gone.
+    assert (await pauses(4, 3600.0))[-2:] == [30.0, 30.0]
+    assert (await pauses(2, 0.2)) == [1.0, 1.0]
+
+
 async def test_a_refusal_is_an_answer(clock: SimulatedClock) -> None:
     provider = FakeProvider()
     provider.broken = Denied("store-denied", "no")

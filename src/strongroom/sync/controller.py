@@ -581,7 +581,7 @@ class SyncController:
         asked = getattr(refusal, "retry_after", None)
         if isinstance(refusal, StoreAway):
             # The store's pace lets one in that long through; the others only look at it.
-            return Pause(asked or 0.0, max(LAST_PAUSE, asked or 0.0))
+            return Pause(asked or 0.0, max(min(LAST_PAUSE, interval), asked or 0.0))
         if isinstance(refusal, Unavailable):
             return Pause(0.0, LAST_API_PAUSE)
         if isinstance(refusal, Conflict) and not refusal.code.startswith("kube-"):

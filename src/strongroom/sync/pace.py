@@ -42,12 +42,18 @@ class Pace:
         self._closed_until = 0.0
         self._why: Unavailable | None = None
         self._probing = False
+        # The shortest interval of those who asked since the last failure.
+        self._shortest = LAST_PAUSE
         self.failures = 0
 
     @property
     def down(self) -> bool:
         """Whether the store is left alone, or being tried after that."""
         return self.failures >= FAILURES_TO_OPEN or self._clock.monotonic() < self._closed_until
+
+    def wanted_within(self, seconds: float) -> None:
+        """Whoever asks has that refresh interval, which no pause for a failure is longer than."""
+        self._shortest = min(self._shortest, max(seconds, FIRST_PAUSE))
 
     async def turn(self) -> None:
         """Return when a read may begin; raises what the store said last, or Throttled."""
@@ -95,8 +101,9 @@ class Pace:
             self._why = refusal
         elif self.failures >= FAILURES_TO_OPEN:
             over = min(16, self.failures - FAILURES_TO_OPEN)
-            self._closed_until = now + min(LAST_PAUSE, FIRST_PAUSE * 2**over)
+            self._closed_until = now + min(self._shortest, FIRST_PAUSE * 2**over)
             self._why = refusal
+        self._shortest = LAST_PAUSE
 
     def _refusal(self, seconds: float) -> Unavailable:
         why = self._why

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from strongroom.kube.api import EVERYTHING, KubeApi, Scope
-from strongroom.kube.controller import Controller, Key
+from strongroom.kube.controller import Controller, Key, Pause
 from strongroom.kube.events import EventRecorder
 from strongroom.kube.informer import Informer
-from strongroom.kube.queue import Lane, WorkQueue
+from strongroom.kube.queue import LAST_BACKOFF, Lane, WorkQueue
 from strongroom.kube.resource import SECRETS, Object, Resource, has_moved, key_of
 from strongroom.model.clock import Clock
 from strongroom.model.errors import NotFound, Refusal, Unavailable
@@ -113,7 +113,7 @@ class PushController:
         """Work; the watches run beside it. May be run again after it was cancelled."""
         for each in self._parts.watches.needed_at_start():
             await each.synced.wait()
-        await Controller("pushsecret", self.queue, self.reconcile).run(4)
+        await Controller("pushsecret", self.queue, self.reconcile, self._patience).run(4)
 
     # reasons to look again
 
@@ -195,6 +195,18 @@ class PushController:
             raise
         self._tries.pop(key, None)
         return again
+
+    def _patience(self, key: Key, refusal: Refusal) -> Pause | None:
+        """How long to stay away: no shorter than the store asks, no longer than the interval."""
+        item = self.objects.get(*key)
+        if item is None:
+            return None
+        try:
+            interval = parse_push(item).refresh_seconds or LAST_BACKOFF
+        except Refusal:
+            interval = LAST_BACKOFF
+        asked = getattr(refusal, "retry_after", None) or 0.0
+        return Pause(asked, max(asked, min(LAST_BACKOFF, interval)))
 
     def _may_pass(self, key: Key, refusal: Refusal) -> bool:
         """Whether a refusal is of a kind that is gone in a moment, and is not there for long."""

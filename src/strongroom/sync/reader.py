@@ -116,8 +116,7 @@ class Reader:
     async def collect(self, item: Object, spec: Spec) -> Collected:
         """All values; raises a Refusal when one cannot be had, and then nothing is had."""
         collected = Collected()
-        namespace = item["metadata"]["namespace"]
-        used = {ref: await self._stores.reads(ref, namespace) for ref in sorted(spec.stores)}
+        used = await self._stores_of(spec, item["metadata"]["namespace"])
         for each in spec.parts:
             # All reads are on their way before the first is waited for.
             ref = each.extract if isinstance(each, Source) else each.remote
@@ -145,6 +144,14 @@ class Reader:
             for reads in used.values():
                 await reads.provider.validate()
         return collected
+
+    async def _stores_of(self, spec: Spec, namespace: str) -> dict[StoreRef, SharedReads]:
+        """The stores of a spec, which hear how long it waits at most."""
+        used = {ref: await self._stores.reads(ref, namespace) for ref in sorted(spec.stores)}
+        if spec.refresh_seconds:
+            for reads in used.values():
+                reads.pace.wanted_within(spec.refresh_seconds)
+        return used
 
     @staticmethod
     def _note_missing(collected: Collected, spec: Spec, number: int) -> None:

@@ -82,6 +82,18 @@ async def test_a_source_that_changes_between_read_and_push_is_pushed_again(bed) 
     assert bed.provider.secrets["out/db"] == [b"p1", b"p2"]
 
 
+async def test_a_push_that_was_refused_for_long_is_tried_again_within_its_interval(bed) -> None:
+    bed.provider.refused = {"out/db": DENIED}
+    await push(bed, refreshInterval="10s")
+    for _ in range(600):
+        await bed.clock.advance(1)
+    assert await ready(bed) == ("False", "Errored")
+    bed.provider.refused = {}
+    for _ in range(11):
+        await bed.clock.advance(1)
+    assert held(bed, "out/db") == "p1"
+
+
 async def test_a_row_that_is_refused_holds_up_no_other(bed) -> None:
     bed.provider.refused = {"out/db": DENIED}
     await push(bed, data=[ROW, USER])

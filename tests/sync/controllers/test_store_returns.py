@@ -43,6 +43,21 @@ async def no_stale(idle) -> bool:
     return not [each for each in range(MANY) if await idle.condition("Stale", f"es-{each}")]
 
 
+async def test_an_object_of_a_short_interval_is_fresh_within_it_after_the_return(idle) -> None:
+    idle.provider.put("key", password="one")
+    operator = await idle.start()
+    row = {"secretKey": "p", "remoteRef": {"key": "key", "property": "password"}}
+    spec = {"secretStoreRef": {"name": "s"}, "data": [row]}
+    await idle.external("es-0", **spec, refreshInterval="8s")
+    await idle.external("es-1", **spec, refreshInterval="1h")
+    idle.provider.broken = Unavailable("unreachable", "no answer")
+    await passing(idle, operator, 200)
+    assert await idle.condition("Stale", "es-0")
+    idle.provider.broken = None
+    await passing(idle, operator, 9)
+    assert not await idle.condition("Stale", "es-0")
+
+
 @pytest.mark.long
 async def test_a_store_that_returns_is_asked_ever_faster_up_to_its_rate(idle, many) -> None:
     idle.provider.broken = Unavailable("unreachable", "no answer")
