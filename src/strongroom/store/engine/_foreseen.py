@@ -135,7 +135,7 @@ class Foreseen:
         self._connection = connection
         self._barrier = barrier
         self._nodes = nodes
-        self._secrets: dict[tuple[str, str], _Secret | None] = {}
+        self._secrets: dict[tuple[str, str], _Secret] = {}
         self._held = 0
         self.documents: dict[tuple[str, str], dict[str, Any] | None] = {}
         # What is to be written: nodes with their new row versions, data by node and version.

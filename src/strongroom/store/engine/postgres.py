@@ -239,7 +239,8 @@ class PostgresEngine:
             if len(group) == 1:
                 return [(None, undone.__cause__)]
             await connection.execute(TURN)
-            await Foreseen(connection, self._barrier, self._nodes).read(())
+            generation = await Foreseen(connection, self._barrier, self._nodes).read(())
+            await self._notice(connection, generation)
             outcomes = [await self._one_write(connection, each.work) for each in group]
         await commit(connection, seconds * COMMIT_PART)
         return outcomes
@@ -248,16 +249,20 @@ class PostgresEngine:
         """What can be foreseen first, then the others in waves; raises Undo."""
         foreseen = Foreseen(connection, self._barrier, self._nodes)
         generation = await foreseen.read([each.about for each in group if each.about])
+        await self._notice(connection, generation)
+        found = await foreseen.run([(each.about, each.work) for each in group])
+        left = [partial(self._unit, group[n].work) for n, each in enumerate(found) if each is None]
+        others = iter(await Waves(connection, self._reads).run(left) if left else ())
+        return [next(others) if each is None else each for each in found]
+
+    async def _notice(self, connection: Connection, generation: int) -> None:
+        """Take into use what another node has changed; raises Unavailable for a newer schema."""
         if generation != self._generation:
             # What is sealed from here on is sealed under the newest term.
             rows = self._rows(WritingSql(connection))
             await run_parked(rows.check_schema)
             await run_parked(rows.refresh_keys)
             self._generation = generation
-        found = await foreseen.run([(each.about, each.work) for each in group])
-        left = [partial(self._unit, group[n].work) for n, each in enumerate(found) if each is None]
-        others = iter(await Waves(connection, self._reads).run(left) if left else ())
-        return [next(others) if each is None else each for each in found]
 
     def _rows(self, sql: Sql) -> StoreRows:
         return StoreRows(sql, self._barrier, len(self._schema))
