@@ -72,6 +72,13 @@ class Breakable:
         return ask
 
 
+async def never_both(clock: SimulatedClock, first: Replica, second: Replica, looks: int) -> None:
+    """At no look, every half second, do both work."""
+    for _ in range(looks):
+        await clock.advance(0.5)
+        assert not (first.working and second.working)
+
+
 @pytest.fixture
 async def clock() -> AsyncIterator[SimulatedClock]:
     made = SimulatedClock()
@@ -122,9 +129,7 @@ async def test_a_leader_that_is_cut_off_stops_before_another_begins(clock: Simul
     second = Replica(api, clock, "second", log)
     await clock.advance(5)
     cut.cut = True
-    for _ in range(60):
-        await clock.advance(0.5)
-        assert not (first.working and second.working)
+    await never_both(clock, first, second, 60)
     assert second.working
     cut.cut = False
     await clock.advance(60)
@@ -147,9 +152,7 @@ async def test_a_leader_whose_server_refuses_and_then_is_silent_stops_in_time(
     await clock.advance(7)
     # The last try before its time is over never hears anything.
     cut.cut, cut.silent = False, True
-    for _ in range(60):
-        await clock.advance(0.5)
-        assert not (first.working and second.working)
+    await never_both(clock, first, second, 60)
     assert second.working
     await first.stop()
     await second.stop()
@@ -166,9 +169,7 @@ async def test_a_renewal_counts_from_when_it_was_asked_for(clock: SimulatedClock
     slow.slow = 4.5
     await clock.advance(8)
     slow.silent = True
-    for _ in range(80):
-        await clock.advance(0.5)
-        assert not (first.working and second.working)
+    await never_both(clock, first, second, 80)
     assert second.working
     await first.stop()
     await second.stop()
@@ -181,9 +182,7 @@ async def test_a_lease_that_was_taken_too_long_ago_is_not_led_by(clock: Simulate
     first = Replica(slow, clock, "first", log)
     await clock.advance(0.1)
     second = Replica(api, clock, "second", log)
-    for _ in range(80):
-        await clock.advance(0.5)
-        assert not (first.working and second.working)
+    await never_both(clock, first, second, 80)
     assert "second" in log
     assert "first" not in log
     await first.stop()

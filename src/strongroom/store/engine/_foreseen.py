@@ -15,6 +15,7 @@ from strongroom.crypto.aead import Tampered
 from strongroom.store.engine._feed_rows import sealed_event
 from strongroom.store.engine._kv_rows import encoded_node, metadata_of, with_data
 from strongroom.store.engine._postgres_sql import MOST_ARRAY_BYTES, Connection
+from strongroom.store.engine._waves import Outcome
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import About, EventRow, KvMetadata, Transaction
 
@@ -47,7 +48,6 @@ WITH node_rows AS (
 INSERT INTO event (body) SELECT * FROM unnest($9::bytea[])
 """
 
-Outcome = tuple[Any, BaseException | None]
 Unit = tuple[About | None, Callable[[Transaction], Any]]
 
 
