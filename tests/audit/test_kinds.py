@@ -7,11 +7,12 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from strongroom.audit.devices import AuditBroker, Enabled
+from strongroom.audit.devices import AuditBroker, Enabled, MemoryDevice
 from strongroom.audit.kinds import Asked, enable
 from strongroom.audit.pipes import PipeDevice, named_pipe, standard_output
 from strongroom.audit.record import RecordForm
@@ -206,6 +207,103 @@ def test_udp_and_unix_sockets(tmp_path: Path) -> None:
         connection, _ = server.accept()
         assert connection.recv(100) == b"{1}\n"
         connection.close()
+        device.close()
+
+
+@pytest.fixture
+def datagrams() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000)
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(60)
+        yield udp
+
+
+def over_udp(datagrams: socket.socket, **options: str) -> Enabled:
+    address = f"127.0.0.1:{datagrams.getsockname()[1]}"
+    device = asked("socket", address=address, socket_type="udp", **options)
+    return enable(device, fixed=True)
+
+
+async def test_a_record_that_fits_no_datagram_is_not_cut_and_refuses_no_request_but_its_own(
+    datagrams: socket.socket,
+) -> None:
+    """The longest that fits arrives whole; the size counts the prefix."""
+    broker = AuditBroker([over_udp(datagrams, prefix="a:")])
+    fits, long = b"x" * (65_507 - 2), b"y" * (65_507 - 1)
+    heard: dict[bytes, tuple[bool, str]] = {}
+
+    def hear(line: bytes, ok: bool) -> None:
+        heard[line] = ok, broker.failing.get("socket/", "")
+
+    for line in (b"{1}", long, fits):
+        broker.submit(line + b"\n", partial(hear, line))
+    async with asyncio.timeout(60):
+        while len(heard) < 3:
+            await asyncio.sleep(0.001)
+    assert [heard[line][0] for line in (b"{1}", long, fits)] == [True, False, True]
+    assert [datagrams.recv(70_000), datagrams.recv(70_000)] == [b"a:{1}", b"a:" + fits]
+    said = heard[long][1]
+    assert said.startswith("a record of 65508 bytes does not fit the audit device udp://127.0.0.1:")
+    assert broker.failures == {"socket/": 1}
+
+
+async def test_a_device_that_was_given_too_long_a_record_is_reported_and_not_silent(
+    datagrams: socket.socket,
+) -> None:
+    """A server that is taken for unready because of one long request would be easily stopped."""
+    broker = AuditBroker([over_udp(datagrams)])
+    assert not await record(broker, b"y" * 70_000 + b"\n")
+    assert ("socket/" in broker.failing, broker.silent) == (True, False)
+    assert await record(broker)
+    assert broker.failing == {}
+
+
+async def test_other_devices_take_what_fits_no_datagram_and_decide(
+    datagrams: socket.socket, tmp_path: Path
+) -> None:
+    path, raw = tmp_path / "log", RecordForm(log_raw=True)
+    fallen = MemoryDevice("fallen")
+    file = enable(asked("file", file_path=str(path)), fixed=True)
+    broker = AuditBroker([over_udp(datagrams), file, Enabled("fallen", fallen, form=raw)])
+    long = b"y" * 70_000 + b"\n"
+    outcome = asyncio.get_running_loop().create_future()
+    broker.submit(b"{1}\n" + long, outcome.set_result, (b"raw\n",))
+    assert await outcome
+    assert (path.read_bytes(), fallen.lines) == (b"{1}\n" + long, [b"raw"])
+    assert set(broker.failing) == {"socket/"}
+    # The form that a device gets is what counts.
+    broker.replace([over_udp(datagrams, log_raw="true")])
+    outcome = asyncio.get_running_loop().create_future()
+    broker.submit(long, outcome.set_result, (b"short\n",))
+    assert await outcome
+    assert datagrams.recv(70_000) == b"short"
+
+
+async def test_what_is_too_long_for_the_one_device_is_refused_when_the_other_fails(
+    datagrams: socket.socket,
+) -> None:
+    fallen = MemoryDevice("fallen")
+    fallen.broken = True
+    broker = AuditBroker([over_udp(datagrams), fallen])
+    assert await record(broker)
+    assert not await record(broker, b"y" * 70_000 + b"\n")
+    assert set(broker.failing) == {"socket/", "fallen"}
+
+
+async def test_a_record_longer_than_syslog_takes_is_refused_by_itself(tmp_path: Path) -> None:
+    path = str(tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.settimeout(60)
+        daemon.bind(path)
+        device = SyslogDevice(address=path)
+        broker = AuditBroker([device])
+        fits = b"x" * device.longest
+        outcomes = await asyncio.gather(
+            record(broker, fits + b"\n"), record(broker, b"y" + fits + b"\n")
+        )
+        assert outcomes == [True, False]
+        assert daemon.recv(1_000_000).endswith(b": " + fits)
         device.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,27 @@ async def test_one_that_fails_is_reported_and_none_left_refuses(open_store) -> N
     store.device.broken = False
     await store.ask("GET", "auth/token/lookup-self")
     assert "audit_failures" not in (await store.ask("GET", "sys/health"))[1]
+
+
+async def test_a_request_whose_record_fits_no_datagram_is_refused_and_changes_nothing(
+    store,
+) -> None:
+    """It was cut, and the request done."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
+        collector.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{collector.getsockname()[1]}"
+        options = {"address": address, "socket_type": "udp"}
+        udp = enable(Asked("collector/", "socket", options), fixed=True)
+        store.node.broker.replace([udp])
+        wide = {"data": {f"name-{number}": "value" for number in range(1000)}}
+        status, reply = await store.ask("POST", "secret/data/wide", wide)
+        assert (status, len(reply["errors"])) == (503, 1)
+        assert f"bytes does not fit the audit device udp://{address}" in reply["errors"][0]
+        _, health = await store.ask("GET", "sys/health")
+        assert "does not fit" in health["audit_failures"]["collector/"]
+        assert (await store.ask("GET", "secret/data/wide"))[0] == 404
+        assert "audit_failures" not in (await store.ask("GET", "sys/health"))[1]
+        udp.device.close()
 
 
 async def test_cve_2024_0831_one_device_is_raw_and_the_others_are_not(

@@ -29,10 +29,14 @@ _log = logging.getLogger(__name__)
 
 
 class Device(Protocol):
-    """Somewhere records go. `blocking` devices are written from a thread under a deadline."""
+    """Somewhere records go. `blocking` devices are written from a thread under a deadline.
+
+    `longest` is how many bytes a record may have, without its newline; 0 for any.
+    """
 
     name: str
     blocking: bool
+    longest: int
 
     def write(self, lines: bytes) -> None:
         """Take whole lines, or raise Unavailable(`audit-unwritable`) having taken none or some."""
@@ -179,6 +183,33 @@ class Enabled:
             return lines
         return b"".join(self.prefix + line for line in lines.splitlines(keepends=True))
 
+    def too_long(self, lines: bytes) -> int:
+        """How long the longest of the lines is, where the device takes none of that length."""
+        most = self.device.longest
+        if not most or len(lines) + len(self.prefix) <= most:
+            return 0
+        longest = max(len(line) for line in lines.splitlines()) + len(self.prefix)
+        return longest if longest > most else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What one turn of the event loop submitted; the lists go beside each other.
+
+    `others` is empty where there are no other forms.
+    """
+
+    lines: list[bytes]
+    others: list[tuple[bytes, ...]]
+    waiting: list[Done]
+
+    def part(self, places: Sequence[int]) -> "_Turn":
+        """What was submitted at these places."""
+        others = [self.others[each] for each in places] if self.others else []
+        return _Turn(
+            [self.lines[each] for each in places], others, [self.waiting[each] for each in places]
+        )
+
 
 class _Outcome:
     """What becomes of a batch: known when every device has answered, good when one has it."""
@@ -218,6 +249,8 @@ class AuditBroker:
         self.failures: dict[str, int] = {}
         # What is wrong with devices that did not take their last batch.
         self.failing: dict[str, str] = {}
+        # Those of them that were only given a record too long for them.
+        self._outgrown: set[str] = set()
         self.last_error: Unavailable | None = None
         self.replace(
             [
@@ -237,6 +270,7 @@ class AuditBroker:
         self.other_forms = tuple(sorted(forms, key=str))
         self.failures = {each.path: self.failures.get(each.path, 0) for each in enabled}
         self.failing = {path: said for path, said in self.failing.items() if path in self.failures}
+        self._outgrown &= self.failures.keys()
         for path, (each, lane) in [*self._lanes.items()]:
             if not any(each is other for other in self.enabled):
                 del self._lanes[path]
@@ -245,7 +279,8 @@ class AuditBroker:
     @property
     def silent(self) -> bool:
         """Whether no device took its last batch, so that requests are refused."""
-        return bool(self.enabled) and all(each.path in self.failing for each in self.enabled)
+        failing = self.failing.keys() - self._outgrown
+        return bool(self.enabled) and all(each.path in failing for each in self.enabled)
 
     def probe(self) -> None:
         """While nothing records, try; nobody sends requests to a server that is not ready."""
@@ -262,34 +297,57 @@ class AuditBroker:
         self._lines.append(line)
         if self.other_forms:
             self._others.append(others)
-        if done is not None:
-            self._done.append(done)
+        self._done.append(done or _nobody)
 
     def _flush(self) -> None:
         if not self._lines:
             return  # flushed before its time, when the devices changed
-        lines, others, waiting = self._lines, self._others, self._done
+        turn = _Turn(self._lines, self._others, self._done)
         self._lines, self._others, self._done = [], [], []
         if not self.enabled:
-            _call(waiting, ok=not self._required)
+            _call(turn.waiting, ok=not self._required)
             return
-        usual = b"".join(lines)
-        batches = [(each, self._batch(each, usual, others)) for each in self.enabled]
+        if any(each.device.longest for each in self.enabled):
+            turn = self._send_long(turn)
+        if turn.lines:
+            self._send(turn, self.enabled)
+
+    def _send_long(self, turn: _Turn) -> _Turn:
+        """Send what is too long for a device to those that take it; what every device takes.
+
+        Each by itself, so that a record that nobody takes refuses no request but its own.
+        """
+        rest = []
+        for place, line in enumerate(turn.lines):
+            sizes = [
+                each.too_long(_text(each, line, turn.others[place : place + 1], self.other_forms))
+                for each in self.enabled
+            ]
+            if not any(sizes):
+                rest.append(place)
+                continue
+            for each, size in zip(self.enabled, sizes, strict=True):
+                if size:
+                    self._outgrew(each, size)
+            takers = [each for each, size in zip(self.enabled, sizes, strict=True) if not size]
+            self._send(turn.part([place]), takers)
+        return turn if len(rest) == len(turn.lines) else turn.part(rest)
+
+    def _send(self, turn: _Turn, devices: Sequence[Enabled]) -> None:
+        usual = b"".join(turn.lines)
+        batches = [
+            (each, each.prefixed(_text(each, usual, turn.others, self.other_forms)))
+            for each in devices
+        ]
         direct = [pair for pair in batches if not pair[0].device.blocking]
         slow = [pair for pair in batches if pair[0].device.blocking]
         recorded = [self._write(*pair) for pair in direct].count(True) > 0
         if not slow:
-            _call(waiting, ok=recorded)
+            _call(turn.waiting, ok=recorded)
             return
-        outcome = _Outcome(waiting, len(slow), ok=recorded)
+        outcome = _Outcome(turn.waiting, len(slow), ok=recorded)
         for each, batch in slow:
             self._lane(each).submit(batch, partial(self._answered, each, outcome))
-
-    def _batch(self, to: Enabled, usual: bytes, others: Sequence[tuple[bytes, ...]]) -> bytes:
-        if to.form == DEFAULT_FORM:
-            return to.prefixed(usual)
-        place = self.other_forms.index(to.form)
-        return to.prefixed(b"".join(each[place] for each in others))
 
     def _write(self, to: Enabled, lines: bytes) -> bool:
         try:
@@ -314,14 +372,46 @@ class AuditBroker:
     def _took(self, to: Enabled) -> None:
         if to.path in self.failing:
             del self.failing[to.path]
-            _log.warning("audit device %s records again", to.path)
+            if to.path not in self._outgrown:
+                _log.warning("audit device %s records again", to.path)
+            self._outgrown.discard(to.path)
+
+    def _outgrew(self, to: Enabled, size: int) -> None:
+        """It was not given a record, and may work as well as ever."""
+        worked = to.path not in self.failing or to.path in self._outgrown
+        self._failed(to, _too_long(to.device, size))
+        if worked:
+            self._outgrown.add(to.path)
 
     def _failed(self, to: Enabled, error: Unavailable) -> None:
+        self._outgrown.discard(to.path)
         self.failures[to.path] = self.failures.get(to.path, 0) + 1
         self.last_error = error
         if to.path not in self.failing:
             _log.error("audit device %s: %s", to.path, error.message)
         self.failing[to.path] = error.message
+
+
+def _text(
+    to: Enabled, usual: bytes, others: Sequence[tuple[bytes, ...]], forms: Sequence[RecordForm]
+) -> bytes:
+    """The lines in the device's form; each of `others` has them in each of `forms`."""
+    if to.form == DEFAULT_FORM:
+        return usual
+    place = forms.index(to.form)
+    return b"".join(each[place] for each in others)
+
+
+def _too_long(device: Device, size: int) -> Unavailable:
+    return Unavailable(
+        "audit-too-long",
+        f"a record of {size} bytes does not fit the audit device {device.name}, "
+        f"which takes {device.longest}; a file and a TCP socket take any",
+    )
+
+
+def _nobody(ok: bool) -> None:  # noqa: FBT001 - the broker's callback
+    """Hears whether a line was recorded that nobody waits for."""
 
 
 def _call(waiting: Sequence[Done], *, ok: bool) -> None:
@@ -339,6 +429,7 @@ class MemoryDevice:
     def __init__(self, name: str = "memory") -> None:
         self.name = name
         self.blocking = False
+        self.longest = 0
         self.lines: list[bytes] = []
         self.writes = 0
         self.broken = False

@@ -53,6 +53,7 @@ class GuardedFile:
     def __init__(self, file: FileDevice) -> None:
         self.name = file.name
         self.blocking = True
+        self.longest = 0
         self._file = file
         self._stale = False
 

@@ -28,6 +28,7 @@ class PipeDevice:
     ) -> None:
         self.name = name
         self.blocking = True
+        self.longest = 0
         self._opened = opened
         self._deadline = deadline
         # A deadline on the outside world, kept in a thread: there is no other clock to wait by.

@@ -12,7 +12,10 @@ from typing import Final
 
 from strongroom.audit.devices import unwritable
 
-LONGEST_DATAGRAM: Final = 65_000
+# What a UDP datagram over IPv4 holds: 65,535 bytes less its own header and IP's (RFC 768, 791).
+LONGEST_DATAGRAM: Final = 65_507
+# What Linux keeps for itself of a unix socket's send buffer.
+_UNIX_OVERHEAD: Final = 32
 _FACILITIES: Final = {
     name: number
     for number, name in enumerate(
@@ -29,18 +32,19 @@ class SocketDevice:
     def __init__(self, kind: str, address: str, deadline: float) -> None:
         self.name = f"{kind}://{address}"
         self.blocking = True
+        self.longest = LONGEST_DATAGRAM if kind == "udp" else 0
         self._kind = kind
         self._address = address
         self._deadline = deadline
         self._socket: socket.socket | None = None
 
     def write(self, lines: bytes) -> None:
-        """Send whole lines, one datagram each over UDP."""
+        """Send whole lines, one datagram each over UDP, where a longer one is refused."""
         try:
             sending = self._connected()
             if self._kind == "udp":
                 for line in lines.splitlines():
-                    sending.send(line[:LONGEST_DATAGRAM])
+                    sending.send(line)
             else:
                 sending.sendall(lines)
         except OSError as error:
@@ -87,6 +91,16 @@ def _has_ended(connection: socket.socket) -> bool:
     return False
 
 
+def _unix_datagram() -> int:
+    """How many bytes a datagram to a unix socket has at most: unix(7), SO_SNDBUF."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as trial:
+        return trial.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - _UNIX_OVERHEAD
+
+
+def _stamp() -> str:
+    return time.strftime("%b %e %H:%M:%S ")
+
+
 class SyslogDevice:
     """The machine's syslog daemon by its socket."""
 
@@ -99,14 +113,14 @@ class SyslogDevice:
         self.blocking = True
         self._head = f"<{_FACILITIES[facility.upper()] * 8 + _INFO}>"
         self._tag = f"{tag}[{os.getpid()}]: "
+        self.longest = _unix_datagram() - len(self._head + self._tag + _stamp())
         self._address = address
         self._deadline = deadline
         self._socket: socket.socket | None = None
 
     def write(self, lines: bytes) -> None:
         """One datagram a line."""
-        stamp = time.strftime("%b %e %H:%M:%S ")
-        head = f"{self._head}{stamp}{self._tag}".encode()
+        head = f"{self._head}{_stamp()}{self._tag}".encode()
         try:
             if self._socket is None:
                 made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -209,6 +209,7 @@ class _Unopened:
     def __init__(self, name: str, refusal: Refusal) -> None:
         self.name = name
         self.blocking = False
+        self.longest = 0
         self._refusal = refusal
 
     def write(self, lines: bytes) -> None:  # noqa: ARG002
