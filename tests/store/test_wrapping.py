@@ -34,6 +34,22 @@ async def test_a_wrapped_reply_is_got_back_once_as_it_was(store) -> None:
     assert info["token"] not in records
 
 
+async def test_a_wrapping_token_as_a_jwt_is_refused_and_not_given_as_another(store) -> None:
+    """Only where something is to be wrapped; any other format is the plain token, as in Vault."""
+    body = {"data": {"k": "v"}}
+    jwt = {"X_Vault_Wrap_Format": "JWT"}
+    status, said = await store.ask("PUT", "secret/data/a", body, **WRAPPED, **jwt)
+    assert (status, len(said["errors"])) == (400, 1)
+    assert "not served as a JWT; leave X-Vault-Wrap-Format out" in said["errors"][0]
+    assert (await store.ask("GET", "secret/data/a"))[0] == 404
+    assert (await store.ask("PUT", "secret/data/a", body, **jwt))[0] == 200
+    status, said = await store.ask("GET", "secret/data/a", X_Vault_Wrap_TTL="0", **jwt)
+    assert (status, said["data"]["data"]) == (200, {"k": "v"})
+    other = {"X_Vault_Wrap_Format": "other"}
+    _, said = await store.ask("GET", "secret/data/a", **WRAPPED, **other)
+    assert said["wrap_info"]["token"].startswith("hvs.")
+
+
 async def test_of_many_who_unwrap_at_once_one_gets_it(store) -> None:
     _, said = await store.ask("POST", "sys/wrapping/wrap", {"k": "v"}, **WRAPPED)
     token = said["wrap_info"]["token"]

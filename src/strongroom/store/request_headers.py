@@ -40,4 +40,11 @@ def wrap_seconds(headers: Mapping[str, str]) -> int:
     seconds = parse_seconds(given, "X-Vault-Wrap-TTL")
     if seconds < 0:
         raise Invalid("bad-wrap-ttl", "requested wrap ttl must not be negative")
+    if seconds and headers.get("x-vault-wrap-format", "").strip().lower() == "jwt":
+        # Vault's only other form. A plain token would reach somebody who waits for a signed one.
+        raise Invalid(
+            "no-jwt-wrapping",
+            "a wrapping token is not served as a JWT",
+            hint="leave X-Vault-Wrap-Format out; sys/wrapping/lookup tells a token's creation path",
+        )
     return seconds
