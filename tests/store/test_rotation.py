@@ -1,5 +1,6 @@
 """The key ring's terms over HTTP, and the background work that follows a rotation."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,15 @@ async def test_the_ring_rotates_by_itself_at_its_age(store: Any) -> None:
 async def test_a_config_that_would_never_or_always_rotate_is_refused(store: Any) -> None:
     for config in ({"interval": "1h"}, {"max_operations": 1000}, {"max_operations": 2**32}):
         assert (await store.ask("POST", "sys/rotate/config", config))[0] == 400
+
+
+async def test_two_who_change_the_config_at_once_both_have_their_way(store: Any) -> None:
+    path = "sys/rotate/config"
+    changes = {"interval": "48h"}, {"max_operations": 2_000_000}, {"enabled": False}
+    answers = await asyncio.gather(*(store.ask("POST", path, change) for change in changes))
+    assert [status for status, _ in answers] == [204] * 3
+    found = (await store.ask("GET", path))[1]["data"]
+    assert found == {"enabled": False, "interval": "48h0m0s", "max_operations": 2_000_000}
 
 
 async def test_rotation_needs_sudo(store: Any) -> None:

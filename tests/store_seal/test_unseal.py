@@ -353,6 +353,27 @@ async def test_a_key_ring_that_is_rotated_while_a_node_opens_is_kept(start) -> N
         assert said["data"]["data"] == {"k": "under the new term"}
 
 
+async def test_two_nodes_that_open_a_ring_of_the_first_form_have_one_root_key(start) -> None:
+    """The second would be left with a root key that opens nothing that is stored."""
+    backend = Busy()
+    first = start(backend)
+    root = (await first.ask("PUT", "sys/init", {}))[1]["root_token"]
+    cluster = first.seal.row()
+    ring = first.seal.ring_of(cluster).dumps()
+    place = b"strongroom key ring\x1f" + cluster.cluster_id.encode()
+    wrapped = await backend.wrap(ring, place)
+    await first.engine.transact(lambda each: each.replace_ring(wrapped))
+    one, two = start(backend), start(backend)
+    backend.meanwhile = two.seal.follow
+    await one.seal.follow()
+    assert backend.meanwhile is None
+    assert one.seal.root_key == two.seal.root_key
+    for node in (one, two, start(backend)):
+        await node.seal.follow()
+        assert (await node.ask("PUT", "sys/rotate", token=root))[0] == 204
+    assert (await one.ask("GET", "sys/key-status", token=root))[1]["data"]["term"] == 4
+
+
 def test_what_others_wrote_meanwhile_stands_beside_what_a_node_changes() -> None:
     before = StoredSeal("shamir", b"root", b"ring", Split(3, 2), shared={"a": b"1", "b": b"2"})
     better = replace(before, shared={"a": b"1", "b": b"2", "mine": b"3"})

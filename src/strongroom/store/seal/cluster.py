@@ -256,8 +256,20 @@ class ClusterSeal:
         wrapped, identity = await self._wrapped(root, b"", row.cluster_id)
         ring = Aead(root).seal(plain, _place("ring", row.cluster_id))
         better = StoredSeal(auto.type, wrapped, ring, identity=identity)
-        await self._engine.transact(lambda each: each.replace_ring(better.dumps()))
-        return root
+
+        def convert(transaction: Transaction) -> ClusterRow | None:
+            now = transaction.cluster()
+            if now is not None and now.wrapped_ring != row.wrapped_ring:
+                return now
+            transaction.replace_ring(better.dumps())
+            return None
+
+        earlier = await self._engine.transact(convert)
+        if earlier is None:
+            return root
+        # Another node was first, and its root key is the cluster's.
+        stored = load_stored(earlier.wrapped_ring, earlier.seal_type)
+        return await self._root_by_backend(earlier, stored)
 
     async def give_share(self, text: str, *, migrate: bool = False) -> None:
         """Take one share; opens when it was the last. Raises Invalid for a wrong one."""

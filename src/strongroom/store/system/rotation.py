@@ -89,19 +89,10 @@ class KeyRotation:
         return Result({**found, "interval": interval}, top_level=True)
 
     async def _write_config(self, call: Call) -> None:
-        found = settings(self._context.view)
-        most = call.integer("max_operations", found["max_operations"])
-        interval = call.seconds("interval", found["interval"])
-        if not LEAST_OPERATIONS <= most <= MOST_OPERATIONS:
-            raise Invalid(
-                "bad-parameter",
-                f"max_operations must be from {LEAST_OPERATIONS} to {MOST_OPERATIONS}",
-            )
-        if interval and interval < LEAST_INTERVAL_SECONDS:
-            raise Invalid("bad-parameter", "interval must be at least 24h, or 0")
-        enabled = call.flag("enabled", default=found["enabled"])
-        chosen = {"enabled": enabled, "interval": interval, "max_operations": most}
-        await self._context.engine.transact(lambda each: each.put_document(*DOCUMENT, chosen))
+        def write(transaction: Transaction) -> None:
+            transaction.put_document(*DOCUMENT, _chosen(call, settings(transaction)))
+
+        await self._context.engine.transact(write)
 
     def _key_status(self, call: Call) -> Result:  # noqa: ARG002
         view = self._context.view
@@ -144,3 +135,18 @@ class KeyRotation:
                 "damaged_rows": row.damaged_rows,
             }
         )
+
+
+def _chosen(call: Call, found: dict[str, Any]) -> dict[str, Any]:
+    """The settings with what the call changes of them; raises Invalid(`bad-parameter`)."""
+    most = call.integer("max_operations", found["max_operations"])
+    interval = call.seconds("interval", found["interval"])
+    if not LEAST_OPERATIONS <= most <= MOST_OPERATIONS:
+        raise Invalid(
+            "bad-parameter",
+            f"max_operations must be from {LEAST_OPERATIONS} to {MOST_OPERATIONS}",
+        )
+    if interval and interval < LEAST_INTERVAL_SECONDS:
+        raise Invalid("bad-parameter", "interval must be at least 24h, or 0")
+    enabled = call.flag("enabled", default=found["enabled"])
+    return {"enabled": enabled, "interval": interval, "max_operations": most}
