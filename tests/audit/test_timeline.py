@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from strongroom.app.commands.audit import reach_sheet, since_of
+from strongroom.app.commands.audit import reach_sheet, readers_sheet, since_of, timeline_sheet
 from strongroom.app.main import main
 from strongroom.audit.exposure import LogCoverage, Window, blind_spots, readers
 from strongroom.audit.kubernetes_log import parse_line
@@ -208,6 +208,31 @@ def test_exposure_counts_one_actor_and_way_once() -> None:
     ]
 
 
+def test_the_addresses_of_a_reader_are_shown_each_once_in_order() -> None:
+    """Of the API server's log with the proxies on the way."""
+
+    def read(second: int, address: str) -> bytes:
+        request = {"id": f"r{second}", "operation": "read", "path": "secret/data/prod/db"}
+        return store_line(second, request={**request, "remote_address": address})
+
+    store = [read(110 + number, f"10.0.0.{9 - number % 5}") for number in range(10)]
+    kube = [kube_line(150, sourceIPs=["203.0.113.9", "10.1.0.1"]), kube_line(151)]
+    by_pod, by_account = readers(entries(store, kube), 1)
+    assert by_pod.addresses == ("10.0.0.9", "10.0.0.8", "10.0.0.7", "10.0.0.6", "10.0.0.5")
+    assert by_account.addresses == ("203.0.113.9 via 10.1.0.1",)
+    sheet = readers_sheet([by_pod, by_account])
+    place = sheet.columns.index("from")
+    assert [row[place] for row in sheet.rows] == [
+        "10.0.0.9, 10.0.0.8, 10.0.0.7 and 2 more",
+        "203.0.113.9 via 10.1.0.1",
+    ]
+    touches = timeline_sheet(REF, entries(store[:5], kube))
+    place = touches.columns.index("from")
+    assert [row[place] for row in touches.rows][-3:] == [
+        "10.0.0.5", "203.0.113.9 via 10.1.0.1", "",
+    ]  # fmt: skip
+
+
 def test_a_service_account_has_one_name_in_both_logs() -> None:
     assert service_account_of("system:serviceaccount:shop:app") == "shop/app"
     assert service_account_of("system:node:node1") == ""
@@ -271,6 +296,7 @@ async def test_the_timeline_of_a_real_log_offline(used, tmp_path, capsys) -> Non
         ("read", None, "refused"),
     ]
     assert found[1]["actor"] == "token-reader"
+    assert {each["address"] for each in found} == {"127.0.0.1"}
     assert found[1]["keys"] == ["password"]
     assert await run("timeline", "prod/db", "--offline", *logs(tmp_path)) == 0
     assert "5 touches" in capsys.readouterr().out
@@ -305,6 +331,7 @@ async def test_exposure_of_a_real_store(used, tmp_path, capsys) -> None:
     )
     said = json.loads(capsys.readouterr().out)
     assert [(each["actor"], each["count"]) for each in said["did_read"]] == [("token-reader", 1)]
+    assert said["did_read"][0]["addresses"] == ["127.0.0.1"]
     could = {each["subject"].split(" ")[0]: each["rule"] for each in said["could_read"]}
     assert could["root"] == "policy root"
     assert "secret/data/prod/*" in could["token-reader"]
@@ -312,6 +339,7 @@ async def test_exposure_of_a_real_store(used, tmp_path, capsys) -> None:
     assert await run("exposure", "prod/db", *where, *logs(tmp_path)) == 0
     shown = capsys.readouterr().out
     assert "version 2" in shown
+    assert "127.0.0.1" in shown
     assert "still readable" in shown
 
 

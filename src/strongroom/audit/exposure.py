@@ -21,7 +21,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """One actor's reads of the version by one way."""
+    """One actor's reads of the version by one way, from `addresses` in order of the first read."""
 
     actor: str
     pod: str
@@ -31,6 +31,7 @@ class Reader:
     last: float
     count: int
     certain: bool
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Exposure:
                     "actor": each.actor,
                     "pod": each.pod,
                     "node": each.node,
+                    "addresses": list(each.addresses),
                     "way": each.way,
                     "first": rfc3339(each.first),
                     "last": rfc3339(each.last),
@@ -91,17 +93,19 @@ class Exposure:
 
 def readers(entries: Iterable[Entry], version: int) -> tuple[Reader, ...]:
     """Who read the version, in order of the first read."""
-    found: dict[tuple[str, str, str, str, bool], list[float]] = {}
+    found: dict[tuple[str, str, str, str, bool], list[Entry]] = {}
     for entry in entries:
         if entry.reads and entry.version == version:
             actor = entry.actor
             way = f"{entry.source} {entry.action} {entry.target}"
             key = (actor.name, actor.pod, actor.node, way, not entry.inferred)
-            found.setdefault(key, []).append(entry.time)
-    rows = [
-        Reader(name, pod, node, way, min(times), max(times), len(times), certain)
-        for (name, pod, node, way, certain), times in found.items()
-    ]
+            found.setdefault(key, []).append(entry)
+    rows = []
+    for (name, pod, node, way, certain), reads in found.items():
+        reads.sort(key=lambda each: each.time)
+        addresses = tuple(dict.fromkeys(each.address for each in reads if each.address))
+        first, last = reads[0].time, reads[-1].time
+        rows.append(Reader(name, pod, node, way, first, last, len(reads), certain, addresses))
     return tuple(sorted(rows, key=lambda each: (each.first, each.actor)))
 
 

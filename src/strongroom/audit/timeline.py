@@ -32,7 +32,11 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One touch. `version` 0 is unknown; `inferred` when it was worked out from times."""
+    """One touch. `version` 0 is unknown; `inferred` when it was worked out from times.
+
+    `address` is the client's; behind "via" stand the proxies that the API server's log names,
+    and all but the last of them are what the client itself may have said.
+    """
 
     time: float
     source: str
@@ -45,6 +49,7 @@ class Entry:
     keys: tuple[str, ...] = ()
     joined_by: str = ""
     reads: bool = False
+    address: str = ""
 
     def as_data(self) -> dict[str, Any]:
         """The stable form for machines."""
@@ -56,6 +61,7 @@ class Entry:
             "pod": self.actor.pod,
             "pod_uid": self.actor.pod_uid,
             "node": self.actor.node,
+            "address": self.address,
             "token_id": self.actor.token_id,
             "action": self.action,
             "target": self.target,
@@ -165,6 +171,7 @@ def _stored(record: StoreRecord, paths: Mapping[str, str], issued: set[str]) -> 
         keys=record.keys,
         joined_by=joined,
         reads=bool(record.keys) and record.operation == "read",
+        address=record.remote_address,
     )
 
 
@@ -203,6 +210,10 @@ def _outcome(event: KubeEvent) -> str:
     return "ok" if event.allowed else f"refused ({event.code})"
 
 
+def _address(event: KubeEvent) -> str:
+    return " via ".join(event.source_ips)
+
+
 def _touched(event: KubeEvent, subject: Subject) -> Entry:
     where = f"Secret {event.namespace or '*'}/{event.name or '*'}"
     version = subject.version_at(event.time)
@@ -216,6 +227,7 @@ def _touched(event: KubeEvent, subject: Subject) -> Entry:
         version=version,
         inferred=bool(version),
         reads=event.allowed and event.verb in (*READS, *READING_WRITES),
+        address=_address(event),
     )
 
 
@@ -229,6 +241,7 @@ def _issued(event: KubeEvent) -> Entry:
         target=f"ServiceAccount {account} {event.issued_token_id}",
         outcome=_outcome(event),
         joined_by="token id",
+        address=_address(event),
     )
 
 
@@ -241,4 +254,5 @@ def _entered(event: KubeEvent) -> Entry:
         target=f"Pod {event.namespace}/{event.name}",
         outcome=_outcome(event),
         joined_by="pod name",
+        address=_address(event),
     )

@@ -21,12 +21,13 @@ from strongroom.model.reference import SecretRef, parse_secret_ref
 from strongroom.store.call import parse_seconds
 
 if TYPE_CHECKING:
-    from strongroom.audit.exposure import Exposure
+    from strongroom.audit.exposure import Exposure, Reader
     from strongroom.audit.timeline import Entry, Subject
     from strongroom.kube.api import KubeApi
     from strongroom.model.reach import Reach
     from strongroom.wire.vault import VaultClient
 
+SHOWN_ADDRESSES: Final = 3
 EXAMPLE: Final = """example:
   strongroom audit timeline prod/db --store-log audit.log --kube-log kube-audit.log
   strongroom audit exposure prod/db --version 3 --store-log audit.log --kube-log kube-audit.log
@@ -239,13 +240,24 @@ def timeline_sheet(ref: SecretRef, entries: "Sequence[Entry]") -> Sheet:
         action = f"{each.action} {each.target}" if each.source == "kubernetes" else each.action
         rows.append((
             _clock(each.time), each.actor.service_account or each.actor.name, each.actor.pod,
-            each.actor.node, action + times, " ".join(each.keys), version, each.outcome,
-            each.joined_by,
+            each.actor.node, each.address, action + times, " ".join(each.keys), version,
+            each.outcome, each.joined_by,
         ))  # fmt: skip
     count = "1 touch" if len(entries) == 1 else f"{len(entries):,} touches"
     return Sheet(
         f"{ref}: {count}",
-        ("time (UTC)", "actor", "pod", "node", "action", "keys", "version", "outcome", "joined by"),
+        (
+            "time (UTC)",
+            "actor",
+            "pod",
+            "node",
+            "from",
+            "action",
+            "keys",
+            "version",
+            "outcome",
+            "joined by",
+        ),
         rows,
         lead=("time (UTC)", "actor", "action", "outcome"),
         whole=("time (UTC)", "outcome"),
@@ -265,8 +277,6 @@ def _print_timeline(ref: SecretRef, entries: "Sequence[Entry]", since: float) ->
 
 
 def _print_exposure(exposure: "Exposure", *, every: bool) -> None:
-    from strongroom.audit.timeline import service_account_of
-
     window = exposure.window
     ended = "still readable"
     if window.ended is not None:
@@ -274,17 +284,8 @@ def _print_exposure(exposure: "Exposure", *, every: bool) -> None:
     if window.destroyed:
         ended = "destroyed"
     say(f"{exposure.subject.ref} version {window.version}: made {_clock(window.created)}, {ended}")
-    did = [
-        (
-            service_account_of(each.actor) or each.actor, each.pod, each.node, each.way,
-            _clock(each.first), _clock(each.last),
-            str(each.count) if each.certain else f"~{each.count}",
-        )
-        for each in exposure.did
-    ]  # fmt: skip
-    columns = ("actor", "pod", "node", "way", "first", "last", "times")
-    if did:
-        show(Sheet("Who did read it", columns, did, lead=("actor", "way"), whole=("first", "last")))
+    if exposure.did:
+        show(readers_sheet(exposure.did))
     else:
         say("Nobody is seen to have read it.")
     could = reach_sheet(exposure.could, every=every)
@@ -295,6 +296,28 @@ def _print_exposure(exposure: "Exposure", *, every: bool) -> None:
     say("What this does not see:")
     for line in exposure.blind:
         say(f"  - {line}")
+
+
+def readers_sheet(did: "Sequence[Reader]") -> Sheet:
+    """Who did, and from where."""
+    from strongroom.audit.timeline import service_account_of
+
+    rows = [
+        (
+            service_account_of(each.actor) or each.actor, each.pod, each.node,
+            _some(each.addresses), each.way, _clock(each.first), _clock(each.last),
+            str(each.count) if each.certain else f"~{each.count}",
+        )
+        for each in did
+    ]  # fmt: skip
+    columns = ("actor", "pod", "node", "from", "way", "first", "last", "times")
+    return Sheet("Who did read it", columns, rows, lead=("actor", "way"), whole=("first", "last"))
+
+
+def _some(addresses: "Sequence[str]") -> str:
+    """The first of them; the JSON has all."""
+    more = len(addresses) - SHOWN_ADDRESSES
+    return ", ".join(addresses[:SHOWN_ADDRESSES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _together(hows: "Sequence[str]") -> str:
