@@ -108,6 +108,7 @@ async def test_a_command_of_vaults_that_is_not_here_says_why(cli, words, said) -
     [
         (("kv", "gett"), 1, "did you mean get?"),
         (("operator", "unseel"), 2, "did you mean unseal?"),
+        (("frobnicate",), 2, "hint: there are dev, "),
         (("kv", "get"), 1, "error: missing: path\n"),
         (("kv", "get", "a", "-passwd=hunter2"), 1, "error: there is no flag -passwd here\n"),
         (

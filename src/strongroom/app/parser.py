@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+from strongroom.model.spelling import nearest
+
 # Commands of Vault's that are not here: why, and what to do instead.
 ABSENT: Final[dict[str, tuple[str, str]]] = {
     "debug": (
@@ -248,10 +250,8 @@ class Parser(argparse.ArgumentParser):
         reason = ABSENT.get(" ".join([*above, str(value)]))
         if reason:
             self.exit(1, f"error: {self.prog} {value}: {reason[0]}\nhint: {reason[1]}\n")
-        import difflib
-
-        near = difflib.get_close_matches(str(value), list(choices), n=1)
-        meant = f"did you mean {near[0]}? " if near else ""
+        near = nearest(str(value), choices)
+        meant = f"did you mean {near}? " if near else ""
         there = ", ".join(choices)
         status = 1 if self.like_vault else 2
         self.exit(

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
+from strongroom.model.spelling import nearest
+
 SHOWN_CHARACTERS: Final = 16
 
 
@@ -12,8 +14,6 @@ def meant(word: object, known: Iterable[str]) -> str:
     Other words are not repeated: where a colon is missing, or a line stands too far left, what is
     in the place of a name is a key or a token.
     """
-    import difflib  # For mistakes alone; the plugin starts without.
-
     text = str(word)
-    near = difflib.get_close_matches(text[: 2 * SHOWN_CHARACTERS], list(known), 1, 0.6)
-    return f" {text!r}, nearly {near[0]!r}" if near and len(text) <= SHOWN_CHARACTERS else ""
+    near = nearest(text, known) if len(text) <= SHOWN_CHARACTERS else ""
+    return f" {text!r}, nearly {near!r}" if near else ""

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, Final
 
 from strongroom.kube.resource import Object
 from strongroom.model.clock import parse_rfc3339, rfc3339
 from strongroom.model.errors import Denied, Refusal, Unavailable
+from strongroom.model.spelling import nearest
 from strongroom.sync.spec import StoreRef
 
 # The API server's path, which says less than the sentence that follows it.
@@ -42,9 +42,9 @@ def for_missing_store(ref: StoreRef, stores: Iterable[str], cluster_stores: Iter
     if ref.name in other:
         kind = "ClusterSecretStore" if ref.kind == "SecretStore" else "SecretStore"
         return f"there is a {kind} of this name: set secretStoreRef.kind to {kind}"
-    near = get_close_matches(ref.name, own, 1)
+    near = nearest(ref.name, own)
     if near:
-        return f"create it, or did you mean {near[0]}?"
+        return f"create it, or did you mean {near}?"
     there = f"of this kind there are {', '.join(own[:10])}" if own else "there is none of this kind"
     return f"create it, or name another: {there}"
 

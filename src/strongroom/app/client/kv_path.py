@@ -4,12 +4,12 @@ A path that no mount begins is refused: a misspelt mount must not become a folde
 API: https://developer.hashicorp.com/vault/api-docs/system/internal-ui-mounts.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.model.errors import Invalid
+from strongroom.model.spelling import nearest
 
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session
@@ -92,10 +92,10 @@ def missing_mount(typed: str, mount: str, mounts: Mapping[str, Mapping[str, Any]
     wanted, _, rest = typed.partition("/")
     if mount:
         wanted, rest = mount, typed
-    near = difflib.get_close_matches(wanted, names, n=1)
+    near = nearest(wanted, names)
     head = f"no KV engine that this token may use is at {wanted}/"
     if near:
-        meant = f"-mount={near[0]} {rest}" if mount else "/".join(filter(None, (near[0], rest)))
+        meant = f"-mount={near} {rest}" if mount else "/".join(filter(None, (near, rest)))
         return f"{head}; did you mean {meant.strip()}?"
     if names:
         there = ", ".join(f"{name}/" for name in sorted(names)[:NAMED])

@@ -1,6 +1,5 @@
 """Checks of one server's configuration: what it covers, who writes, what is weak. Pure."""
 
-import difflib
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,6 +9,7 @@ from strongroom.encrypt.check.configuration import Configuration
 from strongroom.encrypt.check.facts import SENSITIVE, Facts, Server
 from strongroom.encrypt.check.manifest import CONFIG_FLAG
 from strongroom.model.decision import Finding
+from strongroom.model.spelling import nearest
 
 # What an administrator without discovery most likely meant.
 COMMON: Final = ("secrets", "configmaps", "pods", "events", "serviceaccounts")
@@ -93,13 +93,13 @@ def _unknown(name: str, served: frozenset[str] | None) -> str:
     if served is not None:
         if name in served:
             return ""
-        near = difflib.get_close_matches(name, sorted(served), 1, 0.6)
-        return "is no resource of this cluster" + (f" (meant {near[0]!r}?)" if near else "")
+        near = nearest(name, sorted(served))
+        return "is no resource of this cluster" + (f" (meant {near!r}?)" if near else "")
     plain, _, group = name.partition(".")
     if name in COMMON or (group and plain not in COMMON):
         return ""
-    near = difflib.get_close_matches(plain, COMMON, 1, 0.8)
-    return f"looks like {near[0]!r}" if near else ""
+    near = nearest(plain, COMMON)
+    return f"looks like {near!r}" if near else ""
 
 
 def e06_not_covered(facts: Facts) -> Iterator[Finding]:
