@@ -2,6 +2,7 @@
 
 Runs the machine's binaries (Debian's `postgresql`) as an unprivileged user on a unix socket,
 without a system cluster. It can be paused, killed and restarted, to see what the store does then.
+`STRONGROOM_POSTGRES_BIN` names the folder of another release's `initdb` and `postgres`.
 """
 
 import os
@@ -18,6 +19,7 @@ from strongroom.app.dev.processes import die_with_parent
 from strongroom.model.errors import Unavailable
 
 PROGRAMS: Final = Path("/usr/lib/postgresql")
+OTHER_PROGRAMS: Final = "STRONGROOM_POSTGRES_BIN"
 USER: Final = "postgres"
 START_SECONDS: Final = 120.0
 SETTINGS: Final = ("max_connections=300", "shared_buffers=128MB", "max_wal_size=2GB")
@@ -33,7 +35,7 @@ class ThrowawayPostgres:
         self._folder = folder
         self._settings = tuple(settings)
         self._data = folder / "data"
-        self._programs = _newest_programs()
+        self._programs = program_folders(os.environ.get(OTHER_PROGRAMS, ""), PROGRAMS)
         self._durable = durable
         self._process: subprocess.Popen[bytes] | None = None
         # initdb and postgres refuse to run as root.
@@ -50,7 +52,7 @@ class ThrowawayPostgres:
         with (self._folder / "postgres.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    str(self._programs / "postgres"),
+                    self._program("postgres"),
                     *("-D", str(self._data)),
                     *(word for each in self._all_settings() for word in ("-c", each)),
                 ],
@@ -76,11 +78,14 @@ class ThrowawayPostgres:
 
     def copy_to(self, folder: Path, *settings: str) -> "ThrowawayPostgres":
         """A standby that streams from this one, not yet started; see `promote`."""
+        source = f"host={self._folder} user={USER} application_name={folder.name}"
+        # Said here, since a pg_basebackup newer than the server writes words that it lacks.
+        settings = (f"primary_conninfo={source}", *settings)
         copied = ThrowawayPostgres(folder, durable=self._durable, settings=settings)
         copied.make_folder()
         self._run(
             "pg_basebackup", "-R", "-X", "stream", "-c", "fast", "-D", str(folder / "data"),
-            "-d", f"host={self._folder} user={USER} application_name={folder.name}",
+            "-d", source,
         )  # fmt: skip
         return copied
 
@@ -141,9 +146,13 @@ class ThrowawayPostgres:
             "--locale=C.UTF-8",
         )  # fmt: skip
 
+    def _program(self, name: str) -> str:
+        paths = [folder / name for folder in self._programs]
+        return str(next((path for path in paths if path.exists()), paths[0]))
+
     def _run(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
-            [str(self._programs / program), *arguments],
+            [self._program(program), *arguments],
             check=False,
             capture_output=True,
             text=True,
@@ -187,15 +196,27 @@ class ThrowawayPostgres:
             self._process = None
 
 
-def _newest_programs() -> Path:
-    found = sorted(PROGRAMS.glob("*/bin/postgres"), key=lambda each: int(each.parts[-3]))
-    if not found:
+def program_folders(named: str, installed: Path) -> tuple[Path, ...]:
+    """Where PostgreSQL's programs are: in the folder that was named, then in the newest installed.
+
+    Builds for embedding bring the server alone; `psql` and its like speak to every release.
+    Raises Unavailable(`no-postgres`) where there is no server.
+    """
+    newest = sorted(installed.glob("*/bin/postgres"), key=lambda each: int(each.parts[-3]))[-1:]
+    if named and not (Path(named) / "postgres").exists():
         raise Unavailable(
             "no-postgres",
-            f"there is no PostgreSQL under {PROGRAMS}",
+            f"there is no `postgres` in {named}",
+            hint=f"set {OTHER_PROGRAMS} to the folder that has it, or to nothing",
+        )
+    folders = ([Path(named)] if named else []) + [path.parent for path in newest]
+    if not folders:
+        raise Unavailable(
+            "no-postgres",
+            f"there is no PostgreSQL under {installed}",
             hint="apt-get install postgresql",
         )
-    return found[-1].parent
+    return tuple(folders)
 
 
 def _has_user(name: str) -> bool:
