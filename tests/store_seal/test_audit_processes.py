@@ -50,14 +50,16 @@ async def load(server: Server) -> list[str]:
     return [path for each in await asyncio.gather(*map(call, range(CALLERS))) for path in each]
 
 
-def recorded(folder: Path) -> Counter[tuple[str, str]]:
-    """How often each path was recorded as request and as response; no line may be torn."""
+def assert_each_is_there_once(folder: Path, paths: list[str]) -> None:
+    """As request and as response; no line may be torn."""
     found: Counter[tuple[str, str]] = Counter()
     for file in folder.iterdir():
         for line in file.read_bytes().splitlines():
             record = json.loads(line)
             found[record["type"], record["request"]["path"]] += 1
-    return found
+    assert {
+        path: (found["request", path], found["response", path]) for path in paths
+    } == dict.fromkeys(paths, (1, 1))
 
 
 async def test_two_workers_lose_and_tear_no_line_while_the_file_is_moved_away(
@@ -78,10 +80,7 @@ async def test_two_workers_lose_and_tear_no_line_while_the_file_is_moved_away(
         await asyncio.sleep(0.05)
     paths = await loading
     assert moved > 2
-    found = recorded(folder)
-    assert {
-        path: (found["request", path], found["response", path]) for path in paths
-    } == dict.fromkeys(paths, (1, 1))
+    assert_each_is_there_once(folder, paths)
 
 
 async def test_two_workers_lose_and_tear_no_line_while_the_file_is_rotated_by_size(
@@ -95,10 +94,7 @@ async def test_two_workers_lose_and_tear_no_line_while_the_file_is_rotated_by_si
     )
     paths = await load(server)
     assert len(list(folder.iterdir())) > 10
-    found = recorded(folder)
-    assert {
-        path: (found["request", path], found["response", path]) for path in paths
-    } == dict.fromkeys(paths, (1, 1))
+    assert_each_is_there_once(folder, paths)
 
 
 async def test_one_device_of_two_that_nobody_reads_is_reported_and_stops_nobody(

@@ -251,46 +251,53 @@ def auto_seal_of(given: Given, folder: Path) -> AutoSeal:
     return auto_seal(stanza, Means(SystemClock(), given.environment))
 
 
+class OneMachine:
+    """Starts of a store in a folder, by one `seal` stanza after another."""
+
+    def __init__(self, start: Start, folder: Path) -> None:
+        self._start = start
+        self._storage = f'storage "file" {{ path = "{folder}/data" }}\nworkers = 1\n'
+
+    def begin(self, seals: str) -> Server:
+        return self._start(self._storage + seals)
+
+    async def changes(self, given: Given, *steps: str) -> Server:
+        """Init by the stanza, and open by each step; then a start by the stanza as it was."""
+        first = self.begin(given.stanza())
+        token = (await initialised(first, RECOVERY))["root_token"]
+        await first.stop()
+        for seals in steps:
+            server = self.begin(seals)
+            await server.open()
+            server.token = token
+            assert (await server.ask("GET", "auth/token/lookup-self"))[0] == 200
+            await server.stop()
+        return self.begin(given.stanza())
+
+
 @pytest.mark.parametrize("given", ["static", "transit", "gcpckms", "azurekeyvault"], indirect=True)
 async def test_a_key_is_left_for_another_of_the_same_backend(
     given: Given, start: Start, tmp_path: Path
 ) -> None:
     """The stanza of the key that is left stays once, disabled; recovery keys are not asked for."""
-    storage = f'storage "file" {{ path = "{tmp_path}/data" }}\nworkers = 1\n'
-    first = start(storage + given.stanza())
-    token = (await initialised(first, RECOVERY))["root_token"]
-    await first.stop()
-    left = given.stanza(more='disabled = "true"')
-    for seals in (given.stanza(given.wrong) + left, given.stanza(given.wrong)):
-        server = start(storage + seals)
-        await server.open()
-        server.token = token
-        assert (await server.ask("GET", "auth/token/lookup-self"))[0] == 200
-        await server.stop()
+    left, new = given.stanza(more='disabled = "true"'), given.stanza(given.wrong)
+    old = await OneMachine(start, tmp_path).changes(given, new + left, new)
     # What was left opens nothing.
-    old = start(storage + given.stanza())
     await old.waits_for("as previous_key" if given.type == "static" else "does not open")
 
 
 async def test_a_static_key_is_changed_with_the_previous_one_beside_it(
     static_given: Given, start: Start, tmp_path: Path
 ) -> None:
-    storage = f'storage "file" {{ path = "{tmp_path}/data" }}\nworkers = 1\n'
-    first = start(storage + static_given.stanza())
-    token = (await initialised(first, RECOVERY))["root_token"]
-    await first.stop()
     previous = static_given.fields.replace("current_key", "previous_key")
-    for fields in (f"{static_given.wrong}\n{previous}", static_given.wrong):
-        server = start(storage + static_given.stanza(fields))
-        await server.open()
-        server.token = token
-        assert (await server.ask("GET", "auth/token/lookup-self"))[0] == 200
-        await server.stop()
-    old = start(storage + static_given.stanza())
+    both, new = f"{static_given.wrong}\n{previous}", static_given.wrong
+    machine = OneMachine(start, tmp_path)
+    steps = [static_given.stanza(fields) for fields in (both, new)]
+    old = await machine.changes(static_given, *steps)
     await old.up()
     await old.waits_for("beside the new one as previous_key")
     (tmp_path / "current").unlink()
-    gone = start(storage + static_given.stanza())
+    gone = machine.begin(static_given.stanza())
     assert gone.process.wait(120) == 2
     said = gone.log.read_text()
     assert f'seal "static": cannot read {tmp_path}/current: No such file' in said
