@@ -144,7 +144,7 @@ async def test_the_page_about_encryption_at_rest(place: Place) -> None:
         setting = setting.replace("kms.json", f"{name}.json").replace("kms.sock", f"{name}.sock")
         setting = place.line(setting.replace("8085", str(port)))
         (place.folder / f"etc/{name}.yaml").write_text(setting)
-    await place.run(rewrap)
+    assert "wrapped 1 key anew" in await place.run(rewrap)
     assert "PASSED" in await place.run(drill)
 
     processes = {}

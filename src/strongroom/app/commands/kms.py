@@ -398,7 +398,7 @@ async def _rewrap(config: "KmsConfig") -> int:
         save_over(config.state, seen, state)
     finally:
         await backends.close()
-    print(f"wrapped {len(state.keys)} keys anew; copy {config.state} to the other nodes")
+    print(f"wrapped {_keys(len(state.keys))} anew; copy {config.state} to the other nodes")
     return 0
 
 
@@ -453,5 +453,9 @@ async def _recover(config: "KmsConfig", args: argparse.Namespace) -> int:
         save(args.output, state)
     finally:
         await backends.close()
-    print(f"recovered {len(state.keys)} keys into {args.output}")
+    print(f"recovered {_keys(len(state.keys))} into {args.output}")
     return 0
+
+
+def _keys(number: int) -> str:
+    return "1 key" if number == 1 else f"{number:,} keys"
