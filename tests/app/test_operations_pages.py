@@ -98,7 +98,7 @@ async def _sealed_by(place: Place, stanza: str) -> None:
     address = place.home["VAULT_ADDR"]
     assert "https://other.example:8200" in stanza
     (place.folder / "other.hcl").write_text(
-        f'storage "file" {{ path = "{place.folder}/other" }}\n'
+        f'storage "file" {{ path = "{place.folder}/other" }}\nworkers = 1\n'
         f'listener "tcp" {{ address = "127.0.0.1:{port}"\n tls_disable = true }}\n'
         + stanza.replace("https://other.example:8200", address)
     )

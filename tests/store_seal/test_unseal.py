@@ -209,6 +209,23 @@ async def test_a_backend_opens_by_itself_and_new_nodes_too(start) -> None:
     assert (await two.ask("GET", "auth/token/lookup-self", token=made["root_token"]))[0] == 200
 
 
+async def test_a_node_that_is_opening_no_longer_waits_for_an_init(start) -> None:
+    """Asked while another request has it ask its backend."""
+    backend, said = Busy(), []
+    one, two = start(backend), start(backend)
+    await two.seal.follow()
+    assert two.seal.waiting_for == "an init: strongroom operator init"
+    await one.ask("PUT", "sys/init", {})
+
+    async def asked() -> None:
+        said.append((await two.ask("GET", "sys/seal-status"))[1])
+
+    backend.meanwhile = asked
+    await two.seal.follow()
+    assert [(each["initialized"], each.get("waiting_for", "")) for each in said] == [(True, "")]
+    assert not two.seal.sealed
+
+
 async def test_a_backend_that_is_away_is_named_and_waited_for(start) -> None:
     backend = FakeWrapper("transit")
     await start(backend).ask("PUT", "sys/init", {})

@@ -471,6 +471,8 @@ class ClusterSeal:
         if stored.sealed:
             self.waiting_for = _closed(stored)
             return
+        if self.waiting_for == _INIT:
+            self.waiting_for = ""  # Somebody has.
         now = self._clock.monotonic()
         if self.setting.join.key_id in stored.shared or now >= self._next_try:
             # A backend that is away is asked once a second, however many requests wait for it.
