@@ -1,5 +1,6 @@
 """TLS certificates: which are trusted, which are constrained away, and renewals by the same key."""
 
+import asyncio
 import base64
 import datetime
 
@@ -252,6 +253,16 @@ async def test_cve_2026_39388_a_renewal_needs_the_certificate_of_the_login(mount
     await mounted.ask("POST", "auth/cert/config", {"disable_binding": True})
     mounted.certificate = None
     assert (await mounted.ask("POST", "auth/token/renew-self", {}, token))[0] == 200
+
+
+async def test_two_who_change_the_config_at_once_both_have_their_way(mounted) -> None:
+    path = "auth/cert/config"
+    changes = {"disable_binding": True}, {"ocsp_cache_size": 7}
+    answers = await asyncio.gather(*(mounted.ask("POST", path, change) for change in changes))
+    assert [status for status, _ in answers] == [204, 204]
+    found = (await mounted.ask("GET", path))[1]["data"]
+    assert (found["disable_binding"], found["ocsp_cache_size"]) == (True, 7)
+    assert (await mounted.ask("POST", path, {"ocsp_cache_size": 1}))[0] == 400
 
 
 async def test_what_cannot_be_configured(mounted) -> None:

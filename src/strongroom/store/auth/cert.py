@@ -32,7 +32,7 @@ from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, role_gra
 from strongroom.store.auth.roles import Roles
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
-from strongroom.store.engine.contract import TokenRow
+from strongroom.store.engine.contract import TokenRow, Transaction, View
 from strongroom.store.identity.at_login import LoginAlias
 from strongroom.store.parameters import fields
 
@@ -91,25 +91,28 @@ class CertAuth:
 
     # configuration
 
-    def _config(self, mount: str) -> dict[str, Any]:
+    def _config(self, mount: str, view: View | None = None) -> dict[str, Any]:
         usual = {**dict.fromkeys(_FLAGS, False), "ocsp_cache_size": USUAL_SIZE}
-        return {**usual, **(self._context.view.document(mount, CONFIG, "") or {})}
+        return {**usual, **((view or self._context.view).document(mount, CONFIG, "") or {})}
 
     def _read_config(self, call: Call) -> Result:
         return Result(self._config(call.mount.uuid))
 
     async def _write_config(self, call: Call) -> Result | None:
         mount = call.mount.uuid
-        old = self._config(mount)
-        config: dict[str, Any] = {name: call.flag(name, default=old[name]) for name in _FLAGS}
-        size = config["ocsp_cache_size"] = call.integer("ocsp_cache_size", old["ocsp_cache_size"])
-        if not 2 <= size <= MOST_ANSWERS:
-            raise Invalid(
-                "bad-parameter", f"invalid cache size, must be >= 2 and <= {MOST_ANSWERS}"
-            )
-        await self._context.engine.transact(
-            lambda transaction: transaction.put_document(mount, CONFIG, "", config)
-        )
+
+        def write(transaction: Transaction) -> None:
+            config = self._config(mount, transaction)
+            config |= {name: call.flag(name, default=config[name]) for name in _FLAGS}
+            size = call.integer("ocsp_cache_size", config["ocsp_cache_size"])
+            if not 2 <= size <= MOST_ANSWERS:
+                raise Invalid(
+                    "bad-parameter", f"invalid cache size, must be >= 2 and <= {MOST_ANSWERS}"
+                )
+            changed = {**config, "ocsp_cache_size": size}
+            transaction.put_document(mount, CONFIG, "", changed)
+
+        await self._context.engine.transact(write)
         return Result(warnings=(_NO_CACHE,)) if "role_cache_size" in call.data else None
 
     # login
