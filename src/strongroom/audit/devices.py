@@ -192,7 +192,7 @@ class Enabled:
         return longest if longest > most else 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Turn:
     """What one turn of the event loop submitted; the lists go beside each other.
 
@@ -244,6 +244,7 @@ class AuditBroker:
         self._done: list[Done] = []
         self._lanes: dict[str, tuple[Enabled, Lane]] = {}
         self.enabled: tuple[Enabled, ...] = ()
+        self._limited = False
         # Forms beside the usual one: who submits a line gives it in these as well.
         self.other_forms: tuple[RecordForm, ...] = ()
         self.failures: dict[str, int] = {}
@@ -266,6 +267,7 @@ class AuditBroker:
         if self._lines:
             self._flush()
         self.enabled = tuple(enabled)
+        self._limited = any(each.device.longest for each in enabled)
         forms = {each.form for each in enabled} - {DEFAULT_FORM}
         self.other_forms = tuple(sorted(forms, key=str))
         self.failures = {each.path: self.failures.get(each.path, 0) for each in enabled}
@@ -307,7 +309,7 @@ class AuditBroker:
         if not self.enabled:
             _call(turn.waiting, ok=not self._required)
             return
-        if any(each.device.longest for each in self.enabled):
+        if self._limited:
             turn = self._send_long(turn)
         if turn.lines:
             self._send(turn, self.enabled)
