@@ -1,11 +1,14 @@
 """Functions that read, run side by side: what they ask is asked together, and none holds another up."""
 
 import asyncio
+import gc
+import weakref
 from functools import partial
 
 import pytest
+from greenlet import getcurrent
 
-from strongroom.store.engine._greenlets import answer_of, run_side_by_side
+from strongroom.store.engine._greenlets import answer_of, drive, run_parked, run_side_by_side
 from strongroom.store.engine.contract import Engine, KvMetadata
 
 
@@ -73,6 +76,39 @@ async def test_whoever_is_parked_when_all_are_cancelled_ends() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert sorted(ended) == ["a", "b", "c"]
+
+
+async def test_a_greenlet_that_is_done_is_used_again_and_holds_nothing() -> None:
+    class Value:
+        pass
+
+    seen, gone = list[object](), list[weakref.ref[Value]]()
+
+    def work(*, fails: bool) -> Value:
+        value = Value()
+        gone.append(weakref.ref(value))
+        seen.append(getcurrent())
+        if fails:
+            raise LookupError(value)
+        return value
+
+    with pytest.raises(LookupError):
+        await run_parked(partial(work, fails=True))
+    await run_parked(partial(work, fails=False))
+    gc.collect()
+    assert seen[0] is seen[1]
+    assert [each() for each in gone] == [None, None]
+
+
+async def test_greenlets_of_one_thread_are_no_other_s() -> None:
+    def ask() -> str:
+        return answer_of(asyncio.sleep(0, "here"))
+
+    async def nested() -> str:
+        return await run_parked(ask) + await drive(asyncio.to_thread(asyncio.run, run_parked(ask)))
+
+    assert await nested() == "herehere"
+    assert await drive(nested()) == "herehere"
 
 
 async def test_every_engine_reads_side_by_side(engine: Engine) -> None:

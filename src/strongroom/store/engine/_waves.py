@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from strongroom.store.engine._footprints import Form, form_of
-from strongroom.store.engine._greenlets import leave_with, parked
+from strongroom.store.engine._greenlets import Asking, leave_with
 from strongroom.store.engine._locks import Locks, Owner
 from strongroom.store.engine._postgres_sql import (
     Connection,
@@ -26,8 +26,6 @@ from strongroom.store.engine.sql import POSTGRES, Sql
 
 # A unit that writes more than this sends it before the end.
 HELD: Final = 1000
-
-_BEGIN: Final = object()
 
 Outcome = tuple[Any, BaseException | None]
 Statement = tuple[str, Values]
@@ -110,20 +108,20 @@ class _Unit:
         self.outcome: Outcome | None = None
         # Whether it has changed rows, beyond what it holds.
         self.has_written = False
-        self._parked = parked(partial(work, _UnitSql(self, locks)))
+        self._asking = Asking(partial(work, _UnitSql(self, locks)))
 
-    def step(self, answer: Any = _BEGIN) -> None:  # noqa: ANN401
+    def step(self, answer: Any = None) -> None:  # noqa: ANN401
         """Run until the next question or the end; raises Undo."""
         self.question = None
         try:
-            found = self._parked.switch() if answer is _BEGIN else self._parked.switch(answer)
+            found = self._asking.go_on(answer)
         except _StepAside as meeting:
             self._leave(meeting)
         except Exception as error:  # noqa: BLE001 - it is handed to whoever asked for the write
             self._leave(error)
             self.outcome = None, error
         else:
-            if self._parked.dead:
+            if self._asking.done:
                 self.outcome = found, None
             else:
                 self.question = found
