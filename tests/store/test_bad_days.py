@@ -15,7 +15,9 @@ from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.sqlite import SqliteEngine
 sys.stdin.readline()
 engine = SqliteEngine(Path(sys.argv[1]), Barrier())
-asyncio.run(engine.transact(lambda each: each.count_seals(1, 1)))
+async def write():
+    await engine.transact(lambda each: each.count_seals(1, 1))
+asyncio.run(write())
 asyncio.run(engine.close())
 """
 

@@ -244,12 +244,14 @@ async def test_a_task_that_takes_too_long_is_cancelled_and_told_why() -> None:
     deadlines = Deadlines(0.02)
 
     async def waits(awaited: asyncio.Future[None]) -> str:
-        task, late = deadlines.begin(), False
+        task, late = asyncio.current_task(), False
+        assert task is not None
+        deadlines.begin(task, task.cancel)
         try:
             try:
                 await awaited
             finally:
-                late = deadlines.end(task)
+                late = deadlines.end(task) and task.uncancel() == 0
         except asyncio.CancelledError:
             return "late" if late else "cancelled"
         return "done"

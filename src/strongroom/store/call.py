@@ -4,10 +4,10 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, cast
 
 from strongroom.model.errors import Invalid
-from strongroom.store.engine.contract import NO_MARK, MountRow
+from strongroom.store.engine.contract import NO_MARK, About, MountRow, Transaction
 from strongroom.store.normalise import Operation
 from strongroom.store.parameters import Fields
 
@@ -231,7 +231,22 @@ class Result:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-Handler = Callable[[Call], "Result | Awaitable[Result | None] | None"]
+class Write(NamedTuple):
+    """A unit of work that is all there is to a call, and what its outcome is answered with.
+
+    A handler that needs no more returns it in place of a coroutine: no task has to wait then.
+    """
+
+    work: Callable[[Transaction], Any]
+    reply: Callable[[Any], Result | None]
+    about: About | None = None
+
+
+def no_reply(_: object) -> None:
+    """Nothing is said of what was written."""
+
+
+Handler = Callable[[Call], "Result | Write | Awaitable[Result | None] | None"]
 
 
 @dataclass(frozen=True, slots=True)

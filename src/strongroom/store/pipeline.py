@@ -20,7 +20,7 @@ from strongroom.audit.record import request_fragment, request_line, response_lin
 from strongroom.crypto.aead import Tampered
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
-from strongroom.store.call import Call, Result
+from strongroom.store.call import Call, Result, Write
 from strongroom.store.context import Context
 from strongroom.store.deadlines import Deadlines
 from strongroom.store.decision import decide
@@ -51,6 +51,7 @@ from strongroom.wire.listener import Exchange, Handler
 
 REQUEST_SECONDS: Final = 90.0
 SUBSCRIBE: Final = "sys/events/subscribe/"
+LOOKS: Final = frozenset({"read", "list", "scan", "help"})
 UNWRAP: Final = "sys/wrapping/unwrap"
 # Asked by probes many times a minute, without a token: answered, not recorded, as in Vault.
 UNRECORDED: Final = frozenset({"sys/health", "sys/seal-status", "sys/init", "sys/leader"})
@@ -92,12 +93,15 @@ class Pipeline:
         self._stamp = b""
         self._ids = request_ids()
         self._deadlines = Deadlines(REQUEST_SECONDS)
-        self._tasks: set[asyncio.Task[None]] = set()
+        # Recorded together, and not gone on with yet.
+        self._recorded: list[Work] = []
+        # What is being executed: tasks, and writes that no task waits for.
+        self._pending: set[asyncio.Future[Any]] = set()
 
     async def finish(self) -> None:
         """Wait for what is being executed; called when no more requests come in."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._pending:
+            await asyncio.wait(self._pending)
 
     def cut(self) -> None:
         """No more from this pipeline: the cluster was sealed. What is executed ends by itself."""
@@ -366,15 +370,28 @@ class Pipeline:
         if not ok:
             self._metrics.in_flight.end(work.call)
             work.exchange.reply(unrecordable(self._broker.failing))
-        elif self._waits:
+        elif not self._waits:
+            self._begin(work)
+        elif work.call.operation in LOOKS:
             self._start(self._follow(work))
-        elif (rest := work.then(work)) is not None:
+        else:
+            if not self._recorded:
+                self._keep(self._follow_together())
+            self._recorded.append(work)
+
+    def _begin(self, work: Work) -> None:
+        if (rest := work.then(work)) is not None:
             self._start(rest)
 
     async def _follow(self, work: Work) -> None:
-        """What follows the record, where all of it may wait."""
+        """What follows the record of one that may ask for much: it holds up no other."""
         if (rest := work.then(work)) is not None:
             await rest
+
+    async def _follow_together(self) -> None:
+        """What follows the records of a turn."""
+        works, self._recorded = self._recorded, []
+        await self._context.engine.side_by_side([partial(self._begin, each) for each in works])
 
     def _refused(
         self, exchange: Exchange, call: Call, parts: tuple[bytes, bytes], refusal: Refusal
@@ -418,6 +435,9 @@ class Pipeline:
     def _run(self, work: Work) -> Coroutine[Any, Any, None] | None:
         try:
             result = work.route.run(work.call)
+            if isinstance(result, Write):
+                self._write(work, result)
+                return None
         except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
             self._answer_failure(work, error)
         else:
@@ -431,8 +451,8 @@ class Pipeline:
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
         return task
 
     async def _count_use_and_run(self, work: Work, session: Session) -> None:
@@ -446,18 +466,19 @@ class Pipeline:
             await rest
 
     async def _await(self, work: Work, result: Awaitable[Result | None]) -> None:
-        recorded, late, task = None, False, self._deadlines.begin()
+        recorded, late, task = None, False, cast("asyncio.Task[Any]", asyncio.current_task())
+        self._deadlines.begin(task, task.cancel)
         try:
             try:
                 answer = await result
                 if answer is not None and answer.long and not work.call.wrap_seconds:
                     recorded = await self._recording.response_by_parts(work.call, answer)
             finally:
-                late = self._deadlines.end(task)
+                late = self._deadlines.end(task) and task.uncancel() == 0
         except (TimeoutError, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and not late:
                 raise
-            self._answer_failure(work, Unavailable("too-slow", "the request took too long"))
+            self._late(work)
         except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
             self._answer_failure(work, error)
         else:
@@ -465,7 +486,31 @@ class Pipeline:
                 self._feed.wake()
             self._answer(work, answer, recorded)
 
+    def _write(self, work: Work, write: Write) -> None:
+        done = self._context.engine.transact(write.work, about=write.about)
+        self._deadlines.begin(work, partial(self._late, work))
+        self._pending.add(done)
+        done.add_done_callback(partial(self._written, work, write.reply))
+
+    def _written(
+        self, work: Work, reply: Callable[[Any], Result | None], done: "asyncio.Future[Any]"
+    ) -> None:
+        self._pending.discard(done)
+        late = self._deadlines.end(work)
+        try:
+            result = reply(done.result())
+        except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
+            if not late:
+                self._answer_failure(work, error)
+        else:
+            self._feed.wake()
+            if not late:
+                self._answer(work, result)
+
     # answer
+
+    def _late(self, work: Work) -> None:
+        self._answer_failure(work, Unavailable("too-slow", "the request took too long"))
 
     def _answer(self, work: Work, result: Result | None, recorded: bytes | None = None) -> None:
         if work.call.wrap_seconds and result is not None and can_be_wrapped(result):

@@ -9,7 +9,7 @@ import orjson
 
 from strongroom.model.errors import NotFound, Refusal
 from strongroom.store import path_help
-from strongroom.store.call import Backend, Call, Endpoint, Handler, Result, match
+from strongroom.store.call import Backend, Call, Endpoint, Handler, Result, Write, match
 from strongroom.store.engine.contract import DamagedMount, MountRow, View
 from strongroom.store.normalise import Canonical, Operation
 from strongroom.store.notices import Notices
@@ -66,7 +66,7 @@ class Route:
             return dataclasses.replace(self, endpoint=endpoint)
         return self
 
-    def run(self, call: Call) -> "Result | Awaitable[Result | None] | None":
+    def run(self, call: Call) -> "Result | Write | Awaitable[Result | None] | None":
         """Do what is asked, with the parameters that the endpoint takes.
 
         Others are named in a warning of the reply. Raises as the handler does, and
@@ -86,6 +86,9 @@ class Route:
         nothing = Result(warnings=warnings) if ignored else None
         if result is None or isinstance(result, Result):
             return _warned(result, warnings, nothing)
+        if isinstance(result, Write):
+            reply = result.reply
+            return result._replace(reply=lambda found: _warned(reply(found), warnings, nothing))
         return _warned_later(result, warnings, nothing)
 
     def _help(self, call: Call) -> Result:

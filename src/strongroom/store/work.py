@@ -9,7 +9,7 @@ from strongroom.store.routing import Route
 from strongroom.wire.listener import Exchange
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Work:
     """What is known of it from its record on."""
 

@@ -6,6 +6,7 @@ everything the function did is durable when `transact` returns, or nothing is.
 Sealing and unsealing of values happens inside the engine; rows carry plain values.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -449,12 +450,15 @@ class Engine(Protocol):
     def view(self) -> View:
         """Committed state."""
 
-    async def transact(self, work: Callable[[Transaction], T], *, about: About | None = None) -> T:
-        """Run `work` alone; what it did is durable on return, or undone when it raises.
+    def transact(
+        self, work: Callable[[Transaction], T], *, about: About | None = None
+    ) -> "asyncio.Future[T]":
+        """Have `work` run alone; done when what it did is durable, or undone since it raised.
 
         `work` is a plain function of the transaction: it may be run again when an attempt was
-        undone. `about` foretells what it asks; work that asks for more is only slower. Raises
-        Unavailable when the database is full, locked for too long or gone.
+        undone. `about` foretells what it asks; work that asks for more is only slower. What
+        `work` raises is raised when the future is awaited, and Unavailable when the database is
+        full, locked for too long or gone.
         """
 
     async def transact_alone(self, work: Callable[[Transaction], T]) -> T:

@@ -3,6 +3,7 @@
 Passes the same conformance suite as the real ones; for tests of everything above the engine.
 """
 
+import asyncio
 import copy
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
@@ -397,22 +398,27 @@ class MemoryEngine:
         if self._closed:
             raise writing_ended()
 
-    async def transact(
+    def transact(
         self,
         work: Callable[[Transaction], T],
         *,
         about: About | None = None,  # noqa: ARG002 - reads cost little here
-    ) -> T:
-        self.check_writes()
+    ) -> "asyncio.Future[T]":
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         before = self._rows.state
-        self._rows.state = before.copied()
         try:
+            self.check_writes()
+            self._rows.state = before.copied()
             result = work(self._rows)
-        except BaseException:
+        except BaseException as error:
             self._rows.state = before
-            raise
-        self._revision += 1
-        return result
+            if not isinstance(error, Exception):
+                raise
+            done.set_exception(error)
+        else:
+            self._revision += 1
+            done.set_result(result)
+        return done
 
     async def side_by_side(self, works: Iterable[Callable[[], None]]) -> None:
         """One after another; see the contract."""

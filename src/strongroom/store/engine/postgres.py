@@ -111,14 +111,20 @@ class PostgresEngine:
         """See the contract."""
         return drive(coroutine)
 
-    async def transact(self, work: Callable[[Transaction], T], *, about: About | None = None) -> T:
+    def transact(
+        self, work: Callable[[Transaction], T], *, about: About | None = None
+    ) -> "asyncio.Future[T]":
         """Queue the work for the next group; see the contract."""
-        self._connections.check()
-        self.check_writes()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Write(work, done, about))
-        self._wake.set()
-        return await done
+        try:
+            self._connections.check()
+            self.check_writes()
+        except Refusal as refusal:
+            done.set_exception(refusal)
+        else:
+            self._queue.append(_Write(work, done, about))
+            self._wake.set()
+        return done
 
     def check_writes(self) -> None:
         """See the contract."""

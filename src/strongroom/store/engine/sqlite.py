@@ -89,14 +89,14 @@ class SqliteEngine:
         """SQLite's data_version: changes with every commit on another connection."""
         return int(self._reads.one("PRAGMA data_version")[0])
 
-    async def transact(
+    def transact(
         self,
         work: Callable[[Transaction], T],
         *,
         about: About | None = None,  # noqa: ARG002 - reads cost little here
-    ) -> T:
+    ) -> "asyncio.Future[T]":
         """Queue the work for the next group; see the contract."""
-        return await self._write(work, alone=False)
+        return self._write(work, alone=False)
 
     async def side_by_side(self, works: Iterable[Callable[[], None]]) -> None:
         """One after another; see the contract."""
@@ -107,10 +107,10 @@ class SqliteEngine:
         """The same, in the writer thread; see the contract."""
         return await self._write(work, alone=True)
 
-    async def _write(self, work: Callable[[Transaction], T], *, alone: bool) -> T:
+    def _write(self, work: Callable[[Transaction], T], *, alone: bool) -> "asyncio.Future[T]":
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._writer.put(Write(work, done, alone))
-        return await done
+        return done
 
     def check_writes(self) -> None:
         """See the contract."""

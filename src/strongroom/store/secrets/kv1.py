@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import orjson
 
 from strongroom.model.errors import Invalid, Refusal
-from strongroom.store.call import Call, Endpoint, Result, parse_duration
+from strongroom.store.call import Call, Endpoint, Result, Write, no_reply, parse_duration
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import (
     NO_MARK,
@@ -68,7 +68,7 @@ class Kv1:
         seconds, mark = _lease(call, data), row.mark if row else NO_MARK
         return Result(data, lease_duration=seconds, cache_until=FOREVER, cache_mark=mark)
 
-    async def _write(self, call: Call) -> None:
+    def _write(self, call: Call) -> Write:
         mount, path, now = call.mount.uuid, secret_path(call), self._context.clock.now()
         if not call.data:
             raise Invalid("no-data", "missing data fields")
@@ -90,9 +90,9 @@ class Kv1:
             transaction.put_kv_data(mount, path, number, body)
             transaction.append_event(_event(call, "write", now))
 
-        await self._context.engine.transact(write, about=About(mount, path))
+        return Write(write, no_reply, About(mount, path))
 
-    async def _delete(self, call: Call) -> None:
+    def _delete(self, call: Call) -> Write:
         mount, path, now = call.mount.uuid, secret_path(call), self._context.clock.now()
 
         def write(transaction: Transaction) -> None:
@@ -100,7 +100,7 @@ class Kv1:
                 transaction.delete_kv(mount, path)
                 transaction.append_event(_event(call, "delete", now))
 
-        await self._context.engine.transact(write)
+        return Write(write, no_reply)
 
 
 def _lease(call: Call, data: dict[str, object]) -> int:

@@ -3,13 +3,13 @@
 API: https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import orjson
 
 from strongroom.model.errors import Invalid
-from strongroom.store.call import Call, Endpoint, Result, whole_number
+from strongroom.store.call import Call, Endpoint, Result, Write, no_reply, whole_number
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import About, EventRow, KvMetadata, KvVersionInfo, Transaction
 from strongroom.store.envelope import nothing_here
@@ -150,7 +150,7 @@ class Kv2:
         answer = {"data": orjson.loads(body), "metadata": metadata}
         return Result(answer, cache_until=until, cache_mark=row.mark)
 
-    def _write(self, call: Call) -> Awaitable[Result]:
+    def _write(self, call: Call) -> Write:
         if call.data.get("data") is None:
             raise Invalid("no-data", "no data provided")
         if not isinstance(call.data["data"], dict):
@@ -173,14 +173,15 @@ class Kv2:
             body = transaction.kv_data(row.mount, row.path, row.current_version)
             return encoded(merge_patch(orjson.loads(body or b"{}"), given))
 
+        write = self._new_version(call, merged, must_exist=True)
         try:
-            return await self._new_version(call, merged, must_exist=True)
+            return _described(await self._context.engine.transact(write.work, about=write.about))
         except _Gone as gone:
             return gone.result
 
-    async def _new_version(
+    def _new_version(
         self, call: Call, body: Callable[[Transaction, KvMetadata], bytes], *, must_exist: bool
-    ) -> Result:
+    ) -> Write:
         mount, path, now = call.mount, secret_path(call), self._context.clock.now()
 
         def write(transaction: Transaction) -> KvMetadata:
@@ -199,15 +200,13 @@ class Kv2:
             )
             return row
 
-        about = About(mount.uuid, path, CONFIG)
-        row = await self._context.engine.transact(write, about=about)
-        return Result(version_data(row.versions[-1], row.custom))
+        return Write(write, _described, About(mount.uuid, path, CONFIG))
 
-    async def _delete_newest(self, call: Call) -> None:
-        await self._change(call, "delete", with_deleted, [])
+    def _delete_newest(self, call: Call) -> Write:
+        return self._change(call, "delete", with_deleted, [])
 
     def _on_versions(self, name: str, change: Change) -> Callable[[Call], Any]:
-        async def handler(call: Call) -> None:
+        def handler(call: Call) -> Write:
             versions = call.data.get("versions")
             if isinstance(versions, str | int):
                 versions = [each for each in str(versions).split(",") if each.strip()]
@@ -217,11 +216,11 @@ class Kv2:
                 numbers = [whole_number(each) for each in versions]
             except ValueError:
                 raise Invalid("bad-versions", "versions must be whole numbers") from None
-            await self._change(call, name, change, numbers)
+            return self._change(call, name, change, numbers)
 
         return handler
 
-    async def _change(self, call: Call, name: str, change: Change, numbers: list[int]) -> None:
+    def _change(self, call: Call, name: str, change: Change, numbers: list[int]) -> Write:
         mount, path, now = call.mount.uuid, secret_path(call), self._context.clock.now()
 
         def write(transaction: Transaction) -> None:
@@ -236,7 +235,7 @@ class Kv2:
             for number in chosen:
                 transaction.append_event(_event(call, name, number, now))
 
-        await self._context.engine.transact(write, about=About(mount, path, CONFIG))
+        return Write(write, no_reply, About(mount, path, CONFIG))
 
     def _subkeys(self, call: Call) -> Result:
         result = self._version(call, call.integer("version"))
@@ -322,6 +321,11 @@ class Kv2:
                 f" {call.mount.path}{'metadata' if verb == 'list' else 'data'}/{call.rest}"
             )
         return Result(status=404, warnings=(warning,))
+
+
+def _described(row: KvMetadata) -> Result:
+    """What is said of the version that was written."""
+    return Result(version_data(row.versions[-1], row.custom))
 
 
 def _event(call: Call, operation: str, version: int, now: float) -> EventRow:
