@@ -139,9 +139,13 @@ async def test_the_revision_moves_with_every_commit_the_generation_with_control_
         lambda each: each.delete_token(token(1).id),
         lambda each: each.put_mount(MountRow("secret", "kv/", "kv", "u", "a")),
     ):
+        before = engine.revision()
         await engine.transact(change)
+        assert engine.generation_at(before) in (generation, engine.view.generation())
         assert engine.view.generation() > generation
         generation = engine.view.generation()
+        assert engine.generation_at(engine.revision()) == generation
+        assert engine.generation_at(before) >= generation
 
 
 @reads

@@ -124,7 +124,7 @@ class Pipeline:
     def _check_revision(self) -> None:
         revision = self._context.engine.revision()
         if revision != self._revision:
-            generation = self._context.view.generation()
+            generation = self._context.engine.generation_at(revision)
             if generation != self._generation:
                 # A cluster that was closed has no keys to look for.
                 self._context.seal.notice()

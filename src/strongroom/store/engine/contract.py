@@ -482,5 +482,8 @@ class Engine(Protocol):
     def revision(self) -> int:
         """A number that changes whenever anybody, in any process, has committed; a read."""
 
+    def generation_at(self, revision: int) -> int:
+        """The generation (`View.generation`) when `revision` was read, or a newer one; a read."""
+
     async def close(self) -> None:
         """Finish what is queued and let go of files and connections."""

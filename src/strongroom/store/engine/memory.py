@@ -394,6 +394,9 @@ class MemoryEngine:
     def revision(self) -> int:
         return self._revision
 
+    def generation_at(self, revision: int) -> int:  # noqa: ARG002 - what is newer will do
+        return self._rows.generation()
+
     def check_writes(self) -> None:
         if self._closed:
             raise writing_ended()

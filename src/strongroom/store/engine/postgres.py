@@ -79,6 +79,8 @@ class PostgresEngine:
         self._nodes: dict[tuple[str, str], int] = {}
         self._view.share_nodes(self._nodes)
         self._generation = -1
+        # A revision and its generation.
+        self._looked = -1, -1
         self._writer: asyncio.Task[None] | None = None
 
     @classmethod
@@ -105,7 +107,14 @@ class PostgresEngine:
 
     def revision(self) -> int:
         """The number of transactions that have written, of all nodes."""
-        return int(self._reads.one("SELECT revision FROM generation")[0])
+        revision, generation = self._reads.one("SELECT revision, value FROM generation")
+        self._looked = revision, generation
+        return int(revision)
+
+    def generation_at(self, revision: int) -> int:
+        """Read with the revision; see the contract."""
+        seen, generation = self._looked
+        return generation if seen == revision else self._view.generation()
 
     def waiting(self, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """See the contract."""

@@ -89,6 +89,10 @@ class SqliteEngine:
         """SQLite's data_version: changes with every commit on another connection."""
         return int(self._reads.one("PRAGMA data_version")[0])
 
+    def generation_at(self, revision: int) -> int:  # noqa: ARG002 - what is newer will do
+        """See the contract."""
+        return self._view.generation()
+
     def transact(
         self,
         work: Callable[[Transaction], T],
