@@ -20,6 +20,7 @@ from strongroom.audit.record import request_fragment, request_line, response_lin
 from strongroom.crypto.aead import Tampered
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
+from strongroom.store.bursts import Bursts
 from strongroom.store.call import Call, Result, Write
 from strongroom.store.context import Context
 from strongroom.store.deadlines import Deadlines
@@ -87,16 +88,15 @@ class Pipeline:
         # Reads anew what a change of the cluster's settings may have changed.
         self.on_generation: Callable[[], None] = _nothing
         self._waits = context.engine.waits
-        self._arrived: list[tuple[Request, Exchange]] = []
-        self._checking: asyncio.Task[None] | None = None
         self._now = 0.0
         self._stamp = b""
         self._ids = request_ids()
         self._deadlines = Deadlines(REQUEST_SECONDS)
-        # Recorded together, and not gone on with yet.
-        self._recorded: list[Work] = []
         # What is being executed: tasks, and writes that no task waits for.
         self._pending: set[asyncio.Future[Any]] = set()
+        self._bursts = Bursts(
+            context.engine, self._check_revision, self._take, self._refuse_unrecorded, self._keep
+        )
 
     async def finish(self) -> None:
         """Wait for what is being executed; called when no more requests come in."""
@@ -145,26 +145,10 @@ class Pipeline:
     # the way in
 
     def __call__(self, request: Request, exchange: Exchange) -> None:
-        if not self._waits:
+        if self._waits:
+            self._bursts.arrive(request, exchange)
+        else:
             self._take(request, exchange)
-            return
-        self._arrived.append((request, exchange))
-        if self._checking is None:
-            self._checking = self._start(self._check_and_take())
-
-    async def _check_and_take(self) -> None:
-        """A check that began after a request arrived tells what may be answered from memory."""
-        while self._arrived:
-            arrived, self._arrived = self._arrived, []
-            try:
-                self._check_revision()
-            except Exception as error:  # noqa: BLE001 - all that waited for it are answered
-                for _, exchange in arrived:
-                    self._refuse_unrecorded(exchange, error)
-                continue
-            works = [partial(self._take, request, exchange) for request, exchange in arrived]
-            self._keep(self._context.engine.side_by_side(works))
-        self._checking = None
 
     def _refuse_unrecorded(self, exchange: Exchange, error: Exception) -> None:
         if isinstance(error, Refusal):
@@ -362,36 +346,30 @@ class Pipeline:
 
     def _record(self, work: Work) -> None:
         """Record a request, and go on with it."""
+        # What looks may ask for much, and is to hold up no other.
+        together = self._waits and work.call.operation not in LOOKS
+        if together:
+            self._bursts.record()
         line = request_line(self._stamp, work.auth, work.request)
-        self._submit(line, partial(self._go_on, work), work.call, None)
+        self._submit(line, partial(self._go_on, work, together), work.call, None)
 
-    def _go_on(self, work: Work, ok: bool) -> None:  # noqa: FBT001 - the broker's callback
-        """What follows a record; a request that no device has is answered."""
-        if not ok:
-            self._metrics.in_flight.end(work.call)
-            work.exchange.reply(unrecordable(self._broker.failing))
-        elif not self._waits:
-            self._begin(work)
-        elif work.call.operation in LOOKS:
-            self._start(self._follow(work))
+    def _go_on(self, work: Work, together: bool, ok: bool) -> None:  # noqa: FBT001
+        """What follows a record; `ok` is the broker's word, whether some device has it."""
+        follow = partial(self._begin if ok else self._not_recorded, work)
+        if together:
+            self._bursts.follow(follow)
+        elif self._waits:
+            self._start(_called(follow))
         else:
-            if not self._recorded:
-                self._keep(self._follow_together())
-            self._recorded.append(work)
+            follow()
+
+    def _not_recorded(self, work: Work) -> None:
+        self._metrics.in_flight.end(work.call)
+        work.exchange.reply(unrecordable(self._broker.failing))
 
     def _begin(self, work: Work) -> None:
         if (rest := work.then(work)) is not None:
             self._start(rest)
-
-    async def _follow(self, work: Work) -> None:
-        """What follows the record of one that may ask for much: it holds up no other."""
-        if (rest := work.then(work)) is not None:
-            await rest
-
-    async def _follow_together(self) -> None:
-        """What follows the records of a turn."""
-        works, self._recorded = self._recorded, []
-        await self._context.engine.side_by_side([partial(self._begin, each) for each in works])
 
     def _refused(
         self, exchange: Exchange, call: Call, parts: tuple[bytes, bytes], refusal: Refusal
@@ -592,6 +570,10 @@ class Pipeline:
         pattern = work.call.path.removeprefix(SUBSCRIBE)
         told = Subscriber(socket, pattern, work.call.token, request.peer, newest, mark)
         self._feed.subscribe(told, after)
+
+
+async def _called(work: Callable[[], None]) -> None:
+    work()
 
 
 def _sealed(request: Request, exchange: Exchange) -> None:  # noqa: ARG001

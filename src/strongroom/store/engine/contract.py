@@ -7,7 +7,7 @@ Sealing and unsealing of values happens inside the engine; rows carry plain valu
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -463,6 +463,12 @@ class Engine(Protocol):
 
     async def transact_alone(self, work: Callable[[Transaction], T]) -> T:
         """The same for work that may take minutes: nobody else's shares its transaction."""
+
+    def gather_by(self, gather: Callable[[], Awaitable[None]]) -> None:
+        """Await it before each group of writes where one costs round trips, however many join it.
+
+        It says when no more are on their way, or that they take too long.
+        """
 
     def check_writes(self) -> None:
         """Raise Unavailable(`writing-ended`) when no write will be done any more."""

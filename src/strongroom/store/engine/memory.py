@@ -6,7 +6,7 @@ Passes the same conformance suite as the real ones; for tests of everything abov
 import asyncio
 import copy
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -396,6 +396,9 @@ class MemoryEngine:
 
     def generation_at(self, revision: int) -> int:  # noqa: ARG002 - what is newer will do
         return self._rows.generation()
+
+    def gather_by(self, gather: Callable[[], Awaitable[None]]) -> None:
+        """Not needed; see the contract."""
 
     def check_writes(self) -> None:
         if self._closed:

@@ -9,7 +9,7 @@ is the cheap question whether anybody has committed.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -81,6 +81,7 @@ class PostgresEngine:
         self._generation = -1
         # A revision and its generation.
         self._looked = -1, -1
+        self._gather: Callable[[], Awaitable[None]] = _no_more
         self._writer: asyncio.Task[None] | None = None
 
     @classmethod
@@ -134,6 +135,10 @@ class PostgresEngine:
             self._queue.append(_Write(work, done, about))
             self._wake.set()
         return done
+
+    def gather_by(self, gather: Callable[[], Awaitable[None]]) -> None:
+        """See the contract."""
+        self._gather = gather
 
     def check_writes(self) -> None:
         """See the contract."""
@@ -202,6 +207,7 @@ class PostgresEngine:
         """A group. What ends a unit of work in another way than by an error ends its group alone,
         unless it is the process that is to end, or this task.
         """
+        await self._gather()
         group = [self._queue.popleft()]
         try:
             await self._write_group(group)
@@ -316,6 +322,10 @@ class PostgresEngine:
             except _RACES:
                 # Another node took the same step at the same time; look again.
                 await asyncio.sleep(RACE_SECONDS)
+
+
+async def _no_more() -> None:
+    """Nobody is known to be on the way."""
 
 
 def _refuse(writes: Iterable[_Write], refusal: Refusal) -> None:

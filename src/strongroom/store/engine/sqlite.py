@@ -6,7 +6,7 @@ Several processes may open the same file: the lock of `_sqlite_writer` orders th
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -115,6 +115,9 @@ class SqliteEngine:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._writer.put(Write(work, done, alone))
         return done
+
+    def gather_by(self, gather: Callable[[], Awaitable[None]]) -> None:
+        """Not needed; see the contract."""
 
     def check_writes(self) -> None:
         """See the contract."""
