@@ -2,13 +2,11 @@
 
 import ast
 import contextlib
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,9 +56,9 @@ def commit_before_the_newest_step() -> str:
 
 def source_of(commit: str, folder: Path) -> Path:
     """What a commit has of `src`, put into a folder; where it can be imported from."""
-    packed = io.BytesIO(git("archive", "--format=tar", commit, "src"))
-    with tarfile.open(fileobj=packed) as archive:
-        archive.extractall(folder, filter="data")
+    folder.mkdir()
+    packed = git("archive", "--format=tar", commit, "src")
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=packed, check=True)
     return folder / "src"
 
 
