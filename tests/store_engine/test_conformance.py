@@ -284,6 +284,11 @@ async def test_leases_are_claimed_when_they_are_due_oldest_first(engine: Engine)
     await engine.transact(lambda each: each.revoke_leases(26.0, prefix="db/creds/a/"))
     assert engine.view.next_due() == 26.0
     await engine.transact(lambda each: each.revoke_leases(24.0, mount="m"))
+    await engine.transact(lambda each: each.put_lease(lease("pki/1", 24.5, mount="n")))
+    claimed = await engine.transact(lambda each: each.claim_leases(25.0, 60.0, 1, apart=["m"]))
+    assert [row.id for row in claimed] == ["pki/1"]
+    claimed = await engine.transact(lambda each: each.claim_leases(25.0, 60.0, 5, apart=["m", "n"]))
+    assert claimed == []
     claimed = await engine.transact(lambda each: each.claim_leases(25.0, 60.0, 5))
     assert len(claimed) == 3
 

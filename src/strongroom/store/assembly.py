@@ -283,7 +283,7 @@ def _around(
     return (
         *public_parts(barrier, around),
         SealPaths(context),
-        OpenApi(context, router.endpoints_of, around.about.program_version),
+        OpenApi(context, router.described, around.about.program_version),
         Explain(context, router.find),
         Mounts(context, leases, "secret", {*SECRETS_ENGINES, *around.engines}),
         Mounts(context, leases, "auth", AUTH_METHODS),

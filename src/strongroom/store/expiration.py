@@ -11,7 +11,7 @@ from typing import Final
 
 from strongroom.model.clock import Clock
 from strongroom.store.engine.contract import Engine, LeaseRow, Transaction
-from strongroom.store.leasing import Leases, claim
+from strongroom.store.leasing import Leases
 
 # Tokens and leases of a batch: a few statements, which hold the turn to write meanwhile.
 PAGE: Final = 300
@@ -42,7 +42,7 @@ class Expiration:
             if due is None or due > now:
                 return done
             async with asyncio.timeout(BATCH_SECONDS):
-                tokens, leases = await self._engine.transact_alone(partial(_expire, now=now))
+                tokens, leases = await self._engine.transact_alone(partial(self._expire, now=now))
             took = self._clock.monotonic() - begun
             await self._leases.revoke(leases)
             step = tokens + len(leases)
@@ -53,8 +53,7 @@ class Expiration:
             if max(tokens, len(leases)) >= PAGE:
                 await self._clock.sleep(max(BREATH_SECONDS, took / 2))
 
-
-def _expire(transaction: Transaction, now: float) -> tuple[int, Sequence[LeaseRow]]:
-    """One commit for both: each makes every node look anew at what it has remembered."""
-    tokens = transaction.delete_expired_tokens(now, PAGE)
-    return tokens, claim(transaction, now, PAGE)
+    def _expire(self, transaction: Transaction, now: float) -> tuple[int, Sequence[LeaseRow]]:
+        """One commit for both: each makes every node look anew at what it has remembered."""
+        tokens = transaction.delete_expired_tokens(now, PAGE)
+        return tokens, self._leases.claim(transaction, now, PAGE)

@@ -28,7 +28,7 @@ from strongroom.store.leases import (
     renewed,
 )
 from strongroom.store.quotas import Quotas
-from strongroom.store.routing import full_path
+from strongroom.store.routing import backend_name, full_path, unknown_type
 from strongroom.store.sessions import invalid_token
 from strongroom.store.tokens import Bounds
 
@@ -40,6 +40,7 @@ REVOKE_SECONDS: Final = 60.0
 # it failed.
 BEGIN_SECONDS: Final = CLAIM_SECONDS - REVOKE_SECONDS
 _LEFT: Final = Unavailable("revoke-later", "the revocation has not begun")
+NOT_BEGUN: Final = (_LEFT.code, "unknown-type")
 
 _log = logging.getLogger(__name__)
 
@@ -63,14 +64,6 @@ class Terms:
     max_ttl: int = 0
     renewable: bool = True
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-def claim(transaction: Transaction, now: float, limit: int) -> Sequence[LeaseRow]:
-    """Take a batch of what is due, for `Leases.revoke`; nobody else has it until it must be done.
-
-    A part of the caller's unit of work.
-    """
-    return transaction.claim_leases(now, now + CLAIM_SECONDS, limit)
 
 
 class Leases:
@@ -174,6 +167,16 @@ class Leases:
 
     # revoking
 
+    def claim(self, transaction: Transaction, now: float, limit: int) -> Sequence[LeaseRow]:
+        """Take a batch of what is due, for `revoke`; nobody else has it until it must be done.
+
+        A part of the caller's unit of work. What a later version has made is left to its nodes.
+        """
+        unknown = [
+            each.uuid for each in transaction.mounts() if backend_name(each) not in self._backends
+        ]
+        return transaction.claim_leases(now, now + CLAIM_SECONDS, limit, apart=unknown)
+
     async def revoke_now(self, lease_id: str, *, force: bool = False) -> bool:
         """Undo one lease and forget it; False when there is none.
 
@@ -204,7 +207,7 @@ class Leases:
         refusal = await self._undo(row, self._mounts())
         if refusal is not None and not force:
             await self._engine.transact(
-                lambda each: each.put_lease(failed(row, refusal.message, self._clock.now()))
+                lambda each: each.put_lease(_again(row, refusal, self._clock.now()))
             )
             raise refusal
         await self._engine.transact(lambda each: each.delete_lease(lease_id))
@@ -238,11 +241,8 @@ class Leases:
                 transaction.delete_lease(row.id)
             elif transaction.lease(row.id) is None:
                 continue
-            elif refusal is _LEFT:
-                again = dataclasses.replace(row, due=now, attempts=row.attempts - 1)
-                transaction.put_lease(again)
             else:
-                transaction.put_lease(failed(row, refusal.message, now))
+                transaction.put_lease(_again(row, refusal, now))
 
     async def _undo(self, row: LeaseRow, mounts: Mapping[str, MountRow]) -> Refusal | None:
         try:
@@ -267,7 +267,9 @@ class Leases:
         mount = mounts.get(row.mount)
         if mount is None:
             raise Unavailable("no-mount", "the mount of the lease is gone")
-        backend = self._backends.get(mount.type)
+        backend = self._backends.get(backend_name(mount))
+        if backend is None:
+            raise unknown_type(mount)
         if isinstance(backend, Leasing):
             return mount, backend
         raise Unavailable("no-leasing", f"{full_path(mount)} does not revoke leases")
@@ -287,3 +289,10 @@ class Leases:
                 f" {PENDING_SECONDS:g} s",
                 hint="try again then",
             )
+
+
+def _again(row: LeaseRow, refusal: Refusal, now: float) -> LeaseRow:
+    """A lease that was not undone: what nobody has begun is due at once and has not failed."""
+    if refusal.code in NOT_BEGUN:
+        return dataclasses.replace(row, due=now, attempts=row.attempts - 1)
+    return failed(row, refusal.message, now)

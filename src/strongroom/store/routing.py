@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from strongroom.model.errors import NotFound, Refusal
+from strongroom.model.errors import NotFound, Refusal, Unavailable
 from strongroom.store import path_help
 from strongroom.store.call import Backend, Call, Endpoint, Handler, Result, Write, match
 from strongroom.store.engine.contract import DamagedMount, MountRow, View
@@ -198,7 +198,9 @@ class Router:
         return found
 
     def find(self, path: str, operation: Operation) -> Route:
-        """The route of a canonical path; raises NotFound(`no-route`).
+        """The route of a canonical path.
+
+        Raises NotFound(`no-route`), and Unavailable(`unknown-type`) for a mount of a later version.
 
         The first endpoint that has the operation, or else the first that has the path.
         """
@@ -207,7 +209,7 @@ class Router:
         if rest.startswith(FOLDED.get(name, ())) and rest != rest.lower():
             rest = rest.lower()
             path = full_path(row) + rest
-        backend, first = self._backends[name], None
+        backend, first = self._backend_of(row), None
         if operation == "help" and not rest:
             return Route(path, row, backend, _ROOT, rest, {})
         for endpoint in self.endpoints_of(row):
@@ -222,11 +224,21 @@ class Router:
         raise NotFound("unsupported-path", "1 error occurred:\n\t* unsupported path\n\n")
 
     def endpoints_of(self, row: MountRow) -> Sequence[Endpoint]:
-        """The endpoint table of a mount."""
+        """The endpoint table of a mount; raises Unavailable(`unknown-type`)."""
         name = backend_name(row)
         if name not in self._tables:
-            self._tables[name] = tuple(self._backends[name].endpoints)
+            self._tables[name] = tuple(self._backend_of(row).endpoints)
         return self._tables[name]
+
+    def described(self, row: MountRow) -> Sequence[Endpoint]:
+        """The endpoint table of a mount; empty for one that a later version has made."""
+        return self.endpoints_of(row) if backend_name(row) in self._backends else ()
+
+    def _backend_of(self, row: MountRow) -> Backend:
+        found = self._backends.get(backend_name(row))
+        if found is None:
+            raise unknown_type(row)
+        return found
 
     def mount_of(self, path: str) -> tuple[MountRow, str]:
         """The mount that holds a path, and the path under it.
@@ -241,6 +253,15 @@ class Router:
                     raise DamagedRow("damaged-mount", row.said, hint=_REPAIR)
                 return row, path[len(prefix) :]
         raise NotFound("no-route", f'no handler for route "{path}". route entry not found.')
+
+
+def unknown_type(row: MountRow) -> Unavailable:
+    """What is said of a mount that a node of a later version has made."""
+    return Unavailable(
+        "unknown-type",
+        f"{full_path(row)} is a mount of the type {row.type}, which this version does not have",
+        hint="ask a node of the version that it was mounted with",
+    )
 
 
 def full_path(row: MountRow | DamagedMount) -> str:

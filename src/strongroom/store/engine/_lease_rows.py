@@ -11,11 +11,7 @@ from strongroom.store.engine.sql import NO_LIMIT, upsert
 PUT_LEASE: Final = upsert("lease", "id", "mount, token, due, state, attempts, version, body")
 PUT_CUBBYHOLE: Final = upsert("cubbyhole", "token, name", "version, body")
 COLUMNS: Final = "SELECT id, mount, token, due, state, attempts, version, body FROM lease"
-DUE: Final = "WHERE due <= ? ORDER BY due, id LIMIT ?"
-CLAIM: Final = (
-    "UPDATE lease SET due = ?, state = 'revoking', attempts = attempts + 1"  # noqa: S608
-    f" WHERE id IN (SELECT id FROM lease {DUE})"
-)
+CLAIM: Final = "UPDATE lease SET due = ?, state = 'revoking', attempts = attempts + 1"
 _APART: Final = ("id", "mount", "token", "due", "state", "attempts")
 # What is still being made is not undone before it is there: it waits for the time it has.
 REVOKE: Final = (
@@ -114,10 +110,15 @@ class LeaseRows(SealedRows):
     def delete_lease(self, lease_id: str) -> None:
         self._sql.run("DELETE FROM lease WHERE id = ?", lease_id)
 
-    def claim_leases(self, now: float, until: float, limit: int) -> Sequence[LeaseRow]:
-        due = self._sql.all(f"{COLUMNS} {DUE}", now, limit)
+    def claim_leases(
+        self, now: float, until: float, limit: int, *, apart: Sequence[str] = ()
+    ) -> Sequence[LeaseRow]:
+        others = f" AND mount NOT IN ({', '.join('?' * len(apart))})" if apart else ""
+        which = f"WHERE due <= ?{others} ORDER BY due, id LIMIT ?"
+        due = self._sql.all(f"{COLUMNS} {which}", now, *apart, limit)
         if due:
-            self._sql.run(CLAIM, until, now, limit)
+            claim = f"{CLAIM} WHERE id IN (SELECT id FROM lease {which})"  # noqa: S608 - our own words
+            self._sql.run(claim, until, now, *apart, limit)
         claimed = []
         for row in due:
             lease_id, attempts = row[0], row[5] + 1

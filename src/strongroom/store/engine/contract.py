@@ -377,9 +377,12 @@ class Transaction(
     def delete_lease(self, lease_id: str) -> None:
         """Remove; no error when absent."""
 
-    def claim_leases(self, now: float, until: float, limit: int) -> Sequence[LeaseRow]:
+    def claim_leases(
+        self, now: float, until: float, limit: int, *, apart: Sequence[str] = ()
+    ) -> Sequence[LeaseRow]:
         """Take leases that are due, oldest first, to be revoked by the caller alone until then.
 
+        Those of the mounts `apart`, by uuid, are left to others.
         Each is "revoking" with one more attempt. One whose row is damaged is "irrevocable" from
         then on, and its `error` among `stuck_leases` says so.
         """

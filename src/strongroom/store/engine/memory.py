@@ -230,11 +230,14 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
     def delete_lease(self, lease_id: str) -> None:
         self.state.leases.pop(lease_id, None)
 
-    def claim_leases(self, now: float, until: float, limit: int) -> Sequence[LeaseRow]:
+    def claim_leases(
+        self, now: float, until: float, limit: int, *, apart: Sequence[str] = ()
+    ) -> Sequence[LeaseRow]:
         due = [
             (row.due, row.id)
             for row in self.state.leases.values()
             if row.due is not None and row.due <= now and row.state != "irrevocable"
+            if row.mount not in apart
         ]
         claimed = []
         for _, lease_id in sorted(due)[:limit]:
