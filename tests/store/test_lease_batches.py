@@ -10,7 +10,7 @@ from strongroom.model.errors import Denied, Invalid
 from strongroom.store.engine.contract import LeaseRow, MountRow, TokenRow
 from strongroom.store.engine.memory import MemoryEngine
 from strongroom.store.leases import CLAIM_SECONDS
-from strongroom.store.leasing import BEGIN_SECONDS, Leases, Terms, claim
+from strongroom.store.leasing import BEGIN_SECONDS, Leases, Terms
 from strongroom.store.tokens import Bounds
 
 MOUNT = MountRow("secret", "slow/", "slow", "uuid", "accessor")
@@ -56,7 +56,7 @@ async def test_what_a_batch_has_no_time_for_is_given_back_and_has_not_failed() -
         for number in range(5):
             row = LeaseRow(f"slow/{number}", MOUNT.uuid, None, NOW - 9, NOW - 1, 8, NOW - 1)
             transaction.put_lease(row)
-        return claim(transaction, NOW, 5)
+        return leases.claim(transaction, NOW, 5)
 
     await leases.revoke(await engine.transact(begin))
     assert len(slow.undone) == 2
@@ -69,19 +69,22 @@ async def test_what_a_batch_has_no_time_for_is_given_back_and_has_not_failed() -
     assert clock.passed < CLAIM_SECONDS
     # They are undone in the next batches.
     clock.passed = 0.0
-    again = await engine.transact(lambda each: claim(each, NOW + CLAIM_SECONDS, 5))
+    again = await engine.transact(lambda each: leases.claim(each, NOW + CLAIM_SECONDS, 5))
     await leases.revoke(again)
     assert len(slow.undone) == 4
 
 
 async def test_what_one_node_has_claimed_no_other_has_before_it_must_be_done() -> None:
     engine = MemoryEngine()
+    quotas: Any = None
+    leases = Leases(engine, _Clock(), quotas, {})  # type: ignore[arg-type]
     row = LeaseRow("slow/1", MOUNT.uuid, None, NOW - 9, NOW - 1, 8, NOW - 1)
     await engine.transact(lambda each: each.put_lease(row))
-    assert [each.id for each in await engine.transact(lambda each: claim(each, NOW, 5))] == [row.id]
+    claimed = await engine.transact(lambda each: leases.claim(each, NOW, 5))
+    assert [each.id for each in claimed] == [row.id]
     for later in (0.0, CLAIM_SECONDS - 1):
-        assert not await engine.transact(lambda each, at=NOW + later: claim(each, at, 5))
-    again = await engine.transact(lambda each: claim(each, NOW + CLAIM_SECONDS, 5))
+        assert not await engine.transact(lambda each, at=NOW + later: leases.claim(each, at, 5))
+    again = await engine.transact(lambda each: leases.claim(each, NOW + CLAIM_SECONDS, 5))
     assert [(each.id, each.attempts) for each in again] == [(row.id, 2)]
 
 
