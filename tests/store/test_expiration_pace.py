@@ -24,11 +24,12 @@ class _Clock:
 
 
 class _Engine:
-    """Two full batches are due; a commit takes a while. Its own view."""
+    """Two batches are due, full ones unless told; a commit takes a while. Its own view."""
 
-    def __init__(self, clock: _Clock, commit_seconds: float) -> None:
+    def __init__(self, clock: _Clock, commit_seconds: float, batch: int = PAGE) -> None:
         self._clock = clock
         self._commit_seconds = commit_seconds
+        self._batch = batch
         self._left = 2
 
     @property
@@ -41,7 +42,7 @@ class _Engine:
     async def transact_alone(self, _: Callable[[Any], Any]) -> tuple[int, Sequence[Any]]:
         self._left -= 1
         self._clock.at += self._commit_seconds
-        return PAGE, ()
+        return self._batch, ()
 
 
 class _Leases:
@@ -69,3 +70,12 @@ async def test_writers_get_a_third_of_the_time_of_commits() -> None:
 
 async def test_a_slow_engine_of_leases_makes_no_pause_longer() -> None:
     assert await _pauses(0.5, 600.0) == [0.25, 0.25]
+
+
+async def test_what_comes_due_while_little_is_due_waits_for_the_next_look() -> None:
+    clock = _Clock()
+    expiration = Expiration(_Engine(clock, 0.5, batch=7), clock, _Leases(clock, 0.0))  # type: ignore[arg-type]
+    assert await expiration.catch_up() == 7
+    assert clock.pauses == []
+    assert await expiration.catch_up() == 7
+    assert await expiration.catch_up() == 0

@@ -31,7 +31,7 @@ class Expiration:
         self._leases = leases
 
     async def catch_up(self) -> int:
-        """Work through what is due now; how many tokens and leases that were.
+        """Work through what is due by now; how many tokens and leases that were.
 
         Raises TimeoutError when the database does not answer.
         """
@@ -45,13 +45,12 @@ class Expiration:
                 tokens, leases = await self._engine.transact_alone(partial(self._expire, now=now))
             took = self._clock.monotonic() - begun
             await self._leases.revoke(leases)
-            step = tokens + len(leases)
-            if not step:
+            done += tokens + len(leases)
+            if max(tokens, len(leases)) < PAGE:
+                # What has come due meanwhile waits for the next look: each commit makes every node
+                # ask anew whether what it remembers still stands.
                 return done
-            done += step
-            await asyncio.sleep(0)
-            if max(tokens, len(leases)) >= PAGE:
-                await self._clock.sleep(max(BREATH_SECONDS, took / 2))
+            await self._clock.sleep(max(BREATH_SECONDS, took / 2))
 
     def _expire(self, transaction: Transaction, now: float) -> tuple[int, Sequence[LeaseRow]]:
         """One commit for both: each makes every node look anew at what it has remembered."""

@@ -14,8 +14,8 @@ from strongroom.store.engine.contract import DamagedMount, MountRow, View
 from strongroom.store.normalise import Canonical, Operation
 from strongroom.store.notices import Notices
 from strongroom.store.parameters import set_aside, warnings_of
+from strongroom.wire.http import NO_CONTENT
 
-NO_CONTENT: Final = 204
 # Request lines that are remembered, and how long the target of one may be.
 WAYS: Final = 4096
 LONGEST_TARGET: Final = 512
