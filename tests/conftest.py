@@ -39,7 +39,7 @@ from strongroom.model.secret import Secret
 from strongroom.store.assembly import Surroundings, assemble, open_cluster
 from strongroom.store.auth.kubernetes_cluster import ApiServer, PodIdentity
 from strongroom.store.call import Backend, Call, Endpoint, Result
-from strongroom.store.context import Context
+from strongroom.store.context import REQUEST_SECONDS, Context
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine, LeaseRow, MountRow, View
 from strongroom.store.engine.postgres import PostgresEngine
@@ -549,6 +549,7 @@ async def serving(
     clock: SimulatedClock,
     *,
     reviewer: Any = None,
+    request_seconds: float = REQUEST_SECONDS,
     **engines: Callable[[Context, Leases], Backend],
 ) -> AsyncIterator[Store]:
     """A node on an engine: unsealed, listening, and ended with the engine at the end.
@@ -568,7 +569,12 @@ async def serving(
         return issuers[-1]
 
     around = Surroundings(
-        clock, AuditBroker([device]), reviewer, seal, engines={"issuer": issuer, **engines}
+        clock,
+        AuditBroker([device]),
+        reviewer,
+        seal,
+        engines={"issuer": issuer, **engines},
+        request_seconds=request_seconds,
     )
     handler = assemble(engine, barrier, around)
 

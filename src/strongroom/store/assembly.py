@@ -27,7 +27,7 @@ from strongroom.store.auth.token import TokenAuth
 from strongroom.store.auth.userpass import Userpass
 from strongroom.store.batch_tokens import BatchTokens
 from strongroom.store.call import Backend, Call, Endpoint, Result
-from strongroom.store.context import Context
+from strongroom.store.context import REQUEST_SECONDS, Context
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine, MountRow, Transaction
 from strongroom.store.expiration import Expiration
@@ -115,6 +115,8 @@ class Surroundings:
     # When users are locked, by login method or "all", where a mount is not tuned.
     lockout: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notices: Notices = field(default_factory=Notices)
+    # How long a call may take.
+    request_seconds: float = REQUEST_SECONDS
 
 
 async def initialise(
@@ -239,6 +241,7 @@ def assemble(engine: Engine, barrier: Barrier, around: Surroundings) -> Pipeline
         around.system,
         lockout=around.lockout,
         notices=around.notices,
+        request_seconds=around.request_seconds,
     )
     metrics = Metrics(context, around.worker)
     feed = ChangeFeed(engine, sessions, around.clock, around.notices)

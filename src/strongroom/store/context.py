@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from strongroom.store.seal.cluster import ClusterSeal
     from strongroom.store.sessions import Sessions
 
+# How long a call may take, as in Vault.
+REQUEST_SECONDS: Final = 90.0
 # Damaged rows that one list names.
 MOST_NAMED: Final = 20
 
@@ -50,6 +52,7 @@ class Context:
     notices: Notices = field(default_factory=Notices)
     # When users are locked, by login method or "all", where a mount is not tuned.
     lockout: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    request_seconds: float = REQUEST_SECONDS
     make_token: Callable[[], str] = new_token
     make_accessor: Callable[[], str] = new_accessor
 

@@ -50,7 +50,6 @@ from strongroom.store.wrapping import Wrapping, bad_wrapping_token, can_be_wrapp
 from strongroom.wire.http import Request, Response
 from strongroom.wire.listener import Exchange, Handler
 
-REQUEST_SECONDS: Final = 90.0
 SUBSCRIBE: Final = "sys/events/subscribe/"
 LOOKS: Final = frozenset({"read", "list", "scan", "help"})
 UNWRAP: Final = "sys/wrapping/unwrap"
@@ -91,7 +90,7 @@ class Pipeline:
         self._now = 0.0
         self._stamp = b""
         self._ids = request_ids()
-        self._deadlines = Deadlines(REQUEST_SECONDS)
+        self._deadlines = Deadlines(context.request_seconds)
         # What is being executed: tasks, and writes that no task waits for.
         self._pending: set[asyncio.Future[Any]] = set()
         self._bursts = Bursts(
