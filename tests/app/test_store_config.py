@@ -45,6 +45,7 @@ log_level = "Warning"
 disable_mlock = true
 default_lease_ttl = "1h"
 max_lease_ttl = "24h"
+default_max_request_duration = "30s"
 """
 AS_JSON = {
     "storage": {"raft": {"path": "/srv/data", "node_id": "one"}},
@@ -73,6 +74,7 @@ AS_JSON = {
     "telemetry": {"prometheus_retention_time": "30s"},
     "api_addr": "https://vault:8200", "cluster_addr": "https://vault:8201", "ui": True,
     "log_level": "Warning", "disable_mlock": True, "default_lease_ttl": "1h", "max_lease_ttl": "24h",
+    "default_max_request_duration": 30,
 }  # fmt: skip
 
 
@@ -102,7 +104,9 @@ def test_a_whole_file_is_understood(tmp_path: Path) -> None:
 
 def test_json_and_hcl_say_the_same(tmp_path: Path) -> None:
     one, other = read(tmp_path, FULL), read(tmp_path, json.dumps(AS_JSON), "c.json")
-    for name in ("storage", "listeners", "audit", "default_ttl", "max_ttl", "api_addr", "ui"):
+    assert one.request_seconds == 30
+    plain = ("storage", "listeners", "audit", "default_ttl", "max_ttl", "request_seconds")
+    for name in (*plain, "api_addr", "ui"):
         assert getattr(one, name) == getattr(other, name)
     assert one.seal.fields == other.seal.fields
 

@@ -435,6 +435,7 @@ def surroundings(
         folder=settings.storage.path,
         configuration=lambda: sanitized(settings),
         lockout=settings.user_lockout,
+        request_seconds=settings.request_seconds,
     )
 
 

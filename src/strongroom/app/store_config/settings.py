@@ -17,6 +17,7 @@ from strongroom.app.store_config.sources import Configuration, Stanza
 from strongroom.app.store_config.user_lockout import user_lockout
 from strongroom.model.errors import Invalid
 from strongroom.store.call import parse_seconds
+from strongroom.store.context import REQUEST_SECONDS
 from strongroom.wire.forwarded import ForwardedFor
 
 DATABASE: Final = "strongroom.db"
@@ -52,12 +53,12 @@ _LISTENER_NO_EFFECT: Final = {
     "tls_max_version", "role",
     "chroot_namespace", "redact_addresses", "redact_cluster_name", "redact_version",
     "tls_prefer_server_cipher_suites", "http_write_timeout", "max_request_json_memory",
-    "disable_request_limiter", "require_request_header",
+    "disable_request_limiter", "require_request_header", "max_request_duration",
 }  # fmt: skip
 _LISTENER: Final = {
     "address", "tls_disable", "tls_cert_file", "tls_key_file", "tls_min_version",
     "tls_client_ca_file", "tls_require_and_verify_client_cert", "tls_disable_client_certs",
-    "telemetry", "max_request_size", "max_request_duration", "http_read_header_timeout",
+    "telemetry", "max_request_size", "http_read_header_timeout",
     "http_read_timeout", "http_idle_timeout", "unauthed_rekey", "socket_mode", "socket_user",
     "disable_unauthed_rekey_endpoints", "disable_unauthed_generate_root_endpoints",
     "socket_group", "profiling", "max_snapshot_size", *FORWARDED_FIELDS,
@@ -167,6 +168,8 @@ class ServerSettings:
     log_format: str = "standard"
     default_ttl: int = DEFAULT_TTL
     max_ttl: int = DEFAULT_TTL
+    # How long a call may take.
+    request_seconds: float = REQUEST_SECONDS
     workers: int = 0
     join_key_file: Path | None = None
     api_audit: bool = False
@@ -202,6 +205,7 @@ def settings_of(found: Configuration) -> ServerSettings:
         log_format=format_named(text.text("log_format") or "standard"),
         default_ttl=text.seconds("default_lease_ttl", DEFAULT_TTL),
         max_ttl=text.seconds("max_lease_ttl", DEFAULT_TTL),
+        request_seconds=text.seconds("default_max_request_duration", int(REQUEST_SECONDS)),
         workers=int(text.value("workers", 0)),
         join_key_file=Path(text.text("join_key_file")) if text.text("join_key_file") else None,
         api_audit=_flag(text.value("unsafe_allow_api_audit_creation", False)),
