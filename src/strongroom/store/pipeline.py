@@ -358,7 +358,7 @@ class Pipeline:
         if together:
             self._bursts.follow(follow)
         elif self._waits:
-            self._start(_called(follow))
+            self._keep(self._context.engine.side_by_side([follow]))
         else:
             follow()
 
@@ -569,10 +569,6 @@ class Pipeline:
         pattern = work.call.path.removeprefix(SUBSCRIBE)
         told = Subscriber(socket, pattern, work.call.token, request.peer, newest, mark)
         self._feed.subscribe(told, after)
-
-
-async def _called(work: Callable[[], None]) -> None:
-    work()
 
 
 def _sealed(request: Request, exchange: Exchange) -> None:  # noqa: ARG001
