@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from strongroom.app.dev.processes import die_with_parent
+from strongroom.app.processors import place
 
 TOLD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 BLOCKED: Final = (*TOLD, signal.SIGCHLD)
@@ -129,6 +130,8 @@ class _Family:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
         if os.getppid() != self._parent:
             os._exit(1)
+        if number is not None:
+            place(number, len(self._workers))
         return 0
 
     def listen(self) -> None:
