@@ -1,10 +1,10 @@
 """What arrives together is taken together, and a group of writes waits for who is on the way."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
-from strongroom.store.bursts import Bursts
+from strongroom.store.bursts import Bursts, Known
 from strongroom.store.engine.memory import MemoryEngine
 from strongroom.wire.http import Request
 from strongroom.wire.listener import Exchange
@@ -21,13 +21,15 @@ class Taken:
         self.tasks: list[asyncio.Task[None]] = []
         self.bursts = Bursts(MemoryEngine(), self.check, self.take, self.refuse, self.keep)
 
-    def check(self) -> None:
+    def check(self, requests: Sequence[Request]) -> Known:
         self.said.append("check")
         if self.fails:
             raise LookupError
+        return {("m", each.target) for each in requests if each.method == "POST"}
 
-    def take(self, request: Request, _exchange: Exchange) -> None:
-        self.said.append(request.target)
+    def take(self, request: Request, _exchange: Exchange, known: Known) -> None:
+        there = " is there" if ("m", request.target) in known else ""
+        self.said.append(request.target + there)
 
     def refuse(self, _exchange: Exchange, error: Exception) -> None:
         self.said.append(type(error).__name__)
@@ -55,11 +57,11 @@ async def all_here_at_once(taken: Taken) -> bool:
 async def test_what_arrives_in_one_turn_shares_a_check() -> None:
     taken = Taken()
     taken.arrive("GET", "a")
-    taken.arrive("GET", "b")
+    taken.arrive("POST", "b")
     await taken.settled()
     taken.arrive("GET", "c")
     await taken.settled()
-    assert taken.said == ["check", "a", "b", "check", "c"]
+    assert taken.said == ["check", "a", "b is there", "check", "c"]
 
 
 async def test_a_check_that_fails_is_answered_to_all_and_made_again() -> None:
@@ -72,7 +74,7 @@ async def test_a_check_that_fails_is_answered_to_all_and_made_again() -> None:
     assert await all_here_at_once(taken)
     taken.arrive("POST", "c")
     await taken.settled()
-    assert taken.said == ["check", "LookupError", "LookupError", "check", "c"]
+    assert taken.said == ["check", "LookupError", "LookupError", "check", "c is there"]
 
 
 async def test_a_group_waits_for_who_may_write_from_arrival_to_execution() -> None:

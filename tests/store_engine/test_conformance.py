@@ -149,6 +149,29 @@ async def test_the_revision_moves_with_every_commit_the_generation_with_control_
 
 
 @reads
+async def test_what_is_known_with_the_revision_is_there(engine: Engine) -> None:
+    asked = [("m", "a"), ("m", "folder"), ("m", "gone"), ("m", "never"), ("other", "a")]
+    for name in ("a", "folder/in it", "gone", "again"):
+        await put_secret(engine, name, b"1")
+    assert engine.view.kv_exists("m", "a")
+    assert engine.view.kv_exists("m", "gone")
+    assert not engine.view.kv_exists("m", "folder")
+    await engine.transact(lambda each: each.delete_kv("m", "gone"))
+    before = engine.revision()
+    revision, known = engine.revision_and_known(asked)
+    assert revision == before == engine.revision()
+    # Engines whose reads do not wait are asked for each.
+    assert known == ({("m", "a")} if engine.waits else set())
+    assert engine.generation_at(revision) == engine.view.generation()
+    # The number of its node is another now.
+    await put_secret(engine, "gone", b"2")
+    revision, known = engine.revision_and_known(asked)
+    assert revision != before
+    assert known <= {("m", "a"), ("m", "gone")}
+    assert engine.revision_and_known([]) == (revision, frozenset())
+
+
+@reads
 async def test_a_mount_takes_everything_under_it_along(engine: Engine) -> None:
     row = MountRow("secret", "kv/", "kv", "m", "kv_1", options={"version": "2"})
     await engine.transact(lambda each: each.put_mount(row))

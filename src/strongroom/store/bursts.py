@@ -7,11 +7,11 @@ however many join it, a group waits a little for those that are on their way (`a
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
-from strongroom.store.engine.contract import Engine
+from strongroom.store.engine.contract import Engine, SecretName
 from strongroom.wire.http import Request
 from strongroom.wire.listener import Exchange
 
@@ -19,11 +19,14 @@ from strongroom.wire.listener import Exchange
 GATHER_SECONDS: Final = 0.003
 READS: Final = frozenset({"GET", "LIST", "SCAN", "HEAD", "OPTIONS"})
 
+# Secrets that are certainly there.
+Known = Collection[SecretName]
 Arrived = Sequence[tuple[Request, Exchange]]
 
 
 class Bursts:
-    """`check` looks whether anything was committed, and `take` answers or records one request.
+    """`check` looks whether anything was committed, and which secrets of those that are asked for
+    are there; with that `take` answers or records one request.
 
     `refuse` answers one whose check has failed; `keep` runs a coroutine to its end.
     """
@@ -31,8 +34,8 @@ class Bursts:
     def __init__(
         self,
         engine: Engine,
-        check: Callable[[], None],
-        take: Callable[[Request, Exchange], None],
+        check: Callable[[Sequence[Request]], Known],
+        take: Callable[[Request, Exchange, Known], None],
         refuse: Callable[[Exchange, Exception], None],
         keep: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
@@ -64,17 +67,17 @@ class Bursts:
         while self._arrived:
             arrived, self._arrived = self._arrived, []
             try:
-                self._check()
+                known = self._check([request for request, _ in arrived])
             except Exception as error:  # noqa: BLE001 - all that waited for it are answered
                 for _, exchange in arrived:
                     self._refuse(exchange, error)
                 self._here(_writing(arrived))
                 continue
-            self._keep(self._take_together(arrived))
+            self._keep(self._take_together(arrived, known))
         self._checking = False
 
-    async def _take_together(self, arrived: Arrived) -> None:
-        works = [partial(self._take, request, exchange) for request, exchange in arrived]
+    async def _take_together(self, arrived: Arrived, known: Known) -> None:
+        works = [partial(self._take, *each, known) for each in arrived]
         try:
             await self._engine.side_by_side(works)
         finally:

@@ -11,7 +11,7 @@ written is refused.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
@@ -20,7 +20,7 @@ from strongroom.audit.record import request_fragment, request_line, response_lin
 from strongroom.crypto.aead import Tampered
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
-from strongroom.store.bursts import Bursts
+from strongroom.store.bursts import READS, Bursts, Known
 from strongroom.store.call import Call, Result, Write
 from strongroom.store.context import Context
 from strongroom.store.deadlines import Deadlines
@@ -120,8 +120,12 @@ class Pipeline:
         if not self._waits:
             self._check_revision()
 
-    def _check_revision(self) -> None:
-        revision = self._context.engine.revision()
+    def _check_revision(self, requests: Sequence[Request] = ()) -> Known:
+        """Whether anything was committed, and which secrets that may be written are there."""
+        writes = [each for each in requests if each.method not in READS]
+        ways = [self._router.known((each.method, each.target, each.opens)) for each in writes]
+        secrets = [way.secret for way in ways if way and way.secret]
+        revision, known = self._context.engine.revision_and_known(secrets)
         if revision != self._revision:
             generation = self._context.engine.generation_at(revision)
             if generation != self._generation:
@@ -137,6 +141,7 @@ class Pipeline:
             # Last: a check that failed half way is made again.
             self._generation = generation
             self._revision = revision
+        return known
 
     def _end_turn(self) -> None:
         self._turn_open = False
@@ -147,7 +152,7 @@ class Pipeline:
         if self._waits:
             self._bursts.arrive(request, exchange)
         else:
-            self._take(request, exchange)
+            self._take(request, exchange, ())
 
     def _refuse_unrecorded(self, exchange: Exchange, error: Exception) -> None:
         if isinstance(error, Refusal):
@@ -156,7 +161,7 @@ class Pipeline:
         else:
             exchange.reply(encode_bug(error))
 
-    def _take(self, request: Request, exchange: Exchange) -> None:
+    def _take(self, request: Request, exchange: Exchange, known: Known) -> None:
         try:
             if not self._turn_open:
                 self._begin_turn()
@@ -174,7 +179,7 @@ class Pipeline:
                 if prepared.revision == self._revision or self._stands(prepared):
                     self._answer_prepared(session, prepared, request.peer, exchange)
                     return
-            if (work := self._long_way(request, exchange, token)) is not None:
+            if (work := self._long_way(request, exchange, token, known)) is not None:
                 self._record(work)
         except Exception as error:  # noqa: BLE001 - the last line of defence answers 500
             self._refuse_unrecorded(exchange, error)
@@ -222,7 +227,9 @@ class Pipeline:
         self._metrics.replies["read", prepared.status] += 1
         self._broker.submit(lines, partial(reply_if, self._broker, exchange, response))
 
-    def _long_way(self, request: Request, exchange: Exchange, token: str) -> Work | None:
+    def _long_way(
+        self, request: Request, exchange: Exchange, token: str, known: Known
+    ) -> Work | None:
         """A request that is to be recorded; None for one that is answered."""
         headers = request.headers
         content_type = headers.get("content-type", "")
@@ -248,7 +255,8 @@ class Pipeline:
             way, missing = self._way(line, written)
         route = way.route if way else None
         session, early = self._authenticate(route, token, request.peer)
-        call = self._call((line, *body), route, session, request)
+        there = way is not None and way.secret in known
+        call = self._call((line, *body), route, session, request, there=there)
         call.token, call.request_id = token, next(self._ids)
         if route is not None and line.path in UNRECORDED and call.operation == "read":
             exchange.reply(self._unrecorded(route, call))
@@ -272,8 +280,13 @@ class Pipeline:
         route: Route | None,
         session: Session | None,
         request: Request,
+        *,
+        there: bool = False,
     ) -> Call:
-        """`asked` are the line of a request, its data, and its body where that is a file."""
+        """`asked` are the line of a request, its data, and its body where that is a file.
+
+        `there` says that the secret it is about is known to exist.
+        """
         line, data, raw = asked
         call = Call(
             operation=line.operation,
@@ -292,7 +305,7 @@ class Pipeline:
             body=raw,
             file=request.file,
         )
-        if route and call.operation == "update" and not route.backend.exists(call):
+        if route and call.operation == "update" and not there and not route.backend.exists(call):
             call.operation = "create"
         return call
 

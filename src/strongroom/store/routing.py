@@ -10,7 +10,7 @@ import orjson
 from strongroom.model.errors import NotFound, Refusal, Unavailable
 from strongroom.store import path_help
 from strongroom.store.call import Backend, Call, Endpoint, Handler, Result, Write, match
-from strongroom.store.engine.contract import DamagedMount, MountRow, View
+from strongroom.store.engine.contract import DamagedMount, MountRow, SecretName, View
 from strongroom.store.normalise import Canonical, Operation
 from strongroom.store.notices import Notices
 from strongroom.store.parameters import set_aside, warnings_of
@@ -35,6 +35,8 @@ FOLDED: Final[Mapping[str, tuple[str, ...]]] = {
     "kubernetes": ("role/",),
     "userpass": ("users/", "login/"),
 }
+# Behind which of these the rest of a path is the name of a secret, by backend.
+SECRETS: Final[Mapping[str, tuple[str, ...]]] = {"kv1": ("",), "kv2": ("data/", "metadata/")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Way:
 
     line: Canonical
     route: Route
+    secret: SecretName | None = None
     heads: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -189,7 +192,8 @@ class Router:
     def way(self, line: Canonical, written: Written) -> Way:
         """The way of a request line that `written` was normalised to; raises as `find`."""
         epoch = self._epoch
-        found = Way(line, self.find(line.path, line.operation).on(written[2]))
+        route = self.find(line.path, line.operation).on(written[2])
+        found = Way(line, route, secret_of(route))
         # Whether a PATCH is one depends on its content type; what was read may be old by now.
         if line.operation != "patch" and epoch == self._epoch and len(written[1]) <= LONGEST_TARGET:
             if len(self._ways) >= WAYS:
@@ -253,6 +257,14 @@ class Router:
                     raise DamagedRow("damaged-mount", row.said, hint=_REPAIR)
                 return row, path[len(prefix) :]
         raise NotFound("no-route", f'no handler for route "{path}". route entry not found.')
+
+
+def secret_of(route: Route) -> SecretName | None:
+    """The secret that a path is about, or None."""
+    for prefix in SECRETS.get(backend_name(route.mount), ()):
+        if route.rest.startswith(prefix):
+            return route.mount.uuid, route.rest.removeprefix(prefix)
+    return None
 
 
 def unknown_type(row: MountRow) -> Unavailable:

@@ -14,7 +14,7 @@ import orjson
 from strongroom.crypto.aead import Tampered
 from strongroom.store.engine._feed_rows import sealed_event
 from strongroom.store.engine._kv_rows import encoded_node, metadata_of, with_data
-from strongroom.store.engine._postgres_sql import MOST_ARRAY_BYTES, Connection
+from strongroom.store.engine._postgres_sql import MOST_ARRAY_BYTES, Connection, number_array
 from strongroom.store.engine._waves import Outcome
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import About, EventRow, KvMetadata, Transaction
@@ -156,7 +156,7 @@ class Foreseen:
         self.documents = dict.fromkeys(kinds)
         generation = 0
         for number, version, body in await self._connection.fetch(
-            ASK, _array(asked), mounts, names
+            ASK, number_array(asked), mounts, names
         ):
             if number == 0:
                 generation = version
@@ -234,7 +234,7 @@ class Foreseen:
         ]
         await self._connection.fetch(
             CHANGE,
-            *(_array(rows), _array([version for version, _ in rows.values()]), bodies),
+            *(number_array(rows), number_array([version for version, _ in rows.values()]), bodies),
             *_arrays(self._data),
             list(self._data.values()),
             *_arrays(self._gone),
@@ -245,10 +245,7 @@ class Foreseen:
             each.clear()
 
 
-def _array(numbers: Iterable[int]) -> str:
-    """Whole numbers as PostgreSQL writes an array: the driver looks at each of a list for long."""
-    return "{" + ",".join(map(str, numbers)) + "}"
-
-
 def _arrays(pairs: Collection[tuple[int, int]]) -> tuple[str, str]:
-    return _array([first for first, _ in pairs]), _array([second for _, second in pairs])
+    return number_array([first for first, _ in pairs]), number_array(
+        [second for _, second in pairs]
+    )

@@ -6,7 +6,7 @@ is one round trip.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -79,6 +79,11 @@ def refuse_unstorable(values: Values) -> None:
                 raise unstorable()
         elif isinstance(each, int) and not _LEAST <= each <= _MOST:
             raise unstorable()
+
+
+def number_array(numbers: Iterable[int]) -> str:
+    """Whole numbers as PostgreSQL writes an array: the driver looks at each of a list for long."""
+    return "{" + ",".join(map(str, numbers)) + "}"
 
 
 class Connection(Protocol):

@@ -188,6 +188,10 @@ class ConsumerRow:
     expires: float | None
 
 
+# A secret's mount and path.
+SecretName = tuple[str, str]
+
+
 class About(NamedTuple):
     """What a unit of work will ask: a secret, and the nameless document of a kind of its mount."""
 
@@ -490,6 +494,14 @@ class Engine(Protocol):
 
     def revision(self) -> int:
         """A number that changes whenever anybody, in any process, has committed; a read."""
+
+    def revision_and_known(
+        self, secrets: Iterable[SecretName]
+    ) -> tuple[int, frozenset[SecretName]]:
+        """The revision, and secrets that were certainly there when it was read; not always all.
+
+        Costs no more than `revision`.
+        """
 
     def generation_at(self, revision: int) -> int:
         """The generation (`View.generation`) when `revision` was read, or a newer one; a read."""

@@ -24,6 +24,7 @@ from strongroom.store.engine.contract import (
     KvMetadata,
     LeaseRow,
     MountRow,
+    SecretName,
     TokenRow,
     Transaction,
     View,
@@ -396,6 +397,13 @@ class MemoryEngine:
 
     def revision(self) -> int:
         return self._revision
+
+    def revision_and_known(
+        self,
+        secrets: Iterable[SecretName],  # noqa: ARG002 - asking for each costs little
+    ) -> tuple[int, frozenset[SecretName]]:
+        """See the contract."""
+        return self.revision(), frozenset()
 
     def generation_at(self, revision: int) -> int:  # noqa: ARG002 - what is newer will do
         return self._rows.generation()

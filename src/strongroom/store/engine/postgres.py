@@ -19,13 +19,19 @@ from strongroom.model.errors import Refusal
 from strongroom.store.engine._connections import DRIVER_ERRORS, Connections, commit
 from strongroom.store.engine._foreseen import Foreseen
 from strongroom.store.engine._greenlets import answer_of, drive, run_parked, run_side_by_side
-from strongroom.store.engine._postgres_sql import Ask, Connection, SharedReads, WritingSql
+from strongroom.store.engine._postgres_sql import (
+    Ask,
+    Connection,
+    SharedReads,
+    WritingSql,
+    number_array,
+)
 from strongroom.store.engine._refusals import broken_off, writing_ended
 from strongroom.store.engine._snapshot_rows import COPIED, FIRST_ROWS, all_of, rows_after
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine._waves import Outcome, Undo, Waves
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.contract import About, Transaction, View
+from strongroom.store.engine.contract import About, SecretName, Transaction, View
 from strongroom.store.engine.schema import STEPS, Step, take_step
 from strongroom.store.engine.snapshot_contract import TablePage
 from strongroom.store.engine.sql import POSTGRES, Sql
@@ -38,6 +44,12 @@ WRITE_SECONDS: Final = 5.0
 STEP_SECONDS: Final = 600.0
 COMMIT_PART: Final = 0.8
 RACE_SECONDS: Final = 0.05
+# The revision, and which of these nodes are secrets.
+LOOK: Final = """
+    SELECT revision, value, ARRAY(
+      SELECT id FROM node WHERE id = ANY(CAST(? AS text)::bigint[]) AND body IS NOT NULL
+    ) FROM generation
+"""
 TURN: Final = "BEGIN; UPDATE generation SET revision = revision + 1"
 # What nodes that start together on an empty database see of each other.
 _RACES: Final = (
@@ -111,6 +123,18 @@ class PostgresEngine:
         revision, generation = self._reads.one("SELECT revision, value FROM generation")
         self._looked = revision, generation
         return int(revision)
+
+    def revision_and_known(
+        self, secrets: Iterable[SecretName]
+    ) -> tuple[int, frozenset[SecretName]]:
+        """One question; see the contract."""
+        # A node that is gone may have been made again under another number.
+        nodes = {self._nodes[each]: each for each in secrets if each in self._nodes}
+        if not nodes:
+            return self.revision(), frozenset()
+        revision, generation, there = self._reads.one(LOOK, number_array(nodes))
+        self._looked = revision, generation
+        return revision, frozenset([nodes[each] for each in there])
 
     def generation_at(self, revision: int) -> int:
         """Read with the revision; see the contract."""

@@ -16,7 +16,7 @@ from strongroom.store.engine._snapshot_rows import COPIED, FIRST_ROWS, all_of, r
 from strongroom.store.engine._sqlite_writer import SqliteSql, SqliteWriter, Write
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.contract import About, Transaction, View
+from strongroom.store.engine.contract import About, SecretName, Transaction, View
 from strongroom.store.engine.schema import STEPS, Step, take_step
 from strongroom.store.engine.snapshot_contract import TablePage
 from strongroom.store.engine.sql import SQLITE
@@ -88,6 +88,13 @@ class SqliteEngine:
     def revision(self) -> int:
         """SQLite's data_version: changes with every commit on another connection."""
         return int(self._reads.one("PRAGMA data_version")[0])
+
+    def revision_and_known(
+        self,
+        secrets: Iterable[SecretName],  # noqa: ARG002 - asking for each costs little
+    ) -> tuple[int, frozenset[SecretName]]:
+        """See the contract."""
+        return self.revision(), frozenset()
 
     def generation_at(self, revision: int) -> int:  # noqa: ARG002 - what is newer will do
         """See the contract."""
