@@ -1,28 +1,36 @@
 """Pages of a snapshot are of one moment, and a restore is one unit of work."""
 
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from strongroom.crypto.keyring import KeyRing
 from strongroom.model.errors import Invalid
+from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import (
     RESTORED,
+    About,
     ClusterRow,
     Engine,
     EventRow,
     KvMetadata,
     KvVersionInfo,
+    SecretName,
 )
 from strongroom.store.engine.memory import MemoryEngine
+from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.snapshot_contract import TablePage
+from strongroom.store.engine.sqlite import SqliteEngine
 
 
-def put(name: str) -> Any:
+def put(name: str, data: bytes = b'{"k": "v"}') -> Any:
     def work(transaction: Any) -> None:
         entry = (KvVersionInfo(1, 0.0),)
+        transaction.kv_metadata("m", name)
         transaction.put_kv_metadata(KvMetadata("m", name, 0.0, 0.0, 1, 1, versions=entry))
-        transaction.put_kv_data("m", name, 1, b'{"k": "v"}')
+        transaction.put_kv_data("m", name, 1, data)
 
     return work
 
@@ -35,6 +43,23 @@ async def pages(engine: Engine) -> list[TablePage]:
 async def names(engine: Engine) -> list[str]:
     async def read() -> list[str]:
         return list(engine.view.kv_list("m", ""))
+
+    return await engine.waiting(read())
+
+
+async def value_of(engine: Engine, name: str) -> bytes | None:
+    """As a request finds it, which looks first whether anything has changed."""
+
+    async def read() -> bytes | None:
+        engine.generation_at(engine.revision())
+        return engine.view.kv_data("m", name, 1)
+
+    return await engine.waiting(read())
+
+
+async def known_to(engine: Engine) -> frozenset[SecretName]:
+    async def read() -> frozenset[SecretName]:
+        return engine.revision_and_known([("m", "a"), ("m", "b")])[1]
 
     return await engine.waiting(read())
 
@@ -84,6 +109,43 @@ async def test_what_is_put_back_without_a_key_is_told_by_the_feed(engine: Engine
     events, damaged = await engine.waiting(told())
     assert events == [(2, 1_700_000_000.25, RESTORED), (3, 2.0, "write")]
     assert damaged == ()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.component)])
+async def test_a_restore_brings_no_secret_under_the_name_of_another(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """The snapshot is of a database in which the same numbers are those of other secrets.
+
+    What was known of them before, by this process and by another, leads nobody there.
+    """
+    barrier = Barrier()
+    barrier.unseal(KeyRing.new(0.0))
+
+    async def engine_of() -> Engine:
+        if kind == "sqlite":
+            return SqliteEngine(tmp_path / "db", barrier)
+        return await PostgresEngine.open(request.getfixturevalue("postgres_url"), barrier)
+
+    here, beside = await engine_of(), await engine_of()
+    other = SqliteEngine(tmp_path / "other", barrier)
+    for name in ("a", "b"):
+        await here.transact(put(name, name.encode()))
+    for name in ("b", "a"):
+        await other.transact(put(name, name.encode()))
+    found = await pages(other)
+    for engine in (here, beside):
+        assert [await value_of(engine, name) for name in ("a", "b")] == [b"a", b"b"]
+        await engine.transact(put("a", b"a"), about=About("m", "a"))
+    await here.transact_alone(lambda each: each.replace_rows(found))
+    await beside.transact(put("b", b"B"), about=About("m", "b"))
+    for engine in (here, beside):
+        assert [await value_of(engine, name) for name in ("a", "b")] == [b"a", b"B"]
+        await engine.transact(put("a", b"a"), about=About("m", "a"))
+        assert await known_to(engine) <= {("m", "a"), ("m", "b")}
+        assert await names(engine) == ["a", "b"]
+    for each in (here, beside, other):
+        await each.close()
 
 
 async def test_a_restore_that_fails_in_the_middle_changes_nothing(engine: Engine) -> None:

@@ -47,7 +47,9 @@ class ControlRows(SealedRows):
         self._move_generation()
 
     def generation(self) -> int:
-        return int(self._sql.one("SELECT value FROM generation")[0])
+        (generation,) = self._sql.one("SELECT value FROM generation")
+        self.notice(generation)
+        return int(generation)
 
     # mounts
 

@@ -13,7 +13,7 @@ import orjson
 
 from strongroom.crypto.aead import Tampered
 from strongroom.store.engine._feed_rows import sealed_event
-from strongroom.store.engine._kv_rows import encoded_node, metadata_of, with_data
+from strongroom.store.engine._kv_rows import KnownNodes, encoded_node, metadata_of, with_data
 from strongroom.store.engine._postgres_sql import MOST_ARRAY_BYTES, Connection, number_array
 from strongroom.store.engine._waves import Outcome
 from strongroom.store.engine.barrier import Barrier
@@ -128,10 +128,7 @@ class _Secret:
 class Foreseen:
     """Runs what can be foreseen of a group, on a connection that is in a transaction."""
 
-    def __init__(
-        self, connection: Connection, barrier: Barrier, nodes: dict[tuple[str, str], int]
-    ) -> None:
-        """`nodes` is where the nodes of paths are, as far as that is known."""
+    def __init__(self, connection: Connection, barrier: Barrier, nodes: KnownNodes) -> None:
         self._connection = connection
         self._barrier = barrier
         self._nodes = nodes

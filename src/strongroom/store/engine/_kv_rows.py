@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-from strongroom.store.engine._sealed_rows import SealedRows
+from strongroom.store.engine._sealed_rows import HISTORY, SealedRows
 from strongroom.store.engine.barrier import ROOT_FOLDER, Barrier
-from strongroom.store.engine.contract import KvMetadata, KvVersionInfo
+from strongroom.store.engine.contract import KvMetadata, KvVersionInfo, SecretName
 from strongroom.store.engine.schema import STEPS
 from strongroom.store.engine.sql import NO_LIMIT, Sql, upsert
 
@@ -34,22 +34,50 @@ _DECODER: Final = msgspec.json.Decoder(_Stored)
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-class KvRows(SealedRows):
-    """KV of both versions.
+class KnownNodes(dict[SecretName, int]):
+    """Where the nodes of paths are, as far as that is known.
 
-    Where a path's node is, is remembered: a node never moves and its number is never given again,
-    so a remembered number is right or leads to no row at all, and then the path is walked anew.
+    A node never moves and its number is never given again, so a number is right or leads to no row
+    at all, and then the path is walked anew. A restore alone may bring rows in which it is another
+    secret's: what was known before is forgotten.
     """
+
+    # How often all was forgotten.
+    forgotten = 0
+    _history = 0
+
+    def forget(self) -> None:
+        """Nothing is known, and what is being looked for is not to be kept."""
+        self.forgotten += 1
+        self.clear()
+
+    def notice(self, generation: int) -> None:
+        """Forget what is known of another history than this generation's."""
+        if generation // HISTORY != self._history:
+            self._history = generation // HISTORY
+            self.forget()
+
+    def keep(self, name: SecretName, node: int, since: int) -> None:
+        """Keep what was looked for `since`, when it had been forgotten as often."""
+        if since != self.forgotten:
+            return
+        if len(self) >= REMEMBERED_NODES:
+            self.clear()
+        self[name] = node
+
+
+class KvRows(SealedRows):
+    """KV of both versions."""
 
     def __init__(self, sql: Sql, barrier: Barrier, steps: int = len(STEPS)) -> None:
         super().__init__(sql, barrier, steps)
-        self._nodes: dict[tuple[str, str], int] = {}
+        self.nodes = KnownNodes()
         # Inside a unit of work: row version and versions with data of the nodes it has read.
         self._versions: dict[int, tuple[int, frozenset[int]]] | None = None
 
-    def share_nodes(self, nodes: dict[tuple[str, str], int]) -> None:
-        """Remember nodes together with other instances, where numbers are not given again."""
-        self._nodes = nodes
+    def share_nodes(self, nodes: KnownNodes) -> None:
+        """Remember nodes together with other instances that see the same rows."""
+        self.nodes = nodes
 
     def begin(self) -> None:
         super().begin()
@@ -58,7 +86,10 @@ class KvRows(SealedRows):
     def undo(self) -> None:
         super().undo()
         # Numbers of nodes that were made and undone are given again.
-        self._nodes.clear()
+        self.nodes.forget()
+
+    def notice(self, generation: int) -> None:
+        self.nodes.notice(generation)
 
     def _child(self, mount: str, parent: int, sealed: bytes) -> int | None:
         row = self._sql.one(
@@ -78,29 +109,25 @@ class KvRows(SealedRows):
             node = child
         return node
 
-    def _remember(self, mount: str, path: str, node: int) -> int:
-        if len(self._nodes) >= REMEMBERED_NODES:
-            self._nodes.clear()
-        self._nodes[mount, path] = node
-        return node
-
     def _row(self, mount: str, path: str, columns: str) -> tuple[int, Any] | None:
         """A path's node and some of its columns, or None."""
         statement = f"SELECT {columns} FROM node WHERE id = ?"  # noqa: S608 - our own names
-        node = self._nodes.get((mount, path))
+        since = self.nodes.forgotten
+        node = self.nodes.get((mount, path))
         if node is not None:
             row = self._sql.one(statement, node)
             if row is not None:
                 return node, row
-            self._nodes.pop((mount, path), None)
+            self.nodes.pop((mount, path), None)
         node = self._walk(mount, path)
         row = self._sql.one(statement, node) if node is not None else None
         if node is None or row is None:
             return None  # Also where another process has removed it between the two looks.
-        return self._remember(mount, path, node), row
+        self.nodes.keep((mount, path), node, since)
+        return node, row
 
     def _make_node(self, mount: str, path: str) -> int:
-        known = self._nodes.get((mount, path))
+        known = self.nodes.get((mount, path))
         if known is not None and self._versions is not None and known in self._versions:
             # This unit of work has read or written its row, and it runs alone.
             return known
@@ -121,7 +148,8 @@ class KvRows(SealedRows):
                     0,
                 )
             node = child
-        return self._remember(mount, path, node)
+        self.nodes.keep((mount, path), node, self.nodes.forgotten)
+        return node
 
     def kv_exists(self, mount: str, path: str) -> bool:
         found = self._row(mount, path, "body IS NOT NULL")

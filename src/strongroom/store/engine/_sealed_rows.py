@@ -19,6 +19,8 @@ from strongroom.store.engine.schema import STEPS, check_schema
 from strongroom.store.engine.sql import Sql
 
 Row = TypeVar("Row")
+# A restore begins another history: a generation's part above this.
+HISTORY: Final = 2**32
 NAMED: Final = (
     "restore the row from a backup; the other names of the folder can be read and written, only"
     " its list cannot be made"
@@ -82,10 +84,14 @@ class SealedRows:
     def begin_group(self) -> None:
         """Units of work follow that run alone until the commit: they seal under the newest term."""
         (generation,) = self._sql.one("SELECT value FROM generation")
+        self.notice(generation)
         if generation != self._generation:
             self.check_schema()
             self.refresh_keys()
             self._generation = generation
+
+    def notice(self, generation: int) -> None:
+        """The generation was read; what is right in one history alone is forgotten."""
 
     def begin(self) -> None:
         """A new unit of work: what was read before may be old."""
@@ -112,6 +118,10 @@ class SealedRows:
         self._sql.run("UPDATE generation SET value = value + 1")
 
     _move_generation = move_generation
+
+    def _begin_history(self) -> None:
+        statement = "UPDATE generation SET value = (value / ? + 1) * ?"
+        self._sql.run(statement, HISTORY, HISTORY)
 
 
 def unpack(kind: Any, body: bytes) -> dict[str, Any]:  # noqa: ANN401 - a row's class

@@ -56,7 +56,7 @@ class SnapshotRows(SealedRows):
             self._sql.one("SELECT value FROM generation")
         if self._sql.dialect.resume_identity:
             self._sql.one(self._sql.dialect.resume_identity)
-        self._move_generation()
+        self._begin_history()
 
     def replace_cluster(self, row: ClusterRow, now: float) -> None:
         for table in ("cluster", "event", "key_use", "reseal"):

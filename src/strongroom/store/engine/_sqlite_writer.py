@@ -169,6 +169,8 @@ class SqliteWriter:
         self._connection = connection
         self._rows = rows(SqliteSql(connection))
         self._short_rows = rows(SqliteSql(connection, short=True))
+        # One group runs on either of them: what it learns holds for both, or is undone for both.
+        self._short_rows.share_nodes(self._rows.nodes)
         self._refusal = refusal
         # Waiting on this lock is fair and wakes at once; SQLite's own busy handler sleeps and
         # tries again, which starves one of two busy writers.

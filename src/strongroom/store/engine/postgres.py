@@ -87,9 +87,8 @@ class PostgresEngine:
         self._closing = False
         # Nobody takes what is queued any more.
         self._ended = False
-        # Where the nodes of paths are; a sequence of PostgreSQL gives no number twice.
-        self._nodes: dict[tuple[str, str], int] = {}
-        self._view.share_nodes(self._nodes)
+        # Of the view and of all units of work: a sequence of PostgreSQL gives no number twice.
+        self._nodes = self._view.nodes
         self._generation = -1
         # A revision and its generation.
         self._looked = -1, -1
@@ -121,6 +120,7 @@ class PostgresEngine:
     def revision(self) -> int:
         """The number of transactions that have written, of all nodes."""
         revision, generation = self._reads.one("SELECT revision, value FROM generation")
+        self._nodes.notice(generation)
         self._looked = revision, generation
         return int(revision)
 
@@ -129,11 +129,15 @@ class PostgresEngine:
     ) -> tuple[int, frozenset[SecretName]]:
         """One question; see the contract."""
         # A node that is gone may have been made again under another number.
+        since = self._nodes.forgotten
         nodes = {self._nodes[each]: each for each in secrets if each in self._nodes}
         if not nodes:
             return self.revision(), frozenset()
         revision, generation, there = self._reads.one(LOOK, number_array(nodes))
         self._looked = revision, generation
+        self._nodes.notice(generation)
+        if since != self._nodes.forgotten:
+            there = ()
         return revision, frozenset([nodes[each] for each in there])
 
     def generation_at(self, revision: int) -> int:
@@ -260,7 +264,7 @@ class PostgresEngine:
         except BaseException as error:
             # Whatever this group did is undone, so everybody in it hears the same. A database that
             # another has taken the place of may give the number of a node again.
-            self._nodes.clear()
+            self._nodes.forget()
             self._view.undo()
             if not isinstance(error, Exception):
                 raise
@@ -292,9 +296,14 @@ class PostgresEngine:
 
     async def _side_by_side(self, connection: Connection, group: Sequence[_Write]) -> list[Outcome]:
         """What can be foreseen first, then the others in waves; raises Undo."""
+        since = self._nodes.forgotten
         foreseen = Foreseen(connection, self._barrier, self._nodes)
         generation = await foreseen.read([each.about for each in group if each.about])
         await self._notice(connection, generation)
+        self._nodes.notice(generation)
+        if since != self._nodes.forgotten:
+            # The rows that were read may be other secrets'.
+            foreseen = Foreseen(connection, self._barrier, self._nodes)
         found = await foreseen.run([(each.about, each.work) for each in group])
         left = [partial(self._unit, group[n].work) for n, each in enumerate(found) if each is None]
         others = iter(await Waves(connection, self._reads).run(left) if left else ())
@@ -310,11 +319,12 @@ class PostgresEngine:
             self._generation = generation
 
     def _rows(self, sql: Sql) -> StoreRows:
-        return StoreRows(sql, self._barrier, len(self._schema))
+        rows = StoreRows(sql, self._barrier, len(self._schema))
+        rows.share_nodes(self._nodes)
+        return rows
 
     def _unit(self, work: Callable[[Transaction], T], sql: Sql) -> T:
         rows = self._rows(sql)
-        rows.share_nodes(self._nodes)
         rows.begin()
         return work(rows)
 
