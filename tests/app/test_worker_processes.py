@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from strongroom.app.dev.processes import TIED_TO_PARENT
-from strongroom.app.processors import processors_of, usable
 
 LIMIT = 120.0  # of a wait that ends when it should
 # Each worker says who it is, then what it is told.
@@ -158,22 +157,6 @@ def test_a_worker_that_ran_steadily_before_it_crashed_is_started_again_as_at_fir
     assert set(said) == {"worker 1 ended (status 3); it is started again in 0.01 s\n"}
     process.send_signal(signal.SIGTERM)
     assert process.wait(LIMIT) == 0
-
-
-def test_a_worker_stays_on_its_processor_and_so_does_the_one_that_takes_its_place(
-    run: Run,
-) -> None:
-    process = run("-c", PROGRAM, "quiet")
-    assert process.stdout is not None
-    allowed = usable()
-    places = {processors_of(number, 2, allowed) for number in range(2)}
-    workers = workers_of(process)
-    assert {frozenset(os.sched_getaffinity(each)) for each in workers} == places
-    os.kill(workers[0], signal.SIGKILL)
-    assert process.stdout.readline().endswith("it is started again in 1 s\n")
-    workers[0] = int(process.stdout.readline())
-    assert {frozenset(os.sched_getaffinity(each)) for each in workers} == places
-    assert os.sched_getaffinity(process.pid) == allowed
 
 
 def test_a_child_that_was_not_started_here_ends_without_effect(run: Run) -> None:

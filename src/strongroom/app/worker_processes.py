@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from strongroom.app.dev.processes import die_with_parent
-from strongroom.app.processors import place
 
 TOLD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 BLOCKED: Final = (*TOLD, signal.SIGCHLD)
@@ -130,8 +129,6 @@ class _Family:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
         if os.getppid() != self._parent:
             os._exit(1)
-        if number is not None:
-            place(number, len(self._workers))
         return 0
 
     def listen(self) -> None:

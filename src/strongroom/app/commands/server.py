@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from strongroom.app.processors import default_workers
 from strongroom.app.store_address import refused_flag
 from strongroom.model.errors import Conflict, Invalid
 from strongroom.model.secret import Secret
@@ -288,7 +287,7 @@ def _from_files(args: argparse.Namespace) -> "ServerSettings":
                 f"strongroom: {listener.url} carries secrets in the clear (tls_disable)",
                 file=sys.stderr,
             )
-    count = args.workers or settings.workers or default_workers()
+    count = args.workers or settings.workers or min(os.cpu_count() or 1, 4)
     if settings.storage.engine == INMEM:
         count = 1  # memory is not shared
     return dataclasses.replace(settings, workers=count)
@@ -331,7 +330,7 @@ def _from_flags(args: argparse.Namespace) -> "ServerSettings":
         seal_key_file=args.seal_key_file,
         audit_file=args.audit_file or args.data / "audit.log",
         tls=tls,
-        workers=max(1, args.workers or default_workers()),
+        workers=max(1, args.workers or min(os.cpu_count() or 1, 4)),
         database=args.database,
     ).settings
     if settings.listeners[0].is_plain_abroad and not args.plain_http:
