@@ -41,8 +41,15 @@ class Taken:
         self.bursts.arrive(Request(method, target, {}), EXCHANGE)
 
     async def settled(self) -> None:
+        await turns(3)
         while self.tasks:
             await self.tasks.pop()
+
+
+async def turns(count: int) -> None:
+    """Let the event loop go round."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def all_here_at_once(taken: Taken) -> bool:
@@ -62,6 +69,15 @@ async def test_what_arrives_in_one_turn_shares_a_check() -> None:
     taken.arrive("GET", "c")
     await taken.settled()
     assert taken.said == ["check", "a", "b is there", "check", "c"]
+
+
+async def test_what_arrives_in_the_next_turn_shares_it_too() -> None:
+    taken = Taken()
+    taken.arrive("GET", "a")
+    await turns(1)
+    taken.arrive("GET", "b")
+    await taken.settled()
+    assert taken.said == ["check", "a", "b"]
 
 
 async def test_a_check_that_fails_is_answered_to_all_and_made_again() -> None:

@@ -290,12 +290,15 @@ class AuditBroker:
             self.submit(TEST_LINE, others=tuple(TEST_LINE for _ in self.other_forms))
 
     def submit(self, line: bytes, done: Done | None = None, others: tuple[bytes, ...] = ()) -> None:
-        """Queue a line for the flush at the end of this turn; `done(ok)` is called after it.
+        """Queue a line for the flush at the end of the next turn; `done(ok)` is called after it.
+
+        What that turn brings is written along: waking a device's thread costs more than a turn.
 
         `others` is the same in each of `other_forms`.
         """
         if not self._lines:
-            asyncio.get_running_loop().call_soon(self._flush)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._flush)
         self._lines.append(line)
         if self.other_forms:
             self._others.append(others)
