@@ -4,7 +4,7 @@ All requests that arrive in one event-loop turn share a look at the clock and on
 of the engine. Where the engine's reads wait, what arrives during a check shares the next one, all
 of it is taken side by side, and what follows a record is a task that may wait. What is remembered
 of an answer holds for that revision, what is remembered of tokens, policies and mounts for their
-generation, so nothing is older than the newest acknowledged write. Audit lines of a turn are
+generation, so nothing is older than the newest acknowledged write. Audit lines of two turns are
 written with one flush before any of the replies leaves, and a request whose line cannot be
 written is refused.
 """
