@@ -120,25 +120,27 @@ class PostgresEngine:
     def revision(self) -> int:
         """The number of transactions that have written, of all nodes."""
         revision, generation = self._reads.one("SELECT revision, value FROM generation")
-        self._nodes.notice(generation)
-        self._looked = revision, generation
+        self._saw(revision, generation)
         return int(revision)
 
     def revision_and_known(
         self, secrets: Iterable[SecretName]
     ) -> tuple[int, frozenset[SecretName]]:
         """One question; see the contract."""
-        # A node that is gone may have been made again under another number.
         since = self._nodes.forgotten
         nodes = {self._nodes[each]: each for each in secrets if each in self._nodes}
         if not nodes:
             return self.revision(), frozenset()
         revision, generation, there = self._reads.one(LOOK, number_array(nodes))
-        self._looked = revision, generation
-        self._nodes.notice(generation)
+        self._saw(revision, generation)
         if since != self._nodes.forgotten:
             there = ()
+        # Nothing is said of the others: they may have been made again under another number.
         return revision, frozenset([nodes[each] for each in there])
+
+    def _saw(self, revision: int, generation: int) -> None:
+        self._looked = revision, generation
+        self._nodes.notice(generation)
 
     def generation_at(self, revision: int) -> int:
         """Read with the revision; see the contract."""
