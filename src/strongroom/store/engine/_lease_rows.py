@@ -10,8 +10,13 @@ from strongroom.store.engine.sql import NO_LIMIT, upsert
 
 PUT_LEASE: Final = upsert("lease", "id", "mount, token, due, state, attempts, version, body")
 PUT_CUBBYHOLE: Final = upsert("cubbyhole", "token, name", "version, body")
-COLUMNS: Final = "SELECT id, mount, token, due, state, attempts, version, body FROM lease"
-CLAIM: Final = "UPDATE lease SET due = ?, state = 'revoking', attempts = attempts + 1"
+_COLUMNS: Final = "id, mount, token, due, state, attempts, version, body"
+COLUMNS: Final = f"SELECT {_COLUMNS} FROM lease"
+CLAIM: Final = (
+    "UPDATE lease SET due = ?, state = 'revoking', attempts = attempts + 1"
+    " WHERE id IN (SELECT id FROM lease WHERE due <= ?{others} ORDER BY due, id LIMIT ? {skip})"
+    f" RETURNING {_COLUMNS}"
+)
 _APART: Final = ("id", "mount", "token", "due", "state", "attempts")
 # What is still being made is not undone before it is there: it waits for the time it has.
 REVOKE: Final = (
@@ -114,20 +119,15 @@ class LeaseRows(SealedRows):
         self, now: float, until: float, limit: int, *, apart: Sequence[str] = ()
     ) -> Sequence[LeaseRow]:
         others = f" AND mount NOT IN ({', '.join('?' * len(apart))})" if apart else ""
-        which = f"WHERE due <= ?{others} ORDER BY due, id LIMIT ?"
-        due = self._sql.all(f"{COLUMNS} {which}", now, *apart, limit)
-        if due:
-            claim = f"{CLAIM} WHERE id IN (SELECT id FROM lease {which})"  # noqa: S608 - our own words
-            self._sql.run(claim, until, now, *apart, limit)
+        claim = CLAIM.format(others=others, skip=self._sql.dialect.skip_locked)
         claimed = []
-        for row in due:
-            lease_id, attempts = row[0], row[5] + 1
+        for row in self._sql.all(claim, until, now, *apart, limit):
             try:
-                claimed.append(self._lease((*row[:3], until, "revoking", attempts, *row[6:])))
+                claimed.append(self._lease(row))
             except Tampered:
                 # Nobody knows what is to be undone. A person has to look; the others go on.
                 self._sql.run(
-                    "UPDATE lease SET due = NULL, state = 'irrevocable' WHERE id = ?", lease_id
+                    "UPDATE lease SET due = NULL, state = 'irrevocable' WHERE id = ?", row[0]
                 )
         return claimed
 

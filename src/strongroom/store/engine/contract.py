@@ -384,9 +384,10 @@ class Transaction(
     def claim_leases(
         self, now: float, until: float, limit: int, *, apart: Sequence[str] = ()
     ) -> Sequence[LeaseRow]:
-        """Take leases that are due, oldest first, to be revoked by the caller alone until then.
+        """Take the leases that have been due longest, to be revoked by the caller alone until then.
 
-        Those of the mounts `apart`, by uuid, are left to others.
+        Those of the mounts `apart`, by uuid, are left to others, and what somebody holds locked in
+        the database to a later claim.
         Each is "revoking" with one more attempt. One whose row is damaged is "irrevocable" from
         then on, and its `error` among `stuck_leases` says so.
         """

@@ -20,7 +20,8 @@ class Dialect:
 
     `compact` ends a table that is read by its key alone. `text` sorts by code point.
     `resume_identity` lets new nodes get numbers beyond those that were inserted by number; `time`
-    asks a clock that is not this machine's.
+    asks a clock that is not this machine's; `skip_locked` ends the choice of rows that are claimed,
+    so that none is waited for that somebody else holds.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Dialect:
     compact: str
     resume_identity: str = ""
     time: str = ""
+    skip_locked: str = ""
 
     def spell(self, statement: str) -> str:
         """A statement of the schema in this database's words."""
@@ -67,6 +69,7 @@ POSTGRES: Final = Dialect(
         "(SELECT MAX(id) FROM node), nextval(pg_get_serial_sequence('node', 'id'))))"
     ),
     time="SELECT extract(epoch FROM clock_timestamp())::float8",
+    skip_locked="FOR UPDATE SKIP LOCKED",
 )
 
 
