@@ -264,6 +264,30 @@ async def test_data_goes_with_its_entry_and_empty_folders_go_too(engine: Engine)
 
 
 @reads
+async def test_a_new_version_comes_as_old_ones_go(engine: Engine) -> None:
+    """One, none, several at once; each that is kept has its own data, each that is not has none."""
+    await put_secret(engine, "a", b"1", b"2", b"3")
+
+    async def write(*kept: int, number: int) -> None:
+        infos = tuple(KvVersionInfo(each, 1.0) for each in (*kept, number))
+        row = KvMetadata("m", "a", 1.0, 2.0, current_version=number, versions=infos)
+        await engine.transact(lambda each: each.put_kv_version(row, b"%d" % number))
+        metadata = engine.view.kv_metadata("m", "a")
+        assert metadata is not None
+        assert (metadata.current_version, metadata.versions) == (number, infos)
+        data = {each: engine.view.kv_data("m", "a", each) for each in range(1, 9)}
+        there = {each: body for each, body in data.items() if body is not None}
+        assert there == {each: b"%d" % each for each in (*kept, number)}
+
+    await write(2, 3, number=4)
+    await write(2, 3, 4, number=5)
+    await write(5, number=6)
+    await write(number=7)
+    await engine.transact(lambda each: each.delete_kv("m", "a"))
+    await write(number=1)
+
+
+@reads
 async def test_consumers_and_events_keep_their_order(engine: Engine) -> None:
     def consumer(actor: str, version: int) -> ConsumerRow:
         return ConsumerRow("p", actor, "pod", "n", "s", "x", "u", "node", "j", version, 1.0, None)

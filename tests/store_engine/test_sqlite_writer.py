@@ -1,7 +1,9 @@
 """Which thread runs a unit of work on SQLite, and that nobody hangs when the loop is gone."""
 
 import asyncio
+import contextlib
 import fcntl
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from strongroom.crypto.keyring import KeyRing
 from strongroom.model.errors import Conflict
 from strongroom.store.engine._sqlite_writer import is_short
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.contract import Transaction
+from strongroom.store.engine.contract import KvMetadata, KvVersionInfo, Transaction
 from strongroom.store.engine.sqlite import SqliteEngine
 
 WRITER = "sqlite-writer"
@@ -93,6 +95,7 @@ def test_a_loop_that_is_gone_does_not_keep_the_writer(engine: SqliteEngine) -> N
         ("SELECT version, body FROM node WHERE id = ?", True),
         ("SELECT id FROM node WHERE mount = ? AND parent = ? AND name = ?", True),
         ("INSERT INTO event (body) VALUES (?)", True),
+        ("UPDATE OR REPLACE t SET a = ? WHERE b = ? AND a = ? RETURNING b", True),
         ("SELECT kind, path, version, body FROM mount ORDER BY kind, path", True),
         ("SELECT name FROM policy ORDER BY name", False),
         ("DELETE FROM node WHERE mount = ?", False),
@@ -141,4 +144,34 @@ async def test_who_comes_before_the_turn_joins_the_group(
     assert runs == ["first", "first"]
     assert isinstance(joined.exception(), Conflict)
     assert engine.view.policy_names() == ["p"]
+    await engine.close()
+
+
+async def test_a_new_version_takes_the_row_of_one_that_goes(
+    engine: SqliteEngine, tmp_path: Path
+) -> None:
+    """No page more is written; what is missing or in the way of it does no harm."""
+
+    async def write(number: int) -> None:
+        infos = tuple(KvVersionInfo(each, 1.0) for each in (number - 1, number) if each)
+        row = KvMetadata("m", "a", 1.0, 2.0, current_version=number, versions=infos)
+        await engine.transact(lambda each: each.put_kv_version(row, b"%d" % number))
+
+    def rows() -> dict[int, int]:
+        return dict(file.execute("SELECT version, rowid FROM kv_version").fetchall())
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "db", isolation_level=None)) as file:
+        for number in (1, 2, 3):
+            await write(number)
+        assert rows() == {2: 2, 3: 1}
+        file.execute("DELETE FROM kv_version WHERE version = 2")
+        await write(4)
+        assert rows().keys() == {3, 4}
+        assert engine.view.kv_data("m", "a", 4) == b"4"
+        file.execute(
+            "INSERT INTO kv_version SELECT node, 5, body FROM kv_version WHERE version = 3"
+        )
+        await write(5)
+        assert rows().keys() == {4, 5}
+        assert engine.view.kv_data("m", "a", 5) == b"5"
     await engine.close()

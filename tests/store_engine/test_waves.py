@@ -157,6 +157,8 @@ def test_a_write_of_many_rows_is_one_statement(
         ("INSERT INTO t (a, b) VALUES (1, ?)", ({"t"}, True, ())),
         ("UPDATE t SET a = ?, b = ? WHERE id = ?", ({"t"}, True, (("id", 2),))),
         ("UPDATE t SET a = ? WHERE a = ? AND c = ?", ({"t"}, True, (("c", 2),))),
+        ("UPDATE t SET a = ? WHERE b = ? RETURNING b", ({"t"}, True, (("b", 1),))),
+        ("UPDATE OR REPLACE t SET a = ? WHERE b = ? AND a = ?", ({"t"}, True, (("b", 1),))),
         ("UPDATE t SET a = a + 1", ({"t"}, True, ())),
         ("DELETE FROM t WHERE id = ?", ({"t"}, True, (("id", 0),))),
         ("DELETE FROM t WHERE id <= ?", ({"t"}, True, ())),

@@ -20,7 +20,9 @@ _INSERT: Final = re.compile(
     r"INSERT INTO (\w+) \(([\w, ]+)\) VALUES \(([?, ]+)\)"
     r"(?: ON CONFLICT \(([\w, ]+)\) DO UPDATE SET [^?()]+)?(?: RETURNING \w+)?"
 )
-_UPDATE: Final = re.compile(rf"UPDATE (\w+) SET ([^()]+?) WHERE ({_EQUAL})")  # noqa: S608
+_UPDATE: Final = re.compile(
+    rf"UPDATE (?:OR REPLACE )?(\w+) SET ([^()]+?) WHERE ({_EQUAL})(?: RETURNING \w+)?"  # noqa: S608
+)
 _DELETE: Final = re.compile(rf"DELETE FROM (\w+) WHERE ({_EQUAL})")  # noqa: S608
 _TABLES: Final = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE) (\w+)")
 _SET: Final = re.compile(r"(\w+) = ")

@@ -90,6 +90,11 @@ class _Secret:
         self._check(row.mount, row.path)
         self._row = row
 
+    def put_kv_version(self, row: KvMetadata, data: bytes) -> None:
+        """See the contract."""
+        self.put_kv_metadata(row)
+        self._data.append((row.current_version, data))
+
     def put_kv_data(self, mount: str, path: str, version: int, data: bytes) -> None:
         """See the contract."""
         self._check(mount, path)

@@ -1,6 +1,6 @@
 """KV: a tree of sealed names by parent id, metadata at the node, data by version."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -214,15 +214,53 @@ class KvRows(SealedRows):
 
     def put_kv_metadata(self, row: KvMetadata) -> None:
         node = self._make_node(row.mount, row.path)
+        self._drop_data(node, self._put_node(node, row))
+
+    def put_kv_version(self, row: KvMetadata, data: bytes) -> None:
+        node = self._make_node(row.mount, row.path)
+        gone = self._put_node(node, row)
+        version, oldest = row.current_version, min(gone, default=None)
+        body = self._barrier.seal("kv_version", str(node), version, data)
+        if oldest is not None and self._rekeyed(node, oldest, version, body):
+            gone -= {oldest}
+        else:
+            self._sql.run(PUT_DATA, node, version, body)
+        self._drop_data(node, gone)
+
+    def _put_node(self, node: int, row: KvMetadata) -> frozenset[int]:
+        """Write what is known of a secret; the versions whose data is not to be kept.
+
+        Data lives exactly as long as an entry that is not destroyed.
+        """
         known = {} if self._versions is None else self._versions
         version, before = known.get(node) or self._stored(node)
         body = self._barrier.seal("node", str(node), version + 1, encoded_node(row))
         self._sql.run("UPDATE node SET version = ?, body = ? WHERE id = ?", version + 1, body, node)
-        # Data lives exactly as long as an entry that is not destroyed.
         kept = with_data(row.versions)
-        for gone in before - kept:
-            self._sql.run("DELETE FROM kv_version WHERE node = ? AND version = ?", node, gone)
         known[node] = version + 1, kept
+        return before - kept
+
+    def _drop_data(self, node: int, gone: Iterable[int]) -> None:
+        for each in gone:
+            self._sql.run("DELETE FROM kv_version WHERE node = ? AND version = ?", node, each)
+
+    def _rekeyed(self, node: int, old: int, version: int, body: bytes) -> bool:
+        """Whether the row of an old version could be made the new one's.
+
+        One that goes and one that comes are two pages to write, and more to balance them.
+        """
+        rekey = self._sql.dialect.rekey
+        if not rekey:
+            return False
+        found = self._sql.one(
+            f"{rekey} kv_version SET version = ?, body = ? WHERE node = ? AND version = ?"
+            " RETURNING node",
+            version,
+            body,
+            node,
+            old,
+        )
+        return found is not None
 
     def _stored(self, node: int) -> tuple[int, frozenset[int]]:
         """A node's row version, and the versions that have data."""

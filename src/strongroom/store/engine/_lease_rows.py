@@ -11,11 +11,10 @@ from strongroom.store.engine.sql import NO_LIMIT, upsert
 PUT_LEASE: Final = upsert("lease", "id", "mount, token, due, state, attempts, version, body")
 PUT_CUBBYHOLE: Final = upsert("cubbyhole", "token, name", "version, body")
 _COLUMNS: Final = "id, mount, token, due, state, attempts, version, body"
-COLUMNS: Final = f"SELECT {_COLUMNS} FROM lease"
+COLUMNS: Final = f"SELECT {_COLUMNS} FROM lease"  # noqa: S608 - our own words
 CLAIM: Final = (
-    "UPDATE lease SET due = ?, state = 'revoking', attempts = attempts + 1"
-    " WHERE id IN (SELECT id FROM lease WHERE due <= ?{others} ORDER BY due, id LIMIT ? {skip})"
-    f" RETURNING {_COLUMNS}"
+    "UPDATE lease SET due = ?, state = 'revoking', attempts = attempts + 1 WHERE id IN"
+    " (SELECT id FROM lease WHERE due <= ?{others} ORDER BY due, id LIMIT ? {skip})"
 )
 _APART: Final = ("id", "mount", "token", "due", "state", "attempts")
 # What is still being made is not undone before it is there: it waits for the time it has.
@@ -120,6 +119,7 @@ class LeaseRows(SealedRows):
     ) -> Sequence[LeaseRow]:
         others = f" AND mount NOT IN ({', '.join('?' * len(apart))})" if apart else ""
         claim = CLAIM.format(others=others, skip=self._sql.dialect.skip_locked)
+        claim = f"{claim} RETURNING {_COLUMNS}"
         claimed = []
         for row in self._sql.all(claim, until, now, *apart, limit):
             try:

@@ -426,6 +426,9 @@ class Transaction(
     def put_kv_metadata(self, row: KvMetadata) -> None:
         """Insert or replace metadata and the entries of its versions; data is kept."""
 
+    def put_kv_version(self, row: KvMetadata, data: bytes) -> None:
+        """The same, and the JSON text of its current version, which is new."""
+
     def put_kv_data(self, mount: str, path: str, version: int, data: bytes) -> None:
         """Store the JSON text of a version whose entry is there."""
 

@@ -328,6 +328,10 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
             if key[2] not in kept:
                 del self.state.data[key]
 
+    def put_kv_version(self, row: KvMetadata, data: bytes) -> None:
+        self.put_kv_metadata(row)
+        self.put_kv_data(row.mount, row.path, row.current_version, data)
+
     def put_kv_data(self, mount: str, path: str, version: int, data: bytes) -> None:
         self.state.data[mount, path, version] = data
 

@@ -21,7 +21,8 @@ class Dialect:
     `compact` ends a table that is read by its key alone. `text` sorts by code point.
     `resume_identity` lets new nodes get numbers beyond those that were inserted by number; `time`
     asks a clock that is not this machine's; `skip_locked` ends the choice of rows that are claimed,
-    so that none is waited for that somebody else holds.
+    so that none is waited for that somebody else holds. `rekey` begins an update that gives a row
+    another key, in place of the row that may have it; "" where a new row costs no more.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Dialect:
     resume_identity: str = ""
     time: str = ""
     skip_locked: str = ""
+    rekey: str = ""
 
     def spell(self, statement: str) -> str:
         """A statement of the schema in this database's words."""
@@ -55,6 +57,7 @@ SQLITE: Final = Dialect(
     text="TEXT",
     identity="INTEGER PRIMARY KEY AUTOINCREMENT",
     compact="WITHOUT ROWID",
+    rekey="UPDATE OR REPLACE",
 )
 POSTGRES: Final = Dialect(
     name="postgres",

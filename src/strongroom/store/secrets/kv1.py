@@ -86,8 +86,7 @@ class Kv1:
                 oldest_version=number if number > 1 else 0,
                 versions=(KvVersionInfo(number, now),),
             )
-            transaction.put_kv_metadata(row)
-            transaction.put_kv_data(mount, path, number, body)
+            transaction.put_kv_version(row, body)
             transaction.append_event(_event(call, "write", now))
 
         return Write(write, no_reply, About(mount, path))

@@ -193,8 +193,7 @@ class Kv2:
             old = old or KvMetadata(mount.uuid, path, created=now, updated=now)
             row = with_new_version(old, settings, now)
             content = body(transaction, old)
-            transaction.put_kv_metadata(row)
-            transaction.put_kv_data(mount.uuid, path, row.current_version, content)
+            transaction.put_kv_version(row, content)
             transaction.append_event(
                 _event(call, "patch" if must_exist else "write", row.current_version, now)
             )

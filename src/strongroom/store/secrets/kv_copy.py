@@ -67,8 +67,7 @@ class Copying:
             check_cas(old, settings, call.data.get("options"))
             fresh = KvMetadata(mount, target, created=now, updated=now, custom=row.custom)
             made = with_new_version(old or fresh, settings, now)
-            transaction.put_kv_metadata(made)
-            transaction.put_kv_data(mount, target, made.current_version, body or b"{}")
+            transaction.put_kv_version(made, body or b"{}")
             transaction.append_event(_event(call, target, "write", made.current_version, now))
             return made
 
