@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from strongroom.app.processors import usable
 from strongroom.app.store_address import refused_flag
 from strongroom.model.errors import Conflict, Invalid
 from strongroom.model.secret import Secret
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from strongroom.app.server import Opened, Worker
     from strongroom.app.store_config.settings import ServerSettings
 
+# Each has connections to the database of its own.
+MOST_WORKERS: Final = 4
 EXAMPLE: Final = """example:
   strongroom server --data /var/lib/strongroom --seal-key-file /etc/strongroom/seal.key \\
       --listen 0.0.0.0:8200 --tls-cert server.pem --tls-key server.key
@@ -61,7 +64,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     _refused_flags(parser)
     _dev_flags(parser.add_argument_group("for development"))
     parser.add_argument(
-        "--workers", type=int, help="processes that share the port (default: cores, at most 4)"
+        "--workers",
+        type=int,
+        help="processes that share the port (default: processors it may use, at most 4)",
     )
     parser.set_defaults(run=run)
 
@@ -272,6 +277,11 @@ def _say_nothing() -> None:
     """One of several workers speaks."""
 
 
+def default_workers() -> int:
+    """One for each processor that can be kept busy, up to a number."""
+    return min(usable(), MOST_WORKERS)
+
+
 def _from_files(args: argparse.Namespace) -> "ServerSettings":
     import dataclasses
 
@@ -287,7 +297,7 @@ def _from_files(args: argparse.Namespace) -> "ServerSettings":
                 f"strongroom: {listener.url} carries secrets in the clear (tls_disable)",
                 file=sys.stderr,
             )
-    count = args.workers or settings.workers or min(os.cpu_count() or 1, 4)
+    count = args.workers or settings.workers or default_workers()
     if settings.storage.engine == INMEM:
         count = 1  # memory is not shared
     return dataclasses.replace(settings, workers=count)
@@ -330,7 +340,7 @@ def _from_flags(args: argparse.Namespace) -> "ServerSettings":
         seal_key_file=args.seal_key_file,
         audit_file=args.audit_file or args.data / "audit.log",
         tls=tls,
-        workers=max(1, args.workers or min(os.cpu_count() or 1, 4)),
+        workers=max(1, args.workers or default_workers()),
         database=args.database,
     ).settings
     if settings.listeners[0].is_plain_abroad and not args.plain_http:
