@@ -5,6 +5,7 @@ subresource, finalizers, server-side apply with managed fields, and token review
 """
 
 import asyncio
+import bisect
 import copy
 import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -72,9 +73,9 @@ class FakeKubeApi:
         while True:
             if position < self._oldest:
                 raise Gone("kube-gone", "too old resource version")
-            for version, kind, event in list(self._history):
-                if version <= position:
-                    continue
+            # Its versions rise: what was seen is not looked at again with each event.
+            new = bisect.bisect_right(self._history, position, key=lambda each: each[0])
+            for version, kind, event in self._history[new:]:
                 position = version
                 item = event.object
                 where = item["metadata"].get("namespace", "")
