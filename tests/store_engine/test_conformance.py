@@ -323,7 +323,6 @@ async def test_leases_are_claimed_when_they_are_due_oldest_first(engine: Engine)
     assert engine.view.lease_ids("db/", after="db/creds/a/1", limit=1) == ["db/creds/a/2"]
     assert [row.error for row in engine.view.stuck_leases(5)] == ["why"]
     claimed = await engine.transact(lambda each: each.claim_leases(25.0, 60.0, 5))
-    claimed = sorted(claimed, key=lambda row: row.id)
     assert [row.id for row in claimed] == ["db/creds/a/2", "db/creds/b/1"]
     assert {(row.state, row.attempts, row.due) for row in claimed} == {("revoking", 1, 60.0)}
     assert engine.view.lease("db/creds/b/1") == claimed[1]

@@ -10,12 +10,8 @@ from strongroom.store.engine.sql import NO_LIMIT, upsert
 
 PUT_LEASE: Final = upsert("lease", "id", "mount, token, due, state, attempts, version, body")
 PUT_CUBBYHOLE: Final = upsert("cubbyhole", "token, name", "version, body")
-_COLUMNS: Final = "id, mount, token, due, state, attempts, version, body"
-COLUMNS: Final = f"SELECT {_COLUMNS} FROM lease"  # noqa: S608 - our own words
-CLAIM: Final = (
-    "UPDATE lease SET due = ?, state = 'revoking', attempts = attempts + 1 WHERE id IN"
-    " (SELECT id FROM lease WHERE due <= ?{others} ORDER BY due, id LIMIT ? {skip})"
-)
+COLUMNS: Final = "SELECT id, mount, token, due, state, attempts, version, body FROM lease"
+CLAIM: Final = "UPDATE lease SET due = ?, state = 'revoking', attempts = attempts + 1 WHERE id = ?"
 _APART: Final = ("id", "mount", "token", "due", "state", "attempts")
 # What is still being made is not undone before it is there: it waits for the time it has.
 REVOKE: Final = (
@@ -118,16 +114,20 @@ class LeaseRows(SealedRows):
         self, now: float, until: float, limit: int, *, apart: Sequence[str] = ()
     ) -> Sequence[LeaseRow]:
         others = f" AND mount NOT IN ({', '.join('?' * len(apart))})" if apart else ""
-        claim = CLAIM.format(others=others, skip=self._sql.dialect.skip_locked)
-        claim = f"{claim} RETURNING {_COLUMNS}"
+        which = f"WHERE due <= ?{others} ORDER BY due, id LIMIT ? {self._sql.dialect.skip_locked}"
+        due = self._sql.all(f"{COLUMNS} {which}", now, *apart, limit)
+        # Those alone: another that is free by now would be claimed and undone by nobody.
+        for lease_id, *_ in due:
+            self._sql.run(CLAIM, until, lease_id)
         claimed = []
-        for row in self._sql.all(claim, until, now, *apart, limit):
+        for row in due:
+            lease_id, attempts = row[0], row[5] + 1
             try:
-                claimed.append(self._lease(row))
+                claimed.append(self._lease((*row[:3], until, "revoking", attempts, *row[6:])))
             except Tampered:
                 # Nobody knows what is to be undone. A person has to look; the others go on.
                 self._sql.run(
-                    "UPDATE lease SET due = NULL, state = 'irrevocable' WHERE id = ?", row[0]
+                    "UPDATE lease SET due = NULL, state = 'irrevocable' WHERE id = ?", lease_id
                 )
         return claimed
 

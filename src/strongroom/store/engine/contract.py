@@ -384,7 +384,7 @@ class Transaction(
     def claim_leases(
         self, now: float, until: float, limit: int, *, apart: Sequence[str] = ()
     ) -> Sequence[LeaseRow]:
-        """Take the leases that have been due longest, to be revoked by the caller alone until then.
+        """Take leases that are due, oldest first, to be revoked by the caller alone until then.
 
         Those of the mounts `apart`, by uuid, are left to others, and what somebody holds locked in
         the database to a later claim.
