@@ -90,6 +90,19 @@ async def test_a_device_comes_records_in_its_form_and_goes(open_store, tmp_path:
     assert "raw/" not in (await store.ask("GET", "sys/audit"))[1]["data"]
 
 
+async def test_of_those_who_enable_one_path_at_once_one_does(open_store, tmp_path: Path) -> None:
+    def enabling(number: int) -> Any:
+        options = {"file_path": str(tmp_path / str(number))}
+        return open_store.ask("PUT", "sys/audit/one", {"type": "file", "options": options})
+
+    found = await asyncio.gather(*(enabling(number) for number in range(4)))
+    assert sorted(status for status, _ in found) == [204, 400, 400, 400]
+    assert all("path already in use" in reply["errors"][0] for _, reply in found if reply)
+    kept = (await open_store.ask("GET", "sys/audit"))[1]["data"]["one/"]["options"]["file_path"]
+    mine = [status for status, _ in found].index(204)
+    assert kept == str(tmp_path / str(mine))
+
+
 async def test_a_device_of_the_configuration_stays(open_store) -> None:
     status, reply = await open_store.ask("DELETE", "sys/audit/fixed")
     assert (status, "defined in the server's configuration" in reply["errors"][0]) == (400, True)

@@ -107,8 +107,9 @@ class AuditDevices:
                 hint="write an audit stanza into the server's configuration, or set"
                 " unsafe_allow_api_audit_creation = true there",
             )
+        taken = Invalid("audit-path-taken", f"path already in use: audit device {path}")
         if any(each.path == path for each in self._context.broker.enabled):
-            raise Invalid("audit-path-taken", f"path already in use: audit device {path}")
+            raise taken
         options = call.data.get("options") or {}
         if not isinstance(options, dict):
             raise Invalid("bad-parameter", "options must be an object")
@@ -120,6 +121,9 @@ class AuditDevices:
         tried = await asyncio.to_thread(_tried, asked)  # a device may use its whole deadline
 
         def write(transaction: Transaction) -> None:
+            # It was tried meanwhile, and another request, or node, may have been faster.
+            if transaction.document(MOUNT, DEVICE, path) is not None:
+                raise taken
             transaction.put_document(MOUNT, DEVICE, path, _as_stored(tried))
             _move_generation(transaction)
 
