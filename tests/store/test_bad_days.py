@@ -2,11 +2,14 @@
 
 import asyncio
 import re
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from strongroom.store.engine.sqlite import use_log
 
 OPENS = """
 import asyncio, sys
@@ -157,6 +160,34 @@ async def test_a_clock_that_is_stepped_ends_no_token_early_and_revives_none(stor
     assert await get(store, "a") == (200, "v")
 
 
+def test_who_opens_a_file_that_another_makes_ready_waits(tmp_path: Path) -> None:
+    other, mine = (
+        sqlite3.connect(tmp_path / "db", timeout=0.0, isolation_level=None) for _ in range(2)
+    )
+    other.execute("BEGIN IMMEDIATE")
+    waited: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            other.execute("ROLLBACK")
+
+    use_log(mine, pause)
+    assert len(waited) == 3
+    assert mine.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_who_opens_a_file_that_another_holds_for_long_is_told(tmp_path: Path) -> None:
+    other, mine = (
+        sqlite3.connect(tmp_path / "db", timeout=0.0, isolation_level=None) for _ in range(2)
+    )
+    other.execute("BEGIN EXCLUSIVE")
+    waited: list[float] = []
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        use_log(mine, waited.append)
+    assert 4.9 < sum(waited) < 5.1
+
+
 @pytest.mark.long
 async def test_processes_that_open_a_new_file_at_once_make_one_database(tmp_path: Path) -> None:
     path = tmp_path / "db"
@@ -169,7 +200,5 @@ async def test_processes_that_open_a_new_file_at_once_make_one_database(tmp_path
     ]  # fmt: skip
     ends = await asyncio.gather(*(each.communicate(b"go\n") for each in started))
     assert [each.returncode for each in started] == [0] * 6, [err.decode() for _, err in ends]
-    import sqlite3
-
     (counted,) = sqlite3.connect(path).execute("SELECT sealed FROM key_use").fetchone()
     assert counted == 6

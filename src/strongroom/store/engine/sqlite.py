@@ -6,6 +6,7 @@ Several processes may open the same file: the lock of `_sqlite_writer` orders th
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from strongroom.store.engine.sql import SQLITE
 
 T = TypeVar("T")
 BUSY_MILLISECONDS: Final = 5000
+AGAIN_MILLISECONDS: Final = 10
 CACHE_KIBIBYTES: Final = 8192
 # Written into the file at once, 16 MiB of its log: pages that many writes touch are moved once.
 CHECKPOINT_PAGES: Final = 4000
@@ -69,10 +71,11 @@ class SqliteEngine:
     def _connect(self) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(
-                self._path, isolation_level=None, check_same_thread=False, cached_statements=256
-            )
+                self._path, timeout=0.0, isolation_level=None, check_same_thread=False,
+                cached_statements=256,
+            )  # fmt: skip
+            use_log(connection, time.sleep)
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-            connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
@@ -155,6 +158,21 @@ class SqliteEngine:
         """Finish the queue and close the file."""
         await self._writer.close()
         self._reader.close()
+
+
+def use_log(connection: sqlite3.Connection, pause: Callable[[float], object]) -> None:
+    """WAL mode, before the connection waits by itself: of who makes a new file ready at the same
+    time SQLite's busy handler would tell at once. Raises sqlite3.OperationalError.
+    """
+    for tries_left in reversed(range(BUSY_MILLISECONDS // AGAIN_MILLISECONDS)):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or not tries_left:
+                raise
+            pause(AGAIN_MILLISECONDS / 1000)
+        else:
+            return
 
 
 def _migrate(connection: sqlite3.Connection, steps: Sequence[Step]) -> None:
