@@ -5,7 +5,7 @@ import re
 import sqlite3
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -186,6 +186,25 @@ def test_who_opens_a_file_that_another_holds_for_long_is_told(tmp_path: Path) ->
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         use_log(mine, waited.append)
     assert 4.9 < sum(waited) < 5.1
+
+
+class _Recovered:
+    """A file whose log another process reads anew, after a crash."""
+
+    tried = 0
+
+    def execute(self, _: str) -> None:
+        self.tried += 1
+        if self.tried < 3:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorname = "SQLITE_BUSY_RECOVERY"
+            raise error
+
+
+def test_who_opens_a_file_that_another_recovers_waits() -> None:
+    file, waited = _Recovered(), list[float]()
+    use_log(cast("sqlite3.Connection", file), waited.append)
+    assert (file.tried, len(waited)) == (3, 2)
 
 
 @pytest.mark.long

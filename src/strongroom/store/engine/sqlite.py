@@ -168,7 +168,8 @@ def use_log(connection: sqlite3.Connection, pause: Callable[[float], object]) ->
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY" or not tries_left:
+            # Also SQLITE_BUSY_RECOVERY: another process reads the log that a crash has left.
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or not tries_left:
                 raise
             pause(AGAIN_MILLISECONDS / 1000)
         else:
