@@ -1,54 +1,40 @@
 """Units of work about one secret each, one after another on rows that were read beforehand.
 
-What such a unit asks is foreseen: the secret's row and a document of its mount. Those of a whole
-group are one query, and what the group changes is one statement; between the two no unit waits,
-so each simply sees what the ones before it have left. A unit that asks for anything else has
-changed nothing yet and is left to the waves.
+What such a unit asks is foreseen: the secret's row and a document of its mount. An engine reads
+those of a whole group at once and writes at once what the group has changed (`_foreseen_sqlite`,
+`_foreseen_postgres`); between the two nothing is asked, so each unit simply sees what the ones
+before it have left. A unit that asks for anything else has changed nothing yet and is left to the
+engine.
 """
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, Final, NoReturn, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, NoReturn, cast
 
 import orjson
 
 from strongroom.crypto.aead import Tampered
 from strongroom.store.engine._feed_rows import sealed_event
 from strongroom.store.engine._kv_rows import KnownNodes, encoded_node, metadata_of, with_data
-from strongroom.store.engine._postgres_sql import MOST_ARRAY_BYTES, Connection, number_array
-from strongroom.store.engine._waves import Outcome
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import About, EventRow, KvMetadata, Transaction
 
-# A generation, the nodes, and the documents in the order they are asked, by number from -1 on.
-ASK: Final = """
-SELECT 0, value, NULL FROM generation
-UNION ALL
-SELECT id, version, body FROM node WHERE id = ANY($1::text::bigint[])
-UNION ALL
-SELECT -asked.n, found.version, found.body
-  FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS asked(mount, kind, n)
-  JOIN document AS found
-    ON found.mount = asked.mount AND found.kind = asked.kind AND found.name = ''
-"""
-# All parts see the rows as they were before, and no two of them have a row in common.
-CHANGE: Final = """
-WITH node_rows AS (
-  UPDATE node SET version = asked.version, body = asked.body
-    FROM unnest($1::text::bigint[], $2::text::bigint[], $3::bytea[]) AS asked(id, version, body)
-   WHERE node.id = asked.id
-), data_rows AS (
-  INSERT INTO kv_version (node, version, body)
-  SELECT * FROM unnest($4::text::bigint[], $5::text::bigint[], $6::bytea[])
-  ON CONFLICT (node, version) DO UPDATE SET body = excluded.body
-), gone_rows AS (
-  DELETE FROM kv_version
-   USING unnest($7::text::bigint[], $8::text::bigint[]) AS asked(node, version)
-   WHERE kv_version.node = asked.node AND kv_version.version = asked.version
-)
-INSERT INTO event (body) SELECT * FROM unnest($9::bytea[])
-"""
+# What a unit returned, or why it failed.
+Outcome = tuple[Any, BaseException | None]
+# More is written in parts, so that it is not held twice.
+MOST_HELD_BYTES: Final = 16 * 1024 * 1024
 
-Unit = tuple[About | None, Callable[[Transaction], Any]]
+
+class Changes(NamedTuple):
+    """Rows of a group, sealed; no two parts have a row in common.
+
+    `nodes` are ids, row versions and bodies; `data` bodies by node and version, `gone` the nodes
+    and versions that have none any more; `events` bodies in order.
+    """
+
+    nodes: list[tuple[int, int, bytes]]
+    data: dict[tuple[int, int], bytes]
+    gone: set[tuple[int, int]]
+    events: list[bytes]
 
 
 class _NotForeseen(BaseException):
@@ -131,45 +117,34 @@ class _Secret:
 
 
 class Foreseen:
-    """Runs what can be foreseen of a group, on a connection that is in a transaction."""
+    """Runs what can be foreseen of a group that has its turn to write."""
 
-    def __init__(self, connection: Connection, barrier: Barrier, nodes: KnownNodes) -> None:
-        self._connection = connection
+    def __init__(self, barrier: Barrier, nodes: KnownNodes) -> None:
         self._barrier = barrier
         self._nodes = nodes
         self._secrets: dict[tuple[str, str], _Secret] = {}
-        self._held = 0
         self.documents: dict[tuple[str, str], dict[str, Any] | None] = {}
         # What is to be written: nodes with their new row versions, data by node and version.
         self.rows: dict[int, tuple[int, KvMetadata]] = {}
         self.events: list[EventRow] = []
         self._data: dict[tuple[int, int], bytes] = {}
         self._gone: set[tuple[int, int]] = set()
+        # Bytes of data.
+        self.held = 0
 
-    async def read(self, abouts: Iterable[About]) -> int:
-        """Read what the units are about; the generation."""
+    def expect(self, abouts: Iterable[About]) -> tuple[dict[int, About], list[tuple[str, str]]]:
+        """What is to be read: the rows of nodes, and documents by mount and kind."""
         asked: dict[int, About] = {}
         for about in abouts:
             node = self._nodes.get((about.mount, about.path))
             if node is not None:
                 asked[node] = about
         kinds = list({(each.mount, each.document) for each in asked.values() if each.document})
-        mounts, names = [mount for mount, _ in kinds], [kind for _, kind in kinds]
         self.documents = dict.fromkeys(kinds)
-        generation = 0
-        for number, version, body in await self._connection.fetch(
-            ASK, number_array(asked), mounts, names
-        ):
-            if number == 0:
-                generation = version
-            elif number > 0:
-                self._take_node(asked[number], number, version, body)
-            else:
-                self._take_document(kinds[-number - 1], version, body)
-        return generation
+        return asked, kinds
 
-    def _take_node(self, about: About, node: int, version: int, body: bytes | None) -> None:
-        """A folder, and a row that does not open, are left to the waves: these can look again."""
+    def take_node(self, about: About, node: int, version: int, body: bytes | None) -> None:
+        """A folder, and a row that does not open, are left to the engine: it can look again."""
         if body is None:
             return
         try:
@@ -179,7 +154,8 @@ class Foreseen:
         found = metadata_of(about.mount, about.path, (node, version), opened)
         self._secrets[about.mount, about.path] = _Secret(self, about, node, found)
 
-    def _take_document(self, place: tuple[str, str], version: int, body: bytes) -> None:
+    def take_document(self, place: tuple[str, str], version: int, body: bytes) -> None:
+        """The same; what is not there was expected to be."""
         mount, kind = place
         try:
             opened = self._barrier.open("document", f"{mount}/{kind}/", version, body)
@@ -188,17 +164,8 @@ class Foreseen:
         else:
             self.documents[place] = orjson.loads(opened)
 
-    async def run(self, units: Iterable[Unit]) -> list[Outcome | None]:
-        """The outcome of each that could be run so; their changes are sent."""
-        outcomes: list[Outcome | None] = []
-        for about, work in units:
-            outcomes.append(self._run(about, work) if about else None)
-            if self._held > MOST_ARRAY_BYTES:
-                await self._send()
-        await self._send()
-        return outcomes
-
-    def _run(self, about: About, work: Callable[[Transaction], Any]) -> Outcome | None:
+    def run_unit(self, about: About, work: Callable[[Transaction], Any]) -> Outcome | None:
+        """The outcome of a unit, None when it could not be run so."""
         secret = self._secrets.get((about.mount, about.path))
         if secret is None:
             return None
@@ -218,36 +185,24 @@ class Foreseen:
         sealed = self._barrier.seal("kv_version", str(node), version, data)
         self._data[node, version] = sealed
         self._gone.discard((node, version))
-        self._held += len(sealed)
+        self.held += len(sealed)
 
     def drop_data(self, node: int, version: int) -> None:
         """Hold that a version has no data any more."""
         self._data.pop((node, version), None)
         self._gone.add((node, version))
 
-    async def _send(self) -> None:
-        """Write what is held."""
+    def taken(self) -> Changes | None:
+        """What is to be written, held no longer; None for nothing."""
         if not (self.rows or self._data or self.events):
-            return
-        seal, rows = self._barrier.seal, self.rows
-        bodies = [
-            seal("node", str(node), version, encoded_node(row))
-            for node, (version, row) in rows.items()
+            return None
+        seal = self._barrier.seal
+        nodes = [
+            (node, version, seal("node", str(node), version, encoded_node(row)))
+            for node, (version, row) in self.rows.items()
         ]
-        await self._connection.fetch(
-            CHANGE,
-            *(number_array(rows), number_array([version for version, _ in rows.values()]), bodies),
-            *_arrays(self._data),
-            list(self._data.values()),
-            *_arrays(self._gone),
-            [sealed_event(seal, each) for each in self.events],
-        )
-        self._held = 0
-        for each in (rows, self._data, self._gone, self.events):
-            each.clear()
-
-
-def _arrays(pairs: Collection[tuple[int, int]]) -> tuple[str, str]:
-    return number_array([first for first, _ in pairs]), number_array(
-        [second for _, second in pairs]
-    )
+        events = [sealed_event(seal, each) for each in self.events]
+        changes = Changes(nodes, self._data, self._gone, events)
+        self.held = 0
+        self.rows, self._data, self._gone, self.events = {}, {}, set(), []
+        return changes

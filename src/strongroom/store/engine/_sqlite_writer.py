@@ -25,9 +25,12 @@ from typing import Any, Final
 
 from strongroom.model.errors import Refusal, Unavailable
 from strongroom.store.engine._footprints import form_of
+from strongroom.store.engine._foreseen import MOST_HELD_BYTES
+from strongroom.store.engine._foreseen_sqlite import ForeseenOnSqlite
 from strongroom.store.engine._refusals import broken_off, writing_ended
 from strongroom.store.engine._store_rows import StoreRows
-from strongroom.store.engine.contract import Transaction
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import About, Transaction
 from strongroom.store.engine.sql import SQLITE, unstorable
 
 GROUP: Final = 256
@@ -52,10 +55,11 @@ class Elsewhere(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A unit of work, who waits for it, and whether it may take long."""
+    """A unit of work, who waits for it, what it is about, and whether it may take long."""
 
     work: Callable[[Transaction], Any]
     done: "asyncio.Future[Any]"
+    about: About | None = None
     alone: bool = False
 
 
@@ -142,8 +146,7 @@ class _Turn:
                 self._writer.join(self._group)
                 if any(write.alone for write in self._group):
                     raise Elsewhere
-            for write in self._group[begun : begun + SLICE]:
-                self._outcomes.append(self._writer.short_write(write))
+            self._outcomes += self._writer.short_writes(self._group[begun : begun + SLICE])
         except BaseException as error:
             # The thread goes on with it.
             self._answers.put(error)
@@ -163,10 +166,12 @@ class SqliteWriter:
         self,
         path: Path,
         connection: sqlite3.Connection,
+        barrier: Barrier,
         rows: Callable[[SqliteSql], StoreRows],
         refusal: Callable[[sqlite3.Error], Refusal],
     ) -> None:
         self._connection = connection
+        self._barrier = barrier
         self._rows = rows(SqliteSql(connection))
         self._short_rows = rows(SqliteSql(connection, short=True))
         # One group runs on either of them: what it learns holds for both, or is undone for both.
@@ -298,8 +303,24 @@ class SqliteWriter:
             self._undone()
         return outcomes
 
-    def short_write(self, write: Write) -> Outcome:
-        """On the event loop, within the thread's transaction. Raises Undo and Elsewhere."""
+    def short_writes(self, writes: Sequence[Write]) -> list[Outcome]:
+        """On the event loop, within the thread's transaction: what can be foreseen first. Raises
+        Undo and Elsewhere.
+        """
+        foreseen = ForeseenOnSqlite(self._connection, self._barrier, self._rows.nodes)
+        foreseen.read([each.about for each in writes if each.about])
+        found = []
+        for write in writes:
+            found.append(foreseen.run_unit(write.about, write.work) if write.about else None)
+            if foreseen.held > MOST_HELD_BYTES:
+                foreseen.write()
+        foreseen.write()
+        return [
+            (write.done, *outcome) if outcome else self._short_write(write)
+            for write, outcome in zip(writes, found, strict=True)
+        ]
+
+    def _short_write(self, write: Write) -> Outcome:
         self._short_rows.begin()
         changes = self._connection.total_changes
         try:

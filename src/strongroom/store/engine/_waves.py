@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from strongroom.store.engine._footprints import Form, form_of
+from strongroom.store.engine._foreseen import Outcome
 from strongroom.store.engine._greenlets import Asking, leave_with
 from strongroom.store.engine._locks import Locks, Owner
 from strongroom.store.engine._postgres_sql import (
@@ -27,7 +28,6 @@ from strongroom.store.engine.sql import POSTGRES, Sql
 # A unit that writes more than this sends it before the end.
 HELD: Final = 1000
 
-Outcome = tuple[Any, BaseException | None]
 Statement = tuple[str, Values]
 
 

@@ -17,7 +17,8 @@ import asyncpg
 
 from strongroom.model.errors import Refusal
 from strongroom.store.engine._connections import DRIVER_ERRORS, Connections, commit
-from strongroom.store.engine._foreseen import Foreseen
+from strongroom.store.engine._foreseen import Outcome
+from strongroom.store.engine._foreseen_postgres import ForeseenOnPostgres
 from strongroom.store.engine._greenlets import answer_of, drive, run_parked, run_side_by_side
 from strongroom.store.engine._postgres_sql import (
     Ask,
@@ -29,7 +30,7 @@ from strongroom.store.engine._postgres_sql import (
 from strongroom.store.engine._refusals import broken_off, writing_ended
 from strongroom.store.engine._snapshot_rows import COPIED, FIRST_ROWS, all_of, rows_after
 from strongroom.store.engine._store_rows import StoreRows
-from strongroom.store.engine._waves import Outcome, Undo, Waves
+from strongroom.store.engine._waves import Undo, Waves
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import About, SecretName, Transaction, View
 from strongroom.store.engine.schema import STEPS, Step, take_step
@@ -290,7 +291,7 @@ class PostgresEngine:
             if len(group) == 1:
                 return [(None, undone.__cause__)]
             await connection.execute(TURN)
-            generation = await Foreseen(connection, self._barrier, self._nodes).read(())
+            generation = await ForeseenOnPostgres(connection, self._barrier, self._nodes).read(())
             await self._notice(connection, generation)
             outcomes = [await self._one_write(connection, each.work) for each in group]
         await commit(connection, seconds * COMMIT_PART)
@@ -299,13 +300,13 @@ class PostgresEngine:
     async def _side_by_side(self, connection: Connection, group: Sequence[_Write]) -> list[Outcome]:
         """What can be foreseen first, then the others in waves; raises Undo."""
         since = self._nodes.forgotten
-        foreseen = Foreseen(connection, self._barrier, self._nodes)
+        foreseen = ForeseenOnPostgres(connection, self._barrier, self._nodes)
         generation = await foreseen.read([each.about for each in group if each.about])
         await self._notice(connection, generation)
         self._nodes.notice(generation)
         if since != self._nodes.forgotten:
             # The rows that were read may be other secrets'.
-            foreseen = Foreseen(connection, self._barrier, self._nodes)
+            foreseen = ForeseenOnPostgres(connection, self._barrier, self._nodes)
         found = await foreseen.run([(each.about, each.work) for each in group])
         left = [partial(self._unit, group[n].work) for n, each in enumerate(found) if each is None]
         others = iter(await Waves(connection, self._reads).run(left) if left else ())

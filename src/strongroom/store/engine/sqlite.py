@@ -66,7 +66,7 @@ class SqliteEngine:
         self._reads = SqliteReads(self._reader)
         self._view = StoreRows(self._reads, barrier, len(steps))
         rows = partial(StoreRows, barrier=barrier, steps=len(steps))
-        self._writer = SqliteWriter(path, writer, rows, _unavailable)
+        self._writer = SqliteWriter(path, writer, barrier, rows, _unavailable)
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -107,10 +107,10 @@ class SqliteEngine:
         self,
         work: Callable[[Transaction], T],
         *,
-        about: About | None = None,  # noqa: ARG002 - reads cost little here
+        about: About | None = None,
     ) -> "asyncio.Future[T]":
         """Queue the work for the next group; see the contract."""
-        return self._write(work, alone=False)
+        return self._write(work, about=about)
 
     async def side_by_side(self, works: Iterable[Callable[[], None]]) -> None:
         """One after another; see the contract."""
@@ -121,9 +121,11 @@ class SqliteEngine:
         """The same, in the writer thread; see the contract."""
         return await self._write(work, alone=True)
 
-    def _write(self, work: Callable[[Transaction], T], *, alone: bool) -> "asyncio.Future[T]":
+    def _write(
+        self, work: Callable[[Transaction], T], *, about: About | None = None, alone: bool = False
+    ) -> "asyncio.Future[T]":
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._writer.put(Write(work, done, alone))
+        self._writer.put(Write(work, done, about, alone))
         return done
 
     def gather_by(self, gather: Callable[[], Awaitable[None]]) -> None:

@@ -1,0 +1,97 @@
+"""What can be foreseen of a group, on PostgreSQL: read by one query, written by one statement."""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Final
+
+from strongroom.store.engine._foreseen import MOST_HELD_BYTES, Foreseen, Outcome
+from strongroom.store.engine._kv_rows import KnownNodes
+from strongroom.store.engine._postgres_sql import Connection, number_array
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import About, Transaction
+
+# A generation, the nodes, and the documents in the order they are asked, by number from -1 on.
+ASK: Final = """
+SELECT 0, value, NULL FROM generation
+UNION ALL
+SELECT id, version, body FROM node WHERE id = ANY($1::text::bigint[])
+UNION ALL
+SELECT -asked.n, found.version, found.body
+  FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS asked(mount, kind, n)
+  JOIN document AS found
+    ON found.mount = asked.mount AND found.kind = asked.kind AND found.name = ''
+"""
+# All parts see the rows as they were before, and no two of them have a row in common.
+CHANGE: Final = """
+WITH node_rows AS (
+  UPDATE node SET version = asked.version, body = asked.body
+    FROM unnest($1::text::bigint[], $2::text::bigint[], $3::bytea[]) AS asked(id, version, body)
+   WHERE node.id = asked.id
+), data_rows AS (
+  INSERT INTO kv_version (node, version, body)
+  SELECT * FROM unnest($4::text::bigint[], $5::text::bigint[], $6::bytea[])
+  ON CONFLICT (node, version) DO UPDATE SET body = excluded.body
+), gone_rows AS (
+  DELETE FROM kv_version
+   USING unnest($7::text::bigint[], $8::text::bigint[]) AS asked(node, version)
+   WHERE kv_version.node = asked.node AND kv_version.version = asked.version
+)
+INSERT INTO event (body) SELECT * FROM unnest($9::bytea[])
+"""
+
+Unit = tuple[About | None, Callable[[Transaction], Any]]
+
+
+class ForeseenOnPostgres(Foreseen):
+    """On a connection that is in a transaction."""
+
+    def __init__(self, connection: Connection, barrier: Barrier, nodes: KnownNodes) -> None:
+        super().__init__(barrier, nodes)
+        self._connection = connection
+
+    async def read(self, abouts: Iterable[About]) -> int:
+        """Read what the units are about; the generation."""
+        asked, kinds = self.expect(abouts)
+        mounts, names = [mount for mount, _ in kinds], [kind for _, kind in kinds]
+        generation = 0
+        for number, version, body in await self._connection.fetch(
+            ASK, number_array(asked), mounts, names
+        ):
+            if number == 0:
+                generation = version
+            elif number > 0:
+                self.take_node(asked[number], number, version, body)
+            else:
+                self.take_document(kinds[-number - 1], version, body)
+        return generation
+
+    async def run(self, units: Iterable[Unit]) -> list[Outcome | None]:
+        """The outcome of each that could be run so; their changes are sent."""
+        outcomes: list[Outcome | None] = []
+        for about, work in units:
+            outcomes.append(self.run_unit(about, work) if about else None)
+            if self.held > MOST_HELD_BYTES:
+                await self._send()
+        await self._send()
+        return outcomes
+
+    async def _send(self) -> None:
+        """Write what is held."""
+        changes = self.taken()
+        if changes is None:
+            return
+        nodes, data, gone, events = changes
+        await self._connection.fetch(
+            CHANGE,
+            *(number_array([each[0] for each in nodes]), number_array([each[1] for each in nodes])),
+            [each[2] for each in nodes],
+            *_arrays(data),
+            list(data.values()),
+            *_arrays(gone),
+            events,
+        )
+
+
+def _arrays(pairs: Collection[tuple[int, int]]) -> tuple[str, str]:
+    return number_array([first for first, _ in pairs]), number_array(
+        [second for _, second in pairs]
+    )
