@@ -1,9 +1,10 @@
 """Clocks: simulated time wakes sleepers in order; RFC 3339 goes both ways."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from strongroom.model.clock import SimulatedClock, parse_rfc3339, rfc3339
@@ -41,6 +42,16 @@ async def test_stepping_the_wall_clock_leaves_durations_alone() -> None:
 def test_rfc3339_round_trip(seconds: float) -> None:
     """To the microsecond."""
     assert abs(parse_rfc3339(rfc3339(seconds)) - seconds) < 1e-5
+
+
+@given(st.floats(-6e10, 2.5e11) | st.integers(-60_000_000_000, 250_000_000_000))
+@example(0.9999999)
+@example(-0.0000001)
+@example(1.0000005)
+def test_rfc3339_rounds_as_the_standard_library_does(seconds: float) -> None:
+    """Also where the microseconds carry, and before 1970."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    assert rfc3339(seconds) == moment.strftime("%4Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def test_rfc3339_reads_what_go_writes() -> None:

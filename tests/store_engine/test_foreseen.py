@@ -1,9 +1,12 @@
-"""Units of work that say what they are about: as right as others, and on PostgreSQL run together."""
+"""Units of work that say what they are about: as right as others, and run on rows read before."""
 
 import asyncio
+import contextlib
 import functools
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -24,6 +27,7 @@ from strongroom.store.engine.contract import (
     Transaction,
 )
 from strongroom.store.engine.postgres import PostgresEngine
+from strongroom.store.engine.sqlite import SqliteEngine
 
 KEPT = 3
 Work = Callable[[Transaction], int]
@@ -161,7 +165,7 @@ async def test_a_folder_becomes_a_secret_as_well(engine: Engine) -> None:
     assert sorted(engine.view.kv_list("m", "")) == ["a", "a/"]
 
 
-# what only PostgreSQL does
+# what the databases do
 
 
 def opened(ring: KeyRing) -> Barrier:
@@ -177,30 +181,45 @@ async def postgres(postgres_url: str) -> AsyncIterator[PostgresEngine]:
     await engine.close()
 
 
-@pytest.mark.component
-async def test_what_is_foreseen_asks_the_database_nothing(postgres: PostgresEngine) -> None:
+@pytest.fixture
+def sqlite(tmp_path: Path) -> SqliteEngine:
+    return SqliteEngine(tmp_path / "db", opened(KeyRing.new(0.0)))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.component)])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
+    barrier = opened(KeyRing.new(0.0))
+    engine: Engine
+    if request.param == "sqlite":
+        engine = SqliteEngine(tmp_path / "db", barrier)
+    else:
+        engine = await PostgresEngine.open(request.getfixturevalue("postgres_url"), barrier)
+    yield engine
+    await engine.close()
+
+
+async def test_what_is_foreseen_asks_the_database_nothing(database: Engine) -> None:
     seen: list[Transaction] = []
-    await write(postgres, "a")
-    await asyncio.gather(*(write(postgres, "a", also=seen.append) for _ in range(5)))
+    await write(database, "a")
+    await asyncio.gather(*(write(database, "a", also=seen.append) for _ in range(5)))
     assert len(seen) == 5
     assert not any(isinstance(each, StoreRows) for each in seen)
 
 
-@pytest.mark.component
-async def test_more_than_a_statement_should_hold_is_sent_in_parts(postgres: PostgresEngine) -> None:
+async def test_more_than_a_statement_should_hold_is_sent_in_parts(database: Engine) -> None:
     large = bytes(5 * 1024 * 1024)
 
     def fill(each: Transaction) -> None:
         each.put_kv_data("m", "a", 100, large)
 
-    await write(postgres, "a")
-    numbers = await asyncio.gather(*(write(postgres, "a", also=fill) for _ in range(5)))
+    await write(database, "a")
+    numbers = await asyncio.gather(*(write(database, "a", also=fill) for _ in range(5)))
     assert numbers == [2, 3, 4, 5, 6]
 
     async def found() -> list[bytes | None]:
-        return [postgres.view.kv_data("m", "a", number) for number in (1, 2, 3, 4, 5, 6, 100)]
+        return [database.view.kv_data("m", "a", number) for number in (1, 2, 3, 4, 5, 6, 100)]
 
-    assert await postgres.waiting(found()) == [None, None, None, b"4", b"5", b"6", large]
+    assert await database.waiting(found()) == [None, None, None, b"4", b"5", b"6", large]
 
 
 @pytest.mark.component
@@ -223,13 +242,69 @@ async def test_a_row_that_does_not_open_is_named(
     await asyncio.gather(write(postgres, "a"), write(postgres, "b"))
     direct = await asyncpg.connect(postgres_url)
     try:
-        await direct.execute(
-            "UPDATE node SET body = (SELECT body FROM node ORDER BY id DESC LIMIT 1)"
-            " WHERE id = (SELECT min(id) FROM node)"
-        )
+        await direct.execute(MIX_UP)
     finally:
         await direct.close()
-    found = await asyncio.gather(write(postgres, "a"), write(postgres, "b"), return_exceptions=True)
+    await one_is_named(postgres)
+
+
+async def test_a_row_of_a_file_that_does_not_open_is_named(
+    sqlite: SqliteEngine, tmp_path: Path
+) -> None:
+    await asyncio.gather(write(sqlite, "a"), write(sqlite, "b"))
+    beside(tmp_path, MIX_UP)
+    await one_is_named(sqlite)
+    await sqlite.close()
+
+
+async def test_data_that_is_missing_is_not_missed_when_it_is_to_go(
+    sqlite: SqliteEngine, tmp_path: Path
+) -> None:
+    for path in ("a", "b", "c"):
+        for _ in range(KEPT):
+            await write(sqlite, path)
+    beside(
+        tmp_path, "DELETE FROM kv_version WHERE version = 1 AND node = (SELECT min(id) FROM node)"
+    )
+    assert await asyncio.gather(*(write(sqlite, path) for path in "abcbb")) == [4, 4, 4, 5, 6]
+    last = {"a": 4, "b": 6, "c": 4}
+    for path, number in last.items():
+        found = [sqlite.view.kv_data("m", path, each) for each in range(1, number + 1)]
+        kept = [b"%d" % each for each in range(number - KEPT + 1, number + 1)]
+        assert found == [None] * (number - KEPT) + kept
+    await sqlite.close()
+
+
+async def test_what_was_foreseen_is_undone_with_its_group(sqlite: SqliteEngine) -> None:
+    def broken(each: Transaction) -> None:
+        each.put_policy("half", "text")
+        raise Conflict("no", "no")
+
+    await write(sqlite, "a")
+    found = await asyncio.gather(
+        write(sqlite, "a"), sqlite.transact(broken), write(sqlite, "a"), return_exceptions=True
+    )
+    assert [each for each in found if not isinstance(each, Conflict)] == [2, 3]
+    assert sqlite.view.policy("half") is None
+    assert len(sqlite.view.events_after(0, 100)) == 3
+    await sqlite.close()
+
+
+MIX_UP = """
+    UPDATE node SET body = (SELECT body FROM node ORDER BY id DESC LIMIT 1)
+     WHERE id = (SELECT min(id) FROM node)
+"""
+
+
+def beside(folder: Path, statement: str) -> None:
+    """What somebody else does to the file."""
+    with contextlib.closing(sqlite3.connect(folder / "db")) as direct, direct:
+        direct.execute(statement)
+
+
+async def one_is_named(engine: Engine) -> None:
+    """Of two secrets one does not open; the other is written."""
+    found = await asyncio.gather(write(engine, "a"), write(engine, "b"), return_exceptions=True)
     damaged = [each for each in found if isinstance(each, Tampered)]
     assert len(damaged) == 1
     assert "of node" in damaged[0].message

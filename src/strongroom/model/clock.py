@@ -6,8 +6,10 @@
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol, final
 
 
@@ -91,8 +93,17 @@ async def _settle(turns: int = 20) -> None:
 
 def rfc3339(seconds: float) -> str:
     """Format epoch seconds as RFC 3339 UTC with microseconds, `2026-01-02T03:04:05.000006Z`."""
-    # The offset is always the last six characters; `strftime` takes ten times as long.
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    part, whole = math.modf(seconds)
+    microseconds = round(part * 1_000_000)
+    carried, microseconds = divmod(microseconds, 1_000_000)
+    return f"{_to_the_second(int(whole) + carried)}.{microseconds:06}Z"
+
+
+@lru_cache(maxsize=64)
+def _to_the_second(seconds: int) -> str:
+    # Most of what is told happened just now: the same few seconds again and again. The offset is
+    # always the last six characters; `strftime` takes ten times as long.
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:-6]
 
 
 def parse_rfc3339(text: str) -> float:

@@ -4,14 +4,13 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-import orjson
-
 from strongroom.store.engine._foreseen import Changes, Foreseen
 from strongroom.store.engine._kv_rows import PUT_DATA, KnownNodes
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import About
 from strongroom.store.engine.sql import SQLITE
 
+# Of any number of nodes, which are a list in JSON.
 NODES: Final = "SELECT id, version, body FROM node WHERE id IN (SELECT value FROM json_each(?))"
 DOCUMENT: Final = "SELECT version, body FROM document WHERE mount = ? AND kind = ? AND name = ''"
 PUT_NODE: Final = "UPDATE node SET version = ?, body = ? WHERE id = ?"
@@ -34,7 +33,7 @@ class ForeseenOnSqlite(Foreseen):
         asked, kinds = self.expect(abouts)
         if not asked:
             return
-        for node, version, body in self._connection.execute(NODES, (orjson.dumps(list(asked)),)):
+        for node, version, body in self._connection.execute(NODES, (str(list(asked)),)):
             self.take_node(asked[node], node, version, body)
         for place in kinds:
             found = self._connection.execute(DOCUMENT, place).fetchone()
@@ -66,9 +65,7 @@ class ForeseenOnSqlite(Foreseen):
             else:
                 new.append((node, version, body))
         if change(REKEY_DATA, moved).rowcount < len(moved):
-            # One that goes was written by this group, or was missing.
+            # Some that go were never there: a version that came and went within the group.
             new += [(node, version, body) for version, body, node, _ in moved]
-            going = {}
-            change(DROP_DATA, list(changes.gone))
         change(DROP_DATA, [(node, each) for node, left in going.items() for each in left])
         change(PUT_DATA, new)
