@@ -257,22 +257,48 @@ async def test_a_row_of_a_file_that_does_not_open_is_named(
     await sqlite.close()
 
 
-async def test_data_that_is_missing_is_not_missed_when_it_is_to_go(
-    sqlite: SqliteEngine, tmp_path: Path
+ONE_LESS = "DELETE FROM kv_version WHERE version = 1 AND node = (SELECT min(id) FROM node)"
+ONE_MORE = f"""
+    INSERT INTO kv_version (node, version, body)
+    SELECT node, {KEPT + 1}, body FROM kv_version
+     WHERE version = {KEPT} AND node = (SELECT min(id) FROM node)
+"""
+
+
+@pytest.mark.parametrize("done", [ONE_LESS, ONE_MORE])
+async def test_data_that_should_or_should_not_be_there_is_in_nobody_s_way(
+    sqlite: SqliteEngine, tmp_path: Path, done: str
 ) -> None:
+    await fill(sqlite)
+    beside(tmp_path, done)
+    await sqlite.waiting(go_on(sqlite))
+    await sqlite.close()
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("done", [ONE_LESS, ONE_MORE])
+async def test_nor_on_postgres(postgres: PostgresEngine, postgres_url: str, done: str) -> None:
+    await fill(postgres)
+    direct = await asyncpg.connect(postgres_url)
+    await direct.execute(done)
+    await direct.close()
+    await postgres.waiting(go_on(postgres))
+
+
+async def fill(engine: Engine) -> None:
+    """As many versions as are kept, of three secrets."""
     for path in ("a", "b", "c"):
         for _ in range(KEPT):
-            await write(sqlite, path)
-    beside(
-        tmp_path, "DELETE FROM kv_version WHERE version = 1 AND node = (SELECT min(id) FROM node)"
-    )
-    assert await asyncio.gather(*(write(sqlite, path) for path in "abcbb")) == [4, 4, 4, 5, 6]
-    last = {"a": 4, "b": 6, "c": 4}
-    for path, number in last.items():
-        found = [sqlite.view.kv_data("m", path, each) for each in range(1, number + 1)]
+            await write(engine, path)
+
+
+async def go_on(engine: Engine) -> None:
+    """A group that has as many versions go as come."""
+    assert await asyncio.gather(*(write(engine, path) for path in "abcbb")) == [4, 4, 4, 5, 6]
+    for path, number in {"a": 4, "b": 6, "c": 4}.items():
+        found = [engine.view.kv_data("m", path, each) for each in range(1, number + 1)]
         kept = [b"%d" % each for each in range(number - KEPT + 1, number + 1)]
         assert found == [None] * (number - KEPT) + kept
-    await sqlite.close()
 
 
 async def test_what_was_foreseen_is_undone_with_its_group(sqlite: SqliteEngine) -> None:

@@ -27,14 +27,22 @@ MOST_HELD_BYTES: Final = 16 * 1024 * 1024
 class Changes(NamedTuple):
     """Rows of a group, sealed; no two parts have a row in common.
 
-    `nodes` are ids, row versions and bodies; `data` bodies by node and version, `gone` the nodes
-    and versions that have none any more; `events` bodies in order.
+    `nodes` are ids, row versions and bodies, `events` bodies in order. Of data `new` are nodes,
+    versions and bodies, `gone` nodes and versions that have none any more. A version that comes
+    takes the row of one that goes: `moved` are nodes, versions, bodies and the versions that went.
     """
 
     nodes: list[tuple[int, int, bytes]]
-    data: dict[tuple[int, int], bytes]
-    gone: set[tuple[int, int]]
+    moved: list[tuple[int, int, bytes, int]]
+    new: list[tuple[int, int, bytes]]
+    gone: list[tuple[int, int]]
     events: list[bytes]
+
+    def with_data_apart(self) -> "Changes":
+        """What is left to do when not all could be moved: one may come and go within a group."""
+        new = [(node, version, body) for node, version, body, _ in self.moved]
+        gone = [(node, old) for node, _, _, old in self.moved]
+        return Changes([], [], new, gone, [])
 
 
 class _NotForeseen(BaseException):
@@ -201,8 +209,26 @@ class Foreseen:
             (node, version, seal("node", str(node), version, encoded_node(row)))
             for node, (version, row) in self.rows.items()
         ]
+        moved, new, gone = _moves(self._data, self._gone)
         events = [sealed_event(seal, each) for each in self.events]
-        changes = Changes(nodes, self._data, self._gone, events)
         self.held = 0
-        self.rows, self._data, self._gone, self.events = {}, {}, set(), []
-        return changes
+        for each in (self.rows, self._data, self._gone, self.events):
+            each.clear()
+        return Changes(nodes, moved, new, gone, events)
+
+
+def _moves(
+    data: dict[tuple[int, int], bytes], gone: set[tuple[int, int]]
+) -> tuple[list[tuple[int, int, bytes, int]], list[tuple[int, int, bytes]], list[tuple[int, int]]]:
+    """A change of one row costs less than a row that comes and one that goes."""
+    going: dict[int, list[int]] = {}
+    # The oldest first: of the others some may never have been written.
+    for node, version in sorted(gone, reverse=True):
+        going.setdefault(node, []).append(version)
+    moved, new = [], []
+    for (node, version), body in data.items():
+        if old := going.get(node):
+            moved.append((node, version, body, old.pop()))
+        else:
+            new.append((node, version, body))
+    return moved, new, [(node, each) for node, left in going.items() for each in left]

@@ -1,9 +1,9 @@
 """What can be foreseen of a group, on PostgreSQL: read by one query, written by one statement."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from strongroom.store.engine._foreseen import MOST_HELD_BYTES, Foreseen, Outcome
+from strongroom.store.engine._foreseen import MOST_HELD_BYTES, Changes, Foreseen, Outcome
 from strongroom.store.engine._kv_rows import KnownNodes
 from strongroom.store.engine._postgres_sql import Connection, number_array
 from strongroom.store.engine.barrier import Barrier
@@ -20,22 +20,33 @@ SELECT -asked.n, found.version, found.body
   JOIN document AS found
     ON found.mount = asked.mount AND found.kind = asked.kind AND found.name = ''
 """
-# All parts see the rows as they were before, and no two of them have a row in common.
+# All parts see the rows as they were before, and no two of them have a row in common. How many
+# rows of data were moved.
 CHANGE: Final = """
 WITH node_rows AS (
   UPDATE node SET version = asked.version, body = asked.body
     FROM unnest($1::text::bigint[], $2::text::bigint[], $3::bytea[]) AS asked(id, version, body)
    WHERE node.id = asked.id
-), data_rows AS (
+), moved_rows AS (
+  UPDATE kv_version SET version = asked.version, body = asked.body
+    FROM unnest($4::text::bigint[], $5::text::bigint[], $6::bytea[], $7::text::bigint[])
+         AS asked(node, version, body, gone)
+   WHERE kv_version.node = asked.node AND kv_version.version = asked.gone
+     AND NOT EXISTS (SELECT 1 FROM kv_version AS other
+                      WHERE other.node = asked.node AND other.version = asked.version)
+  RETURNING 1
+), new_rows AS (
   INSERT INTO kv_version (node, version, body)
-  SELECT * FROM unnest($4::text::bigint[], $5::text::bigint[], $6::bytea[])
+  SELECT * FROM unnest($8::text::bigint[], $9::text::bigint[], $10::bytea[])
   ON CONFLICT (node, version) DO UPDATE SET body = excluded.body
 ), gone_rows AS (
   DELETE FROM kv_version
-   USING unnest($7::text::bigint[], $8::text::bigint[]) AS asked(node, version)
+   USING unnest($11::text::bigint[], $12::text::bigint[]) AS asked(node, version)
    WHERE kv_version.node = asked.node AND kv_version.version = asked.version
+), event_rows AS (
+  INSERT INTO event (body) SELECT * FROM unnest($13::bytea[])
 )
-INSERT INTO event (body) SELECT * FROM unnest($9::bytea[])
+SELECT count(*) FROM moved_rows
 """
 
 Unit = tuple[About | None, Callable[[Transaction], Any]]
@@ -79,19 +90,23 @@ class ForeseenOnPostgres(Foreseen):
         changes = self.taken()
         if changes is None:
             return
-        nodes, data, gone, events = changes
-        await self._connection.fetch(
+        if await self._change(changes) < len(changes.moved):
+            await self._change(changes.with_data_apart())
+
+    async def _change(self, changes: Changes) -> int:
+        """How many rows of data were moved."""
+        nodes, moved, new, gone, events = changes
+        ((found,),) = await self._connection.fetch(
             CHANGE,
-            *(number_array([each[0] for each in nodes]), number_array([each[1] for each in nodes])),
-            [each[2] for each in nodes],
-            *_arrays(data),
-            list(data.values()),
-            *_arrays(gone),
+            *(_numbers(nodes, 0), _numbers(nodes, 1), [each[2] for each in nodes]),
+            *(_numbers(moved, 0), _numbers(moved, 1), [each[2] for each in moved]),
+            _numbers(moved, 3),
+            *(_numbers(new, 0), _numbers(new, 1), [each[2] for each in new]),
+            *(_numbers(gone, 0), _numbers(gone, 1)),
             events,
         )
+        return int(found)
 
 
-def _arrays(pairs: Collection[tuple[int, int]]) -> tuple[str, str]:
-    return number_array([first for first, _ in pairs]), number_array(
-        [second for _, second in pairs]
-    )
+def _numbers(rows: Sequence[tuple[Any, ...]], place: int) -> str:
+    return number_array([each[place] for each in rows])

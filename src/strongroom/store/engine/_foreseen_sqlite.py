@@ -14,7 +14,7 @@ from strongroom.store.engine.sql import SQLITE
 NODES: Final = "SELECT id, version, body FROM node WHERE id IN (SELECT value FROM json_each(?))"
 DOCUMENT: Final = "SELECT version, body FROM document WHERE mount = ? AND kind = ? AND name = ''"
 PUT_NODE: Final = "UPDATE node SET version = ?, body = ? WHERE id = ?"
-REKEY_DATA: Final = (
+MOVE_DATA: Final = (
     f"{SQLITE.rekey} kv_version SET version = ?, body = ? WHERE node = ? AND version = ?"
 )
 DROP_DATA: Final = "DELETE FROM kv_version WHERE node = ? AND version = ?"
@@ -45,27 +45,16 @@ class ForeseenOnSqlite(Foreseen):
         changes = self.taken()
         if changes is None:
             return
+        if self._change(changes) < len(changes.moved):
+            self._change(changes.with_data_apart())
+
+    def _change(self, changes: Changes) -> int:
+        """How many rows of data were moved."""
         change = self._connection.executemany
         change(PUT_NODE, [(version, body, node) for node, version, body in changes.nodes])
-        self._write_data(changes)
+        moved = [(version, body, node, old) for node, version, body, old in changes.moved]
+        found = change(MOVE_DATA, moved).rowcount
+        change(DROP_DATA, changes.gone)
+        change(PUT_DATA, changes.new)
         change(PUT_EVENT, [(each,) for each in changes.events])
-
-    def _write_data(self, changes: Changes) -> None:
-        """A version that comes takes the row of one that goes: one row is one page to write, two
-        are two and more to balance them.
-        """
-        change = self._connection.executemany
-        going: dict[int, list[int]] = {}
-        for node, version in sorted(changes.gone, reverse=True):
-            going.setdefault(node, []).append(version)
-        moved, new = [], []
-        for (node, version), body in changes.data.items():
-            if going.get(node):
-                moved.append((version, body, node, going[node].pop()))
-            else:
-                new.append((node, version, body))
-        if change(REKEY_DATA, moved).rowcount < len(moved):
-            # Some that go were never there: a version that came and went within the group.
-            new += [(node, version, body) for version, body, node, _ in moved]
-        change(DROP_DATA, [(node, each) for node, left in going.items() for each in left])
-        change(PUT_DATA, new)
+        return found
