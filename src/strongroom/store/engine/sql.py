@@ -22,7 +22,7 @@ class Dialect:
     `resume_identity` lets new nodes get numbers beyond those that were inserted by number; `time`
     asks a clock that is not this machine's; `skip_locked` ends the choice of rows that are claimed,
     so that none is waited for that somebody else holds. `rekey` begins an update that gives a row
-    another key, in place of the row that may have it; "" where a new row costs no more.
+    another key, in place of the row that may have it; "" where no statement does both.
     """
 
     name: str
