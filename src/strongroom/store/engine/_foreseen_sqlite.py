@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from strongroom.store.engine._foreseen import Changes, Foreseen
-from strongroom.store.engine._kv_rows import PUT_DATA, KnownNodes
+from strongroom.store.engine._kv_rows import DROP_DATA, PUT_DATA, PUT_NODE, KnownNodes
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import About
 from strongroom.store.engine.sql import SQLITE
@@ -13,11 +13,9 @@ from strongroom.store.engine.sql import SQLITE
 # Of any number of nodes, which are a list in JSON.
 NODES: Final = "SELECT id, version, body FROM node WHERE id IN (SELECT value FROM json_each(?))"
 DOCUMENT: Final = "SELECT version, body FROM document WHERE mount = ? AND kind = ? AND name = ''"
-PUT_NODE: Final = "UPDATE node SET version = ?, body = ? WHERE id = ?"
 MOVE_DATA: Final = (
     f"{SQLITE.rekey} kv_version SET version = ?, body = ? WHERE node = ? AND version = ?"
 )
-DROP_DATA: Final = "DELETE FROM kv_version WHERE node = ? AND version = ?"
 PUT_EVENT: Final = "INSERT INTO event (body) VALUES (?)"
 
 

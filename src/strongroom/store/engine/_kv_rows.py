@@ -14,6 +14,8 @@ from strongroom.store.engine.sql import NO_LIMIT, Sql, upsert
 REMEMBERED_NODES: Final = 20_000
 DATA: Final = "SELECT body FROM kv_version WHERE node = ? AND version = ?"
 PUT_DATA: Final = upsert("kv_version", "node, version", "body")
+DROP_DATA: Final = "DELETE FROM kv_version WHERE node = ? AND version = ?"
+PUT_NODE: Final = "UPDATE node SET version = ?, body = ? WHERE id = ?"
 
 
 class _Stored(msgspec.Struct, gc=False):
@@ -235,14 +237,14 @@ class KvRows(SealedRows):
         known = {} if self._versions is None else self._versions
         version, before = known.get(node) or self._stored(node)
         body = self._barrier.seal("node", str(node), version + 1, encoded_node(row))
-        self._sql.run("UPDATE node SET version = ?, body = ? WHERE id = ?", version + 1, body, node)
+        self._sql.run(PUT_NODE, version + 1, body, node)
         kept = with_data(row.versions)
         known[node] = version + 1, kept
         return before - kept
 
     def _drop_data(self, node: int, gone: Iterable[int]) -> None:
         for each in gone:
-            self._sql.run("DELETE FROM kv_version WHERE node = ? AND version = ?", node, each)
+            self._sql.run(DROP_DATA, node, each)
 
     def _rekeyed(self, node: int, old: int, version: int, body: bytes) -> bool:
         """Whether the row of an old version could be made the new one's.
