@@ -77,6 +77,11 @@ class FileDevice:
         self.close()
         self._handle = handle
 
+    @property
+    def handle(self) -> int:
+        """The open file; another one after a rotation."""
+        return self._handle
+
     def _opened(self) -> int:
         flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:

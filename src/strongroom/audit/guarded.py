@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from strongroom.audit.devices import FileDevice
+from strongroom.audit.writeback import Begin, Writeback, begin_to_write
 from strongroom.model.errors import Unavailable
 
 T = TypeVar("T")
@@ -50,11 +51,13 @@ def within(seconds: float, name: str, work: Callable[[], T]) -> T:
 class GuardedFile:
     """A file that only a thread touches once it is open; see `FileDevice`."""
 
-    def __init__(self, file: FileDevice) -> None:
+    def __init__(self, file: FileDevice, begin: Begin = begin_to_write) -> None:
+        """With `begin` what was appended is sent to disk, a MiB at a time."""
         self.name = file.name
         self.blocking = True
         self.longest = 0
         self._file = file
+        self._writeback = Writeback(begin)
         self._stale = False
 
     def write(self, lines: bytes) -> None:
@@ -65,6 +68,7 @@ class GuardedFile:
             with contextlib.suppress(Unavailable):
                 self._file.reopen()
         self._file.write(lines)
+        self._writeback.grown(self._file.handle, len(lines))
 
     def reopen(self) -> None:
         """Open anew before the next write."""
