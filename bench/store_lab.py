@@ -92,8 +92,10 @@ def spread(milliseconds: list[float]) -> dict:
 
 
 @contextmanager
-def running(command: list[str]) -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def running(command: list[str], environment: dict | None = None) -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
     try:
         yield process
     finally:
@@ -182,7 +184,11 @@ class Store:
             *("--workers", str(self.workers), *self.options),
             *(("--database", self.database) if self.database else ()),
         ]
-        with running(command) as process:
+        # Modules are compiled once, as they are where a package was installed, whatever the
+        # environment says for the tree they are developed in.
+        environment = dict(os.environ) | {"PYTHONPYCACHEPREFIX": str(self.folder / "bytecode")}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        with running(command, environment) as process:
             wait_for(f"{self.address}/v1/sys/health", pause=0.005)
             yield process
 
