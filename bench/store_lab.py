@@ -103,6 +103,19 @@ def running(command: list[str], environment: dict | None = None) -> Iterator[sub
         process.wait()
 
 
+def compiled(folder: Path) -> dict:
+    """The environment of a server whose modules are compiled, as where a package was installed.
+
+    Whatever the environment says for the tree they are developed in: it may forbid to write them.
+    """
+    environment = dict(os.environ) | {"PYTHONPYCACHEPREFIX": str(folder)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    if not folder.exists():
+        code = "import strongroom.app.commands.server, strongroom.app.server"
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    return environment
+
+
 def wait_for(url: str, pause: float = 0.05) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
@@ -184,11 +197,7 @@ class Store:
             *("--workers", str(self.workers), *self.options),
             *(("--database", self.database) if self.database else ()),
         ]
-        # Modules are compiled once, as they are where a package was installed, whatever the
-        # environment says for the tree they are developed in.
-        environment = dict(os.environ) | {"PYTHONPYCACHEPREFIX": str(self.folder / "bytecode")}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        with running(command, environment) as process:
+        with running(command, compiled(self.folder.parent / "bytecode")) as process:
             wait_for(f"{self.address}/v1/sys/health", pause=0.005)
             yield process
 
