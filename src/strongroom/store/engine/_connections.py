@@ -60,6 +60,19 @@ _GONE: Final = ("08", "25", "28", "3D", "57P")
 _log = logging.getLogger(__name__)
 
 
+class _Listening(asyncpg.Connection):  # type: ignore[misc]
+    """A connection that keeps what its server warns of."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - asyncpg's
+        super().__init__(*args, **options)
+        self.warnings: list[str] = []
+
+
+def _hear(connection: _Listening, message: Any) -> None:  # noqa: ANN401 - asyncpg's
+    if message.severity_en == "WARNING":
+        connection.warnings.append(message.message)
+
+
 class NotPrimary(Unavailable):
     """The server that answers must not be used."""
 
@@ -136,9 +149,11 @@ class Connections:
         where = {"host": server[0], "port": server[1]} if server else {}
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = await asyncpg.connect(
-                self._url, **where, statement_cache_size=STATEMENTS_KEPT, target_session_attrs="any"
-            )
+                self._url, **where, statement_cache_size=STATEMENTS_KEPT,
+                target_session_attrs="any", connection_class=_Listening,
+            )  # fmt: skip
             try:
+                connection.add_log_listener(_hear)
                 await connection.execute(SESSION)
                 timeline = await self._check_primary(connection)
             except BaseException:
@@ -217,13 +232,8 @@ async def commit(connection: Any, seconds: float) -> None:  # noqa: ANN401 - asy
     A commit that is cancelled while it waits for a standby succeeds with a warning: the write
     would be lost if the standby took over now.
     """
-    doubts: list[str] = []
-
-    def heard(_: object, message: Any) -> None:  # noqa: ANN401 - asyncpg's
-        if message.severity_en == "WARNING":
-            doubts.append(message.message)
-
-    connection.add_log_listener(heard)
+    doubts: list[str] = connection.warnings
+    doubts.clear()
     try:
         async with asyncio.timeout(seconds):
             status = await connection.execute("COMMIT")
@@ -231,8 +241,6 @@ async def commit(connection: Any, seconds: float) -> None:  # noqa: ANN401 - asy
             doubts.append(status)
     except TimeoutError:
         doubts.append(f"no answer in {seconds:g} s")
-    finally:
-        connection.remove_log_listener(heard)
     if doubts:
         _log.error("a commit was not confirmed: %s", "; ".join(doubts))
         raise Unavailable(

@@ -14,7 +14,7 @@ import orjson
 
 from strongroom.crypto.aead import Tampered
 from strongroom.store.engine._feed_rows import sealed_event
-from strongroom.store.engine._kv_rows import KnownNodes, encoded_node, metadata_of, with_data
+from strongroom.store.engine._kv_rows import KnownNodes, encoded_node, metadata_of, without_data
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import About, EventRow, KvMetadata, Transaction
 
@@ -108,10 +108,8 @@ class _Secret:
         for version, data in self._data:
             group.put_data(node, version, data)
         if self._row is not self._kept:
-            kept = with_data(self._row.versions)
-            for each in self._kept.versions:
-                if each.version not in kept and not each.destroyed:
-                    group.drop_data(node, each.version)
+            for version in without_data(self._kept.versions, self._row.versions):
+                group.drop_data(node, version)
             self._version += 1
             group.rows[node] = self._version, self._row
             self._kept = self._row

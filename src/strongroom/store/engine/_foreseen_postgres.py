@@ -1,6 +1,7 @@
 """What can be foreseen of a group, on PostgreSQL: read by one query, written by one statement."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 from strongroom.store.engine._foreseen import MOST_HELD_BYTES, Changes, Foreseen, Outcome
@@ -20,31 +21,38 @@ SELECT -asked.n, found.version, found.body
   JOIN document AS found
     ON found.mount = asked.mount AND found.kind = asked.kind AND found.name = ''
 """
-# All parts see the rows as they were before, and no two of them have a row in common. How many
-# rows of data were moved.
+# All parts see the rows as they were before, and no two of them have a row in common. The bodies
+# are cut from one: an array of them is looked through by the driver one by one. How many rows of
+# data were moved.
 CHANGE: Final = """
 WITH node_rows AS (
-  UPDATE node SET version = asked.version, body = asked.body
-    FROM unnest($1::text::bigint[], $2::text::bigint[], $3::bytea[]) AS asked(id, version, body)
+  UPDATE node SET version = asked.version, body = substring($1::bytea FROM at FOR size)
+    FROM unnest($2::text::int[], $3::text::int[], $4::text::bigint[], $5::text::bigint[])
+         AS asked(at, size, id, version)
    WHERE node.id = asked.id
 ), moved_rows AS (
-  UPDATE kv_version SET version = asked.version, body = asked.body
-    FROM unnest($4::text::bigint[], $5::text::bigint[], $6::bytea[], $7::text::bigint[])
-         AS asked(node, version, body, gone)
+  UPDATE kv_version SET version = asked.version, body = substring($1::bytea FROM at FOR size)
+    FROM unnest($6::text::int[], $7::text::int[], $8::text::bigint[], $9::text::bigint[],
+                $10::text::bigint[])
+         AS asked(at, size, node, version, gone)
    WHERE kv_version.node = asked.node AND kv_version.version = asked.gone
      AND NOT EXISTS (SELECT 1 FROM kv_version AS other
                       WHERE other.node = asked.node AND other.version = asked.version)
   RETURNING 1
 ), new_rows AS (
   INSERT INTO kv_version (node, version, body)
-  SELECT * FROM unnest($8::text::bigint[], $9::text::bigint[], $10::bytea[])
+  SELECT node, version, substring($1::bytea FROM at FOR size)
+    FROM unnest($11::text::int[], $12::text::int[], $13::text::bigint[], $14::text::bigint[])
+         AS asked(at, size, node, version)
   ON CONFLICT (node, version) DO UPDATE SET body = excluded.body
 ), gone_rows AS (
   DELETE FROM kv_version
-   USING unnest($11::text::bigint[], $12::text::bigint[]) AS asked(node, version)
+   USING unnest($15::text::bigint[], $16::text::bigint[]) AS asked(node, version)
    WHERE kv_version.node = asked.node AND kv_version.version = asked.version
 ), event_rows AS (
-  INSERT INTO event (body) SELECT * FROM unnest($13::bytea[])
+  INSERT INTO event (body)
+  SELECT substring($1::bytea FROM at FOR size)
+    FROM unnest($17::text::int[], $18::text::int[]) AS asked(at, size)
 )
 SELECT count(*) FROM moved_rows
 """
@@ -96,16 +104,34 @@ class ForeseenOnPostgres(Foreseen):
     async def _change(self, changes: Changes) -> int:
         """How many rows of data were moved."""
         nodes, moved, new, gone, events = changes
-        ((found,),) = await self._connection.fetch(
-            CHANGE,
-            *(_numbers(nodes, 0), _numbers(nodes, 1), [each[2] for each in nodes]),
-            *(_numbers(moved, 0), _numbers(moved, 1), [each[2] for each in moved]),
-            _numbers(moved, 3),
-            *(_numbers(new, 0), _numbers(new, 1), [each[2] for each in new]),
+        bodies = _Bodies()
+        places = [
+            *bodies.add([body for _, _, body in nodes]),
+            *(_numbers(nodes, 0), _numbers(nodes, 1)),
+            *bodies.add([body for _, _, body, _ in moved]),
+            *(_numbers(moved, 0), _numbers(moved, 1), _numbers(moved, 3)),
+            *bodies.add([body for _, _, body in new]),
+            *(_numbers(new, 0), _numbers(new, 1)),
             *(_numbers(gone, 0), _numbers(gone, 1)),
-            events,
-        )
+            *bodies.add(events),
+        ]
+        ((found,),) = await self._connection.fetch(CHANGE, b"".join(bodies.parts), *places)
         return int(found)
+
+
+class _Bodies:
+    """Bodies that are sent as one."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self._end = 1  # SQL counts from one.
+
+    def add(self, bodies: Sequence[bytes]) -> tuple[str, str]:
+        """Where each begins, and its length."""
+        sizes = [len(each) for each in bodies]
+        *begins, self._end = accumulate(sizes, initial=self._end)
+        self.parts += bodies
+        return number_array(begins), number_array(sizes)
 
 
 def _numbers(rows: Sequence[tuple[Any, ...]], place: int) -> str:

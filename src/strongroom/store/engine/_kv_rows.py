@@ -318,3 +318,13 @@ def encoded_node(row: KvMetadata) -> bytes:
 def with_data(versions: Sequence[KvVersionInfo]) -> frozenset[int]:
     """The numbers of those whose data is kept."""
     return frozenset([each.version for each in versions if not each.destroyed])
+
+
+def without_data(before: Sequence[KvVersionInfo], now: Sequence[KvVersionInfo]) -> Sequence[int]:
+    """The numbers of those whose data was kept before and is no longer."""
+    gone = len(before) - len(now) + 1
+    if now[:-1] == before[gone:]:
+        # One more has come, as nearly always, and what is in both is there as before.
+        before, now = before[:gone], now[-1:]
+    kept = with_data(now)
+    return [each.version for each in before if not each.destroyed and each.version not in kept]

@@ -4,9 +4,9 @@ Rules: https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from strongroom.model.clock import rfc3339
@@ -20,8 +20,7 @@ CUSTOM_FAILED: Final = "custom_metadata validation failed"
 CUSTOM_KEYS, CUSTOM_KEY_BYTES, CUSTOM_VALUE_BYTES = 64, 128, 512
 
 
-@dataclass(frozen=True, slots=True)
-class KvSettings:
+class KvSettings(Struct, frozen=True):
     """A mount's settings: 0 versions means the default, 0 seconds never.
 
     A negative `delete_version_after` switches it off for every secret of the mount.
