@@ -106,6 +106,28 @@ def test_a_file_that_is_closed_or_rotated_meanwhile_keeps_its_handle(tmp_path: P
     assert disk.asked.get_nowait() == (path, EVERY_BYTES, 2 * EVERY_BYTES)
 
 
+def test_where_no_thread_is_to_be_had_records_are_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, disk = tmp_path / "log", Disk()
+    file = GuardedFile(FileDevice(path), disk.begin)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    handles = Path("/proc/self/fd")
+    before = len([*handles.iterdir()])
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            file.write(LINE * 1024)
+    assert path.stat().st_size == 3 * EVERY_BYTES
+    assert len([*handles.iterdir()]) == before
+    file.write(LINE * 1024)
+    settle()
+    assert disk.asked.get_nowait() == (path, 3 * EVERY_BYTES, 4 * EVERY_BYTES)
+
+
 def test_what_is_no_regular_file_is_left_alone(tmp_path: Path) -> None:
     file = GuardedFile(FileDevice(Path("/dev/null")))
     file.write(LINE * 2048)

@@ -52,10 +52,15 @@ class Writeback:
             self._grown, self._end = 0, end
             # The file may be closed meanwhile, and its number be another's.
             ours = os.dup(handle)
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._run, args=(ours, begin, end - begin), daemon=True, name="writeback"
             )
-            self._thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                os.close(ours)  # No more threads are to be had: the system writes it later.
+            else:
+                self._thread = thread
 
     def _run(self, handle: int, begin: int, length: int) -> None:
         try:
