@@ -17,7 +17,7 @@ WITHIN = 60  # Seconds: what is waited for has happened long before.
 
 
 class Disk:
-    """Hears of ranges as the system does; one that `holds` answers when it is told to."""
+    """Hears of ranges as the system does; while it is not `free` it does not answer."""
 
     def __init__(self) -> None:
         self.asked: SimpleQueue[tuple[Path, int, int]] = SimpleQueue()

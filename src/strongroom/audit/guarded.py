@@ -52,7 +52,7 @@ class GuardedFile:
     """A file that only a thread touches once it is open; see `FileDevice`."""
 
     def __init__(self, file: FileDevice, begin: Begin = begin_to_write) -> None:
-        """With `begin` what was appended is sent to disk, a MiB at a time."""
+        """`begin` is how what was appended is sent to disk, a MiB at a time."""
         self.name = file.name
         self.blocking = True
         self.longest = 0

@@ -30,7 +30,7 @@ class Writeback:
     While one range is asked for, no other is: the next is as long as what has come meanwhile.
     """
 
-    def __init__(self, begin: Begin = begin_to_write) -> None:
+    def __init__(self, begin: Begin) -> None:
         self._begin: Final = begin
         self._grown = 0
         # Where the last range ended.
