@@ -53,6 +53,17 @@ async def test_wrong_unknown_and_missing_are_told_apart_no_more_than_in_vault(us
     assert (await login(users, name="ada%20"))[0] == 400
 
 
+async def test_a_login_never_gives_a_root_token(users) -> None:
+    """Whoever may write users would be root for good by one login."""
+    for kind in ("service", "batch"):
+        body = {"password": "pw", "token_policies": "Root", "token_type": kind}
+        assert (await users.ask("POST", "auth/userpass/users/eve", body))[0] == 204
+        refused = await login(users, "eve", "pw")
+        assert refused[0] == 400
+        assert refused[1]["errors"][0].startswith("auth methods cannot create root tokens")
+    assert (await users.ask("GET", "identity/entity/id?list=true"))[0] == 404
+
+
 async def test_password_and_policies_have_paths_of_their_own(users) -> None:
     await users.ask("POST", "auth/userpass/users/ada/password", {"password": "new"})
     assert (await login(users))[0] == 400

@@ -3,13 +3,13 @@
 import dataclasses
 from collections.abc import Callable
 
-from strongroom.model.errors import Denied
+from strongroom.model.errors import Denied, Invalid
 from strongroom.store.auth.role_fields import within
 from strongroom.store.call import Call, Result
 from strongroom.store.context import Context, Issued
 from strongroom.store.engine.contract import Transaction
 from strongroom.store.identity.at_login import LoginAlias, entity_for
-from strongroom.store.tokens import Grant, auth_object
+from strongroom.store.tokens import ROOT, Grant, auth_object
 
 
 async def log_in(
@@ -23,8 +23,16 @@ async def log_in(
 
     `still` looks, in the same transaction, whether what was decided by is still so, and counts
     what is used up; it raises a Refusal. Raises Denied outside the bound networks or for a
-    disabled entity.
+    disabled entity, Invalid for a role with the root policy.
     """
+    if ROOT in grant.policies:
+        # Whoever may write a role would else be root for good, by one login.
+        raise Invalid(
+            "root-login",
+            "auth methods cannot create root tokens",
+            hint="give the role a policy of its own; a root token comes from a root token, or from"
+            " operator generate-root",
+        )
     if not within(call.peer, grant.bound_cidrs):
         raise Denied("outside-networks", "permission denied")
     now = context.clock.now()
