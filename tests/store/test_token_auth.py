@@ -152,6 +152,24 @@ async def test_revocation_takes_the_children_unless_they_are_to_stay(store) -> N
     assert (await store.ask("POST", "auth/token/revoke-accessor", {}))[0] == 400
 
 
+@pytest.mark.parametrize("verb", ["revoke-prefix", "revoke-force"])
+async def test_what_a_revoked_prefix_made_is_gone_with_the_reply(store, verb) -> None:
+    parent = await store.token_with(PLAIN)
+    child = (await create(store, parent))[1]["auth"]["client_token"]
+    await store.ask("PUT", "sys/policies/acl/maker", {"policy": PLAIN})
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    user = {"password": "pw", "token_policies": "maker"}
+    await store.ask("POST", "auth/userpass/users/ada", user)
+    _, said = await store.ask("POST", "auth/userpass/login/ada", {"password": "pw"}, token="")
+    tokens = [said["auth"]["client_token"]]
+    for _ in range(2):
+        tokens.append((await create(store, tokens[-1]))[1]["auth"]["client_token"])
+    assert (await store.ask("PUT", f"sys/leases/{verb}/auth/userpass"))[0] == 204
+    asked = [await store.ask("GET", "auth/token/lookup-self", token=each) for each in tokens]
+    assert [status for status, _ in asked] == [403] * 3
+    assert (await store.ask("GET", "auth/token/lookup-self", token=child))[0] == 200
+
+
 async def test_a_batch_token_is_its_own_text(store) -> None:
     rows = len(await store.read(lambda view: view.accessors()))
     parent = (await made(store, policies=["root"], ttl="1h"))["client_token"]

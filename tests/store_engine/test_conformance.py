@@ -469,6 +469,16 @@ async def test_tokens_are_found_and_cut_short_by_their_path(engine: Engine) -> N
 
 
 @reads
+async def test_what_they_made_is_cut_short_with_them(engine: Engine) -> None:
+    made = [token(1), token(2, token(1).id), token(3, token(2).id, expires=3.0), token(4)]
+    rows = [dataclasses.replace(made[0], path="auth/a/login"), *made[1:]]
+    await engine.transact(lambda each: [each.put_token(row) for row in rows])
+    await engine.transact(lambda each: each.revoke_tokens(5.0, "auth/a"))
+    ends = [(engine.view.token(row.id) or row).expires for row in rows]
+    assert ends == [5.0, 5.0, 3.0, None]
+
+
+@reads
 async def test_tidy_takes_leases_and_cubbyholes_without_a_token(engine: Engine) -> None:
     gone, kept = lease("a/1", 500.0, token=b"x" * 32), lease("a/2", 500.0)
 

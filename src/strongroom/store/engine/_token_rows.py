@@ -31,6 +31,13 @@ END_LEASES: Final = (
 )
 DELETE_CUBBYHOLES: Final = f"{ENDED} DELETE FROM cubbyhole WHERE token IN (SELECT id FROM ended)"  # noqa: S608
 DELETE_ENDED: Final = f"{ENDED} DELETE FROM token WHERE id IN (SELECT id FROM ended)"  # noqa: S608
+# Those of a path or under it, and everything they made.
+REVOKED: Final = (
+    "WITH RECURSIVE revoked(id) AS (SELECT id FROM token WHERE path = ? OR (path >= ? AND path < ?)"
+    " UNION SELECT token.id FROM token JOIN revoked ON token.parent = revoked.id)"
+    " UPDATE token SET expires = ? WHERE id IN (SELECT id FROM revoked)"
+    " AND (expires IS NULL OR expires > ?)"
+)
 
 
 class TokenRows(SealedRows):
@@ -99,13 +106,7 @@ class TokenRows(SealedRows):
 
     def revoke_tokens(self, now: float, prefix: str) -> None:
         self._move_generation()
-        self._sql.run(
-            "UPDATE token SET expires = ? WHERE (path = ? OR (path >= ? AND path < ?))"
-            " AND (expires IS NULL OR expires > ?)",
-            now,
-            *_under(prefix),
-            now,
-        )
+        self._sql.run(REVOKED, *_under(prefix), now, now)
 
     def delete_token(
         self, token_id: bytes, *, orphan: bool = False, now: float = 0.0

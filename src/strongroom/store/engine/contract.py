@@ -400,7 +400,7 @@ class Transaction(
         """
 
     def revoke_tokens(self, now: float, prefix: str) -> None:
-        """Let every token whose path is or lies under `prefix` expire at `now`."""
+        """Let tokens whose path is or lies under `prefix`, and all they made, expire at `now`."""
 
     def move_generation(self) -> None:
         """Something that is remembered with mounts, policies and tokens has changed."""

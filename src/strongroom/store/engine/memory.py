@@ -158,9 +158,12 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
 
     def revoke_tokens(self, now: float, prefix: str) -> None:
         self.state.generation += 1
-        for row in self._tokens_under(prefix):
+        waiting = self._tokens_under(prefix)
+        while waiting:
+            row = waiting.pop()
             if row.expires is None or row.expires > now:
                 self.state.tokens[row.id] = dataclasses.replace(row, expires=now)
+            waiting += [each for each in self.state.tokens.values() if each.parent == row.id]
 
     def move_generation(self) -> None:
         self.state.generation += 1
