@@ -264,6 +264,22 @@ async def test_a_role_bounds_what_is_made_with_it(roles) -> None:
     }
 
 
+async def test_a_role_that_only_forbids_gives_what_the_parent_has(store) -> None:
+    for name, body in (
+        ("no-admin", {"disallowed_policies": "admin"}),
+        ("no-p", {"disallowed_policies_glob": "p*"}),
+        ("teams", {"allowed_policies_glob": "team-*", "disallowed_policies": "admin"}),
+    ):
+        await store.ask("POST", f"auth/token/roles/{name}", body)
+    caller = await store.token_with(PLAIN)
+    has = (await look(store, caller))["policies"]
+    path = "auth/token/create"
+    assert (await create(store, caller, path=f"{path}/no-admin"))[1]["auth"]["policies"] == has
+    assert (await create(store, caller, path=f"{path}/teams"))[1]["auth"]["policies"] == ["default"]
+    status, said = await create(store, caller, path=f"{path}/no-p")
+    assert (status, "is disallowed by this role" in said["errors"][0]) == (400, True)
+
+
 async def test_a_token_of_a_role_that_is_gone_is_not_renewed(roles) -> None:
     token = (await create(roles, path="auth/token/create/deploy"))[1]["auth"]["client_token"]
     await roles.ask("DELETE", "auth/token/roles/deploy")

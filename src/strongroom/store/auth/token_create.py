@@ -120,7 +120,8 @@ def _orphan(call: Call, asker: Asker, role: Mapping[str, Any] | None, *, orphan_
 def _policies(call: Call, asker: Asker, role: Mapping[str, Any] | None) -> tuple[str, ...]:
     asked = call.texts("policies")
     plain = not call.flag("no_default_policy") and not (role and role["token_no_default_policy"])
-    found = role_policies(role, asked, with_default=plain) if role else None
+    parent = asker.row.policies
+    found = role_policies(role, asked, parent, with_default=plain) if role else None
     if found is None:
         found = _of_parent(asked, asker, with_default=plain)
     if ROOT in found and not asker.is_root:

@@ -131,18 +131,20 @@ def _role_from(call: Call, old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def role_policies(
-    role: Mapping[str, Any], asked: Sequence[str], *, with_default: bool
+    role: Mapping[str, Any], asked: Sequence[str], parent: Sequence[str], *, with_default: bool
 ) -> tuple[str, ...] | None:
     """The policies of a token made with a role, None when the role does not restrict them.
 
-    Raises Invalid for a policy that the role does not allow, or forbids.
+    Without policies that are asked for they are those that the role allows, or the parent's where
+    it only forbids some. Raises Invalid for a policy that the role does not allow, or forbids.
     """
     allowed, globs = role["allowed_policies"], role["allowed_policies_glob"]
     forbidden = [*role["disallowed_policies"], *role["disallowed_policies_glob"]]
     if not (allowed or globs or forbidden):
         return None
     with_default = with_default and not _any_match("default", forbidden)
-    policies = clean_policies(asked or allowed, with_default=with_default)
+    usual = allowed if allowed or globs else parent
+    policies = clean_policies(asked or usual, with_default=with_default)
     if allowed or globs:
         for name in policies:
             if name != "default" and name not in allowed and not _any_match(name, globs):
