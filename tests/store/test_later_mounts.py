@@ -1,10 +1,11 @@
 """A mount of a type that only a later version has: its nodes serve it, and the others leave it."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
-from strongroom.store.engine.contract import LeaseRow, MountRow
+from strongroom.store.engine.contract import LeaseRow, MountRow, TokenRow
 from strongroom.store.leases import ATTEMPTS
 
 SAID = (
@@ -67,3 +68,16 @@ async def test_one_that_is_revoked_here_is_due_there(beside: Any) -> None:
         assert (row.state, row.due, row.attempts) == ("revoking", beside.clock.now(), 0)
     assert (await beside.ask("DELETE", "sys/mounts/new"))[0] == 503
     assert "new/" in (await beside.ask("GET", "sys/mounts"))[1]["data"]
+
+
+async def test_a_token_of_such_a_method_is_renewed_there(beside: Any) -> None:
+    now = beside.clock.now()
+    row = TokenRow(
+        b"t" * 32, "a", None, ("default",), "new-ada", "auth/new/login", now, 60, now + 60,
+        mount="u-2",
+    )  # fmt: skip
+    for role in ("ada", ""):
+        later = dataclasses.replace(row, role=role)
+        await beside.engine.transact(lambda each, row=later: each.put_token(row))
+        refused = await beside.ask("POST", "auth/token/renew-accessor", {"accessor": "a"})
+        assert refused == (503, {"errors": ["auth/new/" + SAID]})

@@ -9,11 +9,16 @@ from strongroom.model.errors import Invalid
 from strongroom.store.auth.cert_match import CERTIFICATE, Verdict, judge, lists_of
 from strongroom.store.call import Call
 from strongroom.store.engine.contract import MountRow, TokenRow, Transaction
+from strongroom.store.routing import unknown_type
 from strongroom.store.tokens import Bounds, Grant, bounds_of, clean_policies
 
 CERTIFICATE_LOST: Final = "the certificate of the login is no longer accepted, not renewing"
-# Where each method keeps what a login went by; "role" for all others.
-_KINDS: Final = {"userpass": "user", "cert": "cert"}
+# Where each method keeps what a login went by.
+_KINDS: Final = {
+    **dict.fromkeys(("token", "approle", "kubernetes", "jwt", "oidc"), "role"),
+    "userpass": "user",
+    "cert": "cert",
+}
 
 
 def renewal_grant(
@@ -22,14 +27,16 @@ def renewal_grant(
     """The limits of a renewal now.
 
     Raises Invalid when the role is gone, its policies have changed, or the client shows another
-    certificate than at the login, or one that would not log in any more.
+    certificate than at the login, or one that would not log in any more; Unavailable for a method
+    of a later version, whose roles are not known here.
     """
     mount = _mount_of(row, transaction)
+    if mount is not None and mount.type not in _KINDS:
+        raise unknown_type(mount)
     bounds = bounds_of(mount, system) if mount else system
     role: Mapping[str, Any] = {}
     if mount is not None and row.role:
-        kind = _KINDS.get(mount.type, "role")
-        found = transaction.document(mount.uuid, kind, row.role)
+        found = transaction.document(mount.uuid, _KINDS[mount.type], row.role)
         if found is None:
             raise Invalid(
                 "role-gone", f'original role "{row.role}" could not be found, not renewing'
