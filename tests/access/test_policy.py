@@ -56,6 +56,22 @@ def test_deny_takes_everything_else_away_and_parameters_are_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("1h30m", 5400.0), ("1.5h", 5400.0), ("500ms", 0.5), ("2d", 172800.0), ("90", 90.0)],
+)
+def test_wrapping_times_are_written_as_everywhere(written: str, seconds: float) -> None:
+    text = f'path "a" {{ capabilities = ["read"] max_wrapping_ttl = "{written}" }}'
+    assert parse_policy("p", text).rules[0].max_wrapping_ttl == seconds
+
+
+@pytest.mark.parametrize("written", ["", "h", "1x", "-5m", "1h 30m", "1h30", "٣s"])
+def test_what_is_no_time_is_refused(written: str) -> None:
+    text = f'path "a" {{ capabilities = ["read"] min_wrapping_ttl = "{written}" }}'
+    with pytest.raises(Invalid, match="min_wrapping_ttl is a duration"):
+        parse_policy("p", text)
+
+
+@pytest.mark.parametrize(
     ("text", "place"),
     [
         ('path "a" {\n  capabilities = ["read"\n}', "line 3, column 1"),

@@ -4,6 +4,7 @@ Rules: https://developer.hashicorp.com/vault/docs/concepts/policies. A rule's pa
 (everything that begins so) and may have `+` for one whole segment.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -36,6 +37,10 @@ SHORTHANDS: Final = {
 }
 # Accepted and without effect here.
 _IGNORED: Final = frozenset({"comment", "mfa_methods", "control_group", "subscribe_event_types"})
+# Times as Go writes them, "1h30m", and days.
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART: Final = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|[smhd])")
+_TIME: Final = re.compile(rf"(?:{_PART.pattern})+")
 
 Parameters = Mapping[str, tuple[Any, ...]]
 
@@ -184,9 +189,9 @@ def _ttl(item: Block | Attribute | None, line: int) -> float:
     value = item.value if isinstance(item, Attribute) else None
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    if isinstance(value, str) and value:
-        number, unit = (value[:-1], units[value[-1]]) if value[-1] in units else (value, 1)
-        if number.isascii() and number.isdigit():
-            return float(number) * unit
+    if isinstance(value, str) and value.isascii():
+        if value.isdigit():
+            return float(value)
+        if _TIME.fullmatch(value):
+            return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
     raise _bad(item.line or line, f'{item_name(item)} is a duration such as "5m"')
