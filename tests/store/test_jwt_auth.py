@@ -141,6 +141,22 @@ async def test_keys_are_configured_one_way(store, issuer) -> None:
     assert (await login(store, issuer.sign(aud=AUDIENCE, iss="x")))[0] == 400
 
 
+async def test_an_issuer_that_is_away_locks_out_nobody_of_another(store, issuer) -> None:
+    await store.ask("POST", "sys/auth/jwt", {"type": "jwt"})
+    await role(store)
+    pairs = [{"jwks_url": issuer.url + path} for path in ("/gone", "/keys")]
+    config = {"jwks_pairs": pairs}
+    assert (await store.ask("POST", "auth/jwt/config", config))[0] == 400
+    config["skip_jwks_validation"] = True
+    assert (await store.ask("POST", "auth/jwt/config", config))[0] == 204
+    assert (await login(store, issuer.sign(aud=AUDIENCE)))[0] == 200
+    # Whether the other one knows the key cannot be told.
+    issuer.rotate()
+    unknown = issuer.sign(aud=AUDIENCE)
+    issuer.rotate()
+    assert (await login(store, unknown))[0] == 503
+
+
 async def test_a_roles_name_has_no_case(mounted, issuer) -> None:
     await role(mounted, "Mixed", token_policies="mixed")
     for name in ("mixed", "MIXED"):

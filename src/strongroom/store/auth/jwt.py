@@ -140,8 +140,15 @@ class JwtAuth:
             return await self._sets.keys(str(found.get("jwks_uri") or ""), ca, wanted)
         alone = {"jwks_url": config["jwks_url"], "jwks_ca_pem": config["jwks_ca_pem"]}
         keys: list[Key] = []
+        away: Unavailable | None = None
         for pair in config["jwks_pairs"] or [alone]:
-            keys += await self._sets.keys(pair["jwks_url"], pair["jwks_ca_pem"], wanted)
+            try:
+                keys += await self._sets.keys(pair["jwks_url"], pair["jwks_ca_pem"], wanted)
+            except Unavailable as refusal:
+                away = refusal
+        # An issuer that is away locks out nobody who comes from another.
+        if away is not None and not (wanted and any(key.id == wanted for key in keys)):
+            raise away
         return keys
 
     # login
