@@ -280,6 +280,36 @@ async def test_a_role_that_only_forbids_gives_what_the_parent_has(store) -> None
     assert (status, "is disallowed by this role" in said["errors"][0]) == (400, True)
 
 
+async def test_an_entity_alias_says_whose_the_token_is(store) -> None:
+    role = {"allowed_entity_aliases": "Web-*,db", "allowed_policies": "default"}
+    await store.ask("POST", "auth/token/roles/jobs", role)
+    path, made_of = "auth/token/create/jobs", []
+    for body in (
+        {"entity_alias": "web-1"},
+        {"entity_alias": "WEB-1", "type": "batch"},
+        {"entity_alias": "db"},
+        {},
+    ):
+        auth = await made(store, path=path, **body)
+        made_of.append(auth["entity_id"])
+        assert (await look(store, auth["client_token"]))["entity_id"] == auth["entity_id"]
+    assert made_of[0] == made_of[1] != made_of[2]
+    assert (all(made_of[:3]), made_of[3]) == (True, "")
+    assert (await create(store, path=path, entity_alias="other")) == (
+        403, {"errors": ["invalid 'entity_alias' value"]},
+    )  # fmt: skip
+    _, entity = await store.ask("GET", f"identity/entity/id/{made_of[0]}")
+    (alias,) = entity["data"]["aliases"]
+    assert (alias["name"], alias["mount_path"]) == ("web-1", "auth/token/")
+    # Its policies are the entity's, and an entity that is disabled gets no token.
+    body = {"policies": "of-web", "disabled": True}
+    await store.ask("POST", f"identity/entity/id/{made_of[0]}", {"policies": "of-web"})
+    auth = await made(store, path=path, entity_alias="web-1")
+    assert auth["identity_policies"] == ["of-web"]
+    await store.ask("POST", f"identity/entity/id/{made_of[0]}", body)
+    assert (await create(store, path=path, entity_alias="web-1"))[0] == 403
+
+
 async def test_a_token_of_a_role_that_is_gone_is_not_renewed(roles) -> None:
     token = (await create(roles, path="auth/token/create/deploy"))[1]["auth"]["client_token"]
     await roles.ask("DELETE", "auth/token/roles/deploy")

@@ -3,6 +3,7 @@
 API: https://developer.hashicorp.com/vault/api-docs/auth/token.
 """
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from strongroom.store.auth.token_roles import KIND, TokenRoles
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context, Issued
 from strongroom.store.engine.contract import TokenRow, Transaction
+from strongroom.store.identity.at_login import LoginAlias, entity_for
 from strongroom.store.parameters import fields
 from strongroom.store.sessions import invalid_token
 from strongroom.store.tokens import BATCH, auth_object, describe, is_over, renewed_row
@@ -103,8 +105,13 @@ class TokenAuth:
             parent = None if wanted.orphan else caller.row.id
             if parent is not None and transaction.token(parent) is None:
                 raise invalid_token()
+            grant = wanted.grant
+            if wanted.entity_alias:
+                alias = LoginAlias(wanted.entity_alias)
+                entity = entity_for(transaction, call.mount, alias, self._context.clock.now())
+                grant = dataclasses.replace(grant, entity_id=entity)
             issued = self._context.grant(
-                transaction, wanted.grant, asker.bounds, parent=parent, token=token
+                transaction, grant, asker.bounds, parent=parent, token=token
             )
             return issued, wanted
 

@@ -35,7 +35,10 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was decided. `token` is a text of the caller's own, "" for a random one."""
+    """What was decided. `token` is a text of the caller's own, "" for a random one.
+
+    `entity_alias` names the entity that the token is of instead of the parent's, "" for none.
+    """
 
     grant: Grant
     orphan: bool
