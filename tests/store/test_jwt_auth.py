@@ -41,6 +41,11 @@ async def login(store, token: str, role: str = "app"):
     return await store.ask("POST", "auth/jwt/login", {"role": role, "jwt": token}, token="")
 
 
+async def test_a_token_from_a_file_ends_in_a_line_break(mounted, issuer) -> None:
+    await role(mounted)
+    assert (await login(mounted, f" {issuer.sign(aud=AUDIENCE)}\n"))[0] == 200
+
+
 async def test_a_login_carries_claims_into_metadata(mounted, issuer) -> None:
     await role(mounted, claim_mappings={"email": "mail", "/org/unit": "unit", "admin": "admin"})
     token = issuer.sign(aud=AUDIENCE, email="a@b", org={"unit": "x"}, admin=True)

@@ -44,6 +44,20 @@ async def mounted(store):
     return store
 
 
+async def test_tokens_from_files_end_in_a_line_break(mounted) -> None:
+    """`kubectl create token` writes one, and no header can have it."""
+    body = {"kubernetes_host": "https://cluster", "token_reviewer_jwt": "from-a-file\n"}
+    assert (await mounted.ask("POST", "auth/kubernetes/config", body))[0] == 204
+    path = "auth/kubernetes/login"
+    login = {"role": "app", "jwt": jwt("app") + "\n"}
+    assert (await mounted.ask("POST", path, login, token=""))[0] == 200
+    assert mounted.reviewer.servers[-1].reviewer.reveal_text() == "from-a-file"
+    login["jwt"] = jwt("app").replace(".", "\n.", 1)
+    assert (await mounted.ask("POST", path, login, token=""))[0] == 403
+    body["token_reviewer_jwt"] = "two\nlines"
+    assert (await mounted.ask("POST", "auth/kubernetes/config", body))[0] == 400
+
+
 async def test_a_login_keeps_pod_node_and_token_id(mounted) -> None:
     status, said = await mounted.ask(
         "POST", "auth/kubernetes/login", {"role": "app", "jwt": jwt("app")}, token=""

@@ -156,7 +156,8 @@ class JwtAuth:
     async def _login(self, call: Call) -> Result:
         config = self._config(call)
         name, role = self._named_role(call, config, "jwt")
-        token = call.text("jwt")
+        # A file that it comes from usually ends in a line break.
+        token = call.text("jwt").strip()
         if not token:
             raise Invalid("no-jwt", "missing token")
         try:

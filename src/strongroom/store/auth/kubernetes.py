@@ -20,6 +20,7 @@ from strongroom.store.auth.kubernetes_cluster import (
     alias_metadata,
     api_server,
     check_bound,
+    is_header_text,
     review,
     selector_from,
 )
@@ -108,13 +109,16 @@ class KubernetesAuth:
     # login
 
     async def _login(self, call: Call) -> Result:
-        name, jwt = call.text("role").lower(), call.text("jwt")
+        # A file that it comes from usually ends in a line break.
+        name, jwt = call.text("role").lower(), call.text("jwt").strip()
         if not name:
             raise Invalid("no-role", "missing role")
         if not jwt:
             raise Invalid("no-jwt", "missing jwt")
         if len(jwt) > MAX_JWT_BYTES:
             raise Invalid("jwt-too-long", "the jwt is too long")
+        if not is_header_text(jwt):
+            raise Denied("review-refused", "permission denied", hint="not-a-jwt")
         mount = call.mount.uuid
         role = self._roles.get(mount, name)
         if role is None:
@@ -164,7 +168,7 @@ def config_from(call: Call) -> dict[str, Any]:
         # Without a scheme it is a host, or a host and its port.
         "kubernetes_host": host if "://" in host else f"https://{host}",
         "kubernetes_ca_cert": call.text("kubernetes_ca_cert"),
-        "token_reviewer_jwt": call.text("token_reviewer_jwt"),
+        "token_reviewer_jwt": call.text("token_reviewer_jwt").strip(),
         "pem_keys": list(call.texts("pem_keys")),
         "issuer": call.text("issuer"),
         "disable_iss_validation": call.flag("disable_iss_validation", default=True),
@@ -176,6 +180,8 @@ def config_from(call: Call) -> dict[str, Any]:
     }
     if not config["kubernetes_host"].startswith(("https://", "http://")):
         raise Invalid("no-host", "kubernetes_host is a host or an https:// address")
+    if not is_header_text(config["token_reviewer_jwt"]):
+        raise Invalid("bad-parameter", "token_reviewer_jwt has characters that no token has")
     if config["jwks_ca_pem"]:
         read_certificates(config["jwks_ca_pem"])
     check_local(config)

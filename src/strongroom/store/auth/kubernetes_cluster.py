@@ -70,11 +70,17 @@ def api_server(config: Mapping[str, Any], pod: PodIdentity | None, jwt: str) -> 
     else the holder of the token that is to be reviewed.
     """
     own = None if config["disable_local_ca_jwt"] else pod
-    reviewer = Secret(config["token_reviewer_jwt"] or jwt)
+    # Earlier versions kept the line break at the end of a file.
+    reviewer = Secret(config["token_reviewer_jwt"].strip() or jwt)
     if own is not None and not config["token_reviewer_jwt"]:
         reviewer = own.token
     ca = config["kubernetes_ca_cert"] or (own.ca if own is not None else "")
     return ApiServer(config["kubernetes_host"], ca, reviewer)
+
+
+def is_header_text(token: str) -> bool:
+    """Whether a token can be sent in a header, as every token is that asks a cluster."""
+    return token.isascii() and token.isprintable()
 
 
 async def review(
