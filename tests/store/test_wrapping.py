@@ -34,6 +34,18 @@ async def test_a_wrapped_reply_is_got_back_once_as_it_was(store) -> None:
     assert info["token"] not in records
 
 
+async def test_a_wrapping_token_is_said_to_live_as_long_as_it_does(store) -> None:
+    said = (await store.ask("POST", "sys/wrapping/wrap", {"k": "v"}, X_Vault_Wrap_TTL="5000h"))[1]
+    most, info = 768 * 3600, said["wrap_info"]
+    body = {"token": info["token"]}
+    _, looked = await store.ask("PUT", "sys/wrapping/lookup", body, token="")
+    assert (info["ttl"], looked["data"]["creation_ttl"]) == (most, most)
+    store.clock.step_wall(most - 1)
+    assert (await store.ask("PUT", "sys/wrapping/lookup", body, token=""))[0] == 200
+    store.clock.step_wall(1)
+    assert (await store.ask("PUT", "sys/wrapping/lookup", body, token=""))[0] == 400
+
+
 async def test_a_wrapping_token_as_a_jwt_is_refused_and_not_given_as_another(store) -> None:
     """Only where something is to be wrapped; any other format is the plain token, as in Vault."""
     body = {"data": {"k": "v"}}

@@ -57,7 +57,8 @@ class Wrapping:
             "secret_id_accessor"
         )
         info = Wrapped(
-            creation_ttl=call.wrap_seconds,
+            # No token lives longer; nobody is to be told that it does.
+            creation_ttl=min(call.wrap_seconds, self._context.system.max_ttl),
             creation_time=rfc3339(self._context.clock.now()),
             creation_path=call.path,
             wrapped_accessor=str(accessor or ""),
