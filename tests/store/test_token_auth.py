@@ -41,6 +41,27 @@ async def test_a_child_has_no_more_than_its_parent(store) -> None:
     assert "default" not in plain["policies"]
 
 
+async def test_metadata_is_text_also_where_it_came_as_numbers(store) -> None:
+    auth = await made(
+        store, policies=["default"], meta={"team": "red", "n": 1, "f": 1.5, "b": True}
+    )
+    assert auth["metadata"] == {"team": "red", "n": "1", "f": "1.5", "b": "1"}
+    for meta in ({"a": ["b"]}, {"a": None}, ["a"], "a=b"):
+        assert await create(store, meta=meta) == (
+            400,
+            {"errors": ["meta must be a map of strings"]},
+        )
+
+
+async def test_the_token_mount_has_no_type_of_its_own(store) -> None:
+    """Nothing looks at it, so that it would be kept without an effect."""
+    status, said = await store.ask("POST", "sys/auth/token/tune", {"token_type": "batch"})
+    assert (status, said["errors"][0].startswith("'token_type' cannot be set")) == (400, True)
+    body = {"token_type": "", "default_lease_ttl": "1h"}
+    assert (await store.ask("POST", "sys/auth/token/tune", body))[0] == 204
+    assert (await made(store, policies=["default"]))["lease_duration"] == 3600
+
+
 async def test_sudo_may_more_but_never_root(store) -> None:
     strong = await store.token_with(SUDO)
     status, said = await create(

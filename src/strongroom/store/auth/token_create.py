@@ -230,9 +230,15 @@ def _display_name(given: str) -> str:
 
 
 def _metadata(call: Call) -> dict[str, str]:
-    meta = call.data.get("meta") or call.data.get("metadata") or {}
-    if not isinstance(meta, dict) or not all(isinstance(each, str) for each in meta.values()):
+    given = call.data.get("meta") or call.data.get("metadata") or {}
+    if not isinstance(given, dict) or not all(
+        isinstance(each, str | int | float) for each in given.values()
+    ):
         raise Invalid("bad-parameter", "meta must be a map of strings")
+    # Vault's is as lenient: a number is its digits, and true is 1.
+    meta = {
+        key: str(int(value) if isinstance(value, bool) else value) for key, value in given.items()
+    }
     if sum(len(key) + len(value) for key, value in meta.items()) > METADATA_BYTES:
         raise Invalid("too-much-metadata", "the token metadata is too large")
     return meta

@@ -121,6 +121,12 @@ class Mounts:
     async def _tune(self, call: Call) -> Result | None:
         row, version = self._found(call), _options(call).get("version")
         before = row.options.get("version", "1")
+        if row.type == "token" and call.data.get("token_type"):
+            raise Invalid(
+                "not-tunable",
+                "'token_type' cannot be set for 'token' or 'ns_token' auth mounts",
+                hint="whoever makes a token says which, or the token role",
+            )
         if row.type == "kv" and version is not None:
             _check_upgrade(before, version)
         config = {**row.config, **config_of(call.data, row.config)}
