@@ -64,6 +64,18 @@ async def test_a_login_never_gives_a_root_token(users) -> None:
     assert (await users.ask("GET", "identity/entity/id?list=true"))[0] == 404
 
 
+async def test_a_limit_of_uses_is_not_lost_where_the_mount_gives_batch_tokens(users) -> None:
+    for uses, expected in ((1, 400), (0, 200)):
+        await users.ask("POST", "auth/userpass/users/ada", {"token_num_uses": uses})
+        await users.ask("POST", "sys/auth/userpass/tune", {"token_type": "batch"})
+        assert (await login(users))[0] == expected
+    await users.ask("POST", "auth/userpass/users/ada", {"token_num_uses": 1})
+    await users.ask("POST", "sys/auth/userpass/tune", {"token_type": "default-service"})
+    token = (await login(users))[1]["auth"]["client_token"]
+    looks = [await users.ask("GET", "auth/token/lookup-self", token=token) for _ in range(2)]
+    assert [status for status, _ in looks] == [200, 403]
+
+
 async def test_password_and_policies_have_paths_of_their_own(users) -> None:
     await users.ask("POST", "auth/userpass/users/ada/password", {"password": "new"})
     assert (await login(users))[0] == 400

@@ -196,7 +196,18 @@ def role_grant(
     metadata: Mapping[str, str],
     **more: Any,  # noqa: ANN401 - fields of the grant
 ) -> Grant:
-    """What a login with a role, user or certificate of this name grants."""
+    """What a login with a role, user or certificate of this name grants.
+
+    Raises Invalid where the mount and the role contradict each other.
+    """
+    kind = resolved_type(role["token_type"], mount)
+    if kind == BATCH and role["token_num_uses"]:
+        # Nobody counts the uses of a batch token: it would be good for any number of them.
+        raise Invalid(
+            "token-type",
+            "a batch token cannot have a limited use count",
+            hint="the auth method gives batch tokens: set token_num_uses=0, or tune its token_type",
+        )
     policies = clean_policies(
         role["token_policies"], with_default=not role["token_no_default_policy"]
     )
@@ -211,7 +222,7 @@ def role_grant(
         period=role["token_period"],
         uses=role["token_num_uses"],
         bound_cidrs=tuple(role["token_bound_cidrs"]),
-        type=resolved_type(role["token_type"], mount),
+        type=kind,
         mount=mount.uuid,
         role=name,
         **more,
