@@ -301,6 +301,17 @@ async def test_a_role_that_only_forbids_gives_what_the_parent_has(store) -> None
     assert (status, "is disallowed by this role" in said["errors"][0]) == (400, True)
 
 
+async def test_a_roles_limit_of_uses_is_not_lost_in_a_batch_token(store) -> None:
+    for kind, body in (("default-batch", {}), ("default-service", {"type": "batch"})):
+        role = {"token_type": kind, "token_num_uses": 3, "allowed_policies": "default"}
+        await store.ask("POST", f"auth/token/roles/{kind}", role)
+        path = f"auth/token/create/{kind}"
+        assert (await create(store, path=path, **body))[1] == {
+            "errors": ['batch tokens cannot have "num_uses" set']
+        }
+        assert (await made(store, path=path, type="service"))["num_uses"] == 3
+
+
 async def test_an_entity_alias_says_whose_the_token_is(store) -> None:
     role = {"allowed_entity_aliases": "Web-*,db", "allowed_policies": "default"}
     await store.ask("POST", "auth/token/roles/jobs", role)

@@ -56,7 +56,8 @@ def decide_new_token(
     if asker.row.uses_left:
         raise Invalid("limited-parent", "restricted use token cannot generate child tokens")
     kind = _kind(call, role)
-    _check_batch(call, kind)
+    uses = _uses(call, role)
+    _check_batch(call, kind, uses)
     orphan = _orphan(call, asker, role, orphan_path=orphan_path)
     policies = _policies(call, asker, role)
     explicit, period, warnings = _times(call, asker, role)
@@ -69,7 +70,7 @@ def decide_new_token(
             ttl=_positive(call, "ttl", "lease"),
             explicit_max_ttl=explicit,
             period=period,
-            uses=_uses(call, role),
+            uses=uses,
             renewable=call.flag("renewable", default=True) and (not role or role["renewable"]),
             bound_cidrs=tuple(role["token_bound_cidrs"]) if role else _cidrs(call),
             role=call.args.get("role_name", "").lower(),
@@ -100,7 +101,7 @@ def _kind(call: Call, role: Mapping[str, Any] | None) -> str:
     return asked or (BATCH if of_role == "default-batch" else SERVICE)
 
 
-def _check_batch(call: Call, kind: str) -> None:
+def _check_batch(call: Call, kind: str, uses: int) -> None:
     if kind != BATCH:
         return
     if call.text("id"):
@@ -108,7 +109,8 @@ def _check_batch(call: Call, kind: str) -> None:
     for name in ("explicit_max_ttl", "period"):
         if call.seconds(name):
             raise Invalid("bad-parameter", f'batch tokens cannot have "{name}" set')
-    if call.integer("num_uses"):
+    # Of the role too: nobody counts the uses of a batch token.
+    if uses:
         raise Invalid("bad-parameter", 'batch tokens cannot have "num_uses" set')
 
 
