@@ -181,6 +181,24 @@ async def test_ghsa_59w7_a_template_value_never_widens_a_policy(people, value) -
     assert all(each == ["deny"] for each in said[1]["data"].values())
 
 
+@pytest.mark.parametrize("value", ["red", "a/b", "r+d", "a,b", "a*b", "*", "+", "é\u200b", "{x}"])
+async def test_a_template_value_never_lifts_a_denial(people, value) -> None:
+    denial = 'path "secret/data/{{identity.entity.metadata.team}}/own" { capabilities = ["deny"] }'
+    body = {"policy": READ.format("*") + denial}
+    await people.ask("PUT", "sys/policies/acl/default", body)
+    auth = await login(people, "ada")
+    entity = f"identity/entity/id/{auth['entity_id']}"
+    await people.ask("POST", entity, {"metadata": {"team": value}})
+    denied, allowed = f"secret/data/{value}/own", f"secret/data/{value}/other"
+    body = {"token": auth["client_token"], "paths": [denied, allowed]}
+    said = (await people.ask("POST", "sys/capabilities", body))[1]["data"]
+    assert (said[denied], said[allowed]) == (["deny"], ["read"])
+    # Without a value there is nobody whom it could mean.
+    await people.ask("POST", entity, {"metadata": {}})
+    said = (await people.ask("POST", "sys/capabilities", body))[1]["data"]
+    assert said[denied] == ["read"]
+
+
 @pytest.mark.parametrize("name", ["root", "Root", " root", "ROOT\t"])
 async def test_cve_2025_5999_root_is_never_given_by_identity(people, name) -> None:
     auth = await login(people, "ada")

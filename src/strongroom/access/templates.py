@@ -1,7 +1,8 @@
 """Policy templates: `{{identity.entity.name}}` and its kin in the paths of rules. Pure.
 
 A rule whose template has no value is dropped, and so is one whose value could widen it: a value
-with a slash, a wildcard or a control character never becomes part of a path.
+with a slash, a wildcard or a control character never becomes part of a path that is granted. A
+rule that denies takes every value, since without it more would be allowed.
 Names: https://developer.hashicorp.com/vault/docs/concepts/policies#templated-policies.
 """
 
@@ -30,16 +31,20 @@ def render(policy: Policy, values: Mapping[str, str]) -> Policy:
 def _rendered(rule: PathRule, values: Mapping[str, str]) -> PathRule | None:
     if "{{" not in rule.path:
         return rule
+    denies = "deny" in rule.capabilities
     missing = False
 
     def value(found: re.Match[str]) -> str:
         nonlocal missing
         said = values.get(found[1], "")
-        if not said or said in (".", "..") or _HARMFUL.search(said):
+        harmful = said in (".", "..") or _HARMFUL.search(said)
+        if not said or (harmful and not denies):
             missing = True
         return said
 
     path = _TEMPLATE.sub(value, rule.path)
-    if missing or "{{" in path or "}}" in path:
+    if missing or (not denies and ("{{" in path or "}}" in path)):
         return None
-    return dataclasses.replace(rule, path=path, pattern=path.removesuffix("*"))
+    return dataclasses.replace(
+        rule, path=path, pattern=path.removesuffix("*"), prefix=path.endswith("*")
+    )
