@@ -188,6 +188,10 @@ async def test_what_a_revoked_prefix_made_is_gone_with_the_reply(store, verb) ->
     assert (await store.ask("PUT", f"sys/leases/{verb}/auth/userpass"))[0] == 204
     asked = [await store.ask("GET", "auth/token/lookup-self", token=each) for each in tokens]
     assert [status for status, _ in asked] == [403] * 3
+    # No list has them either, though their rows are removed later.
+    assert (await store.ask("LIST", "sys/leases/lookup/auth/userpass"))[0] == 404
+    accessors = (await store.ask("LIST", "auth/token/accessors"))[1]["data"]["keys"]
+    assert said["auth"]["accessor"] not in accessors
     assert (await store.ask("GET", "auth/token/lookup-self", token=child))[0] == 200
 
 

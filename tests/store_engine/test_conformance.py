@@ -466,6 +466,8 @@ async def test_tokens_are_found_and_cut_short_by_their_path(engine: Engine) -> N
     await engine.transact(lambda each: each.revoke_tokens(5.0, "auth/a/login"))
     ends = [(engine.view.token(row.id) or row).expires for row in rows]
     assert ends == [5.0, 5.0, None, None]
+    for now, left in ((4.0, 4), (5.0, 2)):
+        assert len(engine.view.accessors(now)) == len(engine.view.token_ids("", now=now)) == left
 
 
 @reads

@@ -165,7 +165,7 @@ class TokenAuth:
         return self._described(self._by_accessor(call))
 
     def _accessors(self, call: Call) -> Result:  # noqa: ARG002
-        return Result({"keys": list(self._context.view.accessors())})
+        return Result({"keys": list(self._context.view.accessors(self._context.clock.now()))})
 
     # renewal
 

@@ -65,8 +65,9 @@ class TokenRows(SealedRows):
     def token_by_accessor(self, accessor: str) -> TokenRow | None:
         return self._token("accessor", accessor)
 
-    def accessors(self) -> Sequence[str]:
-        return [name for (name,) in self._sql.all("SELECT accessor FROM token ORDER BY accessor")]
+    def accessors(self, now: float = 0.0) -> Sequence[str]:
+        asked = "SELECT accessor FROM token WHERE expires IS NULL OR expires > ? ORDER BY accessor"
+        return [name for (name,) in self._sql.all(asked, now)]
 
     def token_count(self) -> int:
         return int(self._sql.one("SELECT COUNT(*) FROM token")[0])
@@ -90,16 +91,18 @@ class TokenRows(SealedRows):
         )
 
     def token_ids(
-        self, prefix: str, *, after: str = "", limit: int = 0
+        self, prefix: str, *, after: str = "", limit: int = 0, now: float = 0.0
     ) -> Sequence[tuple[str, bytes]]:
         path, _, token_id = after.rpartition("/h")
         rows = self._sql.all(
             "SELECT path, id FROM token WHERE (path = ? OR (path >= ? AND path < ?))"
-            " AND (path > ? OR (path = ? AND id > ?)) ORDER BY path, id LIMIT ?",
+            " AND (path > ? OR (path = ? AND id > ?)) AND (expires IS NULL OR expires > ?)"
+            " ORDER BY path, id LIMIT ?",
             *_under(prefix),
             path,
             path,
             bytes.fromhex(token_id),
+            now,
             limit or NO_LIMIT,
         )
         return [(row[0], row[1]) for row in rows]

@@ -257,18 +257,18 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
     def token_by_accessor(self, accessor: str) -> TokenRow | None:
         """A token by its accessor."""
 
-    def accessors(self) -> Sequence[str]:
-        """Accessors of all tokens."""
+    def accessors(self, now: float = 0.0) -> Sequence[str]:
+        """Accessors of the tokens that have not ended by `now`."""
 
     def token_count(self) -> int:
         """How many tokens are kept; one that has expired counts until it is removed."""
 
     def token_ids(
-        self, prefix: str, *, after: str = "", limit: int = 0
+        self, prefix: str, *, after: str = "", limit: int = 0, now: float = 0.0
     ) -> Sequence[tuple[str, bytes]]:
         """Path and id of tokens whose path is or lies under `prefix`, sorted; "" means all.
 
-        `after` is a path and a hexadecimal id joined by `/h`.
+        `after` is a path and a hexadecimal id joined by `/h`; what has ended by `now` is left out.
         """
 
     def count_under(self, prefix: str, limit: int) -> int:

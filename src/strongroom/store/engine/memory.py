@@ -129,8 +129,9 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
         rows = self.state.tokens.values()
         return next((row for row in rows if row.accessor == accessor), None)
 
-    def accessors(self) -> Sequence[str]:
-        return sorted(row.accessor for row in self.state.tokens.values())
+    def accessors(self, now: float = 0.0) -> Sequence[str]:
+        rows = self.state.tokens.values()
+        return sorted(row.accessor for row in rows if row.expires is None or row.expires > now)
 
     def token_count(self) -> int:
         return len(self.state.tokens)
@@ -140,11 +141,13 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
         self.state.tokens[row.id] = row
 
     def token_ids(
-        self, prefix: str, *, after: str = "", limit: int = 0
+        self, prefix: str, *, after: str = "", limit: int = 0, now: float = 0.0
     ) -> Sequence[tuple[str, bytes]]:
         path, _, token_id = after.rpartition("/h")
         start = path, bytes.fromhex(token_id)
-        found = sorted((row.path, row.id) for row in self._tokens_under(prefix))
+        rows = self._tokens_under(prefix)
+        alive = (row for row in rows if row.expires is None or row.expires > now)
+        found = sorted((row.path, row.id) for row in alive)
         return [each for each in found if each > start][: limit or None]
 
     def _tokens_under(self, prefix: str) -> list[TokenRow]:

@@ -83,11 +83,12 @@ class LeaseEndpoints:
 
     def _list(self, call: Call) -> Result:
         view, folder = self._context.view, call.args["prefix"].strip("/")
+        now = self._context.clock.now()
         prefix = f"{folder}/" if folder else ""
 
         def token_leases(after: str) -> list[str]:
             start = after if "/h" in after and after != prefix else ""
-            rows = view.token_ids(folder, after=start, limit=PAGE)
+            rows = view.token_ids(folder, after=start, limit=PAGE, now=now)
             return [f"{path}/h{token_id.hex()}" for path, token_id in rows]
 
         keys = children(prefix, lambda after: view.lease_ids(prefix, after=after, limit=PAGE))
