@@ -316,6 +316,22 @@ async def test_a_roles_limit_of_uses_is_not_lost_in_a_batch_token(store) -> None
         assert (await made(store, path=path, type="service"))["num_uses"] == 3
 
 
+async def test_networks_that_are_asked_for_are_not_lost_to_a_role(store) -> None:
+    for name, networks in (("plain", []), ("bound", ["127.0.0.0/8", "10.0.0.0/8"])):
+        role = {"allowed_policies": "default", "token_bound_cidrs": networks}
+        await store.ask("POST", f"auth/token/roles/{name}", role)
+        path = f"auth/token/create/{name}"
+        token = (await made(store, path=path, bound_cidrs="10.1.0.0/16"))["client_token"]
+        assert (await look(store, token))["bound_cidrs"] == ["10.1.0.0/16"]
+        assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
+        token = (await made(store, path=path))["client_token"]
+        assert (await look(store, token)).get("bound_cidrs", []) == networks
+    beyond = await create(store, path="auth/token/create/bound", bound_cidrs=["10.0.0.0/8", "::/0"])
+    assert beyond == (
+        400, {"errors": ["bound_cidrs must lie within the role's token_bound_cidrs"]},
+    )  # fmt: skip
+
+
 async def test_an_entity_alias_says_whose_the_token_is(store) -> None:
     role = {"allowed_entity_aliases": "Web-*,db", "allowed_policies": "default"}
     await store.ask("POST", "auth/token/roles/jobs", role)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from strongroom.model.errors import Denied, Invalid
-from strongroom.store.auth.role_fields import check_cidrs
+from strongroom.store.auth.role_fields import check_cidrs, covered
 from strongroom.store.auth.token_roles import glob_matches, role_policies
 from strongroom.store.call import Call, go_duration
 from strongroom.store.engine.contract import TokenRow
@@ -72,7 +72,7 @@ def decide_new_token(
             period=period,
             uses=uses,
             renewable=call.flag("renewable", default=True) and (not role or role["renewable"]),
-            bound_cidrs=tuple(role["token_bound_cidrs"]) if role else _cidrs(call),
+            bound_cidrs=_cidrs(call, role),
             role=call.args.get("role_name", "").lower(),
             type=kind,
             entity_id="" if orphan else asker.row.entity_id,
@@ -190,8 +190,12 @@ def _positive(call: Call, name: str, older: str = "") -> int:
     return seconds
 
 
-def _cidrs(call: Call) -> tuple[str, ...]:
-    return tuple(check_cidrs(list(call.texts("bound_cidrs"))))
+def _cidrs(call: Call, role: Mapping[str, Any] | None) -> tuple[str, ...]:
+    asked = check_cidrs(list(call.texts("bound_cidrs")))
+    of_role = role["token_bound_cidrs"] if role else []
+    if of_role and not covered(asked, of_role):
+        raise Invalid("beyond-role", "bound_cidrs must lie within the role's token_bound_cidrs")
+    return tuple(asked or of_role)
 
 
 def _own_text(call: Call, asker: Asker, kind: str) -> str:
