@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from strongroom.model.errors import Invalid, TooLarge
 from strongroom.store.json_limits import MAX_DEPTH, MAX_ELEMENTS, MAX_STRING_BYTES, check_json
+from strongroom.store.normalise import MAX_FORM_BYTES, normalise
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,24 @@ def test_what_only_looks_like_structure_is_let_through(value) -> None:
     check_json(json.dumps(value).encode())
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 301 + b'"' + b'\\"' * 100_000,
+        b"[" * 301 + b'"' + b"\\\\" * 100_000 + b"\\",
+        b"[" * 301 + b'""' * 8_000_000,
+        b"{" * 200 + b"}" * 300 + b"]" * 16_000_000 + b"{" * 200,
+        b'{"a":"' + b'\\"' * (MAX_STRING_BYTES // 2 + 1),
+    ],
+    ids=["quotes", "backslashes", "strings", "ends", "a string without its end"],
+)
+def test_what_is_no_json_takes_no_longer_to_look_through(text) -> None:
+    """Nobody is authenticated yet: 100,000 quotes once took a minute, in which nobody is served."""
+    with pytest.raises((TooLarge, Invalid)):
+        normalise("POST", "/v1/secret/data/a", text, "application/json")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -71,3 +90,13 @@ async def test_the_limits_hold_before_authentication(store) -> None:
     status, said = await store.ask("PUT", "secret/data/a", {"data": {"n": 2**70}})
     assert status == 400
     assert "as a string" in said["errors"][0]
+
+
+async def test_a_form_has_a_bound_of_its_own(store) -> None:
+    """Each `%41` of it is an object of its own while it is decoded."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    body = b"a=" + b"%41" * (MAX_FORM_BYTES // 3)
+    status, said = await store.ask("PUT", "secret/data/a", body, token="", **form)
+    assert status == 413
+    assert "JSON" in said["errors"][0]
+    assert normalise("PUT", "/v1/a", b"a=%41", form["Content-Type"]).data

@@ -13,7 +13,11 @@ MAX_DEPTH: Final = 300
 MAX_ELEMENTS: Final = 250_000
 MAX_STRING_BYTES: Final = 8 * 1024 * 1024
 
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Read in one pass whatever the body is: nothing is tried again (`++`), and a string without an end
+# reaches to the end of the body. Otherwise each of its quotes would be a beginning to try.
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z|\\\Z)', re.DOTALL)
+# A member of an object has two, its name and its value.
+_MOST_STRINGS: Final = 2 * MAX_ELEMENTS + 2
 _STRUCTURE: Final = bytes(each for each in range(256) if each not in b"[]{},")
 # More digits than 64 bits hold, as a whole number: a parser would round it without a word.
 _WIDE: Final = re.compile(rb"(?<![\w.+-])-?\d{19,}(?![\w.])")
@@ -34,7 +38,9 @@ def check_json(text: bytes) -> None:
     if counted <= MAX_ELEMENTS and not deep and not wide and len(text) <= MAX_STRING_BYTES:
         return
     # Something may be beyond a bound, or just look so inside a string.
-    bare = _STRING.sub(b"", text)
+    bare, strings = _STRING.subn(b"", text, count=_MOST_STRINGS)
+    if strings == _MOST_STRINGS:
+        raise _too_complex(f"there are over {MAX_ELEMENTS} elements")
     if len(text) > MAX_STRING_BYTES and any(
         each.end() - each.start() - 2 > MAX_STRING_BYTES for each in _STRING.finditer(text)
     ):
@@ -42,9 +48,10 @@ def check_json(text: bytes) -> None:
     structure = bare.translate(None, _STRUCTURE)
     if structure.count(b",") + structure.count(b"[") + structure.count(b"{") > MAX_ELEMENTS:
         raise _too_complex(f"there are over {MAX_ELEMENTS} elements")
-    if _depth(structure) > MAX_DEPTH:
+    if _is_deep(structure):
         raise _too_complex(f"objects and lists are nested over {MAX_DEPTH} deep")
-    for number in _WIDE.findall(bare):
+    for found in _WIDE.finditer(bare) if wide else ():
+        number = found[0]
         if len(number) > 20 or not _NARROWEST <= int(number) <= _WIDEST:
             raise Invalid(
                 "number-too-wide",
@@ -53,15 +60,16 @@ def check_json(text: bytes) -> None:
             )
 
 
-def _depth(structure: bytes) -> int:
-    depth = deepest = 0
-    for each in structure:
-        if each in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif each in b"]}":
-            depth -= 1
-    return deepest
+def _is_deep(structure: bytes) -> bool:
+    depth = 0
+    # Commas are many and say nothing here.
+    for each in structure.replace(b",", b""):
+        depth += 1 if each in b"[{" else -1
+        if depth > MAX_DEPTH:
+            return True
+        if depth < 0:
+            return False  # No JSON, as the parser will say.
+    return False
 
 
 def _too_complex(what: str) -> TooLarge:
