@@ -23,6 +23,42 @@ async def test_cve_2026_93335_a_rule_about_one_spelling_is_a_rule_about_all(stor
 
 
 @pytest.mark.parametrize(
+    "rule", ["auth/userpass/users/Ada", "auth/userpass/users/A*", "auth/userpass/users/ADA"]
+)
+async def test_cve_2026_93335_a_rule_with_capitals_is_a_rule_about_all(store, rule) -> None:
+    """The other side: a path in lower case is met by a rule that was not written so."""
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    await store.ask("PUT", "auth/userpass/users/ada", {"password": "pw"})
+    denied = await store.token_with(
+        'path "auth/userpass/users/*" { capabilities = ["read"] }'
+        f' path "{rule}" {{ capabilities = ["deny"] }}'
+    )
+    allowed = await store.token_with(f'path "{rule}" {{ capabilities = ["read"] }}')
+    for token, status in ((denied, 403), (allowed, 200)):
+        for name in ("ada", "Ada", "ADA"):
+            path = f"auth/userpass/users/{name}"
+            assert (await store.ask("GET", path, token=token))[0] == status, name
+            _, said = await store.ask("POST", "sys/capabilities-self", {"path": path}, token=token)
+            assert said["data"]["capabilities"] == (["read"] if status == 200 else ["deny"])
+            _, said = await store.ask("POST", "sys/explain-self", {"path": path}, token=token)
+            assert said["data"]["allowed"] is (status == 200)
+            assert [each["governs"] for each in said["data"]["rules"]].count(True) == 1
+
+
+async def test_cve_2026_93335_places_differ_by_their_case_and_names_in_them_do_not(store) -> None:
+    """Mounts are two in two spellings; a rule about one is none about the other."""
+    for mount in ("Team", "team"):
+        await store.ask("POST", f"sys/auth/{mount}", {"type": "approle"})
+        await store.ask("PUT", f"auth/{mount}/role/app", {"token_policies": "default"})
+    token = await store.token_with('path "auth/Team/role/App" { capabilities = ["read"] }')
+    assert (await store.ask("GET", "auth/Team/role/APP", token=token))[0] == 200
+    assert (await store.ask("GET", "auth/team/role/App", token=token))[0] == 403
+    token = await store.token_with('path "secret/data/App" { capabilities = ["read"] }')
+    assert (await store.ask("GET", "secret/data/App", token=token))[0] == 404
+    assert (await store.ask("GET", "secret/data/app", token=token))[0] == 403
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "secret/data/open/../closed", "secret/data/open/%2e%2e/closed", "secret/data/open/./x",

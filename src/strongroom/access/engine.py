@@ -6,6 +6,7 @@ slash too; then, among the patterns that match, the one (1) whose first wildcard
 larger. Rules on the same path string of several policies are joined, and `deny` wins there.
 """
 
+import dataclasses
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Acl:
     """The compiled rules of a token's policies."""
 
     def __init__(self, policies: Sequence[Policy]) -> None:
+        self._policies = policies
+        self._lowered: dict[int, Acl] = {}
         grants = self.grants = tuple(_join(policies))
         self._exact = {grant.path: grant for grant in grants if not _is_pattern(grant.rules[0])}
         self._prefixes = {
@@ -62,6 +65,20 @@ class Acl:
         wild = [grant for grant in grants if "+" in grant.rules[0].segments]
         self._segmented = sorted(wild, key=lambda grant: _priority(grant.rules[0]), reverse=True)
         self._cache: dict[tuple[str, bool], Grant | None] = {}
+
+    def lowered(self, kept: int) -> "Acl":
+        """The same rules for a path whose names mean the same in any case behind `kept` segments.
+
+        Such a path comes in lower case from there on, and a rule may have been written otherwise.
+        """
+        if not kept:
+            return self
+        found = self._lowered.get(kept)
+        if found is None:
+            policies = [_lowered(each, kept) for each in self._policies]
+            same = all(mine is other for mine, other in zip(policies, self._policies, strict=True))
+            found = self._lowered[kept] = self if same else Acl(policies)
+        return found
 
     def governing(self, path: str, *, listing: bool = False) -> Grant | None:
         """The one grant that decides about a path, or None."""
@@ -166,6 +183,21 @@ class Acl:
         if grant is None or "deny" in grant.capabilities or not grant.capabilities:
             return ("deny",)
         return tuple(name for name in _ORDER if name in grant.capabilities)
+
+
+def _lowered(policy: Policy, kept: int) -> Policy:
+    rules = tuple(_lowered_rule(each, kept) for each in policy.rules)
+    same = all(mine is other for mine, other in zip(rules, policy.rules, strict=True))
+    return policy if same else dataclasses.replace(policy, rules=rules)
+
+
+def _lowered_rule(rule: PathRule, kept: int) -> PathRule:
+    parts = rule.segments
+    pattern = "/".join((*parts[:kept], *(each.lower() for each in parts[kept:])))
+    if pattern == rule.pattern:
+        return rule
+    path = pattern + "*" if rule.prefix else pattern
+    return dataclasses.replace(rule, path=path, pattern=pattern)
 
 
 def _join(policies: Iterable[Policy]) -> list[Grant]:

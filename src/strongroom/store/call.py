@@ -35,6 +35,8 @@ class Call:
     token: str = field(default="", repr=False)
     # The path before names that mean the same in any case were lower-cased.
     asked_path: str = ""
+    # The route's, see there.
+    lowered: int = 0
     # How long the reply is to be kept wrapped, 0 for not at all.
     wrap_seconds: int = 0
     certificate: bytes | None = field(default=None, repr=False)

@@ -28,7 +28,13 @@ def decide(session: "Session | None", endpoint: "Endpoint | None", call: "Call")
         return _HELP
     # What a listing is asked with says where to go on, not what to do.
     parameters = None if call.operation in ("list", "scan") else call.data
-    decision = session.decide(call.path, call.operation, parameters, wrap_seconds=call.wrap_seconds)
+    decision = session.decide(
+        call.path,
+        call.operation,
+        parameters,
+        wrap_seconds=call.wrap_seconds,
+        lowered=call.lowered,
+    )
     if decision.allowed and endpoint is not None and endpoint.sudo:
-        return session.decide(call.path, "sudo")
+        return session.decide(call.path, "sudo", lowered=call.lowered)
     return decision

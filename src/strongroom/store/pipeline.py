@@ -292,6 +292,7 @@ class Pipeline:
             operation=line.operation,
             path=route.path if route else line.path,
             asked_path=line.path,
+            lowered=route.lowered if route else 0,
             data=data,
             mount=cast(Any, route.mount if route else None),
             rest=route.rest if route else "",

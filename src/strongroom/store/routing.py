@@ -22,8 +22,8 @@ LONGEST_TARGET: Final = 512
 # A mount itself, which serves nothing but help.
 _ROOT: Final = Endpoint("", {})
 # Where names mean the same in any case, by backend. The path is lower-cased here, before anything
-# is decided, so that a rule about one spelling is a rule about all; a handler gets the name as it
-# was written, and looks it up without regard to case.
+# is decided, and a decision reads rules so as well (`Route.lowered`): a rule about one spelling is
+# a rule about all. A handler gets the name as it was written, and looks it up whatever its case.
 FOLDED: Final[Mapping[str, tuple[str, ...]]] = {
     "system": ("policies/acl/", "policy/"),
     "identity": ("entity/name/", "group/name/"),
@@ -41,7 +41,11 @@ SECRETS: Final[Mapping[str, tuple[str, ...]]] = {"kv1": ("",), "kv2": ("data/", 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a path leads. `path` is the whole path as it is decided about and recorded."""
+    """Where a path leads. `path` is the whole path as it is decided about and recorded.
+
+    `lowered` is behind how many of its segments names mean the same in any case, 0 where they
+    do nowhere.
+    """
 
     path: str
     mount: MountRow
@@ -49,6 +53,7 @@ class Route:
     endpoint: Endpoint
     rest: str
     args: dict[str, str]
+    lowered: int = 0
 
     def handler(self, operation: Operation) -> Handler:
         """What the operation does there; raises UnsupportedOperation."""
@@ -210,16 +215,20 @@ class Router:
         """
         row, rest = self.mount_of(path)
         written, name = rest, backend_name(row)
-        if rest.startswith(FOLDED.get(name, ())) and rest != rest.lower():
-            rest = rest.lower()
-            path = full_path(row) + rest
+        lowered = 0
+        for each in FOLDED.get(name, ()):
+            if rest.startswith(each):
+                rest = rest.lower()
+                path = full_path(row) + rest
+                lowered = (full_path(row) + each).count("/")
+                break
         backend, first = self._backend_of(row), None
         if operation == "help" and not rest:
             return Route(path, row, backend, _ROOT, rest, {})
         for endpoint in self.endpoints_of(row):
             args = match(endpoint.pattern, rest, written)
             if args is not None:
-                route = Route(path, row, backend, endpoint, rest, args)
+                route = Route(path, row, backend, endpoint, rest, args, lowered)
                 if operation in endpoint.handlers:
                     return route
                 first = first or route

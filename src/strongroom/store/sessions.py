@@ -83,15 +83,20 @@ class Session:
         parameters: dict[str, Any] | None = None,
         *,
         wrap_seconds: int | None = None,
+        lowered: int = 0,
     ) -> Decision:
-        """What the policies say; `wrap_seconds` None does not ask how the reply is wrapped."""
+        """What the policies say; `wrap_seconds` None does not ask how the reply is wrapped.
+
+        `lowered` is the route's, see there.
+        """
         if self.is_root:
             return _ROOT_DECISION
-        return self.acl.decide(path, capability, parameters, wrap_seconds=wrap_seconds)
+        acl = self.acl.lowered(lowered) if lowered else self.acl
+        return acl.decide(path, capability, parameters, wrap_seconds=wrap_seconds)
 
-    def capabilities(self, path: str) -> tuple[str, ...]:
+    def capabilities(self, path: str, lowered: int = 0) -> tuple[str, ...]:
         """What `sys/capabilities` says."""
-        return ("root",) if self.is_root else self.acl.capabilities(path)
+        return ("root",) if self.is_root else self.acl.lowered(lowered).capabilities(path)
 
 
 def invalid_token() -> Denied:

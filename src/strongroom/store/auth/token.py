@@ -89,7 +89,7 @@ class TokenAuth:
 
     async def _make(self, call: Call, *, orphan_path: bool) -> Result:
         caller = call.caller
-        powerful = caller.is_root or caller.decide(call.path, "sudo").allowed
+        powerful = caller.is_root or caller.decide(call.path, "sudo", lowered=call.lowered).allowed
         asker = Asker(caller.row, powerful, self._context.bounds(call.mount))
 
         def write(transaction: Transaction) -> tuple[Issued, Wanted]:

@@ -58,7 +58,8 @@ class Explain:
         asked.session = session
         decision = decide(session, route.endpoint if route else None, asked)
         listing = asked.operation in ("list", "scan")
-        governing = None if session.is_root else session.acl.governing(asked.path, listing=listing)
+        acl = session.acl.lowered(asked.lowered)
+        governing = None if session.is_root else acl.governing(asked.path, listing=listing)
         return Result(
             {
                 "allowed": decision.allowed,
@@ -77,7 +78,7 @@ class Explain:
                         "capabilities": sorted(grant.capabilities),
                         "governs": grant is governing,
                     }
-                    for grant in session.acl.matching(asked.path, listing=listing)
+                    for grant in acl.matching(asked.path, listing=listing)
                 ],
             }
         )
@@ -100,7 +101,7 @@ class Explain:
         except NotFound:
             return asked, None
         asked.path, asked.mount = route.path, route.mount
-        asked.rest, asked.args = route.rest, route.args
+        asked.rest, asked.args, asked.lowered = route.rest, route.args, route.lowered
         if operation == "update" and not route.backend.exists(asked):
             asked.operation = "create"
         return asked, route

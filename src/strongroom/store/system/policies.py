@@ -5,15 +5,17 @@ API: https://developer.hashicorp.com/vault/api-docs/system/policies.
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from strongroom.access.policy import parse_policy
-from strongroom.model.errors import Denied, Invalid
+from strongroom.model.errors import Denied, Invalid, Refusal
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.envelope import nothing_here
+from strongroom.store.normalise import Operation
 from strongroom.store.parameters import fields
+from strongroom.store.routing import Route
 from strongroom.store.sessions import ROOT, WRAPPING, Session
 
 DEFAULT_POLICY: Final = """\
@@ -128,10 +130,11 @@ PATHS: Final = fields(texts="paths path")
 
 
 class Capabilities:
-    """What a token may do on paths."""
+    """What a token may do on paths; `find` gives the route of one."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, find: Callable[[str, Operation], Route]) -> None:
         self._context = context
+        self._find = find
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
@@ -164,11 +167,17 @@ class Capabilities:
             raise Invalid("invalid-accessor", "invalid accessor")
         return self._answer(call, self._context.sessions.of_row(row))
 
-    @staticmethod
-    def _answer(call: Call, session: Session) -> Result:
+    def _answer(self, call: Call, session: Session) -> Result:
         paths = call.texts("paths") or call.texts("path")
         if not paths:
             raise Invalid("no-paths", "paths must be supplied")
-        said = {path: sorted(session.capabilities(path.removeprefix("/"))) for path in paths}
+        said = {path: self._of_path(path.removeprefix("/"), session) for path in paths}
         single = {"capabilities": said[paths[0]]} if len(paths) == 1 else {}
         return Result({**said, **single}, top_level=True)
+
+    def _of_path(self, path: str, session: Session) -> list[str]:
+        try:
+            route = self._find(path, "read")
+        except Refusal:
+            return sorted(session.capabilities(path))
+        return sorted(session.capabilities(route.path, route.lowered))
