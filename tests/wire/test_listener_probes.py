@@ -100,6 +100,29 @@ async def test_an_extension_of_a_chunk_is_not_kept_and_has_its_bound(bench) -> N
     assert [len(each.body) for each in bench.echo.seen] == [3, 4000]
 
 
+async def test_a_body_in_small_chunks_takes_no_more_memory_than_its_bytes(bench) -> None:
+    """Each of its pieces by itself took twenty times as much, which no bound counted."""
+    listener = Listener(bench.echo, Limits(), bench.clock)
+    _, bench.port = await listener.start("127.0.0.1", 0)
+    peer = await bench.peer()
+    await peer.send(HEAD + CHUNKED + b"\r\n")
+    pieces = [bytes((97 + number % 26,)) * (1 + number % 3) for number in range(60_000)]
+    for start in range(0, len(pieces), 1000):
+        await peer.send(
+            b"".join(b"%x\r\n%b\r\n" % (len(e), e) for e in pieces[start : start + 1000])
+        )
+    whole = b"".join(pieces)
+    async with asyncio.timeout(60):
+        while listener.buffered < len(whole):
+            await asyncio.sleep(0.01)
+    (connection,) = listener._connections
+    assert sum(sys.getsizeof(each) for each in connection._body) < 1.5 * len(whole)
+    await peer.send(b"0\r\n\r\n")
+    assert (await peer.reply())[0] == 200
+    assert bench.echo.seen[0].body == whole
+    await listener.drain(0.1)
+
+
 async def test_a_body_that_trickles_ends_at_its_deadline(bench) -> None:
     peer = await bench.peer()
     await peer.send(HEAD + b"Content-Length: 100\r\n\r\n")

@@ -36,6 +36,9 @@ METHOD: Final = re.compile(rb"[A-Z]{1,20} /")
 INVALID: Final = "the request is not valid HTTP"
 SWEEP_SECONDS: Final = 1.0
 PIECE_BYTES: Final = 64 * 1024
+# A piece of a body that is smaller is put to those before it: by itself it would take many times
+# its bytes.
+SMALL_BYTES: Final = 1024
 # Bytes of framing that a byte of a chunked body may cost: chunks of one byte cost six.
 MOST_FRAMING: Final = 16
 # How many times as many requests as may be pipelined one packet may bring.
@@ -146,7 +149,7 @@ class Connection(asyncio.Protocol):
         self._owes_continue = False
         self._target = b""
         self._headers: dict[str, str] = {}
-        self._body: list[bytes] = []
+        self._body: list[bytes | bytearray] = []
         self._body_bytes = 0
         self._header_bytes = 0
         self._raw_bytes = 0
@@ -328,7 +331,11 @@ class Connection(asyncio.Protocol):
         if self._body_bytes > self._limits.body_bytes:
             self.refuse(413, "the request body is too large")
             return
-        self._body.append(body)
+        last = self._body[-1] if self._body and len(body) < SMALL_BYTES else b""
+        if isinstance(last, bytearray) and len(last) < PIECE_BYTES:
+            last += body
+        else:
+            self._body.append(bytearray(body) if self._body else body)
 
     def on_message_complete(self) -> None:
         if self._closing:
@@ -338,7 +345,7 @@ class Connection(asyncio.Protocol):
             self.refuse(429, "too many requests wait for their replies")
             return
         method, incoming = self._method, self._incoming
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        body = b"".join(self._body)
         request = self._request(method, body)
         keep_alive = self._parser.should_keep_alive()
         exchange = Exchange(self, head_only=method == "HEAD", keep_alive=keep_alive)
