@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import validate
 
+from strongroom.store.call import Call
 from strongroom.store.routing import full_path
+from strongroom.store.system.openapi import KEPT, OpenApi
 
 MOUNTS = {
     "sys/mounts/old": {"type": "kv", "options": {"version": "1"}},
@@ -260,3 +262,30 @@ async def test_every_path_answers_every_method_and_every_body_in_words(described
                     failures.append((method, target, body, kind, status, said))
     assert failures == []
     assert asked > 5_000
+
+
+async def test_a_description_is_made_once_for_the_same_mounts(serve_with) -> None:
+    """Anybody may ask for it, and making one takes milliseconds in which nobody is served."""
+    asked = 0
+
+    async with serve_with() as store:
+        router, context = store.handler._router, store.handler._context
+
+        def tables(row):
+            nonlocal asked
+            asked += 1
+            return router.described(row)
+
+        description = OpenApi(context, tables, "1")
+        call = Call("read", "sys/internal/specs/openapi", {}, None, "internal/specs/openapi")
+        first = description._read(call).raw
+        made = asked
+        assert description._read(call).raw == first
+        assert asked == made
+        call.session = context.sessions.open(store.root, context.clock.now(), "")
+        whole = description._read(call).raw
+        assert (len(whole) > len(first), asked > made) == (True, True)
+        for number in range(KEPT):
+            await store.ask("POST", f"sys/mounts/m{number}", {"type": "transit"})
+            assert f"/m{number}/".encode() in description._read(call).raw
+            assert len(description._made) <= KEPT

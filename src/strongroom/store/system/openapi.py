@@ -14,9 +14,11 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import MountRow
 from strongroom.store.parameters import Kind, fields
-from strongroom.store.routing import full_path
+from strongroom.store.routing import backend_name, full_path
 
 OPENAPI: Final = "3.0.3"
+# Descriptions that are remembered, of 400 KB or more each.
+KEPT: Final = 8
 _VERBS: Final = {
     "get": ("read", "list", "scan"),
     "post": ("update", "create"),
@@ -36,6 +38,8 @@ class OpenApi:
         self._context = context
         self._tables = tables
         self._version = program_version
+        # Anybody may ask for it, and making one takes longer than most of what else is asked.
+        self._made: dict[tuple[object, ...], bytes] = {}
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
@@ -61,9 +65,15 @@ class OpenApi:
                 if session.is_root or session.acl.touches(full_path(row)) or row.type in _SINGLE
             ]
         generic = call.flag("generic_mount_paths")
-        return Result(
-            raw=orjson.dumps(document(rows, self._tables, self._version, generic=generic))
-        )
+        # All that a description is made of, besides what this program is.
+        key = generic, tuple((each.kind, each.path, each.type, backend_name(each)) for each in rows)
+        made = self._made.get(key)
+        if made is None:
+            if len(self._made) >= KEPT:
+                self._made.clear()
+            described = document(rows, self._tables, self._version, generic=generic)
+            made = self._made[key] = orjson.dumps(described)
+        return Result(raw=made)
 
 
 def document(
