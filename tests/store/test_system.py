@@ -245,6 +245,9 @@ async def test_pages_of_other_origins_are_let_in_by_name_alone(store) -> None:
     ask = store.ask
     assert (await ask("OPTIONS", "secret/data/a", token="", Origin="https://a.test"))[0] == 405
     assert (await ask("GET", "sys/config/cors"))[1]["data"] == {"enabled": False}
+    for value in ("X-\u2126", "X-A\rB", "X A"):
+        body = {"allowed_origins": "https://a.test", "allowed_headers": [value]}
+        assert (await ask("PUT", "sys/config/cors", body))[0] == 400
     body = {"allowed_origins": "https://a.test", "allowed_headers": "X-Mine"}
     assert (await ask("PUT", "sys/config/cors", body))[0] == 204
     url = f"{store.address}/v1/sys/health"

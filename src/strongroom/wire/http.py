@@ -96,10 +96,10 @@ def encode_response(response: Response, *, head_only: bool, keep_alive: bool) ->
 
 
 def _extra(headers: tuple[tuple[str, str], ...]) -> bytes:
-    extra = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    if "\n" in extra.replace("\r\n", ""):
-        raise ValueError("a header value with a line break")
-    return extra.encode("latin-1")
+    for name, value in headers:
+        if "\r" in value or "\n" in value or "\r" in name or "\n" in name:
+            raise ValueError("a header with a line break")
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
 
 
 def _left(file: BinaryIO) -> int:
