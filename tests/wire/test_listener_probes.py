@@ -210,6 +210,120 @@ async def test_bodies_that_arrive_together_share_one_bound(bench) -> None:
     await listener.drain(0.1)
 
 
+async def test_replies_that_nobody_reads_share_one_bound(bench) -> None:
+    """A few requests in one packet ask for much; whoever leaves most of it unread is let go."""
+    limit, piece = 6_000_000, 1_000_000
+    listener = Listener(bench.echo, Limits(unread_bytes=limit), bench.clock)
+    _, bench.port = await listener.start("127.0.0.1", 0)
+    bench.echo.held = []
+    greedy, modest = await bench.peer(), await bench.peer()
+    for peer, number in ((greedy, 12), (modest, 3)):
+        peer.writer.transport.pause_reading()
+        await peer.send(SECOND * number)
+        async with asyncio.timeout(60):
+            while len(bench.echo.held) < number:
+                await asyncio.sleep(0.01)
+        # The first is answered last: the others wait for it.
+        for each in reversed(bench.echo.held):
+            each.reply(Response(200, b"x" * piece))
+            assert listener.unread <= limit
+        bench.echo.held.clear()
+    async with asyncio.timeout(60):
+        while listener.connections > 1:
+            await asyncio.sleep(0.01)
+    modest.writer.transport.resume_reading()
+    assert [len((await modest.reply())[1]) for _ in range(3)] == [piece] * 3
+    async with asyncio.timeout(60):
+        while listener.unread:
+            await asyncio.sleep(0.01)
+    await listener.drain(0.1)
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+async def test_a_peer_that_never_reads_is_let_go(bench, version) -> None:
+    """Closing waits until all is sent, which is never: the place would be taken for good."""
+    bench.echo.held = []
+    peer = await bench.peer()
+    peer.writer.transport.pause_reading()
+    await peer.send(SECOND.replace(b"1.1", version))
+    async with asyncio.timeout(60):
+        while not bench.echo.held:
+            await asyncio.sleep(0.01)
+    bench.echo.held[0].reply(Response(200, b"x" * 32_000_000))
+    await asyncio.sleep(0.05)
+    assert bench.listener.connections == 1
+    bench.clock.ahead = 400.0
+    async with asyncio.timeout(60):
+        while bench.listener.connections:
+            await asyncio.sleep(0.01)
+
+
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+
+
+async def test_a_client_that_would_rather_speak_http2_is_served_in_what_it_asked_in(bench) -> None:
+    """Java's client says so in its first request over plain HTTP, and goes on in HTTP/1.1."""
+    peer = await bench.peer()
+    for _ in range(2):
+        await peer.send(HEAD + H2C + b"Content-Length: 3\r\n\r\nabc")
+        assert json.loads((await peer.reply())[1])["size"] == 3
+        await peer.send(SECOND)
+        assert json.loads((await peer.reply())[1])["target"] == "/v1/smuggled"
+    await peer.send(HEAD + H2C + CHUNKED + b"\r\n3\r\nabc\r\n")
+    await peer.send(b"0\r\n\r\n" + SECOND)
+    assert json.loads((await peer.reply())[1])["size"] == 3
+    assert json.loads((await peer.reply())[1])["target"] == "/v1/smuggled"
+    await peer.send(SECOND.replace(b"\r\n\r\n", b"\r\n" + H2C + b"X-A: b\r\n\r\n") * 3)
+    assert [(await peer.reply())[0] for _ in range(3)] == [200] * 3
+    assert set(bench.echo.seen[-1].headers) == {"host", "x-a"}
+    await peer.send(HEAD + H2C.replace(b"Upgrade, ", b"Upgrade, close, ") + b"\r\n")
+    assert (await peer.reply())[0] == 200
+    assert await peer.ended()
+
+
+@pytest.mark.parametrize(
+    "data", [HEAD + WEBSOCKET + b"\r\n", b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n"]
+)
+async def test_what_may_be_another_protocol_is_not_read_on_and_says_so(bench, data) -> None:
+    """Whoever is answered in HTTP is told that this was the last reply of the connection."""
+    peer = await bench.peer()
+    await peer.send(data + SECOND)
+    head = await peer.reader.readuntil(b"\r\n\r\n")
+    assert b"Connection: close" in head
+    assert len(bench.echo.seen) == 1
+    async with asyncio.timeout(60):
+        assert b"smuggled" not in await peer.reader.read()
+
+
+async def test_a_body_behind_another_request_is_asked_for_when_its_turn_comes(bench) -> None:
+    bench.echo.held = []
+    peer = await bench.peer()
+    await peer.send(SECOND + HEAD + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+    async with asyncio.timeout(60):
+        while not bench.echo.held:
+            await asyncio.sleep(0.01)
+    bench.echo.held[0].reply(Response(200, b"{}"))
+    assert (await peer.reply())[0] == 200
+    async with asyncio.timeout(60):
+        assert await peer.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    bench.echo.held = None
+    await peer.send(b"abc")
+    assert json.loads((await peer.reply())[1])["size"] == 3
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-B: c", "a\nb", "a\rb", "\u2126"])
+async def test_a_header_that_cannot_be_sent_is_an_error_and_no_silence(bench, value) -> None:
+    bench.echo.held = []
+    peer = await bench.peer()
+    await peer.send(SECOND)
+    async with asyncio.timeout(60):
+        while not bench.echo.held:
+            await asyncio.sleep(0.01)
+    bench.echo.held[0].reply(Response(200, b"{}", headers=(("X-A", value),)))
+    assert await peer.reply() == (500, b'{"errors": ["internal error"]}')
+
+
 CLIENTS = """
 import resource, socket, sys
 port, number = int(sys.argv[1]), int(sys.argv[2])

@@ -12,6 +12,8 @@ class Limits:
     body_bytes: int = 32 * 1024 * 1024
     # Of bodies that are not whole yet, of all connections together: nobody is authenticated yet.
     buffered_bytes: int = 256 * 1024 * 1024
+    # Of replies that their peers have not read, of all connections together.
+    unread_bytes: int = 256 * 1024 * 1024
     # From the first byte of a request to the end of its headers, and on to the end of its body.
     header_seconds: float = 10.0
     body_seconds: float = 60.0

@@ -12,7 +12,6 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
@@ -20,14 +19,16 @@ import httptools
 
 from strongroom.model.background import keep_running
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Misuse
-from strongroom.wire.http import Request, Response, encode_response, error_response
+from strongroom.wire.exchange import Exchange
+from strongroom.wire.http import Request, error_response
 from strongroom.wire.limits import Limits
 from strongroom.wire.spool import Incoming, Spool
 from strongroom.wire.tls import sent_beside
 
 if TYPE_CHECKING:
     from strongroom.wire.websocket import WebSocket
+
+__all__ = ("Connection", "Exchange", "Handler", "Listener")
 
 VERBS: Final = (b"LIST ", b"SCAN ", b"HELP ")
 VERB_BYTES: Final = 5
@@ -62,56 +63,11 @@ _SPELLED: Final = {
     for spelled in (name, name.title())
 }
 
-Handler = Callable[[Request, "Exchange"], None]
+UPGRADE_HEADERS: Final = frozenset({"upgrade", "connection", "http2-settings"})
+
+Handler = Callable[[Request, Exchange], None]
 
 _log = logging.getLogger(__name__)
-
-
-class Exchange:
-    """The reply side of one request; exactly one reply, which carries `headers` whatever it is."""
-
-    __slots__ = ("_connection", "_head_only", "_keep_alive", "body", "encoded", "file", "headers")
-
-    def __init__(self, connection: "Connection", *, head_only: bool, keep_alive: bool) -> None:
-        self._connection = connection
-        self._head_only = head_only
-        self._keep_alive = keep_alive
-        self.encoded: bytes | None = None
-        self.headers: tuple[tuple[str, str], ...] = ()
-        self.file: BinaryIO | None = None
-        # The request's, where it waited on disk: with the reply it is done with.
-        self.body: BinaryIO | None = None
-
-    def reply(self, response: Response) -> None:
-        """Send the reply once all earlier ones of the connection are out.
-
-        Raises Misuse on a second reply. A peer that is gone is no error.
-        """
-        if self.encoded is not None:
-            raise Misuse("a request was answered twice")
-        if self.headers:
-            response = replace(response, headers=response.headers + self.headers)
-        keep = self._keep_alive and not response.close and not self._connection.draining
-        self.encoded = encode_response(response, head_only=self._head_only, keep_alive=keep)
-        self.file = None if self._head_only else response.file
-        if self.body is not None:
-            self.body.close()
-        self._connection.flush(close_after=None if keep else self)
-
-    def accept_websocket(self, request: Request) -> "WebSocket":
-        """Turn the connection into a websocket (RFC 6455); raises Misuse when it is no upgrade."""
-        from strongroom.wire.websocket import accept_headers
-
-        if self.encoded is not None:
-            raise Misuse("a request was answered twice")
-        head = accept_headers(request.headers)
-        self.encoded = head
-        return self._connection.become_websocket()
-
-    @property
-    def gone(self) -> bool:
-        """Whether the peer has closed the connection."""
-        return self._connection.transport is None
 
 
 class Connection(asyncio.Protocol):
@@ -133,10 +89,14 @@ class Connection(asyncio.Protocol):
         self._chain: tuple[bytes, ...] = ()
         self._idle = True
         self._verb = self._method = ""
+        # Whether the request asks for another protocol, which it does not get.
+        self._declined = False
         self._closing = False
         self._peer_reads = True
         self._begun = 0
         self._buffered = 0
+        # Bytes of replies that wait for their turn, or for a peer that does not read.
+        self.unread = 0
         self._incoming: Incoming | None = None
         self._spooling: set[Incoming] = set()
         self._owes_continue = False
@@ -172,6 +132,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         self.transport = None
         self._reset()
+        self._set_unread(0)
         self.listener.forget(self)
         self._waiting.clear()
         if self._file is not None:
@@ -207,17 +168,45 @@ class Connection(asyncio.Protocol):
 
     def _parse(self, data: bytes, *, fresh: bool) -> None:
         try:
-            self._parser.feed_data(data)
+            while data:
+                data = self._fed(data)
         except httptools.HttpParserInvalidMethodError:
             # Behind another request it may be anything, such as the rest of a body.
             if fresh and self._begun < 2 and METHOD.match(data):
                 self.refuse(405, "unsupported operation")
             else:
                 self.refuse(400, INVALID)
-        except httptools.HttpParserUpgrade:
-            self._closing = self.websocket is None
         except httptools.HttpParserError:
             self.refuse(400, INVALID)
+
+    def _fed(self, data: bytes) -> bytes:
+        """Parse; what is to be parsed next."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._closing or not self._declined:
+                self._closing = self.websocket is None
+                return b""
+            head = self._plain_head()
+            self._parser = httptools.HttpRequestParser(self)
+            self._reset()
+            self._declined = False
+            self._begun -= 1
+            return head + data[upgrade.args[0] :]
+        return b""
+
+    def _plain_head(self) -> bytes:
+        """The head of a request without its wish for another protocol.
+
+        The parser takes whatever comes behind such a wish, the body too, for that protocol's.
+        """
+        lines = [b"%b %b HTTP/1.1" % (self._parser.get_method(), self._target)]
+        for name, value in self._headers.items():
+            if name not in UPGRADE_HEADERS:
+                lines.append(f"{name}: {value}".encode("latin-1"))
+        if "close" in self._headers.get("connection", "").lower():
+            lines.append(b"connection: close")
+        return b"\r\n".join((*lines, b"", b""))
 
     def _count_raw(self, number: int) -> None:
         """Bound what the callbacks do not see: a field that is not whole, and chunk extensions.
@@ -238,6 +227,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._peer_reads = True
+        self._may_be_kept()
         self._send_file()
         if self.transport and len(self._waiting) < self._limits.pipelined:
             self.transport.resume_reading()
@@ -277,6 +267,11 @@ class Connection(asyncio.Protocol):
         self._in_headers = False
         self._method = self._verb or self._parser.get_method().decode("ascii")
         self.deadline = self.listener.clock.monotonic() + self._limits.body_seconds
+        if "upgrade" in self._headers and self._parser.should_upgrade():
+            # HTTP/2 is wished for in passing, and HTTP/1.1 gone on with (RFC 9110, 7.8).
+            self._declined = "websocket" not in self._headers["upgrade"].lower()
+            if self._declined:
+                return
         if "host" not in self._headers and self._parser.get_http_version() != "1.0":
             self.refuse(400, "the request has no Host header")
         elif "transfer-encoding" in self._headers and self._parser.get_http_version() == "1.0":
@@ -338,7 +333,7 @@ class Connection(asyncio.Protocol):
             self._body.append(bytearray(body) if self._body else body)
 
     def on_message_complete(self) -> None:
-        if self._closing:
+        if self._closing or self._declined:
             return
         if len(self._waiting) >= MOST_WAITING * self._limits.pipelined:
             # All in one packet, so that not reading on did not help.
@@ -348,6 +343,9 @@ class Connection(asyncio.Protocol):
         body = b"".join(self._body)
         request = self._request(method, body)
         keep_alive = self._parser.should_keep_alive()
+        if method == "CONNECT" or ("upgrade" in self._headers and self._parser.should_upgrade()):
+            # What comes behind is another protocol's, whatever it is answered.
+            keep_alive = False
         exchange = Exchange(self, head_only=method == "HEAD", keep_alive=keep_alive)
         self._verb = ""
         self._idle = True
@@ -395,17 +393,24 @@ class Connection(asyncio.Protocol):
             return
         if ready:
             self.transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+        if (waiting or self.unread or not self._peer_reads) and not self._may_be_kept():
+            return
         if self._file is not None:
             self._send_file()
-            return
-        if waiting:
-            return
+        elif not waiting:
+            self._go_on_reading(self.transport)
+
+    def _go_on_reading(self, transport: asyncio.Transport) -> None:
+        """Every reply is out: close, or wait for the next request."""
         if self._closing and self.websocket is None:
-            self.transport.close()
+            self.deadline = self.listener.clock.monotonic() + self._limits.idle_seconds
+            transport.close()
         elif self._idle:
             self.deadline = self.listener.clock.monotonic() + self._limits.idle_seconds
             if self._peer_reads:
-                self.transport.resume_reading()
+                transport.resume_reading()
+        elif self._incoming is None:
+            self._continue()
 
     def _send_file(self) -> None:
         """Write pieces of the file whose turn it is, as far as the peer reads."""
@@ -419,6 +424,29 @@ class Connection(asyncio.Protocol):
             self._file = None
             self.deadline = float("inf")
             self.flush()
+
+    def _may_be_kept(self) -> bool:
+        """Count what is kept for the peer among that of all; too much of it cuts somebody off."""
+        size = sum(len(each.encoded) for each in self._waiting if each.encoded)
+        if self.transport is not None and not self._peer_reads:
+            size += self.transport.get_write_buffer_size()
+        self._set_unread(size)
+        if self.listener.unread > self._limits.unread_bytes:
+            self.listener.cut_most_unread()
+        return self.transport is not None
+
+    def _set_unread(self, size: int) -> None:
+        self.listener.unread += size - self.unread
+        self.unread = size
+
+    def cut(self) -> None:
+        """Close at once, and keep nothing of what was to be sent."""
+        self._closing = True
+        self._waiting.clear()
+        self._set_unread(0)
+        if self.transport is not None:
+            self.transport.abort()
+            self.transport = None
 
     def become_websocket(self) -> "WebSocket":
         """Hand the connection over once the reply that switches protocols is out."""
@@ -435,7 +463,8 @@ class Connection(asyncio.Protocol):
         """Close when the deadline has passed: 408 in the middle of a request, silence when idle."""
         if now < self.deadline or self.transport is None:
             return
-        if self._file is not None:
+        if self._file is not None or not self._peer_reads or self.transport.is_closing():
+            # It reads nothing: what is to be sent would wait for ever.
             self.transport.abort()
         elif self._idle and not self._held:
             self.transport.close()
@@ -480,8 +509,9 @@ class Listener:
         self.clock = clock
         self.opens = opens
         self.spool = spool
-        # Bytes of bodies that are not whole yet.
+        # Bytes of bodies that are not whole yet, and of replies that nobody reads.
         self.buffered = 0
+        self.unread = 0
         self._connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
@@ -538,6 +568,10 @@ class Listener:
     def forget(self, connection: Connection) -> None:
         """The connection is gone."""
         self._connections.discard(connection)
+
+    def cut_most_unread(self) -> None:
+        """Let go of the peer that leaves most unread."""
+        max(self._connections, key=lambda each: each.unread).cut()
 
     @property
     def connections(self) -> int:
