@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.app.background import Background
+from strongroom.app.open_files import allow_open_files, connections_for
 from strongroom.app.store_config.sanitized import sanitized
 from strongroom.app.store_config.seals import Means, auto_seal
 from strongroom.app.store_config.settings import (
@@ -448,8 +449,13 @@ async def _listen(
 ) -> list[Listener]:
     """Start the listeners; adds to `certificates` what may be reloaded."""
     listeners = []
+    files = allow_open_files()
+    connections = connections_for(files, len(settings.listeners))
+    if connections < Limits().connections:
+        _log.warning("%d open files are allowed: %d connections a listener", files, connections)
     for each in settings.listeners:
         limits = Limits(
+            connections=connections,
             body_bytes=each.body_bytes,
             header_seconds=each.header_seconds,
             body_seconds=each.body_seconds,

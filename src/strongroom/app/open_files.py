@@ -1,0 +1,29 @@
+"""How many files this process may have open, and so how many peers may be connected."""
+
+import contextlib
+import resource
+from typing import Final
+
+from strongroom.wire.limits import Limits
+
+MOST_FILES: Final = 65_536
+# For the database, audit devices, requests to others, and TLS handshakes, which no limit counts.
+KEPT_FREE: Final = 256
+
+
+def allow_open_files() -> int:
+    """Raise the limit that a process starts with, often 1,024, as far as it may; the limit then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_FILES
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if wanted > soft:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def connections_for(files: int, listeners: int) -> int:
+    """How many connections each of so many listeners takes in a process with so many files."""
+    left = files - min(KEPT_FREE, files // 2)
+    return max(1, min(Limits().connections, left // max(1, listeners)))
