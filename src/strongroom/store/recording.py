@@ -5,7 +5,7 @@ The usual form is encoded once from fragments that are kept; other forms (`log_r
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -27,6 +27,25 @@ if TYPE_CHECKING:
 
 # How many names are hidden at a time, about a millisecond of them.
 PART: Final = 500
+
+
+# How the texts of tokens begin, other than of those that somebody has chosen.
+TOKENS: Final = ("hvs.", "hvb.", "hvr.")
+
+
+def shown_path(call: "Call", hide: Callable[[str], str]) -> str:
+    """The path of a call without the token that older clients write into one.
+
+    Also where nothing is served at such a path: the token is good all the same.
+    """
+    path = call.path
+    if "token" not in call.args and "/hv" not in path:
+        return path
+    chosen = call.args.get("token")
+    return "/".join(
+        hide(part) if part == chosen or part.startswith(TOKENS) else part
+        for part in path.split("/")
+    )
 
 
 @dataclass(slots=True)
@@ -56,7 +75,7 @@ class Recording:
         # None for a path that leads nowhere: it is recorded as well.
         mount = cast(Any, call.mount)
         point, kind = (full_path(mount), mount.type) if mount else ("", "")
-        return request_head(call.operation, call.path, point, kind)
+        return request_head(call.operation, shown_path(call, self.writer.hashed), point, kind)
 
     def request(
         self,

@@ -10,6 +10,7 @@ from typing import Final
 
 from strongroom.model.clock import Clock, rfc3339
 from strongroom.store.call import Call, Endpoint, Result
+from strongroom.store.recording import shown_path
 from strongroom.store.system.status import raw
 
 PREFIX: Final = "/v1/"
@@ -43,7 +44,8 @@ class InFlight:
         """A call goes its way; `now` is the time of day."""
         entity = call.session.row.entity_id if call.session else ""
         since = self._clock.monotonic()
-        self._begun[call.request_id] = Begun(method, call.path, call.peer, entity, now, since)
+        path = shown_path(call, lambda _: "TOKEN")
+        self._begun[call.request_id] = Begun(method, path, call.peer, entity, now, since)
 
     def end(self, call: Call) -> None:
         """It is answered, or given up."""
