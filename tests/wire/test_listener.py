@@ -10,6 +10,8 @@ import pytest
 
 from strongroom.model.errors import Misuse
 from strongroom.wire.http import Response
+from strongroom.wire.limits import Limits
+from strongroom.wire.listener import Listener
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -237,3 +239,23 @@ async def test_a_file_is_closed_when_its_peer_leaves(bench) -> None:
     bench.echo.held[0].reply(Response(200, file=file))
     peer.close()
     await until(lambda: file.closed)
+
+
+async def test_all_addresses_are_those_of_ipv4_as_well(bench) -> None:
+    """`[::]:8200` is what charts write, also where there is IPv4 alone; as in Vault."""
+    listener = Listener(bench.echo, Limits(), bench.clock)
+    try:
+        _, port = await listener.start("::", 0, reuse_port=True)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    other = Listener(bench.echo, Limits(), bench.clock)
+    await other.start("::", port, reuse_port=True)
+    for host in ("127.0.0.1", "::1"):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(get())
+        async with asyncio.timeout(60):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        assert bench.echo.seen[-1].peer == host
+        writer.close()
+    await listener.drain(0.1)
+    await other.drain(0.1)

@@ -19,6 +19,7 @@ import httptools
 
 from strongroom.model.background import keep_running
 from strongroom.model.clock import Clock
+from strongroom.wire.addresses import both_families, usual
 from strongroom.wire.exchange import Exchange
 from strongroom.wire.http import Request, error_response
 from strongroom.wire.limits import Limits
@@ -122,7 +123,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.deadline = self.listener.clock.monotonic() + self._limits.header_seconds
         peer = self.transport.get_extra_info("peername")
-        self._peer = peer[0] if isinstance(peer, tuple) else ""
+        self._peer = usual(peer[0]) if isinstance(peer, tuple) else ""
         tls = transport.get_extra_info("ssl_object")
         self._certificate = tls.getpeercert(binary_form=True) if tls else None
         self._chain = sent_beside(tls) if self._certificate else ()
@@ -432,7 +433,7 @@ class Connection(asyncio.Protocol):
             size += self.transport.get_write_buffer_size()
         self._set_unread(size)
         if self.listener.unread > self._limits.unread_bytes:
-            self.listener.cut_most_unread()
+            self.listener.most_unread().cut()
         return self.transport is not None
 
     def _set_unread(self, size: int) -> None:
@@ -526,16 +527,15 @@ class Listener:
     ) -> tuple[str, int]:
         """Listen on an address (port 0: any); returns the address taken. Raises OSError."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: Connection(self),
-            host,
-            port,
-            ssl=tls,
-            reuse_port=reuse_port or None,
-            backlog=1024,
+        create = partial(
+            loop.create_server, lambda: Connection(self), ssl=tls, backlog=1024,
             # Before it is over a peer is in nobody's count.
             ssl_handshake_timeout=self.limits.header_seconds if tls else None,
-        )
+        )  # fmt: skip
+        if host == "::":
+            server = await create(sock=both_families(port, reuse_port=reuse_port))
+        else:
+            server = await create(host=host, port=port, reuse_port=reuse_port or None)
         self._started(server)
         name = server.sockets[0].getsockname()
         return name[0], name[1]
@@ -569,9 +569,9 @@ class Listener:
         """The connection is gone."""
         self._connections.discard(connection)
 
-    def cut_most_unread(self) -> None:
-        """Let go of the peer that leaves most unread."""
-        max(self._connections, key=lambda each: each.unread).cut()
+    def most_unread(self) -> Connection:
+        """The peer that leaves most unread."""
+        return max(self._connections, key=lambda each: each.unread)
 
     @property
     def connections(self) -> int:
