@@ -61,11 +61,32 @@ WITHOUT = [
     ("kv get secret/a", {"VAULT_CACERT": "missing.pem"}, 1, "there is no such file", "PEM"),
     ("kv get secret/a", {"VAULT_FORMAT": "xml"}, 1, "VAULT_FORMAT", "it is one of table"),
     ("kv get secret/a", {"VAULT_CLIENT_TIMEOUT": "soon"}, 1, "VAULT_CLIENT_TIMEOUT", "hint: "),
+    ("kv get secret/a", {"VAULT_TOKEN": "hunter2\n"}, 1, "the token has a line's end", "printf"),
+    ("kv get secret/a", {"VAULT_NAMESPACE": "a\n"}, 1, "the namespace has a line's end", "printf"),
+    ("kv get secret/a", {"VAULT_WRAP_TTL": "5m\n"}, 1, "(VAULT_WRAP_TTL) has a line's", "printf"),
+]
+# Bytes that are no text, or numbers that JSON or the store does not have; \udcff stands for a byte
+# in what the system hands over.
+NO_TEXT = [
+    (["kv", "put", "secret/a", "k=hunter2\udcff"], "", "a value is no text", "base64"),
+    (["kv", "put", "secret/\udcff", "k=v"], "", "what was given is not text", "base64"),
+    (
+        ["kv", "put", "secret/a", "-"],
+        '{"k": 1e9, "n": 184467440737095516160}',
+        "64 bits",
+        "as text",
+    ),
+    (["kv", "put", "secret/a", "-"], '{"k": "hunter2", "n": NaN}', "is not JSON", "JSON object"),
+    (["kv", "put", "secret/a", "-"], '{"k": -Infinity}', "is not JSON", "JSON object"),
+    (["policy", "write", "p", "-"], "\udcff", "a value is no text", "base64"),
+    (["login", "-"], "hunter2\udcff", "what was given is not text", "base64"),
+    (["read", "-token-file=bytes", "sys/mounts"], "", "the token file bytes is not text", ""),
 ]
 # Verbs that ask the store, and most of them a cluster, for what they need themselves.
 ROTATE, AUDIT = "rotate secret/a", "audit exposure secret/a --store-log log"
 ASKING = [
     (f"{ROTATE} --no-cluster", {"VAULT_TOKEN": "hunter2"}, "permission denied", "token lookup"),
+    (f"{ROTATE} --no-cluster", {"VAULT_TOKEN": "hunter2\n"}, "the token has a line's", "printf %s"),
     (f"{AUDIT} --no-cluster", {"VAULT_TOKEN": "hunter2"}, "permission denied", "token lookup"),
     ("rotate secret/none --no-cluster", {}, "nothing there", "strongroom kv list; --mount"),
     (f"{ROTATE} --no-cluster", {"VAULT_ADDR": "http://127.0.0.1:1"}, "no answer", "is it running"),
@@ -105,6 +126,7 @@ def files(tmp_path, monkeypatch) -> None:
     (tmp_path / "bad.json").write_text('{"storage": }')
     (tmp_path / "consul.hcl").write_text('storage "consul" {}\n')
     (tmp_path / "file").write_text("no folder")
+    (tmp_path / "bytes").write_bytes(b"\xff")
     (tmp_path / "folder.hcl").write_text(
         'storage "file" { path = "/proc/x" }\n'
         'listener "tcp" { address = "127.0.0.1:0"\n tls_disable = true }\n'
@@ -141,6 +163,26 @@ async def test_mistakes_in_the_environment(cli, files, monkeypatch) -> None:
                 changed.setenv(name, value)
             await cli(*words.split(), expect=status)
         _judge(cli.err, happened, next_step)
+
+
+@pytest.mark.parametrize(("words", "typed", "happened", "next_step"), NO_TEXT)
+async def test_what_cannot_be_sent_is_refused_in_words(
+    words, typed, happened, next_step, cli, files, monkeypatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    await cli(*words, expect=1)
+    _judge(cli.err, happened, next_step)
+    await cli("kv", "list", "secret", expect=2)
+
+
+async def test_standard_input_and_output_that_are_no_utf8(cli, files, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"hunter2\xff"), "utf-8"))
+    await cli("kv", "put", "secret/a", "k=-", expect=1)
+    _judge(cli.err, "what was given is not text in UTF-8", "write bytes as base64")
+    await cli("kv", "put", "secret/a", "k=ü")
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    await cli("kv", "get", "-field=k", "secret/a", expect=2)
+    _judge(cli.err, "the answer has characters that ascii has not", "LANG=C.UTF-8")
 
 
 @pytest.mark.parametrize(("words", "variables", "happened", "next_step"), ASKING)

@@ -70,9 +70,14 @@ def _read(name: str) -> str:
         raise Invalid("bad-file", f"{name} is not text", hint="write it as base64") from None
 
 
+def _no_json(word: str) -> None:
+    raise ValueError(word)
+
+
 def _json_object(text: str, source: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        # NaN and the infinities are Python's alone: they would be written as null.
+        value = json.loads(text, parse_constant=_no_json)
     except ValueError as error:
         raise Invalid("bad-json", f"{source} is not JSON", hint="give a JSON object") from error
     if not isinstance(value, dict):

@@ -311,6 +311,8 @@ def token_in_use(token_file: Path | None) -> Secret | None:
     path = token_file or Path.home() / ".vault-token"
     try:
         return Secret(path.read_text().strip())
+    except UnicodeDecodeError:
+        raise Invalid("token-file", f"the token file {path} is not text") from None
     except OSError as error:
         if token_file is None:
             return None
@@ -319,6 +321,16 @@ def token_in_use(token_file: Path | None) -> Secret | None:
             f"cannot read the token file {path}: {error.strerror}",
             hint="check --token-file",
         ) from error
+
+
+def check_sendable(name: str, value: str) -> None:
+    """Raises Invalid(`bad-header`) for what no header can carry; the value is not repeated."""
+    if not value.isprintable():
+        raise Invalid(
+            "bad-header",
+            f"{name} has a line's end or another character that cannot be sent",
+            hint="fill a variable or a file by printf %s, which adds no line's end",
+        )
 
 
 @asynccontextmanager
@@ -331,6 +343,8 @@ async def open_store(args: argparse.Namespace) -> AsyncIterator["VaultClient"]:
             "no token for the store",
             hint="set VAULT_TOKEN, write ~/.vault-token or pass --token-file",
         )
+    check_sendable("the token", where.token.reveal_text())
+    check_sendable("the namespace", where.namespace)
     from strongroom.app.client.hints import hint_of
     from strongroom.wire.vault import VaultClient
 

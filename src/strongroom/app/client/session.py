@@ -8,7 +8,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import orjson
@@ -17,13 +17,21 @@ from strongroom.app.client.dry_run import Shown, as_curl, as_policy
 from strongroom.app.client.flags import check_format
 from strongroom.app.client.hints import hint_for, hint_of
 from strongroom.app.client.output import error_text, print_reply
-from strongroom.app.store_address import StoreAddress, store_address
+from strongroom.app.store_address import StoreAddress, check_sendable, store_address
 from strongroom.model.errors import Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
 
 if TYPE_CHECKING:
     from strongroom.wire.client import HttpClient
     from strongroom.wire.http import Response
+
+
+# What people call these headers.
+_SPOKEN: Final = {
+    "X-Vault-Token": "the token",
+    "X-Vault-Namespace": "the namespace",
+    "X-Vault-Wrap-TTL": "-wrap-ttl (VAULT_WRAP_TTL)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,8 @@ class Session:
             headers["X-Vault-Namespace"] = self.where.namespace
         if self._wrap_ttl:
             headers["X-Vault-Wrap-TTL"] = self._wrap_ttl
+        for name, value in headers.items():
+            check_sendable(_SPOKEN.get(name, name), value)
         return headers
 
     async def ask(
@@ -107,7 +117,7 @@ class Session:
         headers = self._headers(token or self.token)
         content = None
         if body is not None:
-            content = orjson.dumps(body)
+            content = _written(body)
             merge = "application/merge-patch+json"
             headers["Content-Type"] = merge if method == "PATCH" else "application/json"
         full = f"{url}?{urlencode(query)}" if query else url
@@ -198,6 +208,17 @@ def _says_what_was(method: str, status: int, found: Mapping[str, Any]) -> bool:
     return method == "GET" and status == 404 and bool(found.get("data"))
 
 
+def _written(body: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        raise Invalid(
+            "bad-value",
+            "a value is no text in UTF-8, or a whole number beyond 64 bits",
+            hint="write bytes as base64, and such a number as text",
+        ) from None
+
+
 def _error(method: str, url: str, reply: "Response") -> ApiError:
     errors = _object(reply.body).get("errors")
     said = [str(each) for each in errors] if isinstance(errors, list) else []
@@ -229,11 +250,29 @@ def run_call(args: argparse.Namespace) -> int:
     except NotFound as refusal:
         print(error_text(refusal.message), file=sys.stderr)
         return 2
+    except UnicodeError as error:
+        return _refused(_no_text(error))
     except Refusal as refusal:
-        print(error_text(f"error: {refusal.message} [{refusal.code}]"), file=sys.stderr)
-        if hint := hint_of(refusal):
-            print(f"hint: {hint}", file=sys.stderr)
-        return 1 if isinstance(refusal, Invalid) else 2
+        return _refused(refusal)
+
+
+def _refused(refusal: Refusal) -> int:
+    print(error_text(f"error: {refusal.message} [{refusal.code}]"), file=sys.stderr)
+    if hint := hint_of(refusal):
+        print(f"hint: {hint}", file=sys.stderr)
+    return 1 if isinstance(refusal, Invalid) else 2
+
+
+def _no_text(error: UnicodeError) -> Refusal:
+    """Of bytes that are no text among what was given, or text that cannot be printed here."""
+    encoding = str(getattr(error, "encoding", "utf-8"))
+    if isinstance(error, UnicodeEncodeError) and encoding != "utf-8":
+        return Unavailable(
+            "cannot-print",
+            f"the answer has characters that {encoding} has not",
+            hint="LANG=C.UTF-8, or PYTHONIOENCODING=utf-8",
+        )
+    return Invalid("not-text", "what was given is not text in UTF-8", hint="write bytes as base64")
 
 
 def described(args: argparse.Namespace) -> str:
