@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import secrets
 import signal
 import sys
@@ -229,6 +230,56 @@ async def test_a_field_is_plain_and_json_or_yaml_where_that_was_said(cli) -> Non
     assert await cli("status", "-field=sealed", "-format=json") == "false\n"
     await cli("kv", "get", "-field=none", "secret/a", expect=1)
     assert cli.err.endswith("hint: it has created_time, deletion_time, destroyed, k, version\n")
+
+
+async def test_the_field_data_is_all_of_a_secrets_data(cli) -> None:
+    """Unless the secret has a field of that name, as in Vault; scripts ask for it as JSON."""
+    await cli("kv", "put", "secret/a", "k=v", "n=1")
+    asked = ("kv", "get", "-field=data", "secret/a")
+    assert await cli.json(*asked) == {"k": "v", "n": "1"}
+    assert await cli(*asked) == "map[k:v n:1]"
+    await cli("kv", "patch", "secret/a", "data=inner")
+    assert await cli(*asked) == "inner"
+    await cli("kv", "delete", "secret/a")
+    await cli(*asked, expect=1)
+
+
+async def test_a_patch_may_remove_alone(cli) -> None:
+    await cli("kv", "put", "secret/a", "k=v", "old=1", "older=2")
+    await cli("kv", "patch", "-remove-data=old", "secret/a")
+    await cli("kv", "patch", "-method=rw", "-remove-data=older", "secret/a")
+    assert await cli.json("kv", "get", "-field=data", "secret/a") == {"k": "v"}
+    await cli("kv", "patch", "secret/a", expect=1)
+    assert "Must supply data" in cli.err
+
+
+async def test_a_version_to_check_may_be_the_one_that_means_any(cli) -> None:
+    """-1 is what `kv put` has without the flag in Vault, and 0 what `kv patch` has."""
+    await cli("kv", "put", "-cas=-1", "secret/a", "k=1")
+    await cli("kv", "put", "-cas=-1", "secret/a", "k=2")
+    await cli("kv", "put", "-cas=0", "secret/a", "k=3", expect=2)
+    await cli("kv", "patch", "-cas=0", "secret/a", "k=3")
+    await cli("kv", "patch", "-cas=2", "secret/a", "k=4", expect=2)
+    assert await cli("kv", "get", "-field=version", "secret/a") == "3"
+
+
+async def test_no_names_are_an_empty_document(cli) -> None:
+    for words in (("kv", "list", "secret/none"), ("list", "secret/metadata/none")):
+        for form in ("json", "yaml"):
+            assert await cli(*words, f"-format={form}", expect=2) == "{}\n"
+            assert cli.err == "No value found at secret/metadata/none\n"
+        assert await cli(*words, expect=2) == ""
+
+
+async def test_a_list_may_say_what_the_names_stand_for(cli) -> None:
+    made = await cli("write", "-field=id", "identity/entity", "name=ada")
+    out = await cli("list", "-detailed", "identity/entity/id")
+    assert re.match(r"Keys +aliases +name\n---- +------- +----\n", out)
+    assert re.search(rf"^{made} +\[\] +ada$", out, re.M)
+    data = (await cli.json("list", "-detailed", "identity/entity/id"))["data"]
+    assert data["key_info"][made]["name"] == "ada"
+    await cli("kv", "put", "secret/a", "k=v")
+    assert await cli("list", "-detailed", "secret/metadata") == "Keys\n----\na\n"
 
 
 async def test_a_field_that_is_no_text_is_printed_as_vault_does(cli) -> None:

@@ -16,7 +16,7 @@ from strongroom.app.client.output import (
     section,
     success,
 )
-from strongroom.app.client.paths import print_list
+from strongroom.app.client.paths import no_names, print_list
 from strongroom.app.kv_values import parse_pairs
 from strongroom.app.parser import flag, switch
 from strongroom.model.errors import Invalid, NotFound
@@ -49,14 +49,16 @@ def _arguments(parser: argparse.ArgumentParser, name: str) -> None:
     )
     flag(parser, "mount", metavar="PATH", help="mount of the engine; the path is under it")
     if name in ("put", "patch"):
-        parser.add_argument("pairs", nargs="+", metavar="KEY=VALUE", help="also @file.json and -")
+        many = "*" if name == "patch" else "+"
+        parser.add_argument("pairs", nargs=many, metavar="KEY=VALUE", help="also @file.json and -")
     if name in ("put", "patch", "copy", "move"):
+        otherwise = "0: in any case" if name == "patch" else "0: only if new"
         flag(
             parser,
             "cas",
             type=int,
             metavar="N",
-            help="only if this is the version now; 0: only if new",
+            help=f"only if this is the version now; {otherwise}",
         )
     if name == "patch":
         flag(parser, "method", choices=("patch", "rw"), help="rw: read, join, write")
@@ -118,6 +120,9 @@ async def _get(session: "Session", args: argparse.Namespace) -> int:
         shown = reply.body
         if args.field and place.version == 2:
             data, metadata = reply.data.get("data") or {}, reply.data.get("metadata") or {}
+            if args.field == "data" and data and "data" not in data:
+                print_value(data, args.format)
+                return 0
             fields = data if args.field in data else {**metadata, **data}
             print_value(pick(fields, args.field), args.format)
             return 0
@@ -149,7 +154,8 @@ async def _put(session: "Session", args: argparse.Namespace) -> int:
         success(f"Data written to: {place.api('data')}", args.format)
         return 0
     body: dict[str, Any] = {"data": data, "options": {}}
-    if args.cas is not None:
+    # Vault's default is -1, and scripts write it out.
+    if args.cas is not None and args.cas >= 0:
         body["options"]["cas"] = args.cas
     return _written(place, await session.ask("PUT", place.api("data"), body), args)
 
@@ -168,11 +174,14 @@ def _written(place: KvPath, reply: "Reply", args: argparse.Namespace) -> int:
 async def _patch(session: "Session", args: argparse.Namespace) -> int:
     from strongroom.app.client.session import ApiError
 
+    if not (args.pairs or args.remove_data):
+        raise Invalid("no-data", "Must supply data", hint="KEY=VALUE, or -remove-data=FIELD")
     place = await find(session, args.path, args.mount)
     place.needs_v2()
-    data: dict[str, Any] = parse_pairs(args.pairs, sys.stdin)
+    data: dict[str, Any] = parse_pairs(args.pairs, sys.stdin) if args.pairs else {}
     data |= dict.fromkeys(args.remove_data)
-    options = {} if args.cas is None else {"cas": args.cas}
+    # There is a version before, or nothing to patch: 0 stands for any, as in Vault.
+    options = {"cas": args.cas} if args.cas and args.cas > 0 else {}
     if args.method != "rw":
         try:
             body = {"data": data, "options": options}
@@ -206,7 +215,7 @@ async def _list(session: "Session", args: argparse.Namespace) -> int:
         reply = await session.list(place.api("metadata"))
     except ApiError as error:
         if error.status == 404 and not error.errors:
-            raise _missing(place, "metadata") from None
+            raise no_names(place.api("metadata"), args) from None
         raise
     return print_list(reply, args)
 
@@ -316,7 +325,8 @@ VERBS: dict[str, tuple[str, Call, str]] = {
         _put,
         "strongroom kv put -cas=0 secret/prod/db username=app password=@password.txt",
     ),
-    "patch": ("change some fields", _patch, "strongroom kv patch secret/prod/db password=-"),
+    "patch": ("change or remove some fields", _patch,
+              "strongroom kv patch -remove-data=old secret/prod/db password=-"),
     "list": ("list the names under a path", _list, "strongroom kv list -mount=secret prod"),
     "delete": ("delete the newest version; undelete brings it back", _delete,
                "strongroom kv delete secret/prod/db"),

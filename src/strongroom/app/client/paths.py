@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from strongroom.app.client.flags import verb
@@ -10,6 +11,7 @@ from strongroom.app.client.output import (
     print_document,
     print_names,
     print_reply,
+    print_rows,
     success,
 )
 from strongroom.app.kv_values import parse_pairs
@@ -41,6 +43,7 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
     if name == "list":
         flag(parser, "after", help="names after this one")
         flag(parser, "limit", type=int, help="at most so many names")
+        switch(parser, "detailed", "with what the store says of each name")
 
 
 async def _read(session: "Session", args: argparse.Namespace) -> int:
@@ -106,19 +109,42 @@ async def _list(session: "Session", args: argparse.Namespace) -> int:
         reply = await session.ask("GET", args.path, query=query)
     except ApiError as error:
         if error.status == 404 and not error.errors:
-            raise NotFound("no-value", f"No value found at {args.path}") from None
+            raise no_names(args.path, args) from None
         raise
     return print_list(reply, args)
 
 
+def no_names(path: str, args: argparse.Namespace) -> NotFound:
+    """What to raise where there are no names; who asked for JSON or YAML gets {}, as from Vault."""
+    if args.format in ("json", "yaml"):
+        print_document({}, args.format)
+    return NotFound("no-value", f"No value found at {path}")
+
+
 def print_list(reply: "Reply", args: argparse.Namespace) -> int:
     """The names of a LIST: a table of them, or a plain array."""
+    if getattr(args, "detailed", False) and args.format != "raw":
+        return _print_detailed(reply, args.format)
     if args.format == "table":
         print_names([str(each) for each in reply.data.get("keys") or []])
     elif args.format == "raw":
         sys.stdout.write(reply.raw.decode())
     else:
         print_document(reply.data.get("keys") or [], args.format)
+    return 0
+
+
+def _print_detailed(reply: "Reply", form: str) -> int:
+    """With what the store says of each name (`key_info`): columns, or the whole reply."""
+    if form != "table":
+        return print_reply(reply.body, form, None)
+    about: Mapping[str, Any] = reply.data.get("key_info") or {}
+    fields = sorted({name for each in about.values() for name in each})
+    rows = [
+        [key, *(about.get(key, {}).get(name, "n/a") for name in fields)]
+        for key in map(str, reply.data.get("keys") or [])
+    ]
+    print_rows(rows, ["Keys", *fields])
     return 0
 
 
