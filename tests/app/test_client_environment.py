@@ -367,7 +367,7 @@ def test_every_variable_of_vault_that_the_client_reads_is_in_the_list() -> None:
         for name in re.findall(r"\"(VAULT_[A-Z_]+)\"", path.read_text())
         if name not in REFUSED
     }
-    read = named | {"VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY"}
+    read = named | {"VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY", "VAULT_CONFIG_PATH"}
     assert read == set(VARIABLES)
 
 

@@ -5,6 +5,7 @@ import shlex
 import stat
 import subprocess
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +96,54 @@ async def test_a_login_says_when_the_environment_goes_before_it(cli, monkeypatch
     monkeypatch.delenv("VAULT_TOKEN")
     await cli("login", cli.store.root)
     assert cli.err == ""
+
+
+HELPER = """#!/bin/sh
+case $1 in
+get) cat "$0.kept" 2>/dev/null || true ;;
+store) cat > "$0.kept" ;;
+*) echo "no such verb" >&2; exit 1 ;;
+esac
+"""
+
+
+async def test_a_token_helper_keeps_the_token(cli, monkeypatch) -> None:
+    """No file gets it then; `~/.vault` names the helper, or the file of VAULT_CONFIG_PATH."""
+    helper = cli.home / "helper"
+    helper.write_text(HELPER)
+    helper.chmod(0o755)
+    (cli.home / ".vault").write_text(f'token_helper = "{helper}"\n')
+    monkeypatch.delenv("VAULT_TOKEN")
+    await cli("print", "token", expect=2)
+    await cli("login", "-no-print", cli.store.root)
+    assert not (cli.home / ".vault-token").exists()
+    assert Path(f"{helper}.kept").read_text() == cli.store.root
+    assert await cli("print", "token") == f"{cli.store.root}\n"
+    assert await cli("token", "lookup", "-field=policies") == "[root]"
+    (cli.home / "empty").write_text("")
+    monkeypatch.setenv("VAULT_CONFIG_PATH", str(cli.home / "empty"))
+    await cli("print", "token", expect=2)
+    await cli("login", "-no-print", cli.store.root)
+    assert (cli.home / ".vault-token").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "said", "status"),
+    [
+        ('token_helper = "helper"', "is the whole path of a program", 1),
+        ("token_helper", ".vault cannot be read", 1),
+        ('token_helper = "/none/helper"', "failed at get: No such file or directory", 2),
+        ('token_helper = "/bin/false"', "failed at get: status 1", 2),
+    ],
+)
+async def test_a_token_helper_that_fails_is_named(cli, monkeypatch, config, said, status) -> None:
+    (cli.home / ".vault").write_text(config)
+    assert await cli("token", "lookup", "-field=policies") == "[root]"
+    monkeypatch.delenv("VAULT_TOKEN")
+    await cli("token", "lookup", expect=status)
+    assert said in cli.err
+    assert "hint: " in cli.err or status == 1
+    assert await cli("token", "lookup", f"-token-file={cli.home}/t", expect=1) == ""
 
 
 @pytest.mark.parametrize("method", ["ldap", "okta", "radius", "github"])

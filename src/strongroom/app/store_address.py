@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from strongroom.app.parser import flag, switch, truth
+from strongroom.app.token_helper import ask_helper, token_helper
 from strongroom.model.errors import Invalid, Refusal
 from strongroom.model.secret import Secret
 
@@ -29,6 +30,8 @@ VARIABLES: Final[dict[str, str]] = {
     "VAULT_ADDR": "the store, `http://` or `https://` (default: loopback, port 8200)",
     "VAULT_AGENT_ADDR": "a Vault Agent or Proxy that is asked instead of `VAULT_ADDR`",
     "VAULT_TOKEN": "the token; goes before `~/.vault-token`",
+    "VAULT_CONFIG_PATH": "a file in place of `~/.vault`, which may name a `token_helper`: a program"
+    " that keeps the token instead of `~/.vault-token`",
     "VAULT_NAMESPACE": "namespace of every request",
     "VAULT_CACERT": "file with certificate authorities to trust",
     "VAULT_CACERT_BYTES": "the authorities themselves, PEM; used when there is no `VAULT_CACERT`",
@@ -302,12 +305,15 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def token_in_use(token_file: Path | None) -> Secret | None:
-    """The token of the file that was named, else VAULT_TOKEN, else `~/.vault-token`, or None.
+    """The token of the file that was named, else VAULT_TOKEN, else what a token helper or
+    `~/.vault-token` keeps, or None.
 
     Raises Invalid(`token-file`) when the named one cannot be read.
     """
     if token_file is None and os.environ.get("VAULT_TOKEN"):
         return Secret(os.environ["VAULT_TOKEN"])
+    if token_file is None and (helper := token_helper()):
+        return Secret(kept) if (kept := ask_helper(helper, "get")) else None
     path = token_file or Path.home() / ".vault-token"
     try:
         return Secret(path.read_text().strip())

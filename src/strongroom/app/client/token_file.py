@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from strongroom.app.token_helper import ask_helper, token_helper
 from strongroom.model.errors import Unavailable
 from strongroom.model.secret import Secret
 
@@ -13,7 +14,13 @@ def token_path() -> Path:
 
 
 def store_token(token: Secret, path: Path | None = None) -> None:
-    """Write it with mode 0600, whole or not at all; raises Unavailable(`token-file`)."""
+    """Write it with mode 0600, whole or not at all; raises Unavailable(`token-file`).
+
+    Where a token helper is named and no path is given, that one gets it and no file is written.
+    """
+    if path is None and (helper := token_helper()):
+        ask_helper(helper, "store", token)
+        return
     target = path or token_path()
     draft = target.with_name(target.name + ".new")
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from strongroom.app.processors import usable
 from strongroom.app.store_address import refused_flag
-from strongroom.model.errors import Conflict, Invalid
+from strongroom.model.errors import Conflict, Invalid, Refusal
 from strongroom.model.secret import Secret
 
 if TYPE_CHECKING:
@@ -420,8 +420,7 @@ async def _begin_dev(
 
     made = await dev_cluster(parts, SystemClock(), args.dev_root_token_id)
     if not args.dev_no_store_token:
-        with contextlib.suppress(OSError):
-            _write_secret(Path.home() / ".vault-token", made.root_token)
+        _keep_for_commands(made.root_token)
     lines = [
         "WARNING! dev mode is enabled! In this mode the server runs entirely in memory",
         "and starts unsealed with a single unseal key. Nothing is recorded in an audit log.",
@@ -437,6 +436,15 @@ async def _begin_dev(
         "Development mode should NOT be used in production installations!",
     ]
     print("\n".join(lines), flush=True)
+
+
+def _keep_for_commands(token: Secret) -> None:
+    from strongroom.app.client.token_file import store_token
+
+    try:
+        store_token(token)
+    except Refusal as refusal:
+        print(f"strongroom: {refusal.message}", file=sys.stderr)
 
 
 def _check_free(host: str, port: int) -> None:
