@@ -232,6 +232,14 @@ async def test_a_field_is_plain_and_json_or_yaml_where_that_was_said(cli) -> Non
     assert cli.err.endswith("hint: it has created_time, deletion_time, destroyed, k, version\n")
 
 
+async def test_a_form_is_named_in_any_case(cli, monkeypatch) -> None:
+    for said in ("YAML", "yml", "Yml"):
+        assert await cli("token", "capabilities", f"-format={said}", "secret/a") == "- root\n"
+        monkeypatch.setenv("VAULT_FORMAT", said)
+        assert await cli("token", "capabilities", "secret/a") == "- root\n"
+        monkeypatch.delenv("VAULT_FORMAT")
+
+
 async def test_the_field_data_is_all_of_a_secrets_data(cli) -> None:
     """Unless the secret has a field of that name, as in Vault; scripts ask for it as JSON."""
     await cli("kv", "put", "secret/a", "k=v", "n=1")

@@ -30,6 +30,7 @@ def verb(
     flag(
         output,
         "format",
+        type=_form,
         choices=FORMATS,
         default=_usual_format(),
         help="table, json, yaml or raw (VAULT_FORMAT)",
@@ -49,14 +50,19 @@ def verb(
     return parser
 
 
+def _form(word: str) -> str:
+    """In any case, and `yml`, as Vault takes them."""
+    return {"yml": "yaml"}.get(word.lower(), word.lower())
+
+
 def _usual_format() -> str:
-    asked = os.environ.get("VAULT_FORMAT", "").lower()
+    asked = _form(os.environ.get("VAULT_FORMAT", ""))
     return asked if asked in FORMATS else "table"
 
 
 def check_format() -> None:
     """Raises Invalid for a VAULT_FORMAT that is none; help is shown all the same."""
-    asked = os.environ.get("VAULT_FORMAT", "").lower()
+    asked = _form(os.environ.get("VAULT_FORMAT", ""))
     if asked and asked not in FORMATS:
         raise Invalid(
             "bad-variable", "VAULT_FORMAT cannot be read", hint=f"it is one of {', '.join(FORMATS)}"
