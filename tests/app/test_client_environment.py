@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import ssl
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -401,6 +402,60 @@ def test_the_servers_log_and_address_are_set_by_the_environment(
     assert main(words) == 0
 
 
+def test_the_database_of_the_environment_goes_before_the_file(tmp_path: Path) -> None:
+    """Its password is there then, and in no file."""
+    (tmp_path / "v.hcl").write_text(
+        'storage "postgresql" { connection_url = "postgresql://127.0.0.1:1/d" }\n'
+        f'listener "tcp" {{ address = "127.0.0.1:{free_port()}" tls_disable = true }}\n'
+        'audit "none" {}\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "strongroom", "server", "-config=v.hcl"], cwd=tmp_path,
+        env=environment(tmp_path, VAULT_PG_CONNECTION_URL="postgresql://u:hunter2@h:port/d"),
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "a port of it is no number" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_the_number_of_the_process_that_takes_signals_is_in_a_file(
+    tmp_path: Path, workers
+) -> None:
+    port = free_port()
+    (tmp_path / "v.hcl").write_text(
+        f'storage "file" {{ path = "d" }}\npid_file = "{tmp_path}/pid"\nworkers = {workers}\n'
+        f'listener "tcp" {{ address = "127.0.0.1:{port}" tls_disable = true }}\n'
+    )
+    command = [*TIED_TO_PARENT, sys.executable, "-m", "strongroom", "server", "-config=v.hcl"]
+    quiet = asyncio.subprocess.DEVNULL
+
+    async def started() -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *command, cwd=tmp_path, env=environment(tmp_path), stdout=quiet, stderr=quiet
+        )
+
+    async def written() -> str | None:
+        return (tmp_path / "pid").read_text() or None if (tmp_path / "pid").exists() else None
+
+    process = await started()
+    try:
+        found = await until("the number", written, SystemClock(), seconds=120)
+        assert found == str(process.pid)
+        # Another that cannot start leaves it alone.
+        assert await (await started()).wait() == 2
+        assert await written() == found
+        process.terminate()
+        assert await process.wait() == 0
+        assert await written() is None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 @pytest.mark.component
 async def test_a_node_tells_the_address_of_its_environment(tmp_path: Path) -> None:
     port = free_port()
@@ -408,18 +463,24 @@ async def test_a_node_tells_the_address_of_its_environment(tmp_path: Path) -> No
     process = await asyncio.create_subprocess_exec(
         *TIED_TO_PARENT, sys.executable, "-m", "strongroom", "server", "-dev",
         f"-dev-listen-address=127.0.0.1:{port}", "-dev-no-store-token",
-        env=environment(tmp_path, VAULT_API_ADDR="https://store.test:8200", VAULT_LOG_FORMAT="json"),
+        env=environment(tmp_path, VAULT_API_ADDR="https://store.test:8200",
+                        VAULT_CLUSTER_ADDR="https://node.test:8201", VAULT_LOG_FORMAT="json"),
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
 
     async def told() -> str | None:
         async with HttpClient() as http:
             reply = await http.request("GET", f"{address}/v1/sys/leader")
-        return str(json.loads(reply.body)["leader_address"]) if reply.status == 200 else None
+        said = json.loads(reply.body)
+        return (
+            f"{said['leader_address']} {said['leader_cluster_address']}"
+            if (reply.status == 200)
+            else None
+        )
 
     try:
         told_address = await until("the server", told, SystemClock(), seconds=120)
-        assert told_address == "https://store.test:8200"
+        assert told_address == "https://store.test:8200 https://node.test:8201"
         assert process.stderr
         line = await process.stderr.readline()
         assert json.loads(line)["@level"] == "info"

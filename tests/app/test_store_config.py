@@ -153,6 +153,44 @@ def test_unknown_keys_are_named_with_their_place(tmp_path: Path) -> None:
     assert "plugin_directory has no effect: there are no external plugins" in said
 
 
+def test_what_is_passed_over_elsewhere_is_named_here(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        'storage "raft" { path = "d" node_id = "n" retry_join { leader_api_addr = "http://b" } }\n'
+        'listener "tcp" { tls_disable = 1 }\ncluster_name = "prod"\nlicense_path = "/l"\n'
+        'enable_response_header_hostname = true\nlog_requests_level = "info"\n'
+        "disable_mlock = true\n",
+    )
+    said = "\n".join(found.notes)
+    assert "c.hcl:1: of storage 'raft' these have no effect: retry_join" in said
+    for name in ("cluster_name", "license_path", "enable_response_header_hostname",
+                 "log_requests_level"):  # fmt: skip
+        assert f"{name} has no effect: " in said
+    assert "disable_mlock" not in said
+
+
+@pytest.mark.parametrize(
+    ("top", "first", "second", "seconds", "noted"),
+    [
+        ("", "", "", 90, False),
+        ("", 'max_request_duration = "5s"', 'max_request_duration = "5s"', 5, False),
+        ('default_max_request_duration = "30s"', "max_request_duration = 120", "", 120, True),
+        ('default_max_request_duration = "30s"', 'max_request_duration = "2s"', "", 30, True),
+    ],
+)
+def test_a_request_has_the_longest_time_of_a_listener(
+    tmp_path: Path, top, first, second, seconds, noted
+) -> None:
+    """One timer watches all calls, so that there is one time; it is said where they differ."""
+    found = read(
+        tmp_path,
+        f'storage "inmem" {{}}\n{top}\nlistener "tcp" {{\ntls_disable = 1\n{first}\n}}\n'
+        f'listener "tcp" {{\naddress = ":8300"\ntls_disable = 1\n{second}\n}}\n',
+    )
+    assert found.request_seconds == seconds
+    assert any("max_request_duration is one time" in note for note in found.notes) == noted
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from strongroom.app.processors import usable
 from strongroom.app.store_address import refused_flag
-from strongroom.model.errors import Conflict, Invalid, Refusal
+from strongroom.model.errors import Conflict, Invalid, Refusal, Unavailable
 from strongroom.model.secret import Secret
 
 if TYPE_CHECKING:
@@ -167,19 +167,37 @@ def run(args: argparse.Namespace) -> int:
     worker = Worker(count=settings.workers, program_version=program_version())
     # Until somebody handles it, and in workers that are starting: it must not end them.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    prepare = partial(_prepare, args, settings, log)
-    if settings.workers > 1:
-        return _run_workers(args, settings, worker, (prepare, log))
-    prepare()
-    return _serve(settings, worker)
+    first = os.getpid()
+    prepare = partial(_prepare, args, settings, log, first)
+    try:
+        if settings.workers > 1:
+            return _run_workers(args, settings, worker, (prepare, log))
+        prepare()
+        return _serve(settings, worker)
+    finally:
+        # Workers come by here as well, and one that did not start found another's.
+        if settings.pid_file and os.getpid() == first:
+            _remove_pid(settings.pid_file, first)
 
 
 def _from_environment(settings: "ServerSettings") -> "ServerSettings":
-    """The address that clients are told, as a pod's own is known to its environment alone."""
+    """What goes before the file: the addresses that others are told, as a pod's own is known to
+    its environment alone, and the database, whose password a file should not have.
+    """
     import dataclasses
 
-    said = os.environ.get("VAULT_API_ADDR") or os.environ.get("VAULT_REDIRECT_ADDR")
-    return dataclasses.replace(settings, api_addr=said) if said else settings
+    from strongroom.app.store_config.settings import POSTGRESQL
+
+    env = os.environ.get
+    storage = settings.storage
+    if storage.engine == POSTGRESQL and (url := env("VAULT_PG_CONNECTION_URL")):
+        storage = dataclasses.replace(storage, url=url)
+    return dataclasses.replace(
+        settings,
+        api_addr=env("VAULT_API_ADDR") or env("VAULT_REDIRECT_ADDR") or settings.api_addr,
+        cluster_addr=env("VAULT_CLUSTER_ADDR") or settings.cluster_addr,
+        storage=storage,
+    )
 
 
 def _read_log_flags(args: argparse.Namespace) -> None:
@@ -190,8 +208,13 @@ def _read_log_flags(args: argparse.Namespace) -> None:
     args.log_format = format_named(args.log_format) if args.log_format else ""
 
 
-def _prepare(args: argparse.Namespace, settings: "ServerSettings", log: Callable[[], None]) -> None:
-    """All that is done once, before anybody serves; raises Refusal for what would not work."""
+def _prepare(
+    args: argparse.Namespace, settings: "ServerSettings", log: Callable[[], None], first: int
+) -> None:
+    """All that is done once, before anybody serves; raises Refusal for what would not work.
+
+    `first` is the process that takes signals.
+    """
     from strongroom.app.server import check, clear, make_schema, prepare
     from strongroom.model.clock import SystemClock
 
@@ -208,6 +231,23 @@ def _prepare(args: argparse.Namespace, settings: "ServerSettings", log: Callable
     clear(settings)
     if settings.workers > 1:
         asyncio.run(make_schema(settings))
+    if settings.pid_file:
+        _write_pid(settings.pid_file, first)
+
+
+def _write_pid(path: Path, process: int) -> None:
+    try:
+        path.write_text(str(process))
+    except OSError as error:
+        raise Unavailable(
+            "pid-file", f"cannot write {path}: {error.strerror}", hint="pid_file names it"
+        ) from error
+
+
+def _remove_pid(path: Path, process: int) -> None:
+    with contextlib.suppress(OSError):
+        if path.read_text() == str(process):
+            path.unlink()
 
 
 def _run_workers(

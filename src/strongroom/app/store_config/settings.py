@@ -25,7 +25,7 @@ INMEM, SQLITE, POSTGRESQL = "inmem", "sqlite", "postgresql"
 # Vault's keys that change nothing here, each with the reason that is shown.
 _NO_EFFECT: Final = {
     "disable_mlock": "",
-    "cluster_name": "",
+    "cluster_name": "it is made from the cluster's id",
     "disable_clustering": "",
     "disable_cache": "caches hold for one revision of the database alone",
     "cache_size": "",
@@ -35,12 +35,11 @@ _NO_EFFECT: Final = {
     "plugin_file_permissions": "",
     "raw_storage_endpoint": "sys/raw does not exist: it would go round every policy",
     "introspection_endpoint": "sys/internal/inspect does not exist",
-    "enable_response_header_hostname": "",
-    "enable_response_header_raft_node_id": "",
-    "log_requests_level": "",
+    "enable_response_header_hostname": "no reply names its node",
+    "enable_response_header_raft_node_id": "no reply names its node",
+    "log_requests_level": "requests are recorded by audit devices",
     "log_file": "the log goes to standard error",
-    "pid_file": "",
-    "license_path": "",
+    "license_path": "there is no licence",
     "disable_performance_standby": "every node is active",
     "disable_sealwrap": "",
     "disable_sentinel_trace": "",
@@ -53,7 +52,7 @@ _LISTENER_NO_EFFECT: Final = {
     "tls_max_version", "role",
     "chroot_namespace", "redact_addresses", "redact_cluster_name", "redact_version",
     "tls_prefer_server_cipher_suites", "http_write_timeout", "max_request_json_memory",
-    "disable_request_limiter", "require_request_header", "max_request_duration",
+    "disable_request_limiter", "require_request_header",
 }  # fmt: skip
 _LISTENER: Final = {
     "address", "tls_disable", "tls_cert_file", "tls_key_file", "tls_min_version",
@@ -61,12 +60,13 @@ _LISTENER: Final = {
     "telemetry", "max_request_size", "http_read_header_timeout",
     "http_read_timeout", "http_idle_timeout", "unauthed_rekey", "socket_mode", "socket_user",
     "disable_unauthed_rekey_endpoints", "disable_unauthed_generate_root_endpoints",
-    "socket_group", "profiling", "max_snapshot_size", *FORWARDED_FIELDS,
+    "socket_group", "profiling", "max_snapshot_size", "max_request_duration", *FORWARDED_FIELDS,
 }  # fmt: skip
 _TOP: Final = {
     "api_addr", "cluster_addr", "ui", "log_level", "log_format", "default_lease_ttl",
     "max_lease_ttl", "workers", "join_key_file", "unsafe_allow_api_audit_creation",
     "allow_audit_log_prefixing", "default_max_request_duration", "api_version", "redirect_addr",
+    "pid_file",
 }  # fmt: skip
 _STANZAS: Final = {"storage", "backend", "listener", "seal", "audit", "telemetry", "user_lockout"}
 # Of telemetry: without effect, and without harm.
@@ -169,9 +169,11 @@ class ServerSettings:
     default_ttl: int = DEFAULT_TTL
     max_ttl: int = DEFAULT_TTL
     # How long a call may take.
-    request_seconds: float = REQUEST_SECONDS
+    request_seconds: int = int(REQUEST_SECONDS)
     workers: int = 0
     join_key_file: Path | None = None
+    # Where the number of the process that takes signals is written.
+    pid_file: Path | None = None
     api_audit: bool = False
     api_version: str = ""
     # When users are locked, by login method or "all".
@@ -205,9 +207,10 @@ def settings_of(found: Configuration) -> ServerSettings:
         log_format=format_named(text.text("log_format") or "standard"),
         default_ttl=text.seconds("default_lease_ttl", DEFAULT_TTL),
         max_ttl=text.seconds("max_lease_ttl", DEFAULT_TTL),
-        request_seconds=text.seconds("default_max_request_duration", int(REQUEST_SECONDS)),
+        request_seconds=_request_seconds(found, text, notes),
         workers=int(text.value("workers", 0)),
         join_key_file=Path(text.text("join_key_file")) if text.text("join_key_file") else None,
+        pid_file=Path(text.text("pid_file")) if text.text("pid_file") else None,
         api_audit=_flag(text.value("unsafe_allow_api_audit_creation", False)),
         api_version=text.text("api_version"),
         user_lockout=user_lockout(found, notes),
@@ -233,6 +236,17 @@ class _Values:
             return parse_seconds(value, name, default) or default
         except Invalid as refusal:
             raise _bad(f"{place}: {refusal.message}") from None
+
+
+def _request_seconds(found: Configuration, text: _Values, notes: list[str]) -> int:
+    """How long a call may take: one time for the process, as one timer watches all calls."""
+    usual = text.seconds("default_max_request_duration", int(REQUEST_SECONDS))
+    name = "max_request_duration"
+    times = {int(_seconds(each.fields, name, usual)) for each in found.of("listener")}
+    longest = max(times)
+    if len(times) > 1:
+        notes.append(f"{name} is one time for all listeners: {longest} s")
+    return longest
 
 
 def _unknown(found: Configuration) -> list[str]:
@@ -273,6 +287,9 @@ def _storage(found: Configuration, notes: list[str]) -> StorageSetting:
             'storage "raft" { path = "/var/lib/strongroom" }',
         )
     stanza, kind = stanzas[0], _label(stanzas[0])
+    if unused := sorted({*stanza.fields} - {"path", "connection_url", "type", "node_id"}):
+        notes.append(f"{stanza.place}: of storage {kind!r} these have no effect: "
+                     f"{', '.join(unused)}")  # fmt: skip
     if kind in ("file", "raft", "sqlite"):
         path = Path(str(stanza.fields.get("path", "")))
         if not str(stanza.fields.get("path", "")):
