@@ -126,13 +126,40 @@ async def test_a_wrapped_reply_is_a_token_whatever_was_asked(cli, words) -> None
         ("server", "-log-file=x"),
         ("server", "-recovery"),
         ("server", "-dev-plugin-dir=x"),
+        ("server", "-dev-ha", "-dev"),
+        ("server", "-dev", "-dev-kv-v1"),
+        ("server", "-dev-tls-san=x", "-dev"),
+        ("server", "-dev-three-node", "-dev"),
+        ("server", "-dev-latency", "5", "-dev"),
+        ("agent", "-exit-after-auth", "-config=x"),
+        ("agent", "-log-level=debug", "-config=x"),
     ],
 )  # fmt: skip
 async def test_a_flag_of_vaults_that_means_nothing_is_refused_by_name(cli, words) -> None:
-    await cli(*words, expect=2 if words[0] == "server" else 1)
-    flag = next(each for each in words if each.startswith("-")).partition("=")[0]
-    assert cli.err.startswith(f"error: {flag}: ")
+    await cli(*words, expect=2 if words[0] in ("server", "agent") else 1)
+    flags = [each.partition("=")[0] for each in words if each.startswith("-")]
+    assert cli.err.startswith(tuple(f"error: {flag}: " for flag in flags if flag != "-dev"))
     assert cli.err.count("\n") == 2
+    assert cli.err.endswith("--help\n")
+
+
+async def test_the_servers_flags_are_taken_as_vaults_are(cli) -> None:
+    """Booleans with a value, and what asks for what is so anyway; else its own help is named."""
+    (cli.home / "v.hcl").write_text(
+        'storage "inmem" {}\nlistener "tcp" { address = "127.0.0.1:1" tls_disable = true }\n'
+    )
+    same = ("-exit-on-core-shutdown", "-combine-logs", "-disable-gated-logs=true", "-dev=false")
+    said = await cli("server", "-test-config=true", f"-config={cli.home}/v.hcl", *same)
+    assert said == "Success! The configuration is valid.\n"
+    await cli("server", "-test-config", "-none", expect=2)
+    assert cli.err == "error: there is no flag -none here\nhint: strongroom server --help\n"
+
+
+async def test_an_agents_file_in_vaults_form_is_refused_as_such(cli) -> None:
+    (cli.home / "agent.hcl").write_text('auto_auth { method "kubernetes" {} }\n')
+    await cli("agent", f"-config={cli.home}/agent.hcl", expect=2)
+    assert "is not JSON, and Vault Agent's HCL is not read [bad-config]" in cli.err
+    assert "hint: see strongroom agent --help" in cli.err
 
 
 async def test_sentences_are_those_of_vault(cli) -> None:

@@ -86,6 +86,11 @@ def switch(parser: Any, name: str, text: str) -> None:  # noqa: ANN401 - parsers
     flag(parser, name, nargs="?", const=True, default=False, type=_truth, help=text, metavar="BOOL")
 
 
+def switch_without_effect(parser: Any, name: str) -> None:  # noqa: ANN401 - parsers and groups
+    """Take a switch of Vault's that asks for what is so anyway; it is shown nowhere."""
+    switch(parser, name, argparse.SUPPRESS)
+
+
 def truth(word: str) -> bool:
     """What Go's strconv.ParseBool makes of a word; raises ValueError."""
     if word.lower() in _TRUE:
@@ -263,9 +268,11 @@ class Parser(argparse.ArgumentParser):
         if args is None:
             return super().parse_known_args(args, namespace)
         marked = self._switches_marked(args)
-        if not self.like_vault or self._subparsers is not None:
+        if self._subparsers is not None:
             return super().parse_known_args(marked, namespace)
-        found, rest = super().parse_known_args(self._flags_first(marked), namespace)
+        ordered = self._flags_first(marked) if self.like_vault else marked
+        found, rest = super().parse_known_args(ordered, namespace)
+        # Said here, where it is known whose help there is to look at.
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
         return found, rest

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+from strongroom.app.store_address import refused_flag
+
 EXAMPLE: Final = """example:
   strongroom agent --config /etc/strongroom/agent.json
 with agent.json:
@@ -24,9 +26,13 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         epilog=EXAMPLE,
     )
     parser.add_argument(
-        "--config", type=Path, required=True, metavar="F", help="what to write where, as JSON"
-    )
+        "-config", "--config", type=Path, required=True, metavar="F",
+        help="what to write where, as JSON",
+    )  # fmt: skip
     parser.add_argument("--once", action="store_true", help="write the files and end")
+    refused_flag(parser, "exit-after-auth", "--once writes the files and ends", nargs="?")
+    for name in ("log-level", "log-format", "log-file"):
+        refused_flag(parser, name, "the log goes to standard error as it is")
     parser.set_defaults(run=run)
 
 

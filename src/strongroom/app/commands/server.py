@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from strongroom.app.parser import switch, switch_without_effect
 from strongroom.app.processors import usable
 from strongroom.app.store_address import refused_flag
 from strongroom.model.errors import Conflict, Invalid, Refusal, Unavailable
@@ -33,6 +34,25 @@ EXAMPLE: Final = """example:
 
 exit status: 0 told to end, 1 its workers crash again and again, 2 refused to start
 """
+
+
+_ALONE: Final = "-dev is one node in memory; nodes of a cluster share a PostgreSQL, by -config"
+_NOT_IN_DEV: Final = {
+    "dev-plugin-dir": "there are no plugins",
+    "dev-plugin-init": "there are no plugins",
+    "dev-tls-cert-dir": "-dev-tls says where its authority is",
+    "dev-tls-san": "the certificate is for the host of -dev-listen-address",
+    "dev-no-kv": "secret/ is always there; disable it by the API",
+    "dev-kv-v1": "secret/ has versions; strongroom secrets disable secret, then secrets enable"
+    " -path=secret -version=1 kv",
+    "dev-leased-kv": "secrets of KV have no leases",
+    "dev-skip-init": '-dev is initialised and unsealed; storage "inmem" in a -config is not',
+    "dev-auto-seal": "-dev is unsealed; a seal stanza in a -config opens by itself",
+    "dev-latency": "nothing is delayed on purpose",
+    "dev-latency-jitter": "nothing is delayed on purpose",
+    **dict.fromkeys(("dev-ha", "dev-transactional", "dev-three-node", "dev-four-cluster"), _ALONE),
+    **dict.fromkeys(("dev-consul", "dev-cluster-json"), _ALONE),
+}
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -58,9 +78,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         default=os.environ.get("VAULT_LOG_FORMAT"),
         help="standard or json (VAULT_LOG_FORMAT)",
     )  # fmt: skip
-    files.add_argument(
-        "-test-config", "--test-config", action="store_true", help="read and check, then end"
-    )
+    switch(files, "test-config", "read and check, then end")
     _refused_flags(parser)
     _dev_flags(parser.add_argument_group("for development"))
     parser.add_argument(
@@ -111,22 +129,23 @@ def _flags(group: "argparse._ArgumentGroup") -> None:
 
 
 def _refused_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of Vault's server that would be ignored otherwise."""
+    """Flags of Vault's server that mean nothing here, and those that ask for what is so anyway."""
+    for name in ("exit-on-core-shutdown", "combine-logs", "disable-gated-logs"):
+        switch_without_effect(parser, name)
     where = "the log goes to standard error; let the service manager keep it"
     for name in ("log-file", "log-rotate-bytes", "log-rotate-duration", "log-rotate-max-files"):
         refused_flag(parser, name, where)
     refused_flag(parser, "recovery", "there is no recovery mode; operator snapshot restore -data"
                  " works without a server", nargs="?")  # fmt: skip
-    refused_flag(parser, "dev-plugin-dir", "there are no plugins")
-    refused_flag(parser, "dev-tls-cert-dir", "-dev-tls says where its authority is")
     refused_flag(parser, "experiment", "there are no experiments")
-    refused_flag(parser, "dev-no-kv", "secret/ is always there; disable it by the API", nargs="?")
+    for name, why in _NOT_IN_DEV.items():
+        refused_flag(parser, name, why, nargs="?")
 
 
 def _dev_flags(group: "argparse._ArgumentGroup") -> None:
     env = os.environ.get
-    group.add_argument("-dev", "--dev", action="store_true", help="in memory, unsealed, one root")
-    group.add_argument("-dev-tls", "--dev-tls", action="store_true", help="with a certificate")
+    switch(group, "dev", "in memory, unsealed, one root")
+    switch(group, "dev-tls", "with a certificate")
     group.add_argument(
         "-dev-root-token-id",
         "--dev-root-token-id",
@@ -139,10 +158,7 @@ def _dev_flags(group: "argparse._ArgumentGroup") -> None:
         default=env("VAULT_DEV_LISTEN_ADDRESS", "127.0.0.1:8200"), metavar="HOST:PORT",
         help="default: 127.0.0.1:8200 (VAULT_DEV_LISTEN_ADDRESS)",
     )  # fmt: skip
-    group.add_argument(
-        "-dev-no-store-token", "--dev-no-store-token", action="store_true",
-        help="do not write ~/.vault-token",
-    )  # fmt: skip
+    switch(group, "dev-no-store-token", "do not write ~/.vault-token")
 
 
 def run(args: argparse.Namespace) -> int:

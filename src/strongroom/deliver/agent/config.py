@@ -51,7 +51,7 @@ def load_config(path: Path) -> AgentConfig:
     except OSError as error:
         raise _bad(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
-        raise _bad(f"{path} is not JSON") from None
+        raise _bad(f"{path} is not JSON, and Vault Agent's HCL is not read") from None
     if not isinstance(given, dict):
         raise _bad("it must be an object")
     unknown = set(given) - _TOP
