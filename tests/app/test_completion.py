@@ -15,7 +15,7 @@ import pytest
 
 from strongroom.app.command_tree import tree
 from strongroom.app.completion import SHELLS
-from strongroom.app.completion_values import Question, question
+from strongroom.app.completion_values import Question, offer_line, question
 from strongroom.app.main import main
 
 pytestmark = pytest.mark.long
@@ -48,6 +48,37 @@ def _needs(shell: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(f"{shell} is not installed")
         pytest.skip(f"{shell} is not installed; script/install.sh names it")
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("vault kv pu", ["put"]),
+        ("vault -v kv metadata ", ["delete", "get", "patch", "put"]),
+        ("vault kv get -field=x -form", ["-format"]),
+        ("vault kv get --form", ["--format"]),
+        ("vault lease re", ["renew", "revoke"]),
+        ("vault nothing re", []),
+        ("vault kv get secret/", []),
+    ],
+)
+def test_a_line_up_to_the_cursor(capsys, monkeypatch, line: str, offered: list[str]) -> None:
+    monkeypatch.delenv("VAULT_ADDR", raising=False)
+    assert offer_line(f"{line}after", len(line)) == 0
+    assert capsys.readouterr().out.split() == offered
+
+
+def test_bash_asks_as_vaults_own_installation_has_it(tmp_path: Path) -> None:
+    """`complete -C vault vault`: the line is in the environment, whatever the arguments are."""
+    said = {"COMP_LINE": "vault polic", "COMP_POINT": "11", "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "strongroom"]
+    asked = [*command, "vault", "polic", "vault"]
+    done = subprocess.run(asked, env=os.environ | said, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("policy\n", "")
+    asked = [*command, "-autocomplete-install"]
+    refused = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "source <(strongroom completion bash)" in refused.stderr
 
 
 @pytest.mark.parametrize(("typed", "expected"), CASES)

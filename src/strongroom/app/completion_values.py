@@ -3,6 +3,7 @@
 `strongroom __complete WORD...` is called by the scripts of `completion`, with the words up to the
 cursor, the last one as far as it is typed. It prints a word a line, within a short deadline, and
 nothing where the store is away, refuses, or is not named by VAULT_ADDR. Names alone are asked for.
+COMP_LINE in the environment asks for commands and flags as well.
 """
 
 import argparse
@@ -144,6 +145,34 @@ def offer(words: Sequence[str]) -> int:
     with contextlib.suppress(Refusal, ApiError, Wrapped, TimeoutError, OSError):
         for name in asyncio.run(_within_deadline(asked)):
             print(asked.before + name)
+    return 0
+
+
+def offer_line(line: str, point: int) -> int:
+    """Print what may follow a line up to the cursor; 0, whatever happens.
+
+    Bash asks so for `complete -C vault vault`, the line that Vault's own installation leaves in
+    `~/.bashrc`.
+    """
+    from strongroom.app.command_tree import tree
+
+    typed = line[:point]
+    *earlier, current = [*typed.split()[1:], *([""] if typed[-1:].isspace() else [])] or [""]
+    children, flags = tree(), list[str]()
+    for word in (each for each in earlier if not each.startswith("-")):
+        node = next((each for each in children if each.words[-1] == word), None)
+        if node is None:
+            children = []
+            break
+        children, flags = list(node.children), [name for names, _ in node.flags for name in names]
+    if current.startswith("-"):
+        offered = [name for name in flags if current[:2] == "--" or name[:2] != "--"]
+    else:
+        offered = [node.words[-1] for node in children]
+    found = sorted(name for name in offered if name.startswith(current))
+    if not found:
+        return offer([*earlier, current])
+    print("\n".join(found))
     return 0
 
 

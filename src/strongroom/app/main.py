@@ -6,6 +6,7 @@ did not hold (each command's help says which apply), 130 interrupted.
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,6 +73,12 @@ CLIENT: Final[dict[str, str]] = {
 LONG_RUNNING: Final = frozenset({"operator"})
 
 VAULT_VERSION: Final = "1.16.0"
+_INSTALLING: Final = (["-autocomplete-install"], ["-autocomplete-uninstall"])
+_NOT_INSTALLED: Final = (
+    "no-install",
+    "completion is not installed by the program: it would change files of your shell",
+    "source <(strongroom completion bash); or, for a link called vault: complete -C vault vault",
+)
 _VERSION_WORDS: Final = (["version"], ["-version"], ["--version"], ["-v"])
 
 EPILOG: Final = """example:
@@ -160,21 +167,38 @@ def _refused(code: str, message: str, hint: str, args: argparse.Namespace) -> in
     return 2
 
 
+def _without_a_command(words: Sequence[str], *, called: bool) -> int | None:
+    """What shells and programs made for a `vault` binary ask before any command is read.
+
+    `called`: the words are the process' own, and so is what the environment says of them.
+    """
+    if called and _is_version_of_vault(words):
+        print(f"Vault v{VAULT_VERSION} (strongroom {program_version()})")
+        return 0
+    if called and (line := os.environ.get("COMP_LINE")):
+        point = os.environ.get("COMP_POINT", "")
+        values = importlib.import_module("strongroom.app.completion_values")
+        return values.offer_line(line, int(point) if point.isdigit() else len(line))  # type: ignore[no-any-return]
+    if words[:1] in _INSTALLING:
+        return _refused(*_NOT_INSTALLED, argparse.Namespace())
+    if words[:1] == ["__complete"]:
+        return importlib.import_module("strongroom.app.completion_values").offer(words[1:])  # type: ignore[no-any-return]
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if argv is None and _is_version_of_vault(words):
-        print(f"Vault v{VAULT_VERSION} (strongroom {program_version()})")
-        return 0
-    if words[:1] == ["__complete"]:
-        return importlib.import_module("strongroom.app.completion_values").offer(words[1:])  # type: ignore[no-any-return]
+    status = _without_a_command(words, called=argv is None)
+    if status is not None:
+        return status
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
     verb = next((word for word in words if not word.startswith("-")), None)
     args = argparse.Namespace()
     try:
         args = build_parser(verb if verb in VERBS else None, words).parse_args(words)
-        status: int = args.run(args)
+        status = int(args.run(args))
     except ModuleNotFoundError as missing:
         extra = extra_with(missing.name or "", verb or "")
         if not extra:

@@ -7,6 +7,7 @@ EXAMPLE: Final = """example:
   source <(strongroom completion bash)       # in ~/.bashrc
   source <(strongroom completion zsh)        # in ~/.zshrc
   strongroom completion fish | source        # in ~/.config/fish/config.fish
+  complete -C vault vault                    # bash, for a link of that name
   # Where VAULT_ADDR is set and there is a token, names of paths, mounts and policies are offered
   # as well: the store is asked, for a second at most, and its audit log has each question.
 
