@@ -349,6 +349,8 @@ async def test_what_is_not_there_is_said_by_its_path(cli) -> None:
     ):
         await cli(*words, expect=2)
         assert cli.err == "No value found at secret/data/none\n"
+    await cli("kv", "metadata", "patch", "-max-versions=1", "secret/none", expect=2)
+    assert cli.err == "No value found at secret/metadata/none\n"
     await cli("read", expect=1)
     assert cli.err.startswith("error: missing: path\n")
 

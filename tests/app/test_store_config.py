@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.app.main import main
 from strongroom.app.store_config.seals import Means, auto_seal
 from strongroom.app.store_config.settings import (
     INMEM,
@@ -189,6 +190,54 @@ def test_a_request_has_the_longest_time_of_a_listener(
     )
     assert found.request_seconds == seconds
     assert any("max_request_duration is one time" in note for note in found.notes) == noted
+
+
+PLAIN = 'storage "inmem" {}\nlistener "tcp" {\ntls_disable = 1\nEXTRA\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PLAIN + 'seal "nope" {}', "is not supported; there are awskms"),
+        (PLAIN + 'seal "transit" {}', 'c.hcl:6: seal "transit": needs '),
+        (PLAIN + 'seal "static" { key_file = "/none/key" }', "/none/key"),
+        (PLAIN + 'audit "nope" "x" {}', "unknown backend type: 'nope'"),
+        (PLAIN + 'audit "file" "x" {}', "file_path is required"),
+        (
+            PLAIN + 'audit "file" "x" { options { file_path = "/none/a"\nmode = "x" } }',
+            "mode is octal",
+        ),
+        (PLAIN.replace("tls_disable = 1", 'tls_cert_file = "/c"\ntls_key_file = "/k"'), "/c"),
+        (PLAIN + 'workers = "many"', "c.hcl:6: workers is a whole number"),
+        (
+            PLAIN.replace("EXTRA", 'max_request_size = "big"'),
+            "c.hcl:2: max_request_size is a whole",
+        ),
+        (PLAIN.replace("EXTRA", "max_request_duration = -1"), "max_request_duration must not be"),
+        (PLAIN.replace("EXTRA", 'http_idle_timeout = "x"'), "c.hcl:2: http_idle_timeout must be"),
+        ('storage "inmem" {}\nlistener "unix" {}', "c.hcl:2: listener 'unix' needs an address"),
+    ],
+)
+def test_what_a_start_would_refuse_is_no_valid_configuration(
+    tmp_path: Path, capsys, text, said
+) -> None:
+    (tmp_path / "c.hcl").write_text(text.replace("EXTRA", ""))
+    assert main(["server", "-test-config", f"-config={tmp_path}/c.hcl"]) == 2
+    told = capsys.readouterr()
+    assert said in told.err
+    assert "valid" not in told.out
+
+
+def test_a_test_of_the_configuration_makes_nothing(tmp_path: Path, capsys) -> None:
+    (tmp_path / "c.hcl").write_text(
+        f'storage "file" {{ path = "{tmp_path}/data" }}\n'
+        'listener "tcp" { tls_disable = 1 }\n'
+        f'audit "file" "a" {{ options {{ file_path = "{tmp_path}/a.log" }} }}\n'
+        'audit "stdout" "b" {}\naudit "file" "c" { options { file_path = "/none/a.log" } }\n'
+    )
+    assert main(["server", "-test-config", f"-config={tmp_path}/c.hcl"]) == 0
+    assert capsys.readouterr().out == "Success! The configuration is valid.\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["c.hcl"]
 
 
 @pytest.mark.parametrize(

@@ -169,18 +169,29 @@ def self_signed(data: Path, host: str, clock: Clock) -> tuple[Path, Path]:
     return certificate, key
 
 
-def check(settings: ServerSettings, environment: Mapping[str, str], clock: Clock) -> None:
-    """What would not work later is refused now: seals, audit devices, certificates."""
+def check(
+    settings: ServerSettings, environment: Mapping[str, str], clock: Clock, *, dry: bool = False
+) -> None:
+    """What would not work later is refused now: seals, audit devices, certificates.
+
+    `dry`: nothing is made, and no audit file is opened.
+    """
     seal_setting(settings, Worker(environment=environment), clock)
-    if settings.storage.path is not None:
+    if settings.storage.path is not None and not dry:
         made_folder(settings.storage.path)
     if settings.storage.engine == POSTGRESQL:
         check_url(settings.storage.url)
     for setting in settings.audit:
         # An audit file that cannot be opened is a reason not to start, not to serve unrecorded.
-        device(setting).device.close()
+        device(_discarding(setting) if dry else setting).device.close()
     for listener in settings.listeners:
         tls_context(listener)
+
+
+def _discarding(setting: AuditSetting) -> AuditSetting:
+    named = setting.type == "file" and {"file_path", "path"} & {*setting.options}
+    options = {**setting.options, "file_path": "discard"}
+    return dataclasses.replace(setting, options=options) if named else setting
 
 
 def clear(settings: ServerSettings) -> None:

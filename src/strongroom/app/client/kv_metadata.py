@@ -71,6 +71,8 @@ async def _get(session: "Session", args: argparse.Namespace) -> int:
 
 def _changed(method: str) -> Call:
     async def call(session: "Session", args: argparse.Namespace) -> int:
+        from strongroom.app.client.session import ApiError
+
         place = await find(session, args.path, args.mount)
         place.needs_v2()
         body: dict[str, Any] = {
@@ -87,7 +89,12 @@ def _changed(method: str) -> Call:
         custom |= dict.fromkeys(getattr(args, "remove_custom_metadata", []))
         if custom:
             body["custom_metadata"] = custom
-        await session.ask(method, place.api("metadata"), body)
+        try:
+            await session.ask(method, place.api("metadata"), body)
+        except ApiError as error:
+            if error.status == 404 and not error.errors:
+                raise NotFound("no-value", f"No value found at {place.api('metadata')}") from None
+            raise
         success(f"Data written to: {place.api('metadata')}", args.format)
         return 0
 

@@ -170,6 +170,7 @@ def run(args: argparse.Namespace) -> int:
     settings = _from_environment(_from_files(args) if args.config else _from_flags(args))
     _read_log_flags(args)
     if args.test_config:
+        _check_dry(args, settings)
         print("Success! The configuration is valid.")
         return 0
     log = partial(
@@ -194,6 +195,15 @@ def run(args: argparse.Namespace) -> int:
         # Workers come by here as well, and one that did not start found another's.
         if settings.pid_file and os.getpid() == first:
             _remove_pid(settings.pid_file, first)
+
+
+def _check_dry(args: argparse.Namespace, settings: "ServerSettings") -> None:
+    """What a start would refuse; the key file of the flags is made by one."""
+    from strongroom.app.server import check
+    from strongroom.model.clock import SystemClock
+
+    if args.config:
+        check(settings, os.environ, SystemClock(), dry=True)
 
 
 def _from_environment(settings: "ServerSettings") -> "ServerSettings":

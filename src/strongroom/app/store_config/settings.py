@@ -208,7 +208,7 @@ def settings_of(found: Configuration) -> ServerSettings:
         default_ttl=text.seconds("default_lease_ttl", DEFAULT_TTL),
         max_ttl=text.seconds("max_lease_ttl", DEFAULT_TTL),
         request_seconds=_request_seconds(found, text, notes),
-        workers=int(text.value("workers", 0)),
+        workers=text.whole("workers"),
         join_key_file=Path(text.text("join_key_file")) if text.text("join_key_file") else None,
         pid_file=Path(text.text("pid_file")) if text.text("pid_file") else None,
         api_audit=_flag(text.value("unsafe_allow_api_audit_creation", False)),
@@ -230,19 +230,22 @@ class _Values:
     def text(self, name: str, default: str = "") -> str:
         return str(self.value(name, default))
 
+    def whole(self, name: str) -> int:
+        value, place = self._found.values.get(name, (0, ""))
+        if not str(value).isdigit():
+            raise _bad(f"{place}: {name} is a whole number")
+        return int(value)
+
     def seconds(self, name: str, default: int) -> int:
         value, place = self._found.values.get(name, (default, ""))
-        try:
-            return parse_seconds(value, name, default) or default
-        except Invalid as refusal:
-            raise _bad(f"{place}: {refusal.message}") from None
+        return int(_seconds(Stanza("", (), {name: value}, place), name, default))
 
 
 def _request_seconds(found: Configuration, text: _Values, notes: list[str]) -> int:
     """How long a call may take: one time for the process, as one timer watches all calls."""
     usual = text.seconds("default_max_request_duration", int(REQUEST_SECONDS))
     name = "max_request_duration"
-    times = {int(_seconds(each.fields, name, usual)) for each in found.of("listener")}
+    times = {int(_seconds(each, name, usual)) for each in found.of("listener")}
     longest = max(times)
     if len(times) > 1:
         notes.append(f"{name} is one time for all listeners: {longest} s")
@@ -320,15 +323,17 @@ def _listener(stanza: Stanza, notes: list[str]) -> ListenerSetting:
         elif name not in _LISTENER:
             notes.append(f"{stanza.place}: unknown or unsupported listener field {name!r}")
     sizes: dict[str, Any] = {
-        "body_bytes": int(fields.get("max_request_size") or BODY_BYTES),
-        "snapshot_bytes": int(fields.get("max_snapshot_size") or SNAPSHOT_BYTES),
-        "header_seconds": _seconds(fields, "http_read_header_timeout", 10),
-        "body_seconds": _seconds(fields, "http_read_timeout", 60),
-        "idle_seconds": _seconds(fields, "http_idle_timeout", 300),
+        "body_bytes": _whole(stanza, "max_request_size", BODY_BYTES),
+        "snapshot_bytes": _whole(stanza, "max_snapshot_size", SNAPSHOT_BYTES),
+        "header_seconds": _seconds(stanza, "http_read_header_timeout", 10),
+        "body_seconds": _seconds(stanza, "http_read_timeout", 60),
+        "idle_seconds": _seconds(stanza, "http_idle_timeout", 300),
         "opens": _opens(stanza, notes),
         "forwarded": forwarded_for(fields, stanza.place),
     }
     if kind == "unix":
+        if not fields.get("address"):
+            raise _bad(f"{stanza.place}: listener 'unix' needs an address", "the socket's path")
         return ListenerSetting("", 0, socket=Path(str(fields["address"])), **sizes)
     if kind != "tcp":
         raise _bad(f"{stanza.place}: listener {kind!r} is not supported", "use tcp or unix")
@@ -448,8 +453,21 @@ def _label(stanza: Stanza) -> str:
     return stanza.labels[0] if stanza.labels else str(stanza.fields.get("type", ""))
 
 
-def _seconds(fields: Mapping[str, Any], name: str, default: float) -> float:
-    return float(parse_seconds(fields.get(name), name) or default)
+def _whole(stanza: Stanza, name: str, default: int) -> int:
+    try:
+        return int(stanza.fields.get(name) or default)
+    except (TypeError, ValueError):
+        raise _bad(f"{stanza.place}: {name} is a whole number") from None
+
+
+def _seconds(stanza: Stanza, name: str, default: float) -> float:
+    try:
+        found = parse_seconds(stanza.fields.get(name), name) or default
+    except Invalid as refusal:
+        raise _bad(f"{stanza.place}: {refusal.message}") from None
+    if found < 0:
+        raise _bad(f"{stanza.place}: {name} must not be negative")
+    return float(found)
 
 
 def _flag(value: Any) -> bool:  # noqa: ANN401 - as parsed
