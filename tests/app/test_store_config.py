@@ -1,6 +1,9 @@
 """Vault's configuration files, HCL and JSON, become the same settings; what means nothing is named."""
 
 import json
+import os
+import socket
+import stat
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -15,10 +18,11 @@ from strongroom.app.store_config.settings import (
     ServerSettings,
     settings_of,
 )
+from strongroom.app.store_config.socket_rights import SocketRights
 from strongroom.app.store_config.sources import Stanza, read_files
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.model.clock import SystemClock
-from strongroom.model.errors import Invalid
+from strongroom.model.errors import Invalid, Unavailable
 from strongroom.store.auth.lockout import Rules, rules_of
 from strongroom.store.engine.contract import MountRow
 from strongroom.wire.forwarded import ForwardedFor
@@ -192,6 +196,24 @@ def test_a_request_has_the_longest_time_of_a_listener(
     assert any("max_request_duration is one time" in note for note in found.notes) == noted
 
 
+def test_a_unix_socket_is_given_to_whom_it_is_for(tmp_path: Path) -> None:
+    stanza = 'listener "unix" {\naddress = "s"\nsocket_mode = "0620"\nsocket_group = "GROUP"\n}'
+    own = str(os.getgid())
+    rights = read(tmp_path, 'storage "inmem" {}\n' + stanza.replace("GROUP", own))
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        rights.listeners[0].rights.give(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o620
+        assert path.stat().st_gid == os.getgid()
+        SocketRights().give(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o620
+        with pytest.raises(Invalid, match="no such group"):
+            SocketRights(group="nobody-has-this").give(path)
+    with pytest.raises(Unavailable, match="cannot be given away"):
+        SocketRights(mode=0o600).give(tmp_path / "none")
+
+
 PLAIN = 'storage "inmem" {}\nlistener "tcp" {\ntls_disable = 1\nEXTRA\n}\n'
 
 
@@ -215,6 +237,10 @@ PLAIN = 'storage "inmem" {}\nlistener "tcp" {\ntls_disable = 1\nEXTRA\n}\n'
         ),
         (PLAIN.replace("EXTRA", "max_request_duration = -1"), "max_request_duration must not be"),
         (PLAIN.replace("EXTRA", 'http_idle_timeout = "x"'), "c.hcl:2: http_idle_timeout must be"),
+        (
+            'storage "inmem" {}\nlistener "unix" {\naddress = "s"\nsocket_mode = "rw"\n}',
+            "c.hcl:2: socket_mode is octal",
+        ),
         ('storage "inmem" {}\nlistener "unix" {}', "c.hcl:2: listener 'unix' needs an address"),
     ],
 )

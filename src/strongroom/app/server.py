@@ -488,6 +488,7 @@ async def _listen(
             if worker.number == 0:
                 each.socket.unlink(missing_ok=True)
                 await listener.start_unix(str(each.socket))
+                each.rights.give(each.socket)
         else:
             tls = tls_context(each)
             if tls is not None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from strongroom.app.logs import format_named, level_named
 from strongroom.app.store_config.forwarded import FIELDS as FORWARDED_FIELDS
 from strongroom.app.store_config.forwarded import forwarded_for
+from strongroom.app.store_config.socket_rights import SocketRights, socket_rights
 from strongroom.app.store_config.sources import Configuration, Stanza
 from strongroom.app.store_config.user_lockout import user_lockout
 from strongroom.model.errors import Invalid
@@ -112,6 +113,7 @@ class ListenerSetting:
     port: int
     tls: TlsSetting | None = None
     socket: Path | None = None
+    rights: SocketRights = field(default_factory=SocketRights)
     # What needs a token elsewhere, and none here; of OPENABLE.
     opens: frozenset[str] = frozenset()
     body_bytes: int = BODY_BYTES
@@ -334,7 +336,8 @@ def _listener(stanza: Stanza, notes: list[str]) -> ListenerSetting:
     if kind == "unix":
         if not fields.get("address"):
             raise _bad(f"{stanza.place}: listener 'unix' needs an address", "the socket's path")
-        return ListenerSetting("", 0, socket=Path(str(fields["address"])), **sizes)
+        rights = socket_rights(fields, stanza.place)
+        return ListenerSetting("", 0, socket=Path(str(fields["address"])), rights=rights, **sizes)
     if kind != "tcp":
         raise _bad(f"{stanza.place}: listener {kind!r} is not supported", "use tcp or unix")
     host, port = parse_address(str(fields.get("address", "127.0.0.1:8200")), stanza.place)
