@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.app.main import main
+from strongroom.app.store_config.flags import dev_settings
 from strongroom.app.store_config.seals import Means, auto_seal
 from strongroom.app.store_config.settings import (
     INMEM,
@@ -212,6 +213,32 @@ def test_a_unix_socket_is_given_to_whom_it_is_for(tmp_path: Path) -> None:
             SocketRights(group="nobody-has-this").give(path)
     with pytest.raises(Unavailable, match="cannot be given away"):
         SocketRights(mode=0o600).give(tmp_path / "none")
+
+
+def test_a_configuration_holds_beside_dev(tmp_path: Path, capsys) -> None:
+    """But for where rows lie and how they are sealed, which is said."""
+    (tmp_path / "c.hcl").write_text(
+        'storage "file" { path = "d" }\nseal "transit" {}\nwrong = 1\ndefault_lease_ttl = "1h"\n'
+        'listener "tcp" {\naddress = "127.0.0.1:8300"\ntls_disable = 1\n}\n'
+        'log_level = "debug"\naudit "stdout" "a" {}\n'
+    )
+    found = dev_settings("127.0.0.1", 8200, None, read_files([tmp_path / "c.hcl"]))
+    assert (found.storage.engine, found.seal, found.workers) == (INMEM, None, 1)
+    assert [each.port for each in found.listeners] == [8200, 8300]
+    assert found.listeners[0].opens
+    assert (found.default_ttl, found.log_level, len(found.audit)) == (3600, "debug", 1)
+    said = [note.rpartition("c.hcl:")[2] for note in found.notes]
+    assert said == [
+        "1: storage has no effect beside -dev", "2: seal has no effect beside -dev",
+        "3: unknown or unsupported field 'wrong'",
+    ]  # fmt: skip
+    assert main(["server", "-dev", "-test-config", f"-config={tmp_path}/none"]) == 2
+    assert "cannot read" in capsys.readouterr().err
+
+
+def test_two_listeners_at_one_address_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="two listeners are at 127"):
+        read(tmp_path, PLAIN.replace("EXTRA", "") + 'listener "tcp" { tls_disable = 1 }')
 
 
 PLAIN = 'storage "inmem" {}\nlistener "tcp" {\ntls_disable = 1\nEXTRA\n}\n'

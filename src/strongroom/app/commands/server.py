@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -355,18 +355,23 @@ def _from_files(args: argparse.Namespace) -> "ServerSettings":
     from strongroom.app.store_config.sources import read_files
 
     settings = settings_of(read_files(args.config))
+    _say_notes(settings, "tls_disable")
+    count = args.workers or settings.workers or default_workers()
+    if settings.storage.engine == INMEM:
+        count = 1  # memory is not shared
+    return dataclasses.replace(settings, workers=count)
+
+
+def _say_notes(settings: "ServerSettings", plain: str) -> None:
+    """What means nothing, and `plain` where secrets leave this machine in the clear."""
     for note in settings.notes:
         print(f"strongroom: {note}", file=sys.stderr)
     for listener in settings.listeners:
         if listener.is_plain_abroad:
             print(
-                f"strongroom: {listener.url} carries secrets in the clear (tls_disable)",
+                f"strongroom: {listener.url} carries secrets in the clear ({plain})",
                 file=sys.stderr,
             )
-    count = args.workers or settings.workers or default_workers()
-    if settings.storage.engine == INMEM:
-        count = 1  # memory is not shared
-    return dataclasses.replace(settings, workers=count)
 
 
 def _incomplete(args: argparse.Namespace) -> Invalid:
@@ -453,26 +458,44 @@ def _serve_dev(
 ) -> int:
     from strongroom.app.logs import start_log
     from strongroom.app.main import program_version
-    from strongroom.app.server import Worker, run, serve
+    from strongroom.app.server import Worker, check, run, serve
     from strongroom.app.store_config.flags import dev_settings
+    from strongroom.app.store_config.sources import read_files
+    from strongroom.model.clock import SystemClock
 
-    settings = _from_environment(dev_settings(host, port, tls))
-    if settings.listeners[0].is_plain_abroad:
-        print(
-            f"strongroom: {settings.listeners[0].url} carries secrets in the clear (-dev-tls)",
-            file=sys.stderr,
-        )
-    _check_free(host, port)
+    found = read_files(args.config) if args.config else None
+    settings = _from_environment(dev_settings(host, port, tls, found))
+    _say_notes(settings, "-dev-tls")
     _read_log_flags(args)
-    start_log(args.log_level or "info", args.log_format or "standard")
+    check(settings, os.environ, SystemClock(), dry=args.test_config)
+    if args.test_config:
+        print("Success! The configuration is valid.")
+        return 0
+    for listener in settings.listeners:
+        if not listener.socket:
+            _check_free(listener.host, listener.port)
+    start_log(args.log_level or settings.log_level, args.log_format or settings.log_format)
     worker = Worker(
         program_version=program_version(),
         environment=dict(os.environ),
         ready=partial(_say_started, settings, program_version()),
     )
     begin = partial(_begin_dev, args, settings, tls)
-    run(serve(settings, worker, begin=begin))
+    with _pid_written(settings.pid_file):
+        run(serve(settings, worker, begin=begin))
     return 0
+
+
+@contextlib.contextmanager
+def _pid_written(path: Path | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    _write_pid(path, os.getpid())
+    try:
+        yield
+    finally:
+        _remove_pid(path, os.getpid())
 
 
 async def _begin_dev(
@@ -489,7 +512,8 @@ async def _begin_dev(
         _keep_for_commands(made.root_token)
     lines = [
         "WARNING! dev mode is enabled! In this mode the server runs entirely in memory",
-        "and starts unsealed with a single unseal key. Nothing is recorded in an audit log.",
+        "and starts unsealed with a single unseal key."
+        + ("" if settings.audit else " Nothing is recorded in an audit log."),
         "",
         "You may need to set the following environment variables:",
         "",

@@ -5,7 +5,7 @@ Keys: https://developer.hashicorp.com/vault/docs/configuration.
 """
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -190,6 +190,7 @@ def settings_of(found: Configuration) -> ServerSettings:
     listeners = tuple(_listener(each, notes) for each in found.of("listener"))
     if not listeners:
         raise _bad("there is no listener stanza", 'listener "tcp" { address = "127.0.0.1:8200" }')
+    check_apart(listeners)
     seals = found.of("seal")
     active = [each for each in seals if not _flag(each.fields.get("disabled", False))]
     disabled = [each for each in seals if each not in active]
@@ -218,6 +219,14 @@ def settings_of(found: Configuration) -> ServerSettings:
         user_lockout=user_lockout(found, notes),
         notes=tuple(notes),
     )
+
+
+def check_apart(listeners: Sequence[ListenerSetting]) -> None:
+    """Raises Invalid(`bad-config`) for two at one address."""
+    addresses = [str(each.socket or f"{each.host}:{each.port}") for each in listeners]
+    twice = next((each for each in addresses if addresses.count(each) > 1), None)
+    if twice and not twice.endswith(":0"):
+        raise _bad(f"two listeners are at {twice}")
 
 
 class _Values:
