@@ -100,6 +100,27 @@ async def test_a_revoked_token_is_not_renewed_back_to_life(nodes) -> None:
         assert await at_once(nodes, 3, "GET", "auth/token/lookup-self", token=token) == {403: 3}
 
 
+async def test_a_parent_that_is_revoked_meanwhile_has_no_more_children(nodes) -> None:
+    await nodes[0].ask("POST", "auth/token/roles/ci", {"path_suffix": "ci"})
+    policy = 'path "auth/token/create*" { capabilities = ["update"] }'
+    await nodes[0].ask("PUT", "sys/policies/acl/maker", {"policy": policy})
+    for _ in range(5):
+        body = {"policies": ["maker"]}
+        _, made = await nodes[0].ask("POST", "auth/token/create/ci", body)
+        parent = made["auth"]["client_token"]
+        for node in nodes:
+            await node.ask("GET", "auth/token/lookup-self", token=parent)
+        revoked = nodes[0].ask("PUT", "sys/leases/revoke-prefix/auth/token/create/ci")
+        children = (
+            nodes[each % 3].ask("POST", "auth/token/create", {}, token=parent) for each in range(30)
+        )
+        (status, _), *answers = await asyncio.gather(revoked, *children)
+        assert status == 204
+        tokens = [said["auth"]["client_token"] for status, said in answers if status == 200]
+        looks = [await nodes[0].ask("GET", "auth/token/lookup-self", token=each) for each in tokens]
+        assert [status for status, _ in looks] == [403] * len(tokens)
+
+
 async def test_a_batch_token_ends_everywhere_with_its_parent(nodes) -> None:
     policy = READ + ' path "auth/token/create" { capabilities = ["update"] }'
     await nodes[0].ask("POST", "secret/data/a", {"data": {"k": "v"}})

@@ -102,13 +102,16 @@ class TokenAuth:
             token = wanted.token
             if token and transaction.token(self._context.sessions.token_id(token)):
                 raise Conflict("token-exists", "cannot create a token with a duplicate ID")
-            parent = None if wanted.orphan else caller.row.id
-            if parent is not None and transaction.token(parent) is None:
-                raise invalid_token()
+            parent, now = None if wanted.orphan else caller.row.id, self._context.clock.now()
+            if parent is not None:
+                # It may have been revoked since the request came, by itself or with a prefix.
+                elder = transaction.token(parent)
+                if elder is None or is_over(elder, now):
+                    raise invalid_token()
             grant = wanted.grant
             if wanted.entity_alias:
                 alias = LoginAlias(wanted.entity_alias)
-                entity = entity_for(transaction, call.mount, alias, self._context.clock.now())
+                entity = entity_for(transaction, call.mount, alias, now)
                 grant = dataclasses.replace(grant, entity_id=entity)
             issued = self._context.grant(
                 transaction, grant, asker.bounds, parent=parent, token=token
