@@ -259,6 +259,15 @@ async def test_a_field_is_plain_and_json_or_yaml_where_that_was_said(cli) -> Non
     assert cli.err.endswith("hint: it has created_time, deletion_time, destroyed, k, version\n")
 
 
+async def test_a_reply_that_is_no_json_is_printed_as_it_is(cli) -> None:
+    asked = ("read", "sys/metrics", "format=prometheus")
+    assert "# TYPE vault_core_unsealed gauge" in await cli(*asked, "-format=raw")
+    for form in ("table", "json"):
+        assert await cli(*asked, f"-format={form}", expect=1) == ""
+        assert "what is at sys/metrics is not JSON" in cli.err
+        assert "hint: -format=raw" in cli.err
+
+
 async def test_a_form_is_named_in_any_case(cli, monkeypatch) -> None:
     for said in ("YAML", "yml", "Yml"):
         assert await cli("token", "capabilities", f"-format={said}", "secret/a") == "- root\n"

@@ -137,7 +137,8 @@ def asked(prompt: str, args: argparse.Namespace) -> str:
     if args.non_interactive or not sys.stdin.isatty():
         why = "-non-interactive was given" if args.non_interactive else "input is no terminal"
         what = prompt.partition(" (")[0]
-        raise Invalid("nobody-to-ask", f"{what}: {why}", hint="give it as KEY=-")
+        how = "strongroom login - reads it" if what == "Token" else "give it as KEY=-"
+        raise Invalid("nobody-to-ask", f"{what}: {why}", hint=how)
     answer = getpass.getpass(prompt)
     if not answer:
         raise Invalid("no-answer", "nothing was typed")

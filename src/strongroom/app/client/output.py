@@ -62,6 +62,13 @@ def pick(fields: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - JSON
     return fields[name]
 
 
+def print_raw(body: bytes) -> None:
+    """A reply's bytes as they came; they need not be text."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(body)
+    sys.stdout.buffer.flush()
+
+
 def print_document(value: Any, form: str) -> None:  # noqa: ANN401 - JSON
     """The whole of it as JSON or YAML."""
     if form == "yaml":
@@ -147,7 +154,7 @@ def print_reply(body: Mapping[str, Any], form: str, name: str | None, raw: bytes
     if name:
         print_value(field_of(body, name), form)
     elif form == "raw":
-        sys.stdout.write(raw.decode())
+        print_raw(raw)
     elif form == "table":
         mark = ":" if body.get("wrap_info") else ""
         print_pairs({f"{key}{mark}": each for key, each in fields_of(body).items()})

@@ -10,6 +10,7 @@ from strongroom.app.client.output import (
     pick,
     print_document,
     print_names,
+    print_raw,
     print_reply,
     print_rows,
     success,
@@ -55,8 +56,12 @@ async def _read(session: "Session", args: argparse.Namespace) -> int:
         if error.status == 404 and not error.errors:
             raise NotFound("no-value", f"No value found at {args.path}") from None
         raise
-    if not reply.body:
+    if not reply.raw:
         raise NotFound("no-value", f"No value found at {args.path}")
+    if not reply.body and args.format != "raw":
+        raise Invalid(
+            "no-json", f"what is at {args.path} is not JSON", hint="-format=raw prints it as it is"
+        )
     return print_reply(reply.body, args.format, args.field, reply.raw)
 
 
@@ -128,7 +133,7 @@ def print_list(reply: "Reply", args: argparse.Namespace) -> int:
     if args.format == "table":
         print_names([str(each) for each in reply.data.get("keys") or []])
     elif args.format == "raw":
-        sys.stdout.write(reply.raw.decode())
+        print_raw(reply.raw)
     else:
         print_document(reply.data.get("keys") or [], args.format)
     return 0
