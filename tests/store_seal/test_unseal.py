@@ -52,6 +52,27 @@ async def test_init_gives_shares_and_leaves_it_sealed(start) -> None:
     assert again == (400, {"errors": ["Vault is already initialized"]})
 
 
+@pytest.mark.parametrize(
+    ("backend", "given", "said"),
+    [
+        (None, {"recovery_shares": 3, "recovery_threshold": 2},
+         "recovery_shares,recovery_threshold not applicable to seal type shamir"),
+        (FakeWrapper("transit"), {"secret_shares": 3, "secret_threshold": 2},
+         "secret_shares,secret_threshold not applicable to seal type transit"),
+        (FakeWrapper("transit"), {"secret_shares": 3, "recovery_shares": 1},
+         "secret_shares not applicable to seal type transit"),
+    ],
+)  # fmt: skip
+async def test_shares_of_the_other_kind_of_seal_are_refused(start, backend, given, said) -> None:
+    """Left out, they would make a cluster that never has recovery keys."""
+    node = start(backend)
+    shares = {"secret_shares": 3, "secret_threshold": 2} if backend is None else {}
+    status, reply = await node.ask("PUT", "sys/init", {**shares, **given})
+    assert status == 400
+    assert f"parameters {said}" in reply["errors"][0]
+    assert await node.ask("GET", "sys/init") == (200, {"initialized": False})
+
+
 async def test_shares_are_counted_and_the_last_opens_in_the_same_reply(start) -> None:
     node = start()
     keys, root = await node.init(5, 3)

@@ -192,6 +192,7 @@ class Init:
         for name in ("pgp_keys", "root_token_pgp_key", "recovery_pgp_keys"):
             if call.data.get(name):
                 raise Invalid("no-pgp", "shares encrypted with PGP keys are not supported")
+        self._refuse_other_seals(call)
         unseal = recovery = None
         if self._seal.setting.auto is None:
             unseal = check_split(call.integer("secret_shares"), call.integer("secret_threshold"))
@@ -207,6 +208,22 @@ class Init:
         if new.recovery_shares:
             reply |= keys_reply(new.recovery_shares, "recovery_")
         return raw({**reply, "root_token": root.reveal_text()})
+
+    def _refuse_other_seals(self, call: Call) -> None:
+        """Shares of the kind that this seal does not have.
+
+        They would be left out, and a cluster made without recovery keys never gets any.
+        """
+        auto = self._seal.setting.auto
+        kind, other = ("secret", "recovery") if auto is None else ("recovery", "secret")
+        named = [name for name in (f"{other}_shares", f"{other}_threshold") if call.integer(name)]
+        if named:
+            seal = "shamir" if auto is None else auto.type
+            raise Invalid(
+                "other-seal",
+                f"parameters {','.join(named)} not applicable to seal type {seal}",
+                hint=f"give {kind}_shares and {kind}_threshold; nothing was initialised",
+            )
 
 
 def _already() -> Refusal:
