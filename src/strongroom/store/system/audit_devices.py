@@ -197,13 +197,14 @@ class AuditDevices:
 
 def _tried(asked: Asked) -> Enabled:
     """A device that took a record; closed again. Raises Invalid(`audit-test`)."""
-    tried = enable(asked, fixed=False)
     try:
-        tried.device.write(tried.prefixed(TEST_LINE))
+        tried = enable(asked, fixed=False)
+        try:
+            tried.device.write(tried.prefixed(TEST_LINE))
+        finally:
+            tried.device.close()
     except Unavailable as error:
         raise Invalid("audit-test", f"sanity check failed: {error.message}") from None
-    finally:
-        tried.device.close()
     return tried
 
 
