@@ -129,9 +129,12 @@ def test_where_no_thread_is_to_be_had_records_are_written_all_the_same(
 
 
 def test_what_is_no_regular_file_is_left_alone(tmp_path: Path) -> None:
-    file = GuardedFile(FileDevice(Path("/dev/null")))
-    file.write(LINE * 2048)
-    settle()
+    disk = Disk()
+    file = GuardedFile(FileDevice(Path("/dev/null")), disk.begin)
+    for _ in range(3):
+        file.write(LINE * 2048)
+        settle()
+    assert disk.asked.empty()
     file = GuardedFile(FileDevice(tmp_path / "log"))
     file.write(LINE * 2048)
     settle()

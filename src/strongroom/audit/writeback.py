@@ -45,6 +45,9 @@ class Writeback:
         # No regular file, or one that is closed: there is nothing to write ahead.
         with contextlib.suppress(OSError):
             end = os.lseek(handle, 0, os.SEEK_CUR)
+            if not end:
+                self._grown = 0  # A device that keeps nothing, as /dev/null does.
+                return
             begin = max(0, end - self._grown)
             if self._end is not None:
                 # Others append to it as well. After a rotation it is another file, and shorter.
