@@ -70,6 +70,23 @@ def test_options_become_the_form_of_the_records(tmp_path: Path) -> None:
     assert enable(asked("file", file_path="stdout"), fixed=True).device.name == "stdout"
 
 
+def test_a_mode_is_given_whatever_the_umask_and_to_a_file_that_is_there(tmp_path: Path) -> None:
+    """A log shipper reads by its group; Vault changes the mode of the file as it opens it."""
+    there, fresh = tmp_path / "there", tmp_path / "fresh"
+    there.touch(0o600)
+    before = os.umask(0o077)
+    try:
+        for path in (there, fresh):
+            given = asked("file", file_path=str(path), mode="0640")
+            enable(given, fixed=True).device.close()
+            assert path.stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+    for options in ({"mode": "0000"}, {}):
+        enable(asked("file", file_path=str(there), **options), fixed=True).device.close()
+        assert there.stat().st_mode & 0o777 == 0o640
+
+
 def test_cve_2025_6000_the_api_writes_into_nothing_but_logs(tmp_path: Path) -> None:
     program, notes, log = tmp_path / "program", tmp_path / "notes", tmp_path / "log"
     program.write_text("{")

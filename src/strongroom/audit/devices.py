@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -54,10 +55,11 @@ class FileDevice:
     No device by itself, since any file may hang: `guarded.GuardedFile` makes one of it.
     With `rotate_bytes` the file is renamed to `NAME.1` (and so on, up to `keep`) when it has
     grown that large; the other processes notice before their next write.
+    A `mode` is given to a file that is there as well; without one a new file is the owner's alone.
     """
 
     def __init__(
-        self, path: Path, *, mode: int = 0o600, rotate_bytes: int = 0, keep: int = 10
+        self, path: Path, *, mode: int | None = None, rotate_bytes: int = 0, keep: int = 10
     ) -> None:
         self.name = str(path)
         self._path = path
@@ -85,10 +87,22 @@ class FileDevice:
     def _opened(self) -> int:
         flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
-            return os.open(self._path, os.O_RDWR | flags, self._mode)
+            handle = os.open(self._path, os.O_RDWR | flags, 0o600)
         except PermissionError:
             # A file that may be written alone: only lines that are torn here are known, then.
-            return os.open(self._path, os.O_WRONLY | flags, self._mode)
+            handle = os.open(self._path, os.O_WRONLY | flags, 0o600)
+        self._give_mode(handle)
+        return handle
+
+    def _give_mode(self, handle: int) -> None:
+        """As the configuration says, whatever the umask is and whoever made the file."""
+        found = os.fstat(handle).st_mode
+        if self._mode is None or not stat.S_ISREG(found) or stat.S_IMODE(found) == self._mode:
+            return
+        try:
+            os.fchmod(handle, self._mode)
+        except OSError as error:
+            _log.warning("audit file %s keeps its mode: %s", self.name, error.strerror)
 
     def close(self) -> None:
         """Close the file."""

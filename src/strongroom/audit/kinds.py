@@ -104,7 +104,8 @@ def _file(options: Mapping[str, str], deadline: float) -> Device:
     if path == "discard":
         path = "/dev/null"
     try:
-        mode = int(options.get("mode", "0600") or "0600", 8) or 0o600
+        # 0000 leaves a file that is there as it is, and so does no mode.
+        mode = int(options.get("mode") or "0", 8)
         size, keep = int(options.get("rotate_bytes", 0)), int(options.get("rotate_keep", 10))
     except ValueError:
         raise _bad("mode is octal, rotate_bytes and rotate_keep are numbers") from None
@@ -115,7 +116,7 @@ def _file(options: Mapping[str, str], deadline: float) -> Device:
         with contextlib.suppress(OSError):
             if stat.S_ISFIFO(Path(path).stat().st_mode):
                 return named_pipe(Path(path), deadline)
-        return FileDevice(Path(path), mode=mode, rotate_bytes=size, keep=keep)
+        return FileDevice(Path(path), mode=mode or None, rotate_bytes=size, keep=keep)
 
     device = within(deadline, path, opened)
     return GuardedFile(device) if isinstance(device, FileDevice) else device
