@@ -39,6 +39,8 @@ async def record(broker: AuditBroker, line: bytes = b"{}\n") -> bool:
         (asked("file", file_path="x", bogus="1"), "unknown option 'bogus'"),
         (asked("file", file_path="x", mode="0755"), "never executable"),
         (asked("file", file_path="x", mode="high"), "mode is octal"),
+        (asked("file", file_path="x", rotate_bytes="-1"), "rotate_bytes is 0, for never, or more"),
+        (asked("file", file_path="x", rotate_bytes="9", rotate_keep="0"), "rotate_keep is 1"),
         (asked("file", file_path="x", format="jsonx"), "only format is json"),
         (asked("file", file_path="x", log_raw="perhaps"), "log_raw must be true or false"),
         (asked("file", file_path="x", filter="a == b"), "filter and fallback"),

@@ -111,6 +111,9 @@ def _file(options: Mapping[str, str], deadline: float) -> Device:
         raise _bad("mode is octal, rotate_bytes and rotate_keep are numbers") from None
     if mode & _ANY_EXECUTE or mode > 0o777:
         raise _bad("an audit file is never executable")
+    if size < 0 or keep < 1:
+        # Taken as they stand they would rotate at each record, or keep one file alone.
+        raise _bad("rotate_bytes is 0, for never, or more, and rotate_keep is 1 or more")
 
     def opened() -> Device | FileDevice:
         with contextlib.suppress(OSError):
