@@ -1,6 +1,7 @@
 """A file whose file system hangs: the device is failed, the loop and the others go on."""
 
 import asyncio
+import os
 import threading
 from pathlib import Path
 
@@ -116,3 +117,25 @@ def test_every_file_is_written_by_a_thread_under_its_deadline(tmp_path: Path) ->
         assert isinstance(made.device, GuardedFile)
         assert (made.device.blocking, made.deadline) == (True, deadline)
         made.device.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(os.mkfifo, "it is a named pipe now; restart the server"), (os.mkdir, "Is a directory")],
+)
+async def test_a_path_that_cannot_be_opened_anew_is_said_and_keeps_the_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make, said: str
+) -> None:
+    """A pipe would take records that nobody reads, and lose them when it is closed."""
+    path, moved = tmp_path / "log", tmp_path / "log.1"
+    device = GuardedFile(FileDevice(path))
+    broker = AuditBroker([device])
+    assert await record(broker, b"one\n")
+    path.rename(moved)
+    make(path)
+    device.reopen()
+    assert await record(broker, b"two\n")
+    assert moved.read_bytes() == b"one\ntwo\n"
+    wrong = f"the audit device {path} cannot be written: {said}"
+    assert f"{wrong}; the file that was open is written on" in caplog.text
+    device.close()

@@ -6,6 +6,7 @@ the batch the callers hear `False` and the requests are refused. Nothing ever wa
 """
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -91,12 +92,16 @@ class FileDevice:
         except PermissionError:
             # A file that may be written alone: only lines that are torn here are known, then.
             handle = os.open(self._path, os.O_WRONLY | flags, 0o600)
-        self._give_mode(handle)
+        found = os.fstat(handle).st_mode
+        if stat.S_ISFIFO(found):
+            # Opened to read and write it takes records that nobody reads, as if it kept them.
+            os.close(handle)
+            raise OSError(errno.EINVAL, "it is a named pipe now; restart the server")
+        self._give_mode(handle, found)
         return handle
 
-    def _give_mode(self, handle: int) -> None:
+    def _give_mode(self, handle: int, found: int) -> None:
         """As the configuration says, whatever the umask is and whoever made the file."""
-        found = os.fstat(handle).st_mode
         if self._mode is None or not stat.S_ISREG(found) or stat.S_IMODE(found) == self._mode:
             return
         try:

@@ -4,7 +4,7 @@ A file system that is frozen, or whose server is away, holds whoever writes for 
 and no signal ends that; so the process never waits for such a file itself.
 """
 
-import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -14,6 +14,8 @@ from strongroom.audit.writeback import Begin, Writeback, begin_to_write
 from strongroom.model.errors import Unavailable
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class _Attempt(Generic[T]):
@@ -65,8 +67,10 @@ class GuardedFile:
         if self._stale:
             self._stale = False
             # As without a guard: a path that cannot be opened keeps the old file.
-            with contextlib.suppress(Unavailable):
+            try:
                 self._file.reopen()
+            except Unavailable as error:
+                _log.error("%s; the file that was open is written on", error.message)
         self._file.write(lines)
         self._writeback.grown(self._file.handle, len(lines))
 
