@@ -13,7 +13,8 @@ from typing import Final
 
 from strongroom.access.policy import PathRule, Policy
 
-_TEMPLATE: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}")
+# Without braces inside: each pair that opens would else be tried to the end of the text.
+_TEMPLATE: Final = re.compile(r"(?<!\{)\{\{([^{}]*)\}\}")
 _HARMFUL: Final = re.compile(r"[+*/,{}\\]|[^\x20-\x7e\xa0-\U0010ffff]")
 
 
@@ -36,7 +37,7 @@ def _rendered(rule: PathRule, values: Mapping[str, str]) -> PathRule | None:
 
     def value(found: re.Match[str]) -> str:
         nonlocal missing
-        said = values.get(found[1], "")
+        said = values.get(found[1].strip(), "")
         harmful = said in (".", "..") or _HARMFUL.search(said)
         if not said or (harmful and not denies):
             missing = True

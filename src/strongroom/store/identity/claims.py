@@ -23,7 +23,8 @@ from strongroom.store.identity.resolve import Identity
 RESERVED: Final = frozenset(
     {"iat", "aud", "exp", "iss", "sub", "namespace", "nonce", "at_hash", "c_hash", "auth_time"}
 )
-_DIRECTIVE: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
+# Without braces inside: each pair that opens would else be tried to the end of the text.
+_DIRECTIVE: Final = re.compile(r"(?<!\{)\{\{([^{}]*)\}\}")
 _ENTITY: Final = "identity.entity."
 _ALIAS_WORDS: Final = ("metadata", "custom_metadata")
 
@@ -51,7 +52,7 @@ def _filled(template: str, identity: Identity | None, now: float) -> dict[str, A
         return {}
 
     def value(found: re.Match[str]) -> str:
-        return orjson.dumps(_value(found[1], identity, now)).decode()
+        return orjson.dumps(_value(found[1].strip(), identity, now)).decode()
 
     text = _DIRECTIVE.sub(value, template)
     if "{{" in _DIRECTIVE.sub("", template):
