@@ -191,3 +191,18 @@ async def test_failures_lock_a_role_id(role) -> None:
     assert (await login(role, good, made["secret_id"]))[0] == 403
     said = (await role.ask("GET", "sys/locked-users"))[1]["data"]
     assert said["by_namespace"][0]["mount_accessors"][0]["alias_identifiers"] == [good]
+
+
+async def test_a_long_role_id_is_counted_and_not_kept(role) -> None:
+    """Anybody may send one, and each would lie in the database for a quarter of an hour."""
+    long = "x" * 2_000_000
+    for _ in range(5):
+        assert (await login(role, long, "wrong"))[0] == 400
+    assert (await login(role, long, "wrong"))[0] == 403
+    said = (await role.ask("GET", "sys/locked-users"))[1]["data"]
+    (locked,) = said["by_namespace"][0]["mount_accessors"]
+    (name,) = locked["alias_identifiers"]
+    assert name.startswith("sha256-")
+    path = f"sys/locked-users/{locked['mount_accessor']}/unlock/{name}"
+    assert (await role.ask("POST", path, {}))[0] == 204
+    assert (await login(role, long, "wrong"))[0] == 400

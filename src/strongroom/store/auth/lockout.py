@@ -6,6 +6,7 @@ Settings: https://developer.hashicorp.com/vault/docs/concepts/user-lockout.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,6 +23,8 @@ CONFIG: Final = "user_lockout_config"
 ALL: Final = "all"
 METHODS: Final = frozenset({"userpass", "approle"})
 FORGOTTEN_AT_ONCE: Final = 20
+# Of a name, in a row that strangers make.
+MOST_CHARACTERS: Final = 512
 RESET: Final = "lockout_counter_reset_duration"
 # As it was called here before; still read, from requests and from mounts tuned then.
 OLD_RESET: Final = "lockout_counter_reset"
@@ -97,6 +100,13 @@ def is_locked(row: FailedLoginRow | None, now: float) -> bool:
     return row is not None and row.locked is not None and row.locked > now
 
 
+def counted(name: str) -> str:
+    """The name by which failures are counted: a long one, which may have megabytes, by its hash."""
+    if len(name) <= MOST_CHARACTERS:
+        return name
+    return "sha256-" + hashlib.sha256(name.encode()).hexdigest()
+
+
 class Lockout:
     """The rule kept for the users of every mount."""
 
@@ -106,7 +116,7 @@ class Lockout:
     def check(self, mount: MountRow, name: str, view: AuthView | None = None) -> None:
         """Refuse a locked user; raises Denied with the sentence of any other refusal."""
         rules = rules_of(mount, self._context.lockout)
-        row = self._row(view or self._context.view, mount, name)
+        row = self._row(view or self._context.view, mount, counted(name))
         if not rules.disabled and is_locked(row, self._context.clock.now()):
             raise Denied("user-locked", "permission denied")
 
@@ -128,7 +138,7 @@ class Lockout:
     async def failed(self, mount: MountRow, name: str) -> None:
         """Count a failed attempt."""
         now = self._context.clock.now()
-        rules = rules_of(mount, self._context.lockout)
+        rules, name = rules_of(mount, self._context.lockout), counted(name)
         if rules.disabled:
             return
 
@@ -142,5 +152,5 @@ class Lockout:
     def succeeded(self, transaction: Transaction, mount: MountRow, name: str) -> None:
         """A right password: forget the failures, unless the user was locked meanwhile."""
         self.check(mount, name, transaction)
-        if transaction.failed_login(mount.uuid, name) is not None:
-            transaction.delete_failed_login(mount.uuid, name)
+        if transaction.failed_login(mount.uuid, counted(name)) is not None:
+            transaction.delete_failed_login(mount.uuid, counted(name))
