@@ -215,3 +215,26 @@ async def test_cve_2024_8365_no_token_stands_in_a_record(store) -> None:
     recorded = recorded.replace(listed, "")
     for text in {each for each in texts if each and each != accessor}:
         assert text not in recorded
+
+
+async def test_cve_2025_6203_what_strangers_send_is_recorded_in_little(store) -> None:
+    """2 MB of short strings became 37 MB of records, and two seconds in which nobody was served."""
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    many = ["x"] * 5000
+    for data in ({"a": many}, {"a": {"b": [many]}}, dict.fromkeys(map(str, range(5000)), "x")):
+        for path, token in (
+            ("auth/approle/login", ""), ("secret/data/a", ""), ("nowhere", "hvs.unknown"),
+        ):  # fmt: skip
+            store.device.lines.clear()
+            assert (await store.ask("POST", path, data, token=token))[0] in (400, 403)
+            records = store.records()
+            assert records
+            assert {str(each["request"]["data"]) for each in records} == {
+                "{'values_left_out': True}"
+            }
+    few = {"role_id": "x", "secret_id": "y", "more": ["x"] * 900}
+    await store.ask("POST", "auth/approle/login", few, token="")
+    assert len(store.records()[-1]["request"]["data"]["more"]) == 900
+    # Whoever has a token answers for what he sends.
+    await store.ask("POST", "secret/data/a", {"data": {"a": many}})
+    assert len(store.records()[-1]["request"]["data"]["data"]["a"]) == 5000
