@@ -296,6 +296,67 @@ async def test_bad_input_is_a_400(transit, path, body) -> None:
     assert said["errors"]
 
 
+async def test_a_hash_that_rsa_cannot_sign_with_is_a_400(transit) -> None:
+    """The default padding looked the name up before anybody had checked it, and answered 500."""
+    ask = transit.store.ask
+    await transit("create_key", name="r", key_type="rsa-2048")
+    for path, body in (
+        ("sign/r", {"hash_algorithm": "md5"}),
+        ("sign/r/none", {}),
+        ("sign/r/none", {"prehashed": True}),
+        ("sign/r/none", {"signature_algorithm": "pkcs1v15"}),
+        ("verify/r", {"hash_algorithm": "md5", "signature": "vault:v1:AAAA"}),
+        ("sign/r", {"salt_length": "long"}),
+        ("sign/r", {"salt_length": -1}),
+        ("sign/r", {"salt_length": 300}),
+    ):
+        status, said = await ask("POST", f"transit/{path}", {"input": b64("x"), **body})
+        assert status == 400, (path, body, said)
+
+
+@pytest.mark.parametrize("salt", [0, "20", "hash", "auto"])
+async def test_a_salt_of_any_length_verifies_where_none_is_named(transit, salt) -> None:
+    ask = transit.store.ask
+    await transit("create_key", name="r", key_type="rsa-2048")
+    _, made = await ask("POST", "transit/sign/r", {"input": b64("x"), "salt_length": salt})
+    body = {"input": b64("x"), "signature": made["data"]["signature"]}
+    assert (await ask("POST", "transit/verify/r", body))[1]["data"]["valid"] is True
+    assert (await ask("POST", "transit/verify/r", {**body, "salt_length": salt}))[1]["data"][
+        "valid"
+    ]
+    _, said = await ask("POST", "transit/verify/r", {**body, "salt_length": 33})
+    assert said["data"]["valid"] is False
+
+
+async def test_a_digest_is_signed_without_the_name_of_its_hash(transit) -> None:
+    ask = transit.store.ask
+    await transit("create_key", name="r", key_type="rsa-2048")
+    body = {
+        "input": b64("anything"), "prehashed": True, "hash_algorithm": "none",
+        "signature_algorithm": "pkcs1v15",
+    }  # fmt: skip
+    status, made = await ask("POST", "transit/sign/r", body)
+    assert status == 200, made
+    body["signature"] = made["data"]["signature"]
+    assert (await ask("POST", "transit/verify/r", body))[1]["data"]["valid"] is True
+    body["hash_algorithm"] = "sha2-256"
+    assert (await ask("POST", "transit/verify/r", body))[1]["data"]["valid"] is False
+
+
+async def test_the_hash_is_that_of_the_path_and_its_older_name_counts(transit) -> None:
+    ask = transit.store.ask
+    await transit("create_key", name="e", key_type="ecdsa-p256")
+
+    async def valid(signed: str, verified: str, **body: str) -> bool:
+        _, made = await ask("POST", f"transit/{signed}", {"input": b64("x"), **body})
+        given = {"input": b64("x"), "signature": made["data"]["signature"]}
+        return (await ask("POST", f"transit/{verified}", given))[1]["data"]["valid"]
+
+    assert await valid("sign/e", "verify/e/sha2-512", algorithm="sha2-512")
+    assert await valid("sign/e/sha2-512", "verify/e/sha2-512", hash_algorithm="sha2-384")
+    assert not await valid("sign/e", "verify/e/sha2-256", hash_algorithm="sha2-384")
+
+
 # certificates
 
 

@@ -4,12 +4,13 @@ Ed25519 (RFC 8032), ECDSA (FIPS 186-5), RSA-PSS, PKCS #1 v1.5 and OAEP (RFC 8017
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import (
+    NoDigestInfo,
     Prehashed,
     decode_dss_signature,
     encode_dss_signature,
@@ -36,6 +37,9 @@ HASHES: Final[dict[str, type[hashes.HashAlgorithm]]] = {
     "sha3-384": hashes.SHA3_384,
     "sha3-512": hashes.SHA3_512,
 }
+# The input is signed as it is, without saying by which hash it was made (PKCS #1 v1.5 alone).
+NO_HASH: Final = "none"
+_MOST_DIGITS: Final = 4
 _SEQUENCE: Final = 0x30
 PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -45,7 +49,8 @@ PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPri
 class SignatureForm:
     """How a signature is made. `prehashed`: the message is the digest already.
 
-    `pss` or `pkcs1v15` for RSA; `jws` for ECDSA means r and s one after the other.
+    `pss` or `pkcs1v15` for RSA; `jws` for ECDSA means r and s one after the other. `salt_length`
+    is `auto`, `hash` or a number of bytes.
     """
 
     hash_name: str = "sha2-256"
@@ -169,9 +174,9 @@ def sign(kind: str, der: bytes, message: bytes, form: SignatureForm) -> bytes:
         if isinstance(key, ec.EllipticCurvePrivateKey):
             made = key.sign(message, ec.ECDSA(_hash(form)))
             return _to_jws(key, made) if form.jws else made
-        return key.sign(message, _padding(form), _hash(form))
+        return key.sign(message, _padding(form), _rsa_hash(form))
     except (OverflowError, ValueError):
-        raise Invalid("bad-digest", "the input does not have the length of its hash") from None
+        raise Invalid("bad-digest", _unfit(key, form)) from None
 
 
 def verify(kind: str, der: bytes, message: bytes, signature: bytes, form: SignatureForm) -> bool:
@@ -184,7 +189,8 @@ def verify(kind: str, der: bytes, message: bytes, signature: bytes, form: Signat
             made = _from_jws(public, signature) if form.jws else signature
             public.verify(made, message, ec.ECDSA(_hash(form)))
         else:
-            public.verify(signature, message, _padding(form), _hash(form))
+            form_hash: Any = _rsa_hash(form)  # The library's types leave NoDigestInfo out here.
+            public.verify(signature, message, _padding(form, verifies=True), form_hash)
     except (InvalidSignature, OverflowError, ValueError):
         return False
     return True
@@ -197,14 +203,41 @@ def _hash(form: SignatureForm) -> hashes.HashAlgorithm | Prehashed:
     return Prehashed(made()) if form.prehashed else made()
 
 
-def _padding(form: SignatureForm) -> padding.AsymmetricPadding:
+def _rsa_hash(form: SignatureForm) -> hashes.HashAlgorithm | Prehashed | NoDigestInfo:
+    if form.hash_name != NO_HASH:
+        return _hash(form)
+    if form.pss or not form.prehashed:
+        raise Invalid(
+            "bad-hash",
+            "hash_algorithm=none requires prehashed=true and signature_algorithm=pkcs1v15",
+        )
+    return NoDigestInfo()
+
+
+def _padding(form: SignatureForm, *, verifies: bool = False) -> padding.AsymmetricPadding:
+    """`auto` makes a salt as long as the hash, and verifies one of any length."""
     if not form.pss:
         return padding.PKCS1v15()
-    algorithm = HASHES[form.hash_name]()
-    salt: int = algorithm.digest_size
-    if form.salt_length.isascii() and form.salt_length.isdigit():
-        salt = int(form.salt_length)
-    return padding.PSS(padding.MGF1(algorithm), salt)
+    made = HASHES.get(form.hash_name)
+    if made is None:
+        raise Invalid("bad-hash", f"unsupported hash algorithm {form.hash_name!r}")
+    algorithm = made()
+    if form.salt_length == "auto" and verifies:
+        return padding.PSS(padding.MGF1(algorithm), padding.PSS.AUTO)
+    if form.salt_length in ("auto", "hash"):
+        return padding.PSS(padding.MGF1(algorithm), algorithm.digest_size)
+    digits = form.salt_length
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS):
+        raise Invalid("bad-salt-length", "salt_length is auto, hash or a number of bytes")
+    return padding.PSS(padding.MGF1(algorithm), int(digits))
+
+
+def _unfit(key: PrivateKey, form: SignatureForm) -> str:
+    if isinstance(key, rsa.RSAPrivateKey) and not form.prehashed:
+        return "the hash and its salt are too long for the key"
+    if form.hash_name == NO_HASH:
+        return "the input is too long for the key"
+    return "the input does not have the length of its hash"
 
 
 def _to_jws(key: ec.EllipticCurvePrivateKey, made: bytes) -> bytes:

@@ -204,16 +204,21 @@ def rewrap_item(key: TransitKey, item: Item, common: Item) -> dict[str, Any]:
 
 def _form(item: Item, common: Item) -> SignatureForm:
     def setting(name: str, default: str) -> str:
-        return str(item.get(name) or common.get(name) or default)
+        for each in (item.get(name), common.get(name)):
+            # A salt of 0 bytes is one that was asked for.
+            if each is not None and each != "":
+                return str(each)
+        return default
 
     marshaling = setting("marshaling_algorithm", "asn1")
     scheme = setting("signature_algorithm", "pss")
     if marshaling not in ("asn1", "jws") or scheme not in ("pss", "pkcs1v15"):
         raise Invalid("bad-parameter", "unknown marshaling_algorithm or signature_algorithm")
     prehashed = item.get("prehashed", common.get("prehashed", False))
-    hash_name = setting("hash", setting("hash_algorithm", "sha2-256"))
+    # As in Vault the path's goes first, and `algorithm` is an older name.
+    named = setting("hash_algorithm", setting("algorithm", "sha2-256"))
     return SignatureForm(
-        hash_name=setting("hash_algorithm", hash_name),
+        hash_name=setting("hash", named),
         prehashed=prehashed is True or str(prehashed).lower() == "true",
         pss=scheme == "pss",
         jws=marshaling == "jws",
