@@ -105,6 +105,49 @@ async def test_versions_below_the_minimum_are_refused_and_can_be_trimmed(transit
         await transit("update_key_configuration", name="k", min_decryption_version=9)
 
 
+async def test_versions_below_the_minimum_are_neither_used_nor_shown_nor_exported(transit) -> None:
+    """Without a version every one was exported, and encrypted with one that nobody may decrypt."""
+    ask = transit.store.ask
+    for name, kind in (("k", "aes256-gcm96"), ("s", "ed25519")):
+        await ask("POST", f"transit/keys/{name}", {"type": kind, "exportable": True})
+        await transit("rotate_key", name=name)
+        await transit("update_key_configuration", name=name, min_decryption_version=2)
+    _, said = await ask("GET", "transit/export/encryption-key/k")
+    assert list(said["data"]["keys"]) == ["2"]
+    assert list((await transit("read_key", name="k"))["data"]["keys"]) == ["2"]
+    body = {"plaintext": b64("x"), "input": b64("x"), "key_version": 1}
+    for path in ("encrypt/k", "hmac/k", "sign/s"):
+        status, said = await ask("POST", f"transit/{path}", body)
+        assert (status, "minimum" in said["errors"][0]) == (400, True), path
+    await transit("update_key_configuration", name="k", min_decryption_version=1)
+    assert list((await transit("read_key", name="k"))["data"]["keys"]) == ["1", "2"]
+    assert (await ask("POST", "transit/encrypt/k", body))[0] == 200
+
+
+async def test_what_was_trimmed_does_not_come_back_by_a_lower_trim(transit) -> None:
+    await transit("create_key", name="k")
+    for _ in range(2):
+        await transit("rotate_key", name="k")
+    await transit(
+        "update_key_configuration", name="k", min_decryption_version=2, min_encryption_version=3
+    )
+    await transit("trim_key", name="k", min_version=2)
+    with pytest.raises(InvalidRequest, match="cannot be decremented"):
+        await transit("trim_key", name="k", min_version=1)
+
+
+async def test_associated_data_is_refused_where_nothing_binds_it(transit) -> None:
+    """RSA left it out, and decrypted with any other."""
+    ask = transit.store.ask
+    await transit("create_key", name="r", key_type="rsa-2048")
+    body = {"plaintext": b64("x"), "associated_data": b64("for ada")}
+    status, said = await ask("POST", "transit/encrypt/r", body)
+    assert (status, "non-AEAD" in said["errors"][0]) == (400, True)
+    _, made = await ask("POST", "transit/encrypt/r", {"plaintext": b64("x")})
+    body = {"ciphertext": made["data"]["ciphertext"], "associated_data": b64("for ada")}
+    assert (await ask("POST", "transit/decrypt/r", body))[0] == 400
+
+
 async def test_derived_and_convergent_keys(transit) -> None:
     await transit("create_key", name="d", derived=True, convergent_encryption=True)
     with pytest.raises(InvalidRequest, match="context"):
@@ -266,6 +309,27 @@ async def test_encrypt_makes_a_key_only_for_who_may_create(transit) -> None:
     assert (await ask("POST", "transit/encrypt/new", {"plaintext": b64("x")}, token=update))[
         0
     ] == 200
+
+
+async def test_a_key_that_a_context_made_depends_on_it(transit) -> None:
+    """It was an ordinary key, which opened under any context."""
+    ask = transit.store.ask
+    alone = {"plaintext": b64("x"), "context": b64("ada")}
+    for name, body in (("one", alone), ("many", {"batch_input": [alone]})):
+        assert (await ask("POST", f"transit/encrypt/{name}", body))[0] == 200
+        assert (await transit("read_key", name=name))["data"]["derived"] is True
+        _, made = await ask("POST", f"transit/encrypt/{name}", alone)
+        body = {"ciphertext": made["data"]["ciphertext"], "context": b64("eve")}
+        assert (await ask("POST", f"transit/decrypt/{name}", body))[0] == 400
+    body = {**alone, "convergent_encryption": True}
+    made = [await ask("POST", "transit/encrypt/same", body) for _ in range(2)]
+    assert made[0][1]["data"] == made[1][1]["data"]
+
+
+async def test_encrypting_makes_no_key_that_cannot_encrypt(transit) -> None:
+    body = {"plaintext": b64("x"), "type": "ed25519"}
+    assert (await transit.store.ask("POST", "transit/encrypt/new", body))[0] == 400
+    assert (await transit.store.ask("GET", "transit/keys/new"))[0] == 404
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,8 @@ class Transit:
             upsert = not self._settings(call)["disable_upsert"]
             if not makes or call.operation != "create" or not upsert:
                 raise Invalid("no-key", "encryption key not found")
-            return await self._make(call, name)
+            _check_encrypts(call)
+            return await self._make(call, name, contextual=_has_context(call))
         key = TransitKey.loads(document)
         if key.due(now):
             fresh = await _fresh(key)
@@ -171,9 +172,12 @@ class Transit:
 
         return await self._context.engine.transact(write)
 
-    async def _make(self, call: Call, name: str, material: bytes = b"") -> TransitKey:
+    async def _make(
+        self, call: Call, name: str, material: bytes = b"", *, contextual: bool = False
+    ) -> TransitKey:
         kind = call.text("type", DEFAULT_TYPE)
-        derived, convergent = call.flag("derived"), call.flag("convergent_encryption")
+        derived = contextual or call.flag("derived")
+        convergent = call.flag("convergent_encryption")
         if kind not in TYPES:
             raise Invalid("unknown-type", f"unknown key type {kind}")
         if derived and kind not in (*KEY_BYTES, "ed25519"):
@@ -413,6 +417,20 @@ class Transit:
         return Result({"size": 0})
 
 
+def _check_encrypts(call: Call) -> None:
+    """Refuse to make a key, by encrypting, that cannot encrypt."""
+    kind = call.text("type", DEFAULT_TYPE)
+    if kind in TYPES and kind not in (*KEY_BYTES, *RSA_TYPES):
+        raise Invalid("no-encryption", f"key type {kind} not supported for this operation")
+
+
+def _has_context(call: Call) -> bool:
+    """Whether the first that is encrypted has a context: the key is then made to depend on it."""
+    batch = call.data.get("batch_input")
+    first = batch[0] if isinstance(batch, list) and batch else call.data
+    return isinstance(first, dict) and bool(first.get("context"))
+
+
 async def _material(kind: str, derived: bool) -> bytes:  # noqa: FBT001 - one of two forms
     """Fresh material; an RSA pair takes long enough to be made beside the loop."""
     if kind in RSA_TYPES:
@@ -447,7 +465,7 @@ def _hash_name(text: str) -> str:
 
 def _versions(key: TransitKey, wanted: str) -> list[int]:
     if not wanted:
-        return sorted(key.versions)
+        return key.usable
     if wanted == "latest":
         return [key.to_read(key.latest)]
     try:

@@ -94,6 +94,11 @@ class TransitKey:
         """Whether it signs."""
         return self.type in KEY_PAIRS
 
+    @property
+    def usable(self) -> list[int]:
+        """Those that may be used; older ones are kept for a minimum that is lowered again."""
+        return sorted(number for number in self.versions if number >= self.min_decryption)
+
     def due(self, now: float) -> bool:
         """Whether the automatic rotation's time has come."""
         if not self.auto_rotate_seconds:
@@ -106,6 +111,11 @@ class TransitKey:
         if version < (self.min_encryption or 1) and self.min_encryption:
             raise Invalid(
                 "old-version", "requested version for encryption is less than the minimum"
+            )
+        if version < self.min_decryption:
+            # Nobody could decrypt or verify what it makes.
+            raise Invalid(
+                "old-version", "requested version is less than the minimum decryption version"
             )
         return self._there(version)
 
@@ -146,6 +156,7 @@ class TransitKey:
             raise Invalid(
                 "no-encryption", f"message encryption not supported for key type {self.type}"
             )
+        self._check_bound(aad)
         if not self.symmetric:
             return rsa_encrypt(self.type, self.versions[version].material, plaintext)
         key, nonce = self._working_key(version, context), b""
@@ -160,9 +171,18 @@ class TransitKey:
             raise Invalid(
                 "no-encryption", f"message decryption not supported for key type {self.type}"
             )
+        self._check_bound(aad)
         if not self.symmetric:
             return rsa_decrypt(self.type, self.versions[version].material, sealed)
         return decrypt(self.type, self._working_key(version, context), sealed, aad)
+
+    def _check_bound(self, aad: bytes) -> None:
+        """Refuse data that this type would leave out: its caller believes that it is bound."""
+        if aad and not self.symmetric:
+            raise Invalid(
+                "no-associated-data",
+                f"'associated_data' provided for non-AEAD cipher suite {self.type}",
+            )
 
     def hmac(self, hash_name: str, message: bytes, version: int) -> bytes:
         """The keyed hash of a version."""
@@ -203,6 +223,8 @@ class TransitKey:
                 "min_available_version must not be above min_decryption_version or"
                 " min_encryption_version, and both must be set",
             )
+        if oldest < min(self.versions):
+            raise Invalid("bad-trim", "minimum available version cannot be decremented")
         kept = {number: each for number, each in self.versions.items() if number >= oldest}
         return dataclasses.replace(self, versions=kept)
 
@@ -227,7 +249,7 @@ class TransitKey:
             "supports_decryption": self.encrypts,
             "supports_derivation": self.symmetric or self.type == "ed25519",
             "supports_signing": self.signs,
-            "keys": {str(number): self._shown(number) for number in sorted(self.versions)},
+            "keys": {str(number): self._shown(number) for number in self.usable},
         }
         if self.type == HMAC:
             # In bytes; Terraform's resource crashes without it.
