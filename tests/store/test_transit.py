@@ -1,6 +1,7 @@
 """Transit under its public client, and the rules that keep keys inside."""
 
 import base64
+import dataclasses
 import datetime
 import json
 
@@ -13,6 +14,8 @@ from cryptography.x509.oid import NameOID
 from hvac.exceptions import Forbidden, InvalidRequest
 from tests.store.test_cert_auth import Maker, pem
 
+from strongroom.crypto.signatures import load_public_key, new_key_pair
+from strongroom.model.errors import Invalid
 from strongroom.store.secrets.transit_key import KeyVersion, TransitKey
 
 
@@ -319,8 +322,8 @@ async def test_a_key_that_a_context_made_depends_on_it(transit) -> None:
         assert (await ask("POST", f"transit/encrypt/{name}", body))[0] == 200
         assert (await transit("read_key", name=name))["data"]["derived"] is True
         _, made = await ask("POST", f"transit/encrypt/{name}", alone)
-        body = {"ciphertext": made["data"]["ciphertext"], "context": b64("eve")}
-        assert (await ask("POST", f"transit/decrypt/{name}", body))[0] == 400
+        other = {"ciphertext": made["data"]["ciphertext"], "context": b64("eve")}
+        assert (await ask("POST", f"transit/decrypt/{name}", other))[0] == 400
     body = {**alone, "convergent_encryption": True}
     made = [await ask("POST", "transit/encrypt/same", body) for _ in range(2)]
     assert made[0][1]["data"] == made[1][1]["data"]
@@ -565,6 +568,63 @@ async def test_an_imported_key_is_rotated_here_only_where_that_was_allowed(trans
         assert status == (200 if allowed else 400)
         _, said = await ask("GET", f"transit/keys/{name}")
         assert said["data"]["imported_key_allow_rotation"] is allowed
+
+
+async def test_an_imported_key_is_rotated_by_time_only_where_that_was_allowed(transit) -> None:
+    """Its material would be the store's from then on, which its owner had not allowed."""
+    ask = transit.store.ask
+    await ask("POST", "transit/keys/own", {"type": "ecdsa-p256"})
+    _, said = await ask("GET", "transit/export/public-key/own")
+    body = {
+        "type": "ecdsa-p256", "public_key": said["data"]["keys"]["1"], "auto_rotate_period": "1h",
+    }  # fmt: skip
+    assert (await ask("POST", "transit/keys/no/import", body))[0] == 400
+    assert (await ask("POST", "transit/keys/yes/import", {**body, "allow_rotation": True}))[
+        0
+    ] == 204
+    del body["auto_rotate_period"]
+    assert (await ask("POST", "transit/keys/no/import", body))[0] == 204
+    status, said = await ask("POST", "transit/keys/no/config", {"auto_rotate_period": "1h"})
+    assert (status, "allow_rotation" in said["errors"][0]) == (400, True)
+    assert (await ask("POST", "transit/keys/no/config", {"deletion_allowed": True}))[0] == 200
+
+
+def test_a_key_whose_rotation_was_not_allowed_is_never_due() -> None:
+    """Also one that an earlier version has let have a period."""
+    key = TransitKey(
+        "k", "aes256-gcm96", {1: KeyVersion(b"k" * 32, b"h" * 32, 1.0)},
+        imported=True, auto_rotate_seconds=3600,
+    )  # fmt: skip
+    assert not key.due(1e9)
+    assert dataclasses.replace(key, allow_rotation=True).due(1e9)
+
+
+async def test_an_hmac_key_has_the_size_that_was_asked_for(transit) -> None:
+    ask = transit.store.ask
+    body = {"type": "hmac", "key_size": 64, "exportable": True}
+    status, said = await ask("POST", "transit/keys/h", body)
+    assert (status, said["data"]["key_size"], said["warnings"]) == (200, 64, None)
+    await transit("rotate_key", name="h")
+    _, said = await ask("GET", "transit/export/hmac-key/h")
+    assert [len(base64.b64decode(each)) for each in said["data"]["keys"].values()] == [64, 64]
+    for bad in ({"type": "hmac", "key_size": 31}, {"type": "hmac", "key_size": 513}):
+        assert (await ask("POST", "transit/keys/bad", bad))[0] == 400
+    assert (await ask("POST", "transit/keys/bad", {"key_size": 32}))[0] == 400
+
+
+def test_a_private_half_goes_to_the_version_that_it_is_for() -> None:
+    """Given for an older version it became a new one, which signed from then on."""
+    first, second = new_key_pair("ed25519"), new_key_pair("ed25519")
+    public = load_public_key("ed25519", first).public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    versions = {1: KeyVersion(public, b"h" * 32), 2: KeyVersion(second, b"h" * 32)}
+    key = TransitKey("k", "ed25519", versions, imported=True)
+    made = key.completed(1.0, first, 1)
+    assert (made.latest, made.versions[1].material) == (2, first)
+    for material, wanted in ((second, 1), (public, 1), (first, 2), (first, 3)):
+        with pytest.raises(Invalid):
+            key.completed(1.0, material, wanted)
 
 
 async def test_a_mount_can_be_told_not_to_make_keys_by_encrypting(transit) -> None:

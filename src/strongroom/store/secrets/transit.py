@@ -34,6 +34,7 @@ from strongroom.store.secrets.transit_certificates import TransitCertificates
 from strongroom.store.secrets.transit_data import TransitData
 from strongroom.store.secrets.transit_key import (
     HMAC,
+    HMAC_BYTES,
     TYPES,
     KeyVersion,
     TransitKey,
@@ -54,6 +55,7 @@ CREATE: Final = fields(
     text="type",
     flag="derived convergent_encryption exportable allow_plaintext_backup",
     seconds="auto_rotate_period",
+    number="key_size",
 )
 CONFIGURE: Final = fields(
     number="min_decryption_version min_encryption_version",
@@ -102,7 +104,11 @@ class Transit:
                 {"update": self._import},
                 takes=fields(CREATE, IMPORT, flag="allow_rotation"),
             ),
-            Endpoint("keys/{name}/import_version", {"update": self._import_version}, takes=IMPORT),
+            Endpoint(
+                "keys/{name}/import_version",
+                {"update": self._import_version},
+                takes=fields(IMPORT, number="version"),
+            ),
             Endpoint("wrapping_key", {"read": self._wrapping_key}),
             Endpoint("export/{kind}/{name}", {"read": self._export}),
             Endpoint("export/{kind}/{name}/{version}", {"read": self._export}),
@@ -186,7 +192,7 @@ class Transit:
             raise Invalid(
                 "no-convergence", "convergent encryption requires derivation to be enabled"
             )
-        fresh = material or await _material(kind, derived)
+        fresh = material or await _material(kind, derived, _key_size(call, kind))
         version = KeyVersion(fresh, new_material(HMAC), self._context.clock.now())
         key = TransitKey(
             name=name,
@@ -243,12 +249,15 @@ class Transit:
         def change(key: TransitKey) -> TransitKey:
             decrypts = call.integer("min_decryption_version", key.min_decryption)
             encrypts = call.integer("min_encryption_version", key.min_encryption)
-            if not 0 <= decrypts <= key.latest or not 0 <= encrypts <= key.latest:
+            if min(decrypts, encrypts) < 0:
+                raise Invalid("bad-version", "a minimum version cannot be negative")
+            if max(decrypts, encrypts) > key.latest:
                 raise Invalid("bad-version", "a minimum version is beyond the newest version")
             if encrypts and encrypts < max(decrypts, 1):
                 raise Invalid(
                     "bad-version", "min_encryption_version is less than min_decryption_version"
                 )
+            _check_rotation(call, allowed=key.allow_rotation or not key.imported)
             if max(decrypts, 1) < min(key.versions):
                 raise Invalid("bad-version", "a minimum version is below the trimmed ones")
             return dataclasses.replace(
@@ -326,6 +335,9 @@ class Transit:
         return material
 
     async def _import(self, call: Call) -> None:
+        if call.flag("convergent_encryption"):
+            raise Invalid("no-convergence", "convergent encryption cannot be had with an import")
+        _check_rotation(call, allowed=call.flag("allow_rotation"))
         material = await self._unwrapped(call, call.text("type", DEFAULT_TYPE))
         await self._make(call, call.args["name"], material)
 
@@ -333,8 +345,9 @@ class Transit:
         key = self._stored(self._context.view, call, call.args["name"])
         if not key.imported:
             raise Invalid("not-imported", "the key was made here; only imported keys take versions")
+        wanted = call.integer("version")
         material, now = await self._unwrapped(call, key.type), self._context.clock.now()
-        await self._change(call, key.name, lambda old: old.completed(now, material))
+        await self._change(call, key.name, lambda old: old.completed(now, material, wanted))
 
     # what leaves the store, when the key says that it may
 
@@ -431,20 +444,38 @@ def _has_context(call: Call) -> bool:
     return isinstance(first, dict) and bool(first.get("context"))
 
 
-async def _material(kind: str, derived: bool) -> bytes:  # noqa: FBT001 - one of two forms
+def _key_size(call: Call, kind: str) -> int:
+    """How many bytes a new HMAC key has: 0 leaves it to the store."""
+    size = call.integer("key_size")
+    if size and kind != HMAC:
+        raise Invalid("bad-key-size", f"key_size is for type hmac; the type is {kind}")
+    if size and not HMAC_BYTES[0] <= size <= HMAC_BYTES[1]:
+        raise Invalid("bad-key-size", "key_size is a number of bytes between 32 and 512")
+    return size
+
+
+async def _material(kind: str, derived: bool, size: int) -> bytes:  # noqa: FBT001 - one of two forms
     """Fresh material; an RSA pair takes long enough to be made beside the loop."""
     if kind in RSA_TYPES:
         return await asyncio.to_thread(new_material, kind, derived)
-    return new_material(kind, derived)
+    return new_material(kind, derived, size)
 
 
 async def _fresh(key: TransitKey) -> bytes:
-    return await _material(key.type, key.derived)
+    return await _material(key.type, key.derived, key.hmac_bytes)
 
 
 def _alike(key: TransitKey, other: TransitKey) -> bool:
     """Whether material of one fits the other: it may have been deleted and made anew meanwhile."""
     return (key.type, key.derived) == (other.type, other.derived)
+
+
+def _check_rotation(call: Call, *, allowed: bool) -> None:
+    """Refuse a period in which an imported key would never be rotated."""
+    if _rotation(call, 0) and not allowed:
+        raise Invalid(
+            "no-rotation", "allow_rotation must be set to true if auto-rotation is enabled"
+        )
 
 
 def _rotation(call: Call, default: int) -> int:

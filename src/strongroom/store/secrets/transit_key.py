@@ -95,13 +95,18 @@ class TransitKey:
         return self.type in KEY_PAIRS
 
     @property
+    def hmac_bytes(self) -> int:
+        """How long the material of an HMAC key is; 0 for another type."""
+        return len(self.versions[self.latest].material) if self.type == HMAC else 0
+
+    @property
     def usable(self) -> list[int]:
         """Those that may be used; older ones are kept for a minimum that is lowered again."""
         return sorted(number for number in self.versions if number >= self.min_decryption)
 
     def due(self, now: float) -> bool:
         """Whether the automatic rotation's time has come."""
-        if not self.auto_rotate_seconds:
+        if not self.auto_rotate_seconds or (self.imported and not self.allow_rotation):
             return False
         return now - self.versions[self.latest].created >= self.auto_rotate_seconds
 
@@ -193,7 +198,8 @@ class TransitKey:
 
     def rotated(self, now: float, material: bytes = b"") -> "TransitKey":
         """The key with one more version, of fresh or imported material."""
-        made = KeyVersion(material or new_material(self.type, self.derived), os.urandom(32), now)
+        fresh = material or new_material(self.type, self.derived, self.hmac_bytes)
+        made = KeyVersion(fresh, os.urandom(32), now)
         return dataclasses.replace(self, versions={**self.versions, self.latest + 1: made})
 
     def certified(self, version: int, chain: str) -> "TransitKey":
@@ -201,8 +207,13 @@ class TransitKey:
         made = dataclasses.replace(self.versions[version], chain=chain)
         return dataclasses.replace(self, versions={**self.versions, version: made})
 
-    def completed(self, now: float, material: bytes) -> "TransitKey":
-        """The key with an imported version more, or with the private half of the newest one."""
+    def completed(self, now: float, material: bytes, wanted: int = 0) -> "TransitKey":
+        """The key with an imported version more, or with the private half of one that lacks it.
+
+        That is the newest one, where no version is asked for.
+        """
+        if wanted:
+            return self._with_private_half(wanted, material)
         newest = self.versions[self.latest]
         if self.derived or self.type not in KEY_PAIRS or not is_public_only(newest.material):
             return self.rotated(now, material)
@@ -212,6 +223,16 @@ class TransitKey:
             return self.rotated(now, material)
         made = dataclasses.replace(newest, material=material)
         return dataclasses.replace(self, versions={**self.versions, self.latest: made})
+
+    def _with_private_half(self, wanted: int, material: bytes) -> "TransitKey":
+        known = self.versions[self._there(wanted)]
+        if self.type not in KEY_PAIRS or not is_public_only(known.material):
+            raise Invalid("key-complete", f"version {wanted} lacks no private key")
+        pair = (material, known.material)
+        if is_public_only(material) or len({public_key_text(self.type, p) for p in pair}) > 1:
+            raise Invalid("other-key", "the key does not belong to the public key of that version")
+        made = dataclasses.replace(known, material=material)
+        return dataclasses.replace(self, versions={**self.versions, wanted: made})
 
     def trimmed(self, oldest: int) -> "TransitKey":
         """The key without versions below `oldest`; raises Invalid when one may still be used."""
@@ -253,7 +274,7 @@ class TransitKey:
         }
         if self.type == HMAC:
             # In bytes; Terraform's resource crashes without it.
-            shown["key_size"] = len(self.versions[self.latest].material)
+            shown["key_size"] = self.hmac_bytes
         if self.imported:
             shown["imported_key_allow_rotation"] = self.allow_rotation
         if self.derived:
@@ -309,12 +330,12 @@ class TransitKey:
         return made
 
 
-def new_material(kind: str, derived: bool = False) -> bytes:  # noqa: FBT001 - one of two forms
-    """Fresh key material of a type."""
+def new_material(kind: str, derived: bool = False, size: int = 0) -> bytes:  # noqa: FBT001 - one of two forms
+    """Fresh key material of a type; `size` is that of an HMAC key."""
     if kind in KEY_BYTES:
         return new_symmetric_key(kind)
     if kind == HMAC or derived:
-        return os.urandom(32)
+        return os.urandom(size or 32)
     return new_key_pair(kind)
 
 
