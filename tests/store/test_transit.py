@@ -479,13 +479,26 @@ async def test_a_key_asks_for_a_certificate_and_keeps_the_chain(transit, kind) -
     assert (await ask("POST", "transit/keys/aes/csr"))[0] == 400
 
 
+def exported_pair(kind: str, text: str):
+    """A pair in the form that Vault exports it in."""
+    if kind == "ed25519":
+        whole = base64.b64decode(text)
+        pair = ed25519.Ed25519PrivateKey.from_private_bytes(whole[:32])
+        assert whole[32:] == pair.public_key().public_bytes_raw()
+        return pair
+    assert text.startswith(
+        f"-----BEGIN {'RSA' if kind.startswith('rsa') else 'EC'} PRIVATE KEY-----"
+    )
+    return serialization.load_pem_private_key(text.encode(), None)
+
+
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p256", "rsa-2048", "rsa-4096"])
 @pytest.mark.long
 async def test_a_public_key_alone_verifies_and_its_private_half_may_follow(transit, kind) -> None:
     ask = transit.store.ask
     await ask("POST", "transit/keys/own", {"type": kind, "exportable": True})
     _, said = await ask("GET", "transit/export/signing-key/own")
-    private = serialization.load_pem_private_key(said["data"]["keys"]["1"].encode(), None)
+    private = exported_pair(kind, said["data"]["keys"]["1"])
     public = private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -625,6 +638,41 @@ def test_a_private_half_goes_to_the_version_that_it_is_for() -> None:
     for material, wanted in ((second, 1), (public, 1), (first, 2), (first, 3)):
         with pytest.raises(Invalid):
             key.completed(1.0, material, wanted)
+
+
+async def test_a_key_that_is_there_says_that_it_stays_as_it_is(transit) -> None:
+    ask = transit.store.ask
+    _, said = await ask("POST", "transit/keys/k", {})
+    assert said["warnings"] is None
+    status, said = await ask("POST", "transit/keys/k", {"type": "rsa-2048"})
+    assert (status, said["data"]["type"]) == (200, "aes256-gcm96")
+    assert said["warnings"] == ["key k already existed"]
+
+
+async def test_the_public_half_of_a_derived_pair_is_shown_for_its_context(transit) -> None:
+    """Nobody outside could verify what it signs."""
+    ask = transit.store.ask
+    await ask("POST", "transit/keys/d", {"type": "ed25519", "derived": True})
+    body = {"input": b64("x"), "context": b64("ada")}
+    _, made = await ask("POST", "transit/sign/d", body)
+    status, said = await ask("GET", f"transit/keys/d?context={b64('ada')}")
+    assert (status, said["warnings"]) == (200, None)
+    raw = base64.b64decode(said["data"]["keys"]["1"]["public_key"])
+    signature = base64.b64decode(made["data"]["signature"].split(":")[2])
+    ed25519.Ed25519PublicKey.from_public_bytes(raw).verify(signature, b"x")
+    _, said = await ask("GET", "transit/keys/d")
+    assert said["data"]["keys"]["1"]["public_key"] == ""
+
+
+async def test_an_item_of_a_batch_without_input_is_not_an_empty_one(transit) -> None:
+    ask = transit.store.ask
+    await transit("create_key", name="k", key_type="ed25519")
+    batch = {"batch_input": [{"input": ""}, {"plaintext": b64("x")}]}
+    for path in ("sign/k", "hmac/k"):
+        status, said = await ask("POST", f"transit/{path}", batch)
+        first, second = said["data"]["batch_results"]
+        assert (status, len(first) > 0, second) == (200, True, {"error": "missing input"})
+        assert "error" not in first
 
 
 async def test_a_mount_can_be_told_not_to_make_keys_by_encrypting(transit) -> None:

@@ -155,12 +155,17 @@ def public_key_text(kind: str, der: bytes) -> str:
     ).decode()
 
 
-def private_key_pem(der: bytes) -> str:
-    """PKCS #8 PEM."""
+def private_key_text(der: bytes) -> str:
+    """As Vault exports it: base64 of seed and public key for Ed25519, else the type's own PEM."""
+    import base64
+
     key = serialization.load_der_private_key(der, None)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        whole = key.private_bytes_raw() + key.public_key().public_bytes_raw()
+        return base64.b64encode(whole).decode()
     return key.private_bytes(
         serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
+        serialization.PrivateFormat.TraditionalOpenSSL,
         serialization.NoEncryption(),
     ).decode()
 

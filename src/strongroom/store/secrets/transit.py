@@ -18,7 +18,7 @@ from strongroom.crypto.signatures import (
     KEY_PAIRS,
     is_public_only,
     new_key_pair,
-    private_key_pem,
+    private_key_text,
     public_key_der,
     public_key_text,
     rsa_decrypt,
@@ -52,7 +52,7 @@ RSA_4096_BYTES: Final = 512
 SHORTEST_ROTATION: Final = 3600
 DEFAULT_TYPE: Final = "aes256-gcm96"
 CREATE: Final = fields(
-    text="type",
+    text="type context",
     flag="derived convergent_encryption exportable allow_plaintext_backup",
     seconds="auto_rotate_period",
     number="key_size",
@@ -64,6 +64,7 @@ CONFIGURE: Final = fields(
 )
 IMPORT: Final = fields(text="ciphertext public_key hash_function")
 RESTORE: Final = fields(text="backup name", flag="force")
+CHAIN: Final = "certificate-chain"
 BYOK: Final = fields(text="hash")
 Change = Callable[[TransitKey], TransitKey]
 
@@ -230,10 +231,16 @@ class Transit:
         return Result({"keys": names})
 
     def _read(self, call: Call) -> Result:
-        return Result(self._stored(self._context.view, call, call.args["name"]).describe())
+        key = self._stored(self._context.view, call, call.args["name"])
+        return Result(key.describe(from_base64(call.text("context"), "context")))
 
     async def _create(self, call: Call) -> Result:
-        return Result((await self._make(call, call.args["name"])).describe())
+        name = call.args["name"]
+        there = self._context.view.document(call.mount.uuid, KEY, name) is not None
+        key = await self._make(call, name)
+        # It keeps its type and settings, whatever this request asks for.
+        warnings = (f"key {name} already existed",) if there else ()
+        return Result(key.describe(), warnings=warnings)
 
     async def _delete(self, call: Call) -> None:
         name = call.args["name"]
@@ -354,9 +361,16 @@ class Transit:
     def _export(self, call: Call) -> Result:
         key = self._stored(self._context.view, call, call.args["name"])
         kind, wanted = call.args["kind"], call.args.get("version", "")
-        if not key.exportable and kind != "public-key":
+        if not key.exportable and kind not in ("public-key", CHAIN):
             raise Invalid("not-exportable", "private key material is not exportable")
-        keys = {str(number): _exported(key, kind, number) for number in _versions(key, wanted)}
+        numbers = _versions(key, wanted)
+        if kind == CHAIN:
+            keys = {str(number): key.versions[number].chain for number in numbers}
+            keys = {number: chain for number, chain in keys.items() if chain}
+            if not keys:
+                raise Invalid("no-chain", "no certificate chain is kept with the key")
+        else:
+            keys = {str(number): _exported(key, kind, number) for number in numbers}
         return Result({"name": key.name, "type": key.type, "keys": keys})
 
     def _byok_export(self, call: Call) -> Result:
@@ -522,9 +536,9 @@ def _exported(key: TransitKey, kind: str, number: int) -> str:
     if kind == "encryption-key" and key.encrypts:
         if key.symmetric:
             return base64.b64encode(version.material).decode()
-        return private_key_pem(version.material)
+        return private_key_text(version.material)
     if kind == "signing-key" and key.signs and not key.derived:
-        return private_key_pem(version.material)
+        return private_key_text(version.material)
     if kind == "public-key" and key.signs and not key.derived:
         return public_key_text(key.type, version.material)
     raise Invalid("bad-export", f"a key of type {key.type} has no {kind}")

@@ -41,6 +41,7 @@ SIGN: Final = fields(
 VERIFY: Final = fields(SIGN, text="signature hmac")
 Item = Mapping[str, Any]
 # Gives the key of a call; the flag lets a write make it when it is not there.
+Act = Callable[[TransitKey, Item, Item], dict[str, Any]]
 FindKey = Callable[[Call, bool], Awaitable[TransitKey]]
 
 
@@ -74,7 +75,7 @@ class TransitData:
 
     def _on(
         self,
-        act: Callable[[TransitKey, Item, Item], dict[str, Any]],
+        act: Act,
         *,
         makes: bool = False,
         tells: bool = True,
@@ -87,7 +88,7 @@ class TransitData:
             batch = call.data.get("batch_input")
             if batch is None:
                 return Result(act(key, call.data, common))
-            found = _in_batch(key, batch, common, act)
+            found = _in_batch(key, batch, common, act if tells else _with_input(act))
             if act is verify_item:
                 # Vault's have it always.
                 for each in (found.data or {})["batch_results"]:
@@ -108,11 +109,22 @@ class TransitData:
         return Result({**made, "plaintext": fresh} if call.args["kind"] == "plaintext" else made)
 
 
+def _with_input(act: Act) -> Act:
+    """The same for an item that has an input: another one is not taken for an empty input."""
+
+    def checked(key: TransitKey, item: Item, common: Item) -> dict[str, Any]:
+        if "input" not in item:
+            raise Invalid("no-input", "missing input")
+        return act(key, item, common)
+
+    return checked
+
+
 def _in_batch(
     key: TransitKey,
     batch: Any,  # noqa: ANN401 - JSON
     common: Item,
-    act: Callable[[TransitKey, Item, Item], dict[str, Any]],
+    act: Act,
 ) -> Result:
     if not isinstance(batch, list) or not batch or len(batch) > BATCH:
         raise Invalid("bad-batch", f"batch_input is a list of 1 to {BATCH} items")

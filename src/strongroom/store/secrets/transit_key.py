@@ -251,8 +251,8 @@ class TransitKey:
 
     # how it is shown and kept
 
-    def describe(self) -> dict[str, Any]:
-        """What a read of the key shows."""
+    def describe(self, context: bytes = b"") -> dict[str, Any]:
+        """What a read of the key shows; the public half of a derived pair is that of a context."""
         shown: dict[str, Any] = {
             "name": self.name,
             "type": self.type,
@@ -270,7 +270,7 @@ class TransitKey:
             "supports_decryption": self.encrypts,
             "supports_derivation": self.symmetric or self.type == "ed25519",
             "supports_signing": self.signs,
-            "keys": {str(number): self._shown(number) for number in self.usable},
+            "keys": {str(number): self._shown(number, context) for number in self.usable},
         }
         if self.type == HMAC:
             # In bytes; Terraform's resource crashes without it.
@@ -281,11 +281,13 @@ class TransitKey:
             shown |= {"kdf": "hkdf_sha256", "convergent_encryption": self.convergent}
         return shown
 
-    def _shown(self, number: int) -> Any:  # noqa: ANN401 - JSON
+    def _shown(self, number: int, context: bytes) -> Any:  # noqa: ANN401 - JSON
         version = self.versions[number]
         if self.type not in KEY_PAIRS:
             return int(version.created)
-        public = "" if self.derived else public_key_text(self.type, version.material)
+        public = ""
+        if context or not self.derived:
+            public = public_key_text(self.type, self.pair(number, context))
         return {
             "creation_time": rfc3339(version.created),
             "name": self.type,
