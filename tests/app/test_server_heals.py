@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.app.before_start import prepare
 from strongroom.app.cluster.control_plane import free_port
-from strongroom.app.server import Opened, Worker, opens_by_itself, prepare, serve
+from strongroom.app.server import Opened, Worker, opens_by_itself, serve
 from strongroom.app.store_config.flags import ServerOptions
 from strongroom.app.store_config.settings import ServerSettings
 from strongroom.model.clock import SystemClock

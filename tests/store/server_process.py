@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from strongroom.app.before_start import prepare
 from strongroom.app.cluster.control_plane import free_port
-from strongroom.app.server import prepare, run_worker
+from strongroom.app.server import run_worker
 from strongroom.app.store_config.flags import ServerOptions
 from strongroom.app.waiting import until
 from strongroom.model.clock import SystemClock

@@ -35,12 +35,12 @@ from strongroom.app.token_reviewer import ClusterReviewer
 from strongroom.audit.devices import AuditBroker, Enabled
 from strongroom.audit.kinds import Asked, enable
 from strongroom.crypto.aead import new_key
-from strongroom.crypto.keyfile import WrappingKey, create_key_file, load_key_file
+from strongroom.crypto.keyfile import WrappingKey, load_key_file
 from strongroom.crypto.x509_dev import issue
 from strongroom.model.clock import Clock, SystemClock
 from strongroom.model.errors import Conflict, Invalid, Refusal, Unavailable
 from strongroom.model.secret import Secret
-from strongroom.store.assembly import Surroundings, front, initialise, open_cluster, upkeep
+from strongroom.store.assembly import Surroundings, front, initialise, upkeep
 from strongroom.store.call import Backend
 from strongroom.store.clock_watch import ClockWatch
 from strongroom.store.context import Context
@@ -55,7 +55,6 @@ from strongroom.store.presence import Presence
 from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 from strongroom.store.seal.keeping import keep_backend
 from strongroom.store.seal.stored import Split
-from strongroom.store.snapshots import forget_drills
 from strongroom.store.spool import SnapshotSpool
 from strongroom.store.system.status import API_VERSION, About
 from strongroom.store.tokens import Bounds
@@ -167,67 +166,6 @@ def self_signed(data: Path, host: str, clock: Clock) -> tuple[Path, Path]:
         with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
             out.write(made.key)
     return certificate, key
-
-
-def check(
-    settings: ServerSettings, environment: Mapping[str, str], clock: Clock, *, dry: bool = False
-) -> None:
-    """What would not work later is refused now: seals, audit devices, certificates.
-
-    `dry`: nothing is made, and no audit file is opened.
-    """
-    seal_setting(settings, Worker(environment=environment), clock)
-    if settings.storage.path is not None and not dry:
-        made_folder(settings.storage.path)
-    if settings.storage.engine == POSTGRESQL:
-        check_url(settings.storage.url)
-    for setting in settings.audit:
-        # An audit file that cannot be opened is a reason not to start, not to serve unrecorded.
-        device(_discarding(setting) if dry else setting).device.close()
-    for listener in settings.listeners:
-        tls_context(listener)
-
-
-def _discarding(setting: AuditSetting) -> AuditSetting:
-    named = setting.type == "file" and {"file_path", "path"} & {*setting.options}
-    options = {**setting.options, "file_path": "discard"}
-    return dataclasses.replace(setting, options=options) if named else setting
-
-
-def clear(settings: ServerSettings) -> None:
-    """Remove what a server that was killed left beside the database."""
-    if settings.storage.path is not None:
-        forget_drills(settings.storage.path)
-
-
-async def make_schema(settings: ServerSettings) -> None:
-    """Bring the database up to date before several workers open it at once.
-
-    SQLite does not wait for another process that makes the file a WAL one; it refuses.
-    """
-    engine = await open_engine(settings, Barrier())
-    await engine.close()
-
-
-async def prepare(settings: ServerSettings, clock: Clock) -> Secret | None:
-    """Initialise by itself, with the static seal's key file; the root token of a new cluster."""
-    key_file = Path(settings.seal.fields["key_file"]) if settings.seal else None
-    barrier = Barrier()
-    engine = await open_engine(settings, barrier)
-    try:
-        if key_file and not key_file.exists() and not await engine.waiting(_has_cluster(engine)):
-            # Nodes that start together on one machine share the file of whoever was first.
-            with contextlib.suppress(Conflict):
-                create_key_file(key_file)
-        check(settings, {}, clock)
-        seal = ClusterSeal(engine, barrier, seal_setting(settings, Worker(), clock), clock)
-        return await open_cluster(engine, seal, barrier, clock)
-    finally:
-        await engine.close()
-
-
-async def _has_cluster(engine: Engine) -> bool:
-    return engine.view.cluster() is not None
 
 
 @dataclass(frozen=True, slots=True)

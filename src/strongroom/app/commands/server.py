@@ -199,7 +199,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_dry(args: argparse.Namespace, settings: "ServerSettings") -> None:
     """What a start would refuse; the key file of the flags is made by one."""
-    from strongroom.app.server import check
+    from strongroom.app.before_start import check
     from strongroom.model.clock import SystemClock
 
     if args.config:
@@ -241,7 +241,7 @@ def _prepare(
 
     `first` is the process that takes signals.
     """
-    from strongroom.app.server import check, clear, make_schema, prepare
+    from strongroom.app.before_start import check, clear, make_schema, prepare
     from strongroom.model.clock import SystemClock
 
     log()
@@ -456,9 +456,10 @@ def _run_dev(args: argparse.Namespace) -> int:
 def _serve_dev(
     args: argparse.Namespace, host: str, port: int, tls: tuple[Path, Path] | None
 ) -> int:
+    from strongroom.app.before_start import check
     from strongroom.app.logs import start_log
     from strongroom.app.main import program_version
-    from strongroom.app.server import Worker, check, run, serve
+    from strongroom.app.server import Worker, run, serve
     from strongroom.app.store_config.flags import dev_settings
     from strongroom.app.store_config.sources import read_files
     from strongroom.model.clock import SystemClock
