@@ -258,6 +258,17 @@ async def test_a_moved_mount_keeps_its_secrets_and_revokes_its_leases(issuing) -
     assert (await issuing.ask("GET", "sys/remount/status/none"))[0] == 404
 
 
+@pytest.mark.parametrize("target", ["iss", "secret", "secret/x"])
+async def test_a_move_that_cannot_be_made_revokes_nothing(issuing, target: str) -> None:
+    lease_id = (await issued(issuing))["lease_id"]
+    names = set(issuing.issuers[0].names)
+    moved = {"from": "iss", "to": target}
+    status, said = await issuing.ask("POST", "sys/remount", moved)
+    assert (status, said["errors"][0][:27]) == (400, "path is already in use at " + target[0])
+    assert issuing.issuers[0].names == names != set()
+    assert (await issuing.ask("POST", "sys/leases/lookup", {"lease_id": lease_id}))[0] == 200
+
+
 # many
 
 

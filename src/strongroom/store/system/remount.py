@@ -1,17 +1,17 @@
 """`sys/remount`: a mount under another path, with everything in it.
 
-Leases and tokens of the old path are revoked, as in Vault; the move itself is one transaction,
-so the migration that is answered is over. API:
+Leases and tokens of the old path are revoked, as in Vault; the move
+itself is one transaction, so the migration that is answered is over. API:
 https://developer.hashicorp.com/vault/api-docs/system/remount.
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from strongroom.model.errors import Conflict, Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
-from strongroom.store.engine.contract import MountRow, Transaction
+from strongroom.store.engine.contract import DamagedMount, MountRow, Transaction
 from strongroom.store.envelope import nothing_here
 from strongroom.store.leasing import Leases
 from strongroom.store.normalise import canonical_segments
@@ -41,9 +41,12 @@ class Remount:
 
     async def _remount(self, call: Call) -> Result:
         source, target = (_path(call.text(name), name) for name in ("from", "to"))
-        row = self._found(self._context.view.mounts(), source)
+        view = self._context.view
+        row = self._found(view.mounts(), source)
         if target.startswith("auth/") != (row.kind == "auth"):
             raise Invalid("other-kind", "cannot move an auth mount to a secret mount or back")
+        # A move that cannot be made takes back nothing that was handed out.
+        _free(taken_places(view), row, target)
         await self._leases.revoke_mount(row)
         migration, now = str(self._new_id()), self._context.clock.now()
         document = {
@@ -54,13 +57,8 @@ class Remount:
         }  # fmt: skip
 
         def write(transaction: Transaction) -> None:
-            mounts = transaction.mounts()
-            current = self._found(mounts, source)
-            others = [each for each in taken_places(transaction) if each != current]
-            path = target.removeprefix("auth/") if current.kind == "auth" else target
-            taken = clash(others, current.kind, path)
-            if taken:
-                raise Conflict("path-in-use", f"path is already in use at {taken}")
+            current = self._found(transaction.mounts(), source)
+            path = _free(taken_places(transaction), current, target)
             if transaction.lease_ids(source, limit=1):
                 raise Conflict("new-leases", "leases were made meanwhile; try again")
             if current.kind == "auth":
@@ -83,6 +81,17 @@ class Remount:
         if document is None:
             raise nothing_here()
         return Result(document)
+
+
+def _free(taken: Iterable[MountRow | DamagedMount], current: MountRow, target: str) -> str:
+    """The path under its kind that a mount is to have; raises Conflict(`path-in-use`)."""
+    path = target.removeprefix("auth/") if current.kind == "auth" else target
+    if path == current.path:
+        raise Conflict("path-in-use", f"path is already in use at {path}")
+    found = clash((each for each in taken if each != current), current.kind, path)
+    if found:
+        raise Conflict("path-in-use", f"path is already in use at {found}")
+    return path
 
 
 def _path(text: str, name: str) -> str:
