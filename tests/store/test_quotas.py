@@ -163,3 +163,32 @@ async def test_there_are_no_more_leases_than_the_quota_says(store) -> None:
 async def test_a_quota_that_cannot_be_is_refused(store, path, body) -> None:
     assert (await store.ask("POST", f"sys/quotas/{path}", body))[0] == 400
     assert (await store.ask("GET", f"sys/quotas/{path}"))[0] == 404
+
+
+async def test_quotas_of_a_mount_move_with_it_and_go_with_it(store) -> None:
+    await store.ask("POST", "sys/mounts/m", {"type": "kv"})
+    await store.ask("POST", "sys/mounts/m2", {"type": "kv"})
+    quotas = {"a": "m", "b": "m/deep/*", "other": "m2", "all": ""}
+    for name, path in quotas.items():
+        body = {"rate": 1, "interval": "1h", "path": path}
+        assert (await store.ask("POST", f"sys/quotas/rate-limit/{name}", body))[0] == 204
+    body = {"max_leases": 5, "path": "m"}
+    assert (await store.ask("POST", "sys/quotas/lease-count/c", body))[0] == 204
+    exempt = {"rate_limit_exempt_paths": ["sys/*"]}
+    assert (await store.ask("POST", "sys/quotas/config", exempt))[0] == 204
+    moved = {"from": "m", "to": "new/place"}
+    assert (await store.ask("POST", "sys/remount", moved))[0] == 200
+    answers = [(await store.ask("GET", "new/place/x"))[0] for _ in range(2)]
+    assert answers == [404, 429]
+    paths = {name: await _path_of(store, f"rate-limit/{name}") for name in quotas}
+    assert paths == {"a": "new/place/", "b": "new/place/deep/*", "other": "m2/", "all": ""}
+    assert await _path_of(store, "lease-count/c") == "new/place/"
+    assert (await store.ask("DELETE", "sys/mounts/new/place"))[0] == 204
+    _, said = await store.ask("LIST", "sys/quotas/rate-limit")
+    assert said["data"]["keys"] == ["all", "other"]
+    assert (await store.ask("GET", "sys/quotas/lease-count/c"))[0] == 404
+
+
+async def _path_of(store, quota: str) -> str:
+    _, said = await store.ask("GET", f"sys/quotas/{quota}")
+    return said["data"]["path"]

@@ -234,6 +234,29 @@ def put_default_quota(transaction: Transaction) -> None:
     transaction.put_document(MOUNT, LEASES, DEFAULT_NAME, asdict(quota))
 
 
+def move_quotas(transaction: Transaction, source: str, target: str) -> None:
+    """What limited a mount, or a path in it, does so at the mount's new place."""
+    for kind, name, document in _quotas_under(transaction, source):
+        moved = {**document, "path": target + document["path"].removeprefix(source)}
+        transaction.put_document(MOUNT, kind, name, moved)
+
+
+def remove_quotas(transaction: Transaction, mount: str) -> None:
+    """Those of a mount that is gone: whatever comes to its place is another one."""
+    for kind, name, _ in _quotas_under(transaction, mount):
+        transaction.delete_document(MOUNT, kind, name)
+
+
+def _quotas_under(transaction: Transaction, mount: str) -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (kind, name, document)
+        for kind in (RATE, LEASES)
+        for name in transaction.document_names(MOUNT, kind)
+        if (document := _fields(transaction.document(MOUNT, kind, name)))
+        and str(document.get("path", "")).startswith(mount)
+    ]
+
+
 def leases_under(view: View, quota: LeaseCount) -> int:
     """How many leases and tokens count against a quota, no further than its bound."""
     return view.count_under(quota.path.rstrip("*"), quota.most)

@@ -13,9 +13,10 @@ from strongroom.store.auth.lockout import CONFIG as LOCKOUT
 from strongroom.store.auth.lockout import lockout_settings
 from strongroom.store.call import Call, Endpoint, Result, parse_flag, parse_seconds
 from strongroom.store.context import Context
-from strongroom.store.engine.contract import DamagedMount, MountRow, Transaction
+from strongroom.store.engine.contract import DamagedMount, MountRow, Transaction, View
 from strongroom.store.leasing import Leases
 from strongroom.store.parameters import fields
+from strongroom.store.quotas import remove_quotas
 from strongroom.store.routing import full_path
 from strongroom.store.tokens import DEFAULT_TTL, MAX_TTL
 
@@ -202,13 +203,14 @@ class Mounts:
                 transaction.revoke_tokens(now, full_path(row))
             for each in current:
                 transaction.delete_mount(each)
+                remove_quotas(transaction, full_path(each))
 
         await self._context.engine.transact(write)
 
 
-def taken_places(transaction: Transaction) -> Sequence[MountRow | DamagedMount]:
+def taken_places(view: View) -> Sequence[MountRow | DamagedMount]:
     """Every mount, also one whose row does not open: what lies under it is still there."""
-    return [*transaction.mounts(), *transaction.damaged_mounts()]
+    return [*view.mounts(), *view.damaged_mounts()]
 
 
 def clash(rows: Iterable[MountRow | DamagedMount], kind: str, path: str) -> str:

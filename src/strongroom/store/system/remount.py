@@ -1,6 +1,6 @@
 """`sys/remount`: a mount under another path, with everything in it.
 
-Leases and tokens of the old path are revoked, as in Vault; the move
+Leases and tokens of the old path are revoked, and its quotas go along, as in Vault; the move
 itself is one transaction, so the migration that is answered is over. API:
 https://developer.hashicorp.com/vault/api-docs/system/remount.
 """
@@ -16,6 +16,7 @@ from strongroom.store.envelope import nothing_here
 from strongroom.store.leasing import Leases
 from strongroom.store.normalise import canonical_segments
 from strongroom.store.parameters import fields
+from strongroom.store.quotas import move_quotas
 from strongroom.store.routing import full_path
 from strongroom.store.system.mounts import RESERVED, clash, taken_places
 
@@ -64,6 +65,7 @@ class Remount:
             if current.kind == "auth":
                 transaction.revoke_tokens(now, source)
             transaction.move_mount(current, path)
+            move_quotas(transaction, source, target)
             transaction.put_document(MOUNT, KIND, migration, document)
 
         await self._context.engine.transact(write)
