@@ -97,6 +97,18 @@ async def test_a_mount_is_handed_and_sends_the_headers_it_is_tuned_to_alone(stor
 # policies
 
 
+@pytest.mark.parametrize("rules", ['{"charset": %s}', '[{"charset": %s}]', '{"charset": [%s]}'])
+async def test_a_password_policy_may_be_json_as_in_vault(store, rules: str) -> None:
+    rule = rules % '{"charset": "abcdefghij", "min-chars": 1}'
+    text = f'{{"length": 20, "rule": {rule}}}'
+    assert (await store.ask("PUT", "sys/policies/password/j", {"policy": text}))[0] == 204
+    _, said = await store.ask("GET", "sys/policies/password/j/generate")
+    assert set(said["data"]["password"]) <= set("abcdefghij")
+    for wrong in ('{"other": {}}', '"charset"', '{"charset": "abc"}', "[1]", '{"charset": {}}'):
+        body = {"policy": f'{{"length": 20, "rule": {wrong}}}'}
+        assert (await store.ask("PUT", "sys/policies/password/j", body))[0] == 400, wrong
+
+
 async def test_a_password_policy_is_checked_kept_and_used(store) -> None:
     text = """length = 12
     rule "charset" { charset = "abc" min-chars = 2 }

@@ -3,7 +3,7 @@
     length = 20
     rule "charset" { charset = "abcdefghijklmnopqrstuvwxyz" min-chars = 1 }
 
-Form: https://developer.hashicorp.com/vault/docs/concepts/password-policies.
+or the same in JSON. Form: https://developer.hashicorp.com/vault/docs/concepts/password-policies.
 """
 
 import math
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from strongroom.access.hcl import Attribute, Block, parse
+from strongroom.access.hcl import Attribute, Block, Body, parse
 from strongroom.model.errors import Invalid
 
 CODE: Final = "bad-password-policy"
@@ -73,16 +73,36 @@ def parse_password_policy(text: str) -> PasswordPolicy:
         if isinstance(item, Attribute) and item.name == "length":
             length = _number(item)
         elif isinstance(item, Block) and item.kind == "rule" and item.labels == ("charset",):
-            rules.append(_charset(item))
+            rules.append(_charset(item.body))
+        elif isinstance(item, Attribute) and item.name == "rule":
+            rules += _charsets(item)
         else:
             name = item.name if isinstance(item, Attribute) else item.kind
             raise Invalid(CODE, f"line {max(item.line, 1)}: unknown key {name!r}")
     return _checked(PasswordPolicy(length, tuple(rules)))
 
 
-def _charset(block: Block) -> CharsetRule:
+def _charsets(item: Attribute) -> list[CharsetRule]:
+    """Rules as JSON has them: `{"charset": {...}}`, or a list of such objects."""
+    rules = []
+    for outer in _bodies(item):
+        for inner in outer.items:
+            if not isinstance(inner, Attribute) or inner.name != "charset":
+                raise Invalid(CODE, "line 1: the only kind of rule is charset")
+            rules += [_charset(body) for body in _bodies(inner)]
+    return rules
+
+
+def _bodies(item: Attribute) -> list[Body]:
+    values = item.value if isinstance(item.value, list) else [item.value]
+    if not all(isinstance(each, Body) for each in values):
+        raise Invalid(CODE, f"line {max(item.line, 1)}: {item.name} holds an object")
+    return values
+
+
+def _charset(body: Body) -> CharsetRule:
     charset, least = "", 0
-    for item in block.body.items:
+    for item in body.items:
         if isinstance(item, Attribute) and item.name == "charset" and isinstance(item.value, str):
             charset = item.value
         elif isinstance(item, Attribute) and item.name == "min-chars":
