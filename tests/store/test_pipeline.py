@@ -244,6 +244,28 @@ async def test_the_feed_tells_what_was_since_an_entry_and_goes_on_without_a_gap(
     assert (await store.ask("GET", "sys/events/subscribe/kv*?after=x"))[0] == 400
 
 
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec_WebSocket_Version": "13",
+    "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("", "missing event type"),
+        ("/", "missing event type"),
+        ("/kv*?filter=data_path+matches+x", "events are not filtered by an expression"),
+    ],
+)
+async def test_a_subscription_that_cannot_be_kept_is_refused(store, asked, said) -> None:
+    """Who asks for some changes and is told of all of them may act on all of them."""
+    status, reply = await store.ask("GET", f"sys/events/subscribe{asked}", **UPGRADE)
+    assert (status, reply["errors"][0].partition(";")[0]) == (400, said)
+
+
 class _View:
     """A view of a database that does not say where the feed is."""
 
@@ -270,11 +292,9 @@ class _Engine:
 async def test_no_socket_is_opened_to_whom_nothing_can_be_told(tmp_path: Path, after: str) -> None:
     barrier = Barrier()
     engine: Any = _Engine(SqliteEngine(tmp_path / "db", barrier))
-    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
-    upgrade["Sec_WebSocket_Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
     async with serving(engine, barrier, tmp_path / "key", SimulatedClock()) as store:
         path = f"sys/events/subscribe/kv*?json=true{after}"
-        status, said = await store.ask("GET", path, **upgrade)
+        status, said = await store.ask("GET", path, **UPGRADE)
         assert (status, said) == (503, {"errors": ["the database does not answer"]})
         assert store.records()[-1]["error"] == "the database does not answer"
 

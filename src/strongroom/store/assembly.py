@@ -31,7 +31,7 @@ from strongroom.store.context import REQUEST_SECONDS, Context
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine, MountRow, Transaction
 from strongroom.store.expiration import Expiration
-from strongroom.store.feed import ChangeFeed
+from strongroom.store.feed import ChangeFeed, no_event_type
 from strongroom.store.front import Front
 from strongroom.store.identity.backend import IdentityBackend
 from strongroom.store.identity.key_rotation import KEY_SECONDS, rotation_of_next
@@ -371,7 +371,7 @@ class _FeedEndpoint:
 
     @staticmethod
     def _never(call: Call) -> Result:  # noqa: ARG004 - the handler's shape
-        return Result()
+        raise no_event_type()
 
 
 def _in_turn(notices: Notices, *steps: Callable[[], None]) -> Callable[[], None]:

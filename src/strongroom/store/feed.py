@@ -7,14 +7,14 @@ Form: CloudEvents 1.0 as Vault sends them, https://developer.hashicorp.com/vault
 import asyncio
 import fnmatch
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from strongroom.model.clock import Clock, rfc3339
-from strongroom.model.errors import Refusal, Unavailable
+from strongroom.model.errors import Invalid, Refusal, Unavailable
 from strongroom.store.engine.contract import RESTORED, Engine, EventRow
 from strongroom.store.notices import Notices, reason_of
 from strongroom.store.sessions import Session, Sessions
@@ -219,6 +219,25 @@ class ChangeFeed:
             and not subscriber.socket.send_text(text)
         ):
             self._subscribers.discard(subscriber)
+
+
+def no_event_type() -> Invalid:
+    """The answer to a subscription to nothing."""
+    return Invalid("no-event-type", "missing event type", hint="sys/events/subscribe/kv*")
+
+
+def pattern_of(types: str, data: Mapping[str, Any]) -> str:
+    """The types of events that a subscription is to; raises Invalid for what it would not do."""
+    if not types:
+        raise no_event_type()
+    if data.get("filter"):
+        # Who would be told more than it asked for might act on all of it.
+        raise Invalid(
+            "no-event-filter",
+            "events are not filtered by an expression",
+            hint="leave filter out; the path has the types, and policies the secrets",
+        )
+    return types
 
 
 def _hears(subscriber: Subscriber, session: Session, event: EventRow) -> bool:

@@ -36,7 +36,7 @@ from strongroom.store.envelope import (
     unrecordable,
 )
 from strongroom.store.expiration import Expiration
-from strongroom.store.feed import ChangeFeed, Subscriber
+from strongroom.store.feed import ChangeFeed, Subscriber, pattern_of
 from strongroom.store.normalise import Canonical, body_of, normalise_line
 from strongroom.store.recording import Outcome
 from strongroom.store.request_headers import is_plain, token_of, wrap_seconds
@@ -575,12 +575,12 @@ class Pipeline:
             # Before the socket is open: whoever cannot be told of changes yet is refused in words.
             newest = self._context.view.last_event()
             mark = work.call.text("mark")
+            pattern = pattern_of(work.call.path.removeprefix(SUBSCRIBE), work.call.data)
             socket = work.exchange.accept_websocket(request)
         except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
             self._answer_failure(work, error)
             return
         self._metrics.in_flight.end(work.call)
-        pattern = work.call.path.removeprefix(SUBSCRIBE)
         told = Subscriber(socket, pattern, work.call.token, request.peer, newest, mark)
         self._feed.subscribe(told, after)
 
