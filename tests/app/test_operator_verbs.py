@@ -93,7 +93,7 @@ async def test_a_ceremony_that_was_not_begun_is_said_to_be(cli) -> None:
         (("plugin", "list"), "there are no plugins"),
         (("ssh", "ada@host"), "sessions are not opened"),
         (("pki", "health-check"), "no tools for the authorities"),
-        (("version-history",), "are not kept"),
+        (("version-history",), "read sys/version-history list=true"),
         (("proxy",), "no API proxy"),
     ],
 )

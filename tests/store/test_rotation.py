@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from strongroom.model.clock import rfc3339
 from strongroom.store.assembly import upkeep
-from strongroom.store.upkeep import Chore, Upkeep
+from strongroom.store.upkeep import LEAD_SECONDS, Chore, Upkeep
 
 
 async def turn(store: Any) -> None:
@@ -125,3 +126,29 @@ async def test_a_leader_that_was_replaced_while_it_slept_does_no_step(store: Any
     store.clock.step_wall(-3600.0)
     await store.engine.waiting(one.turn())
     assert done == ["one", "two"]
+
+
+async def test_the_versions_that_served_are_kept_with_their_times(store) -> None:
+    async def led_by(version: str) -> float:
+        node = upkeep(store.engine, store.barrier, store.clock, store.seal, version=version)
+        store.clock.step_wall(100)
+        await store.engine.waiting(node.turn())
+        return store.clock.now()
+
+    first = await led_by("0.1.0")
+    store.clock.step_wall(LEAD_SECONDS)
+    second = await led_by("0.10.0")
+    store.clock.step_wall(LEAD_SECONDS)
+    await led_by("0.1.0")
+    _, said = await store.ask("LIST", "sys/version-history")
+    known = [name for name in said["data"]["keys"] if name]
+    assert known == ["0.1.0", "0.10.0"]
+    info = said["data"]["key_info"]
+    assert info["0.1.0"] == {
+        "timestamp_installed": rfc3339(first), "previous_version": None, "build_date": "",
+    }  # fmt: skip
+    assert info["0.10.0"]["timestamp_installed"] == rfc3339(second)
+    assert info["0.10.0"]["previous_version"] == "0.1.0"
+    assert (await store.ask("GET", "sys/version-history?list=true"))[0] == 200
+    token = await store.token_with('path "sys/version" { capabilities = ["list"] }')
+    assert (await store.ask("LIST", "sys/version-history", token=token))[0] == 403

@@ -43,7 +43,10 @@ ABSENT: Final[dict[str, tuple[str, str]]] = {
         "the transform engine is Vault Enterprise's",
         "strongroom write transit/encrypt/KEY plaintext=BASE64",
     ),
-    "version-history": ("the versions that ran before are not kept", "strongroom version"),
+    "version-history": (
+        "the versions that served are a list of the API",
+        "strongroom read sys/version-history list=true",
+    ),
     "operator diagnose": (
         "the server checks itself when it starts",
         "strongroom server -test-config -config=FILE reads and checks without starting",

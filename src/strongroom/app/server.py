@@ -284,7 +284,8 @@ async def serve(
     for listener in settings.listeners:
         _log.info("listening on %s", listener.url)
     worker.ready()
-    leading = upkeep(parts.engine, parts.barrier, clock, parts.seal, around.notices)
+    version = about.program_version
+    leading = upkeep(parts.engine, parts.barrier, clock, parts.seal, around.notices, version)
     background.start("cluster watch", lambda: _follow(parts, around, broker, problems))
     background.start("certificate watch", lambda: _watch(certificates, clock))
     background.start("seal backend", lambda: keep_backend(parts.seal, clock))

@@ -74,6 +74,7 @@ from strongroom.store.system.seal import ROOT_GRANT, SealPaths, Unseal
 from strongroom.store.system.snapshots import SnapshotEndpoints
 from strongroom.store.system.status import About, Init, Status
 from strongroom.store.system.user_interface import UserInterface
+from strongroom.store.system.version_history import VersionHistory, noting
 from strongroom.store.system.wrapping import WrappingEndpoints
 from strongroom.store.tokens import Bounds, new_row
 from strongroom.store.upkeep import CHORES, Chore, Upkeep, nothing
@@ -176,6 +177,7 @@ def upkeep(
     clock: Clock,
     seal: ClusterSeal,
     notices: Notices | None = None,
+    version: str = "",
 ) -> Upkeep:
     """This process's part in the background work of the cluster."""
 
@@ -188,6 +190,7 @@ def upkeep(
         *CHORES,
         Chore("automatic key rotation", ROTATION_SECONDS, due),
         Chore("keys of identity tokens", KEY_SECONDS, nothing, prepare=rotation_of_next),
+        noting(version),
     )
     return Upkeep(engine, barrier, clock, uuid.uuid4().hex, chores, notices=notices)
 
@@ -299,6 +302,7 @@ def _around(
             around.about.program_version,
         ),
         Nodes(context, around.about, socket.gethostname),
+        VersionHistory(context, around.about),
         KeyRotation(context, lambda: barrier.uncounted),
         SnapshotEndpoints(context, barrier, around.about.program_version, around.folder),
     )

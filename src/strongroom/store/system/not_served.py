@@ -26,7 +26,6 @@ REASONS: Final[Mapping[str, str]] = {
     "policies/egp": "Sentinel policies are Vault Enterprise's",
     "policies/rgp": "Sentinel policies are Vault Enterprise's",
     "namespaces": "there is only the root namespace",
-    "version-history": "the versions that ran before are not kept",
     "monitor": "the log goes to standard error, and sys/loggers says how much of it",
     "config/reload": "SIGHUP reopens audit files and reloads certificates",
     "rekey/backup": "shares are not sealed for PGP keys, so none are kept",
