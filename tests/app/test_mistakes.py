@@ -109,6 +109,9 @@ SERVER = [
      "postgresql://USER@HOST"),
     ("--data d --seal-key-file k --database postgresql://u:hunter2:x@h:p/d", 2,
      "a port of it is no number", "PGPASSWORD"),
+    ("--data d --seal-key-file k --database postgresql://u:hunter2@127.0.0.1:1/d", 2,
+     "the database cannot be reached", "a start has to be repeated"),
+    ("--data d --seal-key-file raw.key", 2, "not base64 of 32 bytes", "openssl rand -base64 32"),
     ("--data d --seal-key-file k --listen 127.0.0.1:99999", 2, "not HOST:PORT", "127.0.0.1:8200"),
     ("--data d --seal-key-file k --tls-cert a --tls-key b", 2, "cannot use a with b", "give a PEM"),
     ("--data d --seal-key-file k --audit-file /proc/x/a", 2, "cannot be written", "the path"),
@@ -127,6 +130,8 @@ def files(tmp_path, monkeypatch) -> None:
     (tmp_path / "consul.hcl").write_text('storage "consul" {}\n')
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "bytes").write_bytes(b"\xff")
+    (tmp_path / "raw.key").write_bytes(bytes(32))
+    (tmp_path / "raw.key").chmod(0o600)
     (tmp_path / "folder.hcl").write_text(
         'storage "file" { path = "/proc/x" }\n'
         'listener "tcp" { address = "127.0.0.1:0"\n tls_disable = true }\n'

@@ -123,7 +123,11 @@ def _decode(line: bytes, path: Path) -> bytes:
     except binascii.Error:
         key = b""
     if len(key) != KEY_BYTES:
-        raise Invalid("bad-key-file", f"a line of {path} is not base64 of {KEY_BYTES} bytes")
+        raise Invalid(
+            "bad-key-file",
+            f"a line of {path} is not base64 of {KEY_BYTES} bytes",
+            hint=f"openssl rand -base64 {KEY_BYTES} makes one",
+        )
     return key
 
 

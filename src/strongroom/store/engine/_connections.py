@@ -272,7 +272,8 @@ def _gone() -> Refusal:
     return Unavailable(
         "storage-unavailable",
         "the database cannot be reached",
-        hint="the node tries again by itself; see that PostgreSQL runs and accepts connections",
+        hint="see that PostgreSQL runs and accepts connections; a node that serves finds it again"
+        " by itself, a start has to be repeated",
     )
 
 
