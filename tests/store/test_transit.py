@@ -1,5 +1,6 @@
 """Transit under its public client, and the rules that keep keys inside."""
 
+import asyncio
 import base64
 import dataclasses
 import datetime
@@ -8,15 +9,16 @@ import json
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 from cryptography.x509.oid import NameOID
 from hvac.exceptions import Forbidden, InvalidRequest
 from tests.store.test_cert_auth import Maker, pem
 
-from strongroom.crypto.signatures import load_public_key, new_key_pair
+from strongroom.crypto.signatures import load_key_pair, load_public_key, new_key_pair
 from strongroom.model.errors import Invalid
-from strongroom.store.secrets.transit_key import KeyVersion, TransitKey
+from strongroom.store.secrets.transit_data import PER_TURN, in_batch, sign_item
+from strongroom.store.secrets.transit_key import KeyVersion, TransitKey, check_material
 
 
 def b64(text: str | bytes) -> str:
@@ -673,6 +675,37 @@ async def test_an_item_of_a_batch_without_input_is_not_an_empty_one(transit) -> 
         first, second = said["data"]["batch_results"]
         assert (status, len(first) > 0, second) == (200, True, {"error": "missing input"})
         assert "error" not in first
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa-2048"])
+async def test_others_are_served_while_a_batch_is_worked_on(kind) -> None:
+    """A thousand RSA signatures held the whole process up for minutes."""
+    key = TransitKey("k", kind, {1: KeyVersion(new_key_pair(kind), b"h" * 32)})
+    batch = [{"input": b64(str(number)), "reference": number} for number in range(1, 41)]
+    work = asyncio.create_task(in_batch(key, batch, {}, sign_item))
+    turns = 0
+    while not work.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= len(batch) // PER_TURN
+    results = ((await work).data or {})["batch_results"]
+    assert [each["reference"] for each in results] == [str(each["reference"]) for each in batch]
+
+
+def test_an_rsa_key_from_outside_is_looked_at_in_full_and_a_kept_one_is_not() -> None:
+    """Looking took most of the time of each signature, while nobody else was served."""
+    pair = load_key_pair("rsa-2048", new_key_pair("rsa-2048"))
+    numbers = pair.private_numbers()
+    wrong = rsa.RSAPrivateNumbers(
+        numbers.p, numbers.q, numbers.d, numbers.dmp1 + 2, numbers.dmq1, numbers.iqmp,
+        numbers.public_numbers,
+    )  # fmt: skip
+    der = wrong.private_key(unsafe_skip_rsa_key_validation=True).private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with pytest.raises(Invalid):
+        check_material("rsa-2048", der)
+    assert isinstance(load_key_pair("rsa-2048", der), rsa.RSAPrivateKey)
 
 
 async def test_a_mount_can_be_told_not_to_make_keys_by_encrypting(transit) -> None:

@@ -85,12 +85,18 @@ def _der(key: PrivateKey) -> bytes:
     )
 
 
-def load_key_pair(kind: str, der: bytes) -> PrivateKey:
-    """Read a private key of a kind; raises Invalid(`bad-key`, `no-private-key`)."""
+def load_key_pair(kind: str, der: bytes, *, from_outside: bool = False) -> PrivateKey:
+    """Read a private key of a kind; raises Invalid(`bad-key`, `no-private-key`).
+
+    Whether the parts of an RSA key belong together takes tenths of a second to find out: it is
+    asked once, of a key `from_outside`, and not at each use of one that was kept.
+    """
     if is_public_only(der):
         raise Invalid("no-private-key", "only the public half of the key was imported")
     try:
-        key = serialization.load_der_private_key(der, None)
+        key = serialization.load_der_private_key(
+            der, None, unsafe_skip_rsa_key_validation=not from_outside
+        )
     except (ValueError, TypeError):
         raise Invalid("bad-key", "the key is not PKCS #8") from None
     _check_kind(kind, key)
@@ -105,6 +111,14 @@ def is_public_only(der: bytes) -> bool:
     # A length of 128 and more says in how many bytes it stands (X.690, 8.1.3).
     start = 2 + (der[1] & 0x7F if der[1] & 0x80 else 0)
     return der[start : start + 1] == bytes([_SEQUENCE])
+
+
+def check_key(kind: str, der: bytes) -> None:
+    """Raise Invalid(`bad-key`) for a key from outside, pair or public, that is not of a kind."""
+    if is_public_only(der):
+        load_public_key(kind, der)
+    else:
+        load_key_pair(kind, der, from_outside=True)
 
 
 def load_public_key(kind: str, der: bytes) -> PublicKey:
@@ -159,7 +173,7 @@ def private_key_text(der: bytes) -> str:
     """As Vault exports it: base64 of seed and public key for Ed25519, else the type's own PEM."""
     import base64
 
-    key = serialization.load_der_private_key(der, None)
+    key = serialization.load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
     if isinstance(key, ed25519.Ed25519PrivateKey):
         whole = key.private_bytes_raw() + key.public_key().public_bytes_raw()
         return base64.b64encode(whole).decode()

@@ -338,7 +338,7 @@ class Transit:
             raise Invalid("bad-import", "the ciphertext does not unwrap to a key") from None
         if kind in KEY_PAIRS and is_public_only(material):
             raise Invalid("bad-import", "what is wrapped is no private key")
-        check_material(kind, material)
+        await asyncio.to_thread(check_material, kind, material)
         return material
 
     async def _import(self, call: Call) -> None:
@@ -424,7 +424,8 @@ class Transit:
         key = TransitKey.loads(document)
         for each in key.versions.values():
             # Derived pairs are kept as seeds.
-            check_material(HMAC if key.derived and not key.symmetric else key.type, each.material)
+            kind = HMAC if key.derived and not key.symmetric else key.type
+            await asyncio.to_thread(check_material, kind, each.material)
         # A body may have the name as well: vaultrs sends it there alone.
         named = call.args.get("name") or call.text("name")
         key = dataclasses.replace(key, name=named or key.name)

@@ -25,9 +25,9 @@ from strongroom.crypto.ciphers import (
 from strongroom.crypto.mac import hmac_of
 from strongroom.crypto.signatures import (
     KEY_PAIRS,
+    check_key,
     ed25519_from_seed,
     is_public_only,
-    load_public_key,
     new_key_pair,
     public_key_text,
     rsa_decrypt,
@@ -349,7 +349,7 @@ def check_material(kind: str, material: bytes) -> None:
         if not HMAC_BYTES[0] <= len(material) <= HMAC_BYTES[1]:
             raise Invalid("bad-key", "an HMAC key has 32 to 512 bytes")
     else:
-        load_public_key(kind, material)
+        check_key(kind, material)
 
 
 def tagged(version: int, content: bytes, *, url_safe: bool = False) -> str:
