@@ -229,6 +229,27 @@ async def test_copy_and_move_need_what_doing_it_by_hand_needs(store) -> None:
     assert (await store.ask("PUT", "secret/move/from/a", body, token=token))[0] == 200
 
 
+async def test_a_refused_copy_names_the_other_path_and_not_whether_it_is_there(store) -> None:
+    await write(store, "from", k=1)
+    await write(store, "taken", k=1)
+    both = ("copy", "move")
+    policy = "".join(f'path "secret/{verb}/*" {{ capabilities = ["update"] }} ' for verb in both)
+    token = await store.token_with(policy)
+    for verb in both:
+        status, said = await store.ask(
+            "PUT", f"secret/{verb}/from", {"destination": "taken"}, token=token
+        )
+        assert status == 403
+        assert said["errors"] == ["permission denied; this needs read on secret/data/from too"]
+    token = await store.token_with(policy + 'path "secret/data/from" { capabilities = ["read"] }')
+    for name in ("taken", "free"):
+        _, said = await store.ask("PUT", "secret/copy/from", {"destination": name}, token=token)
+        needed = f"create, or update if it is there, on secret/data/{name} too"
+        assert said["errors"] == [f"permission denied; this needs {needed}"]
+    _, said = await store.ask("PUT", "secret/move/from", {"destination": "free"}, token=token)
+    assert said["errors"] == ["permission denied; this needs delete on secret/metadata/from too"]
+
+
 async def test_a_difference_names_keys_and_shows_no_value(store) -> None:
     await write(store, "a", same="s", changed="before", gone=1, deep={"x~/": 1})
     await write(store, "a", same="s", changed="after", new=1, deep={"x~/": 2})

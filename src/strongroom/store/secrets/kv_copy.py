@@ -6,6 +6,7 @@ the caller needs what the same thing by hand would need, and check-and-set works
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -24,6 +25,9 @@ from strongroom.store.secrets.kv_versions import (
     version_data,
     with_new_version,
 )
+
+# Which of the two was missing would say whether the destination is there.
+_WRITE: Final = "create, or update if it is there,"
 
 
 class Copying:
@@ -52,7 +56,7 @@ class Copying:
         target = _destination(call, source)
         self._require(call, f"data/{source}", "read")
         there = self._context.view.kv_exists(mount, target)
-        self._require(call, f"data/{target}", "update" if there else "create")
+        self._require(call, f"data/{target}", "update" if there else "create", _WRITE)
         wanted = positive(call.integer("version"))
 
         def write(transaction: Transaction) -> KvMetadata:
@@ -63,7 +67,7 @@ class Copying:
             body = transaction.kv_data(mount, source, info.version)
             settings, old = settings_of(transaction, mount), transaction.kv_metadata(mount, target)
             if old is not None and not there:
-                raise Denied("not-allowed", "1 error occurred:\n\t* permission denied\n\n")
+                raise _denied(call, f"data/{target}", _WRITE)
             check_cas(old, settings, call.data.get("options"))
             fresh = KvMetadata(mount, target, created=now, updated=now, custom=row.custom)
             made = with_new_version(old or fresh, settings, now)
@@ -110,9 +114,15 @@ class Copying:
         return Result({"destination": target, "current_version": moved.current_version})
 
     @staticmethod
-    def _require(call: Call, path: str, capability: str) -> None:
+    def _require(call: Call, path: str, capability: str, named: str = "") -> None:
         if not call.caller.decide(call.mount.path + path, capability).allowed:
-            raise Denied("not-allowed", "1 error occurred:\n\t* permission denied\n\n")
+            raise _denied(call, path, named or capability)
+
+
+def _denied(call: Call, path: str, capability: str) -> Denied:
+    """Names the second path: the rule for the one that was asked for allowed the call."""
+    needed = f"this needs {capability} on {call.mount.path}{path} too"
+    return Denied("not-allowed", "permission denied", hint=needed)
 
 
 def _destination(call: Call, source: str) -> str:
