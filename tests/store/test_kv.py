@@ -1,9 +1,12 @@
 """KV v1 and v2 as clients see them: envelopes, errors and warnings, and what goes beyond Vault."""
 
+import asyncio
+
 import pytest
 
 from strongroom.model.errors import Invalid
 from strongroom.store.call import parse_seconds
+from strongroom.store.secrets.cubbyhole import MAX_ENTRIES
 
 
 async def write(store, path: str, **data) -> dict:
@@ -93,6 +96,42 @@ async def test_custom_metadata_is_replaced_by_a_write_and_merged_by_a_patch(stor
     status, said = await store.ask("PUT", "secret/metadata/x", {"cas_required": False})
     assert status == 200
     assert "mandated by backend config" in said["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "nothing"),
+    [
+        ("max_versions", 3, 0),
+        ("cas_required", True, False),
+        ("delete_version_after", "1h0m0s", "0s"),
+        ("custom_metadata", {"a": "b"}, None),
+    ],
+)
+async def test_null_in_a_patch_of_metadata_takes_a_setting_away(
+    store, name, given, nothing
+) -> None:
+    """Two were refused, and two answered 204 and stayed."""
+    await store.ask("POST", "secret/metadata/x", {name: given, "custom_metadata": {"a": "b"}})
+    _, said = await store.ask("GET", "secret/metadata/x")
+    assert said["data"][name] == given
+    merge = {"Content_Type": "application/merge-patch+json"}
+    assert (await store.ask("PATCH", "secret/metadata/x", {name: None}, **merge))[0] == 204
+    _, said = await store.ask("GET", "secret/metadata/x")
+    assert said["data"][name] == nothing
+    if name != "custom_metadata":
+        assert said["data"]["custom_metadata"] == {"a": "b"}
+
+
+@pytest.mark.long
+async def test_a_full_cubbyhole_takes_new_values_of_what_it_has(store) -> None:
+    paths = [f"cubbyhole/{number}" for number in range(MAX_ENTRIES)]
+    for start in range(0, MAX_ENTRIES, 100):
+        await asyncio.gather(
+            *(store.ask("POST", path, {"k": "v"}) for path in paths[start : start + 100])
+        )
+    assert (await store.ask("POST", "cubbyhole/more", {"k": "v"}))[0] == 400
+    assert (await store.ask("POST", paths[0], {"k": "w"}))[0] == 204
+    assert (await store.ask("GET", paths[0]))[1]["data"] == {"k": "w"}
 
 
 async def test_versions_delete_themselves_at_the_shorter_of_two_times(store) -> None:

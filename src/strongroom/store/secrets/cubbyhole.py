@@ -68,7 +68,8 @@ class Cubbyhole:
         def write(transaction: Transaction) -> None:
             if transaction.token(token) is None:
                 raise invalid_token()
-            if len(transaction.cubbyhole_paths(token)) >= MAX_ENTRIES:
+            paths = transaction.cubbyhole_paths(token)
+            if len(paths) >= MAX_ENTRIES and path not in paths:
                 raise Invalid("cubbyhole-full", f"a token keeps at most {MAX_ENTRIES} entries")
             transaction.put_cubbyhole(token, path, body)
 

@@ -16,6 +16,9 @@ from strongroom.store.engine.contract import KvMetadata, KvVersionInfo
 
 MAX_DIGITS: Final = 9
 DEFAULT_MAX_VERSIONS: Final = 10
+NOTHING_SET: Final[Mapping[str, Any]] = {
+    "max_versions": 0, "cas_required": False, "delete_version_after": 0, "custom_metadata": {},
+}  # fmt: skip
 CUSTOM_FAILED: Final = "custom_metadata validation failed"
 CUSTOM_KEYS, CUSTOM_KEY_BYTES, CUSTOM_VALUE_BYTES = 64, 128, 512
 
@@ -191,8 +194,13 @@ def with_settings(
 ) -> KvMetadata:
     """The secret with the settings of a `metadata/` write; `merge` keeps other custom keys.
 
-    Raises Invalid for a setting that cannot be.
+    In a merge null is what no setting is (RFC 7396). Raises Invalid for one that cannot be.
     """
+    if merge:
+        gone_names = {name for name in NOTHING_SET if name in data and data[name] is None}
+        data = {**data, **{name: NOTHING_SET[name] for name in gone_names}}
+        if "custom_metadata" in gone_names:
+            old = replace(old, custom={})
     custom = dict(old.custom)
     if "custom_metadata" in data:
         given = _custom(data["custom_metadata"])
