@@ -726,6 +726,25 @@ async def test_a_backup_whose_key_is_no_key_is_refused(transit) -> None:
     assert (await transit.store.ask("POST", "transit/restore", {"backup": backup}))[0] == 400
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_encryption": "x"}, {"min_decryption": 2}, {"min_decryption": 0}, {"derived": "no"},
+        {"auto_rotate_seconds": None}, {"min_encryption": 2}, {"versions": 0}, {"name": 5},
+    ],
+)  # fmt: skip
+async def test_a_backup_whose_settings_cannot_be_is_refused(transit, wrong) -> None:
+    """It was taken, and each use of the key answered 500."""
+    await transit("create_key", name="e", exportable=True, allow_plaintext_backup=True)
+    good = json.loads(base64.b64decode((await transit("backup_key", name="e"))["data"]["backup"]))
+    if "versions" in wrong:
+        wrong = {"versions": {str(wrong["versions"]): good["versions"]["1"]}}
+    body = {"backup": b64(json.dumps({**good, **wrong}))}
+    assert (await transit.store.ask("POST", "transit/restore/new", body))[0] == 400
+    body = {"backup": b64(json.dumps(good))}
+    assert (await transit.store.ask("POST", "transit/restore/new", body))[0] == 204
+
+
 def test_a_key_that_uses_nothing_new_is_stored_as_before() -> None:
     """A node of the version before reads it."""
     key = TransitKey("k", "aes256-gcm96", {1: KeyVersion(b"k" * 32, b"h" * 32, 1.0)})

@@ -249,6 +249,23 @@ class TransitKey:
         kept = {number: each for number, each in self.versions.items() if number >= oldest}
         return dataclasses.replace(self, versions=kept)
 
+    def checked(self) -> "TransitKey":
+        """The same key; raises Invalid(`bad-backup`) where its settings cannot be."""
+        texts, flags = (self.name, self.type), (
+            self.derived, self.convergent, self.exportable, self.allow_backup,
+            self.deletion_allowed, self.imported, self.allow_rotation,
+        )  # fmt: skip
+        numbers = (self.min_decryption, self.min_encryption, self.auto_rotate_seconds)
+        kinds = ((texts, str), (flags, bool), (numbers, int))
+        fits = all(type(each) is kind for values, kind in kinds for each in values)
+        if not fits or not (
+            0 < min(self.versions) <= self.min_decryption <= self.latest
+            and 0 <= self.min_encryption <= self.latest
+            and self.auto_rotate_seconds >= 0
+        ):
+            raise Invalid("bad-backup", "this is not the backup of a key")
+        return self
+
     # how it is shown and kept
 
     def describe(self, context: bytes = b"") -> dict[str, Any]:
