@@ -165,6 +165,17 @@ async def test_versions_of_nothing_are_changed_without_a_word(store) -> None:
         )
 
 
+async def test_only_versions_that_change_are_told_of(store) -> None:
+    """A number that no version has was told of as destroyed, and one named twice was twice."""
+    for _ in range(2):
+        await write(store, "a", k="v")
+    before = await store.read(lambda view: view.last_event())
+    await store.ask("PUT", "secret/destroy/a", {"versions": [1, 1, 99]})
+    await store.ask("PUT", "secret/delete/a", {"versions": [1, 2]})
+    told = await store.read(lambda view: view.events_after(before, 10))
+    assert [(each.operation, each.version) for each in told] == [("destroy", 1), ("delete", 2)]
+
+
 async def test_a_path_of_version_one_is_answered_with_the_way_out(store) -> None:
     for method, path, words in (
         ("GET", "secret/app", "vault kv get"),

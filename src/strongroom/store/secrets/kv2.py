@@ -231,8 +231,10 @@ class Kv2:
             if row is old:
                 return
             transaction.put_kv_metadata(row)
-            for number in chosen:
-                transaction.append_event(_event(call, name, number, now))
+            for number in dict.fromkeys(chosen):
+                # Of those that it did not change, or has not, nobody hears.
+                if row.info(number) != old.info(number):
+                    transaction.append_event(_event(call, name, number, now))
 
         return Write(write, no_reply, About(mount, path, CONFIG))
 
