@@ -125,9 +125,9 @@ async def test_null_in_a_patch_of_metadata_takes_a_setting_away(
 @pytest.mark.long
 async def test_a_full_cubbyhole_takes_new_values_of_what_it_has(store) -> None:
     paths = [f"cubbyhole/{number}" for number in range(MAX_ENTRIES)]
-    for start in range(0, MAX_ENTRIES, 100):
+    for start in range(0, MAX_ENTRIES, 10):
         await asyncio.gather(
-            *(store.ask("POST", path, {"k": "v"}) for path in paths[start : start + 100])
+            *(store.ask("POST", path, {"k": "v"}) for path in paths[start : start + 10])
         )
     assert (await store.ask("POST", "cubbyhole/more", {"k": "v"}))[0] == 400
     assert (await store.ask("POST", paths[0], {"k": "w"}))[0] == 204
