@@ -266,6 +266,22 @@ async def test_a_subscription_that_cannot_be_kept_is_refused(store, asked, said)
     assert (status, reply["errors"][0].partition(";")[0]) == (400, said)
 
 
+async def test_a_subscription_is_a_use_of_the_token(store) -> None:
+    policy = 'path "secret/*" { capabilities = ["read"] }'
+    await store.ask("PUT", "sys/policies/acl/reader", {"policy": policy})
+    body = {"policies": ["reader"], "num_uses": 2}
+    _, made = await store.ask("POST", "auth/token/create", body)
+    token = made["auth"]["client_token"]
+    client = VaultClient(store.address, Secret(token), store.http)
+    feed = client.subscribe("kv*", after="0")
+    assert (await anext(feed))["whole"] is True
+    assert (await store.ask("GET", "secret/data/a", token=token))[0] == 404
+    assert (await store.ask("GET", "secret/data/a", token=token))[0] == 403
+    await feed.aclose()
+    reply = await store.ask("GET", "sys/events/subscribe/kv*", token=token, **UPGRADE)
+    assert reply[0] == 403
+
+
 class _View:
     """A view of a database that does not say where the feed is."""
 

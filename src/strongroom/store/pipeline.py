@@ -45,7 +45,7 @@ from strongroom.store.routing import DamagedRow, Route, Router, Way, Written
 from strongroom.store.sessions import Prepared, Session, invalid_token
 from strongroom.store.system.cors import preflight, reply_headers
 from strongroom.store.system.metrics import Metrics
-from strongroom.store.work import Work
+from strongroom.store.work import Then, Work
 from strongroom.store.wrapping import Wrapping, bad_wrapping_token, can_be_wrapped
 from strongroom.wire.http import Request, Response
 from strongroom.wire.listener import Exchange, Handler
@@ -270,7 +270,7 @@ class Pipeline:
             return None
         then = self._execute
         if line.path.startswith(SUBSCRIBE):
-            then = partial(self._subscribe, request)
+            then = partial(self._subscribe, partial(self._open_feed, request))
         self._metrics.in_flight.begin(call, request.method, self._now)
         return Work(exchange, call, route, fragment, auth, request.target, then)
 
@@ -420,7 +420,7 @@ class Pipeline:
         work.revision = self._revision
         session = work.call.session
         if session is not None and session.row.uses_left and not work.route.endpoint.public:
-            return self._count_use_and_run(work, session)
+            return self._count_use_and(self._run, work, session)
         return self._run(work)
 
     def _run(self, work: Work) -> Coroutine[Any, Any, None] | None:
@@ -446,14 +446,14 @@ class Pipeline:
         task.add_done_callback(self._pending.discard)
         return task
 
-    async def _count_use_and_run(self, work: Work, session: Session) -> None:
+    async def _count_use_and(self, run: Then, work: Work, session: Session) -> None:
         try:
             if not await self._context.engine.transact(lambda each: each.use_token(session.row.id)):
                 raise invalid_token()
         except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
             self._answer_failure(work, error)
             return
-        if (rest := self._run(work)) is not None:
+        if (rest := run(work)) is not None:
             await rest
 
     async def _await(self, work: Work, result: Awaitable[Result | None]) -> None:
@@ -569,7 +569,13 @@ class Pipeline:
 
     # the change feed
 
-    def _subscribe(self, request: Request, work: Work) -> None:
+    def _subscribe(self, opening: Then, work: Work) -> Coroutine[Any, Any, None] | None:
+        session = work.call.session
+        if session is not None and session.row.uses_left:
+            return self._count_use_and(opening, work, session)
+        return opening(work)
+
+    def _open_feed(self, request: Request, work: Work) -> None:
         try:
             after = work.call.integer("after") if work.call.text("after") else None
             # Before the socket is open: whoever cannot be told of changes yet is refused in words.

@@ -22,3 +22,6 @@ class Work:
     # What follows its record; what of that is left to be awaited.
     then: "Callable[[Work], Coroutine[Any, Any, None] | None]"
     revision: int = -1
+
+
+Then = Callable[[Work], Coroutine[Any, Any, None] | None]
