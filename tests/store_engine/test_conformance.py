@@ -382,9 +382,11 @@ async def test_a_token_takes_its_cubbyhole_along_and_its_leases_become_due(engin
     await engine.transact(write)
     assert engine.view.cubbyhole(rows[0].id, "a/b") == b'{"second":1}'
     assert engine.view.cubbyhole_paths(rows[1].id) == ["a/b"]
+    assert engine.view.cubbyhole_size(rows[1].id) == 1
     await engine.transact(lambda each: each.delete_token(rows[0].id, now=7.0))
     assert engine.view.cubbyhole(rows[0].id, "a/b") is None
     assert engine.view.cubbyhole_paths(rows[1].id) == []
+    assert engine.view.cubbyhole_size(rows[1].id) == 0
     left = engine.view.lease(theirs.id)
     assert left is not None
     assert (left.due, left.state, left.token) == (7.0, "revoking", None)

@@ -292,6 +292,9 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
     def cubbyhole_paths(self, token: bytes) -> Sequence[str]:
         """Every path under which a token keeps something, sorted."""
 
+    def cubbyhole_size(self, token: bytes) -> int:
+        """How many these are; no name is opened for it."""
+
     def document(self, mount: str, kind: str, name: str) -> dict[str, Any] | None:
         """A configuration document of a mount, such as an auth role."""
 

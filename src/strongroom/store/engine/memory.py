@@ -285,6 +285,9 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
     def cubbyhole_paths(self, token: bytes) -> Sequence[str]:
         return sorted(path for owner, path in self.state.cubbyholes if owner == token)
 
+    def cubbyhole_size(self, token: bytes) -> int:
+        return len(self.cubbyhole_paths(token))
+
     def put_cubbyhole(self, token: bytes, path: str, data: bytes) -> None:
         self.state.cubbyholes[token, path] = data
 

@@ -68,8 +68,9 @@ class Cubbyhole:
         def write(transaction: Transaction) -> None:
             if transaction.token(token) is None:
                 raise invalid_token()
-            paths = transaction.cubbyhole_paths(token)
-            if len(paths) >= MAX_ENTRIES and path not in paths:
+            # In the turn to write, which the whole cluster waits for: names are not opened here.
+            full = transaction.cubbyhole_size(token) >= MAX_ENTRIES
+            if full and transaction.cubbyhole(token, path) is None:
                 raise Invalid("cubbyhole-full", f"a token keeps at most {MAX_ENTRIES} entries")
             transaction.put_cubbyhole(token, path, body)
 
