@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.app.main import main
-from strongroom.crypto.signatures import new_key_pair, private_key_pem, public_key_text
+from strongroom.crypto.signatures import new_key_pair, private_key_text, public_key_text
 from strongroom.encrypt.check.configuration import parse
 from strongroom.model.errors import Refusal
 
@@ -269,7 +269,7 @@ def test_what_init_makes_is_not_shown(capfd, tmp_path: Path) -> None:
 def node(tmp_path: Path) -> Path:
     """A plugin's files; the key file and escrow's private half hold the canary or stand beside."""
     pair = new_key_pair("rsa-2048")
-    (tmp_path / "private.pem").write_text(private_key_pem(pair))
+    (tmp_path / "private.pem").write_text(private_key_text(pair))
     (tmp_path / "public.pem").write_text(public_key_text("rsa-2048", pair))
     (tmp_path / "key").touch(0o600)
     (tmp_path / "key").write_text(SECRET)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from strongroom.app.main import main
-from strongroom.crypto.signatures import new_key_pair, private_key_pem, public_key_text
+from strongroom.crypto.signatures import new_key_pair, private_key_text, public_key_text
 from strongroom.encrypt.check.configuration import parse
 from strongroom.encrypt.kms.config import load_config
 from strongroom.encrypt.kms.keys import open_key
@@ -49,7 +49,7 @@ def test_the_first_key_is_there_and_opens_with_the_key_file(tmp_path: Path, caps
 
 def test_escrow_is_wrapped_from_the_start(tmp_path: Path, capsys) -> None:
     pair = new_key_pair("rsa-2048")
-    private, public = private_key_pem(pair), public_key_text("rsa-2048", pair)
+    private, public = private_key_text(pair), public_key_text("rsa-2048", pair)
     (tmp_path / "public.pem").write_text(public)
     (tmp_path / "private.pem").write_text(private)
     (tmp_path / "bad.pem").write_text("nothing")

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from strongroom.app.waiting import until
-from strongroom.crypto.signatures import new_key_pair, private_key_pem, rsa_public_numbers
+from strongroom.crypto.signatures import new_key_pair, private_key_text, rsa_public_numbers
 from strongroom.crypto.x509_dev import issue
 from strongroom.kube.api import Scope
 from strongroom.kube.client import KubeClient
@@ -250,7 +250,7 @@ class Issuer(FakeKubeApi):
             "iss": self.address, "sub": subject, "aud": list(audiences),
             "iat": now, "exp": now + 600, **claims,
         }  # fmt: skip
-        return signed_jwt({"kid": "one"}, said, private_key_pem(pair or self._pair))
+        return signed_jwt({"kid": "one"}, said, private_key_text(pair or self._pair))
 
     def __call__(self, request: Request, exchange: Exchange) -> None:
         modulus, exponent = (
@@ -478,7 +478,7 @@ def secret_object(name: str, **values: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def rsa_pem() -> str:
-    return private_key_pem(new_key_pair("rsa-2048"))
+    return private_key_text(new_key_pair("rsa-2048"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.crypto.pkcs12 import make_pkcs12
-from strongroom.crypto.signatures import new_key_pair, private_key_pem
+from strongroom.crypto.signatures import new_key_pair, private_key_text
 from strongroom.crypto.x509_dev import issue
 from strongroom.kube.resource import SECRETS, SERVICE_ACCOUNTS
 from strongroom.model.errors import Conflict, Denied, Invalid, Refusal, Throttled, Unavailable
@@ -63,7 +63,7 @@ async def test_a_wrong_secret_is_denied_in_entras_words(azure) -> None:
 
 async def test_a_certificate_signs_an_assertion(azure) -> None:
     made = issue(("localhost",), azure.clock.now())
-    rsa = private_key_pem(new_key_pair("rsa-2048"))
+    rsa = private_key_text(new_key_pair("rsa-2048"))
     content = made.certificate + rsa.encode()
     data = {"data": {"pem": base64.b64encode(content).decode()}}
     await azure.api.merge_patch(SECRETS, "azure", "n", data)
@@ -144,11 +144,11 @@ async def test_keys_certificates_and_attributes(azure) -> None:
 
 async def test_keys_and_certificates_are_pushed_once(azure) -> None:
     provider = await azure.provider(BY_SECRET)
-    pem = private_key_pem(new_key_pair("rsa-2048")).encode()
+    pem = private_key_text(new_key_pair("rsa-2048")).encode()
     made = issue(("localhost",), azure.clock.now())
     for key, value in (
         ("key/rsa", pem),
-        ("key/ec", private_key_pem(new_key_pair("ecdsa-p256")).encode()),
+        ("key/ec", private_key_text(new_key_pair("ecdsa-p256")).encode()),
         ("cert/web", made.certificate + made.key),
         ("cert/file", make_pkcs12(made.certificate, made.key, b"", whole_chain=False)),
     ):

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from tests.sync.providers.store_process import StoreProcess
 
 from strongroom.app.cluster.control_plane import ControlPlane
-from strongroom.crypto.signatures import new_key_pair, private_key_pem
+from strongroom.crypto.signatures import new_key_pair, private_key_text
 from strongroom.crypto.x509_dev import DevCertificates, issue
 from strongroom.kube.client import KubeClient
 from strongroom.kube.resource import (
@@ -189,7 +189,7 @@ async def test_jwt_of_a_service_account(bed: Bed) -> None:
 async def test_jwt_in_a_secret(bed: Bed) -> None:
     path = await bed.server.auth("jwt")
     pair = new_key_pair("rsa-2048")
-    private = serialization.load_pem_private_key(private_key_pem(pair).encode(), None)
+    private = serialization.load_pem_private_key(private_key_text(pair).encode(), None)
     kind = serialization.PublicFormat.SubjectPublicKeyInfo
     pem = private.public_key().public_bytes(serialization.Encoding.PEM, kind).decode()
     await bed.server.tell(f"auth/{path}/config", jwt_validation_pubkeys=[pem], default_role="app")
@@ -199,7 +199,7 @@ async def test_jwt_in_a_secret(bed: Bed) -> None:
     )  # fmt: skip
     now = int(CLOCK.now())
     claims = {"sub": "ci", "aud": "store", "iat": now, "exp": now + 600}
-    await bed.keep(jwt=signed_jwt({}, claims, private_key_pem(pair)))
+    await bed.keep(jwt=signed_jwt({}, claims, private_key_text(pair)))
     # Without a role the auth method's own default counts.
     assert await bed.reads({"jwt": {"path": path, "secretRef": key("jwt")}})
 
