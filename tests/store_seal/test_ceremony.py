@@ -73,6 +73,8 @@ async def test_generate_root_xors_a_token_with_the_pad(start) -> None:
     _, before = await node.ask("GET", "sys/generate-root/attempt")
     assert (before["started"], before["otp_length"]) == (False, 28)
     assert (await node.ask("PUT", "sys/generate-root/attempt", {"otp": "short"}))[0] == 400
+    status, refused = await node.ask("PUT", "sys/generate-root/attempt", {"otp": "é" * 28})
+    assert (status, "ASCII" in refused["errors"][0]) == (400, True)
     _, begun = await node.ask("PUT", "sys/generate-root/attempt", {})
     assert len(begun["otp"]) == 28
     for key in keys[1:]:

@@ -289,6 +289,11 @@ class GenerateRoot(_Ceremony):
         length = len(self._make_token())
         if otp and len(otp) != length:
             raise Invalid("bad-otp", f"OTP string is wrong length: it must have {length}")
+        if not otp.isascii():
+            # Such a pad has more bytes than the token, which would be made and told to nobody.
+            raise Invalid(
+                "bad-otp", "the OTP must be of ASCII characters", hint="leave it out to get one"
+            )
         pad = otp or random_text(length, BASE62)
         await self._begin({"nonce": str(uuid.uuid4()), "given": [], "otp": pad})
         return self.status(otp="" if otp else pad)
