@@ -39,6 +39,8 @@ async def test_a_rekey_with_verification_holds_back_until_the_new_shares_were_sh
     node, keys, _ = await opened(start)
     body = {"secret_shares": 3, "secret_threshold": 2, "require_verification": True}
     nonce = (await node.ask("PUT", "sys/rekey/init", body))[1]["nonce"]
+    status, early = await node.ask("PUT", "sys/rekey/verify", {"key": keys[0], "nonce": ""})
+    assert (status, early["errors"]) == (400, ["no rekey verification in progress"])
     for key in keys[:2]:
         _, done = await node.ask("PUT", "sys/rekey/update", {"key": key, "nonce": nonce})
     before = node.seal.stored()
@@ -48,6 +50,10 @@ async def test_a_rekey_with_verification_holds_back_until_the_new_shares_were_sh
         status, _ = await node.ask("PUT", "sys/rekey/verify", {"key": key, "nonce": second})
     assert status == 400
     assert node.seal.stored() == before
+    # The present keys once more do not end the new ones, which their holders have by now.
+    for key in keys[:2]:
+        status, again = await node.ask("PUT", "sys/rekey/update", {"key": key, "nonce": nonce})
+        assert (status, second in again["errors"][0]) == (400, True)
     for key in done["keys"][:2]:
         status, last = await node.ask("PUT", "sys/rekey/verify", {"key": key, "nonce": second})
     assert (status, last["complete"]) == (200, True)

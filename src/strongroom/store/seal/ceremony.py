@@ -171,6 +171,14 @@ class Rekey(_Ceremony):
         new = new_key()
 
         def write(transaction: Transaction) -> _Given:
+            found = transaction.document(MOUNT, KIND, self._name)
+            if found and found["key"]:
+                # The present keys once more would end the new ones, which were handed out.
+                raise Invalid(
+                    "verification-due",
+                    "rekey operation already finished; verification must be performed; nonce for "
+                    f"the verification operation is {found['verification_nonce']}",
+                )
             threshold = self._stored(transaction).split.threshold
             given = self._give(transaction, text, nonce, slot="given", threshold=threshold)
             if given.key is None or not self._fits(transaction, given.key):
@@ -217,7 +225,9 @@ class Rekey(_Ceremony):
 
         def write(transaction: Transaction) -> tuple[_Given, bool]:
             found = transaction.document(MOUNT, KIND, self._name)
-            threshold = found["threshold"] if found and found["key"] else 1
+            if found is None or not found["key"]:
+                raise Invalid("none-under-way", "no rekey verification in progress")
+            threshold = found["threshold"]
             given = self._give(transaction, text, nonce, slot="verified", threshold=threshold)
             new = bytes.fromhex(given.attempt["key"])
             if not given.key or not constant_time_equal(given.key, new):
