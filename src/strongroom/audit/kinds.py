@@ -29,6 +29,7 @@ _OWN: Final = {
     "syslog": {"facility", "tag", "address"},
     "stdout": set[str](),
 }
+_LAST_PORT: Final = 65_535
 _ANY_EXECUTE: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
@@ -56,6 +57,8 @@ def enable(asked: Asked, *, fixed: bool) -> Enabled:
         raise _bad(f"unknown option {unknown[0]!r} for an audit device of type {asked.type}")
     if options.get("format", "json") != "json":
         raise _bad("the only format is json")
+    if any("\0" in each for each in options.values()):
+        raise _bad("an option has a zero byte in it")
     if options.get("filter") or _flag(options, "fallback"):
         raise _bad("filter and fallback are not supported")
     deadline = _seconds(options.get("deadline") or options.get("write_timeout"))
@@ -89,10 +92,23 @@ def _device(asked: Asked, deadline: float) -> Device:
         kind = options.get("socket_type", "tcp")
         if kind not in ("tcp", "udp", "unix") or not options.get("address"):
             raise _bad("a socket device needs address, and socket_type tcp, udp or unix")
-        if kind != "unix" and not options["address"].rpartition(":")[2].isdigit():
-            raise _bad("the address of a socket device is HOST:PORT")
+        if kind != "unix":
+            _check_address(options["address"])
         return SocketDevice(kind, options["address"], deadline)
     return _file(options, deadline)
+
+
+def _check_address(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        # A port beyond 65535 is another one to the system, and so another program's.
+        good = port.isascii() and port.isdigit() and 1 <= int(port) <= _LAST_PORT
+        # As it is looked up: no label is empty or longer than 63 bytes.
+        host.strip("[]").encode("idna")
+    except ValueError:
+        good = False
+    if not good:
+        raise _bad("the address of a socket device is HOST:PORT, with a port from 1 to 65535")
 
 
 def _file(options: Mapping[str, str], deadline: float) -> Device:
