@@ -121,6 +121,30 @@ async def test_a_device_that_cannot_write_is_not_enabled(open_store, tmp_path: P
     assert "bad/" not in (await open_store.ask("GET", "sys/audit"))[1]["data"]
 
 
+async def test_a_device_that_was_away_at_the_start_records_once_it_is_back(
+    open_store, start, tmp_path: Path
+) -> None:
+    folder, away = tmp_path / "logs", tmp_path / "away"
+    folder.mkdir()
+    options = {"file_path": str(folder / "one.log"), "log_raw": "true"}
+    body = {"type": "file", "options": options}
+    assert (await open_store.ask("PUT", "sys/audit/one", body))[0] == 204
+    folder.rename(away)
+    node = start()  # another process of the cluster
+    assert await node.seal.unseal_by_itself()
+    _, health = await node.ask("GET", "sys/health")
+    assert "No such file" in health["audit_failures"]["one/"]
+    node.device.broken = True
+    assert (await node.ask("GET", "secret/data/a", token=open_store.root))[0] == 503
+    assert "No such file" in node.broker.failing["one/"]
+    assert node.broker.silent
+    assert (await node.ask("GET", "/readyz"))[0] == 503
+    away.rename(folder)
+    assert (await node.ask("GET", "secret/data/a", token=open_store.root))[0] == 404
+    assert "one/" not in node.broker.failing
+    assert open_store.root in (folder / "one.log").read_text().splitlines()[-1]  # in its own form
+
+
 async def test_one_that_fails_is_reported_and_none_left_refuses(open_store) -> None:
     store = open_store
     store.device.broken = True

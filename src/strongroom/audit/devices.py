@@ -308,6 +308,10 @@ class AuditBroker:
         failing = self.failing.keys() - self._outgrown
         return bool(self.enabled) and all(each.path in failing for each in self.enabled)
 
+    def refused(self, to: Enabled, error: Unavailable) -> None:
+        """A device could not be opened: it is reported as one that took no record."""
+        self._failed(to, error)
+
     def probe(self) -> None:
         """While nothing records, try; nobody sends requests to a server that is not ready."""
         if self.silent:

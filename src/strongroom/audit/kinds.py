@@ -6,7 +6,7 @@ Options: https://developer.hashicorp.com/vault/docs/audit/file and its neighbour
 
 import contextlib
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,6 +33,10 @@ _LAST_PORT: Final = 65_535
 _ANY_EXECUTE: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
+# How a file is opened: given the deadline, the path, and what opens it.
+Opening = Callable[[float, str, Callable[[], Device]], Device]
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A device as configuration or API name it."""
@@ -43,11 +47,19 @@ class Asked:
     description: str = ""
 
 
-def enable(asked: Asked, *, fixed: bool) -> Enabled:
+def at_once(seconds: float, name: str, work: Callable[[], Device]) -> Device:  # noqa: ARG001
+    """Opens where it is called, in a thread that may hang."""
+    return work()
+
+
+def enable(
+    asked: Asked, *, fixed: bool, opening: Opening = within, stand_in: Device | None = None
+) -> Enabled:
     """The device in use; raises Invalid(`bad-audit-device`) or Unavailable.
 
     One that is not `fixed` was asked for by the API: it gets no prefix of the caller's choice and
-    no file that is something else, because a log is a way to write into files.
+    no file that is something else, because a log is a way to write into files. A `stand_in` is
+    used as it is, and nothing is opened.
     """
     options = asked.options
     if asked.type not in TYPES:
@@ -62,7 +74,7 @@ def enable(asked: Asked, *, fixed: bool) -> Enabled:
     if options.get("filter") or _flag(options, "fallback"):
         raise _bad("filter and fallback are not supported")
     deadline = _seconds(options.get("deadline") or options.get("write_timeout"))
-    if not fixed:
+    if not fixed and stand_in is None:
         _check_from_api(asked)
     form = RecordForm(
         log_raw=_flag(options, "log_raw"),
@@ -70,13 +82,13 @@ def enable(asked: Asked, *, fixed: bool) -> Enabled:
         elide_lists=_flag(options, "elide_list_responses"),
     )
     prefix = options.get("prefix", "").encode()
-    device = _device(asked, deadline)
+    device = stand_in or _device(asked, deadline, opening)
     return Enabled(
         asked.path, device, asked.type, form, prefix, deadline, options, asked.description, fixed
     )
 
 
-def _device(asked: Asked, deadline: float) -> Device:
+def _device(asked: Asked, deadline: float, opening: Opening) -> Device:
     options = asked.options
     if asked.type == "stdout":
         return standard_output(deadline)
@@ -95,7 +107,7 @@ def _device(asked: Asked, deadline: float) -> Device:
         if kind != "unix":
             _check_address(options["address"])
         return SocketDevice(kind, options["address"], deadline)
-    return _file(options, deadline)
+    return _file(options, deadline, opening)
 
 
 def _check_address(address: str) -> None:
@@ -111,7 +123,7 @@ def _check_address(address: str) -> None:
         raise _bad("the address of a socket device is HOST:PORT, with a port from 1 to 65535")
 
 
-def _file(options: Mapping[str, str], deadline: float) -> Device:
+def _file(options: Mapping[str, str], deadline: float, opening: Opening) -> Device:
     path = options.get("file_path") or options.get("path") or ""
     if not path:
         raise _bad("file_path is required")
@@ -131,14 +143,13 @@ def _file(options: Mapping[str, str], deadline: float) -> Device:
         # Taken as they stand they would rotate at each record, or keep one file alone.
         raise _bad("rotate_bytes is 0, for never, or more, and rotate_keep is 1 or more")
 
-    def opened() -> Device | FileDevice:
+    def opened() -> Device:
         with contextlib.suppress(OSError):
             if stat.S_ISFIFO(Path(path).stat().st_mode):
                 return named_pipe(Path(path), deadline)
-        return FileDevice(Path(path), mode=mode or None, rotate_bytes=size, keep=keep)
+        return GuardedFile(FileDevice(Path(path), mode=mode or None, rotate_bytes=size, keep=keep))
 
-    device = within(deadline, path, opened)
-    return GuardedFile(device) if isinstance(device, FileDevice) else device
+    return opening(deadline, path, opened)
 
 
 def _check_from_api(asked: Asked) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from strongroom.audit.devices import TEST_LINE, Device, Enabled
-from strongroom.audit.kinds import Asked, enable
+from strongroom.audit.kinds import Asked, at_once, enable
 from strongroom.model.errors import Invalid, Refusal, Unavailable
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
@@ -77,6 +77,9 @@ class AuditDevices:
         ]
         if added or len(keep) != len(broker.enabled):
             broker.replace([*keep, *added])
+            for each in added:
+                if isinstance(each.device, _Unopened):
+                    broker.refused(each, each.device.why)
             for path in have.keys() - kept:
                 have[path].device.close()
 
@@ -209,22 +212,34 @@ def _tried(asked: Asked) -> Enabled:
 
 
 class _Unopened:
-    """Stands for a device that this process cannot open: each write says why."""
+    """Stands for a device that this process could not open; each write tries again.
 
-    def __init__(self, name: str, refusal: Refusal) -> None:
-        self.name = name
-        self.blocking = False
+    It is called in a thread of its own (`blocking`), which hangs where the file system does.
+    """
+
+    def __init__(self, asked: Asked, refusal: Refusal) -> None:
+        self.name = asked.path
+        self.blocking = True
         self.longest = 0
-        self._refusal = refusal
+        self.why = Unavailable(refusal.code, refusal.message)
+        self._asked = asked
+        self._device: Device | None = None
 
-    def write(self, lines: bytes) -> None:  # noqa: ARG002
-        raise Unavailable(self._refusal.code, self._refusal.message)
+    def write(self, lines: bytes) -> None:
+        if self._device is None:
+            try:
+                self._device = enable(self._asked, fixed=False, opening=at_once).device
+            except Refusal as refusal:
+                raise Unavailable(refusal.code, refusal.message) from None
+        self._device.write(lines)
 
     def reopen(self) -> None:
-        """Nothing to open."""
+        if self._device is not None:
+            self._device.reopen()
 
     def close(self) -> None:
-        """Nothing to close."""
+        if self._device is not None:
+            self._device.close()
 
 
 def _opened(path: str, found: Mapping[str, Any]) -> Enabled:
@@ -232,8 +247,10 @@ def _opened(path: str, found: Mapping[str, Any]) -> Enabled:
     try:
         return enable(asked, fixed=False)
     except Refusal as refusal:
-        _log.error("audit device %s: %s", path, refusal.message)
-        stand_in: Device = _Unopened(path, refusal)
+        stand_in = _Unopened(asked, refusal)
+    try:
+        return enable(asked, fixed=False, stand_in=stand_in)
+    except Refusal:  # What it asks for is not known to this version.
         return Enabled(
             path, stand_in, asked.type, options=asked.options, description=asked.description
         )
