@@ -19,7 +19,7 @@ def sanitized(settings: ServerSettings) -> dict[str, Any]:
         "cluster_addr": settings.cluster_addr,
         "default_lease_ttl": settings.default_ttl,
         "max_lease_ttl": settings.max_ttl,
-        "default_max_request_duration": int(settings.request_seconds),
+        "default_max_request_duration": settings.request_seconds,
         "enable_ui": settings.ui,
         "log_level": settings.log_level,
         "log_format": settings.log_format,
