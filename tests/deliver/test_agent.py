@@ -4,6 +4,7 @@ import ast
 import asyncio
 import contextlib
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from strongroom.app.waiting import until
-from strongroom.deliver.agent.config import load_config
+from strongroom.deliver.agent.config import SecretFiles, load_config
 from strongroom.deliver.agent.files import current_files, swap
-from strongroom.deliver.agent.loop import Agent
+from strongroom.deliver.agent.loop import Agent, collect
+from strongroom.deliver.agent.store import Read
 from strongroom.model.clock import SimulatedClock, SystemClock
 from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
 from strongroom.model.principal import ReviewedToken
@@ -110,6 +112,73 @@ def test_a_set_of_files_changes_as_a_whole(tmp_path) -> None:
     # A folder left by a swap that was cut off is no obstacle.
     (out / "..three").mkdir()
     assert swap(out, {"b": b"3"}, {"p": 3}, 0o400, "three")
+
+
+def test_a_swap_that_was_cut_off_is_finished_by_the_next(tmp_path) -> None:
+    out = tmp_path / "s"
+    swap(out, {"a": b"1", "b": b"1"}, {"p": 1}, 0o440, "one")
+    # Killed after the set was in place and before every name was linked, or before it was in place.
+    (out / "a").unlink()
+    (out / "..half").mkdir()
+    (out / "..half" / "a").write_bytes(b"marked")
+    assert not swap(out, {"a": b"1", "b": b"1"}, {"p": 1}, 0o440, "two")
+    assert (out / "a").read_bytes() == b"1"
+    assert {path.name for path in out.iterdir()} == {"..one", "..data", "a", "b", ".meta.json"}
+
+
+def test_a_set_that_cannot_be_written_leaves_nothing(tmp_path) -> None:
+    out = tmp_path / "s"
+    swap(out, {"a": b"1"}, {"p": 1}, 0o440, "one")
+    with pytest.raises(Unavailable):
+        swap(out, {"a": b"2", "n" * 300: b"2"}, {"p": 2}, 0o440, "two")
+    assert {path.name for path in out.iterdir()} == {"..one", "..data", "a", ".meta.json"}
+
+
+def test_another_user_may_read_whatever_the_umask_is(tmp_path) -> None:
+    before = os.umask(0o077)
+    try:
+        swap(tmp_path, {"a": b"1"}, {"p": 1}, 0o440, "one")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "..one").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../x",
+        "/x",
+        "a/b",
+        "..data",
+        "..data.new",
+        ".meta.json",
+        "",
+        ".",
+        "a\0b",
+        "n" * 256,
+        "\ud800",
+    ],
+)
+def test_a_field_is_no_path(name) -> None:
+    reads = {"p": Read(1, {"a": "1", name: "marked"})}
+    with pytest.raises(Invalid, match="bad-file-name") as caught:
+        collect((SecretFiles("p", {}),), reads)
+    assert "marked" not in str(caught.value)
+    # Under a name from the configuration the same field is written.
+    assert collect((SecretFiles("p", {"f": name}),), reads) == {"f": b"marked"}
+
+
+def test_names_that_applications_use_are_files() -> None:
+    fields = {".dockerconfigjson": "1", "tls.crt": "2", "user name": "3", "größe": "4"}
+    assert collect((SecretFiles("p", {}),), {"p": Read(1, fields)}) == {
+        name: value.encode() for name, value in fields.items()
+    }
+
+
+def test_one_secret_does_not_take_the_file_of_another() -> None:
+    reads = {"p": Read(1, {"password": "1"}), "q": Read(1, {"password": "2"})}
+    with pytest.raises(Invalid, match="same-file"):
+        collect((SecretFiles("p", {}), SecretFiles("q", {})), reads)
 
 
 def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path) -> None:

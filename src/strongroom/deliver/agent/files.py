@@ -11,6 +11,14 @@ from strongroom.model.errors import Unavailable
 
 DATA: Final = "..data"
 META: Final = ".meta.json"
+NAME_BYTES: Final = 255
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a field's name is a file of the set and nothing else: no path, none of ours."""
+    if name in ("", ".", META) or name.startswith("..") or "/" in name:
+        return False
+    return name.isprintable() and len(name.encode()) <= NAME_BYTES
 
 
 def current_files(output: Path) -> dict[str, bytes]:
@@ -30,25 +38,34 @@ def swap(
     """
     wanted = {**files, META: json.dumps({"versions": dict(sorted(versions.items()))}).encode()}
     try:
-        if current_files(output) == wanted:
-            return False
-        output.mkdir(parents=True, exist_ok=True)
-        folder = output / f"..{stamp}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o755)
-        for name, content in wanted.items():
-            _write(folder / name, content, 0o444 if name == META else mode)
-        old = (output / DATA).readlink().name if (output / DATA).is_symlink() else ""
-        link = output / f"{DATA}.new"
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder.name)
-        link.rename(output / DATA)
+        changed = current_files(output) != wanted
+        if changed:
+            _put(output, wanted, mode, f"..{stamp}")
+        # Also where nothing changed: an agent that was killed half way left these undone.
         _link_names(output, set(wanted))
-        if old and old != folder.name:
-            shutil.rmtree(output / old, ignore_errors=True)
+        _remove_others(output)
     except OSError as error:
         raise Unavailable("unwritable", f"cannot write to {output}: {error.strerror}") from None
-    return True
+    return changed
+
+
+def _put(output: Path, wanted: Mapping[str, bytes], mode: int, name: str) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    folder = output / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        # The application is another user, whatever the agent's umask is.
+        folder.chmod(0o755)
+        for file, content in wanted.items():
+            _write(folder / file, content, 0o444 if file == META else mode)
+        link = output / f"{DATA}.new"
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+        link.rename(output / DATA)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
@@ -67,3 +84,11 @@ def _link_names(output: Path, names: set[str]) -> None:
         path = output / name
         if not path.is_symlink():
             path.symlink_to(f"{DATA}/{name}")
+
+
+def _remove_others(output: Path) -> None:
+    """Sets that are not in place hold values as well, and room on a tmpfs."""
+    kept = (output / DATA).readlink().name
+    for path in output.iterdir():
+        if path.name.startswith("..") and path.name != kept and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)

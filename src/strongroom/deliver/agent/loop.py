@@ -11,7 +11,7 @@ from typing import Final
 
 from strongroom.deliver.agent.config import AgentConfig, SecretFiles
 from strongroom.deliver.agent.feed import Feed
-from strongroom.deliver.agent.files import swap
+from strongroom.deliver.agent.files import is_file_name, swap
 from strongroom.deliver.agent.store import Read, StoreClient
 from strongroom.model.clock import Clock, rfc3339
 from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
@@ -123,13 +123,30 @@ class Agent:
 
 
 def collect(secrets: tuple[SecretFiles, ...], reads: Mapping[str, Read]) -> dict[str, bytes]:
-    """File names to contents; raises Invalid(`no-field`) for a field that is not there. Pure."""
+    """File names to contents. Pure.
+
+    Raises Invalid for a field that is not there (`no-field`), and for names of fields that cannot
+    be files (`bad-file-name`) or that another secret has as well (`same-file`).
+    """
     files: dict[str, bytes] = {}
     for each in secrets:
         data = reads[each.path].data
         for name, field in (each.files or {key: key for key in data}).items():
             if field not in data:
                 raise Invalid("no-field", f"{each.path} has no field {field!r}")
+            # Whoever writes the secret chose this name, and must not choose a path by it.
+            if not is_file_name(name):
+                raise Invalid(
+                    "bad-file-name",
+                    f"{each.path} has a field whose name cannot be a file: {name[:80]!r}",
+                    hint="name the files and their fields in the configuration",
+                )
+            if name in files:
+                raise Invalid(
+                    "same-file",
+                    f"the file {name!r} would come from {each.path} and another secret",
+                    hint="name the files and their fields in the configuration",
+                )
             value = data[field]
             files[name] = value.encode() if isinstance(value, str) else _json(value)
     return files
