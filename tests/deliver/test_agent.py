@@ -77,6 +77,17 @@ def settings(**changes) -> dict:
         {"file_mode": "999"},
         {"file_mode": "0666"},
         {"output": 7},
+        {"ca_file": 5},
+        {"poll_seconds": float("inf")},
+        {"poll_seconds": float("nan")},
+        {"address": "https://store:99999"},
+        {"address": "https://store:port"},
+        {"address": "https://store:8200/vault"},
+        {"address": "https://user:marked@store:8200"},
+        {"auth": {"role": "app", "token_file": "/t", "mounts": "jwt"}},
+        {"auth": {"role": "app", "token_file": "/t", "mount": ["jwt"]}},
+        {"secrets": [{"path": "secret/data/prod/db", "file": {"f": "k"}}]},
+        {"secrets": [{"path": "/"}]},
     ],
 )
 def test_a_bad_configuration_is_refused(tmp_path, changes) -> None:

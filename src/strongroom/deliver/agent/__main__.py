@@ -28,6 +28,8 @@ def main() -> int:
     except Refusal as refusal:
         sys.stderr.write(f"error: {refusal}\n")
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

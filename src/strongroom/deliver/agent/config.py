@@ -7,6 +7,7 @@
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from strongroom.model.errors import Invalid
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _TOP = {"address", "ca_file", "auth", "output", "poll_seconds", "secrets", "file_mode"}
+_AUTH = {"mount", "role", "token_file"}
+_SECRET = {"path", "files"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +57,20 @@ def load_config(path: Path) -> AgentConfig:
         raise _bad(f"{path} is not JSON, and Vault Agent's HCL is not read") from None
     if not isinstance(given, dict):
         raise _bad("it must be an object")
-    unknown = set(given) - _TOP
-    if unknown:
-        raise _bad(f"unknown key {sorted(unknown)[0]!r}")
+    _check_keys(given, _TOP, "")
     address = _text(given, "address")
     _check_address(address)
     auth = given.get("auth")
     if not isinstance(auth, dict):
         raise _bad("auth must be an object")
+    _check_keys(auth, _AUTH, " in auth")
     poll = given.get("poll_seconds", 30)
-    if isinstance(poll, bool) or not isinstance(poll, int | float) or poll <= 0:
+    if isinstance(poll, bool) or not isinstance(poll, int | float) or not 0 < poll < math.inf:
         raise _bad("poll_seconds must be a positive number")
     return AgentConfig(
         address=address.rstrip("/"),
-        ca_file=Path(given["ca_file"]) if given.get("ca_file") else None,
-        mount=str(auth.get("mount") or "kubernetes"),
+        ca_file=Path(_text(given, "ca_file")) if given.get("ca_file") else None,
+        mount=_text(auth, "mount") if auth.get("mount") else "kubernetes",
         role=_text(auth, "role"),
         token_file=Path(_text(auth, "token_file")),
         output=Path(_text(given, "output")),
@@ -81,14 +83,24 @@ def load_config(path: Path) -> AgentConfig:
 def _check_address(address: str) -> None:
     try:
         parts = urlsplit(address)
+        if parts.port == 0:
+            raise ValueError
     except ValueError:
         raise _bad("address is not a URL") from None
+    if parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
+        raise _bad("address has a host and a port alone, such as https://store:8200")
     if not parts.hostname or (parts.scheme, parts.hostname in LOOPBACK) not in (
         ("https", True),
         ("https", False),
         ("http", True),
     ):
         raise _bad("address must be https (or loopback)")
+
+
+def _check_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
+    unknown = set(given) - known
+    if unknown:
+        raise _bad(f"unknown key {min(unknown)!r}{where}")
 
 
 def _mode(given: Any) -> int:  # noqa: ANN401 - JSON
@@ -108,6 +120,7 @@ def _secrets(given: Any) -> tuple[SecretFiles, ...]:  # noqa: ANN401 - JSON
     for entry in given:
         if not isinstance(entry, dict):
             raise _bad("a secret must be an object")
+        _check_keys(entry, _SECRET, " in a secret")
         files = entry.get("files") or {}
         if not isinstance(files, dict):
             raise _bad("files must be an object of file names and fields")
@@ -117,7 +130,10 @@ def _secrets(given: Any) -> tuple[SecretFiles, ...]:  # noqa: ANN401 - JSON
             if name in names:
                 raise _bad(f"the file {name!r} is there twice")
             names.add(name)
-        found.append(SecretFiles(_text(entry, "path").strip("/"), files))
+        path = _text(entry, "path").strip("/")
+        if not path:
+            raise _bad("path is needed")
+        found.append(SecretFiles(path, files))
     return tuple(found)
 
 

@@ -55,6 +55,7 @@ class Agent:
         self._login_after = 0.0
         self._feed: Feed | None = None
         self._acknowledged: dict[str, int] = {}
+        self._told_of_silence = False
 
     def close(self) -> None:
         """Let go of the feed."""
@@ -87,19 +88,24 @@ class Agent:
         stamp = rfc3339(self._clock.now()).replace(":", "_").replace(".", "_")
         if swap(self._config.output, files, versions, self._config.file_mode, stamp):
             said = ", ".join(f"{path} version {number}" for path, number in versions.items())
-            _say(f"wrote {len(files)} files: {said}")
+            count = "1 file" if len(files) == 1 else f"{len(files)} files"
+            _say(f"wrote {count}: {said}")
         for path, number in versions.items():
             if self._acknowledged.get(path) != number:
-                self._store.acknowledge(path, number)
+                taken = self._store.acknowledge(path, number)
                 self._acknowledged[path] = number
+                if not taken and not self._told_of_silence:
+                    self._told_of_silence = True
+                    _say("the store takes no acknowledgements: `rotate` does not see this agent")
 
     def _log_in(self) -> None:
         if self._store.token is not None and self._clock.monotonic() < self._login_after:
             return
         try:
             jwt = Secret(self._config.token_file.read_text().strip())
-        except OSError as error:
-            raise Unavailable("no-token", f"cannot read the token: {error.strerror}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "not text"
+            raise Unavailable("no-token", f"cannot read the token: {why}") from None
         life = self._store.login(self._config.mount, self._config.role, jwt)
         # The old token stays good until its end; its acknowledgement moves to the new one.
         self._acknowledged.clear()

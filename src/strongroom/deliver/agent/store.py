@@ -18,6 +18,7 @@ from strongroom.model.secret import Secret
 
 REPLY_BYTES: Final = 8 * 1024 * 1024
 SECONDS: Final = 15.0
+REASON_LETTERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,13 @@ class StoreClient:
             headers["X-Vault-Token"] = self.token.reveal_text()
         return headers
 
-    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
-        """Call `/v1/PATH`; raises Denied, NotFound or Unavailable, never with a body in it."""
+    def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Call `/v1/PATH`; raises Denied, NotFound or Unavailable.
+
+        Of a body nothing is told but the reason that Vault's API gives.
+        """
         connection = self.connection()
         try:
             content = None if body is None else json.dumps(body)
@@ -72,36 +78,61 @@ class StoreClient:
         finally:
             connection.close()
         if reply.status >= 300:
-            raise _refusal(reply.status, path)
+            raise _refusal(reply.status, path, reason_of(text))
         try:
-            return json.loads(text) if text else {}
+            said = json.loads(text) if text else {}
         except ValueError:
             raise Unavailable("bad-reply", f"the reply to {path} is not JSON") from None
+        return said if isinstance(said, dict) else {}
 
     def login(self, mount: str, role: str, jwt: Secret) -> float:
         """Log in; returns how many seconds the token lives, 0 for ever."""
-        reply = self.request(
-            "POST", f"auth/{mount}/login", {"role": role, "jwt": jwt.reveal_text()}
-        )
-        self.token = Secret(reply["auth"]["client_token"])
-        return float(reply["auth"]["lease_duration"])
+        path = f"auth/{mount}/login"
+        reply = self.request("POST", path, {"role": role, "jwt": jwt.reveal_text()})
+        try:
+            token, life = str(reply["auth"]["client_token"]), float(reply["auth"]["lease_duration"])
+        except (KeyError, TypeError, ValueError):
+            raise Unavailable("bad-reply", f"the reply to {path} holds no token") from None
+        self.token = Secret(token)
+        return life
 
     def read(self, path: str) -> Read:
         """Read a KV v2 secret by its API path."""
-        reply = self.request("GET", path)["data"]
-        return Read(int(reply["metadata"]["version"]), reply["data"])
+        try:
+            reply = self.request("GET", path)["data"]
+            version, data = int(reply["metadata"]["version"]), dict(reply["data"])
+        except (KeyError, TypeError, ValueError):
+            raise Unavailable(
+                "not-kv2",
+                f"{path} is no secret of a KV engine of version 2",
+                hint="its path has data/ behind the mount, such as secret/data/prod/db",
+            ) from None
+        return Read(version, data)
 
-    def acknowledge(self, path: str, version: int) -> None:
-        """Say which version is in use; a server without acknowledgements is passed over."""
+    def acknowledge(self, path: str, version: int) -> bool:
+        """Say which version is in use; False where the server takes no acknowledgement."""
         try:
             self.request("PUT", "sys/consumers/ack", {"path": path, "version": version})
-        except NotFound:
-            return
+        except (NotFound, Denied):
+            # Vault denies a path that it does not know; the token has just read the secret.
+            return False
+        return True
 
 
-def _refusal(status: int, path: str) -> Refusal:
+def reason_of(body: bytes) -> str:
+    """The first of the errors in an answer of Vault's API, on one line; "" where there is none."""
+    try:
+        reason = str(json.loads(body)["errors"][0])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return ""
+    line = " ".join(reason.split())[:REASON_LETTERS]
+    return "".join(letter for letter in line if letter.isprintable())
+
+
+def _refusal(status: int, path: str, reason: str) -> Refusal:
     if status in (401, 403):
         return Denied("store-denied", f"{path}: permission denied")
     if status == 404:
         return NotFound("store-not-found", f"{path}: nothing there")
-    return Unavailable("store-unavailable", f"{path}: status {status}")
+    told = f": {reason}" if reason else ""
+    return Unavailable("store-unavailable", f"{path}: status {status}{told}")
