@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from strongroom.model.clock import SimulatedClock
+from strongroom.model.clock import SimulatedClock, rfc3339
 from strongroom.model.errors import Conflict, Invalid, NotFound, Unavailable
 from strongroom.model.reference import parse_secret_ref
 from strongroom.model.secret import Secret
@@ -47,11 +47,33 @@ def test_a_write_by_somebody_else_is_a_conflict() -> None:
 
 def test_the_mark_comes_back_and_a_foreign_one_is_refused() -> None:
     metadata = {"current_version": 1, "custom_metadata": {MARK: UNDER_WAY.dumps()}}
-    assert observe(metadata).rotation == UNDER_WAY
+    assert observe(metadata, 9.0).rotation == UNDER_WAY
     assert len(UNDER_WAY.dumps()) < 512
     for text in ("{", "[]", '{"from": 1}', '{"from": "x", "to": 1, "fields": [], "started": 0}'):
         with pytest.raises(Invalid):
-            observe({"current_version": 1, "custom_metadata": {MARK: text}})
+            observe({"current_version": 1, "custom_metadata": {MARK: text}}, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("deletion", "updated", "now", "live"),
+    [
+        ("", 10, 20, (1,)),
+        (15, 10, 20, ()),
+        (15, 15, 20, ()),
+        # A deletion that was done, by a store whose clock is ahead of ours.
+        (30, 30, 20, ()),
+        # One to come: the secret has a delete_version_after.
+        (30, 10, 20, (1,)),
+    ],
+)
+def test_a_version_lives_until_its_deletion(deletion, updated, now, live) -> None:
+    entry = {"deletion_time": rfc3339(deletion) if deletion else "", "destroyed": False}
+    metadata = {
+        "current_version": 1,
+        "updated_time": rfc3339(updated),
+        "versions": {"1": entry, "2": {**entry, "destroyed": True}},
+    }
+    assert observe(metadata, now).live == live
 
 
 @pytest.mark.parametrize(
@@ -147,6 +169,27 @@ def test_an_environment_holds_what_it_started_with(started, written, version, sp
     (found,) = from_environment(PATH, [pod(started, **spec)], [secret(2)], written)
     assert found.version == version
     assert "kubectl delete pod" in found.remedy
+
+
+SECRET_VOLUME = {"name": "v", "secret": {"secretName": "db"}}
+PROJECTED = {"name": "v", "projected": {"sources": [{"secret": {"name": "db"}}, {"configMap": {}}]}}
+
+
+@pytest.mark.parametrize("volume", [SECRET_VOLUME, PROJECTED])
+@pytest.mark.parametrize(
+    ("mount", "holds"),
+    [
+        ({"name": "v", "mountPath": "/p", "subPath": "password"}, True),
+        ({"name": "v", "mountPath": "/p", "subPathExpr": "$(NAME)"}, True),
+        ({"name": "v", "mountPath": "/p"}, False),
+        ({"name": "other", "mountPath": "/p", "subPath": "password"}, False),
+    ],
+)
+def test_a_file_mounted_by_subpath_stays_what_it_was(volume, mount, holds) -> None:
+    given = pod("2026-01-01T00:00:00Z", volumeMounts=[mount])
+    given["spec"]["volumes"] = [volume]
+    found = from_environment(PATH, [given], [secret(2)], 1767225605.0)
+    assert [(each.kind, each.version) for each in found] == ([("subPath", 1)] if holds else [])
 
 
 def test_pods_without_the_secret_or_at_their_end_hold_nothing() -> None:
@@ -309,3 +352,36 @@ async def test_where_no_consumer_is_known_nothing_else_is_said(kv) -> None:
     assert "wait for nobody: no consumer is known" in (await alone.plan(REF, GENERATOR)).lines()
     await alone.run(REF, GENERATOR, 0.0, said.append)
     assert said[-2] == "no consumer is known; deleted version 1"
+
+
+async def test_a_secret_whose_versions_end_by_themselves_is_rotated(kv) -> None:
+    await kv.ask("POST", "secret/metadata/prod/db", {"delete_version_after": "24h"})
+    await kv.ask("POST", PATH, {"data": {"password": "old", "user": "u"}})
+    alone = runner(kv, Evidence(), kv.clock)
+    assert (await alone.plan(REF, GENERATOR)).retired == (1, 2)
+    told: list[str] = []
+    await alone.run(REF, GENERATOR, 0.0, told.append)
+    assert told[-2:] == ["no consumer is known; deleted versions 1, 2", "done"]
+
+
+@pytest.mark.parametrize("where", ["secret/metadata/prod/db", "secret/config"])
+async def test_a_write_that_would_end_what_is_in_use_is_refused_beforehand(kv, where) -> None:
+    await kv.ask("POST", where, {"max_versions": 1})
+    holder = Consumer("pod", "n/app", 1, "e")
+    with pytest.raises(Invalid, match="destroy version 1 at once: pod n/app holds") as caught:
+        await runner(kv, Evidence(holder), SimulatedClock()).plan(REF, GENERATOR)
+    assert "-max-versions" in caught.value.hint
+    # With two, the version before stays, and one that nobody holds any more may go.
+    await kv.ask("POST", where, {"max_versions": 2})
+    await runner(kv, Evidence(holder), SimulatedClock()).plan(REF, GENERATOR)
+    await kv.ask("POST", PATH, {"data": {"password": "newer"}})
+    with pytest.raises(Invalid, match="holds version 1"):
+        await runner(kv, Evidence(holder), SimulatedClock()).plan(REF, GENERATOR)
+    await runner(kv, Evidence(), SimulatedClock()).plan(REF, GENERATOR)
+
+
+async def test_more_fields_than_can_be_recorded_are_refused_in_the_plan(kv) -> None:
+    fields = tuple(f"a-long-name-of-a-field-{number}" for number in range(30))
+    await kv.ask("POST", PATH, {"data": dict.fromkeys(fields, "x")})
+    with pytest.raises(Invalid, match="too-many-fields"):
+        await runner(kv, Evidence(), SimulatedClock()).plan(REF, PasswordGenerator(fields))

@@ -86,11 +86,12 @@ def from_acknowledgements(
 def from_environment(
     path: str, pods: Iterable[Object], secrets: Iterable[Object], written: float
 ) -> list[Consumer]:
-    """Pods that took a synced Secret into their environment before the new version was written.
+    """Pods that took a synced Secret at their start and keep what they got.
 
-    The environment of a process never changes, so such a pod stays on what it started with. A pod
-    that started before the new version was written (`written`, 0 when there is none yet), or
-    before the Secret was brought to its version, counts as one version behind it.
+    The environment of a process never changes, and neither does a file that is mounted by subPath,
+    so such a pod stays on what it started with. A pod that started before the new version was
+    written (`written`, 0 when there is none yet), or before the Secret was brought to its version,
+    counts as one version behind it.
     """
     versions, synced = {}, {}
     for item in secrets:
@@ -99,31 +100,61 @@ def from_environment(
         synced[where] = _last_written(item["metadata"])
     found = []
     for pod in pods:
-        namespace = pod["metadata"]["namespace"]
-        used = [(namespace, name) for name in environment_secrets(pod)]
-        used = [where for where in used if versions.get(where)]
-        if not used or finished(pod):
+        if finished(pod):
             continue
-        newest = max(versions[where] for where in used)
-        since = max(written, *(synced[where] for where in used))
-        version = newest if not written or _started(pod) > since else newest - 1
-        name = f"{namespace}/{pod['metadata']['name']}"
-        remedy = f"restart it: kubectl delete pod -n {namespace} {pod['metadata']['name']}"
-        found.append(Consumer("environment", name, version, "environment set at its start", remedy))
+        for kind, evidence, names in (
+            ("environment", "environment set at its start", environment_secrets(pod)),
+            ("subPath", "mounted by subPath at its start", subpath_secrets(pod)),
+        ):
+            namespace = pod["metadata"]["namespace"]
+            used = [(namespace, name) for name in names if versions.get((namespace, name))]
+            if not used:
+                continue
+            newest = max(versions[where] for where in used)
+            since = max(written, *(synced[where] for where in used))
+            version = newest if not written or _started(pod) > since else newest - 1
+            name = f"{namespace}/{pod['metadata']['name']}"
+            remedy = f"restart it: kubectl delete pod -n {namespace} {pod['metadata']['name']}"
+            found.append(Consumer(kind, name, version, evidence, remedy))
     return found
 
 
 def environment_secrets(pod: Object) -> set[str]:
     """Names of Secrets a pod's containers take environment variables from."""
     names: set[str] = set()
-    spec = pod.get("spec") or {}
-    for container in (spec.get("containers") or []) + (spec.get("initContainers") or []):
+    for container in _containers(pod):
         for source in container.get("envFrom") or []:
             names.add((source.get("secretRef") or {}).get("name", ""))
         for variable in container.get("env") or []:
             ref = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
             names.add(ref.get("name", ""))
     return names - {""}
+
+
+def subpath_secrets(pod: Object) -> set[str]:
+    """Names of Secrets of which a container mounts a part, which a kubelet never brings up to date.
+
+    https://kubernetes.io/docs/concepts/configuration/secret/#using-secrets-as-files-from-a-pod
+    """
+    parts = {
+        mount.get("name")
+        for container in _containers(pod)
+        for mount in container.get("volumeMounts") or []
+        if mount.get("subPath") or mount.get("subPathExpr")
+    }
+    names: set[str] = set()
+    for volume in (pod.get("spec") or {}).get("volumes") or []:
+        if volume.get("name") in parts:
+            names.add((volume.get("secret") or {}).get("secretName", ""))
+            for source in (volume.get("projected") or {}).get("sources") or []:
+                names.add((source.get("secret") or {}).get("name", ""))
+    return names - {""}
+
+
+def _containers(pod: Object) -> list[Mapping[str, Any]]:
+    spec = pod.get("spec") or {}
+    kinds = ("containers", "initContainers", "ephemeralContainers")
+    return [container for kind in kinds for container in spec.get(kind) or []]
 
 
 def finished(pod: Object) -> bool:

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from strongroom.model.clock import parse_rfc3339
 from strongroom.model.errors import Conflict, Invalid
 
 MARK: Final = "strongroom-rotation"
 DONE: Final = "strongroom-rotated"
+MARK_BYTES: Final = 512
+# Of an engine where neither the secret nor the mount says otherwise.
+VERSIONS_KEPT: Final = 10
 
 
 class Step(StrEnum):
@@ -48,7 +52,7 @@ class Observed:
     rotation: Rotation | None
 
 
-def observe(metadata: Mapping[str, Any]) -> Observed:
+def observe(metadata: Mapping[str, Any], now: float) -> Observed:
     """Read `metadata/PATH`; raises Invalid(`bad-mark`) for a mark that is not ours."""
     custom = metadata.get("custom_metadata") or {}
     rotation = None
@@ -66,10 +70,29 @@ def observe(metadata: Mapping[str, Any]) -> Observed:
         sorted(
             int(number)
             for number, entry in (metadata.get("versions") or {}).items()
-            if not entry.get("destroyed") and not entry.get("deletion_time")
+            if not entry.get("destroyed") and not _deleted(entry, metadata, now)
         )
     )
     return Observed(int(metadata["current_version"]), live, rotation)
+
+
+def _deleted(entry: Mapping[str, Any], metadata: Mapping[str, Any], now: float) -> bool:
+    """Whether a version is deleted; one with a time to come (`delete_version_after`) is not yet.
+
+    A deletion that was done is no later than the secret's last change, so a clock of ours that is
+    behind the store's takes it for no time to come.
+    """
+    if not entry.get("deletion_time"):
+        return False
+    at = parse_rfc3339(entry["deletion_time"])
+    return at <= now or at <= parse_rfc3339(metadata["updated_time"])
+
+
+def dropped_by(rotation: Rotation, seen: Observed, kept: int) -> tuple[int, ...]:
+    """The versions that end with the write itself, where only so many are kept."""
+    if seen.current != rotation.old:
+        return ()
+    return tuple(number for number in seen.live if number <= rotation.new - kept)
 
 
 def next_step(seen: Observed, *, all_moved: bool) -> Step:

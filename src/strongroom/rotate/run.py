@@ -3,12 +3,12 @@
 What is printed is what is done: the dry run and the run share the plan.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from strongroom.model.clock import Clock, parse_rfc3339, rfc3339
-from strongroom.model.errors import Conflict, NotFound, Unavailable
+from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.reference import SecretRef
 from strongroom.rotate.consumers import Consumer, Ledger
 from strongroom.rotate.evidence import Evidence
@@ -16,9 +16,12 @@ from strongroom.rotate.generators import MakePassword, PasswordGenerator
 from strongroom.rotate.machine import (
     DONE,
     MARK,
+    MARK_BYTES,
+    VERSIONS_KEPT,
     Observed,
     Rotation,
     Step,
+    dropped_by,
     next_step,
     observe,
     retired_by,
@@ -69,6 +72,23 @@ def _them(numbers: tuple[int, ...]) -> str:
     return "it" if len(numbers) == 1 else "them"
 
 
+def _check_dropped(
+    ref: SecretRef, rotation: Rotation, dropped: tuple[int, ...], ledger: Ledger
+) -> None:
+    """Raises Invalid(`too-few-versions`) where the write ends what nobody has left yet."""
+    held = [each for each in ledger.consumers if each.version in dropped]
+    if rotation.old not in dropped and not held:
+        return
+    who = "; ".join(f"{each.kind} {each.name} holds version {each.version}" for each in held)
+    raise Invalid(
+        "too-few-versions",
+        f"{ref} keeps so few versions that writing {rotation.new} would destroy"
+        f" {_versions(dropped)} at once{': ' if who else ''}{who}",
+        hint="let it keep more: strongroom kv metadata patch -max-versions=10"
+        f" {ref.mount}/{ref.path}",
+    )
+
+
 class Blocked(Unavailable):
     """Consumers did not move in time; nothing was retired."""
 
@@ -96,18 +116,26 @@ class Runner:
 
     async def plan(self, ref: SecretRef, generator: PasswordGenerator) -> Plan:
         """Read everything, change nothing; raises NotFound, Invalid or Conflict."""
-        seen = await self._observe(ref)
+        metadata = await self._store.kv2_metadata(ref.mount, ref.path)
+        seen = observe(metadata, self._clock.now())
         if seen.current not in seen.live:
             raise NotFound("no-current-version", f"{ref} has no current version to rotate from")
         rotation = seen.rotation
         if rotation is None:
-            rotation = Rotation(seen.current, seen.current + 1, generator.fields)
+            rotation = Rotation(seen.current, seen.current + 1, generator.fields, self._clock.now())
+            if len(rotation.dumps()) > MARK_BYTES:
+                raise Invalid(
+                    "too-many-fields", "the secret's metadata has no room for so many fields",
+                    hint="rotate some of them, then the others",
+                )  # fmt: skip
             current = await self._store.kv2_read(ref.mount, ref.path, seen.current)
             generator.next(current.data, self._make)
         else:
             next_step(seen, all_moved=False)
         written = await self._written(ref, rotation)
         ledger = await self._evidence.ledger(ref, written)
+        dropped = dropped_by(rotation, seen, await self._kept(ref, metadata))
+        _check_dropped(ref, rotation, dropped, ledger)
         retired = tuple(number for number in seen.live if number < rotation.new)
         return Plan(ref, rotation, retired, ledger, seen.rotation is not None)
 
@@ -182,7 +210,19 @@ class Runner:
             tell(f"{said}; deleted {_versions(tuple(retired))}")
 
     async def _observe(self, ref: SecretRef) -> Observed:
-        return observe(await self._store.kv2_metadata(ref.mount, ref.path))
+        metadata = await self._store.kv2_metadata(ref.mount, ref.path)
+        return observe(metadata, self._clock.now())
+
+    async def _kept(self, ref: SecretRef, metadata: Mapping[str, Any]) -> int:
+        """How many versions the engine keeps of the secret."""
+        of_secret = int(metadata.get("max_versions") or 0)
+        if of_secret:
+            return of_secret
+        try:
+            reply = await self._store.request("GET", f"{ref.mount}/config")
+        except Refusal:  # A token of an application's owner need not read it.
+            return VERSIONS_KEPT
+        return int(reply["data"].get("max_versions") or 0) or VERSIONS_KEPT
 
     async def _mark(self, ref: SecretRef, custom: dict[str, str | None]) -> None:
         path = f"{ref.mount}/metadata/{ref.path}"
