@@ -108,7 +108,8 @@ def test_store_holders_are_decided_by_the_engine_itself() -> None:
             },
         ),
     ]
-    found, unreadable = who_can_read("secret/data/prod/db", POLICIES, holders)
+    found, unreadable, undecided = who_can_read("secret/data/prod/db", POLICIES, holders)
+    assert undecided == []
     assert unreadable == ["broken"]
     assert {(each.kind, each.subject.split(" ")[0]) for each in found} == {
         ("token", "root"),
@@ -116,3 +117,28 @@ def test_store_holders_are_decided_by_the_engine_itself() -> None:
         ("role", "auth/kubernetes/role/app"),
     }
     assert any("reader" in each.rule for each in found)
+
+
+@pytest.mark.parametrize(
+    ("rule", "to_some"),
+    [
+        ("secret/data/{{identity.entity.metadata.team}}/*", True),
+        ("secret/data/{{identity.entity.metadata.team}}/db", True),
+        ("secret/data/+/{{identity.entity.name}}", True),
+        ("secret/data/p{{identity.entity.name}}/d*", True),
+        ("secret/data/{{identity.entity.name}}", False),
+        ("secret/data/{{identity.entity.name}}/other", False),
+        ("other/{{identity.entity.name}}/*", False),
+    ],
+)
+def test_a_policy_with_templates_is_told_where_it_was_not_decided(rule, to_some) -> None:
+    text = f'path "{rule}" {{ capabilities = ["read"] }}'
+    role = role_holder("kubernetes", "app", {"policies": ["t"]})
+    found, _, undecided = who_can_read("secret/data/prod/db", {"t": text}, [role])
+    assert (found, undecided) == ([], ["t"] if to_some else [])
+    # Of a token the store says it, and its word is what counts.
+    held = [Holder("token", "a", ("t",), reads=True), Holder("token", "b", ("t",), reads=False)]
+    found, _, undecided = who_can_read("secret/data/prod/db", {"t": text}, held)
+    assert [each.subject for each in found] == ["a"]
+    assert "t" in found[0].rule
+    assert undecided == []

@@ -6,13 +6,16 @@ import json
 
 import pytest
 
+from strongroom.app.audit_sources import read_logs
 from strongroom.app.commands.audit import reach_sheet, readers_sheet, since_of, timeline_sheet
 from strongroom.app.main import main
 from strongroom.audit.exposure import LogCoverage, Window, blind_spots, readers
 from strongroom.audit.kubernetes_log import parse_line
+from strongroom.audit.log_files import lines_of
 from strongroom.audit.store_log import parse_record, records_of
 from strongroom.audit.timeline import Subject, service_account_of, timeline
 from strongroom.model.clock import parse_rfc3339
+from strongroom.model.errors import NotFound
 from strongroom.model.reach import Reach
 from strongroom.model.reference import SecretRef
 
@@ -190,6 +193,39 @@ def test_a_line_that_is_none_is_counted_not_fatal(line) -> None:
     assert list(records_of(iter([line[:-1] + b"\n"]), "secret", "prod/db")) in ([None], [])
 
 
+def test_what_stands_in_two_logs_is_one_touch() -> None:
+    """Two devices of a store, and both stages of a watch."""
+    store = [store_line(110, kind="request"), store_line(110), store_line(120)]
+    watch = [
+        kube_line(150, "watch", name="", stage=stage, auditID="a")
+        for stage in ("RequestReceived", "ResponseStarted", "ResponseComplete")
+    ]
+    found = entries(store * 2, watch)
+    assert [(each.time, each.action) for each in found] == [
+        (110, "read"), (120, "read"), (150, "watch"),
+    ]  # fmt: skip
+    # Others of the same moment stay two, also under an id that the client gave both of them.
+    others = [kube_line(150, name="", verb=verb, auditID="a") for verb in ("watch", "list")]
+    assert len(entries((), others)) == 2
+
+
+def test_a_line_of_the_cluster_that_is_none_is_counted(tmp_path) -> None:
+    log = tmp_path / "kube.log"
+    received = kube_line(109, stage="RequestReceived")
+    log.write_bytes(received + kube_line(110) + kube_line(111)[:50] + b"\n" + kube_line(112))
+    read = read_logs([], [log], REF)
+    assert [each.time for each in read.events] == [110, 112]
+    assert [(each.first, each.last, each.unreadable) for each in read.coverage] == [(110, 112, 1)]
+
+
+def test_a_zipped_log_that_is_damaged_is_refused(tmp_path) -> None:
+    whole = gzip.compress(b"".join(store_line(number) for number in range(999)))
+    for damaged in (whole[:200], whole[:200] + b"\xff" * 99 + whole[299:], b"text"):
+        (tmp_path / "a.gz").write_bytes(damaged)
+        with pytest.raises(NotFound, match="not a whole gzip file"):
+            list(lines_of([tmp_path / "a.gz"]))
+
+
 def test_a_torn_line_is_told() -> None:
     torn = store_line(1)[:-30] + b"\n"
     assert next(iter(records_of(iter([torn, store_line(2)]), "secret", "prod/db"))) is None
@@ -245,13 +281,18 @@ def test_blind_spots_name_what_a_log_does_not_cover() -> None:
         LogCoverage("B", None, None, 0),
         LogCoverage("C", 50.0, 99.0, 0),
     ]
-    said = "\n".join(blind_spots(window, logs, cluster=True))
+    said = "\n".join(blind_spots(window, logs, cluster=True, now=230.0))
     assert "A begins at" in said
     assert "A has 2 lines" in said
+    assert "A ends" not in said
+    assert "C ends at 1970-01-01T00:01:39" in said
     assert "B holds no record" in said
     assert "C begins" not in said
     assert "etcd" in said
-    assert "no cluster was asked" in "\n".join(blind_spots(window, [], cluster=False))
+    assert "no cluster was asked" in "\n".join(blind_spots(window, [], cluster=False, now=230.0))
+    # Until the version ended, and not until now.
+    ended = blind_spots(Window(1, 100.0, 210.0), logs, cluster=True, now=9000.0)
+    assert not any(line.startswith("A ends") for line in ended)
 
 
 @pytest.fixture
@@ -341,6 +382,38 @@ async def test_exposure_of_a_real_store(used, tmp_path, capsys) -> None:
     assert "version 2" in shown
     assert "127.0.0.1" in shown
     assert "still readable" in shown
+
+
+async def test_exposure_counts_what_entities_and_templates_allow(used, tmp_path, capsys) -> None:
+    await used.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    rules = {
+        "team": 'path "secret/data/prod/*" { capabilities = ["read"] }',
+        "own": 'path "secret/data/{{identity.entity.metadata.team}}/*" { capabilities = ["read"] }',
+        "none": 'path "secret/data/other" { capabilities = ["read"] }',
+    }
+    for name, text in rules.items():
+        await used.ask("PUT", f"sys/policies/acl/{name}", {"policy": text})
+    people = {
+        "anne": ("default", {"policies": ["team"]}),
+        "bob": ("own", {"metadata": {"team": "prod"}}),
+        "carol": ("own", {"metadata": {"team": "test"}}),
+        "dave": ("none", {}),
+    }
+    for name, (policies, entity) in people.items():
+        login = {"password": "marked"}
+        await used.ask("POST", f"auth/userpass/users/{name}", {**login, "token_policies": policies})
+        _, said = await used.ask("POST", f"auth/userpass/login/{name}", login)
+        await used.ask("POST", f"identity/entity/id/{said['auth']['entity_id']}", entity)
+    where = ["--address", used.address, "--token-file", str(tmp_path / "token"), "--no-cluster"]
+    assert await run("exposure", "prod/db", "--format", "json", *where, *logs(tmp_path)) == 0
+    said = json.loads(capsys.readouterr().out)
+    could = {each["subject"].split(" ")[0]: each["rule"] for each in said["could_read"]}
+    assert {name for name in could if name.startswith("userpass")} == {
+        "userpass-anne", "userpass-bob",
+    }  # fmt: skip
+    assert could["userpass-anne"] == 'path "secret/data/prod/*" of team'
+    assert "own" in could["userpass-bob"]
+    assert any("entities and groups" in line for line in said["cannot_see"])
 
 
 def test_the_components_of_kubernetes_are_one_row_until_all_are_asked_for() -> None:

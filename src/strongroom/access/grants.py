@@ -1,11 +1,12 @@
 """Who can read a path of the store: policies that allow it, and the tokens and roles with them."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from strongroom.access.engine import Acl
-from strongroom.access.policy import parse_policy
+from strongroom.access.policy import Policy, parse_policy
 from strongroom.model.errors import Invalid
 from strongroom.model.reach import Reach
 
@@ -19,6 +20,8 @@ class Holder:
     kind: str
     name: str
     policies: tuple[str, ...]
+    # What the store itself says of a path, where it could be asked: templates and all.
+    reads: bool | None = None
 
 
 def role_holder(mount: str, name: str, role: Mapping[str, Any]) -> Holder:
@@ -37,8 +40,11 @@ def role_holder(mount: str, name: str, role: Mapping[str, Any]) -> Holder:
 
 def who_can_read(
     path: str, policies: Mapping[str, str], holders: Iterable[Holder]
-) -> tuple[list[Reach], list[str]]:
-    """The holders that may read a path, each with the rule; and policies that cannot be read."""
+) -> tuple[list[Reach], list[str], list[str]]:
+    """The holders that may read a path, each with the rule.
+
+    Also policies that cannot be read, and those with templates that allow it to some who hold them.
+    """
     unreadable, texts = [], {}
     for name, text in policies.items():
         try:
@@ -46,13 +52,39 @@ def who_can_read(
         except Invalid:
             unreadable.append(name)
     found = []
+    undecided: set[str] = set()
     for holder in holders:
         if ROOT in holder.policies:
             found.append(Reach(holder.kind, holder.name, "read", "policy root"))
             continue
         # The default policy joins every token; a role's list leaves it out.
-        names = dict.fromkeys((*holder.policies, "default"))
-        decision = Acl([texts[name] for name in names if name in texts]).decide(path, "read")
-        if decision.allowed:
-            found.append(Reach(holder.kind, holder.name, "read", decision.rule))
-    return sorted(found), sorted(unreadable)
+        held = [texts[name] for name in {*holder.policies, "default"} if name in texts]
+        decision = Acl(held).decide(path, "read")
+        depends = sorted(each.name for each in held if _may_read(each, path))
+        if holder.reads is None and not decision.allowed:
+            undecided.update(depends)
+        elif decision.allowed if holder.reads is None else holder.reads:
+            rule = decision.rule if decision.allowed else _cited(depends, holder)
+            found.append(Reach(holder.kind, holder.name, "read", rule))
+    return sorted(found), sorted(unreadable), sorted(undecided)
+
+
+def _cited(depends: list[str], holder: Holder) -> str:
+    return f"policies {', '.join(depends or holder.policies)}, as the store decides"
+
+
+def _may_read(policy: Policy, path: str) -> bool:
+    """Whether a rule with templates allows a path to somebody."""
+    return any(
+        "{{" in rule.path and "read" in rule.capabilities and _pattern(rule.path).fullmatch(path)
+        for rule in policy.rules
+    )
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    body = path.removesuffix("*")
+    parts = [
+        "[^/]+" if part.startswith("{{") or part == "+" else re.escape(part)
+        for part in re.split(r"(\{\{[^{}]*\}\}|(?<=/)\+(?=/|$))", body)
+    ]
+    return re.compile("".join(parts) + (".*" if path.endswith("*") else ""))

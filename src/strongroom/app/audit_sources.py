@@ -9,7 +9,7 @@ from strongroom.access.grants import who_can_read as who_can_read_path
 from strongroom.access.rbac import RbacObjects
 from strongroom.access.rbac import who_can_read as who_can_read_secret
 from strongroom.audit.exposure import LogCoverage
-from strongroom.audit.kubernetes_log import KubeEvent, parse_line
+from strongroom.audit.kubernetes_log import KubeEvent, event_of, parse_line
 from strongroom.audit.log_files import lines_of
 from strongroom.audit.store_log import StoreRecord, parse_record, records_of
 from strongroom.kube.api import KubeApi, Scope
@@ -51,15 +51,20 @@ def read_logs(store_logs: Sequence[Path], kube_logs: Sequence[Path], ref: Secret
         times = [each.time for each in map(parse_record, _ends(store_logs)) if each]
         read.coverage.append(_covered("the store's log", times, unreadable))
     first: list[float] = []
+    unreadable = 0
     for line in lines_of(kube_logs):
-        event = parse_line(line)
+        try:
+            event = event_of(line)
+        except ValueError:
+            unreadable += 1
+            continue
         if event is not None:
             first = first or [event.time]
             if event.resource in ("secrets", "pods") or event.issued_token_id:
                 read.events.append(event)
     if kube_logs:
         last = [each.time for each in map(parse_line, _ends(kube_logs)) if each]
-        read.coverage.append(_covered("the API server's log", first + last, 0))
+        read.coverage.append(_covered("the API server's log", first + last, unreadable))
     return read
 
 
@@ -124,16 +129,23 @@ async def store_reach(store: VaultClient, ref: SecretRef) -> tuple[list[Reach], 
     except Refusal as refusal:
         return [], [f"policies of the store could not be read: {refusal.code}"]
     holders: list[Holder] = []
-    for gather in (_roles, _tokens):
+    for name, gather in (("roles", _roles(store)), ("tokens", _tokens(store, ref.api_path))):
         try:
-            found, missed = await gather(store)
+            found, missed = await gather
             holders += found
             blind += missed
         except Refusal as refusal:
-            name = gather.__name__.strip("_")
             blind.append(f"{name} of the store could not be read: {refusal.code}")
-    reach, unreadable = who_can_read_path(ref.api_path, policies, holders)
+    reach, unreadable, undecided = who_can_read_path(ref.api_path, policies, holders)
     blind += [f"the policy {name} could not be read" for name in unreadable]
+    blind += [
+        f"the policy {name} allows it to some of those who get it (templates); to whom a role"
+        " would give it was not decided"
+        for name in undecided
+    ]
+    blind.append(
+        "what entities and groups allow counts for tokens that live, and not for who logs in later"
+    )
     return reach, blind
 
 
@@ -151,7 +163,7 @@ async def _roles(store: VaultClient) -> tuple[list[Holder], list[str]]:
     return found, blind
 
 
-async def _tokens(store: VaultClient) -> tuple[list[Holder], list[str]]:
+async def _tokens(store: VaultClient, path: str) -> tuple[list[Holder], list[str]]:
     accessors = await store.list("auth/token/accessors")
     found, blind = [], []
     if len(accessors) > TOKENS_ASKED:
@@ -166,5 +178,17 @@ async def _tokens(store: VaultClient) -> tuple[list[Holder], list[str]]:
         meta = data.get("meta") or {}
         pod = f" pod {meta['pod_name']}" if meta.get("pod_name") else ""
         name = f"{data['display_name']}{pod} (accessor {accessor})"
-        found.append(Holder("token", name, tuple(data["policies"])))
+        policies = (*data["policies"], *(data.get("identity_policies") or ()))
+        reads = await _reads(store, accessor, path)
+        found.append(Holder("token", name, policies, reads))
     return found, blind
+
+
+async def _reads(store: VaultClient, accessor: str, path: str) -> bool | None:
+    """Whether the store lets a token read a path; None where it does not say."""
+    body = {"accessor": accessor, "paths": [path]}
+    try:
+        reply = await store.request("POST", "sys/capabilities-accessor", body)
+    except Refusal:
+        return None
+    return not {"read", "root"}.isdisjoint((reply.get("data") or reply).get(path) or ())

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from strongroom.audit.timeline import Entry, Subject
 from strongroom.model.clock import parse_rfc3339, rfc3339
 from strongroom.model.reach import Reach
+
+# A log that says nothing for so long may have ended, or been rotated away.
+QUIET_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +112,12 @@ def readers(entries: Iterable[Entry], version: int) -> tuple[Reader, ...]:
     return tuple(sorted(rows, key=lambda each: (each.first, each.actor)))
 
 
-def blind_spots(window: Window, logs: Sequence[LogCoverage], *, cluster: bool) -> list[str]:
+def blind_spots(
+    window: Window, logs: Sequence[LogCoverage], *, cluster: bool, now: float
+) -> list[str]:
     """What this answer cannot see, as sentences."""
     found = []
+    until = min(now, now if window.ended is None else window.ended)
     for log in logs:
         if log.first is None:
             found.append(f"{log.name} holds no record")
@@ -120,8 +126,11 @@ def blind_spots(window: Window, logs: Sequence[LogCoverage], *, cluster: bool) -
                 f"{log.name} begins at {rfc3339(log.first)},"
                 f" after the version was made at {rfc3339(window.created)}"
             )
+        if log.last is not None and log.last < until - QUIET_SECONDS:
+            found.append(f"{log.name} ends at {rfc3339(log.last)}: what came later is not in it")
         if log.unreadable:
-            found.append(f"{log.name} has {log.unreadable} lines that could not be read")
+            lines = "1 line" if log.unreadable == 1 else f"{log.unreadable:,} lines"
+            found.append(f"{log.name} has {lines} that could not be read")
     if not logs:
         found.append("no log was given")
     if cluster:
@@ -135,6 +144,7 @@ def blind_spots(window: Window, logs: Sequence[LogCoverage], *, cluster: bool) -
         ]
     else:
         found.append("no cluster was asked: reads of Kubernetes Secrets are missing")
+    found.append("the store's database, its snapshots and backups hold every version")
     found.append("what a reader did with the value afterwards is in no log")
     return found
 

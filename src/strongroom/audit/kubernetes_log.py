@@ -35,6 +35,7 @@ class KubeEvent:
     node: str = ""
     user_agent: str = ""
     source_ips: tuple[str, ...] = field(default=())
+    audit_id: str = ""
 
     @property
     def allowed(self) -> bool:
@@ -45,12 +46,20 @@ class KubeEvent:
 def parse_line(line: bytes) -> KubeEvent | None:
     """An event of the last stage; None for other stages and for what is no event."""
     try:
+        return event_of(line)
+    except ValueError:
+        return None
+
+
+def event_of(line: bytes) -> KubeEvent | None:
+    """An event of the last stage; None for other stages, raises ValueError for what is no event."""
+    try:
         event = orjson.loads(line)
-        if event.get("stage") not in ("ResponseComplete", "ResponseStarted", "Panic"):
+        if event["stage"] not in ("ResponseComplete", "ResponseStarted", "Panic"):
             return None
         return _event(event)
-    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
-        return None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("not an event") from error
 
 
 def _event(event: dict[str, Any]) -> KubeEvent:
@@ -76,7 +85,8 @@ def _event(event: dict[str, Any]) -> KubeEvent:
         pod_uid=first("pod-uid"),
         node=first("node-name"),
         user_agent=str(event.get("userAgent", "")),
-        source_ips=tuple(event.get("sourceIPs") or ()),
+        source_ips=tuple(map(str, event.get("sourceIPs") or ())),
+        audit_id=str(event.get("auditID", "")),
     )
 
 

@@ -13,6 +13,9 @@ import orjson
 from strongroom.model.clock import parse_rfc3339
 
 KV2_VERBS: Final = ("data", "metadata", "delete", "undelete", "destroy", "subkeys")
+# Where an answer that was wrapped is handed out, or wrapped anew, without a word of its path.
+UNWRAPPING: Final = ("sys/wrapping/unwrap", "cubbyhole/response")
+WRAPPING: Final = (*UNWRAPPING, "sys/wrapping/rewrap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,8 @@ class StoreRecord:
     """One record: a request that came in, or (`answered`) the answer that left.
 
     `versions` are the versions the answer speaks of, `keys` the names of the fields it showed.
+    `wrapped` is the hash of the wrapping token that the answer is under, `tokens` those of the
+    tokens that an unwrapping may be of.
     """
 
     time: float
@@ -35,6 +40,8 @@ class StoreRecord:
     error: str
     versions: tuple[int, ...] = ()
     keys: tuple[str, ...] = field(default=())
+    wrapped: str = ""
+    tokens: tuple[str, ...] = field(default=())
 
 
 def parse_record(line: bytes) -> StoreRecord | None:
@@ -50,9 +57,10 @@ def _record(entry: dict[str, Any]) -> StoreRecord:
     request, auth = entry["request"], entry.get("auth") or {}
     answered = entry["type"] == "response"
     error = str(entry.get("error") or "")
-    data = (entry.get("response") or {}).get("data") or {}
+    response, asked = entry.get("response") or {}, request.get("data") or {}
     path = str(request["path"])
-    versions, keys = _shown(request.get("data") or {}, data) if answered else ((), ())
+    versions, keys = _shown(asked, response.get("data") or {}) if answered else ((), ())
+    tokens = (asked.get("token"), auth.get("client_token"), request.get("client_token"))
     return StoreRecord(
         time=parse_rfc3339(entry["time"]),
         answered=answered,
@@ -67,6 +75,8 @@ def _record(entry: dict[str, Any]) -> StoreRecord:
         error=error,
         versions=() if error else versions,
         keys=() if error else keys,
+        wrapped=str((response.get("wrap_info") or {}).get("token") or ""),
+        tokens=tuple(str(each) for each in tokens if each) if path in WRAPPING else (),
     )
 
 
@@ -91,10 +101,14 @@ def paths_of(mount: str, path: str) -> dict[str, str]:
 
 
 def records_of(lines: Iterator[bytes], mount: str, path: str) -> Iterator[StoreRecord | None]:
-    """The records about one secret; None for each line that cannot be read."""
+    """The records about one secret, and those that unwrap an answer about it.
+
+    None for each line that cannot be read.
+    """
     paths = paths_of(mount, path)
+    wraps: set[str] = set()
     # A cheap look before parsing: JSON writes the path as it is when it needs no escape.
-    marks = [orjson.dumps(each) for each in paths]
+    marks = [orjson.dumps(each) for each in (*paths, *WRAPPING)]
     for line in lines:
         whole = line.endswith((b"}\n", b"}"))
         if whole and not any(mark in line for mark in marks):
@@ -102,5 +116,7 @@ def records_of(lines: Iterator[bytes], mount: str, path: str) -> Iterator[StoreR
         record = parse_record(line)
         if record is None:
             yield None
-        elif record.path in paths:
+        elif record.path in paths or not wraps.isdisjoint(record.tokens):
+            if record.wrapped:
+                wraps.add(record.wrapped)
             yield record

@@ -5,12 +5,12 @@ service account. The cluster does not say which version a Secret held, so that i
 the store's versions were made, and marked as inferred.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from strongroom.audit.kubernetes_log import KubeEvent
-from strongroom.audit.store_log import StoreRecord, paths_of
+from strongroom.audit.store_log import UNWRAPPING, StoreRecord, paths_of
 from strongroom.model.clock import rfc3339
 from strongroom.model.reference import SecretRef
 
@@ -91,7 +91,10 @@ class Subject:
 def timeline(
     subject: Subject, records: Sequence[StoreRecord], events: Iterable[KubeEvent]
 ) -> list[Entry]:
-    """All touches since there was a version, oldest first."""
+    """All touches since there was a version, oldest first.
+
+    What stands in the logs of two devices, or is an event's second stage, is one touch.
+    """
     tokens = {each.metadata["token_id"] for each in records if each.metadata.get("token_id")}
     pods = {
         (each.metadata.get("service_account_namespace", ""), each.metadata["pod_name"])
@@ -100,7 +103,7 @@ def timeline(
     }
     first = min(subject.created.values(), default=0.0)
     found, issued = [], set()
-    for event in events:
+    for event in dict.fromkeys(events):
         if event.issued_token_id and event.issued_token_id in tokens:
             issued.add(event.issued_token_id)
             found.append(_issued(event))
@@ -108,12 +111,27 @@ def timeline(
             found.append(_touched(event, subject))
         elif event.resource == "pods" and event.subresource and _pod(event) in pods:
             found.append(_entered(event))
+    found += _store_entries(subject, records, issued)
+    return sorted(found, key=lambda each: each.time)
+
+
+def _store_entries(
+    subject: Subject, records: Sequence[StoreRecord], issued: set[str]
+) -> Iterator[Entry]:
     answers = {each.request_id for each in records if each.answered}
     paths = paths_of(subject.ref.mount, subject.ref.path)
+    wraps: dict[str, StoreRecord] = {}
+    seen: set[str] = set()
     for record in records:
-        if record.answered or record.request_id not in answers:
-            found.append(_stored(record, paths, issued))
-    return sorted(found, key=lambda each: each.time)
+        if (not record.answered and record.request_id in answers) or record.request_id in seen:
+            continue
+        if record.request_id:
+            seen.add(record.request_id)
+        origin = next((wraps[token] for token in record.tokens if token in wraps), None)
+        if record.wrapped:
+            wraps[record.wrapped] = origin or record
+        entry = _stored(record, paths, issued)
+        yield entry if origin is None else _unwrapped(entry, origin, paths, subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +170,8 @@ def _stored(record: StoreRecord, paths: Mapping[str, str], issued: set[str]) -> 
     )
     about = paths.get(record.path, "")
     action = record.operation if about == "data" else f"{record.operation} ({about})"
+    if record.wrapped:
+        action += ", wrapped"
     outcome = "no answer" if not record.answered else "refused" if record.error else "ok"
     joined = ""
     if account:
@@ -172,6 +192,28 @@ def _stored(record: StoreRecord, paths: Mapping[str, str], issued: set[str]) -> 
         joined_by=joined,
         reads=bool(record.keys) and record.operation == "read",
         address=record.remote_address,
+    )
+
+
+def _unwrapped(
+    entry: Entry, origin: StoreRecord, paths: Mapping[str, str], subject: Subject
+) -> Entry:
+    """Who unwraps an answer reads it; what it held is not logged, its version then is inferred."""
+    action = entry.target.rpartition("/")[2] if entry.target not in UNWRAPPING else "unwrap"
+    version = subject.version_at(origin.time)
+    actor = entry.actor
+    if actor.name == "nobody":
+        actor = replace(actor, name=f"holder of what {origin.display_name or 'nobody'} wrapped")
+    return replace(
+        entry,
+        actor=actor,
+        action=action,
+        target=origin.path,
+        version=version,
+        inferred=bool(version),
+        reads=action == "unwrap"
+        and entry.outcome == "ok"
+        and (origin.operation, paths[origin.path]) == ("read", "data"),
     )
 
 

@@ -220,7 +220,8 @@ async def _exposure(args: argparse.Namespace) -> "Exposure":
     window = window_of(number, versions[str(number)])
     read = read_logs(args.store_log, args.kube_log, subject.ref)
     entries = timeline(subject, read.records, read.events)
-    blind = blind_spots(window, read.coverage, cluster=api is not None) + blind
+    now = SystemClock().now()
+    blind = blind_spots(window, read.coverage, cluster=api is not None, now=now) + blind
     return Exposure(subject, window, readers(entries, number), tuple(could), tuple(blind))
 
 
@@ -280,7 +281,8 @@ def _print_exposure(exposure: "Exposure", *, every: bool) -> None:
     window = exposure.window
     ended = "still readable"
     if window.ended is not None:
-        ended = f"deleted {_clock(window.ended)}"
+        past = window.ended <= SystemClock().now()
+        ended = f"{'deleted' if past else 'readable until'} {_clock(window.ended)}"
     if window.destroyed:
         ended = "destroyed"
     say(f"{exposure.subject.ref} version {window.version}: made {_clock(window.created)}, {ended}")
