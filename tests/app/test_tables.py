@@ -9,7 +9,7 @@ from rich.console import Console
 
 from strongroom.app.commands.audit import timeline_sheet
 from strongroom.app.encrypt.prove import print_table
-from strongroom.app.tables import Sheet, show
+from strongroom.app.tables import Sheet, say, show
 from strongroom.audit.timeline import Actor, Entry
 from strongroom.encrypt.coverage import Coverage, Expected
 from strongroom.encrypt.prove import prove
@@ -91,3 +91,25 @@ def test_a_proof_of_a_large_cluster_is_a_page_and_its_counts(capsys) -> None:
     assert len([each for each in lines if "plaintext │" in each]) == 50
     assert "and 950 more that are not ok" in lines
     assert "NOT PROVED: 1,000 plaintext, by reading etcd" in lines
+
+
+def test_a_name_in_a_log_moves_no_cursor(capsys) -> None:
+    names = ("pa\x1b[2Jss", "x\r\x9b1A", "a\u202eb", "größe", "a\u200bb", "a\nb")
+    sheet = Sheet("t\x1b[1A", ("name", "other"), [(each, "y") for each in names], lead=("name",))
+    for width in (200, 20):
+        out = io.StringIO()
+        show(sheet, Console(file=out, width=width, markup=False, highlight=False))
+        shown = out.getvalue()
+        assert all(each.isprintable() for each in shown.replace("\n", ""))
+    say("said\x1b[2J")
+    shown += capsys.readouterr().out
+    for each in (
+        "pa\\x1b[2Jss",
+        "x\\r\\x9b1A",
+        "a\\u202eb",
+        "größe",
+        "a\\nb",
+        "t\\x1b[1A",
+        "said\\x1b[2J",
+    ):
+        assert each in shown

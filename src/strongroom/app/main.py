@@ -5,6 +5,7 @@ did not hold (each command's help says which apply), 130 interrupted.
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -186,8 +187,19 @@ def _without_a_command(words: Sequence[str], *, called: bool) -> int | None:
     return None
 
 
+_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _open_closed_streams() -> None:
+    """A stream that the caller closed goes nowhere; the next file would else take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - until the end
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    _open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     status = _without_a_command(words, called=argv is None)
     if status is not None:
@@ -212,6 +224,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        return _refused("cannot-write", f"cannot write: {error.strerror}", "", argparse.Namespace())
     return status
 
 

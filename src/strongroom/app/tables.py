@@ -19,6 +19,15 @@ BORDER: Final = 3
 INDENT: Final = "    "
 
 
+def plain(text: str) -> str:
+    """A text with nothing in it that a terminal obeys, or that hides or turns round the rest."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Sheet:
     """Columns and their rows; `lead` are the columns of an entry's first line, `whole` those that
@@ -30,6 +39,12 @@ class Sheet:
     rows: Sequence[tuple[str, ...]]
     lead: tuple[str, ...]
     whole: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Names in a log are those that a caller chose; none of them may move the cursor."""
+        rows = [tuple(map(plain, row)) for row in self.rows]
+        object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "title", plain(self.title))
 
     def widths(self) -> dict[str, int]:
         """By column that says something: its longest cell, heading included, in characters."""
@@ -103,4 +118,5 @@ def say(text: str) -> None:
     from rich.console import Console
 
     console = Console(markup=False, highlight=False)
+    text = "\n".join(map(plain, text.split("\n")))
     console.print(text, soft_wrap=not (console.is_terminal or bool(os.environ.get("COLUMNS"))))
