@@ -38,7 +38,9 @@ SA = {"kind": "ServiceAccount", "namespace": "shop", "name": "app"}
         ({"resources": ["pods"], "verbs": ["create"]}, "a pod of its own", False),
         ({"resources": ["pods/exec"], "verbs": ["create"]}, "exec into a pod that holds it", False),
         ({"resources": ["*/exec"], "verbs": ["get"]}, "exec into a pod that holds it", False),
-        ({"resources": ["pods/*"], "verbs": ["create"]}, "exec into a pod that holds it", False),
+        ({"resources": ["pods/exec"], "verbs": ["create"], "resourceNames": ["app"]}, "exec into a pod that holds it", False),
+        ({"resources": ["deployments"], "verbs": ["patch"], "apiGroups": ["apps"], "resourceNames": ["app"]}, "a pod of its own", False),
+        ({"resources": ["pushsecrets"], "verbs": ["create"], "apiGroups": ["external-secrets.io"]}, "a PushSecret that copies it to a store", False),
         ({"resources": ["serviceaccounts/token"], "verbs": ["create"]}, "a token of a service account that may read", False),
     ],
 )  # fmt: skip
@@ -62,6 +64,8 @@ def test_a_way_is_found_with_its_binding(rule, how, direct) -> None:
         {"resources": ["secrets"], "verbs": ["get"], "apiGroups": ["example.com"]},
         {"resources": ["configmaps"], "verbs": ["*"]},
         {"resources": ["secrets/status"], "verbs": ["get"]},
+        {"resources": ["pods/*"], "verbs": ["*"]},
+        {"resources": ["pods"], "verbs": ["create"], "resourceNames": ["app"]},
     ],
 )
 def test_what_is_no_way_is_not_found(rule) -> None:
@@ -72,6 +76,36 @@ def test_what_is_no_way_is_not_found(rule) -> None:
     assert [each.subject for each in who_can_read_secret(objects, "shop", "db")] == [
         "system:masters"
     ]
+
+
+@pytest.mark.parametrize(
+    ("group", "resource", "verb", "how"),
+    [
+        ("", "nodes/proxy", "get", "the kubelet of a node that holds it"),
+        ("", "users", "impersonate", "impersonation"),
+        ("", "groups", "impersonate", "impersonation"),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "patch", "a webhook that is shown it"),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations", "create", "a webhook that is shown it"),
+        ("certificates.k8s.io", "certificatesigningrequests/approval", "update", "a certificate that it approves itself"),
+    ],
+)  # fmt: skip
+def test_what_is_in_no_namespace_is_given_by_a_cluster_binding_alone(
+    group, resource, verb, how
+) -> None:
+    rule = role("r", apiGroups=[group], resources=[resource], verbs=[verb])
+    found = [
+        [each.how for each in who_can_read_secret(objects, "shop", "db")[1:]]
+        for objects in (
+            RbacObjects(
+                cluster_roles=(rule,), cluster_role_bindings=(binding("b", "ClusterRole/r", SA),)
+            ),
+            RbacObjects(
+                cluster_roles=(rule,),
+                role_bindings=(binding("b", "ClusterRole/r", SA, namespace="shop"),),
+            ),
+        )
+    ]
+    assert found == [[how], []]
 
 
 def test_a_binding_of_another_namespace_or_to_a_missing_role_grants_nothing() -> None:

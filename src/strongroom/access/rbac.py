@@ -12,6 +12,7 @@ from typing import Any, Final
 from strongroom.model.reach import Reach
 
 READ_VERBS: Final = ("get", "list", "watch", "patch", "deletecollection")
+_WRITES: Final = ("create", "update", "patch")
 _WORKLOADS: Final = (
     ("", "pods"), ("", "replicationcontrollers"), ("apps", "deployments"), ("apps", "daemonsets"),
     ("apps", "statefulsets"), ("apps", "replicasets"), ("batch", "jobs"), ("batch", "cronjobs"),
@@ -20,32 +21,45 @@ _WORKLOADS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A permission that leads to Secrets of a namespace; `how` says by what way."""
+    """A permission that leads to Secrets of a namespace; `how` says by what way.
+
+    `of_cluster`: the resource is in no namespace, so that a RoleBinding gives nothing of it.
+    """
 
     group: str
     resource: str
     verbs: tuple[str, ...]
     how: str
+    of_cluster: bool = False
 
 
 INDIRECT: Final = (
     *(
-        Step(group, resource, ("create", "update", "patch"), "a pod of its own")
+        Step(group, resource, _WRITES, "a pod of its own")
         for group, resource in _WORKLOADS
     ),
     Step("", "pods/exec", ("create", "get"), "exec into a pod that holds it"),
     Step("", "pods/attach", ("create", "get"), "attach to a pod that holds it"),
     Step("", "pods/ephemeralcontainers", ("update", "patch"), "a debug container beside it"),
     Step("", "serviceaccounts/token", ("create",), "a token of a service account that may read"),
-    Step("", "nodes/proxy", ("get", "create"), "the kubelet of a node that holds it"),
-    Step("", "users", ("impersonate",), "impersonation"),
-    Step("", "groups", ("impersonate",), "impersonation"),
+    Step("", "nodes/proxy", ("get", "create"), "the kubelet of a node that holds it", True),
+    Step("", "users", ("impersonate",), "impersonation", True),
+    Step("", "groups", ("impersonate",), "impersonation", True),
     Step("", "serviceaccounts", ("impersonate",), "impersonation"),
     Step("rbac.authorization.k8s.io", "roles", ("escalate", "bind"), "rights it grants itself"),
     Step(
         "rbac.authorization.k8s.io", "clusterroles", ("escalate", "bind"), "rights it grants itself"
     ),
-)
+    Step("external-secrets.io", "pushsecrets", _WRITES, "a PushSecret that copies it to a store"),
+    *(
+        Step("admissionregistration.k8s.io", resource, _WRITES, "a webhook that is shown it", True)
+        for resource in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+    ),
+    Step(
+        "certificates.k8s.io", "certificatesigningrequests/approval", ("update", "patch"),
+        "a certificate that it approves itself", True,
+    ),
+)  # fmt: skip
 
 Manifest = Mapping[str, Any]
 
@@ -66,7 +80,7 @@ def who_can_read(objects: RbacObjects, namespace: str, name: str) -> list[Reach]
         Reach("Group", "system:masters", "get list watch", "built into the API server")
     }
     for binding, cite, rules in _bound_rules(objects, namespace):
-        ways = list(_ways(rules, name))
+        ways = list(_ways(rules, name, of_cluster=not binding["metadata"].get("namespace")))
         for subject in binding.get("subjects") or []:
             kind, text = _subject(subject)
             found.update(Reach(kind, text, how, cite, direct) for how, direct in ways)
@@ -109,27 +123,34 @@ def _one(
     return binding, f"{cite} -> {ref['kind']} {ref['name']}", list(role.get("rules") or [])
 
 
-def _ways(rules: Iterable[Manifest], name: str) -> Iterator[tuple[str, bool]]:
+def _ways(rules: Iterable[Manifest], name: str, *, of_cluster: bool) -> Iterator[tuple[str, bool]]:
     direct: set[str] = set()
     for rule in rules:
         names = rule.get("resourceNames") or []
         if _covers(rule, "", "secrets") and (not names or name in names):
             direct |= {verb for verb in READ_VERBS if _has(rule, verb)}
         for step in INDIRECT:
-            if _covers(rule, step.group, step.resource) and any(
-                _has(rule, verb) for verb in step.verbs
-            ):
+            if (of_cluster or not step.of_cluster) and _takes(rule, step):
                 yield step.how, False
     if direct:
         yield " ".join(verb for verb in READ_VERBS if verb in direct), True
 
 
+def _takes(rule: Manifest, step: Step) -> bool:
+    # What is created has no name yet when it is decided, so a rule with names does not allow it;
+    # a subresource is of something that has one.
+    named = bool(rule.get("resourceNames")) and "/" not in step.resource
+    verbs = [verb for verb in step.verbs if not (named and verb == "create")]
+    return _covers(rule, step.group, step.resource) and any(_has(rule, verb) for verb in verbs)
+
+
 def _covers(rule: Manifest, group: str, resource: str) -> bool:
     groups, resources = rule.get("apiGroups") or [], rule.get("resources") or []
-    plain, _, subresource = resource.partition("/")
+    subresource = resource.partition("/")[2]
     wanted = {resource, "*"}
     if subresource:
-        wanted |= {f"*/{subresource}", f"{plain}/*"}
+        # `pods/*` is no pattern to the API server, and allows nothing.
+        wanted.add(f"*/{subresource}")
     return bool({group, "*"} & set(groups)) and bool(wanted & set(resources))
 
 
