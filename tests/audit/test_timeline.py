@@ -215,7 +215,7 @@ def test_a_line_of_the_cluster_that_is_none_is_counted(tmp_path) -> None:
     log.write_bytes(received + kube_line(110) + kube_line(111)[:50] + b"\n" + kube_line(112))
     read = read_logs([], [log], REF)
     assert [each.time for each in read.events] == [110, 112]
-    assert [(each.first, each.last, each.unreadable) for each in read.coverage] == [(110, 112, 1)]
+    assert [(each.first, each.last, each.unreadable) for each in read.coverage] == [(109, 112, 1)]
 
 
 def test_a_zipped_log_that_is_damaged_is_refused(tmp_path) -> None:

@@ -1,6 +1,6 @@
 """What an audit question is answered from: log files, the store's own state, the cluster's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from strongroom.access.grants import who_can_read as who_can_read_path
 from strongroom.access.rbac import RbacObjects
 from strongroom.access.rbac import who_can_read as who_can_read_secret
 from strongroom.audit.exposure import LogCoverage
-from strongroom.audit.kubernetes_log import KubeEvent, event_of, parse_line
+from strongroom.audit.kubernetes_log import KubeEvent, event_of, time_of
 from strongroom.audit.log_files import lines_of
 from strongroom.audit.store_log import StoreRecord, parse_record, records_of
 from strongroom.kube.api import KubeApi, Scope
@@ -27,6 +27,9 @@ from strongroom.wire.vault import VaultClient
 
 MANAGED = "reconcile.external-secrets.io/managed=true"
 TOKENS_ASKED = 2000
+WHOLE = (b"}\n", b"}\r\n", b"}")
+# A cheap look before parsing: what a line has that a timeline may have.
+KUBE_MARKS = (b'"secrets"', b'"pods"', b"issued-credential-id")
 
 
 @dataclass(slots=True)
@@ -39,44 +42,52 @@ class Read:
 
 
 def read_logs(store_logs: Sequence[Path], kube_logs: Sequence[Path], ref: SecretRef) -> Read:
-    """Read both kinds of log; raises NotFound for a file that is not there."""
+    """Read both kinds of log, each once; raises NotFound for a file that is not there."""
     read = Read()
+    ends: list[bytes] = []
     unreadable = 0
-    for record in records_of(lines_of(store_logs), ref.mount, ref.path):
+    for record in records_of(_noting(lines_of(store_logs), ends), ref.mount, ref.path):
         if record is None:
             unreadable += 1
         else:
             read.records.append(record)
     if store_logs:
-        times = [each.time for each in map(parse_record, _ends(store_logs)) if each]
+        times = [each.time for each in map(parse_record, ends) if each]
         read.coverage.append(_covered("the store's log", times, unreadable))
-    first: list[float] = []
-    unreadable = 0
-    for line in lines_of(kube_logs):
+    ends, unreadable = [], 0
+    for line in _noting(lines_of(kube_logs), ends):
+        if line.endswith(WHOLE) and not any(mark in line for mark in KUBE_MARKS):
+            continue
         try:
             event = event_of(line)
         except ValueError:
             unreadable += 1
             continue
-        if event is not None:
-            first = first or [event.time]
-            if event.resource in ("secrets", "pods") or event.issued_token_id:
-                read.events.append(event)
+        if event is not None and _tells(event):
+            read.events.append(event)
     if kube_logs:
-        last = [each.time for each in map(parse_line, _ends(kube_logs)) if each]
-        read.coverage.append(_covered("the API server's log", first + last, unreadable))
+        times = [time for time in map(time_of, ends) if time is not None]
+        read.coverage.append(_covered("the API server's log", times, unreadable))
     return read
 
 
-def _ends(paths: Sequence[Path]) -> list[bytes]:
-    """The first and last whole lines."""
-    ends: list[bytes] = []
-    for line in lines_of(paths):
-        if line.endswith(b"}\n"):
+def _tells(event: KubeEvent) -> bool:
+    """Whether a timeline may have it: of pods only what goes into them, and not each status."""
+    return (
+        event.resource == "secrets"
+        or bool(event.issued_token_id)
+        or (event.resource == "pods" and bool(event.subresource))
+    )
+
+
+def _noting(lines: Iterable[bytes], ends: list[bytes]) -> Iterator[bytes]:
+    """The lines as they are; the first and last whole ones stay in `ends`."""
+    for line in lines:
+        if line.endswith(WHOLE):
             ends[1:] = [line] if ends else []
             if not ends:
                 ends.append(line)
-    return ends
+        yield line
 
 
 def _covered(name: str, times: Sequence[float], unreadable: int) -> LogCoverage:

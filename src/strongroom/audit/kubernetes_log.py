@@ -62,6 +62,14 @@ def event_of(line: bytes) -> KubeEvent | None:
         raise ValueError("not an event") from error
 
 
+def time_of(line: bytes) -> float | None:
+    """When the request of a line came, whatever its stage; None for what is no event."""
+    try:
+        return parse_rfc3339(orjson.loads(line)["requestReceivedTimestamp"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
 def _event(event: dict[str, Any]) -> KubeEvent:
     user, ref = event.get("user") or {}, event.get("objectRef") or {}
     extra = user.get("extra") or {}
