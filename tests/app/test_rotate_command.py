@@ -36,3 +36,10 @@ async def test_who_blocks_stands_in_the_document(cli, rotate) -> None:
     assert blocked["outcome"] == "blocked"
     assert "holds version 1" in blocked["message"]
     assert [each["behind"] for each in blocked["consumers"]] == [True]
+
+
+async def test_what_cannot_be_meant_is_refused(cli, rotate) -> None:
+    said = await cli("rotate", "prod/db@1", "--no-cluster", expect=2)
+    assert "newest version" in said + cli.err
+    said = await cli("rotate", "prod/db", "--no-cluster", "--timeout", "soon", expect=2)
+    assert "--timeout 'soon' is no duration" in said + cli.err

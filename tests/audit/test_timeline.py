@@ -377,6 +377,13 @@ async def test_exposure_of_a_real_store(used, tmp_path, capsys) -> None:
     assert could["root"] == "policy root"
     assert "secret/data/prod/*" in could["token-reader"]
     assert any("no cluster" in line for line in said["cannot_see"])
+    # The version may stand at the path as well.
+    assert await run("exposure", "prod/db@1", *where, *logs(tmp_path)) == 0
+    assert "prod/db version 1:" in capsys.readouterr().out
+    for words in (("prod/db@1", "--version", "2"), ("prod/db", "--version=-1"), ("prod/db@9",)):
+        assert await run("exposure", *words, *where, *logs(tmp_path)) == 2
+    assert await run("timeline", "prod/db@1", "--offline", *logs(tmp_path)) == 2
+    assert "of all versions" in capsys.readouterr().err
     assert await run("exposure", "prod/db", *where, *logs(tmp_path)) == 0
     shown = capsys.readouterr().out
     assert "version 2" in shown

@@ -147,7 +147,7 @@ async def _subject(
     from strongroom.app.audit_sources import secrets_made_of
     from strongroom.audit.timeline import Subject
 
-    ref = parse_secret_ref(args.path, args.mount)
+    ref = asked_of(args)
     ref = SecretRef(ref.mount, ref.path)
     secrets = _named(args.secret)
     if api is not None:
@@ -159,6 +159,22 @@ async def _subject(
         int(number): parse_rfc3339(entry["created_time"]) for number, entry in versions.items()
     }
     return Subject(ref, secrets, created), versions
+
+
+def asked_of(args: argparse.Namespace) -> SecretRef:
+    """The secret and the version that is asked about, 0 for none; raises Invalid."""
+    ref = parse_secret_ref(args.path, args.mount)
+    if args.audit_verb == "timeline":
+        if ref.version:
+            raise Invalid(
+                "version-given",
+                "a timeline is of all versions",
+                hint=f"strongroom audit exposure {args.path}",
+            )
+        return ref
+    if args.version < 0 or (args.version and ref.version and args.version != ref.version):
+        raise Invalid("bad-version", f"--version {args.version} and {args.path} do not go together")
+    return SecretRef(ref.mount, ref.path, args.version or ref.version)
 
 
 def _named(words: Sequence[str]) -> frozenset[tuple[str, str]]:
@@ -203,7 +219,7 @@ async def _exposure(args: argparse.Namespace) -> "Exposure":
     async with AsyncExitStack() as stack:
         store, api = await _open(args, stack)
         subject, versions = await _subject(args, store, api)
-        number = args.version or max(subject.created, default=0)
+        number = asked_of(args).version or max(subject.created, default=0)
         if str(number) not in versions:
             raise NotFound(
                 "no-version",

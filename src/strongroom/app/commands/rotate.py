@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from strongroom.app.commands.operator import add_cluster_arguments, cluster_config
 from strongroom.app.store_address import add_store_arguments, open_store
 from strongroom.app.tables import Sheet, show
+from strongroom.model.errors import Invalid
 from strongroom.model.reference import parse_secret_ref
 
 if TYPE_CHECKING:
@@ -68,8 +69,14 @@ async def _rotate(args: argparse.Namespace) -> int:
     from strongroom.sync.durations import parse_duration
 
     ref = parse_secret_ref(args.path, args.mount)
+    if ref.version:
+        raise Invalid(
+            "version-given",
+            f"a rotation goes from the newest version, and {args.path} names one",
+            hint=f"strongroom rotate {args.path.rpartition('@')[0]}",
+        )
     generator = PasswordGenerator(tuple(args.field or ["password"]), args.length)
-    seconds = parse_duration(args.timeout)
+    seconds = parse_duration(args.timeout, "--timeout")
     async with AsyncExitStack() as stack:
         runner = await _runner(args, stack)
         if args.abandon:
