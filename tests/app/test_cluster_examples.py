@@ -125,7 +125,13 @@ spec:
       auth: {tokenSecretRef: {name: store-token, key: token}}
 END
 kubectl create secret generic db -n shop --from-literal=username=app --from-literal=password=old
-kubectl get secret db -n shop -o yaml > secret.yaml
+cat > secret.yaml <<END
+apiVersion: v1
+kind: Secret
+metadata: {name: db, namespace: shop}
+data: {username: $(printf app | base64)}
+stringData: {password: old}
+END
 ln -s lib/audit.log audit.log
 cp etc/seal.key seal.key
 """
