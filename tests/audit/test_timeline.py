@@ -15,7 +15,7 @@ from strongroom.audit.log_files import lines_of
 from strongroom.audit.store_log import parse_record, records_of
 from strongroom.audit.timeline import Subject, service_account_of, timeline
 from strongroom.model.clock import parse_rfc3339
-from strongroom.model.errors import NotFound
+from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.reach import Reach
 from strongroom.model.reference import SecretRef
 
@@ -360,6 +360,18 @@ def test_since_is_a_time_or_how_long_ago() -> None:
     assert since_of("90m", now) == now - 5400
     assert since_of("2d", now) == now - 2 * 86400
     assert since_of("2026-11-27T10:00:00+01:00", now) == now - 3 * 3600
+    # Not a time to come, in which there is no touch.
+    for text in ("-1h", "0", "0s"):
+        with pytest.raises(Invalid, match="how long ago"):
+            since_of(text, now)
+
+
+async def test_the_timeline_of_a_secret_that_was_removed(used, tmp_path, capsys) -> None:
+    where = ["--address", used.address, "--token-file", str(tmp_path / "token"), "--no-cluster"]
+    await used.ask("DELETE", "secret/metadata/prod/db")
+    assert await run("timeline", "prod/db", *where, *logs(tmp_path)) == 0
+    assert "5 touches" in capsys.readouterr().out
+    assert await run("exposure", "prod/db", *where, *logs(tmp_path)) == 2
 
 
 async def test_exposure_of_a_real_store(used, tmp_path, capsys) -> None:

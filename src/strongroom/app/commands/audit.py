@@ -109,7 +109,10 @@ def since_of(text: str, now: float) -> float:
     try:
         if text[:4].isdigit() and text[4:5] == "-":
             return parse_rfc3339(text)
-        return now - parse_seconds(text)
+        ago = parse_seconds(text)
+        if ago <= 0:
+            raise ValueError
+        return now - ago
     except (ValueError, Invalid):
         raise Invalid(
             "bad-since",
@@ -154,7 +157,12 @@ async def _subject(
         secrets |= await secrets_made_of(api, ref)
     versions: dict[str, Any] = {}
     if store is not None:
-        versions = (await store.kv2_metadata(ref.mount, ref.path)).get("versions") or {}
+        try:
+            versions = (await store.kv2_metadata(ref.mount, ref.path)).get("versions") or {}
+        except NotFound:
+            # Of a secret that was removed altogether the logs still tell.
+            if args.audit_verb != "timeline":
+                raise
     created = {
         int(number): parse_rfc3339(entry["created_time"]) for number, entry in versions.items()
     }
