@@ -1,9 +1,11 @@
 """The agent beside servers that answer otherwise: another store, a proxy, a mistake in a path."""
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -11,10 +13,11 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tests.conftest import over_tls
 
 from strongroom.deliver.agent.config import AgentConfig, SecretFiles
 from strongroom.deliver.agent.loop import Agent
-from strongroom.deliver.agent.store import reason_of
+from strongroom.deliver.agent.store import StoreClient, reason_of
 from strongroom.model.clock import SimulatedClock
 from strongroom.model.errors import Unavailable
 
@@ -128,6 +131,35 @@ def test_the_reason_of_a_login_that_was_refused_is_told(agent, server) -> None:
 )
 def test_a_reason_is_one_line(body, reason) -> None:
     assert reason_of(body) == reason
+
+
+async def test_an_authority_that_was_replaced_is_read_anew(tmp_path) -> None:
+    def nothing(*_: object) -> None:
+        """Only hands are shaken."""
+
+    servers = [await over_tls(nothing, tmp_path / name) for name in ("one", "two")]
+    try:
+        (_, _, former), (_, address, present) = servers
+        known = tmp_path / "ca.pem"
+        known.write_bytes(former.read_bytes())
+        client = StoreClient(address, known)
+        with pytest.raises(ssl.SSLError):
+            await asyncio.to_thread(client.connection().connect)
+        # As a ConfigMap's file changes: another one under the name.
+        (tmp_path / "new.pem").write_bytes(present.read_bytes())
+        (tmp_path / "new.pem").rename(known)
+        connection = client.connection()
+        await asyncio.to_thread(connection.connect)
+        connection.close()
+        # One that cannot be read keeps nobody from going on when it can be again.
+        known.write_text("no certificate")
+        with pytest.raises(Unavailable, match="bad-ca"):
+            client.connection()
+        known.write_bytes(present.read_bytes())
+        client.connection()
+    finally:
+        for listener, _, _ in servers:
+            await listener.drain(0.1)
 
 
 def test_an_interrupt_is_no_traceback(agent, tmp_path) -> None:

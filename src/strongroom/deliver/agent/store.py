@@ -34,16 +34,31 @@ class StoreClient:
 
     def __init__(self, address: str, ca_file: Path | None) -> None:
         self.address = urlsplit(address)
+        self._ca_file = ca_file
+        self._ca_seen: tuple[int, ...] = ()
         self._tls: ssl.SSLContext | None = None
-        if self.address.scheme == "https":
-            try:
-                self._tls = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-            except (OSError, ssl.SSLError):
-                raise Unavailable("bad-ca", f"cannot use the authority {ca_file}") from None
+        self._read_authority()
         self.token: Secret | None = None
 
+    def _read_authority(self) -> None:
+        """Once, and again whenever the file is another: authorities are replaced as well."""
+        if self.address.scheme != "https":
+            return
+        try:
+            seen: tuple[int, ...] = (0,)
+            if self._ca_file is not None:
+                state = self._ca_file.stat()
+                seen = (state.st_mtime_ns, state.st_ino, state.st_size)
+            if seen != self._ca_seen:
+                named = str(self._ca_file) if self._ca_file else None
+                self._tls = ssl.create_default_context(cafile=named)
+                self._ca_seen = seen
+        except (OSError, ssl.SSLError):
+            raise Unavailable("bad-ca", f"cannot use the authority {self._ca_file}") from None
+
     def connection(self, seconds: float = SECONDS) -> http.client.HTTPConnection:
-        """A connection that is not open yet."""
+        """A connection that is not open yet; raises Unavailable(`bad-ca`)."""
+        self._read_authority()
         host, port = self.address.hostname or "", self.address.port
         if self._tls is not None:
             return http.client.HTTPSConnection(
