@@ -385,3 +385,12 @@ async def test_more_fields_than_can_be_recorded_are_refused_in_the_plan(kv) -> N
     await kv.ask("POST", PATH, {"data": dict.fromkeys(fields, "x")})
     with pytest.raises(Invalid, match="too-many-fields"):
         await runner(kv, Evidence(), SimulatedClock()).plan(REF, PasswordGenerator(fields))
+
+
+async def test_what_another_rotation_did_meanwhile_is_not_done_once_more(kv) -> None:
+    late = runner(kv, Evidence(), SimulatedClock())
+    plan = await late.plan(REF, GENERATOR)
+    await runner(kv, Evidence(), SimulatedClock()).run(REF, GENERATOR, 0.0, str)
+    with pytest.raises(Conflict, match="has version 2 now"):
+        await late.run(REF, GENERATOR, 0.0, str, plan)
+    assert await state(kv) == FINISHED

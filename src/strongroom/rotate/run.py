@@ -89,6 +89,16 @@ def _check_dropped(
     )
 
 
+def _check_still(plan: Plan, seen: Observed) -> None:
+    if plan.resumed or seen.current != plan.rotation.old:
+        raise Conflict(
+            "changed-meanwhile",
+            f"{plan.ref} has version {seen.current} now, by another rotation or a write,"
+            " and nothing was begun",
+            hint="look at it, and run rotate again if it is to be rotated once more",
+        )
+
+
 class Blocked(Unavailable):
     """Consumers did not move in time; nothing was retired."""
 
@@ -140,9 +150,17 @@ class Runner:
         return Plan(ref, rotation, retired, ledger, seen.rotation is not None)
 
     async def run(
-        self, ref: SecretRef, generator: PasswordGenerator, seconds: float, tell: Tell
+        self,
+        ref: SecretRef,
+        generator: PasswordGenerator,
+        seconds: float,
+        tell: Tell,
+        plan: Plan | None = None,
     ) -> None:
-        """Go on until it is done; raises Blocked when consumers do not move in that time."""
+        """Go on until it is done; raises Blocked when consumers do not move in that time.
+
+        With a plan nothing but that is begun: Conflict when the secret is another meanwhile.
+        """
         deadline = self._clock.monotonic() + seconds
         told: tuple[Consumer, ...] = ()
         while True:
@@ -155,6 +173,8 @@ class Runner:
                 behind = ledger.behind(seen.rotation.new)
                 known = len(ledger.consumers)
             step = next_step(seen, all_moved=not behind)
+            if step is Step.INTEND and plan is not None:
+                _check_still(plan, seen)
             if step is Step.WAIT:
                 if behind != told:
                     told = behind

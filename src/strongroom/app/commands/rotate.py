@@ -92,7 +92,11 @@ async def _rotate(args: argparse.Namespace) -> int:
         progress = sys.stderr if args.format == "json" else sys.stdout
         try:
             await runner.run(
-                ref, generator, seconds, lambda line: print(f"  {line}", file=progress, flush=True)
+                ref,
+                generator,
+                seconds,
+                lambda line: print(f"  {line}", file=progress, flush=True),
+                plan,
             )
         except Blocked as blocked:
             said = {"outcome": "blocked", "message": blocked.message, "hint": blocked.hint}
