@@ -176,3 +176,20 @@ def test_a_policy_with_templates_is_told_where_it_was_not_decided(rule, to_some)
     assert [each.subject for each in found] == ["a"]
     assert "t" in found[0].rule
     assert undecided == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "how"),
+    [
+        ('path "sys/policies/acl/*" { capabilities = ["update"] }', "a policy of its own that it writes anew"),
+        ('path "sys/policy/ci" { capabilities = ["create", "update"] }', "a policy of its own that it writes anew"),
+        ('path "auth/token/create" { capabilities = ["update", "sudo"] }', "a token with any policy"),
+        ('path "auth/token/create" { capabilities = ["update"] }', ""),
+        ('path "sys/policies/acl/other" { capabilities = ["update"] }', ""),
+        ('path "sys/policies/acl/*" { capabilities = ["read", "list"] }', ""),
+    ],
+)  # fmt: skip
+def test_who_can_give_itself_the_right_is_one_step_away(rule, how) -> None:
+    for holder in (Holder("token", "t", ("ci",), reads=False), Holder("role", "r", ("ci",))):
+        found, _, _ = who_can_read("secret/data/prod/db", {"ci": rule}, [holder])
+        assert [(each.how, each.direct) for each in found] == ([(how, False)] if how else [])

@@ -1,7 +1,7 @@
 """Who can read a path of the store: policies that allow it, and the tokens and roles with them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,14 +59,30 @@ def who_can_read(
             continue
         # The default policy joins every token; a role's list leaves it out.
         held = [texts[name] for name in {*holder.policies, "default"} if name in texts]
-        decision = Acl(held).decide(path, "read")
+        acl = Acl(held)
+        decision = acl.decide(path, "read")
         depends = sorted(each.name for each in held if _may_read(each, path))
-        if holder.reads is None and not decision.allowed:
-            undecided.update(depends)
-        elif decision.allowed if holder.reads is None else holder.reads:
+        reads = decision.allowed if holder.reads is None else holder.reads
+        if not reads:
+            steps = dict(_steps(acl, holder.policies))
+            found += [Reach(holder.kind, holder.name, how, by, False) for how, by in steps.items()]
+            undecided.update(depends if holder.reads is None else ())
+        else:
             rule = decision.rule if decision.allowed else _cited(depends, holder)
             found.append(Reach(holder.kind, holder.name, "read", rule))
     return sorted(found), sorted(unreadable), sorted(undecided)
+
+
+def _steps(acl: Acl, policies: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """How a holder gives itself what it has not, each with the rule that lets it."""
+    for name in policies:
+        for path in (f"sys/policies/acl/{name}", f"sys/policy/{name}"):
+            written = acl.decide(path, "update")
+            if written.allowed:
+                yield "a policy of its own that it writes anew", written.rule
+    made = acl.decide("auth/token/create", "sudo")
+    if made.allowed and acl.decide("auth/token/create", "update").allowed:
+        yield "a token with any policy", made.rule
 
 
 def _cited(depends: list[str], holder: Holder) -> str:
