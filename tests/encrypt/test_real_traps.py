@@ -39,3 +39,21 @@ async def test_a_server_without_the_flag_a_missing_identity_a_renamed_provider(l
     assert (await lab.check(only))["E04"] == "error"
     renamed = lab.encryption(("secrets", [lab.kms("renamed"), IDENTITY]), name="renamed.yaml")
     assert (await lab.check(renamed))["E14"] == "error"
+
+
+async def test_a_server_with_identity_in_front_does_not_undo_what_is_encrypted(lab) -> None:
+    await lab.plugin()
+    first = lab.encryption(("secrets", [lab.kms(), IDENTITY]), name="first.yaml")
+    last = lab.encryption(("secrets", [IDENTITY, lab.kms()]), name="last.yaml")
+    await lab.control.start(last)
+    second = await lab.control.start_second(first)
+    words = ("encrypt", "migrate", *lab.kubeconfig, "--kms-socket", str(lab.socket()))
+    # It hears the key id, and what lies there in plain text is not stale to it.
+    await lab.put("open")
+    status, said = await lab.run(*words)
+    assert (status, "Every object" in said) == (2, False), said
+    for number in range(5):
+        await lab.put(f"sealed-{number}", second)
+    status, said = await lab.run(*words, "--api-server", second.server)
+    assert (status, "different configurations" in said) == (2, True), said
+    assert list((await lab.verdicts()).values()).count("ok") == 4

@@ -61,6 +61,31 @@ async def test_a_pass_that_was_cut_off_goes_on_where_it_was(tmp_path) -> None:
         await Rewriter(api, clock, keep).run_pass([SECRETS], load_progress(keep))
 
 
+def test_what_was_done_for_another_key_counts_for_nothing(tmp_path) -> None:
+    keep = tmp_path / "progress"
+    done = Progress(2, "secrets", "n/s100", done=100, aim="old secrets")
+    keep.write_text(json.dumps(done.as_data()))
+    assert load_progress(keep, "old secrets") == done
+    assert load_progress(keep, "new secrets") == Progress(aim="new secrets")
+    keep.write_text(json.dumps({**done.as_data(), "aim": None}))
+    assert load_progress(keep, "new secrets") == Progress(aim="new secrets")
+
+
+async def test_each_rewrite_is_looked_at_and_a_look_may_end_the_pass() -> None:
+    api, clock = await cluster(30, 12)
+    rewriter, looks = Rewriter(api, clock), []
+
+    async def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            raise Denied("enough", "enough")
+
+    rewriter.look = look
+    with pytest.raises(Denied):
+        await finished(clock, rewriter.run_pass([SECRETS], Progress()))
+    assert (len(looks), len(api.stale)) == (3, 9)
+
+
 class Moody:
     """An API that refuses some touches."""
 

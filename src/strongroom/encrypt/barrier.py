@@ -7,7 +7,14 @@ writes it back under the old one.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from strongroom.encrypt.check.api_metrics import KEY_TIME, Sample, key_hash, of, status_times
+from strongroom.encrypt.check.api_metrics import (
+    CONFIG_INFO,
+    KEY_TIME,
+    Sample,
+    key_hash,
+    of,
+    status_times,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +51,11 @@ def barrier(
         elif last_write and last_write != wanted and writes[last_write] >= times[wanted]:
             behind[name] = "still writes with another key"
     return Barrier(behind)
+
+
+def differ(servers: Mapping[str, tuple[Sample, ...]]) -> bool:
+    """Whether servers have loaded different files; before 1.34 they do not say."""
+    loaded = {
+        each.labels.get("hash") for samples in servers.values() for each in of(samples, CONFIG_INFO)
+    }
+    return len(loaded) > 1

@@ -7,7 +7,7 @@ Source: kubernetes/apiserver pkg/storage/etcd3/store.go (GuaranteedUpdate, stale
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -60,7 +60,8 @@ class Progress:
 
     `total` is what is known of the number of objects, `rewritten` how many changed, whoever changed
     them, `unsettled` how many of those changed again at every further touch, which only servers
-    that do not agree on the key bring about; `waited` how often the server was busy.
+    that do not agree on the key bring about; `waited` how often the server was busy. `aim` is the
+    key and the resources: what was done for others counts for nothing.
     """
 
     number: int = 1
@@ -72,6 +73,7 @@ class Progress:
     unsettled: int = 0
     waited: int = 0
     failed: list[str] = field(default_factory=list)
+    aim: str = ""
 
     def as_data(self) -> dict[str, Any]:
         """For the file."""
@@ -83,24 +85,37 @@ class Progress:
             "rewritten": self.rewritten,
             "unsettled": self.unsettled,
             "failed": self.failed,
+            "aim": self.aim,
         }
 
 
 # Hears the progress, and how many objects a second were touched.
 Tell = Callable[[Progress, float], None]
+# Looks at what a rewrite has done, and raises to end the pass.
+Look = Callable[[], Awaitable[None]]
 
 
 def _silent(_progress: Progress, _rate: float) -> None:
     """Nobody watches."""
 
 
-def load_progress(path: Path | None) -> Progress:
-    """The progress of a file, a fresh one when there is none; raises Invalid(`bad-progress`)."""
+async def _blind() -> None:
+    """Nobody looks."""
+
+
+def load_progress(path: Path | None, aim: str = "") -> Progress:
+    """The progress of a file, a fresh one when there is none or it had another aim.
+
+    Raises Invalid(`bad-progress`).
+    """
     if path is None or not path.exists():
-        return Progress()
+        return Progress(aim=aim)
     try:
         read = json.loads(path.read_text())
+        if read.get("aim", "") != aim:
+            return Progress(aim=aim)
         return Progress(
+            aim=aim,
             number=int(read["pass"]),
             resource=str(read["resource"]),
             after=str(read["after"]),
@@ -109,7 +124,7 @@ def load_progress(path: Path | None) -> Progress:
             unsettled=int(read["unsettled"]),
             failed=[str(each) for each in read["failed"]],
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise Invalid(
             "bad-progress", f"{path} is not the progress of a migration", hint="remove it"
         ) from None
@@ -126,15 +141,16 @@ class Rewriter:
         self._keep = keep
         self.pace = pace or Pace()
         self.tell: Tell = _silent
+        self.look: Look = _blind
 
     async def run_pass(self, resources: list[Resource], progress: Progress) -> Progress:
         """Touch everything once; goes on behind `progress.after` when it names a place."""
-        names = [_name(each) for each in resources]
+        names = [name_of(each) for each in resources]
         if progress.resource and progress.resource not in names:
             raise Invalid("bad-progress", f"the progress is of {progress.resource}")
         begin = names.index(progress.resource) if progress.resource else 0
         for resource in resources[begin:]:
-            progress.resource = _name(resource)
+            progress.resource = name_of(resource)
             await self._whole(resource, progress)
             progress.after = ""
         self._save(progress)
@@ -155,7 +171,7 @@ class Rewriter:
             if progress.done > done:
                 patience = self._clock.monotonic() + PATIENCE_SECONDS
             elif self._clock.monotonic() > patience:
-                raise Unavailable("busy", f"the server does not list {_name(resource)}")
+                raise Unavailable("busy", f"the server does not list {name_of(resource)}")
 
     async def _pages(self, resource: Resource, progress: Progress) -> None:
         started, before = self._clock.monotonic(), progress.done
@@ -163,7 +179,10 @@ class Rewriter:
             for item in page.items:
                 if _place(item) <= progress.after:
                     continue
+                rewritten = progress.rewritten
                 await self._one(resource, item, progress)
+                if progress.rewritten > rewritten:
+                    await self.look()
                 progress.after = _place(item)
                 progress.done += 1
                 if progress.done % KEEP_EVERY == 0:
@@ -241,5 +260,6 @@ def _place(item: Object) -> str:
     return f"{namespace}/{name}"
 
 
-def _name(resource: Resource) -> str:
+def name_of(resource: Resource) -> str:
+    """`secrets`, or `things.example.com`."""
     return f"{resource.plural}.{resource.group}" if resource.group else resource.plural

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from strongroom.encrypt.check.api_metrics import OPERATIONS, Sample, identity_reads, of, parse
-from strongroom.encrypt.rewrite import Progress, Rewriter, Touchable
+from strongroom.encrypt.rewrite import Progress, Rewriter, Touchable, name_of
 from strongroom.kube.resource import Resource
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Refusal
@@ -65,7 +65,7 @@ async def two_pass(api: Measured, clock: Clock, resources: list[Resource]) -> Tw
     before = await _metrics(api)
     second = await rewriter.run_pass(resources, Progress(2))
     after = await _metrics(api)
-    names = [each.plural if not each.group else f"{each.plural}.{each.group}" for each in resources]
+    names = [name_of(each) for each in resources]
     return TwoPass(first, second, tuple(_problems(first, second, before, after, names)))
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.app.encrypt.etcd_source import add_etcd_arguments, prove_stored
 from strongroom.app.encrypt.prove import NOT_PROVED, coverage_of, covered, key_id_of
-from strongroom.model.errors import Invalid, Refusal, Unavailable
+from strongroom.app.encrypt.witness import Witness, wait_at_barrier
+from strongroom.model.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
     from strongroom.encrypt.rewrite import Progress, Rewriter
     from strongroom.kube.client import KubeClient
-    from strongroom.model.clock import Clock
 
 MOST_PASSES: Final = 5
 TELL_TERMINAL, TELL_LOG = 25, 5000
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _migrate(args: argparse.Namespace) -> int:
     from strongroom.app.commands.operator import cluster_config
-    from strongroom.encrypt.rewrite import Pace, Rewriter
+    from strongroom.encrypt.rewrite import Pace, Rewriter, name_of
     from strongroom.kube.client import KubeClient
     from strongroom.kube.discovery import discover
     from strongroom.model.clock import SystemClock
@@ -85,9 +84,11 @@ async def _migrate(args: argparse.Namespace) -> int:
         if args.dry_run:
             return 0
         if not args.no_barrier:
-            await _wait_at_barrier(servers, args.provider, key_id, clock, args)
+            await wait_at_barrier(servers, args, key_id, clock)
         rewriter = Rewriter(api, clock, args.resume, Pace(min(50.0, args.rate), args.rate))
-        await _passes(rewriter, resources, total, args)
+        witness = Witness(api, resources) if key_id else None
+        aim = " ".join([key_id, *(name_of(each) for each in resources)])
+        await _passes(rewriter, resources, _begun(args, aim, total), args, witness)
     if not args.etcd and not args.snapshot:
         print("Every object is under what the servers write with now (two passes, no change).")
         print("With etcd access: strongroom encrypt prove --etcd URL")
@@ -121,50 +122,33 @@ async def _plan(
     return total
 
 
-async def _wait_at_barrier(
-    servers: dict[str, "KubeClient"], provider: str, key_id: str, clock: "Clock",
-    args: argparse.Namespace,
-) -> None:  # fmt: skip
-    from strongroom.encrypt.barrier import barrier
-    from strongroom.encrypt.check.api_metrics import parse
+def _begun(args: argparse.Namespace, aim: str, total: int) -> "Progress":
+    """Where to go on, or a fresh pass."""
+    from strongroom.encrypt.rewrite import load_progress
 
-    deadline, told = clock.monotonic() + args.barrier_timeout, ""
-    while True:
-        samples = {
-            name: parse((await api.raw("/metrics")).decode(errors="replace"))
-            for name, api in servers.items()
-        }
-        # A probe older than twenty seconds has the server ask its plugin now, not once a minute.
-        for api in servers.values():
-            with contextlib.suppress(Refusal):
-                await api.raw("/readyz")
-        state = barrier(samples, provider, key_id, 0.0)
-        if state.passed:
-            print(f"every API server uses the key {key_id}", flush=True)
-            return
-        said = "; ".join(f"{name} {reason}" for name, reason in state.behind.items())
-        if said != told:
-            told = said
-            print(f"waiting: {said}", flush=True)
-        if clock.monotonic() >= deadline:
-            raise Unavailable(
-                "barrier", f"not every API server uses the key: {said}",
-                hint="nothing was rewritten; API servers poll their plugin once a minute",
-            )  # fmt: skip
-        await clock.sleep(2.0)
+    progress = load_progress(args.resume, aim)
+    progress.total = total
+    if progress.done:
+        print(f"going on after {progress.resource} {progress.after} ({progress.done} done)")
+    elif args.resume and args.resume.exists():
+        print(f"{args.resume} is of a migration to another key or of other resources: begun anew")
+    return progress
 
 
 async def _passes(
-    rewriter: "Rewriter", resources: list[Any], total: int, args: argparse.Namespace
-) -> None:
-    from strongroom.encrypt.rewrite import Progress, load_progress
+    rewriter: "Rewriter", resources: list[Any], progress: "Progress", args: argparse.Namespace,
+    witness: Witness | None,
+) -> None:  # fmt: skip
+    from strongroom.encrypt.rewrite import Progress
 
-    progress = load_progress(args.resume)
     rewriter.tell = Teller()
-    if progress.done:
-        print(f"going on after {progress.resource} {progress.after} ({progress.done} done)")
+    # Local keys have no id to tell by: what was done before may have been for another one.
+    whole = bool(witness) or not progress.done
+    if witness:
+        rewriter.look = witness.after_a_rewrite
     for _ in range(MOST_PASSES):
-        progress.total = total
+        if witness:
+            await witness.begin()
         await rewriter.run_pass(resources, progress)
         busy = f", the server was busy {progress.waited:,} times" if progress.waited else ""
         print(
@@ -176,11 +160,14 @@ async def _passes(
             print(f"  ! {line}")
         # What others wrote during the second pass or later was touched again, and stayed.
         settled = not progress.rewritten or (progress.number > 1 and not progress.unsettled)
-        if settled and not progress.failed:
+        if settled and whole and not progress.failed:
+            if witness:
+                await witness.end()
             if args.resume:
                 args.resume.unlink(missing_ok=True)
             return
-        progress = Progress(progress.number + 1)
+        progress = Progress(progress.number + 1, total=progress.total, aim=progress.aim)
+        whole = True
     raise Unavailable(
         "not-settled", f"objects still changed in pass {MOST_PASSES}, or could not be touched",
         hint="are all servers on one key, and does no webhook edit every update?",

@@ -1,0 +1,49 @@
+"""Whether a server wrote or read in plain text between two looks at its metrics. Pure.
+
+That a server hears a key id says that the provider is in its list, and not that it stands first:
+with identity in front, a rewrite makes plain text of what was encrypted.
+"""
+
+from strongroom.encrypt.check.api_metrics import OPERATIONS, Sample, identity_reads, of, started
+
+
+def one_process(before: tuple[Sample, ...], after: tuple[Sample, ...]) -> bool:
+    """Whether both are of one process; behind a balancer they may be of two servers."""
+    return started(before) is not None and started(before) == started(after)
+
+
+def wrote_plain(
+    before: tuple[Sample, ...], after: tuple[Sample, ...], resources: list[str]
+) -> list[str]:
+    """The resources of which something was written by identity.
+
+    Empty where it cannot be told: servers before 1.32 do not say of which resource a write was.
+    """
+    if not one_process(before, after):
+        return []
+    return [each for each in resources if _writes(after, each) > _writes(before, each)]
+
+
+def read_plain(
+    before: tuple[Sample, ...], after: tuple[Sample, ...], resources: list[str]
+) -> float:
+    """How many reads were of values in plain text; 0 where it cannot be told."""
+    if not one_process(before, after):
+        return 0.0
+    return sum(
+        identity_reads(after, each) - identity_reads(before, each)
+        for each in resources
+        if _says_of_which(after)
+    )
+
+
+def _says_of_which(samples: tuple[Sample, ...]) -> bool:
+    return all("resource" in each.labels for each in of(samples, OPERATIONS))
+
+
+def _writes(samples: tuple[Sample, ...], resource: str) -> float:
+    found = of(
+        samples, OPERATIONS, transformation_type="to_storage", transformer_prefix="",
+        resource=resource,
+    )  # fmt: skip
+    return sum(each.value for each in found)
