@@ -1,14 +1,17 @@
-"""Two who change the state file at once: the plugin that makes up for a wrap, and a person."""
+"""What becomes of a state file that is changed: by two at once, by a node whose clock is behind, by a retirement."""
 
 import asyncio
 from pathlib import Path
 
 import pytest
 
+from strongroom.crypto.keyfile import create_key_file
+from strongroom.encrypt.kms.high_water import mark_file
 from strongroom.encrypt.kms.keeper import Keeper
 from strongroom.encrypt.kms.keys import Backends, Place, make
+from strongroom.encrypt.kms.offline import OfflineCache
 from strongroom.encrypt.kms.standing import Policy, Standing
-from strongroom.encrypt.kms.state import first, load, prepared, promoted, save, save_over
+from strongroom.encrypt.kms.state import first, load, prepared, promoted, retired, save, save_over
 from strongroom.model.clock import SimulatedClock
 from strongroom.model.errors import Conflict, Unavailable
 from strongroom.wire.keywrap.fake import FakeWrapper
@@ -67,3 +70,62 @@ async def test_a_change_of_what_is_no_longer_there_is_refused(tmp_path: Path) ->
     assert load(path).pending == other.id
     with pytest.raises(Unavailable):
         save_over(tmp_path / "absent" / "state", seen, seen)
+
+
+async def test_a_key_of_a_node_whose_clock_is_behind_is_taken(tmp_path: Path) -> None:
+    """By created alone it looked like one that comes back: refused, and after a restart no key."""
+    clock, backends, path = SimulatedClock(), Backends((FakeWrapper("b"),)), tmp_path / "state"
+    entry, _ = await make(backends, PLACE, clock.now())
+    save(path, first(entry))
+    keeper = Keeper(path, backends, PLACE, Policy(), clock)
+    await keeper.probe()
+    late, _ = await make(backends, PLACE, clock.now() - 3600)
+    save(path, prepared(load(path), late))
+    await keeper.probe()
+    save(path, promoted(load(path), clock.now()))
+    await keeper.probe()
+    again = Keeper(path, backends, PLACE, Policy(), clock)
+    await again.probe()
+    for each in (keeper, again):
+        assert each.snapshot.keks is not None, each.snapshot.reason
+        assert each.snapshot.keks.current == late.id
+
+
+async def test_a_retired_key_is_forgotten_at_once_and_comes_back_by_the_file_before(
+    tmp_path: Path,
+) -> None:
+    clock, fake, path = SimulatedClock(), FakeWrapper("b"), tmp_path / "state"
+    backends = Backends((fake,))
+    create_key_file(tmp_path / "offline.key")
+    cache = OfflineCache(tmp_path / "offline.json", tmp_path / "offline.key", PLACE)
+
+    def started() -> Keeper:
+        return Keeper(path, backends, PLACE, Policy(), clock, cache)
+
+    def opens(keeper: Keeper) -> set[str]:
+        assert keeper.snapshot.keks is not None
+        return set(keeper.snapshot.keks.ciphers)
+
+    old, _ = await make(backends, PLACE, clock.now())
+    save(path, first(old))
+    new, _ = await make(backends, PLACE, clock.now() + 1)
+    before = promoted(prepared(load(path), new), clock.now() + 400)
+    save(path, before)
+    keeper = started()
+    await keeper.probe()
+    assert opens(keeper) == {old.id, new.id}
+    save(path, retired(before, old.id))
+    # A start without a backend, from a cache of before, does not bring it back either.
+    fake.broken = Unavailable("down", "away")
+    again = started()
+    await again.probe()
+    assert (again.snapshot.standing, opens(again)) == (Standing.COASTING, {new.id})
+    fake.broken = None
+    await keeper.probe()
+    assert opens(keeper) == {new.id}
+    assert set(cache.read(clock.now(), 60.0).keks.keys) == {new.id}
+    save(path, before)
+    mark_file(path).unlink()
+    again = started()
+    await again.probe()
+    assert opens(again) == {old.id, new.id}

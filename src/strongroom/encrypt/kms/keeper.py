@@ -125,11 +125,19 @@ class Keeper:
         seen = high_water.read_mark(self._state_file)
         high_water.check_mark(seen, read, self._state_file)
         self._state = read
+        self._forget_retired(read)
         if seen != high_water.of_state(read):
             try:
                 high_water.write_mark(self._state_file, high_water.of_state(read))
             except Unavailable as refusal:
                 self._tell(refusal)  # A full disk is no reason to leave the API server without.
+
+    def _forget_retired(self, state: KmsState) -> None:
+        """At once: a key that is still needed is missed while the file before it is at hand."""
+        kept = {each.id for each in state.keys}
+        for key_id in [each for each in self._keys if each not in kept]:
+            del self._keys[key_id]
+            _log.warning("key %s was retired; what it sealed does not open any more", key_id)
 
     async def _open_all(self, state: KmsState) -> bool:
         """Confirm the current key and open what is not open; False when no quorum answers."""
@@ -201,6 +209,8 @@ class Keeper:
             self._tell(refusal)
             return
         self._keys = dict(cached.keks.keys)
+        if self._state is not None:
+            self._forget_retired(self._state)
         self._confirmed = cached.confirmed
         _log.warning("started from the offline cache: no backend answers")
 

@@ -76,11 +76,17 @@ def first(key: WrappedKey) -> KmsState:
 
 
 def prepared(state: KmsState, key: WrappedKey) -> KmsState:
-    """Phase one: the key is there to decrypt with, and nothing uses it yet."""
+    """Phase one: the key is there to decrypt with, and nothing uses it yet.
+
+    It counts as made after all others, though the clock of the node that made it may be behind:
+    a key that looks older than the one before it is taken for one that comes back.
+    """
     if state.pending:
         raise Conflict(
             "pending", f"the key {state.pending} is prepared already", hint="promote it first"
         )
+    newest = max(each.created for each in state.keys)
+    key = dataclasses.replace(key, created=max(key.created, newest + 1.0))
     return dataclasses.replace(
         state, epoch=state.epoch + 1, pending=key.id, keys=(*state.keys, key)
     )
