@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.app.main import main
 from strongroom.app.waiting import until
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.encrypt.kms.keeper import Keeper
@@ -113,3 +114,17 @@ async def test_a_token_is_offered_a_wrong_pin_once_for_all_probes_and_once_for_e
     pin_file.write_text("1234")
     await keeper.probe()
     assert (offered(), keeper.snapshot.standing) == (2, Standing.READY)
+
+
+def test_what_is_not_well_has_its_status_in_either_format(tmp_path: Path, capsys) -> None:
+    state = {"version": 2, "epoch": 1, "current": "a", "pending": "", "promoted": 0}
+    key = {"id": "a", "created": 0, "threshold": 1, "wraps": []}
+    (tmp_path / "state").write_text(json.dumps({**state, "keys": [key]}))
+    config = tmp_path / "kms.yaml"
+    backend = {"name": "file", "type": "key_file", "path": f"{tmp_path}/key"}
+    given = {"socket": f"{tmp_path}/s", "state": f"{tmp_path}/state", "backends": [backend]}
+    config.write_text(json.dumps(given))
+    for form in ("table", "json"):
+        assert main(["kms", "status", "--config", str(config), "--format", form]) == 1
+    assert main(["kms", "serve", "--config", str(config), "--create-key"]) == 2
+    assert "[two-keys]" in capsys.readouterr().err

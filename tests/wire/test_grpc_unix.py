@@ -80,3 +80,15 @@ async def test_what_api_servers_of_any_version_send_as_authority_is_taken(
     async with grpc.aio.insecure_channel(f"unix:{path}", options=options) as channel:
         reply = await channel.unary_unary(f"/{SERVICE}/Echo")(b"hello", timeout=60)
     assert reply == b"hello"
+
+
+async def test_where_nothing_can_be_written_the_reason_is_told() -> None:
+    for folder in ("/proc", "/sys"):
+        with pytest.raises(Unavailable, match=f"cannot write {folder}/s.lock") as caught:
+            await UnixServer(SERVICE, {}).start(Path(folder) / "s")
+        assert caught.value.code == "socket-path"
+    with tempfile.TemporaryDirectory(prefix="sr-") as folder:
+        path = Path(folder) / "s"
+        path.symlink_to(path)
+        with pytest.raises(Unavailable, match="cannot use"):
+            await UnixServer(SERVICE, {}).start(path)

@@ -94,9 +94,11 @@ def _check_folder(folder: Path) -> None:
 
 
 def _lock(path: Path) -> int:
-    handle = os.open(
-        path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-    )
+    name = path.with_name(path.name + ".lock")
+    try:
+        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable("socket-path", f"cannot write {name}: {error.strerror}") from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -111,6 +113,8 @@ def _remove_dead_socket(path: Path) -> None:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise Unavailable("socket-path", f"cannot use {path}: {error.strerror}") from None
     if not stat.S_ISSOCK(mode):
         raise Unavailable("socket-path", f"{path} is there and is no socket")
     with socket.socket(socket.AF_UNIX) as probe:

@@ -160,6 +160,11 @@ def run_serve(args: argparse.Namespace) -> int:
     from strongroom.crypto.keyfile import create_key_file
 
     config = _config(args)
+    if args.create_key and args.config:
+        raise Invalid(
+            "two-keys", "--create-key makes the file of --key-file, and --config names its own",
+            hint="strongroom encrypt init writes a configuration with its key file",
+        )  # fmt: skip
     if args.create_key and not args.key_file.exists() and not args.state.exists():
         create_key_file(args.key_file)
     locked = lock_memory()
@@ -304,7 +309,7 @@ def run_status(args: argparse.Namespace) -> int:
     ]  # fmt: skip
     if args.format == "json":
         print(json.dumps({"plugin": said, "epoch": state.epoch, "keys": rows}, indent=2))
-        return 0
+        return 0 if said["key_id"] else 1
     print(f"plugin: {said['healthz']}, key id {said['key_id'] or 'none'}; epoch {state.epoch}")
     for row in rows:
         print(f"  {row['id']}  {row['use']:8}  {row['created']}  {row['wrapped_by']}")
@@ -370,12 +375,17 @@ async def _promote(config: "KmsConfig", args: argparse.Namespace) -> int:
 
 def run_retire(args: argparse.Namespace) -> int:
     """Forget an old key."""
+    from strongroom.encrypt.kms.high_water import mark_file
     from strongroom.encrypt.kms.state import load, retired, save_over
 
     config = _config(args)
     state = load(config.state)
     save_over(config.state, state, retired(state, args.key_id))
     print(f"retired {args.key_id}; copy {config.state} to the other nodes")
+    print(
+        "What it sealed opens no more. Should something need it: the state file of before, without"
+    )
+    print(f"{mark_file(config.state)}, and a restart of the plugin")
     return 0
 
 
