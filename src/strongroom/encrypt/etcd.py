@@ -4,16 +4,19 @@ API: https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/.
 """
 
 import base64
+import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import orjson
 
-from strongroom.model.errors import Denied, Unavailable
+from strongroom.model.errors import Denied, TooLarge, Unavailable
 from strongroom.wire.client import HttpClient
 from strongroom.wire.http import Response
 
 PAGE: Final = 500
+# etcd's own reasons are fixed texts; anything else may quote what is stored.
+_REASON: Final = re.compile(r"etcdserver: [a-z][a-z: ]{1,80}")
 
 
 async def read_prefix(
@@ -24,18 +27,24 @@ async def read_prefix(
     Raises Denied or Unavailable (`etcd-refused`, `etcd-unreachable`).
     """
     start, end = prefix.encode(), _after(prefix.encode())
-    revision = 0
+    revision, limit = 0, PAGE
     while True:
-        body: dict[str, Any] = {"key": _b64(start), "range_end": _b64(end), "limit": PAGE}
+        body: dict[str, Any] = {"key": _b64(start), "range_end": _b64(end), "limit": limit}
         if revision:
             body["revision"] = revision
-        reply = await _range(http, endpoint, body)
+        try:
+            reply = await _range(http, endpoint, body)
+        except TooLarge:
+            if limit == 1:
+                raise
+            limit = max(1, limit // 8)  # Values may have a megabyte and more.
+            continue
         if reply.status in (401, 403):
             raise Denied(
                 "etcd-refused", "etcd does not let us read", hint="give a client certificate"
             )
         if reply.status != 200:
-            raise Unavailable("etcd-refused", f"etcd answers {reply.status} to a range request")
+            raise _refused(reply)
         try:
             page = orjson.loads(reply.body)
             revision = revision or int(page["header"]["revision"])
@@ -52,6 +61,24 @@ async def read_prefix(
         if not page.get("more") or not pairs:
             return
         start = pairs[-1][0] + b"\0"
+
+
+def _refused(reply: Response) -> Unavailable:
+    reason = _reason(reply.body)
+    return Unavailable(
+        "etcd-refused",
+        f"etcd answers {reply.status} to a range request" + (f": {reason}" if reason else ""),
+        hint="it was compacted meanwhile: run it again" if "compacted" in reason else "",
+    )
+
+
+def _reason(body: bytes) -> str:
+    try:
+        said = orjson.loads(body)
+        found = _REASON.fullmatch(str(said.get("message") or said.get("error") or ""))
+    except (ValueError, AttributeError):
+        return ""
+    return found.group() if found else ""
 
 
 async def _range(http: HttpClient, endpoint: str, body: dict[str, Any]) -> Response:

@@ -64,6 +64,11 @@ class Proof:
         return self.wrong + self.right
 
     @property
+    def empty(self) -> list[str]:
+        """Resources named to be proved of which there is no value: none is there, or a typo."""
+        return [each for each in self.coverage.resources if not self.stored.get(each)]
+
+    @property
     def total(self) -> int:
         """How many values were judged."""
         return sum(self.counts.values())

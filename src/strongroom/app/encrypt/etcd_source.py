@@ -31,7 +31,14 @@ def add_etcd_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--cert", type=Path, metavar="F", help="client certificate")
     group.add_argument("--key", type=Path, metavar="F", help="key of the client certificate")
-    group.add_argument("--prefix", default="/registry", help="--etcd-prefix of the API server")
+    group.add_argument(
+        "--prefix", type=_prefix, default="/registry", help="--etcd-prefix of the API server"
+    )
+
+
+def _prefix(text: str) -> str:
+    """With the slash in front that the API server puts there when the flag has none."""
+    return "/" + text.strip("/")
 
 
 async def prove_stored(args: argparse.Namespace, coverage: "Coverage") -> "Proof":

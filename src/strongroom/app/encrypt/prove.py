@@ -129,6 +129,7 @@ def as_data(proof: "Proof", older: int | None = None) -> dict[str, Any]:
         "counts": dict(proof.counts),
         "older_plaintext": older,
         "cannot_see": list(BLIND[2:] if older is not None else BLIND),
+        "no_value_found": proof.empty,
         "not_encrypted_by_configuration": dict(sorted(proof.uncovered.items())),
         "secrets": [row.as_data() for row in proof.rows],
     }
@@ -167,6 +168,8 @@ def print_table(proof: "Proof", older: int | None, args: argparse.Namespace) -> 
     if left:
         said = ", ".join(f"{count:,} {name}" for name, count in left.items())
         say(f"The configuration does not encrypt, and nothing was proved of: {said}")
+    if proof.total and proof.empty:
+        say(f"No value was found, and nothing was proved, of: {', '.join(proof.empty)}")
     if older:
         say(
             f"{older:,} older values in plain text are still in the file: compact, defragment"

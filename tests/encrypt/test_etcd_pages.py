@@ -1,0 +1,92 @@
+"""Reading etcd: values of a megabyte, a compaction meanwhile, a prefix without its slash, names of nothing."""
+
+import argparse
+import base64
+import json
+
+import pytest
+
+from strongroom.app.encrypt.etcd_source import add_etcd_arguments
+from strongroom.app.encrypt.prove import as_data, print_table
+from strongroom.encrypt.coverage import Coverage
+from strongroom.encrypt.etcd import read_prefix
+from strongroom.encrypt.prove import prove
+from strongroom.model.errors import TooLarge, Unavailable
+from strongroom.wire.http import Response
+from strongroom.wire.protobuf import encode
+
+COMPACTED = b'{"code":11, "message":"etcdserver: mvcc: required revision has been compacted"}'
+SEALED = b"k8s:enc:kms:v2:a:" + encode([(1, b"data"), (2, "k"), (3, b"seed"), (5, 1)])
+
+
+class Etcd:
+    """Keys in order, of which a reply carries so many; what it is told to refuse with, it does."""
+
+    def __init__(self, count: int, fits: int) -> None:
+        self.keys = [f"/registry/secrets/n/s{number:04}".encode() for number in range(count)]
+        self.fits = fits
+        self.limits: list[int] = []
+        self.refusal = b""
+
+    async def request(self, _method: str, _url: str, *, body: bytes) -> Response:
+        asked = json.loads(body)
+        self.limits.append(asked["limit"])
+        if self.refusal and asked.get("revision"):
+            return Response(400, body=self.refusal)
+        start = base64.b64decode(asked["key"])
+        found = [key for key in self.keys if key >= start]
+        page = found[: asked["limit"]]
+        if len(page) > self.fits:
+            raise TooLarge("reply-too-large", "the reply is too large")
+        kvs = [{"key": base64.b64encode(key).decode(), "value": "eA=="} for key in page]
+        said = {"header": {"revision": "9"}, "kvs": kvs, "more": len(found) > len(page)}
+        return Response(200, body=json.dumps(said).encode())
+
+
+async def keys(etcd: Etcd) -> list[str]:
+    return [key async for key, _ in read_prefix(etcd, "http://e", "/registry/secrets/")]
+
+
+async def test_values_of_a_megabyte_are_read_in_smaller_pages() -> None:
+    etcd = Etcd(700, fits=60)
+    assert [key.encode() for key in await keys(etcd)] == etcd.keys
+    assert (etcd.limits[0], min(etcd.limits), len(etcd.limits) < 200) == (500, 7, True)
+    with pytest.raises(TooLarge):
+        await keys(Etcd(3, fits=0))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (COMPACTED, "required revision has been compacted"),
+        (b'{"error":"etcdserver: user name is empty"}', "user name is empty"),
+        (b'{"message":"marked-value"}', ""),
+        (b"marked-value", ""),
+    ],
+)
+async def test_what_etcd_refuses_is_told_in_its_own_words_alone(body: bytes, said: str) -> None:
+    etcd = Etcd(600, fits=500)
+    etcd.refusal = body
+    with pytest.raises(Unavailable, match="etcd answers 400") as caught:
+        await keys(etcd)
+    assert said in caught.value.message
+    assert "marked-value" not in caught.value.message
+    assert ("run it again" in caught.value.hint) is (body == COMPACTED)
+
+
+@pytest.mark.parametrize("given", ["registry", "/registry", "/registry/", "registry/"])
+def test_a_prefix_is_taken_as_the_api_server_takes_it(given: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_etcd_arguments(parser)
+    assert parser.parse_args(["--prefix", given]).prefix == "/registry"
+
+
+def test_of_a_name_that_matches_nothing_it_is_said_that_nothing_was_proved(capsys) -> None:
+    pairs = [("/registry/secrets/n/s", SEALED)]
+    arguments = argparse.Namespace(list_all=False, snapshot=None)
+    for names, empty in ((("secrets",), []), (("secrets", "configmap"), ["configmap"])):
+        proof = prove(pairs, Coverage(names))
+        assert (as_data(proof)["no_value_found"], proof.holds) == (empty, True)
+        print_table(proof, None, arguments)
+        said = "nothing was proved, of: configmap" in capsys.readouterr().out
+        assert said is bool(empty)
