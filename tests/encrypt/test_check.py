@@ -1,5 +1,6 @@
 """What a configuration means, every check on a case that has it and one that has not, and SARIF."""
 
+import base64
 import json
 from collections import Counter
 from pathlib import Path
@@ -64,6 +65,53 @@ def test_the_file_we_write_is_one_we_read() -> None:
     assert start_errors(configuration) == []
 
 
+GIVEN = {
+    "apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
+    "resources": [{"resources": ["secrets"], "providers": [{"identity": {}}]}],
+}  # fmt: skip
+OPEN = "kms: {apiVersion: v2, name: a, endpoint: 'unix:///a'"
+KEY = base64.b64encode(b"k" * 32).decode()
+BAD_TIMEOUTS = ("0s", "-1s", "3", "3x", "'3 s'", "''")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(GIVEN, indent="\t").encode(),
+        text(entry("secrets", IDENTITY)).replace(b"\n", b"\r\n"),
+        b"\xef\xbb\xbf" + text(entry("secrets", IDENTITY)),
+        b"apiVersion: v1\nkind: EncryptionConfig\nresources:\n"
+        + text(entry("secrets", IDENTITY)).partition(b"resources:\n")[2],
+        text(entry("secrets", "identity: {}, kms: null")),
+        *(text(entry("secrets", OPEN + f", timeout: {each}}}")) for each in ("3s", "1m3.5s", "")),
+        text(
+            f"- resources: [secrets]\n  providers:\n  - aescbc:\n      keys:\n      - name: k\n        secret: |\n          {KEY[:20]}\n          {KEY[20:]}\n"
+        ),
+    ],
+)
+def test_what_the_api_server_takes_is_taken(content: bytes) -> None:
+    """Each was read by the code of kube-apiserver 1.34, as was what is refused below."""
+    parsed = parse(content)
+    assert (start_errors(parsed), parsed.more) == ([], False)
+
+
+def test_documents_after_the_first_are_not_read_and_that_is_told() -> None:
+    whole = text(entry("secrets", "identity: {}"))
+    for rest in (b"---\n" + whole, b"---\na: [\n"):
+        parsed = parse(whole + rest)
+        assert parsed.more
+        given = Facts(servers=(Server("a", config=ConfigFile("e.yaml", parsed)),))
+        found = [each for each in check(given).findings if each.check == "E00"]
+        assert [each.severity for each in found] == ["warning"]
+    assert not parse(whole + b"---\n# nothing\n").more
+
+
+def test_names_of_kms_providers_are_told_apart() -> None:
+    one, two = "kms: {name: a, endpoint: 'unix:///a'}", OPEN + "}"
+    for providers, wrong in (((one, two), 1), ((two, two), 1), ((two, one), 0), ((one, one), 0)):
+        assert len(start_errors(parse(text(entry("secrets", *providers))))) == wrong, providers
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -93,6 +141,16 @@ def test_the_file_we_write_is_one_we_read() -> None:
         text(entry("secrets", IDENTITY)) + b"kind: EncryptionConfiguration\n",
         text(entry("secrets", IDENTITY)) + b"extra: 1\n",
         b"[" * 10_000,
+        b'{"a":' * 100_000,
+        b"{apiVersion: apiserver.config.k8s.io/v1, kind: EncryptionConfiguration, resources: []}",
+        json.dumps(GIVEN).encode() + b" x",
+        json.dumps(GIVEN).replace("{", '{"kind": "EncryptionConfiguration", ', 1).encode(),
+        text(entry("secrets", "identity: ")),
+        text(entry("secrets", "identity: {}, aescbc: {}")),
+        *(text(entry("secrets", OPEN + f", timeout: {each}}}")) for each in BAD_TIMEOUTS),
+        text(entry("secrets", "kms: {name: a, endpoint: 'unix:///a', cachesize: 0}")),
+        text(entry("secrets", "kms: {name: a, endpoint: 'unix:///a', cachesize: x}")),
+        text(entry("secrets", f"aescbc: {{keys: [{{name: '', secret: {KEY}}}]}}")),
     ],
 )
 @pytest.mark.long

@@ -76,9 +76,12 @@ def start_errors(configuration: Configuration) -> list[str]:
             if name.partition(".")[0] in NOT_ENCRYPTABLE:
                 found.append(f"entry {rule.number}: {name!r} cannot be encrypted")
         seen_wildcards += [name for name in rule.resources if name.startswith("*.")]
-    names = [p.name for rule in configuration.rules for p in rule.providers if p.version == "v2"]
-    for name in sorted({each for each in names if names.count(each) > 1}):
-        found.append(f"the KMS v2 name {name!r} is used twice")
+    taken: set[str] = set()
+    for provider in (p for rule in configuration.rules for p in rule.providers if p.kind == "kms"):
+        # Names of v1 alone may be the same, unless the configuration is reloaded.
+        if provider.version == "v2" and provider.name in taken:
+            found.append(f"the KMS name {provider.name!r} is used twice")
+        taken.add(provider.name)
     return found
 
 

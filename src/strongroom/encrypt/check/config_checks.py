@@ -30,6 +30,12 @@ def e00_not_accepted(facts: Facts) -> Iterator[Finding]:
         if server.config and server.config.parsed:
             for text in start_errors(server.config.parsed):
                 yield Finding("E00", "error", server.name, f"the API server does not start: {text}")
+        if server.config and server.config.parsed and server.config.parsed.more:
+            yield Finding(
+                "E00", "warning", server.name,
+                "the API server reads the first document of the file alone, and not those after it",
+                "one document, with all entries in resources",
+            )  # fmt: skip
 
 
 def e01_no_configuration(facts: Facts) -> Iterator[Finding]:

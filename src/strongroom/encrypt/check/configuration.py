@@ -7,6 +7,8 @@ API: https://kubernetes.io/docs/reference/config-api/apiserver-config.v1/.
 import base64
 import binascii
 import hashlib
+import json
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +21,13 @@ from strongroom.model.errors import Invalid
 LOCAL: Final = ("aescbc", "aesgcm", "secretbox")
 KINDS: Final = ("kms", *LOCAL, "identity")
 FILE_BYTES: Final = 1024 * 1024
-_API_VERSIONS: Final = ("apiserver.config.k8s.io/v1",)
+# The second is the name before 1.13, which is still read.
+_NAMES: Final = (
+    ("apiserver.config.k8s.io/v1", "EncryptionConfiguration"),
+    ("v1", "EncryptionConfig"),
+)
+_NUMBER: Final = r"(?:\d+(?:\.\d*)?|\.\d+)"
+_DURATION: Final = re.compile(rf"\+?(?:{_NUMBER}(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h))+")
 _KMS_FIELDS: Final = {"apiVersion", "name", "endpoint", "timeout", "cachesize"}
 _FIELDS_AND_KINDS: Final = {
     *_KMS_FIELDS, *KINDS, "kind", "resources", "providers", "keys", "secret",
@@ -56,10 +64,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The whole file; `digest` is how the API server's metric names it."""
+    """The whole file; `digest` is how the API server's metric names it.
+
+    `more` says that other documents follow, which the API server does not read.
+    """
 
     rules: tuple[Rule, ...]
     digest: str = ""
+    more: bool = False
 
     @property
     def kms(self) -> tuple[Provider, ...]:
@@ -94,26 +106,50 @@ def parse(content: bytes) -> Configuration:
     """Read a file's bytes; raises Invalid(`bad-encryption-configuration`)."""
     if len(content) > FILE_BYTES:
         raise _bad(f"it is larger than {FILE_BYTES} bytes")
+    given, more = _read(content)
+    if not isinstance(given, dict):
+        raise _bad("it is no object")
+    version, kind = given.get("apiVersion"), given.get("kind")
+    if kind not in [each for _, each in _NAMES]:
+        raise _bad(f"kind is {kind!r}, not EncryptionConfiguration")
+    if (version, kind) not in _NAMES:
+        raise _bad(f"apiVersion {version!r} is not served")
+    _only(given, {"kind", "apiVersion", "resources"}, "the configuration")
+    rules = given.get("resources")
+    if not isinstance(rules, list) or not rules:
+        raise _bad("resources is a list of at least one entry")
+    digest = "sha256:" + hashlib.sha256(content).hexdigest()
+    read = tuple(_rule(number, each) for number, each in enumerate(rules, 1))
+    return Configuration(read, digest, more)
+
+
+def _read(content: bytes) -> tuple[Any, bool]:
+    """The first document, and whether there are more: the API server reads the first alone."""
+    if content.lstrip().startswith(b"{"):
+        try:
+            return json.loads(content, object_pairs_hook=_once), False
+        except (ValueError, RecursionError):
+            raise _bad("it begins with { and is not JSON") from None
     try:
-        given = yaml.load(content, _Strict)  # noqa: S506 - a SafeLoader that is stricter
+        documents = yaml.load_all(content, _Strict)
+        given = next(documents, None)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
         raise _bad(f"{where}it is not YAML") from None
     except (RecursionError, ValueError):
         raise _bad("it is nested too deeply or not YAML") from None
-    if not isinstance(given, dict):
-        raise _bad("it is no object")
-    if given.get("kind") != "EncryptionConfiguration":
-        raise _bad(f"kind is {given.get('kind')!r}, not EncryptionConfiguration")
-    if given.get("apiVersion") not in _API_VERSIONS:
-        raise _bad(f"apiVersion {given.get('apiVersion')!r} is not served")
-    _only(given, {"kind", "apiVersion", "resources"}, "the configuration")
-    rules = given.get("resources")
-    if not isinstance(rules, list) or not rules:
-        raise _bad("resources is a list of at least one entry")
-    digest = "sha256:" + hashlib.sha256(content).hexdigest()
-    return Configuration(tuple(_rule(number, each) for number, each in enumerate(rules, 1)), digest)
+    try:
+        return given, any(each is not None for each in documents)
+    except (yaml.YAMLError, RecursionError, ValueError, Invalid):
+        return given, True
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _bad("a key is there twice")
+    return found
 
 
 def _rule(number: int, entry: Any) -> Rule:  # noqa: ANN401 - YAML
@@ -142,12 +178,16 @@ def _check_name(name: str, where: str) -> None:
 
 
 def _provider(entry: Any, where: str) -> Provider:  # noqa: ANN401 - YAML
-    if not isinstance(entry, dict) or len(entry) != 1:
+    if not isinstance(entry, dict):
         raise _bad(f"{where}: a provider is an object with one key")
-    ((kind, fields),) = entry.items()
-    if kind not in KINDS:
-        raise _bad(f"{where}: a provider is one of {', '.join(KINDS)}{meant(kind, KINDS)}")
-    fields = {} if fields is None else fields
+    for kind in entry:
+        if kind not in KINDS:
+            raise _bad(f"{where}: a provider is one of {', '.join(KINDS)}{meant(kind, KINDS)}")
+    # What is null is not there: `identity:` without its braces is no provider.
+    given = {kind: fields for kind, fields in entry.items() if fields is not None}
+    if len(given) != 1:
+        raise _bad(f"{where}: a provider is an object with one key, which is not null")
+    ((kind, fields),) = given.items()
     if not isinstance(fields, dict):
         raise _bad(f"{where}: {kind} is an object")
     if kind == "kms":
@@ -168,11 +208,22 @@ def _kms(fields: Mapping[Any, Any], where: str) -> Provider:
         raise _bad(f"{where}: kms apiVersion {version!r} is not v1 or v2")
     if version == "v2" and ":" in name:
         raise _bad(f"{where}: a kms v2 name has no colon")
-    if version == "v2" and fields.get("cachesize") is not None:
+    cached = fields.get("cachesize")
+    if version == "v2" and cached is not None:
         raise _bad(f"{where}: cachesize is not for kms v2")
-    if not endpoint.startswith("unix:"):
+    if cached is not None and (type(cached) is not int or cached == 0):
+        raise _bad(f"{where}: cachesize is a number other than 0")
+    if not endpoint.lower().startswith("unix:"):
         raise _bad(f"{where}: the endpoint must be a unix socket")
+    timeout = fields.get("timeout")
+    if timeout is not None and not _lasts(timeout):
+        raise _bad(f"{where}: timeout is a text such as 3s, above 0")
     return Provider("kms", name, str(version), endpoint)
+
+
+def _lasts(given: Any) -> bool:  # noqa: ANN401 - YAML
+    """Whether it is a duration as Go writes them, above 0."""
+    return isinstance(given, str) and bool(_DURATION.fullmatch(given) and re.search("[1-9]", given))
 
 
 def _local(kind: str, fields: Mapping[Any, Any], where: str) -> Provider:
@@ -182,11 +233,13 @@ def _local(kind: str, fields: Mapping[Any, Any], where: str) -> Provider:
         raise _bad(f"{where}: {kind} needs keys")
     names, lengths = [], []
     for key in keys:
-        if not isinstance(key, dict) or not isinstance(key.get("name"), str):
+        if not isinstance(key, dict) or not isinstance(key.get("name"), str) or not key["name"]:
             raise _bad(f"{where}: a key of {kind} has name and secret")
         _only(key, {"name", "secret"}, f"{where}: a key of {kind}")
         try:
-            lengths.append(len(base64.b64decode(str(key.get("secret")), validate=True)))
+            # A block of text ends with a newline, which Go's decoder leaves out, as any other.
+            secret = str(key.get("secret")).replace("\n", "").replace("\r", "")
+            lengths.append(len(base64.b64decode(secret, validate=True)))
         except (binascii.Error, ValueError):
             raise _bad(f"{where}: the secret of key {key['name']!r} is not base64") from None
         names.append(key["name"])
