@@ -417,3 +417,41 @@ def test_where_no_configuration_was_seen_nobody_is_reassured(capsys) -> None:
     without_a_flag = Facts(servers=(Server("a", Manifest({})),))
     print_report(check(without_a_flag), without_a_flag)
     assert said not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "runs"),
+    [
+        ("k3s\0server\0--secrets-encryption\0", False),
+        ("kube-apiserver-arg+:\n- 'encryption-provider-config=/e.yaml'\n", False),
+        ("/usr/bin/other --x", False),
+        ("apiVersion: v1\nkind: Pod\nspec: {containers: [{command: [other]}]}\n", False),
+        ("/usr/local/bin/kube-apiserver --etcd-servers=x", True),
+        ("--etcd-servers=x\n--secure-port=6443\n", True),
+        (
+            "apiVersion: v1\nkind: Pod\nspec: {containers: [{command: [other, --on, kube-apiserver]},"
+            " {command: [sh, -c, 'exec kube-apiserver --secure-port=1']}]}\n",
+            True,
+        ),
+    ],
+)
+def test_flags_of_another_program_say_nothing_of_an_api_server(
+    content, runs, tmp_path, capsys
+) -> None:
+    (tmp_path / "m").write_text(content)
+    status = main(["encrypt", "check", "--manifest", str(tmp_path / "m")])
+    out, err = capsys.readouterr()
+    assert (status, "E01" in out, "[no-api-server]" in err) == (
+        (1, True, False) if runs else (2, False, True)
+    )
+
+
+def test_a_file_that_a_flag_names_and_is_not_there_is_a_finding(tmp_path, capsys) -> None:
+    (tmp_path / "m").write_text(f"kube-apiserver --{FLAG}=/absent.yaml")
+    assert main(["encrypt", "check", "--manifest", str(tmp_path / "m")]) == 1
+    out = capsys.readouterr().out
+    assert "E00" in out
+    assert "does not start without its file: cannot read /absent.yaml" in out
+    (tmp_path / "m").write_text("kube-apiserver '--x")
+    assert main(["encrypt", "check", "--manifest", str(tmp_path / "m")]) == 2
+    assert "[bad-manifest]" in capsys.readouterr().err

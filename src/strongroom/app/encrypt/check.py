@@ -139,11 +139,13 @@ def _servers(args: argparse.Namespace) -> "list[Server]":
                 if plain
                 else parse_manifest(content)
             )
+            if not manifest.of_server and CONFIG_FLAG not in manifest.flags:
+                raise _no_server(path)
         if index < len(args.config):
             config, name = _config(args.config[index]), str(args.config[index])
         elif manifest is not None and CONFIG_FLAG in manifest.flags:
             host, _ = manifest.host_path(manifest.flags[CONFIG_FLAG])
-            config = _config(args.root / host.lstrip("/"))
+            config = _named(args.root / host.lstrip("/"))
         if index < len(args.metrics):
             metrics = parse_metrics(_read(args.metrics[index]).decode(errors="replace"))
         found.append(Server(name, manifest, config, metrics, started(metrics or ())))
@@ -167,6 +169,25 @@ def _config(path: Path) -> "ConfigFile":
         return ConfigFile(str(path), parse(content), "", found.st_mode, found.st_mtime)
     except Refusal as refusal:
         return ConfigFile(str(path), None, refusal.message, found.st_mode, found.st_mtime)
+
+
+def _named(path: Path) -> "ConfigFile":
+    """The file a flag names; that it is not there is a finding, and the rest is looked at."""
+    from strongroom.encrypt.check.facts import ConfigFile
+
+    try:
+        return _config(path)
+    except Invalid as refusal:
+        error = f"the API server does not start without its file: {refusal.message}"
+        return ConfigFile(str(path), None, f"{error}; --root or --config says where it is")
+
+
+def _no_server(path: Path) -> Invalid:
+    return Invalid(
+        "no-api-server", f"{path} runs no kube-apiserver, so its flags say nothing of one",
+        hint="k3s and RKE2 run it within: --config with the file that kube-apiserver-arg names, or"
+        " with /var/lib/rancher/k3s/server/cred/encryption-config.json (rke2) of their own",
+    )  # fmt: skip
 
 
 def _setups(args: argparse.Namespace) -> "list[PluginSetup]":

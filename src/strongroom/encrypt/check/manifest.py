@@ -35,6 +35,8 @@ class Manifest:
     references: tuple[str, ...] = ()
     host_network: bool = False
     static: bool = True
+    # Whether it is kube-apiserver's; of another program's a missing flag says nothing.
+    of_server: bool = True
 
     def host_path(self, path: str) -> tuple[str, Mount | None]:
         """Where a file of the container lies on the host, and by which mount."""
@@ -68,9 +70,16 @@ def parse_flags(words: Sequence[str]) -> dict[str, str]:
 
 
 def parse_command_line(text: str) -> Manifest:
-    """Flags as `ps` shows them, or with NULs between as /proc has them."""
-    words = text.split("\0") if "\0" in text else shlex.split(text)
-    return Manifest(parse_flags(words))
+    """Flags as `ps` shows them, with NULs between as /proc has them, or alone one on each line.
+
+    Raises Invalid(`bad-manifest`).
+    """
+    try:
+        words = text.split("\0") if "\0" in text else shlex.split(text)
+    except ValueError:
+        raise Invalid("bad-manifest", "a quote of the command line is not closed") from None
+    bare = bool(words) and words[0].startswith("--")
+    return Manifest(parse_flags(words), of_server=bare or _is_api_server(words))
 
 
 def parse_manifest(content: bytes) -> Manifest:
@@ -86,22 +95,31 @@ def parse_manifest(content: bytes) -> Manifest:
     pod = template or spec
     try:
         return _of_pod(pod, static=given.get("kind") == "Pod")
-    except (AttributeError, TypeError, KeyError):
+    except (AttributeError, TypeError, KeyError, IndexError, ValueError):
         raise Invalid("bad-manifest", "the manifest is no pod") from None
 
 
 def _words(container: Mapping[str, Any]) -> list[str]:
     words = [*(container.get("command") or []), *(container.get("args") or [])]
-    return [str(word) for word in words]
+    found: list[str] = []
+    for word in map(str, words):
+        # What a shell is given as one word.
+        found += shlex.split(word) if found[-1:] == ["-c"] else [word]
+    return found
 
 
-def _is_api_server(container: Mapping[str, Any]) -> bool:
-    """Something else may run beside it, and come first."""
-    return any(PurePosixPath(word).name == "kube-apiserver" for word in _words(container)[:1])
+def _is_api_server(words: Sequence[str]) -> bool:
+    """Whether kube-apiserver is what runs, by itself or from a shell."""
+    return any(
+        PurePosixPath(word).name == "kube-apiserver" and before in ("", "-c", "exec")
+        for before, word in zip(("", *words), words, strict=False)
+    )
 
 
 def _of_pod(pod: Mapping[str, Any], *, static: bool) -> Manifest:
-    container = next(filter(_is_api_server, pod["containers"]), pod["containers"][0])
+    # Something else may run beside it, and come first.
+    servers = [each for each in pod["containers"] if _is_api_server(_words(each))]
+    container = (servers or pod["containers"])[0]
     words = _words(container)
     volumes = {each["name"]: each for each in pod.get("volumes") or []}
     mounts, references = [], []
@@ -132,6 +150,7 @@ def _of_pod(pod: Mapping[str, Any], *, static: bool) -> Manifest:
         references=tuple(references),
         host_network=bool(pod.get("hostNetwork")),
         static=static,
+        of_server=bool(servers),
     )
 
 
