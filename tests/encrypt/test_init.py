@@ -11,12 +11,18 @@ import yaml
 
 from strongroom.app.main import main
 from strongroom.crypto.signatures import new_key_pair, private_key_text, public_key_text
+from strongroom.encrypt.check.chain import chain_of
 from strongroom.encrypt.check.configuration import parse
 from strongroom.encrypt.kms.config import load_config
 from strongroom.encrypt.kms.keys import open_key
 from strongroom.encrypt.kms.state import load
-from strongroom.encrypt.setup import CLOUDS, KINDS, STATE_DIR
+from strongroom.encrypt.setup import CLOUDS, ENCRYPTION, KINDS, STATE_DIR
 from strongroom.wire.keywrap.key_file import KeyFileWrapper
+
+WIRED = {
+    "plain": "start kube-apiserver with", "kubeadm": "control-plane apiserver",
+    "k3s": "systemctl restart k3s", "rke2": "systemctl restart rke2-server",
+}  # fmt: skip
 
 
 def init(folder: Path, *words: str) -> int:
@@ -104,6 +110,25 @@ def test_the_encryption_configuration_is_read_back(tmp_path: Path) -> None:
     assert init(folder) == 0
     assert parse((folder / "encryption.yaml").read_bytes()).rules[0].resources == ("secrets",)
     assert json.loads((folder / "kms.json").read_text())["version"] == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_server_writes_what_another_does_not_read_yet(kind: str, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "o"
+    assert init(folder, "--for", kind) == 0
+    read, write = (
+        chain_of(parse((folder / name).read_bytes()), "secrets")
+        for name in ("encryption-read.yaml", "encryption.yaml")
+    )
+    assert (read.encrypts, write.encrypts) == (False, True)
+    assert set(read.providers) == set(write.providers)
+    # First on all, then the servers one by one, and only then the file that writes.
+    said = capsys.readouterr().out
+    where = f"to {ENCRYPTION}"
+    places = [said.index(each) for each in (f"encryption-read.yaml {where}", WIRED[kind])]
+    assert sorted(places) == places
+    assert said.index(f"  encryption.yaml {where}") > places[-1]
+    assert said.index("strongroom encrypt migrate") > said.index(f"  encryption.yaml {where}")
 
 
 @pytest.mark.cluster

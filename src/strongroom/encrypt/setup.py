@@ -96,8 +96,20 @@ class Setup:
     steps: tuple[str, ...] = ()
 
 
-def encryption_configuration(provider: str = "strongroom") -> str:
-    """kms first; identity stays until everything is rewritten."""
+def encryption_configuration(provider: str = "strongroom", *, writes: bool = True) -> str:
+    """kms first; identity stays until everything is rewritten.
+
+    Without `writes` it is behind identity: a server reads what is under the key, and writes none.
+    """
+    kms = f"""\
+  - kms:
+      apiVersion: v2
+      name: {provider}
+      endpoint: unix://{SOCKET}
+      timeout: 3s
+"""
+    last = "  - identity: {}   # until strongroom encrypt prove holds; then remove it\n"
+    first = "  - identity: {}   # until every API server has this file; then encryption.yaml\n"
     return f"""\
 apiVersion: apiserver.config.k8s.io/v1
 kind: EncryptionConfiguration
@@ -105,13 +117,7 @@ resources:
 - resources:
   - secrets
   providers:
-  - kms:
-      apiVersion: v2
-      name: {provider}
-      endpoint: unix://{SOCKET}
-      timeout: 3s
-  - identity: {{}}   # until strongroom encrypt prove holds; then remove it
-"""
+{kms + last if writes else first + kms}"""
 
 
 def kms_configuration(cluster: str, provider: str = "strongroom", *, escrow: bool = False) -> str:
@@ -242,6 +248,7 @@ def setup(wanted: Wanted) -> Setup:
     """Everything for a kind of control plane; keys and their first wraps are not in here."""
     files = {
         "encryption.yaml": encryption_configuration(),
+        "encryption-read.yaml": encryption_configuration(writes=False),
         "kms.yaml": kms_configuration(wanted.cluster, escrow=wanted.escrow),
         "strongroom-kms.service": systemd_unit(wanted.executable),
         "strongroom-kms-pod.yaml": static_pod(wanted.image),
@@ -250,13 +257,16 @@ def setup(wanted: Wanted) -> Setup:
     steps = [
         "copy this folder to every control-plane node, and there:",
         f"  install -d -m 0700 {CONFIG_DIR} {CONFIG_DIR}/encryption {STATE_DIR}",
-        f"  {keys} to {CONFIG_DIR}, encryption.yaml to {CONFIG_DIR}/encryption,"
-        f" kms.json to {STATE_DIR}; all of mode 0600",
+        f"  {keys} to {CONFIG_DIR}, kms.json to {STATE_DIR}, encryption-read.yaml to {ENCRYPTION};"
+        " all of mode 0600",
         "  strongroom-kms.service to /etc/systemd/system, then systemctl enable --now"
         " strongroom-kms (or, where the node has the image, strongroom-kms-pod.yaml to the folder"
         " of static pods)",
         f"  strongroom kms status --config {CONFIG_DIR}/kms.yaml names the same key id everywhere",
         *_wiring(wanted.kind, files),
+        "when every server runs with that, and not before, or those that do not yet could read no"
+        " Secret: on every node",
+        f"  encryption.yaml to {ENCRYPTION}, which servers load within a minute",
         "from anywhere with a kubeconfig:",
         "  strongroom encrypt check --config encryption.yaml --plugin-config kms.yaml --live",
         f"  strongroom encrypt migrate --kms-socket {SOCKET} --api-server URL of each",
