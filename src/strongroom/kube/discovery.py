@@ -19,28 +19,29 @@ class Readable(Protocol):
         """GET a path that is no object."""
 
 
-async def discover(api: Readable) -> dict[str, Resource]:
-    """All resources that can be listed, in their group's preferred version.
+async def discover(api: Readable, *verbs: str) -> dict[str, Resource]:
+    """All resources that can be listed, and `verbs`, in their group's preferred version.
 
     A group whose server does not answer is left out, as kubectl does.
     """
-    found = dict(_resources("", "v1", orjson.loads(await api.raw("/api/v1"))))
+    wanted = {"list", *verbs}
+    found = dict(_resources("", "v1", orjson.loads(await api.raw("/api/v1")), wanted))
     for group in orjson.loads(await api.raw("/apis"))["groups"]:
         preferred = group["preferredVersion"]
         try:
             listing = orjson.loads(await api.raw(f"/apis/{preferred['groupVersion']}"))
         except Refusal:
             continue
-        found |= dict(_resources(group["name"], preferred["version"], listing))
+        found |= dict(_resources(group["name"], preferred["version"], listing, wanted))
     return found
 
 
 def _resources(
-    group: str, version: str, listing: Mapping[str, Any]
+    group: str, version: str, listing: Mapping[str, Any], wanted: set[str]
 ) -> Iterator[tuple[str, Resource]]:
     for each in listing.get("resources") or []:
         plural = each["name"]
-        if "/" in plural or "list" not in each.get("verbs", []):
+        if "/" in plural or not wanted <= set(each.get("verbs", [])):
             continue
         name = f"{plural}.{group}" if group else plural
         yield name, Resource(group, version, plural, each["kind"], namespaced=each["namespaced"])

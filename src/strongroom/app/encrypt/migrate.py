@@ -79,7 +79,7 @@ async def _migrate(args: argparse.Namespace) -> int:
             if url.rstrip("/") != config.server.rstrip("/"):
                 other = KubeClient(config.at(url.rstrip("/")), clock)
                 servers[url] = await stack.enter_async_context(other)
-        resources = covered(await discover(api), coverage)
+        resources = covered(await discover(api, "patch"), coverage)
         total = await _plan(api, resources, servers, args)
         if args.dry_run:
             return 0

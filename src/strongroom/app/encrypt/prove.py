@@ -198,7 +198,7 @@ async def _two_pass(args: argparse.Namespace) -> "TwoPass":
 
     clock, coverage = SystemClock(), await coverage_of(args)
     async with KubeClient(cluster_config(args), clock) as api:
-        return await two_pass(api, clock, covered(await discover(api), coverage))
+        return await two_pass(api, clock, covered(await discover(api, "patch"), coverage))
 
 
 def covered(served: dict[str, Any], coverage: "Coverage") -> list[Any]:
@@ -212,7 +212,7 @@ def named(served: dict[str, Any], names: Sequence[str]) -> list[Any]:
     """The resources of these names; raises Invalid(`unknown-resource`)."""
     unknown = [name for name in names if name not in served]
     if unknown:
-        raise Invalid("unknown-resource", f"the cluster serves no {unknown[0]!r}")
+        raise Invalid("unknown-resource", f"the cluster serves no {unknown[0]!r} to patch")
     return [served[name] for name in names]
 
 
