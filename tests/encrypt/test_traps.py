@@ -11,7 +11,7 @@ import pytest
 from strongroom.app.encrypt.check import _plugins
 from strongroom.app.main import main
 from strongroom.encrypt.check.configuration import parse
-from strongroom.encrypt.check.facts import ConfigFile, Facts, PluginFact, Server
+from strongroom.encrypt.check.facts import ConfigFile, Facts, Server
 from strongroom.encrypt.check.registry import check
 from strongroom.encrypt.kms.messages import SERVICE, StatusResponse
 from strongroom.encrypt.setup import encryption_configuration, kms_configuration, static_pod
@@ -220,8 +220,7 @@ class Foreign:
         )
         config = ConfigFile("e", parse(entries(("secrets", [listed])).encode()))
         servers = (Server("s", config=config),)
-        plugins: list[PluginFact] = await _plugins(servers)
-        report = check(Facts(servers=servers, plugins=tuple(plugins)))
+        report = check(Facts(servers=servers, plugins=await _plugins(servers)))
         found: dict[str, list[str]] = {}
         for each in report.findings:
             found.setdefault(each.check, []).append(each.severity)
@@ -251,3 +250,21 @@ async def test_what_plugins_say_on_their_sockets_is_judged(foreign: Foreign) -> 
     assert (await foreign.found("a", "b"))["E18"] == ["error"]
     first.chmod(0o666)
     assert (await foreign.found("a"))["E20"] == ["error"]
+
+
+async def test_a_socket_that_may_not_be_looked_at_is_told_and_not_called_dead(
+    foreign: Foreign, capsys
+) -> None:
+    await foreign.start("a", "Zq81kD")
+    hidden = "x" * 300  # Refused by the kernel before anything is looked up, as a closed folder is.
+    assert "E15" not in await foreign.found("a", hidden)
+    assert "was not asked" in capsys.readouterr().err
+    config = ConfigFile(
+        "e",
+        parse(
+            entries(
+                ("secrets", [f"{{kms: {{apiVersion: v2, name: a, endpoint: 'unix:///{hidden}'}}}}"])
+            ).encode()
+        ),
+    )
+    assert await _plugins((Server("s", config=config),)) is None

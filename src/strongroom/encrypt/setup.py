@@ -267,7 +267,7 @@ def setup(wanted: Wanted) -> Setup:
         "when every server runs with that, and not before, or those that do not yet could read no"
         " Secret: on every node",
         f"  encryption.yaml to {ENCRYPTION}, which servers load within a minute",
-        "from anywhere with a kubeconfig:",
+        "on one of the nodes, as root and with an administrator's kubeconfig:",
         "  strongroom encrypt check --config encryption.yaml --plugin-config kms.yaml --live",
         f"  strongroom encrypt migrate --kms-socket {SOCKET} --api-server URL of each",
         f"  strongroom encrypt prove --etcd URL --kms-socket {SOCKET}",

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import sys
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -259,7 +260,7 @@ async def _live(facts: "Facts", args: argparse.Namespace) -> "Facts":
         served=frozenset(resources),
         service_addresses=frozenset(addresses),
         unsafe_deleters=deleters,
-        plugins=tuple(await _plugins(servers)),
+        plugins=await _plugins(servers),
     )
 
 
@@ -302,7 +303,8 @@ async def _deleters(api: "KubeClient", resources: "Mapping[str, Resource]") -> t
     return tuple(found)
 
 
-async def _plugins(servers: "Sequence[Server]") -> "list[PluginFact]":
+async def _plugins(servers: "Sequence[Server]") -> "tuple[PluginFact, ...] | None":
+    """What plugins answer on their sockets, None when this user may ask none of them."""
     from strongroom.encrypt.check.facts import PluginFact
     from strongroom.encrypt.kms.plugin import ask_status
 
@@ -313,17 +315,24 @@ async def _plugins(servers: "Sequence[Server]") -> "list[PluginFact]":
         for provider in server.config.parsed.kms
         if provider.version == "v2"
     }
-    found = []
+    found: list[PluginFact] = []
     for name, text in endpoints.items():
         path = Path(text)
-        mode = path.stat().st_mode if path.exists() else None
+        try:
+            mode = path.stat().st_mode if path.exists() else None
+        except OSError as closed:
+            print(
+                f"the plugin {name!r} was not asked: {path}: {closed.strerror}; its owner may",
+                file=sys.stderr,
+            )
+            continue
         try:
             status = await ask_status(path)
             error = "" if status.healthz == "ok" else status.healthz
             found.append(PluginFact(name, status.key_id, error, mode))
         except Refusal as refusal:
             found.append(PluginFact(name, error=refusal.message, mode=mode))
-    return found
+    return tuple(found) if found or not endpoints else None
 
 
 async def _stored(facts: "Facts", args: argparse.Namespace) -> dict[str, Any]:
