@@ -1,6 +1,7 @@
 """What a configuration means, every check on a case that has it and one that has not, and SARIF."""
 
 import base64
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -455,3 +456,20 @@ def test_a_file_that_a_flag_names_and_is_not_there_is_a_finding(tmp_path, capsys
     (tmp_path / "m").write_text("kube-apiserver '--x")
     assert main(["encrypt", "check", "--manifest", str(tmp_path / "m")]) == 2
     assert "[bad-manifest]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("'*.app'", ["error"]),
+        ("'*.apps'", []),
+        ("'*.'", []),
+        ("'*.*'", []),
+        ("'*.example.com'", []),
+    ],
+)
+def test_a_wildcard_of_a_group_that_is_not_there_matches_nothing(name, expected) -> None:
+    served = frozenset({"secrets", "deployments.apps", "things.example.com"})
+    given = facts(entry(name, KMS % "a"))
+    assert found(dataclasses.replace(given, served=served), "E05") == expected
+    assert found(given, "E05") == []  # Offline nobody knows which groups there are.

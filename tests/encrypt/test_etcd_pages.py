@@ -11,7 +11,7 @@ from strongroom.app.encrypt.prove import as_data, print_table
 from strongroom.encrypt.coverage import Coverage
 from strongroom.encrypt.etcd import read_prefix
 from strongroom.encrypt.prove import prove
-from strongroom.model.errors import TooLarge, Unavailable
+from strongroom.model.errors import Invalid, TooLarge, Unavailable
 from strongroom.wire.http import Response
 from strongroom.wire.protobuf import encode
 
@@ -72,6 +72,15 @@ async def test_what_etcd_refuses_is_told_in_its_own_words_alone(body: bytes, sai
     assert said in caught.value.message
     assert "marked-value" not in caught.value.message
     assert ("run it again" in caught.value.hint) is (body == COMPACTED)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:2379", "http://a:2379,http://b:2379", ""])
+async def test_what_is_no_address_is_not_asked(address: str) -> None:
+    etcd = Etcd(1, fits=1)
+    with pytest.raises(Invalid, match="not the address of one etcd"):
+        async for _ in read_prefix(etcd, address, "/registry/"):
+            pass
+    assert etcd.limits == []
 
 
 @pytest.mark.parametrize("given", ["registry", "/registry", "/registry/", "registry/"])

@@ -199,11 +199,16 @@ async def test_what_cannot_be_touched_is_named() -> None:
 async def test_of_what_a_server_or_webhook_writes_nothing_is_repeated_but_its_name() -> None:
     api, clock = await cluster(3, 3)
     text = 'admission webhook "no.example.com" denied the request: hunter2 is weak'
+    policy = (
+        "is invalid: : ValidatingAdmissionPolicy 'frozen' with binding 'b' denied request: hunter2"
+    )
     said = [Denied("kube-forbidden", text), Invalid("kube-invalid", 'value: "hunter2"')]
+    said.append(Invalid("kube-invalid", policy))
     done = await finished(clock, Rewriter(Moody(api, said), clock).run_pass([SECRETS], Progress()))
     assert done.failed == [
         'n/s000: admission webhook "no.example.com" denied the request [kube-forbidden]',
         "n/s001: refused [kube-invalid]",
+        "n/s002: ValidatingAdmissionPolicy 'frozen' [kube-invalid]",
     ]
 
 

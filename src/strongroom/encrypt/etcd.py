@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from strongroom.model.errors import Denied, TooLarge, Unavailable
+from strongroom.model.errors import Denied, Invalid, TooLarge, Unavailable
 from strongroom.wire.client import HttpClient
 from strongroom.wire.http import Response
 
@@ -24,7 +24,7 @@ async def read_prefix(
 ) -> AsyncIterator[tuple[str, bytes]]:
     """Yield key and value of everything that begins with the prefix.
 
-    Raises Denied or Unavailable (`etcd-refused`, `etcd-unreachable`).
+    Raises Denied or Unavailable (`etcd-refused`, `etcd-unreachable`), or Invalid(`bad-address`).
     """
     start, end = prefix.encode(), _after(prefix.encode())
     revision, limit = 0, PAGE
@@ -82,6 +82,11 @@ def _reason(body: bytes) -> str:
 
 
 async def _range(http: HttpClient, endpoint: str, body: dict[str, Any]) -> Response:
+    if not endpoint.startswith(("http://", "https://")) or "," in endpoint:
+        raise Invalid(
+            "bad-address", f"{endpoint!r} is not the address of one etcd",
+            hint="https://127.0.0.1:2379; any one member answers for all",
+        )  # fmt: skip
     url = f"{endpoint.rstrip('/')}/v3/kv/range"
     try:
         return await http.request("POST", url, body=orjson.dumps(body))

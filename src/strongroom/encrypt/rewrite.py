@@ -25,7 +25,10 @@ TRIES: Final = 20
 PATIENCE_SECONDS: Final = 600.0
 SETTLE_TRIES: Final = 3
 GONE: Final = ""
-_WEBHOOK: Final = re.compile(r'admission webhook "[a-z0-9.-]{1,253}" denied the request')
+_NAMED: Final = re.compile(
+    r'admission webhook "[a-z0-9.-]{1,253}" denied the request'
+    r"|ValidatingAdmissionPolicy '[a-z0-9.-]{1,253}'"
+)
 
 
 class Touchable(Protocol):
@@ -248,11 +251,11 @@ class Rewriter:
 
 
 def _reason(refusal: Refusal) -> str:
-    """Why; of a server's text only the webhook's name, since it may quote the object."""
+    """Why; of a server's text only a webhook's or policy's name, as it may quote the object."""
     if not refusal.code.startswith("kube-"):
         return refusal.message
-    webhook = _WEBHOOK.search(refusal.message)
-    return f"{webhook.group()} [{refusal.code}]" if webhook else f"refused [{refusal.code}]"
+    named = _NAMED.search(refusal.message)
+    return f"{named.group()} [{refusal.code}]" if named else f"refused [{refusal.code}]"
 
 
 def _place(item: Object) -> str:

@@ -83,8 +83,6 @@ def e05_matches_nothing(facts: Facts) -> Iterator[Finding]:
     for server, configuration in _configured(facts):
         for rule in configuration.rules:
             for name in rule.resources:
-                if name.startswith("*."):
-                    continue
                 text = _unknown(name, facts.served)
                 if text:
                     yield Finding(
@@ -96,6 +94,13 @@ def e05_matches_nothing(facts: Facts) -> Iterator[Finding]:
 
 
 def _unknown(name: str, served: frozenset[str] | None) -> str:
+    if name.startswith("*."):
+        groups = {each.partition(".")[2] for each in served or ()} | {"", "*"}
+        if served is None or name[2:] in groups:
+            return ""
+        near = nearest(name[2:], sorted(groups - {"", "*"}))
+        meant = f" (meant '*.{near}'?)" if near else ""
+        return f"names a group that this cluster does not have{meant}"
     if served is not None:
         if name in served:
             return ""
