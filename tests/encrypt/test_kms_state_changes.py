@@ -9,7 +9,14 @@ from strongroom.crypto.keyfile import create_key_file
 from strongroom.encrypt.kms.high_water import mark_file
 from strongroom.encrypt.kms.keeper import Keeper
 from strongroom.encrypt.kms.keys import Backends, Place, make
+from strongroom.encrypt.kms.messages import (
+    DecryptRequest,
+    EncryptRequest,
+    EncryptResponse,
+    plaintext_of,
+)
 from strongroom.encrypt.kms.offline import OfflineCache
+from strongroom.encrypt.kms.plugin import Plugin
 from strongroom.encrypt.kms.standing import Policy, Standing
 from strongroom.encrypt.kms.state import first, load, prepared, promoted, retired, save, save_over
 from strongroom.model.clock import SimulatedClock
@@ -129,3 +136,30 @@ async def test_a_retired_key_is_forgotten_at_once_and_comes_back_by_the_file_bef
     again = started()
     await again.probe()
     assert opens(again) == {old.id, new.id}
+
+
+async def test_a_promoted_key_that_does_not_open_keeps_nobody_from_reading(tmp_path: Path) -> None:
+    clock, fake, path = SimulatedClock(), FakeWrapper("b"), tmp_path / "state"
+    backends = Backends((fake,))
+    old, _ = await make(backends, PLACE, clock.now())
+    save(path, first(old))
+    keeper = Keeper(path, backends, PLACE, Policy(), clock)
+    await keeper.probe()
+    plugin = Plugin(keeper, clock)
+    sealed = EncryptResponse.loads(
+        await plugin.methods["Encrypt"](EncryptRequest(b"s" * 32).dumps())
+    )
+    # Prepared and promoted between two looks of the plugin, and then the backend goes away.
+    new, _ = await make(backends, PLACE, clock.now() + 1)
+    save(path, promoted(prepared(load(path), new), clock.now() + 400))
+    fake.broken = Unavailable("down", "away")
+    await keeper.probe()
+    assert keeper.snapshot.standing is Standing.STARTING
+    for name in ("Status", "Encrypt"):
+        with pytest.raises(Unavailable):
+            await plugin.methods[name](EncryptRequest(b"s" * 32).dumps())
+    asked = DecryptRequest(sealed.ciphertext, "u", sealed.key_id).dumps()
+    assert plaintext_of(await plugin.methods["Decrypt"](asked)) == b"s" * 32
+    fake.broken = None
+    await keeper.probe()
+    assert keeper.snapshot.standing is Standing.READY

@@ -227,7 +227,8 @@ class Keeper:
         now_standing = standing(self._policy, health)
         if now_standing is not self.snapshot.standing:
             _log.warning("%s -> %s", self.snapshot.standing, now_standing)
-        keks = Keks(current, dict(self._keys), self._place) if health.has_keys else None
+        # While the key in use does not open, what the others sealed is read all the same.
+        keks = Keks(current, dict(self._keys), self._place) if self._keys else None
         self.report.problem = "; ".join(self._problems)
         self.snapshot = Snapshot(keks, now_standing, self.report.problem)
 

@@ -12,7 +12,10 @@ class OnLoss(StrEnum):
 
 
 class Standing(StrEnum):
-    """STARTING has no keys yet; COASTING answers without a backend; STOPPED only decrypts."""
+    """STARTING has not opened the key in use; COASTING answers without a backend.
+
+    STARTING and STOPPED only decrypt.
+    """
 
     STARTING = "starting"
     READY = "ready"
