@@ -21,6 +21,12 @@ def selects(selector: Mapping[str, Any] | None, labels: Labels) -> bool:
     return all(_holds(each, labels) for each in selector.get("matchExpressions") or [])
 
 
+def check_selector(selector: Mapping[str, Any] | None) -> None:
+    """Raise Invalid for a selector that `selects` could not apply to every object."""
+    for each in (selector or {}).get("matchExpressions") or []:
+        _holds(each, {})
+
+
 def _holds(expression: Mapping[str, Any], labels: Labels) -> bool:
     key, operator = expression.get("key", ""), expression.get("operator")
     values = expression.get("values") or []

@@ -12,13 +12,14 @@ from strongroom.kube.queue import LAST_BACKOFF, Lane, WorkQueue
 from strongroom.kube.resource import SECRETS, Object, Resource, has_moved, key_of
 from strongroom.model.clock import Clock
 from strongroom.model.errors import NotFound, Refusal, Unavailable
-from strongroom.model.labels import selects
+from strongroom.model.labels import Labels, selects
 from strongroom.model.secret import Secret
 from strongroom.sync.crds import CLUSTER_SECRET_STORES, PUSH_SECRETS, SECRET_STORES
 from strongroom.sync.desired import synced_version
 from strongroom.sync.due import FUTURE_SECONDS, JITTER, SHORTEST, refresh_time
 from strongroom.sync.index import Index
 from strongroom.sync.providers.contract import PushTarget
+from strongroom.sync.push_concerns import PushConcerns
 from strongroom.sync.push_source import Source, made_for, source_of, templated
 from strongroom.sync.push_spec import (
     Push,
@@ -95,6 +96,7 @@ class PushController:
         self._done: dict[Key, _Done] = {}
         # The ConfigMaps and Secrets that templates are kept in.
         self._inputs = Index[tuple[str, str, str]]()
+        self._concerns = PushConcerns()
         # What has to be pushed again, whatever its status says.
         self._stale: set[Key] = set()
         # What is where as far as this process has brought it.
@@ -124,6 +126,7 @@ class PushController:
             return
         self._parts.watches.use("Secret")
         if has_moved(old, new, "generation", "labels", "annotations", "deletionTimestamp"):
+            self._concerns.put(key_of(new), new)
             self.queue.add(key_of(new), Lane.CHANGED)
 
     def _forget(self, key: Key) -> None:
@@ -132,6 +135,7 @@ class PushController:
         self._places.pop(key, None)
         self._stale.discard(key)
         self._inputs.put(key, ())
+        self._concerns.put(key, None)
         self._parts.generators.forget(PUSH_SECRETS.kind, key)
 
     def make_anew(self, key: Key) -> None:
@@ -148,27 +152,23 @@ class PushController:
 
     def _secret_changed(self, old: Object | None, new: Object | None) -> None:
         item = new or old
-        if item is None:
-            return
-        namespace, name = key_of(item)
-        labels = [(each or {}).get("metadata", {}).get("labels") or {} for each in (old, new)]
-        for each in self.objects:
-            source = ((each.get("spec") or {}).get("selector") or {}).get("secret") or {}
-            chosen = source.get("name") == name or any(
-                selects(source.get("selector"), every) for every in labels
-            )
-            if each["metadata"]["namespace"] == namespace and chosen:
-                self.queue.add(key_of(each), Lane.EVENT)
+        if item is not None:
+            for key in self._concerns.of((SECRETS.kind, *key_of(item)), *_labels(old, new)):
+                self.queue.add(key, Lane.EVENT)
 
     def _store_changed(self, old: Object | None, new: Object | None) -> None:
-        if not has_moved(old, new, "generation", "labels"):
+        """Others' stores are none of its business: what is pushed anew may be made anew."""
+        item = new or old
+        if item is None or not has_moved(old, new, "generation", "labels"):
             return
-        for each in self.objects:
-            self._done.pop(key_of(each), None)
-            if old is not None:
+        namespace, name = key_of(item)
+        kind = (SECRET_STORES if namespace else CLUSTER_SECRET_STORES).kind
+        for key in self._concerns.of((kind, namespace, name), *_labels(old, new)):
+            self._done.pop(key, None)
+            if old is not None and has_moved(old, new, "generation"):
                 # It may be another store by now, whatever was pushed to it.
-                self._stale.add(key_of(each))
-            self.queue.add(key_of(each), Lane.EVENT)
+                self._stale.add(key)
+            self.queue.add(key, Lane.EVENT)
 
     # the work
 
@@ -537,23 +537,12 @@ class PushController:
                     await self._set_finalizers(informer.resource, store, left)
 
     def _needed(self, store: Object, kind: str, gone: Object | None) -> bool:
-        metadata = store["metadata"]
-        for each in self.objects:
-            if gone is not None and key_of(each) == key_of(gone):
+        thing = (kind, *key_of(store))
+        for key in self._concerns.of(thing, *_labels(store)):
+            item = self.objects.get(*key)
+            if item is None or (gone is not None and key == key_of(gone)):
                 continue
-            if each["spec"].get("deletionPolicy") != "Delete":
-                continue
-            if (
-                metadata.get("namespace", each["metadata"]["namespace"])
-                != each["metadata"]["namespace"]
-            ):
-                continue
-            try:
-                choices = parse_push(each).stores
-            except Refusal:
-                continue
-            here = [(StoreRef(metadata["name"], kind), metadata.get("labels") or {})]
-            if any(StoreRef(metadata["name"], kind) in choice.chosen(here) for choice in choices):
+            if item["spec"].get("deletionPolicy") == "Delete":
                 return True
         return False
 
@@ -567,6 +556,10 @@ class PushController:
             await self._api.merge_patch(resource, name, namespace, patch)
         except NotFound:
             return
+
+
+def _labels(*items: Object | None) -> list[Labels]:
+    return [each["metadata"].get("labels") or {} for each in items if each is not None]
 
 
 def _is_made(spec: PushSpec) -> bool:

@@ -12,7 +12,7 @@ import orjson
 
 from strongroom.kube.resource import Object
 from strongroom.model.errors import Invalid
-from strongroom.model.labels import selects
+from strongroom.model.labels import check_selector, selects
 from strongroom.sync.durations import parse_duration
 from strongroom.sync.patterns import compile_pattern
 from strongroom.sync.providers.contract import PushTarget, Traits
@@ -129,6 +129,7 @@ def parse_push(item: Object) -> PushSpec:
         raise Invalid(
             "bad-source", "selector needs one of secret.name, secret.selector, generatorRef"
         )
+    check_selector(labels)
     stores = tuple(_choice(each) for each in spec.get("secretStoreRefs") or [])
     if not stores:
         raise Invalid("no-store", "secretStoreRefs names no store")
@@ -159,6 +160,7 @@ def _choice(entry: Mapping[str, Any] | None) -> StoreChoice:
     kind = one_of("kind", given.get("kind") or "SecretStore", kinds)
     if given.get("labelSelector") is not None:
         # It counts before a name, as it does for the other controller.
+        check_selector(given["labelSelector"])
         return StoreChoice(kind, "", given["labelSelector"])
     if not given.get("name"):
         raise Invalid("bad-store", "a store reference needs one of name and labelSelector")

@@ -1,0 +1,106 @@
+"""PushSecrets beside others: what one namespace writes is no business of another's."""
+
+import pytest
+
+from strongroom.kube.resource import NAMESPACES, SECRETS
+from strongroom.sync.crds import CLUSTER_SECRET_STORES, PUSH_SECRETS, SECRET_STORES
+from strongroom.sync.push_concerns import PushConcerns
+
+ROW = {"match": {"secretKey": "password", "remoteRef": {"remoteKey": "out/db"}}}
+GENERATED = {"generatorRef": {"kind": "Password", "name": "p"}}
+BOGUS = {"matchExpressions": [{"key": "team", "operator": "Bogus"}]}
+FAKE = {"provider": {"fake": {}}}
+EDIT = {"spec": {"retrySettings": {"maxRetries": 1}}}
+
+
+def pushing(selector: dict, store: dict | None = None, namespace: str = "n", **spec) -> dict:
+    spec |= {"secretStoreRefs": [store or {"name": "s"}], "selector": selector, "data": [ROW]}
+    return {"metadata": {"name": "ps", "namespace": namespace}, "spec": spec}
+
+
+@pytest.fixture
+async def beside(bench):
+    """A second namespace with a store of its own, and a cluster's store."""
+    await bench.api.create(NAMESPACES, {"metadata": {"name": "m"}})
+    await bench.api.create(
+        SECRET_STORES, {"metadata": {"name": "s", "namespace": "m"}, "spec": FAKE}
+    )
+    await bench.api.create(CLUSTER_SECRET_STORES, {"metadata": {"name": "s"}, "spec": FAKE})
+    await bench.clock.advance(0.1)
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("resource", "namespace", "edit"),
+    [
+        (SECRET_STORES, "m", EDIT),
+        (CLUSTER_SECRET_STORES, "", EDIT),
+        # Of its own store a label says only which PushSecrets choose it.
+        (SECRET_STORES, "n", {"metadata": {"labels": {"team": "x"}}}),
+    ],
+)
+async def test_an_edit_that_concerns_it_not_has_nothing_made_anew(
+    beside, resource, namespace: str, edit: dict
+) -> None:
+    await beside.api.create(PUSH_SECRETS, pushing(GENERATED))
+    await beside.clock.advance(1)
+    assert beside.generators.made == 1
+    await beside.api.merge_patch(resource, "s", namespace, edit)
+    await beside.clock.advance(60)
+    assert beside.generators.made == 1
+
+
+async def test_a_store_that_its_labels_choose_is_pushed_to(beside) -> None:
+    await beside.secret_of_somebody("source", password="p1")
+    chosen = {"labelSelector": {"matchLabels": {"team": "x"}}}
+    await beside.api.create(PUSH_SECRETS, pushing({"secret": {"name": "source"}}, chosen))
+    await beside.clock.advance(1)
+    assert "out/db" not in beside.provider.secrets
+    await beside.api.merge_patch(SECRET_STORES, "s", "n", {"metadata": {"labels": {"team": "x"}}})
+    await beside.clock.advance(1)
+    assert "out/db" in beside.provider.secrets
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pushing({"secret": {"selector": BOGUS}}, namespace="m"),
+        pushing({"secret": {"name": "x"}}, {"labelSelector": BOGUS}, "m", deletionPolicy="Delete"),
+    ],
+    ids=["source", "store"],
+)
+async def test_a_selector_that_is_none_stops_nobody_else(beside, wrong: dict) -> None:
+    await beside.api.create(PUSH_SECRETS, wrong)
+    await beside.clock.advance(1)
+    (told,) = (await beside.api.get(PUSH_SECRETS, "ps", "m"))["status"]["conditions"]
+    assert "bad-selector" in told["message"]
+    chosen = {"secret": {"selector": {"matchLabels": {"team": "x"}}}}
+    await beside.api.create(PUSH_SECRETS, pushing(chosen, deletionPolicy="Delete"))
+    labels = {"team": "x"}
+    item = {"metadata": {"name": "source", "namespace": "n", "labels": labels}}
+    await beside.api.create(SECRETS, item | {"stringData": {"password": "p1"}})
+    await beside.clock.advance(2)
+    assert beside.provider.secrets["out/db"][-1] == b"p1"
+    # Nor does it keep another from its end.
+    await beside.api.delete(PUSH_SECRETS, "ps", "n")
+    await beside.clock.advance(2)
+    assert [
+        each["metadata"]["namespace"] for each in (await beside.api.list(PUSH_SECRETS)).items
+    ] == ["m"]
+
+
+def test_what_a_secret_or_store_concerns_is_known_by_name_and_labels() -> None:
+    concerns = PushConcerns()
+    concerns.put(("n", "named"), pushing({"secret": {"name": "a"}}))
+    labelled = {"secret": {"selector": {"matchLabels": {"team": "x"}}}}
+    concerns.put(("n", "chosen"), pushing(labelled, {"name": "s", "kind": "ClusterSecretStore"}))
+    choice = {"labelSelector": {"matchLabels": {"team": "x"}}}
+    concerns.put(("m", "choosing"), pushing({"secret": {"name": "a"}}, choice, "m"))
+    assert concerns.of(("Secret", "n", "a")) == {("n", "named")}
+    assert concerns.of(("Secret", "n", "a"), {}, {"team": "x"}) == {("n", "named"), ("n", "chosen")}
+    assert concerns.of(("SecretStore", "n", "s")) == {("n", "named")}
+    assert concerns.of(("SecretStore", "m", "s"), {"team": "x"}) == {("m", "choosing")}
+    assert concerns.of(("ClusterSecretStore", "", "s"), {"team": "x"}) == {("n", "chosen")}
+    for gone in (None, pushing({"secret": {"selector": BOGUS}})):
+        concerns.put(("n", "chosen"), gone)
+        assert not concerns.of(("Secret", "n", "b"), {"team": "x"})
