@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from strongroom.kube.resource import Object
+from strongroom.model.errors import Invalid
 from strongroom.sync.desired import secret_data
 from strongroom.sync.providers.contract import SourceMetadata
 from strongroom.sync.render import Inputs, copied, render_template
 from strongroom.sync.rewrite import Render
-from strongroom.sync.template_spec import Template
+from strongroom.sync.template_spec import TRUSTED_TYPES, Template
 
 # The marks of an ExternalSecret at its own Secret: on another they would claim that one.
 _OWNED: Final = "reconcile.external-secrets.io/"
@@ -38,17 +39,24 @@ def source_of(secret: Object) -> Source:
         {key: each for key, each in copied(held.get(part)).items() if not key.startswith(_OWNED)}
         for part in ("labels", "annotations")
     )
-    about = SourceMetadata(held["namespace"], str(secret.get("type") or ""), labels, notes)
+    kind = str(secret.get("type") or "")
+    if kind in TRUSTED_TYPES:
+        # Where it is pushed to, the cluster would take it for its own: fill it, or let nodes in.
+        kind = ""
+    about = SourceMetadata(held["namespace"], kind, labels, notes)
     return Source(secret_data(secret), about)
 
 
 def templated(template: Template | None, source: Source, inputs: Inputs, render: Render) -> Source:
     """A template laid over its source, whatever its mergePolicy, as the other controller does.
 
-    The type is the template's alone. Raises Invalid that names the key whose template fails.
+    The type is the template's alone. Raises Invalid that names the key whose template fails, or
+    for a type that the cluster of a Kubernetes store would take for its own.
     """
     if template is None:
         return source
+    if template.type in TRUSTED_TYPES:
+        raise Invalid("bad-type", f"a Secret of type {template.type} is not pushed")
     made = render_template(template, source.data, inputs, render)
     held = source.metadata
     return Source(

@@ -12,7 +12,7 @@ from strongroom.kube.resource import Object
 from strongroom.model.errors import Invalid, NotFound, Refusal
 from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import Spec
-from strongroom.sync.template_spec import Template, TemplateFrom
+from strongroom.sync.template_spec import Template, TemplateFrom, check_type
 from strongroom.sync.values import as_bytes, decode_named
 
 # The keys of the ConfigMaps and Secrets that templates are kept in, by kind and name.
@@ -66,6 +66,8 @@ def render_template(
         for key, text in pairs:
             place = f"template.metadata.{where}[{key}]"
             held[key] = _text(place, _rendered(place, text, values, render))
+    # Annotations may come out of templateFrom as well.
+    check_type(made.type, made.annotations)
     return made
 
 

@@ -3,7 +3,7 @@
 Fields: https://external-secrets.io/latest/guides/templating/.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ SCOPES: Final = ("Values", "KeysAndValues")
 _ACCOUNT_TOKEN: Final = "kubernetes.io/service-account-token"  # noqa: S105 - a type's name
 _ACCOUNT_NAME: Final = "kubernetes.io/service-account.name"
 _BOOTSTRAP_TOKEN: Final = "bootstrap.kubernetes.io/token"  # noqa: S105 - a type's name
+TRUSTED_TYPES: Final = (_ACCOUNT_TOKEN, _BOOTSTRAP_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +78,15 @@ def parse_template(entry: Mapping[str, Any] | None, *, manifest: bool = False) -
             for source in _sources(each, manifest=manifest)
         ),
     )
-    _check_type(template)
+    check_type(template.type, dict(template.annotations))
     return template
 
 
-def _check_type(template: Template) -> None:
-    if template.type == _BOOTSTRAP_TOKEN:
+def check_type(kind: str, annotations: Collection[str]) -> None:
+    """Refuse a Secret's type that has the cluster fill it, or trust it; raises Invalid."""
+    if kind == _BOOTSTRAP_TOKEN:
         raise Invalid("bad-type", "Secrets of type bootstrap token are not made from templates")
-    if template.type == _ACCOUNT_TOKEN and _ACCOUNT_NAME in dict(template.annotations):
+    if kind == _ACCOUNT_TOKEN and _ACCOUNT_NAME in annotations:
         raise Invalid(
             "bad-type", "a template must not ask the cluster for a service account's token"
         )
