@@ -106,6 +106,15 @@ def test_extract_makes_keys_and_refuses_collisions() -> None:
     assert convert("a b", "Unicode") == "a_U0020_b"
 
 
+@pytest.mark.parametrize("rewritten", [True, False])
+def test_a_key_of_which_nothing_is_left_is_left_out_but_not_every_key(rewritten: bool) -> None:
+    found = {"": b"1", "a": b"2"}
+    assert finish(found, RemoteRef("k"), "k", rewritten=rewritten) == {"a": b"2"}
+    assert finish({}, RemoteRef("k"), "k", rewritten=rewritten) == {}
+    with pytest.raises(Invalid, match="nothing of any key"):
+        finish({"": b"1"}, RemoteRef("k"), "k", rewritten=rewritten)
+
+
 def test_scalars_are_the_bytes_the_other_controller_makes() -> None:
     given = ["text", 5, 1.5, True, None, ["a", 1], {"b": "c"}, b"\xff"]
     made = [b"text", b"5", b"1.5", b"true", b"", b'["a",1]', b'{"b":"c"}', b"\xff"]

@@ -181,9 +181,14 @@ def _keys(data: Data, ref: RemoteRef) -> dict[str, bytes]:
 def finish(
     found: Mapping[str, bytes], how: Decoding, where: str, *, rewritten: bool
 ) -> dict[str, bytes]:
-    """Convert keys (unless a rewrite has made them), check them, and decode the values."""
+    """Convert keys (unless a rewrite has made them), check them, and decode the values.
+
+    A key that a rewrite leaves nothing of is left out, which is how some are chosen.
+    """
     data: dict[str, bytes] = {}
     for name, value in found.items():
+        if not name:
+            continue
         key = name if rewritten else convert(name, how.conversion)
         if not KEY.fullmatch(key):
             hint = "rewrite the key, or leave the rewrite out so that it is converted"
@@ -191,11 +196,14 @@ def finish(
         if key in data:
             raise Invalid("key-collision", f"two keys of {where} become {key!r}")
         data[key] = decode(value, how, where)
+    if found and not data:
+        # Said rather than taken for a store that has nothing, on which a policy deletes.
+        raise Invalid("bad-key", f"the rewrite leaves nothing of any key of {where}")
     return data
 
 
 def convert(name: str, strategy: str) -> str:
-    """A key that a Secret can have; raises Invalid for one that is too long or empty."""
+    """A key that a Secret can have; raises Invalid for one that is too long."""
     if strategy == "Unicode":
         key = "".join(each if each in _ALLOWED else f"_U{ord(each):04x}_" for each in name)
     else:
