@@ -20,6 +20,7 @@ from strongroom.sync.crds import (
 )
 from strongroom.sync.desired import owned_fields, owner_reference, refers_to
 from strongroom.sync.durations import parse_duration
+from strongroom.sync.remedies import worded
 from strongroom.sync.reporting import put_status
 from strongroom.sync.selectors import namespaces_of
 from strongroom.sync.status import condition, says_the_same
@@ -127,7 +128,12 @@ class FanOut:
             for each in self._namespaces
             if not each["metadata"].get("deletionTimestamp")
         ]
-        chosen = namespaces_of(spec, alive)
+        try:
+            chosen = namespaces_of(spec, alive)
+        except Invalid as refusal:
+            # Nobody knows which are meant, so the children stay; only an edit mends it.
+            await self._say(item, {}, worded(refusal))
+            return None
         failed: list[Object] = []
         passing: Refusal | None = None
         for namespace in chosen:
@@ -140,7 +146,12 @@ class FanOut:
         await self._withdraw(item, name, set(chosen))
         await self._let_namespaces_go(item)
         refused = {each["namespace"] for each in failed}
-        await self._say(item, name, [each for each in chosen if each not in refused], failed)
+        status: Object = {
+            self._shape.name: name,
+            "provisionedNamespaces": [each for each in chosen if each not in refused],
+            "failedNamespaces": failed,
+        }
+        await self._say(item, status, "one or more namespaces failed" if failed else "")
         if passing is not None:
             # An API server that has just started refuses for moments only.
             raise passing
@@ -247,22 +258,15 @@ class FanOut:
         except NotFound:
             return
 
-    async def _say(
-        self, item: Object, name: str, provisioned: list[str], failed: list[Object]
-    ) -> None:
+    async def _say(self, item: Object, status: Object, trouble: str) -> None:
         before = item.get("status") or {}
-        said = ("", "one or more namespaces failed") if failed else ("", "")
-        ready = condition(before, "Ready", "False" if failed else "True", said, self._clock.now())
+        state = "False" if trouble else "True"
+        ready = condition(before, "Ready", state, ("", trouble), self._clock.now())
         made = {key: value for key, value in ready.items() if value}
-        status: dict[str, Any] = {
-            self._shape.name: name,
-            "provisionedNamespaces": provisioned,
-            "failedNamespaces": failed,
-            "conditions": [made],
-        }
+        said = {**status, "conditions": [made]}
         empty: dict[str, Any] = {"provisionedNamespaces": [], "failedNamespaces": []}
-        if not says_the_same({**empty, **before}, status):
-            await put_status(self._api, self._shape.resource, item, status)
+        if not says_the_same({**empty, **before}, said):
+            await put_status(self._api, self._shape.resource, item, said)
 
 
 def _patience(_key: Key, _refusal: Refusal) -> Pause:

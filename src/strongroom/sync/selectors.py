@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from strongroom.model.labels import Labels, selects
+from strongroom.model.labels import Labels, check_selector, selects
 from strongroom.sync.patterns import compile_pattern
 
 
@@ -24,10 +24,15 @@ def any_allows(conditions: Iterable[Mapping[str, Any]], namespace: str, labels: 
 
 
 def namespaces_of(spec: Mapping[str, Any], namespaces: Iterable[tuple[str, Labels]]) -> list[str]:
-    """The namespaces a cluster-wide object is for: by selectors, joined with "or", and by name."""
+    """The namespaces a cluster-wide object is for: by selectors, joined with "or", and by name.
+
+    Raises Invalid.
+    """
     selectors = [*(spec.get("namespaceSelectors") or [])]
     if spec.get("namespaceSelector") is not None:
         selectors.append(spec["namespaceSelector"])
+    for each in selectors:
+        check_selector(each)
     named = set(spec.get("namespaces") or [])
     return sorted(
         name

@@ -10,6 +10,7 @@ from strongroom.kube.queue import WorkQueue
 from strongroom.kube.resource import Object, Resource, has_moved, key_of
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, Refusal
+from strongroom.model.labels import check_selector
 from strongroom.sync.durations import parse_duration
 from strongroom.sync.patterns import compile_pattern
 from strongroom.sync.providers.references import depends_on_namespace
@@ -109,13 +110,14 @@ class BadConditions(Invalid):
 
 
 def check_conditions(store: Object) -> None:
-    """Refuse patterns that do not compile, before a namespace meets them; raises BadConditions."""
+    """Refuse what would refuse every namespace that meets it; raises BadConditions."""
     for each in (store.get("spec") or {}).get("conditions") or []:
-        for pattern in each.get("namespaceRegexes") or []:
-            try:
+        try:
+            check_selector(each.get("namespaceSelector"))
+            for pattern in each.get("namespaceRegexes") or []:
                 compile_pattern(pattern)
-            except Invalid as refusal:
-                raise BadConditions(refusal.code, f"spec.conditions: {refusal.message}") from None
+        except Invalid as refusal:
+            raise BadConditions(refusal.code, f"spec.conditions: {refusal.message}") from None
 
 
 def revalidate_after(store: Object) -> float:

@@ -294,3 +294,21 @@ async def test_a_push_secrets_name_and_metadata_are_its_childs(wide) -> None:
     await wide.clock.advance(1)
     child = await wide.api.get(PUSH_SECRETS, "named", "a")
     assert (child["spec"], child["metadata"]["labels"]) == (push, {"team": "x"})
+
+
+async def test_a_selector_that_is_none_is_told_and_children_stay(wide) -> None:
+    await fan_out(wide)
+    before = await status(wide)
+    # What the first part rules out is checked as well.
+    bogus = [{"matchLabels": {"env": "x"}, "matchExpressions": [{"key": "a", "operator": "Is"}]}]
+    edit = {"spec": {"namespaceSelectors": bogus}}
+    await wide.api.merge_patch(CLUSTER_EXTERNAL_SECRETS, "everywhere", "", edit)
+    await wide.clock.advance(1)
+    said = await status(wide)
+    assert said["conditions"][0]["status"] == "False"
+    assert "'Is' is none of In, NotIn" in said["conditions"][0]["message"]
+    assert said["provisionedNamespaces"] == before["provisionedNamespaces"]
+    assert await namespaces_with(wide, EXTERNAL_SECRETS) == ["a", "b"]
+    writes = wide.api.writes
+    await wide.clock.advance(600)
+    assert wide.api.writes == writes

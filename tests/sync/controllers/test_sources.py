@@ -199,6 +199,8 @@ async def test_stores_say_whether_they_can_be_used(bench) -> None:
     bad = {"metadata": {"name": "bad", "namespace": "n"}, "spec": {"provider": {"nosuch": {}}}}
     await bench.api.create(SECRET_STORES, bad)
     await cluster_store(bench, "odd", conditions=[{"namespaceRegexes": ["("]}])
+    selector = {"matchExpressions": [{"key": "a", "operator": "Is"}]}
+    await cluster_store(bench, "queer", conditions=[{"namespaceSelector": selector}])
     await bench.clock.advance(1)
 
     async def said(resource, name: str, namespace: str = "") -> tuple:
@@ -208,7 +210,8 @@ async def test_stores_say_whether_they_can_be_used(bench) -> None:
     assert await said(SECRET_STORES, "s", "n") == ("True", "Valid")
     assert (await bench.api.get(SECRET_STORES, "s", "n"))["status"]["capabilities"] == "ReadWrite"
     assert await said(SECRET_STORES, "bad", "n") == ("False", "InvalidProviderConfig")
-    assert await said(CLUSTER_SECRET_STORES, "odd") == ("False", "InvalidStoreConfiguration")
+    for name in ("odd", "queer"):
+        assert await said(CLUSTER_SECRET_STORES, name) == ("False", "InvalidStoreConfiguration")
     from strongroom.model.errors import Unavailable
 
     bench.provider.broken = Unavailable("unreachable", "no answer")
