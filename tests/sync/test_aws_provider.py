@@ -195,6 +195,26 @@ async def test_batches_are_used_until_the_policy_forbids_them(aws, service: str)
     await provider.close()
 
 
+@pytest.mark.parametrize("service", ["SecretsManager", "ParameterStore"])
+async def test_a_name_that_cannot_be_fails_whoever_asks_for_it(aws, service: str) -> None:
+    """Manifests of all namespaces share a batch, and AWS refuses it as a whole."""
+    provider = await aws.provider({"service": service})
+    batch = {"SecretsManager": "BatchGetSecretValue", "ParameterStore": "GetParameters"}[service]
+    if service == "SecretsManager":
+        await aws.call("secretsmanager.CreateSecret", Name="good", SecretString="one")
+    else:
+        await aws.call("AmazonSSM.PutParameter", Name="good", Value="one", Type="String")
+    refused = {"__type": "ValidationException", "message": "Parameter name: is not valid"}
+    aws.gate.answers[batch] = Response(400, json.dumps(refused).encode())
+    found = await provider.fetch_many([RemoteRef("good"), RemoteRef("ssm of nobody")])
+    assert found[0].data == b"one"
+    assert isinstance(found[1], Refusal)
+    # Another batch is tried all the same.
+    await provider.fetch_many([RemoteRef("good"), RemoteRef("other")])
+    assert aws.gate.calls.count(batch) == 2
+    await provider.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "family"),
     [

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from strongroom.model.errors import Denied, NotFound, Refusal
+from strongroom.model.errors import Denied, Invalid, NotFound, Refusal
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.aws_session import AwsIdentity
 from strongroom.sync.providers.contract import (
@@ -108,6 +108,9 @@ class ParameterStore(OneByOne):
         except Denied:
             # GetParameters is a permission of its own, which narrow policies do not have.
             self._may_batch = False
+            return {}
+        except Invalid:
+            # A name that cannot be is the trouble of whoever asks for it, not of the others.
             return {}
         found: dict[str, Fetched | Refusal] = {}
         for each in _entries(said):

@@ -145,6 +145,9 @@ class SecretsManager(OneByOne):
             # BatchGetSecretValue is a permission of its own, which older policies do not have.
             self._may_batch = False
             return {}
+        except Invalid:
+            # A name that cannot be is the trouble of whoever asks for it, not of the others.
+            return {}
         found: dict[str, Fetched | Refusal] = {}
         for entry in said.get("SecretValues") or []:
             key = names.get(entry.get("Name")) or names.get(entry.get("ARN"))
