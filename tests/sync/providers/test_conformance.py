@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from strongroom.model.errors import Conflict, Denied, NotFound
+from strongroom.model.errors import Conflict, Denied, Invalid, NotFound
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.contract import (
     BEGINNING,
@@ -232,3 +232,13 @@ async def test_a_feed_begins_with_what_changed_since_a_position_and_goes_on(give
     assert isinstance(other, History)
     assert not other.whole
     await changes.aclose()
+
+
+async def test_a_value_that_is_no_object_is_refused_with_what_to_do(given) -> None:
+    """Vault and Kubernetes keep named values; the others keep the value as it is."""
+    try:
+        await given.provider.push(PushTarget(given.key("plain")), Secret(b"marked-value"))
+    except Invalid as refusal:
+        assert refusal.code == "not-an-object"
+        assert "remoteRef.property" in refusal.hint
+        assert "marked-value" not in str(refusal)

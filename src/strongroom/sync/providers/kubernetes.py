@@ -30,7 +30,7 @@ from strongroom.sync.providers.contract import (
     understood,
 )
 from strongroom.sync.providers.fields import Fields
-from strongroom.sync.providers.objects import object_in
+from strongroom.sync.providers.objects import pushed_object
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.session import Session
 from strongroom.sync.spec import RemoteRef
@@ -346,5 +346,5 @@ def _wanted(target: PushTarget, value: Secret, old: Mapping[str, bytes]) -> dict
         return {**old, target.property: value.reveal()}
     if target.whole is not None:
         return {**old, **target.whole}
-    whole = object_in(value.reveal(), target.key)
+    whole = pushed_object(value.reveal(), target.key)
     return {**old, **{name: as_bytes(each) for name, each in whole.items()}}

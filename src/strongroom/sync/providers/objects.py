@@ -37,6 +37,18 @@ def object_in(content: bytes | None, key: str) -> dict[str, Any]:
     return found
 
 
+def pushed_object(value: bytes, key: str) -> dict[str, Any]:
+    """What is pushed to a whole secret that holds named values; raises Invalid."""
+    try:
+        return object_in(value, key)
+    except Invalid:
+        raise Invalid(
+            "not-an-object",
+            f"the value for {key} is no JSON object, and named values are kept there",
+            hint="name a remoteRef.property, or leave secretKey out to push every key",
+        ) from None
+
+
 def as_value(value: bytes, key: str) -> str:
     """The text of a pushed value; raises Invalid for bytes that no JSON can hold."""
     try:

@@ -27,7 +27,7 @@ from strongroom.sync.providers.contract import (
     understood,
 )
 from strongroom.sync.providers.fields import Fields
-from strongroom.sync.providers.objects import as_value, object_in
+from strongroom.sync.providers.objects import as_value, pushed_object
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.session import Session
 from strongroom.sync.providers.vault_feed import Past, changed_path
@@ -314,7 +314,7 @@ class VaultProvider(OneByOne):
             if target.property:
                 after[target.property] = as_value(value.reveal(), target.key)
             else:
-                after = object_in(value.reveal(), target.key)
+                after = pushed_object(value.reveal(), target.key)
             told = self._settings.version == "v2" and await self._tell(target, tags)
             if after == before:
                 return Pushed(changed=told, version=version)
