@@ -125,17 +125,24 @@ class Operator:
             ),
             clock,
         )
-        self.store_controllers = [
-            StoreController(api, each, self.stores, clock, options.controller_class)
-            for each in (self.watches.stores, self.watches.cluster_stores)
-            if each is not None
-        ]
+        self.store_controllers = self._judges(api, options)
         self.stores.on_back.append(self._back)
         pushing = (doors.generators, events, doors.render, settled)
         parts = PushParts(self.watches, self.stores, *pushing)
         self.push = PushController(api, parts, clock, options.namespace)
         self._last_written = LastWritten(api, doors.resolve)
         self.fan_outs = self._spread(api, events)
+
+    def _judges(self, api: KubeApi, options: Options) -> list[StoreController]:
+        """Who says of each kind of store whether it can be used."""
+        made = [
+            StoreController(api, each, self.stores, self._clock, options.controller_class)
+            for each in (self.watches.stores, self.watches.cluster_stores)
+            if each is not None
+        ]
+        for each in made:
+            each.on_mended.append(self._mended)
+        return made
 
     def _spread(self, api: KubeApi, events: EventRecorder) -> list[FanOut]:
         """The kinds with a child in each namespace, which an operator of one namespace has not."""
@@ -218,6 +225,10 @@ class Operator:
         """A store answers again: whoever waits for it need wait no longer."""
         self.sync.store_is_back(self.feeds.readers(uid))
         self.feeds.back(uid)
+
+    def _mended(self, kind: str, store: Key) -> None:
+        """What a store needs in the cluster or of its server was put right."""
+        self.sync.store_is_back(self.watches.readers(kind, store))
 
     async def run(self, election: "Election | None" = None) -> None:
         """Watch always; work while leading, which without an election is always."""

@@ -51,6 +51,7 @@ FINALIZER: Final = "externalsecrets.external-secrets.io/externalsecret-cleanup"
 WORKERS: Final = 24
 # A refusal that only a change can mend is looked at again after this, for changes go unseen.
 UNSEEN_SECONDS: Final = 300.0
+HERE: Final = ("credential-missing", "store-not-for-namespace")
 LAST_API_PAUSE: Final = 30.0
 # With more keys than this at once, and for so long after, a status says enough without an Event.
 CROWD: Final = 32
@@ -586,4 +587,6 @@ class SyncController:
             return Pause(0.0, LAST_API_PAUSE)
         if isinstance(refusal, Conflict) and not refusal.code.startswith("kube-"):
             return Pause(min(UNSEEN_SECONDS, interval), interval)
-        return Pause(0.0, interval)
+        # What is wrong in the cluster costs the store nothing, and may be put right any time.
+        here = refusal.code in HERE
+        return Pause(0.0, min(UNSEEN_SECONDS, interval) if here else interval)

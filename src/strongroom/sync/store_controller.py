@@ -1,6 +1,7 @@
 """Says at each store whether it can be used: condition Ready, reason and capabilities."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from strongroom.kube.api import KubeApi
@@ -17,7 +18,7 @@ from strongroom.sync.providers.references import depends_on_namespace
 from strongroom.sync.remedies import worded
 from strongroom.sync.reporting import put_status
 from strongroom.sync.spec import StoreRef
-from strongroom.sync.status import condition, says_the_same
+from strongroom.sync.status import condition, find, says_the_same
 from strongroom.sync.stores import Stores, is_managed
 
 REVALIDATE_SECONDS: Final = 300.0
@@ -47,6 +48,8 @@ class StoreController:
         self._class = controller_class
         self.queue: WorkQueue[Key] = WorkQueue(clock)
         self._closing: set[asyncio.Task[None]] = set()
+        # Told of the kind and key of a store that can be used, and could not be before.
+        self.on_mended: list[Callable[[str, Key], None]] = []
         informer.on_change(self._changed)
 
     async def run(self) -> None:
@@ -87,6 +90,9 @@ class StoreController:
         except Refusal as caught:
             refusal = caught
         await self._say(item, refusal, capabilities, said if refusal is None else None)
+        if refusal is None and find(item.get("status") or {}, "Ready").get("status") == "False":
+            for tell in self.on_mended:
+                tell(self._resource.kind, key)
         return revalidate_after(item) if refusal is None else FAILED_SECONDS
 
     async def _say(

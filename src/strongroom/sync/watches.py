@@ -174,6 +174,10 @@ class Watches:
             return self.cluster_stores.get("", ref.name) if self.cluster_stores else None
         return self.stores.get(namespace, ref.name)
 
+    def readers(self, kind: str, store: Key) -> frozenset[Key]:
+        """The ExternalSecrets that name a store."""
+        return self._index.of((kind, *store))
+
     def competitors(self, key: Key, spec: Spec) -> list[Key]:
         """Other ExternalSecrets with the same target that were looked at."""
         return sorted(self._index.of(_target_input(key, spec)) - {key})

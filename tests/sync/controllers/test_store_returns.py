@@ -5,7 +5,9 @@ import itertools
 import pytest
 from tests.sync.controllers.test_bad_days import passing
 
-from strongroom.model.errors import Unavailable
+from strongroom.kube.resource import NAMESPACES
+from strongroom.model.errors import Denied, Unavailable
+from strongroom.sync.crds import CLUSTER_SECRET_STORES
 from strongroom.sync.pace import LAST_PAUSE, RAMP_SECONDS, Rate, turn_at
 
 MANY = 100
@@ -91,3 +93,25 @@ def test_turns_come_ever_faster_and_then_at_the_rate() -> None:
     assert all(later <= sooner + 1e-9 for sooner, later in itertools.pairwise(pauses))
     assert pauses[-1] == pytest.approx(1 / 500)
     assert turns[-1] == pytest.approx(5 + 10_000 / 500, abs=0.1)
+
+
+async def test_whom_a_store_refused_is_read_when_it_can_be_used(bench) -> None:
+    """Somebody writes a token that is good; nobody has to touch the ExternalSecret."""
+    bench.provider.broken = Denied("store-denied", "permission denied")
+    await bench.external(refreshInterval="24h")
+    await bench.clock.advance(3 * 3600)
+    bench.provider.broken = None
+    await bench.clock.advance(40)
+    assert await bench.secret() == {"password": "one"}
+
+
+async def test_a_namespace_that_is_let_in_is_not_kept_waiting_for_its_interval(bench) -> None:
+    conditions = [{"namespaceSelector": {"matchLabels": {"team": "y"}}}]
+    spec = {"provider": {"fake": {}}, "conditions": conditions}
+    await bench.api.create(CLUSTER_SECRET_STORES, {"metadata": {"name": "wide"}, "spec": spec})
+    wide = {"name": "wide", "kind": "ClusterSecretStore"}
+    await bench.external(secretStoreRef=wide, refreshInterval="24h")
+    await bench.clock.advance(3 * 3600)
+    await bench.api.merge_patch(NAMESPACES, "n", "", {"metadata": {"labels": {"team": "y"}}})
+    await bench.clock.advance(310)
+    assert await bench.secret() == {"password": "one"}
