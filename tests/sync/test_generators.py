@@ -1,5 +1,6 @@
 """Each generator by itself: what it makes, and what it says to a spec that cannot be used."""
 
+import asyncio
 import base64
 import json
 import random
@@ -101,6 +102,17 @@ async def test_a_password_is_encoded_under_each_of_its_keys(encoding, decode) ->
 async def test_a_uuid_is_one() -> None:
     made = uuid.UUID((await made_by("UUID", {})).values["uuid"].decode())
     assert (made.version, made.variant) == (4, uuid.RFC_4122)
+
+
+async def test_nobody_waits_for_the_making_of_a_large_key() -> None:
+    """An operator that stands still for as long loses the lead."""
+    making = asyncio.create_task(made_by("SSHKey", {"keyType": "rsa", "keySize": 4096}))
+    turns = 0
+    while not making.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert (await making).values
+    assert turns > 10
 
 
 @pytest.mark.parametrize(

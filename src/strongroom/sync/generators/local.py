@@ -3,10 +3,13 @@
 Fields: https://external-secrets.io/latest/api/generator/password/ and its neighbours.
 """
 
+import asyncio
 import base64
 import string
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -19,6 +22,8 @@ from strongroom.sync.providers.references import References
 LENGTH: Final = 24
 LONGEST: Final = 4096
 SYMBOLS: Final = '~!@#$%^&*()_+`-={}|[]\\:"<>?,./'
+# An RSA key of 8192 bits takes a minute, in which neither the loop nor the threads of others wait.
+_KEY_MAKERS: Final = ThreadPoolExecutor(2, "ssh-key")
 _ENCODINGS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
     "raw": bytes,
     "base64": base64.b64encode,
@@ -73,7 +78,8 @@ async def ssh_key(spec: Fields, _references: References, _sources: Sources) -> M
     """A key pair in OpenSSH's formats."""
     kind = spec.choice("keyType", ("rsa", "ecdsa", "ed25519"), "rsa")
     try:
-        pair = new_ssh_key(kind, spec.number("keySize", 0), spec.text("comment"))
+        make = partial(new_ssh_key, kind, spec.number("keySize", 0), spec.text("comment"))
+        pair = await asyncio.get_running_loop().run_in_executor(_KEY_MAKERS, make)
     except Invalid as refusal:
         raise spec.bad("keySize", refusal.message) from None
     return Made({"privateKey": pair.private, "publicKey": pair.public})
