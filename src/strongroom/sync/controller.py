@@ -37,7 +37,8 @@ from strongroom.sync.due import (
 from strongroom.sync.pace import LAST_PAUSE, Rate, turn_at
 from strongroom.sync.providers.contract import Version
 from strongroom.sync.reader import Collected, Generators, Reader, Unsettled, slots_of
-from strongroom.sync.render import Rendered, render_target
+from strongroom.sync.render import Rendered
+from strongroom.sync.render_aside import rendered
 from strongroom.sync.reporting import Reporter
 from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import Spec, not_deleted, parse_spec
@@ -382,7 +383,7 @@ class SyncController:
             # Templates may not give the same twice; what has not changed is not rendered anew.
             made = known.made
         else:
-            made = render_target(item, spec, collected.data, inputs, self._parts.render)
+            made = await rendered(item, spec, collected.data, inputs, self._parts.render)
         return self._fresh(item, spec, made, collected, versions)
 
     async def _collect(self, item: Object, spec: Spec) -> Collected:

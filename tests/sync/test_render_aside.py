@@ -1,0 +1,57 @@
+"""Templates that make keys: the operator goes on meanwhile."""
+
+import asyncio
+
+import pytest
+
+from strongroom.model.clock import SystemClock
+from strongroom.model.errors import Invalid
+from strongroom.sync.render import Rendered
+from strongroom.sync.render_aside import rendered
+from strongroom.sync.spec import parse_spec
+from strongroom.sync.templates import GoTemplates
+
+RENDER = GoTemplates(SystemClock())
+KEY = '{{ genPrivateKey "rsa" }}'
+
+
+async def turns_of(template: dict, inputs: dict | None = None) -> tuple[Rendered, int]:
+    """What is rendered, and how often others had their turn meanwhile."""
+    spec = {"secretStoreRef": {"name": "s"}, "dataFrom": [{"extract": {"key": "k"}}]}
+    item = {"metadata": {"name": "e", "namespace": "n"}, "spec": spec}
+    spec["target"] = {"template": template}
+    work = rendered(item, parse_spec(item), {"a": b"1"}, inputs or {}, RENDER)
+    making, turns = asyncio.create_task(work), 0
+    while not making.done():
+        await asyncio.sleep(0)
+        turns += 1
+    return await making, turns
+
+
+@pytest.mark.parametrize(
+    ("template", "inputs"),
+    [
+        ({"data": {"key": KEY}}, {}),
+        ({"templateFrom": [{"literal": 'key: |\n  {{ genPrivateKey "rsa" | nindent 2 }}'}]}, {}),
+        (
+            {"templateFrom": [{"configMap": {"name": "c", "items": [{"key": "key"}]}}]},
+            {("ConfigMap", "c"): {"key": KEY.encode()}},
+        ),
+    ],
+    ids=["data", "literal", "config-map"],
+)
+async def test_nobody_waits_for_a_key(template: dict, inputs: dict) -> None:
+    made, turns = await turns_of(template, inputs)
+    assert b"PRIVATE KEY" in made.data["key"]
+    assert turns > 10
+
+
+async def test_what_is_quick_is_done_at_once() -> None:
+    made, turns = await turns_of({"data": {"b": "{{ .a }}2"}})
+    assert (made.data, turns) == ({"b": b"12"}, 1)
+
+
+async def test_a_template_that_fails_is_refused_all_the_same() -> None:
+    with pytest.raises(Invalid) as refused:
+        await turns_of({"data": {"b": '{{ htpasswd "a" .nosuch }}'}})
+    assert refused.value.code == "bad-template"
