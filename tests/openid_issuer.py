@@ -37,6 +37,8 @@ class Issuer:
     denies: str = ""
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    # Paths of key sets that answer no sooner than this.
+    holds: dict[str, asyncio.Event] = field(default_factory=dict)
     key_id: str = ""
     key: Any = None
     runner: web.AppRunner | None = None
@@ -75,6 +77,8 @@ class Issuer:
 
     async def keys(self, request: web.Request) -> web.Response:
         self.asked.append("keys")
+        if request.path in self.holds:
+            await self.holds[request.path].wait()
         form = RSAAlgorithm if isinstance(self.key, rsa.RSAPrivateKey) else ECAlgorithm
         shown = json.loads(form.to_jwk(self.key.public_key()))
         return web.json_response({"keys": [{**shown, "kid": self.key_id, "use": "sig"}]})

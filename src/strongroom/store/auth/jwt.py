@@ -24,6 +24,7 @@ from strongroom.store.auth.jwt_verify import (
     check_bound,
     check_times,
     group_names,
+    is_signed,
     key_id,
     keys_of_pems,
     mapped,
@@ -131,25 +132,21 @@ class JwtAuth:
             raise Invalid("role-type", f"role with {role['role_type']} role_type is not allowed")
         return name, role
 
-    async def _keys(self, config: Mapping[str, Any], wanted: str) -> list[Key]:
+    async def _keys(self, config: Mapping[str, Any], token: str) -> list[Key]:
+        """The keys that may have signed a token; with "" for it all there are."""
+        wanted = key_id(token) if token else ""
         if config["jwt_validation_pubkeys"]:
             return keys_of_pems(config["jwt_validation_pubkeys"])
         if config["oidc_discovery_url"]:
             ca = config["oidc_discovery_ca_pem"]
             found = await self._sets.discovery(config["oidc_discovery_url"], ca)
             return await self._sets.keys(str(found.get("jwks_uri") or ""), ca, wanted)
-        alone = {"jwks_url": config["jwks_url"], "jwks_ca_pem": config["jwks_ca_pem"]}
-        keys: list[Key] = []
-        away: Unavailable | None = None
-        for pair in config["jwks_pairs"] or [alone]:
-            try:
-                keys += await self._sets.keys(pair["jwks_url"], pair["jwks_ca_pem"], wanted)
-            except Unavailable as refusal:
-                away = refusal
-        # An issuer that is away locks out nobody who comes from another.
-        if away is not None and not (wanted and any(key.id == wanted for key in keys)):
-            raise away
-        return keys
+        if config["jwks_pairs"]:
+            algorithms = config["jwt_supported_algs"]
+            return await self._sets.of_any(
+                config["jwks_pairs"], wanted, lambda keys: is_signed(token, keys, algorithms)
+            )
+        return await self._sets.keys(config["jwks_url"], config["jwks_ca_pem"], wanted)
 
     # login
 
@@ -161,7 +158,7 @@ class JwtAuth:
         if not token:
             raise Invalid("no-jwt", "missing token")
         try:
-            keys = await self._keys(config, key_id(token))
+            keys = await self._keys(config, token)
             claims = verified_claims(token, keys, config["jwt_supported_algs"])
             check_issuer(claims, config)
             check_times(claims, leeways_of(role), self._context.clock.now())

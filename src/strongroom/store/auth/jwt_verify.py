@@ -86,6 +86,14 @@ def verified_claims(token: str, keys: Sequence[Key], algorithms: Sequence[str] =
     raise Denied("bad-signature", "no known key successfully validated the token signature")
 
 
+def is_signed(token: str, keys: Sequence[Key], algorithms: Sequence[str] = ()) -> bool:
+    """Whether one of the keys signed a token; no key has signed an empty one."""
+    try:
+        return bool(token) and verified_claims(token, keys, algorithms) is not None
+    except Denied:
+        return False
+
+
 def unverified_claims(token: str) -> Claims:
     """What a token says of itself, for who has it checked elsewhere; raises Denied for no JWT."""
     parts = token.split(".")
