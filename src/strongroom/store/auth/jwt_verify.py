@@ -40,16 +40,22 @@ class Key:
     value: Any
 
 
-def keys_of_set(keys: Sequence[Any]) -> list[Key]:
-    """The usable keys of a JSON Web Key set; what is not for signatures is left out."""
+def keys_of_set(keys: Any) -> list[Key]:  # noqa: ANN401 - JSON
+    """The usable keys of a JSON Web Key set; what is not for signatures is left out.
+
+    A key that says for which algorithm it is verifies that one alone; for another the token says
+    it, as where the key was configured by itself.
+    """
     found = []
-    for each in keys[:MAX_KEYS]:
-        if not isinstance(each, dict) or each.get("use", "sig") != "sig":
+    for each in keys[:MAX_KEYS] if isinstance(keys, list) else ():
+        if not isinstance(each, dict) or (each.get("use") or "sig") != "sig":
             continue
         try:
-            found.append(Key(str(each.get("kid") or ""), pyjwt.PyJWK(each)))
-        except pyjwt.PyJWTError:
+            key = pyjwt.PyJWK(each)
+        except (pyjwt.PyJWTError, TypeError, ValueError):
             continue
+        if key.algorithm_name in ALGORITHMS:
+            found.append(Key(str(each.get("kid") or ""), key if each.get("alg") else key.key))
     return found
 
 

@@ -67,10 +67,10 @@ class KeySets:
         `bearer` is for sets that are not shown to everybody.
         """
         found = await self._document(url, ca, KEPT_SECONDS, bearer)
-        keys = keys_of_set(found.get("keys") or [])
+        keys = keys_of_set(found.get("keys"))
         if wanted and all(key.id != wanted for key in keys):
             fresh = await self._document(url, ca, AGAIN_SECONDS, bearer)
-            keys = keys_of_set(fresh.get("keys") or [])
+            keys = keys_of_set(fresh.get("keys"))
         return keys
 
     async def discovery(self, issuer: str, ca: str) -> dict[str, Any]:
