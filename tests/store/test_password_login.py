@@ -53,6 +53,17 @@ async def test_wrong_unknown_and_missing_are_told_apart_no_more_than_in_vault(us
     assert (await login(users, name="ada%20"))[0] == 400
 
 
+async def test_a_password_that_is_too_long_is_called_so(users) -> None:
+    said = {"errors": ["a password has at most 4,096 characters"]}
+    assert await login(users, password="x" * 4097) == (400, said)
+    for path in ("ada", "new", "ada/password"):
+        body = {"password": "x" * 4097}
+        assert await users.ask("POST", f"auth/userpass/users/{path}", body) == (400, said)
+    body = {"password": "x" * 4096}
+    assert (await users.ask("POST", "auth/userpass/users/new", body))[0] == 204
+    assert (await login(users, name="new", password="x" * 4096))[0] == 200
+
+
 async def test_a_login_never_gives_a_root_token(users) -> None:
     """Whoever may write users would be root for good by one login."""
     for kind in ("service", "batch"):

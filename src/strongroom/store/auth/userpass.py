@@ -111,9 +111,7 @@ class Userpass:
         await self._context.engine.transact(write)
 
     async def _hashed(self, call: Call) -> str:
-        password = call.text("password")
-        if not password or len(password) > MAX_PASSWORD:
-            raise Invalid("no-password", "missing password")
+        password = password_of(call)
         async with self._turns:
             return await asyncio.to_thread(hash_password, password.encode())
 
@@ -124,9 +122,7 @@ class Userpass:
     # login
 
     async def _login(self, call: Call) -> Result:
-        name, password = canonical_user(call.args["username"]), call.text("password")
-        if not password or len(password) > MAX_PASSWORD:
-            raise Invalid("no-password", "missing password")
+        name, password = canonical_user(call.args["username"]), password_of(call)
         async with self._turns:
             # Looked at when it is this attempt's turn: those before it are counted by then.
             self._lockout.check(call.mount, name)
@@ -146,6 +142,16 @@ class Userpass:
         metadata = {"username": name}
         grant = role_grant(call.mount, name, user, name, metadata)
         return await log_in(self._context, call, grant, LoginAlias(name, metadata), still)
+
+
+def password_of(call: Call) -> str:
+    """The password of a call; raises Invalid where there is none, or one that is too long."""
+    password = call.text("password")
+    if not password:
+        raise Invalid("no-password", "missing password")
+    if len(password) > MAX_PASSWORD:
+        raise Invalid("password-too-long", f"a password has at most {MAX_PASSWORD:,} characters")
+    return password
 
 
 def canonical_user(name: str) -> str:
