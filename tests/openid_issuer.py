@@ -31,6 +31,8 @@ class Issuer:
     secret: str = "client-secret"
     claims: dict[str, Any] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
+    # Whether the user info is away.
+    no_info: bool = False
     nonce: str | None = None
     audience: str = ""
     # What the person answers instead of yes, such as access_denied.
@@ -122,6 +124,8 @@ class Issuer:
         return web.json_response({"id_token": token, "access_token": "at", "token_type": "Bearer"})
 
     async def userinfo(self, request: web.Request) -> web.Response:
+        if self.no_info:
+            return web.Response(status=503)
         return web.json_response({"sub": "ada", **self.info})
 
     @asynccontextmanager

@@ -514,6 +514,22 @@ async def test_an_id_token_for_somebody_else_is_refused(oidc, issuer, wrong) -> 
     assert (await end(oidc, **back))[0] == 400
 
 
+async def test_a_login_needs_no_user_info_that_its_role_does_not(oidc, issuer) -> None:
+    issuer.no_info = True
+    status, said = await end(oidc, **await issuer.go((await begin(oidc))[1]["data"]["auth_url"]))
+    assert status == 200, said
+    assert said["warnings"] == [
+        f"the user info could not be read: {issuer.url}/userinfo answered with status 503"
+    ]
+    issuer.claims = {}
+    status, said = await end(oidc, **await issuer.go((await begin(oidc))[1]["data"]["auth_url"]))
+    assert status == 400
+    assert '"groups" claim not found in token; the user info could not be' in said["errors"][0]
+    issuer.no_info, issuer.info = False, {"groups": ["g"]}
+    status, said = await end(oidc, **await issuer.go((await begin(oidc))[1]["data"]["auth_url"]))
+    assert (status, said["warnings"]) == (200, None)
+
+
 def test_cve_2026_33757_a_redirect_goes_where_the_role_says() -> None:
     allowed = [REDIRECT, "https://app.example/callback"]
     assert is_allowed_redirect("http://localhost:50000/oidc/callback", allowed)
@@ -525,6 +541,8 @@ def test_cve_2026_33757_a_redirect_goes_where_the_role_says() -> None:
         "https://app.example/callback/", "http://127.0.0.1:8250/oidc/callback",
     ):  # fmt: skip
         assert not is_allowed_redirect(uri, allowed), uri
+    assert not is_allowed_redirect("http://[", allowed)
+    assert is_allowed_redirect("http://localhost:1/oidc/callback", ["http://[", REDIRECT])
 
 
 async def test_cve_2026_33757_an_unknown_redirect_is_refused_before_anybody_is_sent(oidc) -> None:

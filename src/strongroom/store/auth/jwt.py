@@ -3,6 +3,7 @@
 API: https://developer.hashicorp.com/vault/api-docs/auth/jwt.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -217,10 +218,16 @@ class JwtAuth:
         role = self._roles.get(call.mount.uuid, begun.role)
         if role is None:
             raise Invalid("no-such-role", f'role "{begun.role}" could not be found')
-        claims = await self._flow.claims(call, config, role, begun)
+        claims, missing = await self._flow.claims(call, config, role, begun)
         # The client's own id is the audience; a role may ask for more.
         audiences = role["bound_audiences"] or [config["oidc_client_id"]]
-        return await self._finish(call, begun.role, role, claims, audiences)
+        try:
+            result = await self._finish(call, begun.role, role, claims, audiences)
+        except Invalid as refusal:
+            if not missing:
+                raise
+            raise Invalid(refusal.code, f"{refusal.message}; {missing}") from None
+        return dataclasses.replace(result, warnings=(*result.warnings, *filter(None, [missing])))
 
 
 def check_issuer(claims: Claims, config: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import orjson
 
@@ -36,6 +36,7 @@ STATE_SECONDS: Final = 300.0
 MAX_STATE: Final = 8192
 # What every issuer signs ID tokens with unless it is told otherwise (OpenID Connect Core, 3.1.3.7).
 USUAL_ALGORITHMS: Final = ("RS256",)
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _TABLE: Final = "oidc state"
 
 
@@ -136,11 +137,12 @@ class OidcFlow:
 
     async def claims(
         self, call: Call, config: Mapping[str, Any], role: Mapping[str, Any], begun: Begun
-    ) -> Claims:
-        """The verified claims of the person who came back.
+    ) -> tuple[Claims, str]:
+        """The verified claims of the person who came back, and what was wrong with the user info.
 
-        Raises Invalid for whatever is wrong with the code or the token, Unavailable when the
-        issuer does not answer.
+        It adds to the ID token and proves nothing, so a login goes on without it, as in Vault; a
+        role that needs one of its claims refuses it then. Raises Invalid for whatever is wrong
+        with the code or the token, Unavailable when the issuer does not answer.
         """
         code = code_of(call)
         found = await self._discovery(config)
@@ -155,9 +157,12 @@ class OidcFlow:
             raise
         except Refusal as refusal:
             raise as_invalid(refusal, "error validating token") from None
-        return await self._with_user_info(
-            config, found, claims, str(tokens.get("access_token") or "")
-        )
+        try:
+            return await self._with_user_info(
+                config, found, claims, str(tokens.get("access_token") or "")
+            ), ""
+        except Unavailable as refusal:
+            return claims, f"the user info could not be read: {refusal.message}"
 
     async def _exchange(
         self, config: Mapping[str, Any], found: Mapping[str, Any], begun: Begun, code: str
@@ -241,14 +246,26 @@ def is_allowed_redirect(uri: str, allowed: list[str]) -> bool:
     """
     if uri in allowed:
         return True
-    given = urlsplit(uri)
-    if given.scheme != "http" or given.hostname not in ("localhost", "127.0.0.1", "::1"):
+    given = _parts(uri)
+    if (
+        given is None
+        or given.scheme != "http"
+        or given.hostname not in ("localhost", "127.0.0.1", "::1")
+    ):
         return False
     if given.username or given.password or given.fragment:
         return False
     for each in allowed:
-        other = urlsplit(each)
+        other = _parts(each)
         same = (given.scheme, given.hostname, given.path, given.query)
-        if same == (other.scheme, other.hostname, other.path, other.query):
+        if other and same == (other.scheme, other.hostname, other.path, other.query):
             return True
     return False
+
+
+def _parts(uri: str) -> SplitResult | None:
+    """An address taken apart; None for one that is none, such as `http://[`."""
+    try:
+        return urlsplit(uri)
+    except ValueError:
+        return None
