@@ -330,3 +330,14 @@ async def test_a_list_may_be_der_in_base64(mounted, maker) -> None:
     assert (await mounted.ask("POST", "auth/cert/crls/main", body))[0] == 204
     assert (await mounted.ask("LIST", "auth/cert/crls"))[1]["data"]["keys"] == ["main"]
     assert (await mounted.ask("GET", "auth/cert/crls/none"))[0] == 400
+
+
+async def test_a_role_is_written_with_update_also_where_it_is_new(mounted, maker) -> None:
+    """Vault has no check for whether it exists here, and so never asks for `create`."""
+    body = {"certificate": pem(maker.certificate), "token_policies": "team"}
+    for capability, status in (("create", 403), ("update", 204)):
+        policy = f'path "auth/cert/certs/*" {{ capabilities = ["{capability}"] }}'
+        token = await mounted.token_with(policy)
+        for name in ("fresh", "web"):
+            said = await mounted.ask("POST", f"auth/cert/certs/{name}", body, token=token)
+            assert said[0] == status, (capability, name)
