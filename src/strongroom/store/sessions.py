@@ -241,10 +241,13 @@ class Sessions:
             raise invalid_token()
         return identity
 
-    def identity_policies(self, row: TokenRow) -> tuple[str, ...]:
-        """What the token's entity and its groups add to the token's own policies."""
+    def identity_policies(self, row: TokenRow, *, anew: bool = False) -> tuple[str, ...]:
+        """What the token's entity and its groups add to the token's own policies.
+
+        `anew` is for whoever has changed them just now, before everybody's next look.
+        """
         try:
-            identity = self.identity(row)
+            identity = identity_of(self._view, row.entity_id) if anew else self.identity(row)
         except Denied:
             return ()
         return identity.policies if identity else ()

@@ -45,7 +45,8 @@ async def log_in(
         return context.grant(transaction, mine, context.bounds(call.mount))
 
     issued = await context.engine.transact(write)
-    identity = context.sessions.identity_policies(issued.row)
+    # The login itself may have joined groups of the method's, or left some.
+    identity = context.sessions.identity_policies(issued.row, anew=alias.groups is not None)
     # Looked at after the write: an instant earlier a second more would seem to be left.
     auth = auth_object(issued.row, issued.text, context.clock.now(), identity)
     return Result(auth=auth, warnings=issued.warnings)
