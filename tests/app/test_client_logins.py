@@ -104,6 +104,19 @@ def test_by_password(program: Program) -> None:
     assert program.run("login", "-method=userpass", "username=ada", "password=x").returncode == 2
 
 
+def test_a_mount_is_a_word_too(program: Program) -> None:
+    """As in Vault, where -path is one way to say it."""
+    program.root("auth", "enable", "-path=team", "userpass")
+    program.root("write", "auth/team/users/eve", "password=pw")
+    words = ("login", "-method=userpass", "-no-store", "username=eve", "password=pw")
+    for more in (("mount=team",), ("-path=team",), ("-path=other", "mount=team")):
+        done = program.run(*words, *more)
+        assert done.returncode == 0, done.stderr
+    done = program.run(*words, "-path=none")
+    assert done.returncode == 2
+    assert "hint: either no userpass method is mounted at none/" in done.stderr
+
+
 def test_by_role(program: Program) -> None:
     program.root("auth", "enable", "approle")
     program.root("write", "auth/approle/role/ci", "token_policies=default")

@@ -61,11 +61,15 @@ class Login:
 
 
 @asynccontextmanager
-async def login(store, home: Path, *words: str, port: int = 0) -> AsyncIterator[Login]:
+async def login(
+    store, home: Path, *words: str, port: int = 0, browser: Path | None = None
+) -> AsyncIterator[Login]:
     port = port or free_port()
+    own = {"BROWSER": str(browser)} if browser else {}
+    words = words if browser else ("skip_browser=true", *words)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "strongroom", "login", "-method=oidc", "skip_browser=true",
-        f"port={port}", *words, env=environment(home, VAULT_ADDR=store.address),
+        sys.executable, "-m", "strongroom", "login", "-method=oidc", f"port={port}", *words,
+        env=environment(home, VAULT_ADDR=store.address, **own),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -100,6 +104,46 @@ async def test_a_person_logs_in_and_the_token_is_kept(people, tmp_path: Path) ->
     _, looked = await people.ask("GET", "auth/token/lookup-self", token=kept)
     assert looked["data"]["path"] == "auth/oidc/oidc/callback"
     assert looked["data"]["display_name"] == "oidc-ada"
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Path:
+    """One that stays until the person has seen the last page, as many do in the foreground."""
+    script = tmp_path / "browser"
+    script.write_text(
+        f"#!{sys.executable}\nimport sys, urllib.request\n"
+        "page = urllib.request.urlopen(sys.argv[1], timeout=60)\n"
+        "sys.exit(b'Go back to the terminal' not in page.read())\n"
+    )
+    script.chmod(0o755)
+    return script
+
+
+async def test_a_browser_that_stays_open_comes_back(people, tmp_path: Path, browser: Path) -> None:
+    async with login(people, tmp_path, "-no-store", "-field=token", browser=browser) as command:
+        assert await command.address()
+        status, out, err = await command.end()
+    assert (status, out.startswith("hvs.")) == (0, True), err
+    assert "Launching browser to:" in err
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "said"),
+    [
+        ("timeout=300ms", 2, "No browser can be opened here: open the address yourself."),
+        ("abort_on_error=true", 2, "error: no browser can be opened [no-browser]"),
+        ("skip_browser=yes", 1, "error: skip_browser is true or false [bad-flag]"),
+        ("callbackmethod=https", 2, "* unauthorized redirect_uri: https://localhost:"),
+        ("mount=elsewhere", 2, "hint: either no oidc method is mounted at elsewhere/"),
+    ],
+)
+async def test_words_of_vault_are_heeded(
+    people, tmp_path: Path, word: str, status: int, said: str
+) -> None:
+    async with login(people, tmp_path, word, browser=Path("/bin/false")) as command:
+        found, _, err = await command.end()
+    assert found == status
+    assert said in err
 
 
 async def test_a_token_is_stored_nowhere_when_that_was_said(people, tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ SHADOWED: Final = (
     "WARNING! VAULT_TOKEN is set, and the next commands use it instead of the token that is stored "
     "now. Unset it to use the new one."
 )
+# The store's one sentence for a mount that is not there and for whoever may not log in.
+REFUSED: Final = (
+    "either no {} method is mounted at {}/ (-path names another), or this login is locked for a "
+    "while, disabled, or not allowed from here"
+)
 # Methods that other stores have and Strongroom has not.
 FOREIGN: Final = frozenset({"ldap", "okta", "radius", "github"})
 NOT_STORED: Final = """You are now authenticated. The token was not stored in the token helper.
@@ -62,6 +67,8 @@ def register(commands: Any) -> None:  # noqa: ANN401
 
 
 async def _login(session: "Session", args: argparse.Namespace) -> int:
+    if args.method != "token":
+        _take_mount(args)
     auth = await _authenticated(session, args)
     token = Secret(str(auth["client_token"]))
     if not (args.no_store or args.token_only):
@@ -83,6 +90,13 @@ async def _login(session: "Session", args: argparse.Namespace) -> int:
     return 0
 
 
+def _take_mount(args: argparse.Namespace) -> None:
+    """`mount=PATH` among the words is what -path is, and goes before it, as in Vault."""
+    for word in [each for each in args.words if each.startswith("mount=")]:
+        args.words.remove(word)
+        args.path = word.removeprefix("mount=") or args.path
+
+
 async def _authenticated(session: "Session", args: argparse.Namespace) -> Auth:
     from strongroom.app.client.session import ApiError
 
@@ -97,6 +111,9 @@ async def _authenticated(session: "Session", args: argparse.Namespace) -> Auth:
                 hint=f"Strongroom has no {args.method} method; name another Vault by -address, "
                 "its mount by -path, or use -method=oidc",
             ) from None
+        bare = all(each.strip().endswith("permission denied") for each in error.errors)
+        if args.method != "token" and error.status == 403 and bare:
+            error.hint = REFUSED.format(args.method, args.path or args.method)
         raise
 
 

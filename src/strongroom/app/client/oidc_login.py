@@ -57,11 +57,12 @@ async def oidc_login(
 ) -> dict[str, Any]:
     """The `auth` object of the person who came back.
 
-    `given` may have role, port, callbackport, callbackhost, listenaddress, skip_browser and
-    timeout. Raises Invalid when the port is taken, Denied when the issuer let nobody in,
-    Unavailable when nobody comes back in time.
+    `given` may have role, port, callbackmethod, callbackport, callbackhost, listenaddress,
+    skip_browser, abort_on_error and timeout. Raises Invalid when the port is taken, Denied when the
+    issuer let nobody in, Unavailable when nobody comes back in time.
     """
-    seconds = _seconds(given.get("timeout"))
+    seconds, method = _seconds(given.get("timeout")), str(given.get("callbackmethod", "http"))
+    skip, abort = _flag(given, "skip_browser"), _flag(given, "abort_on_error")
     nonce = secrets.token_urlsafe(20)
     login = ExpectedLogin(asyncio.get_running_loop().create_future())
     address, port = str(given.get("listenaddress", "127.0.0.1")), str(given.get("port", PORT))
@@ -82,13 +83,15 @@ async def oidc_login(
         shown = given.get("callbackport", server.sockets[0].getsockname()[1])
         body = {
             "role": str(given.get("role", "")),
-            "redirect_uri": f"http://{host}:{shown}{PATH}",
+            "redirect_uri": f"{method}://{host}:{shown}{PATH}",
             "client_nonce": nonce,
         }
         reply = await session.ask("PUT", f"auth/{mount.strip('/')}/oidc/auth_url", body)
         url = str(reply.data.get("auth_url") or "")
         login.state = parse_qs(urlsplit(url).query).get("state", [""])[0]
-        _send_there(url, given, open_browser)
+        opening = _send_there(url, None if skip else open_browser)
+        if abort and not await opening:
+            raise Unavailable("no-browser", "no browser can be opened", hint="skip_browser=true")
         back = await _come_back(login, seconds)
         query = {name: back[name] for name in ("state", "code") if name in back}
         path = f"auth/{mount.strip('/')}/oidc/callback"
@@ -99,18 +102,32 @@ async def oidc_login(
     return auth
 
 
-def _send_there(url: str, given: Mapping[str, Any], open_browser: Callable[[str], bool]) -> None:
+def _send_there(url: str, open_browser: Callable[[str], bool] | None) -> "asyncio.Task[bool]":
+    """Show the person the way; what is returned says whether a browser was opened, or not to be.
+
+    Some browsers stay until their last window is closed: it is not waited for, since meanwhile the
+    person comes back.
+    """
     if not url.startswith(("https://", "http://")):
         raise Invalid("no-auth-url", "the store gave no address to log in at", hint="role=...")
-    skip = str(given.get("skip_browser", "")).lower() in ("true", "1")
-    opened = False if skip else open_browser(url)
-    words = (
-        "Complete the login via your OIDC provider. Launching browser to:"
-        if opened
-        else ("Complete the login via your OIDC provider. Open in a browser:")
-    )
-    print(f"{words}\n\n    {url}\n\n", file=sys.stderr, flush=True)
+    words = "Open in a browser:" if open_browser is None else "Launching browser to:"
+    print(f"Complete the login via your OIDC provider. {words}\n\n    {url}\n\n", file=sys.stderr)
     print("Waiting for OIDC authentication to complete...", file=sys.stderr, flush=True)
+
+    async def opened() -> bool:
+        if open_browser is None or await asyncio.to_thread(open_browser, url):
+            return True
+        print("No browser can be opened here: open the address yourself.", file=sys.stderr)
+        return False
+
+    return asyncio.create_task(opened())
+
+
+def _flag(given: Mapping[str, Any], name: str) -> bool:
+    said = str(given.get(name, "false")).lower()
+    if said not in ("true", "t", "1", "false", "f", "0"):
+        raise Invalid("bad-flag", f"{name} is true or false")
+    return said in ("true", "t", "1")
 
 
 def _seconds(given: object) -> float:
