@@ -206,3 +206,20 @@ async def test_a_long_role_id_is_counted_and_not_kept(role) -> None:
     path = f"sys/locked-users/{locked['mount_accessor']}/unlock/{name}"
     assert (await role.ask("POST", path, {}))[0] == 204
     assert (await login(role, long, "wrong"))[0] == 400
+
+
+async def test_ids_from_files_end_in_a_line_break(role) -> None:
+    """A login leaves the break out, so one that is kept with it could never be used."""
+    body = {"token_policies": "team", "role_id": "of-a-file\n"}
+    assert (await role.ask("POST", "auth/approle/role/filed", body))[0] == 204
+    path = "auth/approle/role/filed"
+    status, said = await role.ask("POST", f"{path}/custom-secret-id", {"secret_id": " own\n"})
+    assert (status, said["data"]["secret_id"]) == (200, "own")
+    for pair in (("of-a-file", "own"), ("of-a-file\n", " own\n")):
+        assert (await login(role, *pair))[0] == 200, pair
+    assert (await role.ask("POST", f"{path}/role-id", {"role_id": "other\n"}))[0] == 204
+    assert await role_id(role, "filed") == "other"
+    assert (await role.ask("POST", f"{path}/role-id", {"role_id": " "}))[0] == 400
+    assert (await role.ask("POST", f"{path}/custom-secret-id", {"secret_id": "\n"}))[0] == 400
+    assert (await role.ask("POST", f"{path}/secret-id/destroy", {"secret_id": "own\n"}))[0] == 204
+    assert (await login(role, "other", "own"))[0] == 400

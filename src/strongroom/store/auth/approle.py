@@ -148,7 +148,8 @@ class AppRole:
             "secret_id_bound_cidrs": read.cidrs("secret_id_bound_cidrs", "bound_cidr_list"),
             "secret_id_num_uses": read.count("secret_id_num_uses"),
             "secret_id_ttl": read.seconds("secret_id_ttl"),
-            "role_id": call.text("role_id") or old.get("role_id") or str(self._new_id()),
+            # As a login reads it.
+            "role_id": call.text("role_id").strip() or old.get("role_id") or str(self._new_id()),
             **read.token_fields(),
         }
 
@@ -203,7 +204,7 @@ class AppRole:
         return Result({"role_id": self._role(call)["role_id"]})
 
     async def _write_role_id(self, call: Call) -> None:
-        role_id = call.text("role_id")
+        role_id = call.text("role_id").strip()
         if not role_id:
             raise Invalid("no-role-id", "missing role_id")
         await self._change(call, lambda old: {**old, "role_id": role_id}, only_there=True)

@@ -82,10 +82,7 @@ class SecretIds:
         return await self._made(call, str(self._new_id()))
 
     async def _make_custom(self, call: Call) -> Result:
-        text = call.text("secret_id")
-        if not text:
-            raise Invalid("no-secret-id", "missing secret_id")
-        return await self._made(call, text)
+        return await self._made(call, _text_of(call))
 
     async def _made(self, call: Call, text: str) -> Result:
         name, role = self._role(call)
@@ -138,10 +135,7 @@ class SecretIds:
 
     def _by_text(self, call: Call) -> SecretIdRow | None:
         name, _ = self._role(call)
-        text = call.text("secret_id")
-        if not text:
-            raise Invalid("no-secret-id", "missing secret_id")
-        key = secret_id_key(self._context, call.mount.uuid, name, text)
+        key = secret_id_key(self._context, call.mount.uuid, name, _text_of(call))
         return self._alive(self._context.view.secret_id(call.mount.uuid, key))
 
     def _by_accessor(self, call: Call) -> SecretIdRow:
@@ -196,6 +190,14 @@ class SecretIds:
             " printed to Vault's server logs."
         )
         return Result(warnings=(said,), status=202)
+
+
+def _text_of(call: Call) -> str:
+    """The secret id as a login reads it: a file that it comes from usually ends in a line break."""
+    text = call.text("secret_id").strip()
+    if not text:
+        raise Invalid("no-secret-id", "missing secret_id")
+    return text
 
 
 def _within_role(asked: int, of_role: int, name: str) -> int:
