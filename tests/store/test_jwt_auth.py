@@ -406,7 +406,7 @@ async def test_whoever_began_the_login_ends_it(oidc, issuer) -> None:
     assert (await end(oidc, code="x"))[0] == 400
     assert (await end(oidc, state=back["state"]))[0] == 400
     assert (await end(oidc, state=back["state"], error="access_denied"))[0] == 400
-    oidc.clock.step_wall(301)
+    oidc.clock.step_wall(601)
     assert "Expired" in (await end(oidc, **back))[1]["errors"][0]
 
 
@@ -457,7 +457,7 @@ async def test_a_form_of_no_login_that_is_under_way_is_refused(oidc, issuer) -> 
     assert (await post_form(oidc, state=back["state"]))[0] == 400
     refused = await post_form(oidc, state=back["state"], error="access_denied")
     assert refused[1] == {"errors": ["the OIDC provider refused the login"]}
-    oidc.clock.step_wall(301)
+    oidc.clock.step_wall(601)
     assert "Expired" in (await post_form(oidc, **back))[1]["errors"][0]
 
 
@@ -518,6 +518,24 @@ async def test_an_id_token_for_somebody_else_is_refused(oidc, issuer, wrong) -> 
     else:
         issuer.claims["exp"] = int(oidc.clock.now()) - 61
     assert (await end(oidc, **back))[0] == 400
+
+
+async def test_a_login_has_ten_minutes_and_the_issuers_code_is_shown(oidc, issuer) -> None:
+    url = (await begin(oidc))[1]["data"]["auth_url"]
+    late = await issuer.go((await begin(oidc))[1]["data"]["auth_url"])
+    oidc.clock.step_wall(599)
+    assert (await end(oidc, **await issuer.go(url)))[0] == 200
+    oidc.clock.step_wall(1)
+    said = {"errors": ["Expired or missing OAuth state."]}
+    assert await end(oidc, **late) == (400, said)
+    url = (await begin(oidc))[1]["data"]["auth_url"]
+    back = await issuer.go(url)
+    issuer.secret = "another"
+    status, said = await end(oidc, **back)
+    assert status == 400
+    assert said["errors"] == [
+        f"Error exchanging oidc code: {issuer.url}/token answered with status 400 (invalid_grant)"
+    ]
 
 
 async def test_a_login_needs_no_user_info_that_its_role_does_not(oidc, issuer) -> None:

@@ -24,6 +24,13 @@ AGAIN_SECONDS: Final = 10.0
 ENTRIES: Final = 1000
 # Of a reply: the largest sets have some dozens of keys with their certificates.
 REPLY_BYTES: Final = 1024 * 1024
+# What an issuer calls its refusals (RFC 6749, 5.2; RFC 6750, 3.1).
+ERROR_CODES: Final = frozenset(
+    {
+        "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client",
+        "unsupported_grant_type", "invalid_scope", "invalid_token", "insufficient_scope",
+    }
+)  # fmt: skip
 DISCOVERY: Final = "/.well-known/openid-configuration"
 
 OpenHttp = Callable[[str], HttpClient]
@@ -175,7 +182,7 @@ class KeySets:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> dict[str, Any]:
-        """A JSON object from an issuer; raises Unavailable without repeating what it said."""
+        """A JSON object from an issuer; raises Unavailable, with no word of it but a known code."""
         try:
             async with self._http(ca) as http:
                 reply = await http.request(method, url, headers=headers, body=body, timeout=10.0)
@@ -189,5 +196,8 @@ class KeySets:
         if reply.status != 200 or not isinstance(value, dict):
             where = shown_address(url)
             what = "no JSON object" if reply.status == 200 else f"status {reply.status}"
+            code = value.get("error") if isinstance(value, dict) else None
+            if isinstance(code, str) and code in ERROR_CODES:
+                what += f" ({code})"
             raise Unavailable("bad-issuer-reply", f"{where} answered with {what}")
         return value

@@ -32,7 +32,7 @@ from strongroom.store.call import Call
 from strongroom.store.context import Context
 from strongroom.store.engine.barrier import Barrier
 
-STATE_SECONDS: Final = 300.0
+STATE_SECONDS: Final = 600.0  # As Vault's.
 MAX_STATE: Final = 8192
 # What every issuer signs ID tokens with unless it is told otherwise (OpenID Connect Core, 3.1.3.7).
 USUAL_ALGORITHMS: Final = ("RS256",)
