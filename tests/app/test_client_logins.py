@@ -93,7 +93,9 @@ def test_by_token(program: Program) -> None:
     done = program.run("login", "root")
     assert done.returncode == 0, done.stderr
     assert program.run("token", "lookup", "-field=path").stdout == "auth/token/root"
-    assert program.run("login", "wrong").returncode == 2
+    wrong = program.run("login", "wrong")
+    assert wrong.returncode == 2
+    assert "hint: the store knows no such token" in wrong.stderr
 
 
 def test_by_password(program: Program) -> None:
@@ -106,6 +108,7 @@ def test_by_password(program: Program) -> None:
 
 def test_a_mount_is_a_word_too(program: Program) -> None:
     """As in Vault, where -path is one way to say it."""
+    (program.folder / ".vault-token").unlink(missing_ok=True)
     program.root("auth", "enable", "-path=team", "userpass")
     program.root("write", "auth/team/users/eve", "password=pw")
     words = ("login", "-method=userpass", "-no-store", "username=eve", "password=pw")

@@ -42,6 +42,7 @@ REFUSED: Final = (
     "either no {} method is mounted at {}/ (-path names another), or this login is locked for a "
     "while, disabled, or not allowed from here"
 )
+UNKNOWN: Final = "the store knows no such token, or it has ended or may not be used from here"
 # Methods that other stores have and Strongroom has not.
 FOREIGN: Final = frozenset({"ldap", "okta", "radius", "github"})
 NOT_STORED: Final = """You are now authenticated. The token was not stored in the token helper.
@@ -112,8 +113,9 @@ async def _authenticated(session: "Session", args: argparse.Namespace) -> Auth:
                 "its mount by -path, or use -method=oidc",
             ) from None
         bare = all(each.strip().endswith("permission denied") for each in error.errors)
-        if args.method != "token" and error.status == 403 and bare:
-            error.hint = REFUSED.format(args.method, args.path or args.method)
+        if error.status == 403 and bare:
+            refused = REFUSED.format(args.method, args.path or args.method)
+            error.hint = UNKNOWN if args.method == "token" else refused
         raise
 
 
