@@ -130,6 +130,18 @@ async def test_cve_2025_6004_spelling_does_not_give_more_attempts(users) -> None
         assert (await login(users, name))[0] in (400, 404)
 
 
+async def test_lockout_is_tuned_where_logins_are_counted(users) -> None:
+    await users.ask("POST", "sys/auth/jwt", {"type": "jwt"})
+    config = {"user_lockout_config": {"lockout_threshold": 3}}
+    for path in ("auth/jwt", "auth/token", "mounts/secret"):
+        status, said = await users.ask("POST", f"sys/{path}/tune", config)
+        assert status == 400, path
+        assert "tuning of user lockout configuration" in said["errors"][0]
+    for mistaken, status in ((None, 204), ({}, 204), ("3", 400), ([3], 400)):
+        body = {"user_lockout_config": mistaken}
+        assert (await users.ask("POST", "sys/auth/userpass/tune", body))[0] == status, mistaken
+
+
 async def test_lockout_is_tuned_by_mount(users) -> None:
     async def tune(**config) -> None:
         said = await users.ask("POST", "sys/auth/userpass/tune", {"user_lockout_config": config})

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from strongroom.model.errors import Conflict, Invalid
 from strongroom.store.auth.lockout import CONFIG as LOCKOUT
-from strongroom.store.auth.lockout import lockout_settings
+from strongroom.store.auth.lockout import METHODS, lockout_settings
 from strongroom.store.call import Call, Endpoint, Result, parse_flag, parse_seconds
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import DamagedMount, MountRow, Transaction, View
@@ -130,6 +130,7 @@ class Mounts:
             )
         if row.type == "kv" and version is not None:
             _check_upgrade(before, version)
+        _check_lockout(call.data.get(LOCKOUT), row.type)
         config = {**row.config, **config_of(call.data, row.config)}
         config = {name: value for name, value in config.items() if value is not None}
         changed = dataclasses.replace(
@@ -226,6 +227,18 @@ def _check_upgrade(now: str, wanted: str) -> None:
         raise Invalid("bad-parameter", "invalid version: a KV mount is version 1 or 2")
     if wanted < now:
         raise Invalid("no-downgrade", f"cannot downgrade mount from version {now}")
+
+
+def _check_lockout(given: Any, kind: str) -> None:  # noqa: ANN401 - JSON
+    """Refuse settings that would be kept and count for nothing; raises Invalid."""
+    if given and not isinstance(given, dict):
+        raise Invalid("bad-parameter", f"{LOCKOUT} must be an object")
+    if given and kind not in METHODS:
+        raise Invalid(
+            "not-tunable",
+            f'tuning of user lockout configuration for auth type "{kind}" not allowed',
+            hint=f"failed logins are counted for {' and '.join(sorted(METHODS))}",
+        )
 
 
 def describe(row: MountRow) -> dict[str, Any]:
