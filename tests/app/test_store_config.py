@@ -134,6 +134,48 @@ def test_a_level_or_form_of_the_log_that_is_none_is_refused(
     assert refused.value.code == code
 
 
+MISSPELT = """
+storage "inmem" {{}}
+{top}
+listener "tcp" {{
+  tls_cert_file = "c"
+  tls_key_file  = "k"
+  tls_client_ca_file = "ca"
+  {field}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("top", "field", "name"),
+    [
+        ("", 'tls_require_and_verify_client_cert = "ture"', "tls_require_and_verify_client_cert"),
+        ("", 'tls_disable = "disabled"', "tls_disable"),
+        ("", "tls_disable_client_certs = 2", "tls_disable_client_certs"),
+        ("", 'disable_unauthed_rekey_endpoints = "ture"', "disable_unauthed_rekey_endpoints"),
+        (
+            "",
+            'x_forwarded_for_authorized_addrs = "10.0.0.1" x_forwarded_for_reject_not_present = "ture"',
+            "x_forwarded_for_reject_not_present",
+        ),
+        ('ui = "ture"', "", "ui"),
+        ('seal "static" { disabled = "ture" }', "", "disabled"),
+    ],
+)
+def test_a_field_that_is_neither_true_nor_false_is_refused_with_its_place(
+    tmp_path: Path, top: str, field: str, name: str
+) -> None:
+    """It counted as false: a listener let everybody in that had to ask for certificates."""
+    with pytest.raises(Invalid, match=rf"c\.hcl:\d+: {name} is true or false"):
+        read(tmp_path, MISSPELT.format(top=top, field=field))
+
+
+@pytest.mark.parametrize("word", ['"T"', '"TRUE"', '"yes"', '"1"', "1", "true"])
+def test_a_true_field_may_be_spelt_as_in_go(tmp_path: Path, word: str) -> None:
+    found = read(tmp_path, f'storage "inmem" {{}} listener "tcp" {{ tls_disable = {word} }}')
+    assert found.listeners[0].tls is None
+
+
 def test_files_of_a_folder_and_further_files_add_up(tmp_path: Path) -> None:
     folder = tmp_path / "d"
     folder.mkdir()

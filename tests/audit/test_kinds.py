@@ -64,7 +64,7 @@ def test_what_cannot_be_is_refused(given: Asked, said: str) -> None:
 def test_options_become_the_form_of_the_records(tmp_path: Path) -> None:
     made = enable(
         asked(
-            "file", file_path=str(tmp_path / "a"), log_raw="true", hmac_accessor="false",
+            "file", file_path=str(tmp_path / "a"), log_raw="T", hmac_accessor="f",
             elide_list_responses="1", prefix="@cee: ", deadline="250ms", mode="0640",
         ),
         fixed=True,

@@ -392,3 +392,9 @@ async def test_creating_and_updating_are_different_capabilities_in_version_one(s
     token = await store.token_with('path "old/*" { capabilities = ["create"] }')
     assert (await store.ask("POST", "old/a", {"k": "v"}, token=token))[0] == 204
     assert (await store.ask("POST", "old/a", {"k": "v"}, token=token))[0] == 403
+
+
+@pytest.mark.parametrize("word", [True, "true", "T", "1", 1])
+async def test_a_setting_of_a_secret_is_true_in_each_of_gos_spellings(store, word) -> None:
+    assert (await store.ask("POST", "secret/metadata/a", {"cas_required": word}))[0] == 204
+    assert (await store.ask("GET", "secret/metadata/a"))[1]["data"]["cas_required"] is True

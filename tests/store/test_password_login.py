@@ -170,6 +170,17 @@ async def test_lockout_is_tuned_by_mount(users) -> None:
     }
 
 
+async def test_a_misspelt_lockout_disable_is_refused(users) -> None:
+    """It counted as false, and nobody was told."""
+    tune = {"user_lockout_config": {"lockout_disable": "ture"}}
+    status, said = await users.ask("POST", "sys/auth/userpass/tune", tune)
+    assert (status, said["errors"]) == (400, ["lockout_disable must be true or false"])
+    tune = {"user_lockout_config": {"lockout_disable": "T"}}
+    assert (await users.ask("POST", "sys/auth/userpass/tune", tune))[0] == 204
+    shown = (await users.ask("GET", "sys/auth/userpass/tune"))[1]["data"]["user_lockout_config"]
+    assert shown["lockout_disable"] is True
+
+
 def test_failures_long_ago_do_not_count_and_a_lock_is_not_prolonged() -> None:
     rules, row = Rules(), None
     for number in range(4):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from strongroom.model.spelling import nearest
+from strongroom.model.truth import truth
 
 # Commands of Vault's that are not here: why, and what to do instead.
 ABSENT: Final[dict[str, tuple[str, str]]] = {
@@ -75,8 +76,6 @@ ABSENT: Final[dict[str, tuple[str, str]]] = {
     ),
 }
 HELP_FLAGS: Final = 2  # -h and -help
-_TRUE: Final = frozenset({"1", "t", "true"})
-_FALSE: Final = frozenset({"0", "f", "false"})
 
 
 def flag(parser: Any, name: str, **settings: Any) -> None:  # noqa: ANN401 - parsers and groups
@@ -92,15 +91,6 @@ def switch(parser: Any, name: str, text: str) -> None:  # noqa: ANN401 - parsers
 def switch_without_effect(parser: Any, name: str) -> None:  # noqa: ANN401 - parsers and groups
     """Take a switch of Vault's that asks for what is so anyway; it is shown nowhere."""
     switch(parser, name, argparse.SUPPRESS)
-
-
-def truth(word: str) -> bool:
-    """What Go's strconv.ParseBool makes of a word; raises ValueError."""
-    if word.lower() in _TRUE:
-        return True
-    if word.lower() in _FALSE:
-        return False
-    raise ValueError("true or false")
 
 
 def _truth(word: str) -> bool:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from strongroom.app.parser import flag, switch, truth
+from strongroom.app.parser import flag, switch
 from strongroom.app.token_helper import ask_helper, token_helper
 from strongroom.model.errors import Invalid, Refusal
 from strongroom.model.secret import Secret
+from strongroom.model.truth import truth
 
 if TYPE_CHECKING:
     from strongroom.app.store_http import StoreHttp

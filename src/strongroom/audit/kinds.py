@@ -17,6 +17,7 @@ from strongroom.audit.pipes import named_pipe, standard_output
 from strongroom.audit.record import RecordForm
 from strongroom.audit.sockets import SocketDevice, SyslogDevice
 from strongroom.model.errors import Invalid
+from strongroom.model.truth import truth
 
 TYPES: Final = ("file", "socket", "syslog", "stdout")
 _SHARED: Final = {
@@ -172,10 +173,10 @@ def _check_from_api(asked: Asked) -> None:
 
 
 def _flag(options: Mapping[str, str], name: str, *, default: bool = False) -> bool:
-    value = str(options.get(name, default)).lower()
-    if value not in ("true", "false", "1", "0", ""):
-        raise _bad(f"{name} must be true or false")
-    return value in ("true", "1")
+    try:
+        return truth(options.get(name, default) or False)
+    except ValueError:
+        raise _bad(f"{name} must be true or false") from None
 
 
 def _seconds(text: str | None) -> float:

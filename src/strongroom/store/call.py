@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, cast
 
 from strongroom.model.errors import Invalid
+from strongroom.model.truth import truth
 from strongroom.store.engine.contract import NO_MARK, About, MountRow, Transaction
 from strongroom.store.normalise import Operation
 from strongroom.store.parameters import Fields
@@ -158,13 +159,10 @@ def _seconds(value: Any) -> float | None:  # noqa: ANN401 - JSON
 
 def parse_flag(value: object, name: str) -> bool:
     """A boolean, also written as text or number; raises Invalid."""
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() in ("true", "1", "t"):
-        return True
-    if str(value).lower() in ("false", "0", "f", ""):
-        return False
-    raise Invalid("bad-parameter", f"{name} must be true or false")
+    try:
+        return value != "" and truth(value)
+    except ValueError:
+        raise Invalid("bad-parameter", f"{name} must be true or false") from None
 
 
 def parse_seconds(value: Any, name: str = "ttl", default: int = 0) -> int:  # noqa: ANN401 - JSON

@@ -3,6 +3,7 @@
 import ipaddress
 from typing import Any, Final
 
+from strongroom.app.store_config.flag_fields import flag_of
 from strongroom.model.errors import Invalid
 from strongroom.wire.forwarded import ForwardedFor
 
@@ -38,13 +39,9 @@ def forwarded_for(fields: dict[str, Any], place: str) -> ForwardedFor | None:
     return ForwardedFor(
         trusted,
         skip,
-        needed=_flag(fields, "reject_not_present"),
-        trusted_only=_flag(fields, "reject_not_authorized"),
+        needed=flag_of(fields, _FIELD + "reject_not_present", place, default=True),
+        trusted_only=flag_of(fields, _FIELD + "reject_not_authorized", place, default=True),
     )
-
-
-def _flag(fields: dict[str, Any], name: str) -> bool:
-    return str(fields.get(_FIELD + name, True)).lower() in ("true", "1", "yes")
 
 
 def _bad(place: str, what: str) -> Invalid:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from strongroom.app.logs import format_named, level_named
+from strongroom.app.store_config.flag_fields import flag_of
 from strongroom.app.store_config.forwarded import FIELDS as FORWARDED_FIELDS
 from strongroom.app.store_config.forwarded import forwarded_for
 from strongroom.app.store_config.socket_rights import SocketRights, socket_rights
@@ -192,7 +193,7 @@ def settings_of(found: Configuration) -> ServerSettings:
         raise _bad("there is no listener stanza", 'listener "tcp" { address = "127.0.0.1:8200" }')
     check_apart(listeners)
     seals = found.of("seal")
-    active = [each for each in seals if not _flag(each.fields.get("disabled", False))]
+    active = [each for each in seals if not flag_of(each.fields, "disabled", each.place)]
     disabled = [each for each in seals if each not in active]
     if len(active) > 1 or len(disabled) > 1:
         raise _bad("more than one seal", 'mark the one to leave with disabled = "true"')
@@ -205,7 +206,7 @@ def settings_of(found: Configuration) -> ServerSettings:
         audit=_audit_devices(found, storage, notes),
         api_addr=text.text("api_addr") or text.text("redirect_addr"),
         cluster_addr=text.text("cluster_addr"),
-        ui=_flag(text.value("ui", False)),
+        ui=text.flag("ui"),
         log_level=level_named(text.text("log_level") or "info"),
         log_format=format_named(text.text("log_format") or "standard"),
         default_ttl=text.seconds("default_lease_ttl", DEFAULT_TTL),
@@ -214,7 +215,7 @@ def settings_of(found: Configuration) -> ServerSettings:
         workers=text.whole("workers"),
         join_key_file=Path(text.text("join_key_file")) if text.text("join_key_file") else None,
         pid_file=Path(text.text("pid_file")) if text.text("pid_file") else None,
-        api_audit=_flag(text.value("unsafe_allow_api_audit_creation", False)),
+        api_audit=text.flag("unsafe_allow_api_audit_creation"),
         api_version=text.text("api_version"),
         user_lockout=user_lockout(found, notes),
         notes=tuple(notes),
@@ -240,6 +241,10 @@ class _Values:
 
     def text(self, name: str, default: str = "") -> str:
         return str(self.value(name, default))
+
+    def flag(self, name: str) -> bool:
+        value, place = self._found.values.get(name, (False, ""))
+        return flag_of({name: value}, name, place)
 
     def whole(self, name: str) -> int:
         value, place = self._found.values.get(name, (0, ""))
@@ -355,7 +360,7 @@ def _listener(stanza: Stanza, notes: list[str]) -> ListenerSetting:
 
 def _tls(stanza: Stanza, notes: list[str]) -> TlsSetting | None:
     fields = stanza.fields
-    if _flag(fields.get("tls_disable", False)):
+    if flag_of(fields, "tls_disable", stanza.place):
         return None
     certificate, key = fields.get("tls_cert_file"), fields.get("tls_key_file")
     if not certificate or not key:
@@ -367,8 +372,8 @@ def _tls(stanza: Stanza, notes: list[str]) -> TlsSetting | None:
     if minimum not in ("tls12", "tls13"):
         raise _bad(f"{stanza.place}: tls_min_version is tls12 or tls13")
     client_ca = fields.get("tls_client_ca_file")
-    required = _flag(fields.get("tls_require_and_verify_client_cert", False))
-    unwanted = _flag(fields.get("tls_disable_client_certs", False))
+    required = flag_of(fields, "tls_require_and_verify_client_cert", stanza.place)
+    unwanted = flag_of(fields, "tls_disable_client_certs", stanza.place)
     if required and unwanted:
         raise _bad(
             f"{stanza.place}: tls_disable_client_certs and tls_require_and_verify_client_cert "
@@ -438,20 +443,23 @@ def _audit(stanza: Stanza) -> AuditSetting:
 def _opens(stanza: Stanza, notes: list[str]) -> frozenset[str]:
     """What a listener opens: nothing unless it says so. The names are Vault's and OpenBao's."""
     telemetry, profiling = (_inner(stanza, name) for name in ("telemetry", "profiling"))
+    place = stanza.place
     asked = {
-        "metrics": telemetry.get("unauthenticated_metrics_access", False),
-        "in-flight": profiling.get("unauthenticated_in_flight_request_access", False),
-        "rekey": not _flag(stanza.fields.get("disable_unauthed_rekey_endpoints", True)),
-        "generate-root": not _flag(
-            stanza.fields.get("disable_unauthed_generate_root_endpoints", True)
-        ),
+        "metrics": flag_of(telemetry, "unauthenticated_metrics_access", place),
+        "in-flight": flag_of(profiling, "unauthenticated_in_flight_request_access", place),
+        **{
+            word: not flag_of(
+                stanza.fields, f"disable_unauthed_{name}_endpoints", place, default=True
+            )
+            for word, name in (("rekey", "rekey"), ("generate-root", "generate_root"))
+        },
     }
     if "unauthenticated_pprof_access" in profiling:
         notes.append(
             f"{stanza.place}: profiling field 'unauthenticated_pprof_access' has no effect:"
             " sys/pprof does not exist"
         )
-    return frozenset(name for name, value in asked.items() if _flag(value))
+    return frozenset(name for name, opened in asked.items() if opened)
 
 
 def _inner(stanza: Stanza, name: str) -> Mapping[str, Any]:
@@ -480,10 +488,6 @@ def _seconds(stanza: Stanza, name: str, default: float) -> float:
     if found < 0:
         raise _bad(f"{stanza.place}: {name} must not be negative")
     return float(found)
-
-
-def _flag(value: Any) -> bool:  # noqa: ANN401 - as parsed
-    return value is True or str(value).lower() in ("true", "1", "yes")
 
 
 def _bad(what: str, hint: str = "") -> Invalid:

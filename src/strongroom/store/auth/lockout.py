@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from strongroom.crypto.aead import Tampered
 from strongroom.model.errors import Denied, Invalid
-from strongroom.store.call import parse_seconds, whole_number
+from strongroom.store.call import parse_flag, parse_seconds, whole_number
 from strongroom.store.context import Context
 from strongroom.store.engine.auth_contract import AuthView, FailedLoginRow
 from strongroom.store.engine.contract import MountRow, Transaction
@@ -78,7 +78,7 @@ def lockout_settings(given: Mapping[str, Any], before: Mapping[str, Any]) -> dic
             raise Invalid("bad-parameter", "lockout_threshold must be a positive number")
         found["lockout_threshold"] = threshold
     if "lockout_disable" in given:
-        found["lockout_disable"] = str(given["lockout_disable"]).lower() in ("true", "1")
+        found["lockout_disable"] = parse_flag(given["lockout_disable"] or False, "lockout_disable")
     return found
 
 

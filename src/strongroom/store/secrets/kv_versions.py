@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Invalid
-from strongroom.store.call import go_duration, parse_seconds, whole_number
+from strongroom.store.call import go_duration, parse_flag, parse_seconds, whole_number
 from strongroom.store.engine.contract import KvMetadata, KvVersionInfo
 
 MAX_DIGITS: Final = 9
@@ -215,18 +215,9 @@ def with_settings(
         updated=now,
         custom=custom,
         max_versions=_number(data, "max_versions", old.max_versions),
-        cas_required=_flag(data, "cas_required", default=old.cas_required),
+        cas_required=parse_flag(data.get("cas_required", old.cas_required), "cas_required"),
         delete_version_after=_duration(data, old.delete_version_after),
     )
-
-
-def _flag(data: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    value = data.get(name, default)
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if not isinstance(value, bool):
-        raise Invalid("bad-parameter", f"{name} must be true or false")
-    return value
 
 
 def _duration(data: Mapping[str, Any], default: int) -> int:
