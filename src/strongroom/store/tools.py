@@ -4,7 +4,6 @@ API: https://developer.hashicorp.com/vault/api-docs/system/tools.
 """
 
 import base64
-import binascii
 import os
 from collections.abc import Sequence
 from typing import Final
@@ -13,6 +12,7 @@ from strongroom.crypto.signatures import digest
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result, whole_number
 from strongroom.store.parameters import fields
+from strongroom.store.secrets.transit_key import from_base64
 
 RANDOM_BYTES: Final = 128 * 1024
 SOURCES: Final = ("platform", "seal", "all")
@@ -39,10 +39,7 @@ def endpoints(prefix: str = "") -> Sequence[Endpoint]:
 def hashed(call: Call) -> Result:
     """The hash of an input in base64."""
     name = call.args.get("hash") or call.text("algorithm", "sha2-256")
-    try:
-        content = base64.b64decode(call.text("input"), validate=True)
-    except (binascii.Error, ValueError):
-        raise Invalid("bad-base64", "failed to base64-decode input") from None
+    content = from_base64(call.text("input"), "input")
     return Result({"sum": _shown(digest(name, content), call.text("format", "hex"))})
 
 

@@ -147,7 +147,7 @@ class Transit:
     def _stored(self, view: View, call: Call, name: str) -> TransitKey:
         document = view.document(call.mount.uuid, KEY, name)
         if document is None:
-            raise nothing_here()
+            raise nothing_here() if call.operation == "read" else _absent(call, name)
         return TransitKey.loads(document)
 
     async def _key_for(self, call: Call, makes: bool) -> TransitKey:  # noqa: FBT001 - FindKey
@@ -247,7 +247,8 @@ class Transit:
 
         def write(transaction: Transaction) -> None:
             if not self._stored(transaction, call, name).deletion_allowed:
-                raise Invalid("not-deletable", "deletion is not allowed for this key")
+                said = f"error deleting policy {name}: deletion is not allowed for this key"
+                raise Invalid("not-deletable", said)
             transaction.delete_document(call.mount.uuid, KEY, name)
 
         await self._context.engine.transact(write)
@@ -323,7 +324,11 @@ class Transit:
         return Result({"public_key": public_key_text(WRAPPING_TYPE, pair)})
 
     async def _unwrapped(self, call: Call, kind: str) -> bytes:
-        if not call.text("ciphertext") and call.text("public_key"):
+        if bool(call.text("ciphertext")) == bool(call.text("public_key")):
+            raise Invalid(
+                "bad-import", "one of ciphertext and public_key must be set, and not both"
+            )
+        if call.text("public_key"):
             if kind not in KEY_PAIRS:
                 raise Invalid("no-public-key", f"a key of type {kind} has no public half")
             return public_key_der(kind, call.text("public_key"))
@@ -332,7 +337,7 @@ class Transit:
         pair = await self._wrapping_pair(call)
         head, wrapped = ciphertext[:RSA_4096_BYTES], ciphertext[RSA_4096_BYTES:]
         try:
-            kek = rsa_decrypt(WRAPPING_TYPE, pair, head, hash_name)
+            kek = await asyncio.to_thread(rsa_decrypt, WRAPPING_TYPE, pair, head, hash_name)
             material = unwrap_key(kek, wrapped)
         except (Tampered, ValueError):
             raise Invalid("bad-import", "the ciphertext does not unwrap to a key") from None
@@ -443,6 +448,21 @@ class Transit:
     def _cache(self, call: Call) -> Result:  # noqa: ARG002
         # Keys are read where they are used; there is no cache to size.
         return Result({"size": 0})
+
+
+def _absent(call: Call, name: str) -> Invalid:
+    """400 where a change names a key that is not there, in Vault's words: clients look for them."""
+    if call.operation == "delete":
+        return Invalid("no-key", f"error deleting policy {name}: could not delete key; not found")
+    said = {
+        "rotate": "key not found",
+        "config": f"no existing key named {name} could be found",
+        "trim": "invalid key name",
+        "import_version": f"no key found with name {name};"
+        " to import a new key, use the import/ endpoint",
+    }
+    word = call.rest.rpartition("/")[2]
+    return Invalid("no-key", said.get(word, f"key with provided name '{name}' not found"))
 
 
 def _check_encrypts(call: Call) -> None:

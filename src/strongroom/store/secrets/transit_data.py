@@ -9,11 +9,11 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from strongroom.crypto.signatures import SignatureForm, sign, verify
+from strongroom.crypto.signatures import SignatureForm, public_key_text, sign, verify
 from strongroom.crypto.tokens import constant_time_equal
 from strongroom.model.errors import Invalid, Refusal
 from strongroom.store import tools
-from strongroom.store.call import Call, Endpoint, Result, whole_number
+from strongroom.store.call import Call, Endpoint, Result, parse_flag, whole_number
 from strongroom.store.parameters import fields
 from strongroom.store.secrets.transit_key import (
     TransitKey,
@@ -90,12 +90,18 @@ class TransitData:
             common = {**call.data, **({"hash": call.args["hash"]} if "hash" in call.args else {})}
             batch = call.data.get("batch_input")
             if batch is None:
-                return Result(act(key, call.data, common))
+                _check_single(call.data, act)
+                # Milliseconds with RSA: not on the loop.
+                work = asyncio.to_thread(act, key, call.data, common) if _slow(key) else None
+                return Result(await work if work else act(key, call.data, common))
             found = await in_batch(key, batch, common, act if tells else _with_input(act))
-            if act is verify_item:
-                # Vault's have it always.
-                for each in (found.data or {})["batch_results"]:
+            for each in (found.data or {})["batch_results"]:
+                if act is verify_item:
+                    # Vault's have it always.
                     each.setdefault("valid", False)
+                if "public_key" in each:
+                    # In a batch it has another name there.
+                    each["publickey"] = each.pop("public_key")
             return found if tells else Result(found.data)
 
         return handler
@@ -110,6 +116,18 @@ class TransitData:
         key = await self._find(call, False)
         made = encrypt_item(key, {**call.data, "plaintext": fresh}, call.data)
         return Result({**made, "plaintext": fresh} if call.args["kind"] == "plaintext" else made)
+
+
+def _slow(key: TransitKey) -> bool:
+    return key.type.startswith("rsa-")
+
+
+def _check_single(data: Item, act: Act) -> None:
+    """Refuse what Vault refuses of one item and does not of a batch."""
+    if act is hmac_item and "input" not in data:
+        raise Invalid("no-input", "missing input for HMAC")
+    if act is verify_item and data.get("signature") and data.get("hmac"):
+        raise Invalid("two-signatures", "provide one of 'signature' or 'hmac'")
 
 
 def _with_input(act: Act) -> Act:
@@ -133,14 +151,12 @@ async def in_batch(
     if not isinstance(batch, list) or not batch or len(batch) > BATCH:
         raise Invalid("bad-batch", f"batch_input is a list of 1 to {BATCH} items")
     results: list[dict[str, Any]] = []
-    beside = key.type.startswith("rsa-")
     for number, item in enumerate(batch):
         if number % PER_TURN == PER_TURN - 1:
             await asyncio.sleep(0)
-        # Milliseconds for each with RSA: not on the loop.
         results.append(
             await asyncio.to_thread(_one, key, item, common, act)
-            if beside
+            if _slow(key)
             else _one(key, item, common, act)
         )
     failed = sum("error" in each for each in results)
@@ -208,7 +224,10 @@ def encrypt_item(key: TransitKey, item: Item, _common: Item) -> dict[str, Any]:
 def _opened(key: TransitKey, item: Item) -> bytes:
     version, sealed = untagged(_text(item, "ciphertext"), "ciphertext")
     return key.decrypt(
-        sealed, key.to_read(version), _bytes(item, "context"), _bytes(item, "associated_data")
+        sealed,
+        key.to_read(version, "ciphertext"),
+        _bytes(item, "context"),
+        _bytes(item, "associated_data"),
     )
 
 
@@ -241,12 +260,13 @@ def _form(item: Item, common: Item) -> SignatureForm:
     scheme = setting("signature_algorithm", "pss")
     if marshaling not in ("asn1", "jws") or scheme not in ("pss", "pkcs1v15"):
         raise Invalid("bad-parameter", "unknown marshaling_algorithm or signature_algorithm")
-    prehashed = item.get("prehashed", common.get("prehashed", False))
+    # One that is misspelt would be signed as if it were no digest.
+    prehashed = item.get("prehashed", common.get("prehashed")) or False
     # As in Vault the path's goes first, and `algorithm` is an older name.
     named = setting("hash_algorithm", setting("algorithm", "sha2-256"))
     return SignatureForm(
         hash_name=setting("hash", named),
-        prehashed=prehashed is True or str(prehashed).lower() == "true",
+        prehashed=parse_flag(prehashed, "prehashed"),
         pss=scheme == "pss",
         jws=marshaling == "jws",
         salt_length=setting("salt_length", "auto"),
@@ -258,16 +278,18 @@ def sign_item(key: TransitKey, item: Item, common: Item) -> dict[str, Any]:
     if not key.signs:
         raise Invalid("no-signing", f"key type {key.type} does not support signing")
     version, form = key.to_use(_version({**common, **item})), _form(item, common)
-    made = sign(key.type, key.pair(version, _bytes(item, "context")), _bytes(item, "input"), form)
-    return {"signature": tagged(version, made, url_safe=form.jws), "key_version": version}
+    pair = key.pair(version, _bytes(item, "context"))
+    made = sign(key.type, pair, _bytes(item, "input"), form)
+    # Nobody could verify it elsewhere without the public half of the derived pair.
+    public = {"public_key": public_key_text(key.type, pair)} if key.derived else {}
+    return {"signature": tagged(version, made, url_safe=form.jws), "key_version": version, **public}
 
 
 def verify_item(key: TransitKey, item: Item, common: Item) -> dict[str, Any]:
     """One signature or HMAC."""
     if item.get("hmac"):
         version, given = untagged(_text(item, "hmac"), "hmac")
-        name = str(common.get("hash") or common.get("algorithm") or "sha2-256")
-        made = key.hmac(name, _bytes(item, "input"), key.to_read(version))
+        made = key.hmac(_hash_of(common), _bytes(item, "input"), key.to_read(version, "HMAC"))
         return {"valid": constant_time_equal(made, given)}
     if not item.get("signature"):
         raise Invalid("no-signature", "one of 'signature', 'hmac' must be provided")
@@ -275,12 +297,18 @@ def verify_item(key: TransitKey, item: Item, common: Item) -> dict[str, Any]:
         raise Invalid("no-signing", f"key type {key.type} does not support verification")
     form = _form(item, common)
     version, given = untagged(_text(item, "signature"), "signature", url_safe=form.jws)
-    pair = key.pair(key.to_read(version), _bytes(item, "context"))
+    pair = key.pair(key.to_read(version, "signature"), _bytes(item, "context"))
     return {"valid": verify(key.type, pair, _bytes(item, "input"), given, form)}
 
 
 def hmac_item(key: TransitKey, item: Item, common: Item) -> dict[str, Any]:
     """One input."""
     version = key.to_use(_version({**common, **item}))
-    name = str(common.get("hash") or common.get("algorithm") or "sha2-256")
-    return {"hmac": tagged(version, key.hmac(name, _bytes(item, "input"), version))}
+    made = key.hmac(_hash_of(common), _bytes(item, "input"), version)
+    return {"hmac": tagged(version, made)}
+
+
+def _hash_of(common: Item) -> str:
+    """The hash of an HMAC: the path's goes first, and `algorithm` is the older name."""
+    names = ("hash", "hash_algorithm", "algorithm")
+    return next((str(common[name]) for name in names if common.get(name)), "sha2-256")

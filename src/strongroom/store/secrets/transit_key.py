@@ -124,12 +124,15 @@ class TransitKey:
             )
         return self._there(version)
 
-    def to_read(self, version: int) -> int:
-        """The version to decrypt or verify with; raises Invalid below the minimum."""
+    def to_read(self, version: int, what: str = "version") -> int:
+        """The version to decrypt or verify `what` with; raises Invalid below the minimum."""
         if version < self.min_decryption:
             raise Invalid(
                 "old-version", "ciphertext or signature version is disallowed by policy (too old)"
             )
+        if version > self.latest and what != "version":
+            # In Vault's words: clients tell by them that another key was meant.
+            raise Invalid("no-version", f"invalid {what}: version is too new")
         return self._there(version)
 
     def _there(self, version: int) -> int:
@@ -385,7 +388,11 @@ def untagged(text: str, what: str, *, url_safe: bool = False) -> tuple[int, byte
 
 
 def from_base64(text: str, what: str, *, url_safe: bool = False) -> bytes:
-    """Bytes of base64; raises Invalid naming the parameter, not its value."""
+    """Bytes of base64; raises Invalid naming the parameter, not its value.
+
+    Line breaks count for nothing, as in Go: files that `base64` writes have them.
+    """
+    text = text.replace("\n", "").replace("\r", "")
     try:
         if url_safe:
             return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
