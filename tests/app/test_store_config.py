@@ -239,6 +239,23 @@ def test_a_request_has_the_longest_time_of_a_listener(
     assert any("max_request_duration is one time" in note for note in found.notes) == noted
 
 
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [
+        ('max_lease_ttl = "1h" default_lease_ttl = "2h"', True),
+        ('max_lease_ttl = "1h"', False),
+        ('max_lease_ttl = "2h" default_lease_ttl = "1h"', False),
+    ],
+)
+def test_a_default_time_beyond_the_longest_is_the_longest_and_is_named(
+    tmp_path: Path, said: str, noted: bool
+) -> None:
+    text = f'storage "inmem" {{}} listener "tcp" {{ tls_disable = 1 }} {said}'
+    found = read(tmp_path, text)
+    assert found.default_ttl == 3600
+    assert any("default_lease_ttl is longer" in each for each in found.notes) == noted
+
+
 def test_a_unix_socket_is_given_to_whom_it_is_for(tmp_path: Path) -> None:
     stanza = 'listener "unix" {\naddress = "s"\nsocket_mode = "0620"\nsocket_group = "GROUP"\n}'
     own = str(os.getgid())

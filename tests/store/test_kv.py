@@ -398,3 +398,19 @@ async def test_creating_and_updating_are_different_capabilities_in_version_one(s
 async def test_a_setting_of_a_secret_is_true_in_each_of_gos_spellings(store, word) -> None:
     assert (await store.ask("POST", "secret/metadata/a", {"cas_required": word}))[0] == 204
     assert (await store.ask("GET", "secret/metadata/a"))[1]["data"]["cas_required"] is True
+
+
+async def test_a_copy_onto_what_is_deleted_meanwhile_needs_to_create(store) -> None:
+    """`update` alone made a secret of the name anew, which a write cannot."""
+    await write(store, "from", k="v")
+    paths = {"secret/copy/from": "update", "secret/data/from": "read", "secret/data/to": "update"}
+    rules = [f'path "{path}" {{ capabilities = ["{word}"] }}' for path, word in paths.items()]
+    token = await store.token_with(" ".join(rules))
+    body = {"destination": "to"}
+    for _ in range(10):
+        await write(store, "to", k="old")
+        _, answer = await asyncio.gather(
+            store.ask("DELETE", "secret/metadata/to"),
+            store.ask("PUT", "secret/copy/from", body, token=token),
+        )
+        assert answer[0] == 403 or answer[1]["data"]["version"] == 2

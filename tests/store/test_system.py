@@ -8,10 +8,13 @@ import pytest
 from strongroom.model.clock import SimulatedClock, rfc3339
 from strongroom.model.errors import Invalid
 from strongroom.store.assembly import AUTH_METHODS, FIXED_TYPES, SECRETS_ENGINES
+from strongroom.store.engine.contract import MountRow
 from strongroom.store.password_policy import parse_password_policy
 from strongroom.store.path_help import BACKENDS
 from strongroom.store.presence import Presence
+from strongroom.store.system.mounts import config_of, tuned
 from strongroom.store.system.status import About
+from strongroom.store.tokens import Bounds
 
 # mounts
 
@@ -452,3 +455,26 @@ async def test_every_node_is_active(store) -> None:
 def test_every_backend_says_what_it_is_for() -> None:
     engines = {f"kv{version}" for version in (1, 2)} | SECRETS_ENGINES - {"kv"}
     assert set(BACKENDS) == engines | AUTH_METHODS | FIXED_TYPES
+
+
+async def test_what_a_token_that_has_ended_may_is_not_said(store) -> None:
+    """Its row is there until the next sweep."""
+    _, made = await store.ask("POST", "auth/token/create", {"policies": ["default"], "ttl": "1m"})
+    body = {"accessor": made["auth"]["accessor"], "paths": ["cubbyhole/x"]}
+    assert (await store.ask("POST", "sys/capabilities-accessor", body))[0] == 200
+    store.clock.step_wall(61)
+    said = await store.ask("POST", "sys/capabilities-accessor", body)
+    assert said == (400, {"errors": ["invalid accessor"]})
+
+
+def test_a_mounts_times_are_held_against_the_servers_own() -> None:
+    """They were held against 768 hours, whatever the configuration says."""
+    hour = 3600
+    assert config_of({"default_lease_ttl": "1000h"}, Bounds(hour, 2000 * hour)) == {
+        "default_lease_ttl": 1000 * hour
+    }
+    with pytest.raises(Invalid, match="backend max lease TTL of 3600 would be less"):
+        config_of({"default_lease_ttl": "2h"}, Bounds(hour, hour))
+    mount = MountRow("secret", "kv/", "kv", "u", "a")
+    shown = tuned(mount, Bounds(hour, 2 * hour))
+    assert (shown["default_lease_ttl"], shown["max_lease_ttl"]) == (hour, 2 * hour)

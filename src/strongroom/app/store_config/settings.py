@@ -198,6 +198,13 @@ def settings_of(found: Configuration) -> ServerSettings:
     if len(active) > 1 or len(disabled) > 1:
         raise _bad("more than one seal", 'mark the one to leave with disabled = "true"')
     text = _Values(found)
+    default_ttl = text.seconds("default_lease_ttl", DEFAULT_TTL)
+    max_ttl = text.seconds("max_lease_ttl", DEFAULT_TTL)
+    if default_ttl > max_ttl:
+        # Vault does not start. Where it says nothing of the first, the second is all that is meant.
+        if "default_lease_ttl" in found.values:
+            notes.append("default_lease_ttl is longer than max_lease_ttl, which holds")
+        default_ttl = max_ttl
     return ServerSettings(
         storage=storage,
         listeners=listeners,
@@ -209,8 +216,8 @@ def settings_of(found: Configuration) -> ServerSettings:
         ui=text.flag("ui"),
         log_level=level_named(text.text("log_level") or "info"),
         log_format=format_named(text.text("log_format") or "standard"),
-        default_ttl=text.seconds("default_lease_ttl", DEFAULT_TTL),
-        max_ttl=text.seconds("max_lease_ttl", DEFAULT_TTL),
+        default_ttl=default_ttl,
+        max_ttl=max_ttl,
         request_seconds=_request_seconds(found, text, notes),
         workers=text.whole("workers"),
         join_key_file=Path(text.text("join_key_file")) if text.text("join_key_file") else None,

@@ -55,8 +55,7 @@ class Copying:
         mount, source, now = call.mount.uuid, secret_path(call), self._context.clock.now()
         target = _destination(call, source)
         self._require(call, f"data/{source}", "read")
-        there = self._context.view.kv_exists(mount, target)
-        self._require(call, f"data/{target}", "update" if there else "create", _WRITE)
+        self._require_write(call, target, there=self._context.view.kv_exists(mount, target))
         wanted = positive(call.integer("version"))
 
         def write(transaction: Transaction) -> KvMetadata:
@@ -66,8 +65,8 @@ class Copying:
                 raise nothing_here()
             body = transaction.kv_data(mount, source, info.version)
             settings, old = settings_of(transaction, mount), transaction.kv_metadata(mount, target)
-            if old is not None and not there:
-                raise _denied(call, f"data/{target}", _WRITE)
+            # It may have come or gone since.
+            self._require_write(call, target, there=old is not None)
             check_cas(old, settings, call.data.get("options"))
             fresh = KvMetadata(mount, target, created=now, updated=now, custom=row.custom)
             made = with_new_version(old or fresh, settings, now)
@@ -112,6 +111,9 @@ class Copying:
 
         moved = await self._context.engine.transact(write)
         return Result({"destination": target, "current_version": moved.current_version})
+
+    def _require_write(self, call: Call, target: str, *, there: bool) -> None:
+        self._require(call, f"data/{target}", "update" if there else "create", _WRITE)
 
     @staticmethod
     def _require(call: Call, path: str, capability: str, named: str = "") -> None:

@@ -18,7 +18,7 @@ from strongroom.store.leasing import Leases
 from strongroom.store.parameters import fields
 from strongroom.store.quotas import remove_quotas
 from strongroom.store.routing import full_path
-from strongroom.store.tokens import DEFAULT_TTL, MAX_TTL
+from strongroom.store.tokens import Bounds
 
 RESERVED: Final = ("sys/", "auth/", "cubbyhole/", "identity/", "token/")
 _TUNABLE_SECONDS: Final = ("default_lease_ttl", "max_lease_ttl")
@@ -104,7 +104,12 @@ class Mounts:
         row = self._found(call)
         # Vault has each setting of the lockout beside the others here.
         lockout = {f"user_{name}": value for name, value in (row.config.get(LOCKOUT) or {}).items()}
-        shown = {**tuned(row), **lockout, "description": row.description, "options": row.options}
+        shown = {
+            **tuned(row, self._context.system),
+            **lockout,
+            "description": row.description,
+            "options": row.options,
+        }
         return Result(shown, top_level=True)
 
     def _found(self, call: Call) -> MountRow:
@@ -131,7 +136,7 @@ class Mounts:
         if row.type == "kv" and version is not None:
             _check_upgrade(before, version)
         _check_lockout(call.data.get(LOCKOUT), row.type)
-        config = {**row.config, **config_of(call.data, row.config)}
+        config = {**row.config, **config_of(call.data, self._context.system, row.config)}
         config = {name: value for name, value in config.items() if value is not None}
         changed = dataclasses.replace(
             row,
@@ -170,7 +175,7 @@ class Mounts:
             accessor=f"{'auth_' if self._kind == 'auth' else ''}{kind}_{self._new_id().hex[:8]}",
             description=call.text("description"),
             options=options,
-            config=_first_config(call),
+            config=_first_config(call, self._context.system),
             flags={name: True for name in FLAGS if call.flag(name)},
         )
 
@@ -250,7 +255,7 @@ def describe(row: MountRow) -> dict[str, Any]:
         **{name: row.flags.get(name, False) for name in FLAGS},
         "options": row.options or None,
         "uuid": row.uuid,
-        "config": tuned(row, default=0),
+        "config": tuned(row, Bounds(0, 0)),
         "plugin_version": "",
         "running_plugin_version": "",
         "running_sha256": "",
@@ -258,19 +263,22 @@ def describe(row: MountRow) -> dict[str, Any]:
     }
 
 
-def tuned(row: MountRow, *, default: int | None = None) -> dict[str, Any]:
-    """A mount's settings; unset times show the system's, or `default`."""
-    ends = (DEFAULT_TTL, MAX_TTL) if default is None else (default, default)
+def tuned(row: MountRow, unset: Bounds) -> dict[str, Any]:
+    """A mount's settings; times that are not set show `unset`."""
     return {
-        "default_lease_ttl": ends[0],
-        "max_lease_ttl": ends[1],
+        "default_lease_ttl": unset.default_ttl,
+        "max_lease_ttl": unset.max_ttl,
         NO_CACHE: False,
         **({"token_type": "default-service"} if row.kind == "auth" else {}),
         **{name: value for name, value in row.config.items() if value is not None},
     }
 
 
-def config_of(given: Any, before: Mapping[str, Any] | None = None) -> dict[str, Any]:  # noqa: ANN401
+def config_of(
+    given: Any,  # noqa: ANN401 - JSON
+    system: Bounds,
+    before: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The settings in a request that are known, None for one that is reset to the system's.
 
     `before` is what they are added to. Raises Invalid.
@@ -281,20 +289,20 @@ def config_of(given: Any, before: Mapping[str, Any] | None = None) -> dict[str, 
     if isinstance(given.get(LOCKOUT), dict):
         found[LOCKOUT] = lockout_settings(given[LOCKOUT], (before or {}).get(LOCKOUT) or {})
     both = {**(before or {}), **found}
-    default, most = both.get("default_lease_ttl") or 0, both.get("max_lease_ttl") or 0
-    if default > (most or MAX_TTL):
+    default = both.get("default_lease_ttl") or 0
+    most = both.get("max_lease_ttl") or system.max_ttl
+    if default > most:
         raise Invalid(
             "bad-ttl",
-            f"backend max lease TTL of {most or MAX_TTL} would be less than default lease TTL"
-            f" of {default}",
+            f"backend max lease TTL of {most} would be less than default lease TTL of {default}",
         )
     return found
 
 
-def _first_config(call: Call) -> dict[str, Any]:
+def _first_config(call: Call, system: Bounds) -> dict[str, Any]:
     """The settings of a new mount, without those that are the system's."""
     given = call.data.get("config") or {}
-    found = {name: value for name, value in config_of(given).items() if value is not None}
+    found = {name: value for name, value in config_of(given, system).items() if value is not None}
     uncached = parse_flag(given.get(NO_CACHE) or False, NO_CACHE)
     return {**found, NO_CACHE: True} if uncached else found
 

@@ -17,6 +17,7 @@ from strongroom.store.normalise import Operation
 from strongroom.store.parameters import fields
 from strongroom.store.routing import Route
 from strongroom.store.sessions import ROOT, WRAPPING, Session
+from strongroom.store.tokens import is_over
 
 DEFAULT_POLICY: Final = """\
 # Every token may look after itself.
@@ -163,7 +164,8 @@ class Capabilities:
 
     def _of_accessor(self, call: Call) -> Result:
         row = self._context.view.token_by_accessor(call.text("accessor"))
-        if row is None:
+        # One that has ended has a row until the next sweep.
+        if row is None or is_over(row, self._context.clock.now()):
             raise Invalid("invalid-accessor", "invalid accessor")
         return self._answer(call, self._context.sessions.of_row(row))
 
