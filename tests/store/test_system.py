@@ -9,7 +9,7 @@ from strongroom.model.clock import SimulatedClock, rfc3339
 from strongroom.model.errors import Invalid
 from strongroom.store.assembly import AUTH_METHODS, FIXED_TYPES, SECRETS_ENGINES
 from strongroom.store.engine.contract import MountRow
-from strongroom.store.password_policy import parse_password_policy
+from strongroom.store.password_policy import MOST_WORK, parse_password_policy
 from strongroom.store.path_help import BACKENDS
 from strongroom.store.presence import Presence
 from strongroom.store.system.mounts import config_of, tuned
@@ -150,6 +150,25 @@ async def test_a_password_policy_is_checked_kept_and_used(store) -> None:
 def test_a_password_policy_that_cannot_be_is_refused(text) -> None:
     with pytest.raises(Invalid):
         parse_password_policy(text)
+
+
+@pytest.mark.parametrize(("length", "rules"), [(100, 4), (1024, 2), (1024, 200)])
+def test_the_search_for_a_password_has_an_end(length: int, rules: int) -> None:
+    """A policy that asks for nearly every character held the whole process up for minutes."""
+    least = length // rules
+    rule = f'rule "charset" {{{{ charset = "{{}}x" min-chars = {least} }}}}'
+    text = f"length = {length} " + " ".join(
+        rule.format(each) for each in ("ab", "cd") * (rules // 2)
+    )
+    drawn = []
+
+    def draw(number: int, _alphabet: str) -> str:
+        drawn.append(number)
+        return "a" * number
+
+    with pytest.raises(Invalid, match="no password of this policy was found"):
+        parse_password_policy(text).generate(draw)
+    assert sum(drawn) * (1 + rules) <= MOST_WORK + length * (1 + rules)
 
 
 async def test_a_patch_changes_a_policy_that_is_there(store) -> None:

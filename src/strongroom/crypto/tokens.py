@@ -26,7 +26,15 @@ def random_password(length: int, alphabet: str) -> str:
 
 def random_text(length: int, alphabet: str) -> str:
     """The same, for names that are not passwords."""
-    return "".join(secrets.choice(alphabet) for _ in range(length))
+    size = len(alphabet)
+    width = 1 if size <= 1 << 8 else 4
+    # Values beyond it would favour the first characters.
+    bound, found = (1 << 8 * width) - (1 << 8 * width) % size, ""
+    while len(found) < length:
+        fresh = memoryview(secrets.token_bytes(width * (length - len(found))))
+        drawn = fresh if width == 1 else fresh.cast("I")
+        found += "".join([alphabet[value % size] for value in drawn if value < bound])
+    return found
 
 
 def constant_time_equal(left: bytes, right: bytes) -> bool:

@@ -7,6 +7,7 @@ or the same in JSON. Form: https://developer.hashicorp.com/vault/docs/concepts/p
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,8 @@ from strongroom.model.errors import Invalid
 CODE: Final = "bad-password-policy"
 SHORTEST, LONGEST = 4, 1024
 ATTEMPTS: Final = 10_000
+# Characters that are drawn and looked at for one password: less than a second.
+MOST_WORK: Final = 4_000_000
 LEAST_BITS: Final = 20.0
 
 # Draws that many characters evenly from an alphabet.
@@ -27,7 +30,7 @@ Draw = Callable[[int, str], str]
 class CharsetRule:
     """At least `least` characters of the set."""
 
-    charset: str
+    charset: frozenset[str]
     least: int = 0
 
 
@@ -45,8 +48,11 @@ class PasswordPolicy:
 
     def satisfied(self, password: str) -> bool:
         """Whether every rule has its characters."""
+        counts = Counter(password)
         return all(
-            sum(each in rule.charset for each in password) >= rule.least for rule in self.rules
+            sum(number for each, number in counts.items() if each in rule.charset) >= rule.least
+            for rule in self.rules
+            if rule.least
         )
 
     def generate(self, draw: Draw) -> str:
@@ -55,7 +61,8 @@ class PasswordPolicy:
         Raises Invalid when chance does not find one: the rules ask for nearly every character.
         """
         alphabet = self.alphabet
-        for _ in range(ATTEMPTS):
+        work = self.length * (1 + len(self.rules))
+        for _ in range(min(ATTEMPTS, 1 + MOST_WORK // work)):
             password = draw(self.length, alphabet)
             if self.satisfied(password):
                 return password
@@ -111,7 +118,7 @@ def _charset(body: Body) -> CharsetRule:
             raise Invalid(CODE, f"line {max(item.line, 1)}: a charset rule has charset, min-chars")
     if not charset or not charset.isprintable():
         raise Invalid(CODE, "a charset rule needs printable characters")
-    return CharsetRule(charset, least)
+    return CharsetRule(frozenset(charset), least)
 
 
 def _number(item: Attribute) -> int:

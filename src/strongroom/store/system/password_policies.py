@@ -3,6 +3,7 @@
 API: https://developer.hashicorp.com/vault/api-docs/system/policies-password.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -65,7 +66,7 @@ class PasswordPolicies:
         if len(text) > MAX_BYTES:
             raise Invalid("policy-too-large", f"a password policy has at most {MAX_BYTES} bytes")
         # A policy by which no password can be made is refused now, not at the first rotation.
-        parse_password_policy(text).generate(random_password)
+        await _made(parse_password_policy(text))
         await self._context.engine.transact(
             lambda each: each.put_document(MOUNT, KIND, name, {"policy": text})
         )
@@ -74,8 +75,13 @@ class PasswordPolicies:
         name = call.args["name"]
         await self._context.engine.transact(lambda each: each.delete_document(MOUNT, KIND, name))
 
-    def _generate(self, call: Call) -> Result:
+    async def _generate(self, call: Call) -> Result:
         if self._context.view.document(MOUNT, KIND, call.args["name"]) is None:
             raise nothing_here()
         policy = password_policy(self._context.view, call.args["name"])
-        return Result({"password": policy.generate(random_password)}, top_level=True)
+        return Result({"password": await _made(policy)}, top_level=True)
+
+
+async def _made(policy: PasswordPolicy) -> str:
+    """A password of a policy; one that asks for much takes its time, so not on the loop."""
+    return await asyncio.to_thread(policy.generate, random_password)
