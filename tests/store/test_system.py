@@ -497,3 +497,15 @@ def test_a_mounts_times_are_held_against_the_servers_own() -> None:
     mount = MountRow("secret", "kv/", "kv", "u", "a")
     shown = tuned(mount, Bounds(hour, 2 * hour))
     assert (shown["default_lease_ttl"], shown["max_lease_ttl"]) == (hour, 2 * hour)
+
+
+async def test_a_request_asks_for_the_capabilities_of_so_many_paths(store) -> None:
+    """Every token may ask, and a quarter of a million paths held the process up for seconds."""
+    token = await store.token_with('path "secret/data/7" { capabilities = ["read"] }')
+    for number, expected in ((5000, 200), (5001, 400)):
+        body = {"paths": [f"secret/data/{each}" for each in range(number)]}
+        status, said = await store.ask("POST", "sys/capabilities-self", body, token=token)
+        assert status == expected
+        if status == 200:
+            assert said["data"]["secret/data/7"] == ["read"]
+            assert len(said["data"]) == number

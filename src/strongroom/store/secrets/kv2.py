@@ -3,6 +3,7 @@
 API: https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -246,7 +247,7 @@ class Kv2:
         hidden = leaves_hidden(data["data"], positive(call.integer("depth")))
         return Result({"subkeys": hidden, "metadata": data["metadata"]})
 
-    def _diff(self, call: Call) -> Result:
+    async def _diff(self, call: Call) -> Result:
         """Which keys differ between two versions, by keyed fingerprints. Beyond Vault."""
         newer = self._version(call, call.integer("to"))
         number = (newer.data or {})["metadata"]["version"]
@@ -255,7 +256,9 @@ class Kv2:
         if any(side["data"] is None for side in sides):
             raise nothing_here()
         salt = f"{call.mount.uuid}/{call.args['path']}".encode()
-        said = difference(
+        # More than a second for the largest secrets: not on the loop.
+        said = await asyncio.to_thread(
+            difference,
             sides[0]["data"],
             sides[1]["data"],
             lambda text: self._context.fingerprint(salt + b"\0" + text),

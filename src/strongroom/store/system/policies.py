@@ -3,6 +3,7 @@
 API: https://developer.hashicorp.com/vault/api-docs/system/policies.
 """
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Callable, Sequence
@@ -128,6 +129,9 @@ def policy_text(text: str) -> str:
 
 
 PATHS: Final = fields(texts="paths path")
+# Every token may ask: what one request asks for is bounded, and others are served meanwhile.
+MOST_PATHS: Final = 5000
+PER_TURN: Final = 100
 
 
 class Capabilities:
@@ -151,29 +155,35 @@ class Capabilities:
             ),
         )
 
-    def _of_self(self, call: Call) -> Result:
-        return self._answer(call, call.caller)
+    async def _of_self(self, call: Call) -> Result:
+        return await self._answer(call, call.caller)
 
-    def _of_token(self, call: Call) -> Result:
+    async def _of_token(self, call: Call) -> Result:
         now = self._context.clock.now()
         try:
             session = self._context.sessions.open(call.text("token"), now, call.peer)
         except Denied:
             raise Invalid("invalid-token", "invalid token") from None
-        return self._answer(call, session)
+        return await self._answer(call, session)
 
-    def _of_accessor(self, call: Call) -> Result:
+    async def _of_accessor(self, call: Call) -> Result:
         row = self._context.view.token_by_accessor(call.text("accessor"))
         # One that has ended has a row until the next sweep.
         if row is None or is_over(row, self._context.clock.now()):
             raise Invalid("invalid-accessor", "invalid accessor")
-        return self._answer(call, self._context.sessions.of_row(row))
+        return await self._answer(call, self._context.sessions.of_row(row))
 
-    def _answer(self, call: Call, session: Session) -> Result:
+    async def _answer(self, call: Call, session: Session) -> Result:
         paths = call.texts("paths") or call.texts("path")
         if not paths:
             raise Invalid("no-paths", "paths must be supplied")
-        said = {path: self._of_path(path.removeprefix("/"), session) for path in paths}
+        if len(paths) > MOST_PATHS:
+            raise Invalid("too-many-paths", f"at most {MOST_PATHS} paths in a request")
+        said: dict[str, list[str]] = {}
+        for number, path in enumerate(paths, 1):
+            said[path] = self._of_path(path.removeprefix("/"), session)
+            if number % PER_TURN == 0:
+                await asyncio.sleep(0)
         single = {"capabilities": said[paths[0]]} if len(paths) == 1 else {}
         return Result({**said, **single}, top_level=True)
 
