@@ -9,7 +9,7 @@ from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Unavailable
 from strongroom.store.engine._greenlets import answer_of, drive
 from strongroom.store.engine.contract import EventRow
-from strongroom.store.feed import ChangeFeed, Subscriber
+from strongroom.store.feed import PER_TURN, ChangeFeed, Subscriber
 
 
 class _View:
@@ -136,4 +136,28 @@ async def test_a_subscriber_is_sent_away_when_what_it_missed_cannot_be_read() ->
     engine.view.is_away = True
     feed.subscribe(_subscriber(second))
     assert second.code == 1013
+    feed.cut()
+
+
+async def test_others_are_served_while_many_are_told_of_many_changes() -> None:
+    """A page of events for a thousand subscribers held the process up for seconds."""
+    engine, sockets = _Engine(), [_Socket() for _ in range(20)]
+    feed = ChangeFeed(engine, _Anybody(), SystemClock())  # type: ignore[arg-type]
+
+    async def follow() -> None:
+        for each in sockets:
+            feed.subscribe(_subscriber(each))
+
+    await engine.waiting(follow())
+    for _ in range(100):
+        engine.commit()
+    feed.wake()
+    most, before = 0, 0
+    async with asyncio.timeout(10):
+        while before < 20 * 100:
+            await asyncio.sleep(0)
+            now = sum(len(each.said) for each in sockets)
+            most, before = max(most, now - before), now
+    assert most <= PER_TURN + len(sockets)
+    assert all(each.changes == list(range(1, 101)) for each in sockets)
     feed.cut()

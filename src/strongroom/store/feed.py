@@ -23,6 +23,8 @@ from strongroom.wire.websocket import WebSocket
 POLL_SECONDS: Final = 0.1
 TRY_AGAIN: Final = 1013  # RFC 6455's registry: come back later
 PAGE: Final = 500
+# Messages that are sent before others are served.
+PER_TURN: Final = 200
 
 
 @dataclass(slots=True, eq=False)
@@ -166,7 +168,7 @@ class ChangeFeed:
         while self._subscribers:
             # While the database is away there is nothing new to tell; it goes on where it was.
             try:
-                self._send_new()
+                await self._send_new()
             except Unavailable:
                 pass
             except Exception as error:  # noqa: BLE001 - the feed outlives it, and says it
@@ -182,11 +184,20 @@ class ChangeFeed:
             }
         self._follower = None
 
-    def _send_new(self) -> None:
-        while events := self._engine.view.events_after(self._sequence, PAGE):
+    async def _send_new(self) -> None:
+        sent = 0
+        while self._subscribers and (
+            events := self._engine.view.events_after(self._sequence, PAGE)
+        ):
             for event in events:
-                self._sequence = event.sequence
-                self._send_to(tuple(self._subscribers), event)
+                self._sequence = max(self._sequence, event.sequence)
+                listening = tuple(self._subscribers)
+                self._send_to(listening, event)
+                sent += len(listening)
+                if sent >= PER_TURN:
+                    # With a thousand who listen, a page of events would take seconds.
+                    sent = 0
+                    await asyncio.sleep(0)
 
     def _send_to(self, subscribers: Sequence[Subscriber], event: EventRow) -> None:
         if event.breaks:
