@@ -56,6 +56,21 @@ async def test_too_many_requests_are_told_when_to_come_back(store) -> None:
     assert (await store.ask("GET", "secret/data/a"))[0] == 200
 
 
+@pytest.mark.parametrize("how", ["written anew", "deleted and made again"])
+async def test_who_was_kept_out_by_a_quota_is_let_in_when_it_is_another(store, how: str) -> None:
+    """A block of an hour held on after the quota had none any more."""
+    quota, body = "sys/quotas/rate-limit/q", {"rate": 1, "interval": "1h", "path": "secret"}
+    await store.ask("POST", quota, {**body, "block_interval": "1h"})
+    assert [(await store.ask("GET", "secret/data/a"))[0] for _ in range(2)] == [404, 429]
+    # What other quotas say is nothing to those of this one.
+    await store.ask("POST", "sys/quotas/rate-limit/other", {"rate": 9, "path": "cubbyhole"})
+    assert (await store.ask("GET", "secret/data/a"))[0] == 429
+    if how == "deleted and made again":
+        await store.ask("DELETE", quota)
+    await store.ask("POST", quota, {**body, "rate": 100})
+    assert (await store.ask("GET", "secret/data/a"))[0] == 404
+
+
 async def test_the_most_exact_quota_counts_and_exempt_paths_do_not(store) -> None:
     await store.ask("POST", "sys/quotas/rate-limit/all", {"rate": 1, "interval": "60s"})
     assert (await store.ask("GET", "sys/mounts"))[0] == 200

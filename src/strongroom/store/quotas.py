@@ -119,6 +119,7 @@ class Quotas:
 
     def __init__(self) -> None:
         self._known: _Known | None = None
+        self._before: dict[str, RateLimit] = {}
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._counted: dict[str, tuple[float, int]] = {}
 
@@ -144,8 +145,17 @@ class Quotas:
                 known.counts.append(LeaseCount(**_fields(view.document(MOUNT, LEASES, name))))
             known.rates.sort(key=lambda each: (bool(each.role), len(each.path)), reverse=True)
             known.counts.sort(key=lambda each: len(each.path), reverse=True)
+            self._begin_anew({each.name: each for each in known.rates})
             self._known = known
         return self._known
+
+    def _begin_anew(self, rates: dict[str, RateLimit]) -> None:
+        """Forget what clients had left, and who was kept out, by a quota that is another now."""
+        changed = {name for name, each in self._before.items() if rates.get(name) != each}
+        if changed:
+            kept = {key: each for key, each in self._buckets.items() if key[0] not in changed}
+            self._buckets = kept
+        self._before = rates
 
     def admit_request(
         self, view: View, path: str, role: Callable[[], object], peer: str, now: float
