@@ -462,6 +462,11 @@ async def test_tokens_are_found_and_cut_short_by_their_path(engine: Engine) -> N
     after = f"{paths[0]}/h{rows[0].id.hex()}"
     assert engine.view.token_ids("auth/a/login", after=after, limit=1) == found[1:]
     assert len(engine.view.token_ids("")) == 4
+    pages, after = [], ""
+    while page := engine.view.token_ids("", after=after, limit=1):
+        pages += page
+        after = f"{page[-1][0]}/h{page[-1][1].hex()}"
+    assert pages == list(engine.view.token_ids(""))
     await engine.transact(lambda each: each.put_lease(lease("auth/b/x", 500.0)))
     assert engine.view.count_under("auth/b/", 10) == 2
     assert engine.view.count_under("", 3) == 3

@@ -3,6 +3,7 @@
 Pure. Rules: https://developer.hashicorp.com/vault/docs/concepts/lease.
 """
 
+import asyncio
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -74,14 +75,16 @@ def describe(row: LeaseRow, now: float) -> dict[str, Any]:
     }
 
 
-def children(prefix: str, ids: Callable[[str], Sequence[str]]) -> list[str]:
+async def children(prefix: str, ids: Callable[[str], Sequence[str]]) -> list[str]:
     """The next segments of ids that begin with a prefix, sorted; one that goes on ends in a slash.
 
     `ids` gives a page of sorted ids after a text. A subfolder costs one page, however full it is.
+    Others are served between the pages.
     """
     found: list[str] = []
     after = prefix
     while page := ids(after):
+        await asyncio.sleep(0)
         for each in page:
             head, slash, _ = each[len(prefix) :].partition("/")
             found.append(head + slash)

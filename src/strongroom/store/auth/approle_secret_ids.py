@@ -126,12 +126,12 @@ class SecretIds:
             token_cidrs=_networks(call, "token_bound_cidrs", role["token_bound_cidrs"]),
         )
 
-    def _list(self, call: Call) -> Result:
+    async def _list(self, call: Call) -> Result:
         name, _ = self._role(call)
         accessors = self._context.view.secret_id_accessors(call.mount.uuid, name)
         if not accessors:
             raise nothing_here()
-        return Result({"keys": list(accessors)})
+        return Result({"keys": list(accessors)}, long=True)
 
     def _by_text(self, call: Call) -> SecretIdRow | None:
         name, _ = self._role(call)

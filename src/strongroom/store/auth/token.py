@@ -167,8 +167,9 @@ class TokenAuth:
     def _lookup_accessor(self, call: Call) -> Result:
         return self._described(self._by_accessor(call))
 
-    def _accessors(self, call: Call) -> Result:  # noqa: ARG002
-        return Result({"keys": list(self._context.view.accessors(self._context.clock.now()))})
+    async def _accessors(self, call: Call) -> Result:  # noqa: ARG002
+        keys = list(self._context.view.accessors(self._context.clock.now()))
+        return Result({"keys": keys}, long=True)
 
     # renewal
 

@@ -66,8 +66,9 @@ class TokenRows(SealedRows):
         return self._token("accessor", accessor)
 
     def accessors(self, now: float = 0.0) -> Sequence[str]:
-        asked = "SELECT accessor FROM token WHERE expires IS NULL OR expires > ? ORDER BY accessor"
-        return [name for (name,) in self._sql.all(asked, now)]
+        # Sorted here: in the order of the index each row is read by itself, five times as slow.
+        asked = "SELECT accessor FROM token WHERE expires IS NULL OR expires > ?"
+        return sorted(name for (name,) in self._sql.all(asked, now))
 
     def token_count(self) -> int:
         return int(self._sql.one("SELECT COUNT(*) FROM token")[0])
@@ -94,14 +95,18 @@ class TokenRows(SealedRows):
         self, prefix: str, *, after: str = "", limit: int = 0, now: float = 0.0
     ) -> Sequence[tuple[str, bytes]]:
         path, _, token_id = after.rpartition("/h")
+        itself, inside, end = _under(prefix)
+        # From where the page begins: a condition with OR there would read all of them each time.
         rows = self._sql.all(
-            "SELECT path, id FROM token WHERE (path = ? OR (path >= ? AND path < ?))"
-            " AND (path > ? OR (path = ? AND id > ?)) AND (expires IS NULL OR expires > ?)"
+            "SELECT path, id FROM token WHERE (path, id) > (?, ?) AND path >= ? AND path < ?"
+            " AND (path = ? OR path >= ?) AND (expires IS NULL OR expires > ?)"
             " ORDER BY path, id LIMIT ?",
-            *_under(prefix),
-            path,
             path,
             bytes.fromhex(token_id),
+            itself,
+            end,
+            itself,
+            inside,
             now,
             limit or NO_LIMIT,
         )

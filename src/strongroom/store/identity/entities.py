@@ -114,7 +114,7 @@ class Entities:
         now = self._context.clock.now()
         await self._context.engine.transact(lambda each: merge(call, each, now))
 
-    def _list_ids(self, call: Call) -> Result:  # noqa: ARG002
+    async def _list_ids(self, call: Call) -> Result:  # noqa: ARG002
         view = self._context.view
         mounts = mounts_by_accessor(view)
         aliases: dict[str, list[dict[str, str]]] = {}
@@ -139,7 +139,7 @@ class Entities:
 def _listed(info: dict[str, dict[str, object]], warnings: tuple[str, ...]) -> Result:
     if not info and not warnings:
         raise nothing_here()
-    return Result({"keys": list(info), "key_info": info}, warnings=warnings)
+    return Result({"keys": list(info), "key_info": info}, warnings=warnings, long=True)
 
 
 class Aliases:

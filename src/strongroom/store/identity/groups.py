@@ -77,7 +77,7 @@ class Groups:
         row, fresh = await self._context.engine.transact(write)
         return Result({"id": row.id, "name": row.name}) if fresh else None
 
-    def _list_ids(self, call: Call) -> Result:  # noqa: ARG002
+    async def _list_ids(self, call: Call) -> Result:  # noqa: ARG002
         view = self._context.view
         groups = view.groups()
         info = {
@@ -91,7 +91,7 @@ class Groups:
         warnings = self._context.left_out(groups)
         if not info and not warnings:
             raise nothing_here()
-        return Result({"keys": list(info), "key_info": info}, warnings=warnings)
+        return Result({"keys": list(info), "key_info": info}, warnings=warnings, long=True)
 
 
 def _type(call: Call) -> str:

@@ -89,10 +89,10 @@ class Named(Generic[Row]):
 
         await self.context.engine.transact(write)
 
-    def _list_names(self, call: Call) -> Result:  # noqa: ARG002 - the shape of a handler
+    async def _list_names(self, call: Call) -> Result:  # noqa: ARG002 - the shape of a handler
         rows = self.every(self.context.view)
         names = sorted(row.name for row in rows)
         warnings = self.context.left_out(rows)
         if not names and not warnings:
             raise nothing_here()
-        return Result({"keys": names}, warnings=warnings)
+        return Result({"keys": names}, warnings=warnings, long=True)

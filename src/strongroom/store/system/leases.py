@@ -81,7 +81,7 @@ class LeaseEndpoints:
             }
         )
 
-    def _list(self, call: Call) -> Result:
+    async def _list(self, call: Call) -> Result:
         view, folder = self._context.view, call.args["prefix"].strip("/")
         now = self._context.clock.now()
         prefix = f"{folder}/" if folder else ""
@@ -91,11 +91,11 @@ class LeaseEndpoints:
             rows = view.token_ids(folder, after=start, limit=PAGE, now=now)
             return [f"{path}/h{token_id.hex()}" for path, token_id in rows]
 
-        keys = children(prefix, lambda after: view.lease_ids(prefix, after=after, limit=PAGE))
-        keys += children(prefix, token_leases)
+        keys = await children(prefix, lambda after: view.lease_ids(prefix, after=after, limit=PAGE))
+        keys += await children(prefix, token_leases)
         if not keys:
             raise nothing_here()
-        return Result({"keys": sorted(set(keys))})
+        return Result({"keys": sorted(set(keys))}, long=True)
 
     def _count(self, call: Call) -> Result:
         if call.text("type") != "irrevocable":
