@@ -15,6 +15,7 @@ from strongroom.app.store_config.sources import read_files
 from strongroom.store.assembly import AUTH_METHODS, SECRETS_ENGINES
 from strongroom.store.call import Endpoint, Result
 from strongroom.store.system.host import HostInfo
+from strongroom.store.system.metrics import Sample, as_text
 from strongroom.store.system.not_served import REASONS
 
 SCRAPER = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -69,6 +70,12 @@ async def test_metrics_are_json_for_who_asks_for_no_form(store) -> None:
     assert said["Samples"][0]["Name"] == "vault.core.handle_request"
     assert (await store.ask("GET", "sys/metrics?format=xml"))[0] == 400
     assert (await store.ask("GET", "sys/metrics", token=""))[0] == 403
+
+
+def test_a_sum_keeps_its_digits_however_large_it_grows() -> None:
+    """Six of them moved once in a second after eleven days of work: a rate was a staircase."""
+    said = as_text([Sample("summary", "x", 7, "help", {"worker": "0"}, 123456789.5)])
+    assert 'x_sum{worker="0"} 123456789.5\n' in said
 
 
 async def test_a_request_stands_in_flight_until_it_is_answered(serve_with) -> None:

@@ -156,7 +156,7 @@ def as_text(samples: Sequence[Sample]) -> str:
             lines += [f"# HELP {name} {each.help}", f"# TYPE {name} {each.kind}"]
         labels = "{" + ",".join(f'{key}="{_escaped(value)}"' for key, value in each.labels.items())
         if each.kind == "summary":
-            lines.append(f"{name}_sum{labels}}} {each.sum:g}")
+            lines.append(f"{name}_sum{labels}}} {each.sum:.10g}")
             name += "_count"
         lines.append(f"{name}{labels}}} {each.value:.10g}")
     return "\n".join(lines) + "\n"
