@@ -6,7 +6,9 @@ without bound.
 
 import asyncio
 import base64
+import contextlib
 import hashlib
+import socket
 from typing import Final
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
@@ -17,6 +19,8 @@ from strongroom.model.errors import Invalid
 
 GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 BUFFER_BYTES: Final = 4 * 1024 * 1024
+# A peer that has vanished, with its machine or in a network between, is noticed in two minutes.
+KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 3}
 
 
 def accept_headers(headers: dict[str, str]) -> bytes:
@@ -39,6 +43,13 @@ class WebSocket:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._frames = Connection(ConnectionType.SERVER)
+        # It may hear of nothing for days, and only what is sent shows that nobody takes it.
+        connection = transport.get_extra_info("socket")
+        # A unix socket has no such options, and some systems have others.
+        with contextlib.suppress(OSError, AttributeError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in KEEP_ALIVE.items():
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self.closed = asyncio.Event()
 
     def send_text(self, text: str) -> bool:
