@@ -5,6 +5,11 @@ import asyncio
 import hvac.exceptions
 import pytest
 
+from strongroom.model.errors import Invalid
+from strongroom.store.call import Call, Result
+from strongroom.store.engine.contract import MountRow
+from strongroom.store.wrapping import Wrapping
+
 WRAPPED = {"X_Vault_Wrap_TTL": "5m"}
 
 
@@ -193,3 +198,24 @@ async def test_a_batch_token_has_no_cubbyhole(store) -> None:
         400,
         ["cubbyhole operations are only supported by service tokens"],
     )
+
+
+async def test_what_is_wrapped_is_as_large_as_a_secret_at_most(store) -> None:
+    """Every token may wrap: a body of 30 MiB lay in the database for a month."""
+    token = await store.token_with('path "none" { capabilities = ["read"] }')
+    for size, expected in ((1024 * 1024 - 10, 200), (1024 * 1024, 400)):
+        body = {"k": "x" * size}
+        status, said = await store.ask("POST", "sys/wrapping/wrap", body, token=token, **WRAPPED)
+        assert status == expected
+    assert said["errors"] == ["what is wrapped has at most 1048576 bytes"]
+
+
+async def test_a_reply_that_is_very_long_is_not_wrapped() -> None:
+    """It would lie in the database; a list of a hundred thousand names is still wrapped."""
+    wrapping = Wrapping(None)  # type: ignore[arg-type] - it comes to nothing of it
+    mount = MountRow("secret", "secret/", "kv", "u", "a")
+    call = Call("list", "secret/metadata/", {}, mount, "metadata/", wrap_seconds=60)
+    long = Result({"keys": ["x" * 100] * 50_000})
+    with pytest.raises(Invalid) as refused:
+        await wrapping.wrap(call, long)
+    assert refused.value.code == "too-large-to-wrap"

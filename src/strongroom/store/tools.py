@@ -45,9 +45,10 @@ def hashed(call: Call) -> Result:
 
 def random_bytes(call: Call) -> Result:
     """Bytes of the operating system's generator; every source is that one."""
-    source, asked = call.args.get("source", "platform"), call.args.get("bytes", "")
+    source, asked = call.args.get("source", ""), call.args.get("bytes", "")
     if source not in SOURCES and not asked:
-        source, asked = "platform", source
+        source, asked = "", source
+    source = source or call.text("source", "platform")
     try:
         count = whole_number(asked) if asked else call.integer("bytes", 32)
     except ValueError:

@@ -5,7 +5,7 @@ somebody was first. https://developer.hashicorp.com/vault/docs/concepts/response
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from strongroom.store.context import Context
 
 RESPONSE, INFO = "response", "wrapinfo"
+# It lies in the database until somebody unwraps it: a secret, or a long list.
+MOST_CHARACTERS: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,12 @@ class Wrapping:
     async def wrap(self, call: Call, result: Result) -> Result:
         """The reply in place of `result`, which tells the token alone."""
         body = encode(result, call.request_id).body.decode()
+        if len(body) > MOST_CHARACTERS:
+            raise Invalid(
+                "too-large-to-wrap",
+                f"a reply of more than {MOST_CHARACTERS} characters cannot be wrapped",
+                hint="ask for it without X-Vault-Wrap-TTL, or for less",
+            )
         # Of a wrapped secret id too, which Terraform keeps it by.
         accessor = (result.auth or {}).get("accessor") or (result.data or {}).get(
             "secret_id_accessor"

@@ -25,11 +25,11 @@ def secret_path(call: Call) -> str:
     return checked_path(call.args["path"])
 
 
-def encoded(data: dict[str, Any]) -> bytes:
+def encoded(data: dict[str, Any], what: str = "a secret") -> bytes:
     """The JSON text of a value; raises Invalid(`value-too-large`)."""
     body = orjson.dumps(data)
     if len(body) > MAX_VALUE_BYTES:
-        raise Invalid("value-too-large", f"a secret has at most {MAX_VALUE_BYTES} bytes")
+        raise Invalid("value-too-large", f"{what} has at most {MAX_VALUE_BYTES} bytes")
     return body
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.parameters import fields
+from strongroom.store.secrets.kv_value import encoded
 from strongroom.store.sessions import WRAPPING
 from strongroom.store.wrapping import Wrapping
 
@@ -43,6 +44,8 @@ class WrappingEndpoints:
                 "endpoint requires response wrapping to be used",
                 hint="send the header X-Vault-Wrap-TTL",
             )
+        # Every token may, for a month: as much as a secret, like a value of a cubbyhole.
+        encoded(call.data, "what is wrapped")
         return Result(call.data)
 
     async def _unwrap(self, call: Call) -> Result:
