@@ -156,3 +156,18 @@ async def test_one_rsa_signature_holds_nobody_up() -> None:
     await endpoint.handlers["update"](call)
     assert workers
     assert threading.main_thread() not in workers
+
+
+def test_work_with_one_version_reads_that_one() -> None:
+    """A key that is rotated each hour has thousands of them after a year."""
+    key = TransitKey("k", "aes256-gcm96", {1: KeyVersion(b"k" * 32, b"h" * 32, 1.0)})
+    document = key.dumps()
+    # Whoever looked at it would fail.
+    document["versions"] |= {str(number): None for number in range(2, 1000)}
+    document["versions"]["1000"] = document["versions"]["1"]
+    kept = TransitKey.loads(document)
+    assert (kept.latest, len(kept.versions), 500 in kept.versions) == (1000, 1000, True)
+    sealed = kept.encrypt(b"x", kept.to_use(0), b"", b"")
+    assert kept.decrypt(sealed, kept.to_read(1), b"", b"") == b"x"
+    with pytest.raises(Invalid, match="not the backup of a key"):
+        TransitKey.loads(document, from_outside=True)

@@ -426,7 +426,7 @@ class Transit:
             document = orjson.loads(from_base64(call.text("backup"), "backup"))
         except orjson.JSONDecodeError:
             raise Invalid("bad-backup", "this is not the backup of a key") from None
-        key = TransitKey.loads(document).checked()
+        key = TransitKey.loads(document, from_outside=True).checked()
         for each in key.versions.values():
             # Derived pairs are kept as seeds.
             kind = HMAC if key.derived and not key.symmetric else key.type

@@ -9,7 +9,7 @@ import binascii
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -53,6 +53,33 @@ class KeyVersion:
     hmac_key: bytes = field(repr=False)
     created: float = 0.0
     chain: str = ""
+
+
+class _Stored(Mapping[int, KeyVersion]):
+    """Versions as they are kept, each read when it is asked for.
+
+    A key that is rotated each hour has thousands, and most work needs one of them.
+    """
+
+    __slots__ = ("_texts",)
+
+    def __init__(self, texts: Mapping[str, Any]) -> None:
+        self._texts = {int(number): each for number, each in texts.items()}
+
+    def __getitem__(self, number: int) -> KeyVersion:
+        material, hmac_key, created, *chain = self._texts[number]
+        return KeyVersion(
+            base64.b64decode(material), base64.b64decode(hmac_key), float(created), *chain
+        )
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._texts
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,15 +362,11 @@ class TransitKey:
         return {**fields, "versions": versions}
 
     @classmethod
-    def loads(cls, document: Mapping[str, Any]) -> "TransitKey":
-        """Read what `dumps` wrote; raises Invalid(`bad-backup`)."""
+    def loads(cls, document: Mapping[str, Any], *, from_outside: bool = False) -> "TransitKey":
+        """Read what `dumps` wrote; raises Invalid(`bad-backup`), for what is `from_outside` now."""
         try:
-            versions = {
-                int(number): KeyVersion(
-                    base64.b64decode(material), base64.b64decode(hmac_key), float(created), *chain
-                )
-                for number, (material, hmac_key, created, *chain) in document["versions"].items()
-            }
+            versions: Mapping[int, KeyVersion] = _Stored(document["versions"])
+            versions = dict(versions) if from_outside else versions
             made = cls(**{**document, "versions": versions})
             if made.type not in TYPES or not versions:
                 raise ValueError
