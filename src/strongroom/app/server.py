@@ -279,7 +279,7 @@ async def serve(
     if begin is not None:
         await begin(parts)
     # A start opens with the backend what `sys/seal` had closed as well.
-    await parts.engine.waiting(parts.seal.unseal_by_itself())
+    await parts.engine.waiting(parts.seal.try_to_open())
     listeners = await _listen(settings, worker, handler, clock, certificates)
     for listener in settings.listeners:
         _log.info("listening on %s", listener.url)

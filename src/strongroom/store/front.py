@@ -110,8 +110,12 @@ class Front:
 
     async def _while_sealed(self, request: Request, exchange: Exchange) -> None:
         # Another process may have been given the last share: its next request must not be refused.
-        with contextlib.suppress(Refusal):
+        try:
             await self._seal.follow()
+        except Refusal:
+            pass
+        except Exception as error:  # noqa: BLE001 - the request is answered, whatever it was
+            _log.error("internal error while sealed: %s", type(error).__name__)
         if self.pipeline is not None:
             self.pipeline(request, exchange)
             return
@@ -122,10 +126,25 @@ class Front:
         except Refusal as refusal:
             exchange.reply(encode_refusal(refusal))
             return
-        if result is None or isinstance(result, Result):
-            exchange.reply(encode(result, "") if result else Response(503, _SEALED))
+        except Exception as error:  # noqa: BLE001 - as in `_replied`
+            _internal_error(error, exchange)
             return
-        await _replied(result, exchange)
+        if isinstance(result, Result):
+            exchange.reply(encode(result, ""))
+        elif result is not None:
+            await _replied(result, exchange)
+        elif not await self._opened_meanwhile(request, exchange):
+            exchange.reply(Response(503, _SEALED))
+
+    async def _opened_meanwhile(self, request: Request, exchange: Exchange) -> bool:
+        """Whether the try that is under way has opened, and the pipeline has the request."""
+        if self._seal.opening:
+            with contextlib.suppress(Refusal):
+                await self._seal.try_to_open()
+        if self.pipeline is None:
+            return False
+        self.pipeline(request, exchange)
+        return True
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -151,7 +170,11 @@ async def _replied(result: Awaitable[Result | None], exchange: Exchange) -> None
     except Refusal as refusal:
         exchange.reply(encode_refusal(refusal))
     except Exception as error:  # noqa: BLE001 - answered as 500; the message may hold a value
-        _log.error("internal error while sealed: %s", type(error).__name__)
-        exchange.reply(Response(500, b'{"errors":["internal error"]}\n'))
+        _internal_error(error, exchange)
     else:
         exchange.reply(encode(answer, ""))
+
+
+def _internal_error(error: Exception, exchange: Exchange) -> None:
+    _log.error("internal error while sealed: %s", type(error).__name__)
+    exchange.reply(Response(500, b'{"errors":["internal error"]}\n'))

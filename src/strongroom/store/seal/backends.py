@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from strongroom.crypto.aead import KEY_BYTES
 from strongroom.model.errors import Denied, Refusal, Unavailable
 from strongroom.wire.keywrap.contract import Wrapper
 
@@ -22,13 +23,24 @@ class AutoSeal:
 
 @asynccontextmanager
 async def in_time(auto: AutoSeal) -> AsyncIterator[None]:
-    """A deadline on a backend, told as a Refusal."""
+    """A deadline on a backend; whatever it does is told as a Refusal.
+
+    What answers at its address may be anything: a proxy's page, half a reply, another program.
+    """
     try:
         async with asyncio.timeout(BACKEND_SECONDS):
             yield
+    except Refusal:
+        raise
     except TimeoutError:
         raise Unavailable(
             "seal-slow", f"the {auto.type} seal gave no answer in {BACKEND_SECONDS:g} s"
+        ) from None
+    except Exception as error:  # noqa: BLE001 - its message may hold what was answered
+        raise Unavailable(
+            "seal-reply",
+            f"the {auto.type} seal gave an answer that cannot be used ({type(error).__name__})",
+            hint="is its address the right one?",
         ) from None
 
 
@@ -38,7 +50,7 @@ async def unwrapped(backends: Sequence[AutoSeal], wrapped: bytes, place: bytes) 
     for each in backends:
         try:
             async with in_time(each):
-                return await each.wrapper.unwrap(wrapped, place)
+                return _root_key(each, await each.wrapper.unwrap(wrapped, place))
         except Refusal as refusal:
             refusals.append(refusal)
     first, *more = refusals
@@ -46,3 +58,9 @@ async def unwrapped(backends: Sequence[AutoSeal], wrapped: bytes, place: bytes) 
         raise first
     said = "; and the one that is disabled: ".join(each.message for each in refusals)
     raise Denied(first.code, said, hint=first.hint)
+
+
+def _root_key(auto: AutoSeal, opened: bytes) -> bytes:
+    if len(opened) != KEY_BYTES:
+        raise Denied("not-root-key", f"what the {auto.type} seal opened is no root key")
+    return opened

@@ -16,13 +16,8 @@ from strongroom.crypto.aead import new_key
 from strongroom.crypto.tokens import BASE62, constant_time_equal, random_text
 from strongroom.model.errors import Invalid
 from strongroom.store.engine.contract import Engine, Transaction
-from strongroom.store.seal.cluster import (
-    ClusterSeal,
-    opens_root,
-    recovery_fits,
-    sealed_recovery,
-    sealed_root,
-)
+from strongroom.store.seal.cluster import ClusterSeal
+from strongroom.store.seal.root_key import opens_root, recovery_fits, sealed_recovery, sealed_root
 from strongroom.store.seal.shares import (
     Gathering,
     check_split,

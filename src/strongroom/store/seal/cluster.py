@@ -16,12 +16,12 @@ from typing import Final
 from strongroom.crypto.aead import Aead, Tampered, new_key
 from strongroom.crypto.keyfile import WrappingKey
 from strongroom.crypto.keyring import KeyRing
-from strongroom.crypto.tokens import constant_time_equal
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
+from strongroom.model.errors import Invalid, Refusal, Unavailable
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import ClusterRow, Engine, Transaction
 from strongroom.store.seal.backends import AutoSeal, in_time, unwrapped
+from strongroom.store.seal.root_key import opened_ring, place_of, recovery_fits, sealed_ring
 from strongroom.store.seal.shares import Gathering, parse_share, split_key
 from strongroom.store.seal.stored import (
     SHAMIR,
@@ -35,6 +35,8 @@ from strongroom.store.seal.stored import (
 _INIT: Final = "an init: strongroom operator init"
 _FIRST_FORM: Final = b"strongroom key ring\x1f"
 RETRY_SECONDS: Final = 1.0
+# How long a request, or the start, waits for a backend that is being asked: probes give up soon.
+PATIENCE_SECONDS: Final = 0.5
 FirstRows = Callable[[Transaction], None]
 
 _log = logging.getLogger(__name__)
@@ -88,6 +90,7 @@ class ClusterSeal:
         # Why the backend would not open the next start, "" when it would (see `keeping`).
         self.backend_problem = ""
         self._next_try = 0.0
+        self._trying: asyncio.Task[bool] | None = None
         self.changed: Callable[[], None] = _nothing
 
     # what is there
@@ -140,10 +143,10 @@ class ClusterSeal:
         split, check = unseal, b""
         if auto:
             split = recovery or Split()
-            check = Aead(root).seal(key, _place("recovery", cluster_id)) if recovery else b""
+            check = Aead(root).seal(key, place_of("recovery", cluster_id)) if recovery else b""
         wrapped, identity = await self._wrapped(root, key, cluster_id)
         stored = StoredSeal(
-            self.setting.type, wrapped, _sealed_ring(ring, root, cluster_id), split, check, identity
+            self.setting.type, wrapped, sealed_ring(ring, root, cluster_id), split, check, identity
         )
         name = f"strongroom-{cluster_id[:8]}"
         row = ClusterRow(cluster_id, name, self.setting.type, stored.dumps(), self._clock.now())
@@ -173,10 +176,10 @@ class ClusterSeal:
     async def _wrapped(self, root: bytes, key: bytes, cluster_id: str) -> tuple[bytes, str]:
         auto = self.setting.auto
         if auto is None:
-            return Aead(key).seal(root, _place("root", cluster_id)), ""
+            return Aead(key).seal(root, place_of("root", cluster_id)), ""
         async with in_time(auto):
             identity = await auto.wrapper.identity()
-            return await auto.wrapper.wrap(root, _place("root", cluster_id)), identity
+            return await auto.wrapper.wrap(root, place_of("root", cluster_id)), identity
 
     # unseal
 
@@ -191,6 +194,8 @@ class ClusterSeal:
                 return True
             try:
                 root = await self._root_without_people(row, stored)
+                if root is not None and stored.root:
+                    opened_ring(row, root)
             except Refusal as refusal:
                 said = f"{refusal.message}; {refusal.hint}" if refusal.hint else refusal.message
                 self.waiting_for = f"the {stored.type} seal: {said}"
@@ -202,9 +207,33 @@ class ClusterSeal:
             await self._use(root, row)
             return True
 
+    @property
+    def opening(self) -> bool:
+        """Whether a try to open without a person is under way."""
+        return self._trying is not None and not self._trying.done()
+
+    async def try_to_open(self) -> None:
+        """Open if that needs nobody, or wait for the try that is under way; both but for a moment.
+
+        What a backend that hangs holds up is that one try, which goes on without who waited.
+        """
+        trying = self._trying
+        if trying is None or trying.done():
+            self._next_try = self._clock.monotonic() + RETRY_SECONDS
+            work = self._engine.waiting(self.unseal_by_itself())
+            trying = self._trying = asyncio.get_running_loop().create_task(work)
+            trying.add_done_callback(_seen)
+        done, _ = await asyncio.wait({trying}, timeout=PATIENCE_SECONDS)
+        if done:
+            trying.result()
+        elif self.sealed and not self.waiting_for:
+            self.waiting_for = f"the {self.setting.type} seal, which has not answered yet"
+
     async def _root_without_people(self, row: ClusterRow, stored: StoredSeal) -> bytes | None:
         shared = stored.shared.get(self.setting.join.key_id)
-        if shared and not stored.sealed and not self.migrating(stored):
+        # A seal that was Shamir's has such notes still; they do not stand in for its backend.
+        own = stored.is_shamir and not self.migrating(stored)
+        if shared and own and not stored.sealed:
             return self._join_unwrap(shared, "shared root")
         if self.migrating(stored):
             if not stored.is_shamir and not stored.check and self.setting.auto:
@@ -223,7 +252,7 @@ class ClusterSeal:
         auto = self._backend_of(stored)
         if not stored.root:
             return await self._first_form(auto, row)
-        backends, place = [auto], _place("root", row.cluster_id)
+        backends, place = [auto], place_of("root", row.cluster_id)
         if self._leaves_a_key and self.setting.old:
             backends.append(self.setting.old)
         return await unwrapped(backends, stored.root, place)
@@ -254,7 +283,7 @@ class ClusterSeal:
     async def _first_form(self, auto: AutoSeal, row: ClusterRow) -> bytes:
         plain, root = await self._first_ring(auto, row), new_key()
         wrapped, identity = await self._wrapped(root, b"", row.cluster_id)
-        ring = Aead(root).seal(plain, _place("ring", row.cluster_id))
+        ring = Aead(root).seal(plain, place_of("ring", row.cluster_id))
         better = StoredSeal(auto.type, wrapped, ring, identity=identity)
 
         def convert(transaction: Transaction) -> ClusterRow | None:
@@ -325,7 +354,7 @@ class ClusterSeal:
             raise wrong
         try:
             if stored.is_shamir:
-                return Aead(key).open(stored.root, _place("root", row.cluster_id))
+                return Aead(key).open(stored.root, place_of("root", row.cluster_id))
             root = await self._root_by_backend(row, stored)
             if not recovery_fits(stored, root, key, row.cluster_id):
                 raise wrong
@@ -338,7 +367,7 @@ class ClusterSeal:
     ) -> StoredSeal:
         """Wrapped by the configured seal. People keep their shares: unseal and recovery keys."""
         wrapped, identity = await self._wrapped(root, key, row.cluster_id)
-        check = Aead(root).seal(key, _place("recovery", row.cluster_id)) if key else b""
+        check = Aead(root).seal(key, place_of("recovery", row.cluster_id)) if key else b""
         better = dataclasses.replace(
             stored,
             type=self.setting.type,
@@ -381,17 +410,17 @@ class ClusterSeal:
         return Gathering.loads(self._join_unwrap(note, "shares")) if note else None
 
     def _join_wrap(self, content: bytes, what: str) -> bytes:
-        return self.setting.join.wrap(content, _place(what, ""))
+        return self.setting.join.wrap(content, place_of(what, ""))
 
     def _join_unwrap(self, note: bytes, what: str) -> bytes:
-        return self.setting.join.unwrap(note, _place(what, ""))
+        return self.setting.join.unwrap(note, place_of(what, ""))
 
     # open, close, follow
 
     async def _use(self, root: bytes, row: ClusterRow) -> None:
         fresh = self._engine.view.cluster() or row
         stored = load_stored(fresh.wrapped_ring, fresh.seal_type)
-        ring = _opened_ring(fresh, root)
+        ring = opened_ring(fresh, root)
         better = await self._refreshed(stored, root, row.cluster_id)
         if better != stored:
             better = await self.change(lambda now: merged(now, stored, better))
@@ -418,8 +447,10 @@ class ClusterSeal:
             if same and await self._opens(stored, cluster_id):
                 return stored
             wrapped, identity = await self._wrapped(root, b"", cluster_id)
-        except Refusal:
-            return stored  # It opened; a fresh wrap can wait for the next start.
+        except Refusal as refusal:
+            # It opened; a fresh wrap can wait for the next start.
+            _log.warning("the root key was not wrapped anew: %s", refusal.message)
+            return stored
         return dataclasses.replace(stored, type=self.setting.type, root=wrapped, identity=identity)
 
     async def _opens(self, stored: StoredSeal, cluster_id: str) -> bool:
@@ -428,7 +459,7 @@ class ClusterSeal:
         if auto is None or not self._leaves_a_key:
             return True
         try:
-            await unwrapped([auto], stored.root, _place("root", cluster_id))
+            await unwrapped([auto], stored.root, place_of("root", cluster_id))
         except Refusal:
             return False
         return True
@@ -473,11 +504,10 @@ class ClusterSeal:
             return
         if self.waiting_for == _INIT:
             self.waiting_for = ""  # Somebody has.
-        now = self._clock.monotonic()
-        if self.setting.join.key_id in stored.shared or now >= self._next_try:
+        due = self._clock.monotonic() >= self._next_try and not self.opening
+        if self.setting.join.key_id in stored.shared or due:
             # A backend that is away is asked once a second, however many requests wait for it.
-            self._next_try = now + RETRY_SECONDS
-            await self.unseal_by_itself()
+            await self.try_to_open()
 
     def notice(self) -> None:
         """Close at once when another process has sealed the cluster; a read."""
@@ -503,7 +533,7 @@ class ClusterSeal:
 
     def ring_of(self, row: ClusterRow) -> KeyRing:
         """The key ring of a cluster row; raises Unavailable(`sealed`), Denied when damaged."""
-        return _opened_ring(row, self.root_key)
+        return opened_ring(row, self.root_key)
 
     async def ring_by_backend(self, row: ClusterRow) -> KeyRing:
         """The key ring of a cluster that this configuration opens, without opening it here.
@@ -520,7 +550,7 @@ class ClusterSeal:
             )
         if not stored.root:
             return KeyRing.loads(await self._first_ring(self._backend_of(stored), row))
-        return _opened_ring(row, await self._root_by_backend(row, stored))
+        return opened_ring(row, await self._root_by_backend(row, stored))
 
     def put_ring(self, transaction: Transaction, ring: KeyRing) -> None:
         """Store a rotated key ring inside a transaction; the seal itself is not asked."""
@@ -528,57 +558,8 @@ class ClusterSeal:
         if row is None:
             raise Unavailable("not-initialised", "Vault is not initialized")
         stored = load_stored(row.wrapped_ring, row.seal_type)
-        sealed = _sealed_ring(ring, self.root_key, row.cluster_id)
+        sealed = sealed_ring(ring, self.root_key, row.cluster_id)
         transaction.replace_ring(dataclasses.replace(stored, ring=sealed).dumps())
-
-
-def recovery_fits(stored: StoredSeal, root: bytes, key: bytes, cluster_id: str) -> bool:
-    """Whether it is the cluster's recovery key."""
-    try:
-        return constant_time_equal(
-            Aead(root).open(stored.check, _place("recovery", cluster_id)), key
-        )
-    except Tampered:
-        return False
-
-
-def sealed_recovery(key: bytes, root: bytes, cluster_id: str) -> bytes:
-    """What `recovery_fits` compares with."""
-    return Aead(root).seal(key, _place("recovery", cluster_id))
-
-
-def sealed_root(root: bytes, key: bytes, cluster_id: str) -> bytes:
-    """The root key under an unseal key."""
-    return Aead(key).seal(root, _place("root", cluster_id))
-
-
-def opens_root(stored: StoredSeal, key: bytes, cluster_id: str) -> bool:
-    """Whether it is the cluster's unseal key."""
-    try:
-        Aead(key).open(stored.root, _place("root", cluster_id))
-    except (Tampered, ValueError):
-        return False
-    return True
-
-
-def _opened_ring(row: ClusterRow, root: bytes) -> KeyRing:
-    stored = load_stored(row.wrapped_ring, row.seal_type)
-    try:
-        return KeyRing.loads(Aead(root).open(stored.ring, _place("ring", row.cluster_id)))
-    except Tampered:
-        raise Denied(
-            "key-ring-changed",
-            "the stored key ring is damaged or belongs to another cluster",
-            hint="restore the newest snapshot of this cluster",
-        ) from None
-
-
-def _sealed_ring(ring: KeyRing, root: bytes, cluster_id: str) -> bytes:
-    return Aead(root).seal(ring.dumps(), _place("ring", cluster_id))
-
-
-def _place(what: str, cluster_id: str) -> bytes:
-    return f"strongroom seal\x1f{what}\x1f{cluster_id}".encode()
 
 
 def _people(split: Split) -> str:
@@ -592,6 +573,12 @@ def _closed(stored: StoredSeal | None) -> str:
         return f"{by} {_people(stored.split if stored else Split())}"
     recovery = _people(stored.split).replace("unseal keys", "recovery keys")
     return f"{by} {recovery}, or a restart" if stored.check else f"{by} a restart of a node"
+
+
+def _seen(trying: "asyncio.Task[bool]") -> None:
+    """How a try ended is told to who waited; nobody may have."""
+    if not trying.cancelled():
+        trying.exception()
 
 
 def _nothing() -> None:
