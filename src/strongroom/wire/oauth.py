@@ -26,6 +26,7 @@ REFRESH_BEFORE_SECONDS: Final = 300.0
 GOOGLE_SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 GOOGLE_METADATA: Final = "http://metadata.google.internal"
 AZURE_METADATA: Final = "http://169.254.169.254"
+AZURE_ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 AZURE_LOGIN: Final = "https://login.microsoftonline.com"
 # Gives a token and the seconds it lives.
 Fetch = Callable[[], Awaitable[tuple[Secret, float]]]
@@ -106,27 +107,58 @@ def google_metadata(http: HttpClient, address: str = GOOGLE_METADATA) -> Fetch:
 
 
 def azure_client_secret(
-    tenant: str, client: str, secret_file: Path, resource: str, http: HttpClient,
+    tenant: str, client: str, secret: Path | Secret, resource: str, http: HttpClient,
     login: str = AZURE_LOGIN,
 ) -> Fetch:  # fmt: skip
-    """An application's secret, read at every use."""
+    """An application's secret; a file of it is read at every use."""
+
+    def proof() -> dict[str, str]:
+        return {"client_secret": _text_of(secret, "azure-secret")}
+
+    return _azure_application(proof, (tenant, client), resource, http, login)
+
+
+def azure_federated_token(
+    tenant: str, client: str, token_file: Path, resource: str, http: HttpClient,
+    login: str = AZURE_LOGIN,
+) -> Fetch:  # fmt: skip
+    """A token of another issuer that the application trusts (workload identity), read at each use.
+
+    Source: https://learn.microsoft.com/entra/workload-id/workload-identity-federation.
+    """
+
+    def proof() -> dict[str, str]:
+        token = _text_of(token_file, "azure-token-file")
+        return {"client_assertion_type": AZURE_ASSERTION, "client_assertion": token}
+
+    return _azure_application(proof, (tenant, client), resource, http, login)
+
+
+def _azure_application(
+    proof: Callable[[], dict[str, str]], who: tuple[str, str], resource: str, http: HttpClient,
+    login: str,
+) -> Fetch:  # fmt: skip
+    tenant, client = who
 
     async def fetch() -> tuple[Secret, float]:
-        try:
-            secret = secret_file.read_text().strip()
-        except OSError as error:
-            raise Unavailable(
-                "azure-secret", f"cannot read {secret_file}: {error.strerror}"
-            ) from None
         form = {
             "grant_type": "client_credentials",
             "client_id": client,
-            "client_secret": secret,
             "scope": f"{resource}/.default",
+            **proof(),
         }
         return await grant(http, f"{login}/{tenant}/oauth2/v2.0/token", form)
 
     return fetch
+
+
+def _text_of(given: Path | Secret, code: str) -> str:
+    if isinstance(given, Secret):
+        return given.reveal_text()
+    try:
+        return given.read_text().strip()
+    except OSError as error:
+        raise Unavailable(code, f"cannot read {given}: {error.strerror}") from None
 
 
 def azure_managed_identity(

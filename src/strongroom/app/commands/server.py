@@ -351,10 +351,11 @@ def default_workers() -> int:
 def _from_files(args: argparse.Namespace) -> "ServerSettings":
     import dataclasses
 
+    from strongroom.app.store_config.seal_fields import with_environment
     from strongroom.app.store_config.settings import INMEM, settings_of
     from strongroom.app.store_config.sources import read_files
 
-    settings = settings_of(read_files(args.config))
+    settings = with_environment(settings_of(read_files(args.config)), os.environ)
     _say_notes(settings, "tls_disable")
     count = args.workers or settings.workers or default_workers()
     if settings.storage.engine == INMEM:

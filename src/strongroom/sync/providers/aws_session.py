@@ -3,9 +3,8 @@
 Fields: https://external-secrets.io/latest/provider/aws-access/.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from strongroom.model.clock import Clock
@@ -14,8 +13,9 @@ from strongroom.model.secret import Secret
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.providers.session import Session
-from strongroom.wire.aws import METADATA, AwsCredentials, InstanceCredentials
-from strongroom.wire.aws_sts import Role, Sts, agent_credentials, sts_endpoint
+from strongroom.wire.aws import AwsCredentials
+from strongroom.wire.aws_ambient import Begin, ambient
+from strongroom.wire.aws_sts import Role, Sts, sts_endpoint
 from strongroom.wire.client import HttpClient
 
 SESSION_NAME: Final = "external-secrets-provider-aws"
@@ -27,7 +27,6 @@ ROLE_ANNOTATION: Final = "eks.amazonaws.com/role-arn"
 AUDIENCE_ANNOTATION: Final = "eks.amazonaws.com/audience"
 # Keys from a Secret are read again after this time, so that replaced ones are taken up.
 REREAD_SECONDS: Final = 600.0
-Begin = Callable[[], Awaitable[AwsCredentials]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def identity_of(
     elif kind == "jwt":
         begin = _from_account(auth.needed(kind).needed("serviceAccountRef"), references, sts)
     else:
-        begin = _ambient(aws)
+        begin = ambient(aws.environment, aws.sts, http, aws.clock, SESSION_NAME)
     return AwsIdentity(begin, _roles(spec, references), aws)
 
 
@@ -157,42 +156,3 @@ def _from_account(selector: Fields, references: References, sts: Sts) -> Begin:
         return await sts.assume_role_with_web_identity(Role(arn, SESSION_NAME), token)
 
     return begin
-
-
-def _ambient(aws: Aws) -> Begin:
-    """The SDKs' chain: keys, web identity and agent from the environment, then the machine."""
-    environment = aws.environment
-    key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-    token_file, arn = (
-        environment.get("AWS_WEB_IDENTITY_TOKEN_FILE"),
-        environment.get("AWS_ROLE_ARN"),
-    )
-    agent = environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-    relative = environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-    if relative:
-        agent = f"http://169.254.170.2{relative}"
-
-    if key and secret:
-        session = environment.get("AWS_SESSION_TOKEN")
-        held = AwsCredentials(key, Secret(secret), Secret(session) if session else None)
-
-        async def from_environment() -> AwsCredentials:
-            return held
-
-        return from_environment
-    if token_file and arn:
-        role = Role(arn, environment.get("AWS_ROLE_SESSION_NAME") or SESSION_NAME)
-
-        async def from_file() -> AwsCredentials:
-            try:
-                token = Secret(Path(token_file).read_text().strip())
-            except OSError as error:
-                raise Invalid("aws-token-file", f"cannot read {token_file}: {error}") from None
-            return await aws.sts.assume_role_with_web_identity(role, token)
-
-        return from_file
-    if agent:
-        file = environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
-        return lambda: agent_credentials(aws.http, agent, Path(file) if file else None)
-    machine = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or METADATA
-    return InstanceCredentials(aws.http, aws.clock, machine).credentials

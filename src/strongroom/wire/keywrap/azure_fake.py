@@ -20,6 +20,8 @@ CHALLENGE: Final = (
     ' resource="https://vault.azure.net"'
 )
 RSA: Final = "rsa-2048"
+# How an application shows who it is: by a secret, or by a token of an issuer that it trusts.
+PROOFS: Final = (b"client_secret=", b"client_assertion=federated-proof")
 
 
 class AzureVaultFake:
@@ -44,7 +46,7 @@ class AzureVaultFake:
         if self.down:
             return _error(503, "ServiceUnavailable")
         if path.endswith("/oauth2/v2.0/token"):
-            good = b"client_secret=" in request.body
+            good = any(proof in request.body for proof in PROOFS)
             said = {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}
             return Response(200, orjson.dumps(said)) if good else _error(400, "invalid_request")
         if request.headers.get("authorization") != f"Bearer {TOKEN}":

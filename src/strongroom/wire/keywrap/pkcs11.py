@@ -5,29 +5,43 @@ Needs the extra `pkcs11`. Source: PKCS #11 v3.0, 2.13 (CKM_AES_GCM).
 
 import asyncio
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
+from strongroom.model.secret import Secret
 from strongroom.wire.keywrap.refused_pin import RefusedPin, refused
 
 NONCE_BYTES: Final = 12
 TAG_BITS: Final = 128
 
 
+@dataclass(frozen=True, slots=True)
+class GivenPin:
+    """A PIN that lies in no file; `where` names for messages what it came from."""
+
+    text: Secret
+    where: str
+
+
 class Pkcs11Wrapper:
-    """One AES key by its label on the token of a label; the PIN is read from a file."""
+    """One AES key by its label on one token; a file of the PIN is read at every use."""
 
     def __init__(
-        self, name: str, library: Path, where: tuple[str, str], pin_file: Path,
+        self, name: str, library: Path, where: tuple[str | int, str], pin: Path | GivenPin,
         pins: RefusedPin | None = None,
     ) -> None:  # fmt: skip
-        """`where` is the labels of the token and of the key; workers share `pins`."""
+        """`where` is the token's label, or its slot's number, and the key's label.
+
+        Workers share `pins`.
+        """
         self.name = name
         self._library = library
         self._token, self._key = where
         self._pins = pins or RefusedPin()
-        self._pin_file = pin_file
+        self._pin = pin
+        self._pin_place = pin.where if isinstance(pin, GivenPin) else str(pin)
         # A token's library is not asked from two threads at once.
         self._turn = asyncio.Lock()
 
@@ -79,14 +93,14 @@ class Pkcs11Wrapper:
                 "no-pkcs11", "PKCS #11 is not installed", hint="pip install 'strongroom[pkcs11]'"
             ) from None
         try:
-            pin = self._pin_file.read_text().strip()
-            token = pkcs11.lib(str(self._library)).get_token(token_label=self._token)
+            pin = _pin(self._pin)
+            token = self._present(pkcs11.lib(str(self._library)))
             with self._opened(token, pin) as session:
                 key = session.get_key(object_class=pkcs11.ObjectClass.SECRET_KEY, label=self._key)
                 return work(key)
         except OSError as error:
             raise Unavailable(
-                "pin-file", f"cannot read {self._pin_file}: {error.strerror}"
+                "pin-file", f"cannot read {self._pin_place}: {error.strerror}"
             ) from None
         except (exceptions.NoSuchKey, exceptions.NoSuchToken):
             raise NotFound(
@@ -99,14 +113,26 @@ class Pkcs11Wrapper:
                 raise Denied("not-unwrapped", "the token does not open this") from None
             raise Unavailable("token-failed", f"the token failed: {type(error).__name__}") from None
 
+    def _present(self, library: Any) -> Any:  # noqa: ANN401 - the library has no types
+        if isinstance(self._token, str):
+            return library.get_token(token_label=self._token)
+        for slot in library.get_slots(token_present=True):
+            if slot.slot_id == self._token:
+                return slot.get_token()
+        raise NotFound("no-token", f"there is no token in the slot {self._token}")
+
     def _opened(self, token: Any, pin: str) -> Any:  # noqa: ANN401 - the library has no types
         from pkcs11 import exceptions
 
-        with self._pins.offering(pin, str(self._pin_file)):
+        with self._pins.offering(pin, self._pin_place):
             try:
                 return token.open(user_pin=pin)
             except (exceptions.PinIncorrect, exceptions.PinInvalid, exceptions.PinLocked):
-                raise refused(str(self._pin_file)) from None
+                raise refused(self._pin_place) from None
+
+
+def _pin(given: Path | GivenPin) -> str:
+    return given.text.reveal_text() if isinstance(given, GivenPin) else given.read_text().strip()
 
 
 def _gcm(nonce: bytes, aad: bytes) -> dict[str, Any]:

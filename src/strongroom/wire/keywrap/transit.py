@@ -26,13 +26,18 @@ LONGEST_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class TransitLogin:
-    """A token, its file, or a login path with the fields to send, some of them from files."""
+    """A token, its file, or a login path with the fields to send, some of them from files.
+
+    `namespace` is where the mount is. With `renewed` false somebody else keeps the token alive.
+    """
 
     token: Secret | None = None
     token_file: Path | None = None
     path: str = ""
     fields: Mapping[str, str] | None = None
     files: Mapping[str, Path] | None = None
+    namespace: str = ""
+    renewed: bool = True
 
 
 class TransitWrapper:
@@ -48,7 +53,7 @@ class TransitWrapper:
         self._login = login
         self._http = http
         self._clock = clock
-        self._client = VaultClient(address, None, http)
+        self._client = VaultClient(address, None, http, login.namespace)
         self._until = 0.0
 
     async def _ready(self) -> VaultClient:
@@ -96,7 +101,7 @@ class TransitWrapper:
             await self._log_in()
         found = await self._own_token("GET", "lookup-self")
         left = float(found.get("ttl") or 0)
-        if not left:
+        if not left or not self._login.renewed:
             return LONGEST_SECONDS
         if found.get("renewable"):
             left = float((await self._own_token("POST", "renew-self"))["lease_duration"])
