@@ -6,6 +6,7 @@ two tests.
 
 import asyncio
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -241,6 +242,67 @@ async def test_a_token_that_hangs_holds_one_thread_however_often_it_is_asked(
     pin_file.unlink()
     pin_file.write_text("1234")
     assert await wrapper.unwrap(await wrapper.wrap(KEY, b"p"), b"p") == KEY
+
+
+HUNG = """
+import asyncio, sys, threading
+from pathlib import Path
+from strongroom.wire.keywrap.pkcs11 import Pkcs11Wrapper
+
+async def main():
+    wrapper = Pkcs11Wrapper("h", Path("/lib"), ("t", "k"), Path(sys.argv[1]))
+    try:
+        await asyncio.wait_for(wrapper.identity(), 0.5)
+    except TimeoutError:
+        print("given up", threading.active_count())
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_ends_though_its_token_hangs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pin")  # Nobody ever writes.
+    command = [sys.executable, "-c", HUNG, str(tmp_path / "pin")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "given up 2\n"
+
+
+def test_a_wish_to_forget_waits_for_no_token_that_hangs() -> None:
+    pins = RefusedPin()
+    with pytest.raises(Denied), pins.offering("1234", "file"):
+        raise refused("file")
+    before = threading.enumerate()
+    with pins.offering("4321", "file"):
+        pins.forget_soon()  # As SIGHUP does, while the token has not answered.
+    for each in threading.enumerate():
+        if each not in before:
+            each.join(30)
+    with pins.offering("1234", "file"):
+        pass
+
+
+@pytest.mark.component
+async def test_a_token_that_is_broken_is_not_taken_for_another_key(softhsm, tmp_path: Path) -> None:
+    absent = build({"name": "h", "type": "pkcs11", **softhsm, "library": "/absent.so"}, CLOCK)
+    with pytest.raises(Refusal, match=r"there is no library /absent\.so"):
+        await absent.unwrap(b"", b"")
+    where = (softhsm["token"], softhsm["key"])
+    broken = Pkcs11Wrapper("h", Path(softhsm["library"]), where, tmp_path / "pin", BrokenToken())
+    (tmp_path / "pin").write_text("1234")
+    with pytest.raises(Refusal, match="the token failed: DeviceError"):
+        await broken.unwrap(b"n" * 12 + b"sealed", b"p")
+
+
+class BrokenToken(RefusedPin):
+    """A token that fails when it is offered a PIN."""
+
+    @contextmanager
+    def offering(self, pin: str, where: str) -> Iterator[None]:
+        from pkcs11.exceptions import DeviceError
+
+        del pin, where
+        raise DeviceError
+        yield
 
 
 class CountedPins(RefusedPin):

@@ -488,7 +488,7 @@ def _reload(
     broker: AuditBroker, certificates: Sequence[Certificates], pins: RefusedPin | None
 ) -> None:
     if pins is not None:
-        pins.forget()  # Once for all workers; the next look at the seal offers it again.
+        pins.forget_soon()  # Once for all workers; the next look at the seal offers it again.
     for each in broker.enabled:
         # A path that cannot be opened keeps the old file; the next write says so if it fails too.
         with contextlib.suppress(Refusal):

@@ -11,8 +11,23 @@ from typing import Any, Final
 
 from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
 from strongroom.model.secret import Secret
+from strongroom.wire.keywrap.daemon_threads import in_daemon_thread
 from strongroom.wire.keywrap.refused_pin import RefusedPin, refused
 
+# Of these a repair of the token or its service is the cure, and not another key.
+_TOKEN_FAILED: Final = frozenset(
+    {
+        "DeviceError",
+        "DeviceMemory",
+        "DeviceRemoved",
+        "HostMemory",
+        "SessionClosed",
+        "SessionHandleInvalid",
+        "TokenNotPresent",
+        "TokenNotRecognised",
+        "UserNotLoggedIn",
+    }
+)
 NONCE_BYTES: Final = 12
 TAG_BITS: Final = 128
 
@@ -61,7 +76,7 @@ class Pkcs11Wrapper:
         return bytes(opened)
 
     async def ask_again(self) -> None:
-        await asyncio.to_thread(self._pins.forget)
+        await in_daemon_thread(self._pins.forget)
 
     async def close(self) -> None:
         """Sessions end with each call."""
@@ -73,7 +88,7 @@ class Pkcs11Wrapper:
 
     async def _in_session(self, work: Any, *, opening: bool = False) -> Any:  # noqa: ANN401
         await self._turn.acquire()
-        running = asyncio.ensure_future(asyncio.to_thread(self._work, work, opening=opening))
+        running = in_daemon_thread(lambda: self._work(work, opening=opening))
         # Whoever waits may give up; the turn ends with the thread, so that a token that hangs
         # holds one and not one for every try.
         running.add_done_callback(self._ended)
@@ -97,7 +112,12 @@ class Pkcs11Wrapper:
             token = self._present(pkcs11.lib(str(self._library)))
             with self._opened(token, pin) as session:
                 key = session.get_key(object_class=pkcs11.ObjectClass.SECRET_KEY, label=self._key)
-                return work(key)
+                try:
+                    return work(key)
+                except exceptions.PKCS11Error as error:
+                    if not opening or type(error).__name__ in _TOKEN_FAILED:
+                        raise
+                    raise Denied("not-unwrapped", "the token does not open this") from None
         except OSError as error:
             raise Unavailable(
                 "pin-file", f"cannot read {self._pin_place}: {error.strerror}"
@@ -109,8 +129,11 @@ class Pkcs11Wrapper:
         except exceptions.MultipleObjectsReturned:
             raise Invalid("ambiguous-key", f"several keys are called {self._key!r}") from None
         except (exceptions.PKCS11Error, RuntimeError) as error:
-            if opening:
-                raise Denied("not-unwrapped", "the token does not open this") from None
+            if not self._library.is_file():
+                raise Unavailable(
+                    "no-library", f"there is no library {self._library}",
+                    hint="lib names the one of the token's vendor",
+                ) from None  # fmt: skip
             raise Unavailable("token-failed", f"the token failed: {type(error).__name__}") from None
 
     def _present(self, library: Any) -> Any:  # noqa: ANN401 - the library has no types

@@ -58,6 +58,10 @@ class RefusedPin:
         with self._alone():
             self._write(bytes(DIGEST_BYTES))
 
+    def forget_soon(self) -> None:
+        """The same for who must not wait: a token may hang with the PIN that it is offered."""
+        threading.Thread(target=self.forget, daemon=True).start()
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         with self._turn:
