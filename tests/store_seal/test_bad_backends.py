@@ -7,6 +7,8 @@ import pytest
 
 from strongroom.crypto.aead import new_key
 from strongroom.crypto.keyfile import WrappingKey
+from strongroom.model.errors import Denied
+from strongroom.store.seal.keeping import keep_backend
 from strongroom.wire.keywrap.fake import FakeWrapper
 
 # Well below the deadline of a backend, which is 10 s.
@@ -114,3 +116,27 @@ async def test_a_join_key_opens_no_cluster_that_a_backend_seals_by_now(start) ->
     await late.seal.follow()
     assert late.seal.sealed
     assert "does not open" in late.seal.waiting_for
+
+
+async def test_a_key_that_is_taken_away_while_the_store_serves_is_reported(start, caplog) -> None:
+    """Nothing of an open store fails by it; the next start would."""
+    backend = FakeWrapper("awskms")
+    node = start(backend)
+    await node.ask("PUT", "sys/init", {})
+    keeping = asyncio.create_task(keep_backend(node.engine, node.seal, node.clock))
+    await node.clock.advance(0)
+    assert "seal_backend_problem" not in (await node.ask("GET", "sys/health"))[1]
+    backend.broken = Denied("aws-invalid", "Decrypt: DisabledException")
+
+    async def told(said: str) -> None:
+        while (await node.ask("GET", "sys/health"))[1].get("seal_backend_problem", "") != said:
+            await node.clock.advance(11)
+
+    async with asyncio.timeout(30):
+        await told("Decrypt: DisabledException")
+        backend.broken = None
+        await told("")
+        backend.remake()
+        await told("the backend does not open this")
+    assert sum("next start will not unseal" in each.getMessage() for each in caplog.records) == 2
+    keeping.cancel()

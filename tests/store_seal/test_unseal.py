@@ -461,7 +461,7 @@ async def test_a_backend_that_would_not_open_the_next_start_is_reported(start, c
     backend = Renewed("transit")
     node = start(backend)
     await node.ask("PUT", "sys/init", {})
-    keeping = asyncio.create_task(keep_backend(node.seal, node.clock))
+    keeping = asyncio.create_task(keep_backend(node.engine, node.seal, node.clock))
     await node.clock.advance(0)
     backend.broken = Denied("no-token", "the token has ended", hint="give a new one")
     await node.clock.advance(61)

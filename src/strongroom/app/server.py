@@ -288,7 +288,7 @@ async def serve(
     leading = upkeep(parts.engine, parts.barrier, clock, parts.seal, around.notices, version)
     background.start("cluster watch", lambda: _follow(parts, around, broker, problems))
     background.start("certificate watch", lambda: _watch(certificates, clock))
-    background.start("seal backend", lambda: keep_backend(parts.seal, clock))
+    background.start("seal backend", lambda: keep_backend(parts.engine, parts.seal, clock))
     background.start("upkeep", leading.run)
     if opens_by_itself(settings, worker):
         background.start("writes watch", lambda: _watch_writes(parts.engine, clock, stop))

@@ -257,6 +257,17 @@ class ClusterSeal:
             backends.append(self.setting.old)
         return await unwrapped(backends, stored.root, place)
 
+    async def opens_again(self) -> None:
+        """Have the backend open the root key as the next start will; raises what it refuses by."""
+        try:
+            row, stored = self.row(), self.stored()
+        except Refusal:
+            return  # The database's, and told as such.
+        if row is None or stored is None or stored.is_shamir or self.migrating(stored):
+            return
+        if stored.root:
+            opened_ring(row, await self._root_by_backend(row, stored))
+
     def _backend_of(self, stored: StoredSeal) -> AutoSeal:
         auto = self.setting.old if self.migrating(stored) else self.setting.auto
         if auto is None or auto.type != stored.type:

@@ -1,7 +1,8 @@
-"""Keeping what the seal's backend is asked with: a token that ends is renewed while we serve.
+"""Whether the seal's backend would open the next start, and its token renewed while we serve.
 
-An open store does not need its backend, so nobody would notice until the next start. What is
-wrong is said in the log, in `sys/seal-status`, in `sys/health` and in a metric.
+An open store does not need its backend, so nobody would notice until the next start that a key was
+disabled, an identity lost a right, or a token ended. What is wrong is said in the log, in
+`sys/seal-status`, in `sys/health` and in a metric.
 """
 
 import logging
@@ -9,31 +10,37 @@ from typing import Final
 
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Refusal
+from strongroom.store.engine.contract import Engine
 from strongroom.store.seal.backends import BACKEND_SECONDS, AutoSeal, in_time
 from strongroom.store.seal.cluster import RETRY_SECONDS, ClusterSeal
 from strongroom.wire.keywrap.contract import Perishable
 
 AGAIN_SECONDS: Final = BACKEND_SECONDS
+# How often the backend is asked to open the root key that is open already.
+LOOK_SECONDS: Final = 600.0
 
 _log = logging.getLogger(__name__)
 
 
-async def keep_backend(seal: ClusterSeal, clock: Clock) -> None:
-    """Renew for ever; returns at once for a backend with nothing to renew."""
+async def keep_backend(engine: Engine, seal: ClusterSeal, clock: Clock) -> None:
+    """Look after it for ever; returns at once where people hold the key."""
     auto = seal.setting.auto
-    if auto is None or not isinstance(auto.wrapper, Perishable):
+    if auto is None:
         return
     while True:
         # A sealed store asks its backend anyway, and says in `waiting_for` what it answers.
-        wait = RETRY_SECONDS if seal.sealed else await renew_once(seal, auto, auto.wrapper)
+        wait = RETRY_SECONDS if seal.sealed else await look_once(engine, seal, auto)
         await clock.sleep(wait)
 
 
-async def renew_once(seal: ClusterSeal, auto: AutoSeal, backend: Perishable) -> float:
-    """Renew and note in `seal.backend_problem` how it went; returns when to come back."""
+async def look_once(engine: Engine, seal: ClusterSeal, auto: AutoSeal) -> float:
+    """Note in `seal.backend_problem` whether it would open again; returns when to come back."""
+    seconds = LOOK_SECONDS
     try:
-        async with in_time(auto):
-            seconds = await backend.renew()
+        if isinstance(auto.wrapper, Perishable):
+            async with in_time(auto):
+                seconds = await auto.wrapper.renew()
+        await engine.waiting(seal.opens_again())
     except Refusal as refusal:
         said = f"{refusal.message}; {refusal.hint}" if refusal.hint else refusal.message
         if said != seal.backend_problem:
