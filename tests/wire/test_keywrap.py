@@ -356,6 +356,27 @@ async def test_a_transit_token_is_renewed_while_somebody_asks(
     await wrapper.close()
 
 
+async def test_what_another_store_says_of_a_key_that_does_not_open_is_told(
+    store, transit_key: str, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(await store.token_with(transit_key, period="90s"))
+    fields = {"address": store.address, "key": "k8s", "token_file": str(tmp_path / "token")}
+    wrapper = build({"name": "b", "type": "transit", **fields}, CLOCK)
+    wrapped = await wrapper.wrap(KEY, b"p")
+    await store.ask("POST", "transit/keys/k8s/rotate")
+    await store.ask("POST", "transit/keys/k8s/config", {"min_decryption_version": 2})
+    with pytest.raises(Denied, match=r"does not open this: .*disallowed by policy"):
+        await wrapper.unwrap(wrapped, b"p")
+    await store.ask("POST", "transit/keys/k8s/config", {"deletion_allowed": True})
+    await store.ask("DELETE", "transit/keys/k8s")
+    with pytest.raises(Denied, match=r"does not open this: .*not found"):
+        await wrapper.unwrap(wrapped, b"p")
+    await store.ask("DELETE", "sys/mounts/transit")
+    with pytest.raises(Denied, match=r"does not open this: .*no handler for route"):
+        await wrapper.unwrap(wrapped, b"p")
+    await wrapper.close()
+
+
 async def test_a_transit_token_that_ends_is_named_and_a_new_one_is_taken_from_its_file(
     store, transit_key: str, tmp_path: Path
 ) -> None:

@@ -73,6 +73,8 @@ from strongroom.wire.tls import (
 
 TEND_SECONDS: Final = 1.0
 FOLLOW_SECONDS: Final = 1.0
+# How long a start waits for the seal's backend before it listens, sealed.
+START_SECONDS: Final = 3.0
 # Between two looks for cycles among young objects: requests make thousands, and few cycles.
 YOUNG_OBJECTS: Final = 20_000
 
@@ -279,7 +281,7 @@ async def serve(
     if begin is not None:
         await begin(parts)
     # A start opens with the backend what `sys/seal` had closed as well.
-    await parts.engine.waiting(parts.seal.try_to_open())
+    await parts.engine.waiting(parts.seal.try_to_open(START_SECONDS))
     listeners = await _listen(settings, worker, handler, clock, certificates)
     for listener in settings.listeners:
         _log.info("listening on %s", listener.url)

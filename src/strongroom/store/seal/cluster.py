@@ -35,7 +35,7 @@ from strongroom.store.seal.stored import (
 _INIT: Final = "an init: strongroom operator init"
 _FIRST_FORM: Final = b"strongroom key ring\x1f"
 RETRY_SECONDS: Final = 1.0
-# How long a request, or the start, waits for a backend that is being asked: probes give up soon.
+# How long a request waits for a backend that is being asked: probes give up soon.
 PATIENCE_SECONDS: Final = 0.5
 FirstRows = Callable[[Transaction], None]
 
@@ -212,7 +212,7 @@ class ClusterSeal:
         """Whether a try to open without a person is under way."""
         return self._trying is not None and not self._trying.done()
 
-    async def try_to_open(self) -> None:
+    async def try_to_open(self, patience: float = PATIENCE_SECONDS) -> None:
         """Open if that needs nobody, or wait for the try that is under way; both but for a moment.
 
         What a backend that hangs holds up is that one try, which goes on without who waited.
@@ -223,7 +223,7 @@ class ClusterSeal:
             work = self._engine.waiting(self.unseal_by_itself())
             trying = self._trying = asyncio.get_running_loop().create_task(work)
             trying.add_done_callback(_seen)
-        done, _ = await asyncio.wait({trying}, timeout=PATIENCE_SECONDS)
+        done, _ = await asyncio.wait({trying}, timeout=patience)
         if done:
             trying.result()
         elif self.sealed and not self.waiting_for:

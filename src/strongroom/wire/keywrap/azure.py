@@ -68,7 +68,11 @@ class AzureKeyWrapper:
             body = {"alg": ALGORITHM, "value": _b64url(rest[named : named + length])}
             found = await self._call("POST", f"{self._key}/{version}/unwrapkey", body)
             return Aead(_unb64url(found["value"])).open(rest[named + length :], aad)
-        except (struct.error, ValueError, Tampered, Invalid):
+        except Invalid as refusal:
+            raise Denied(
+                "not-unwrapped", f"Key Vault does not open this: {refusal.message}"
+            ) from None
+        except (struct.error, ValueError, Tampered):
             raise Denied("not-unwrapped", "Key Vault does not open this") from None
 
     async def close(self) -> None:

@@ -53,8 +53,11 @@ class GoogleKmsWrapper:
         body = {"ciphertext": _b64(wrapped), "additionalAuthenticatedData": _b64(aad)}
         try:
             found = await self._call("POST", f"{self._base}:decrypt", body)
-        except Invalid:
-            raise Denied("not-unwrapped", "Cloud KMS does not open this") from None
+        except Invalid as refusal:
+            # A version that was disabled is a 400 as well, and only the sentence says so.
+            raise Denied(
+                "not-unwrapped", f"Cloud KMS does not open this: {refusal.message}"
+            ) from None
         return base64.b64decode(found["plaintext"])
 
     async def close(self) -> None:

@@ -141,7 +141,12 @@ class TransitWrapper:
         try:
             found = await self._call("POST", f"decrypt/{self._key}", body)
             return base64.b64decode(found["plaintext"], validate=True)
-        except (Invalid, binascii.Error):
+        except Invalid as refusal:
+            # The other store says which of it: another key, a version put away, no such mount.
+            raise Denied(
+                "not-unwrapped", f"transit key {self._key} does not open this: {refusal.message}"
+            ) from None
+        except binascii.Error:
             raise Denied("not-unwrapped", f"transit key {self._key} does not open this") from None
 
     async def close(self) -> None:
