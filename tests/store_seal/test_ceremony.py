@@ -216,3 +216,16 @@ async def test_a_seal_the_configuration_does_not_name_is_asked_for(start) -> Non
     node = start(FakeWrapper("awskms"))
     await node.seal.follow()
     assert 'seal "transit" { disabled = "true"' in node.seal.waiting_for
+
+
+async def test_no_keys_are_taken_for_a_migration_from_a_seal_that_is_not_named(start) -> None:
+    """Where the stanza was lost, keys of people change nothing, and nobody should be sent for."""
+    body = {"recovery_shares": 3, "recovery_threshold": 2}
+    _, made = await start(FakeWrapper("transit")).ask("PUT", "sys/init", body)
+    node = start()
+    await node.seal.follow()
+    assert "which the configuration does not name" in node.seal.waiting_for
+    give = {"key": made["recovery_keys"][0], "migrate": True}
+    status, said = await node.ask("PUT", "sys/unseal", give)
+    assert (status, "does not name" in said["errors"][0]) == (400, True)
+    assert (await node.ask("GET", "sys/seal-status"))[1]["progress"] == 0

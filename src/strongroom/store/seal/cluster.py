@@ -236,8 +236,10 @@ class ClusterSeal:
         if shared and own and not stored.sealed:
             return self._join_unwrap(shared, "shared root")
         if self.migrating(stored):
-            if not stored.is_shamir and not stored.check and self.setting.auto:
-                return await self._root_by_backend(row, stored)
+            if not stored.is_shamir:
+                self._backend_of(stored)  # Without its stanza no key of a person helps.
+                if not stored.check and self.setting.auto:
+                    return await self._root_by_backend(row, stored)
             self.waiting_for = (
                 f"the migration of the {stored.type} seal to {self.setting.type}: "
                 "strongroom operator unseal -migrate"
@@ -347,6 +349,8 @@ class ClusterSeal:
                 f"{self.setting.type}; 'migrate' {what}",
                 hint="" if migrate else "strongroom operator unseal -migrate",
             )
+        if migrate and not stored.is_shamir:
+            self._backend_of(stored)
 
     @staticmethod
     def _combined(gathering: Gathering, stored: StoredSeal) -> bytes | None:
