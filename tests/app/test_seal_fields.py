@@ -90,6 +90,19 @@ def test_what_has_no_effect_in_a_seal_is_named(tmp_path: Path) -> None:
     assert not any("goes before" in each for each in same.notes)
 
 
+def test_a_key_that_every_user_can_read_is_named(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(b"k" * 32)
+    stanza = f'seal "static" {{ current_key = "file://{key}" }}'
+    for mode, told in ((0o644, True), (0o604, True), (0o640, False), (0o400, False)):
+        key.chmod(mode)
+        notes = [each for each in settings(tmp_path, stanza).notes if "every user" in each]
+        assert bool(notes) is told
+        assert all(f"{key}, current_key of seal 'static'" in each for each in notes)
+    key.unlink()
+    assert not any("every user" in each for each in settings(tmp_path, stanza).notes)
+
+
 def built(kind: str, environment: Mapping[str, str], /, **fields: object) -> Any:
     stanza = Stanza("seal", (kind,), fields, "c.hcl:1")
     return auto_seal(stanza, Means(SystemClock(), environment)).wrapper

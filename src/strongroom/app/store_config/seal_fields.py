@@ -8,6 +8,7 @@ Order: https://developer.hashicorp.com/vault/docs/configuration/seal.
 """
 
 import dataclasses
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -84,6 +85,12 @@ _OTHERS: Final[Mapping[str, tuple[str, ...]]] = {
     "azurekeyvault": ("client_secret_file", "ca_file"),
     "pkcs11": ("pin_file",),
 }
+
+# Fields whose file opens the seal, or proves who asks.
+_SECRET_FILES: Final = (
+    "current_key", "previous_key", "token", "token_file", "client_secret", "client_secret_file",
+    "pin", "pin_file", "secret_key",
+)  # fmt: skip
 
 
 class Fields:
@@ -173,7 +180,31 @@ def _notes(stanza: Stanza, environment: Mapping[str, str]) -> Iterator[str]:
     if fields.type in _OTHERS and (unknown := sorted({*stanza.fields} - known)):
         names = ", ".join(unknown)
         yield f"{stanza.place}: of seal {fields.type!r} these have no effect: {names}"
+    for name, path in _secret_files(stanza):
+        mode = _mode(path)
+        # A group may read: that is how Kubernetes mounts a Secret for a pod's fsGroup.
+        if mode & stat.S_IRWXO:
+            yield (
+                f"{stanza.place}: {path}, {name} of seal {fields.type!r}, can be read by every user"
+                f" of this machine (mode {mode:04o}); 0400, or 0440 for a group, is enough"
+            )
     for name in sorted(stanza.fields):
         variable = fields.variable(name)
         if variable and environment[variable] != str(stanza.fields[name]):
             yield f"{stanza.place}: {variable} goes before {name} of seal {fields.type!r}"
+
+
+def _secret_files(stanza: Stanza) -> Iterator[tuple[str, Path]]:
+    for name in _SECRET_FILES:
+        value = str(stanza.fields.get(name) or "")
+        if value.startswith("file://"):
+            yield name, Path(value.removeprefix("file://"))
+        elif value and name.endswith("_file"):
+            yield name, Path(value)
+
+
+def _mode(path: Path) -> int:
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return 0  # Whoever reads it says so.
