@@ -140,3 +140,33 @@ async def test_a_key_that_is_taken_away_while_the_store_serves_is_reported(start
         await told("the backend does not open this")
     assert sum("next start will not unseal" in each.getMessage() for each in caplog.records) == 2
     keeping.cancel()
+
+
+class OneWay(FakeWrapper):
+    """An identity that may encrypt and not decrypt."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.opening = False
+
+    async def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
+        if not self.opening:
+            raise Denied("no-right", "not allowed to decrypt")
+        return await super().unwrap(wrapped, aad)
+
+
+async def test_what_a_backend_wraps_and_does_not_open_is_never_relied_on(start) -> None:
+    """Neither by an init, nor by a migration, nor when the backend's key was rotated."""
+    new = OneWay("awskms")
+    node = start(new)
+    status, said = await node.ask("PUT", "sys/init", {})
+    assert (status, "not allowed to decrypt" in said["errors"][0]) == (403, True)
+    assert (await node.ask("GET", "sys/init"))[1] == {"initialized": False}
+    first = start()
+    keys, _ = await first.init()
+    moving = start(new)
+    await moving.unseal(keys[:1], migrate=True)
+    status, _ = await moving.ask("PUT", "sys/unseal", {"key": keys[1], "migrate": True})
+    assert (status, moving.seal.sealed, moving.seal.stored().type) == (403, True, "shamir")
+    new.opening = True
+    assert (await moving.unseal(keys[:2], migrate=True))["sealed"] is False

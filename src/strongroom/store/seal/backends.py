@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from strongroom.crypto.aead import KEY_BYTES
+from strongroom.crypto.tokens import constant_time_equal
 from strongroom.model.errors import Denied, Refusal, Unavailable
 from strongroom.wire.keywrap.contract import Wrapper
 
@@ -42,6 +43,20 @@ async def in_time(auto: AutoSeal) -> AsyncIterator[None]:
             f"the {auto.type} seal gave an answer that cannot be used ({type(error).__name__})",
             hint="is its address the right one?",
         ) from None
+
+
+async def wrapped_by(auto: AutoSeal, root: bytes, place: bytes) -> tuple[bytes, str]:
+    """The root key wrapped, and the identity of the key that did; raises what it refuses by.
+
+    It is opened once before anybody relies on it: an identity that may encrypt and not decrypt, or
+    bytes that were changed on their way, would be found by the next start, and nothing helps then.
+    """
+    async with in_time(auto):
+        identity = await auto.wrapper.identity()
+        wrapped = await auto.wrapper.wrap(root, place)
+        if not constant_time_equal(await auto.wrapper.unwrap(wrapped, place), root):
+            raise Denied("not-root-key", f"the {auto.type} seal opens another key than it wrapped")
+    return wrapped, identity
 
 
 async def unwrapped(backends: Sequence[AutoSeal], wrapped: bytes, place: bytes) -> bytes:

@@ -20,7 +20,7 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, Refusal, Unavailable
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import ClusterRow, Engine, Transaction
-from strongroom.store.seal.backends import AutoSeal, in_time, unwrapped
+from strongroom.store.seal.backends import AutoSeal, in_time, unwrapped, wrapped_by
 from strongroom.store.seal.root_key import opened_ring, place_of, recovery_fits, sealed_ring
 from strongroom.store.seal.shares import Gathering, parse_share, split_key
 from strongroom.store.seal.stored import (
@@ -177,9 +177,7 @@ class ClusterSeal:
         auto = self.setting.auto
         if auto is None:
             return Aead(key).seal(root, place_of("root", cluster_id)), ""
-        async with in_time(auto):
-            identity = await auto.wrapper.identity()
-            return await auto.wrapper.wrap(root, place_of("root", cluster_id)), identity
+        return await wrapped_by(auto, root, place_of("root", cluster_id))
 
     # unseal
 
