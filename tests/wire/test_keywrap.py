@@ -164,6 +164,21 @@ async def test_the_identity_is_stable_and_moves_with_a_rotation(given: Given) ->
     assert await given.wrapper.unwrap(wrapped, b"place") == KEY
 
 
+@pytest.mark.parametrize("kind", ["google_kms", "azure_key_vault"])
+async def test_a_token_that_a_cloud_refuses_is_fetched_anew(
+    kind: str, google_kms, azure_vault
+) -> None:
+    """A machine that was suspended takes a token for good that has long ended."""
+    fake, fields = google_kms if kind == "google_kms" else azure_vault
+    wrapper = build({"name": "b", "type": kind, **fields}, CLOCK)
+    wrapped = await wrapper.wrap(KEY, b"p")
+    fake.token = "another"
+    with pytest.raises(Denied, match="401"):
+        await wrapper.unwrap(wrapped, b"p")
+    assert await wrapper.unwrap(wrapped, b"p") == KEY
+    await wrapper.close()
+
+
 async def test_clouds_that_are_down_or_disabled_say_so(google_kms, azure_vault) -> None:
     for (fake, fields), kind in ((google_kms, "google_kms"), (azure_vault, "azure_key_vault")):
         wrapper = build({"name": "b", "type": kind, **fields}, CLOCK)

@@ -48,6 +48,10 @@ class BearerToken:
             self._until = self._clock.monotonic() + max(0.0, seconds - REFRESH_BEFORE_SECONDS)
         return {"Authorization": f"Bearer {self._token.reveal_text()}"}
 
+    def refused(self) -> None:
+        """Fetch another for the next call. A machine that slept does not know how long it did."""
+        self._token = None
+
 
 def google_key_file(path: Path, http: HttpClient, clock: Clock) -> Fetch:
     """A service account's JSON key, read at every use."""

@@ -39,6 +39,8 @@ class AzureKeyWrapper:
         content = None if body is None else orjson.dumps(body)
         url = f"{self._vault}/keys/{path}?api-version={API_VERSION}"
         reply = await self._http.request(method, url, headers=headers, body=content)
+        if reply.status == 401:
+            self._token.refused()
         if reply.status != 200:
             raise refusal_of(reply, "azure")
         return orjson.loads(reply.body)

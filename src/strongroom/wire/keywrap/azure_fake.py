@@ -32,6 +32,7 @@ class AzureVaultFake:
         self.keys: dict[str, dict[str, bytes]] = {}
         self.enabled = True
         self.down = False
+        self.token = TOKEN  # What it takes; a token that was given before has ended then.
 
     def add(self, name: str) -> None:
         """A key, or a new version of one."""
@@ -47,9 +48,9 @@ class AzureVaultFake:
             return _error(503, "ServiceUnavailable")
         if path.endswith("/oauth2/v2.0/token"):
             good = any(proof in request.body for proof in PROOFS)
-            said = {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}
+            said = {"access_token": self.token, "expires_in": 3600, "token_type": "Bearer"}
             return Response(200, orjson.dumps(said)) if good else _error(400, "invalid_request")
-        if request.headers.get("authorization") != f"Bearer {TOKEN}":
+        if request.headers.get("authorization") != f"Bearer {self.token}":
             return Response(401, b"", (("WWW-Authenticate", CHALLENGE),))
         _, _, rest = path.partition("/keys/")
         name, _, rest = rest.partition("/")

@@ -33,6 +33,8 @@ class GoogleKmsWrapper:
         headers = {**await self._token.header(), "Content-Type": "application/json"}
         content = None if body is None else orjson.dumps(body)
         reply = await self._http.request(method, url, headers=headers, body=content)
+        if reply.status == 401:
+            self._token.refused()
         if reply.status != 200:
             raise refusal_of(reply, "google")
         return orjson.loads(reply.body)

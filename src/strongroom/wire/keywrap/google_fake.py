@@ -22,6 +22,7 @@ class GoogleKmsFake:
         self.keys: dict[str, list[Aead]] = {}
         self.enabled = True
         self.down = False
+        self.token = TOKEN  # What it takes; a token that was given before has ended then.
 
     def add(self, name: str) -> None:
         """A key with one version."""
@@ -40,9 +41,9 @@ class GoogleKmsFake:
             return _error(503, "UNAVAILABLE")
         if path == "/token" and request.method == "POST":
             good = b"assertion=" in request.body
-            said = {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}
+            said = {"access_token": self.token, "expires_in": 3600, "token_type": "Bearer"}
             return Response(200, orjson.dumps(said)) if good else _error(400, "INVALID_ARGUMENT")
-        if request.headers.get("authorization") != f"Bearer {TOKEN}":
+        if request.headers.get("authorization") != f"Bearer {self.token}":
             return _error(401, "UNAUTHENTICATED")
         name, _, verb = path.removeprefix("/v1/").partition(":")
         versions = self.keys.get(name.partition("/cryptoKeyVersions/")[0])
