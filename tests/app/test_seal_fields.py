@@ -56,6 +56,9 @@ def test_variables_about_tls_are_those_of_a_stanza_without_tls() -> None:
     assert fields_of("transit", environment).flag("tls_skip_verify")
     assert not fields_of("transit", environment, tls_server_name="x").flag("tls_skip_verify")
     assert fields_of("transit", {}, tls_skip_verify=True).flag("tls_skip_verify")
+    unrenewed = {"VAULT_TRANSIT_SEAL_DISABLE_RENEWAL": "true"}
+    assert fields_of("transit", unrenewed, disable_renewal=False).flag("disable_renewal")
+    assert not fields_of("transit", {}, disable_renewal=False).flag("disable_renewal")
     with pytest.raises(Invalid, match="disable_renewal is true or false"):
         fields_of("transit", {}, disable_renewal="perhaps").flag("disable_renewal")
 

@@ -138,8 +138,7 @@ class Fields:
 
     def flag(self, name: str) -> bool:
         """A field that is on or off."""
-        value = self._fields.get(name)
-        text = str(value if isinstance(value, bool) else self.text(name)).lower()
+        text = self.text(name).lower()
         if text not in (*_YES, *_NO):
             raise self.bad(f"{name} is true or false")
         return text in _YES
