@@ -179,6 +179,16 @@ async def test_a_token_that_a_cloud_refuses_is_fetched_anew(
     await wrapper.close()
 
 
+async def test_google_credentials_of_another_kind_are_named(google_kms, tmp_path: Path) -> None:
+    _, fields = google_kms
+    (tmp_path / "federated.json").write_text('{"type": "external_account", "audience": "a"}')
+    given = {**fields, "key_file": str(tmp_path / "federated.json")}
+    wrapper = build({"name": "b", "type": "google_kms", **given}, CLOCK)
+    with pytest.raises(Refusal, match="type 'external_account' are not served"):
+        await wrapper.identity()
+    await wrapper.close()
+
+
 async def test_clouds_that_are_down_or_disabled_say_so(google_kms, azure_vault) -> None:
     for (fake, fields), kind in ((google_kms, "google_kms"), (azure_vault, "azure_key_vault")):
         wrapper = build({"name": "b", "type": kind, **fields}, CLOCK)

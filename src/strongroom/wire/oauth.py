@@ -24,6 +24,7 @@ from strongroom.wire.rest import refusal_of
 
 REFRESH_BEFORE_SECONDS: Final = 300.0
 GOOGLE_SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
+SERVICE_ACCOUNT: Final = "service_account"
 GOOGLE_METADATA: Final = "http://metadata.google.internal"
 AZURE_METADATA: Final = "http://169.254.169.254"
 AZURE_ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -69,6 +70,12 @@ def google_key(
 
     async def fetch() -> tuple[Secret, float]:
         key = await read()
+        kind = str(key.get("type", SERVICE_ACCOUNT))
+        if kind != SERVICE_ACCOUNT:
+            raise Invalid(
+                "google-key", f"credentials of the type {kind!r} are not served",
+                hint="give a service account's key, or none where the machine has an account",
+            )  # fmt: skip
         now = int(clock.now())
         try:
             claims = {
