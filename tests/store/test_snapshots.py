@@ -1,6 +1,7 @@
 """Snapshots over HTTP: what a restore brings back, what is refused, and that nothing leaks."""
 
 import asyncio
+import gzip
 import hashlib
 import tarfile
 from contextlib import AsyncExitStack
@@ -158,6 +159,12 @@ async def test_an_archive_that_is_not_ours_or_not_whole_is_refused(store: Any) -
         (content[:2], "ends too early"),
         (flipped, "damaged"),
         (other.getvalue(), "not a snapshot"),
+        # The file in it is whole, its end is not.
+        (content[:-1], "ends too early"),
+        (content[:-100], "ends too early"),
+        (content[:-600], "ends too early"),
+        (content[:-5] + bytes([content[-5] ^ 1]) + content[-4:], "was changed"),
+        (content + gzip.compress(bytes(2 << 20)), "more follows"),
     ):
         status, body = await store.ask("POST", SNAPSHOT, sent)
         assert (status, said in body["errors"][0]) == (400, True), body
