@@ -1,7 +1,8 @@
 """Connections to PostgreSQL: a few, kept open, and cut after any error.
 
-When the database is gone every caller is told so at once, and a probe looks for it until it is
-back. Of several servers the one that takes writes is used: all are asked at once, so that one
+A connection that ends, or does not answer in time, costs its own caller alone, and a probe looks
+whether the database is there. When it is not every caller is told so at once, until it is back. Of
+several servers the one that takes writes is used: all are asked at once, so that one
 that hangs holds nobody up. Nothing of a session is changed by its use, so nothing is reset
 between two uses.
 """
@@ -15,17 +16,31 @@ from typing import Any, Final
 import asyncpg
 
 from strongroom.model.errors import Refusal, Unavailable
-from strongroom.store.engine._hosts import Server, servers_of
+from strongroom.store.engine._database_errors import (
+    NotPrimary,
+    bad_address,
+    is_cut,
+    is_gone,
+    refusal_of,
+)
+from strongroom.store.engine._hosts import Server, servers_of, without_waits
 
 CONNECT_SECONDS: Final = 2.0
 PROBE_SECONDS: Final = 0.2
 STATEMENTS_KEPT: Final = 512
 # A node that stops in the middle of a group loses its turn to write; the others wait longer. A
 # plan that reads a whole table is kept when the table has grown; what has an index is read by it.
+# What an administrator has set for other programs would break calls off that have deadlines here,
+# cut connections that are kept, and refuse a group of writes that waits for another node's.
 SESSION: Final = """
     SET idle_in_transaction_session_timeout = 2000;
+    SET default_transaction_isolation = 'read committed';
+    SET lock_timeout = 0;
+    SET statement_timeout = 0;
     SET jit = off;
     SET enable_seqscan = off;
+    SELECT set_config(name, '0', false) FROM pg_settings
+     WHERE name IN ('idle_session_timeout', 'transaction_timeout');
     SELECT set_config('synchronous_commit', 'on', false)
      WHERE current_setting('synchronous_commit') = 'off'
 """
@@ -36,16 +51,11 @@ WHO: Final = """
            CASE WHEN NOT pg_is_in_recovery()
                 THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END
 """
-# Classes of SQLSTATE that say: not now (connection, read-only, login, conflict, resources,
-# intervention, system, internal). Everything else is a bug of ours.
-_NOT_NOW: Final = ("08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX")
-# The connection itself, whether the server or the driver says so.
-_CUT: Final = "08"
-_FULL: Final = "53100"
-DRIVER_ERRORS: Final = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
+# What a server says of settings in the URL that it does not know or does not let be set.
+_BAD_SETTING: Final = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.CantChangeRuntimeParamError,
 )
 # What managed databases may say to `WHO`.
 _NOT_TOLD: Final = (
@@ -53,8 +63,6 @@ _NOT_TOLD: Final = (
     asyncpg.UndefinedFunctionError,
     asyncpg.FeatureNotSupportedError,
 )
-# Those states after which another connection would fare no better: look for the database.
-_GONE: Final = ("08", "25", "28", "3D", "57P")
 
 
 _log = logging.getLogger(__name__)
@@ -73,15 +81,11 @@ def _hear(connection: _Listening, message: Any) -> None:  # noqa: ANN401 - async
         connection.warnings.append(message.message)
 
 
-class NotPrimary(Unavailable):
-    """The server that answers must not be used."""
-
-
 class Connections:
     """At most `limit` connections to one database, lent for a while."""
 
     def __init__(self, url: str, limit: int) -> None:
-        self._url = url
+        self._url = without_waits(url)
         self._servers: tuple[Server | None, ...] = servers_of(url) or (None,)
         self._idle: list[Any] = []
         self._room = asyncio.Semaphore(limit)
@@ -102,19 +106,34 @@ class Connections:
         """A connection for that long; raises Unavailable for what is the database's fault."""
         self.check()
         connection: Any = None
+        opening = False
         try:
             async with asyncio.timeout(seconds), self._room:
                 self.check()
-                connection = self._idle.pop() if self._idle else await self._open()
+                connection = self._kept()
+                if connection is None:
+                    opening = True
+                    connection = await self._open()
+                    opening = False
                 yield connection
         except BaseException as error:
             if connection is not None:
                 connection.terminate()
-            if isinstance(error, Exception):
-                raise self._noticed(error) from error
-            raise
+            if not isinstance(error, Exception):
+                raise
+            # Who waited for a connection that others had knows nothing of the database.
+            used = opening or connection is not None
+            raise (self._noticed(error, opening) if used else refusal_of(error)) from error
         else:
             self._idle.append(connection)
+
+    def _kept(self) -> Any | None:  # noqa: ANN401
+        """The connection that was used last; those that were cut while nobody used them go."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
 
     async def _open(self) -> Any:  # noqa: ANN401
         """A connection to the server that takes writes; all are asked at once.
@@ -148,10 +167,13 @@ class Connections:
         """The server's timeline, 0 where it does not tell, and a connection to it."""
         where = {"host": server[0], "port": server[1]} if server else {}
         async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await asyncpg.connect(
-                self._url, **where, statement_cache_size=STATEMENTS_KEPT,
-                target_session_attrs="any", connection_class=_Listening,
-            )  # fmt: skip
+            try:
+                connection = await asyncpg.connect(
+                    self._url, **where, statement_cache_size=STATEMENTS_KEPT,
+                    target_session_attrs="any", connection_class=_Listening,
+                )  # fmt: skip
+            except _BAD_SETTING as error:
+                raise bad_address(error.args[0]) from None
             try:
                 connection.add_log_listener(_hear)
                 await connection.execute(SESSION)
@@ -196,34 +218,55 @@ class Connections:
                 await connection.close(timeout=CONNECT_SECONDS)
         self._idle.clear()
 
-    def _noticed(self, error: Exception) -> Exception:
-        """What the caller hears; a database that is gone is looked for from now on."""
+    def _noticed(self, error: Exception, opening: bool) -> Exception:  # noqa: FBT001
+        """What the caller hears; where the database may be gone it is looked for.
+
+        It is gone where a connection is refused. One that ended, or was not opened in time, says
+        less.
+        """
         refusal = refusal_of(error)
-        if self._lost is None and _is_gone(error) and isinstance(refusal, Refusal):
-            self._lost = refusal
-            _log.error("%s; looking for it", refusal)
-            for connection in self._idle:
-                connection.terminate()
-            self._idle.clear()
+        if self._lost is not None or not is_gone(error):
+            return refusal
+        if opening and not isinstance(error, TimeoutError):
+            self._lose(refusal)
+        elif is_cut(error):
+            # Whatever has cut this one, or swallows what is sent, may have met the others.
+            self._forget_idle()
+        if self._prober is None or self._prober.done():
             self._prober = asyncio.create_task(self._probe(), name="postgres-probe")
         return refusal
 
     async def _probe(self) -> None:
-        while self._lost is not None:
+        """Until the database is there. While nobody knows that it is not, calls go on."""
+        while True:
             try:
                 connection = await self._open()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is not back yet
-                self._still_lost(refusal_of(error))
+                if self._lost is None and not is_gone(error):
+                    return
+                self._lose(refusal_of(error))
                 await asyncio.sleep(PROBE_SECONDS)
             else:
                 connection.terminate()
-                self._lost = None
-                _log.warning("the database is back")
+                if self._lost is not None:
+                    self._lost = None
+                    _log.warning("the database is back")
+                return
 
-    def _still_lost(self, refusal: Exception) -> None:
-        if isinstance(refusal, Refusal) and str(refusal) != str(self._lost):
-            self._lost = refusal
+    def _lose(self, refusal: Exception) -> None:
+        if not isinstance(refusal, Refusal):
+            return
+        if self._lost is None:
+            _log.error("%s; looking for it", refusal)
+            self._forget_idle()
+        elif str(refusal) != str(self._lost):
             _log.error("%s", refusal)
+        self._lost = refusal
+
+    def _forget_idle(self) -> None:
+        for connection in self._idle:
+            connection.terminate()
+        self._idle.clear()
 
 
 async def commit(connection: Any, seconds: float) -> None:  # noqa: ANN401 - asyncpg's
@@ -254,46 +297,3 @@ def _let_go(task: "asyncio.Task[Any]") -> None:
     """Nobody waits for this connection any more."""
     if not task.cancelled() and task.exception() is None:
         task.result()[1].terminate()
-
-
-def _is_gone(error: Exception) -> bool:
-    state = getattr(error, "sqlstate", None) or ""
-    return isinstance(error, NotPrimary) or _is_cut(error) or state.startswith(_GONE)
-
-
-def _is_cut(error: Exception) -> bool:
-    # A wrong argument is an InterfaceError too, and a ValueError: a bug, not a lost connection.
-    # A connection that dies in the middle of an answer can end as an InternalClientError.
-    cut = isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
-    return cut and not isinstance(error, ValueError)
-
-
-def _gone() -> Refusal:
-    return Unavailable(
-        "storage-unavailable",
-        "the database cannot be reached",
-        hint="see that PostgreSQL runs and accepts connections; a node that serves finds it again"
-        " by itself, a start has to be repeated",
-    )
-
-
-def refusal_of(error: Exception) -> Exception:
-    """A driver's error as Unavailable; any other error as it is."""
-    if _is_cut(error):
-        return _gone()
-    state = getattr(error, "sqlstate", None)
-    if isinstance(state, str) and state.startswith(_CUT):
-        return _gone()
-    if state == _FULL:
-        return Unavailable(
-            "storage-full",
-            "the database cannot be used: no space is left on PostgreSQL's disk (53100)",
-            hint="free space there; nothing was written",
-        )
-    if isinstance(state, str) and state.startswith(_NOT_NOW):
-        return Unavailable(
-            "storage-unavailable",
-            f"the database cannot be used: {type(error).__name__} ({state})",
-            hint="see PostgreSQL's log",
-        )
-    return error

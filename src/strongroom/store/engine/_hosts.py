@@ -11,6 +11,12 @@ from strongroom.model.errors import Invalid
 
 PORT: Final = 5432
 
+# How long libpq waits, and when it asks whether a peer is alive. Both are decided here.
+_WAITS: Final = (
+    "connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count",
+    "tcp_user_timeout",
+)  # fmt: skip
+
 Server = tuple[str, int]
 
 
@@ -48,3 +54,10 @@ def _host_and_port(text: str) -> tuple[str, str]:
         return head.removeprefix("["), tail.removeprefix(":")
     host, _, port = text.partition(":")
     return unquote(host), port
+
+
+def without_waits(url: str) -> str:
+    """The URL without words that a driver other than libpq would hand to the server."""
+    place, _, query = url.partition("?")
+    kept = "&".join(each for each in query.split("&") if each.partition("=")[0] not in _WAITS)
+    return f"{place}?{kept}" if kept else place

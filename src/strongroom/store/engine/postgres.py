@@ -16,7 +16,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 import asyncpg
 
 from strongroom.model.errors import Refusal
-from strongroom.store.engine._connections import DRIVER_ERRORS, Connections, commit
+from strongroom.store.engine._connections import Connections, commit
+from strongroom.store.engine._database_errors import DRIVER_ERRORS
 from strongroom.store.engine._foreseen import Outcome
 from strongroom.store.engine._foreseen_postgres import ForeseenOnPostgres
 from strongroom.store.engine._greenlets import answer_of, drive, run_parked, run_side_by_side

@@ -1,0 +1,125 @@
+"""What PostgreSQL or its driver says, as callers hear it; pure."""
+
+import ssl
+from typing import Final
+
+import asyncpg
+
+from strongroom.model.errors import Refusal, Unavailable
+
+# Classes of SQLSTATE that say: not now (connection, read-only, login, conflict, resources,
+# intervention, system, internal). Everything else is a bug of ours.
+_NOT_NOW: Final = ("08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX")
+# The connection itself, whether the server or the driver says so.
+_CUT: Final = "08"
+_FULL: Final = "53100"
+# A prepared statement that is gone, or that another session has made.
+_POOLED: Final = ("26000", "42P05")
+# The role may not, or has no schema.
+_NO_RIGHT: Final = ("42501", "3F000")
+# Those states after which another connection may fare no better.
+_GONE: Final = ("08", "25", "28", "3D", "57P")
+DRIVER_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+
+
+class NotPrimary(Unavailable):
+    """The server that answers must not be used."""
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether the database itself may be gone."""
+    return isinstance(error, NotPrimary) or is_cut(error) or _state(error).startswith(_GONE)
+
+
+def is_cut(error: Exception) -> bool:
+    """Whether a connection ended, or did not answer in time."""
+    # A wrong argument is an InterfaceError too, and a ValueError: a bug, not a lost connection.
+    # A connection that dies in the middle of an answer can end as an InternalClientError.
+    cut = isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+    return cut and not (isinstance(error, ValueError) and not isinstance(error, OSError))
+
+
+def refusal_of(error: Exception) -> Exception:
+    """A driver's error as Unavailable; any other error as it is."""
+    state = _state(error)
+    if _is_tls(error):
+        return _tls(error)
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return bad_address(str(error.args[0]))
+    if is_cut(error) or state.startswith(_CUT):
+        return _gone()
+    if state == _FULL:
+        return Unavailable(
+            "storage-full",
+            "the database cannot be used: no space is left on PostgreSQL's disk (53100)",
+            hint="free space there; nothing was written",
+        )
+    if state in _POOLED:
+        return Unavailable(
+            "storage-pooled",
+            f"the database cannot be used: a pooler gives one session to several clients ({state})",
+            hint="name PostgreSQL itself, or a pooler that keeps a session for each connection"
+            " (pool_mode = session)",
+        )
+    if state in _NO_RIGHT:
+        return Unavailable(
+            "storage-unavailable",
+            f"the database cannot be used: {type(error).__name__} ({state})",
+            hint="the role of the URL needs a schema that it may create tables in: GRANT USAGE,"
+            " CREATE ON SCHEMA, or make it the database's owner; PostgreSQL's log names what it"
+            " lacks",
+        )
+    if state.startswith(_NOT_NOW):
+        return Unavailable(
+            "storage-unavailable",
+            f"the database cannot be used: {type(error).__name__} ({state})",
+            hint="see PostgreSQL's log",
+        )
+    return error
+
+
+def bad_address(why: str) -> Refusal:
+    """For what the driver, or the server, does not understand of the database's URL."""
+    return Unavailable(
+        "storage-address",
+        f"the address of the database cannot be used: {why.rstrip('.')}",
+        hint="see what stands behind the ? of the URL",
+    )
+
+
+def _state(error: Exception) -> str:
+    state = getattr(error, "sqlstate", None)
+    return state if isinstance(state, str) else ""
+
+
+def _is_tls(error: Exception) -> bool:
+    if isinstance(error, ssl.SSLError):
+        return not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    # The driver's own, of a server that has no TLS.
+    return type(error) is ConnectionError and "rejected SSL upgrade" in str(error)
+
+
+def _tls(error: Exception) -> Refusal:
+    why = "the server has no TLS"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = f"its certificate is refused: {error.verify_message}"
+    elif isinstance(error, ssl.SSLError):
+        why = error.reason or "the handshake failed"
+    return Unavailable(
+        "storage-tls",
+        f"the database cannot be reached by TLS: {why}",
+        hint="see sslmode and sslrootcert in the URL, and ssl in PostgreSQL's configuration",
+    )
+
+
+def _gone() -> Refusal:
+    return Unavailable(
+        "storage-unavailable",
+        "the database cannot be reached",
+        hint="see that PostgreSQL runs and accepts connections; a node that serves finds it again"
+        " by itself, a start has to be repeated",
+    )

@@ -1,0 +1,215 @@
+"""One connection that ends or hangs costs its own caller alone, whatever an administrator has set."""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from strongroom.app.waiting import until
+from strongroom.crypto.keyring import KeyRing
+from strongroom.model.clock import SystemClock
+from strongroom.model.errors import Refusal, Unavailable
+from strongroom.store.engine._database_errors import refusal_of
+from strongroom.store.engine._hosts import without_waits
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import Transaction
+from strongroom.store.engine.postgres import PostgresEngine
+
+CLOCK = SystemClock()
+OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+async def opened(url: str) -> PostgresEngine:
+    barrier = Barrier()
+    barrier.unseal(KeyRing.new(0.0))
+    return await PostgresEngine.open(url, barrier)
+
+
+@pytest.fixture
+async def administrator(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(re.sub(r"^\w+", "postgresql", postgres_url))
+    yield connection
+    await connection.close()
+
+
+async def policies(engine: PostgresEngine) -> list[str]:
+    async def asked() -> list[str]:
+        return list(engine.view.policy_names())
+
+    return await engine.waiting(asked())
+
+
+async def revision(engine: PostgresEngine) -> int:
+    async def asked() -> int:
+        return engine.revision()
+
+    return await engine.waiting(asked())
+
+
+def put(name: str) -> "object":
+    def work(transaction: Transaction) -> None:
+        transaction.put_policy(name, "text")
+
+    return work
+
+
+async def for_all(administrator: asyncpg.Connection, setting: str) -> None:
+    name = await administrator.fetchval("SELECT current_database()")
+    await administrator.execute(f"ALTER DATABASE {name} SET {setting}")
+
+
+async def cut_idle(engine: PostgresEngine, administrator: asyncpg.Connection) -> None:
+    """As an administrator, a firewall or `idle_session_timeout` does."""
+    idle = engine._connections._idle
+    assert idle
+    await administrator.execute(f"SELECT pg_terminate_backend(pid) {OTHERS}")
+
+    async def all_ended() -> bool | None:
+        return all(each.is_closed() for each in idle) or None
+
+    await until("the connections to end", all_ended, CLOCK)
+
+
+@pytest.mark.component
+async def test_connections_that_were_cut_while_idle_are_no_callers_loss(
+    postgres_url: str, administrator: asyncpg.Connection
+) -> None:
+    engine = await opened(postgres_url)
+    try:
+        for number in range(3):
+            # Several at once, so that several are kept.
+            await asyncio.gather(*(policies(engine) for _ in range(4)))
+            await cut_idle(engine, administrator)
+            await engine.transact(put(f"p{number}"))  # type: ignore[arg-type]
+            assert f"p{number}" in await policies(engine)
+    finally:
+        await engine.close()
+
+
+@pytest.mark.component
+async def test_a_read_that_waits_too_long_stops_no_other(
+    postgres_url: str, administrator: asyncpg.Connection
+) -> None:
+    engine = await opened(postgres_url)
+    try:
+        async with administrator.transaction():
+            await administrator.execute("LOCK TABLE policy IN ACCESS EXCLUSIVE MODE")
+            slow = asyncio.create_task(policies(engine))
+            while not slow.done():
+                await revision(engine)
+            with pytest.raises(Unavailable, match="cannot be reached"):
+                await slow
+            for _ in range(50):
+                await revision(engine)
+        assert await policies(engine) == []
+    finally:
+        await engine.close()
+
+
+@pytest.mark.component
+async def test_reads_go_on_where_nothing_may_be_written(
+    postgres_url: str, administrator: asyncpg.Connection
+) -> None:
+    engine = await opened(postgres_url)
+    try:
+        await for_all(administrator, "default_transaction_read_only = on")
+        await cut_idle(engine, administrator)
+        for number in range(20):
+            with pytest.raises(Unavailable, match="25006"):
+                await engine.transact(put(f"p{number}"))  # type: ignore[arg-type]
+            assert await policies(engine) == []
+    finally:
+        await engine.close()
+
+
+@pytest.mark.component
+async def test_what_is_set_for_other_programs_breaks_nothing_off(
+    postgres_url: str, administrator: asyncpg.Connection
+) -> None:
+    await for_all(administrator, "default_transaction_isolation = 'serializable'")
+    for name in ("lock_timeout", "statement_timeout", "idle_session_timeout"):
+        known = "SELECT count(*) = 1 FROM pg_settings WHERE name = $1"
+        if await administrator.fetchval(known, name):
+            await for_all(administrator, f"{name} = '700ms'")
+    engines = [await opened(postgres_url) for _ in range(2)]
+    try:
+        writes = [
+            engines[number % 2].transact(put(f"p{number}"))  # type: ignore[arg-type]
+            for number in range(20)
+        ]
+        await asyncio.gather(*writes)
+        async with engines[0]._connections.lend(60.0) as connection:
+            for name in ("lock_timeout", "statement_timeout", "idle_session_timeout"):
+                said = "SELECT current_setting($1, true)"
+                assert await connection.fetchval(said, name) in ("0", None)
+            assert await connection.fetchval("SHOW transaction_isolation") == "read committed"
+    finally:
+        for each in engines:
+            await each.close()
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("sslmode=nonsense", "`sslmode` parameter must be one of"),
+        ("sslmode=verify-full&sslrootcert=", "root certificate file"),
+        ("bogus=1", 'unrecognized configuration parameter "bogus"'),
+    ],
+)
+@pytest.mark.component
+async def test_what_the_url_says_wrong_is_named(postgres_url: str, word: str, said: str) -> None:
+    with pytest.raises(Unavailable, match="the address of the database cannot be used") as caught:
+        await PostgresEngine.open(f"{postgres_url}&{word}", Barrier())
+    assert said in caught.value.message
+
+
+@pytest.mark.component
+async def test_a_role_that_may_make_no_tables_is_told_so(
+    postgres_url: str, administrator: asyncpg.Connection
+) -> None:
+    await administrator.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    await for_all(administrator, "search_path = 'nowhere'")
+    with pytest.raises(Unavailable) as caught:
+        await PostgresEngine.open(postgres_url, Barrier())
+    assert "InvalidSchemaNameError (3F000)" in caught.value.message
+    assert "create tables" in (caught.value.hint or "")
+
+
+def test_waits_of_libpq_in_the_url_are_passed_over() -> None:
+    url = "postgresql://u:p%3F@h/db"
+    assert without_waits(url) == url
+    assert without_waits(f"{url}?connect_timeout=3") == url
+    kept = without_waits(f"{url}?sslmode=require&connect_timeout=3&keepalives_idle=9&host=%2Fa")
+    assert kept == f"{url}?sslmode=require&host=%2Fa"
+
+
+def _verification() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "self-signed certificate"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (_verification(), "storage-tls", "its certificate is refused: self-signed certificate"),
+        (
+            ConnectionError('PostgreSQL server at "h:1" rejected SSL upgrade'),
+            "storage-tls",
+            "the server has no TLS",
+        ),
+        (ssl.SSLEOFError(8, "EOF"), "storage-unavailable", "cannot be reached"),
+        (ConnectionResetError(), "storage-unavailable", "cannot be reached"),
+        (asyncpg.DuplicatePreparedStatementError("x"), "storage-pooled", "a pooler"),
+        (asyncpg.InvalidSQLStatementNameError("x"), "storage-pooled", "a pooler"),
+        (asyncpg.InsufficientPrivilegeError("x"), "storage-unavailable", "42501"),
+    ],
+)
+def test_what_a_connection_lacks_is_said(error: Exception, code: str, said: str) -> None:
+    refusal = refusal_of(error)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == code
+    assert said in refusal.message
