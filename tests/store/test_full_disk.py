@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from server_process import CLOCK, Server, fill, nothing_is_lost, value
 from strongroom.app.dev.postgres import ThrowawayPostgres
 from strongroom.app.waiting import until
 from strongroom.model.errors import Unavailable
+from strongroom.store.engine.snapshot_archive import pack, plain
 from strongroom.wire.client import HttpClient
 
 pytestmark = pytest.mark.component
@@ -222,3 +225,40 @@ async def test_postgres_that_ends_for_want_of_space_for_its_log_loses_no_acknowl
             await writes.nothing_is_lost()
         finally:
             server.kill()
+
+
+async def test_a_snapshot_that_has_no_room_is_refused_and_says_where(mount: Mount) -> None:
+    small = mount("64m")
+    async with HttpClient() as http:
+        server = Server(small, http, audit_file=small.parent / "audit.log")
+        try:
+            await server.start()
+            for number in range(11):
+                body = {"data": {"k": "x" * 1_000_000}}
+                assert (await server.ask("POST", f"secret/data/{number}", body))[0] == 200
+            fill(small / "filler")
+            for query in ("", "?plain=true", "?plain=true&verify=true"):
+                status, said = await server.ask("GET", f"sys/storage/raft/snapshot{query}")
+                assert status == 503
+                assert said["errors"][0].startswith(
+                    "the snapshot cannot be kept on disk: No space left on device;"
+                    f" see {small}/data: "
+                )
+            (small / "filler").unlink()
+            path = f"{server.url('sys/storage/raft/snapshot')}?verify=true"
+            reply = await http.request("GET", path, headers={"X-Vault-Token": server.root})
+            assert (reply.status, len(reply.body) > 11_000_000) == (200, True)
+        finally:
+            server.kill()
+
+
+class Full(BytesIO):
+    def write(self, _: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_archive_that_has_no_room_to_be_unpacked_is_not_called_damaged() -> None:
+    archive = BytesIO()
+    pack(BytesIO(bytes(100_000)), archive)
+    with pytest.raises(OSError, match="No space left"):
+        plain(archive, Full())

@@ -23,8 +23,9 @@ GZIP: Final = b"\x1f\x8b"
 MOST_BYTES: Final = 64 * 1024**3
 CHUNK_BYTES: Final = 1 << 20
 HASH_BYTES: Final = 32
-# What reading an archive that is not whole raises.
-BROKEN: Final = (OSError, EOFError, zlib.error, tarfile.TarError)
+# What reading an archive that is not whole raises. A full disk, where it is unpacked, is no fault
+# of its.
+BROKEN: Final = (gzip.BadGzipFile, EOFError, zlib.error, tarfile.TarError)
 
 
 def pack(file: BinaryIO, into: BinaryIO) -> None:
@@ -56,7 +57,8 @@ def _add(tar: tarfile.TarFile, name: str, size: int, content: BinaryIO) -> None:
 def plain(file: BinaryIO, into: BinaryIO) -> bool:
     """Write the snapshot file that an archive holds; False, and nothing, where it is none.
 
-    Raises Invalid(`snapshot-damaged`) for an archive that is not whole or holds something else.
+    Raises Invalid(`snapshot-damaged`) for an archive that is not whole or holds something else,
+    and OSError where there is no room for the file.
     """
     file.seek(0)
     head = file.read(len(GZIP))

@@ -8,13 +8,13 @@ restore would find. API: https://developer.hashicorp.com/vault/api-docs/system/s
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-from strongroom.model.errors import Invalid
+from strongroom.model.errors import Invalid, Unavailable
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.barrier import Barrier
@@ -53,6 +53,24 @@ class SnapshotEndpoints:
         )
 
     async def _take(self, call: Call) -> Result:
+        with self._on_disk():
+            return Result(file=await self._taken(call), content_type="application/octet-stream")
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """Around what is kept for a while; raises Unavailable(`snapshot-space`)."""
+        try:
+            yield
+        except OSError as error:
+            folder = self._folder or tempfile.gettempdir()
+            raise Unavailable(
+                "snapshot-space",
+                f"the snapshot cannot be kept on disk: {error.strerror}",
+                hint=f"see {folder}: its file lies there, and a database to restore it into on"
+                " trial; nothing was changed",
+            ) from error
+
+    async def _taken(self, call: Call) -> BinaryIO:
         context = self._context
         file = self._spool()
         try:
@@ -67,7 +85,7 @@ class SnapshotEndpoints:
         except BaseException:
             file.close()
             raise
-        return Result(file=file, content_type="application/octet-stream")
+        return file
 
     def _spool(self) -> BinaryIO:
         spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - sent or read later
@@ -90,8 +108,9 @@ class SnapshotEndpoints:
         """The snapshot in a request, out of its archive where it lies in one."""
         file, found = call.file or BytesIO(call.body), self._spool()
         try:
-            if await asyncio.to_thread(plain, file, found):
-                return found
+            with self._on_disk():
+                if await asyncio.to_thread(plain, file, found):
+                    return found
         except BaseException:
             found.close()
             raise
@@ -113,7 +132,8 @@ class SnapshotEndpoints:
     async def _drill(self, call: Call) -> Result:
         with await self._brought(call) as file:
             found = await judge(file, self._context.seal)
-            return Result(_report(found, await rehearse(file, found, self._folder)))
+            with self._on_disk():
+                return Result(_report(found, await rehearse(file, found, self._folder)))
 
 
 def _whole(drill: Drill) -> None:
