@@ -126,6 +126,21 @@ async def test_reads_go_on_where_nothing_may_be_written(
 
 
 @pytest.mark.component
+async def test_a_database_that_was_made_anew_is_called_empty(
+    postgres_url: str, administrator: asyncpg.Connection
+) -> None:
+    engine = await opened(postgres_url)
+    try:
+        await administrator.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        with pytest.raises(Unavailable, match="no tables of this store"):
+            await policies(engine)
+        with pytest.raises(Unavailable, match="no tables of this store"):
+            await engine.transact(put("p"))  # type: ignore[arg-type]
+    finally:
+        await engine.close()
+
+
+@pytest.mark.component
 async def test_what_is_set_for_other_programs_breaks_nothing_off(
     postgres_url: str, administrator: asyncpg.Connection
 ) -> None:
@@ -205,6 +220,7 @@ def _verification() -> ssl.SSLCertVerificationError:
         (ConnectionResetError(), "storage-unavailable", "cannot be reached"),
         (asyncpg.DuplicatePreparedStatementError("x"), "storage-pooled", "a pooler"),
         (asyncpg.InvalidSQLStatementNameError("x"), "storage-pooled", "a pooler"),
+        (asyncpg.UndefinedTableError("x"), "storage-empty", "no tables of this store"),
         (asyncpg.InsufficientPrivilegeError("x"), "storage-unavailable", "42501"),
     ],
 )

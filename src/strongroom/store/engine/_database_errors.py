@@ -15,6 +15,8 @@ _CUT: Final = "08"
 _FULL: Final = "53100"
 # A prepared statement that is gone, or that another session has made.
 _POOLED: Final = ("26000", "42P05")
+# A table that every start makes is not there.
+_NO_TABLE: Final = "42P01"
 # The role may not, or has no schema.
 _NO_RIGHT: Final = ("42501", "3F000")
 # Those states after which another connection may fare no better.
@@ -64,6 +66,12 @@ def refusal_of(error: Exception) -> Exception:
             f"the database cannot be used: a pooler gives one session to several clients ({state})",
             hint="name PostgreSQL itself, or a pooler that keeps a session for each connection"
             " (pool_mode = session)",
+        )
+    if state == _NO_TABLE:
+        return Unavailable(
+            "storage-empty",
+            f"the database cannot be used: it has no tables of this store any more ({state})",
+            hint="it was made anew, or is being restored: stop the nodes, restore it, start them",
         )
     if state in _NO_RIGHT:
         return Unavailable(
