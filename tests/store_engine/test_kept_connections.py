@@ -220,6 +220,7 @@ def _verification() -> ssl.SSLCertVerificationError:
         (ConnectionResetError(), "storage-unavailable", "cannot be reached"),
         (asyncpg.DuplicatePreparedStatementError("x"), "storage-pooled", "a pooler"),
         (asyncpg.InvalidSQLStatementNameError("x"), "storage-pooled", "a pooler"),
+        (asyncpg.TooManyConnectionsError("x"), "storage-connections", "no more connections"),
         (asyncpg.UndefinedTableError("x"), "storage-empty", "no tables of this store"),
         (asyncpg.InsufficientPrivilegeError("x"), "storage-unavailable", "42501"),
     ],

@@ -13,6 +13,7 @@ _NOT_NOW: Final = ("08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX")
 # The connection itself, whether the server or the driver says so.
 _CUT: Final = "08"
 _FULL: Final = "53100"
+_NO_ROOM: Final = "53300"
 # A prepared statement that is gone, or that another session has made.
 _POOLED: Final = ("26000", "42P05")
 # A table that every start makes is not there.
@@ -59,6 +60,13 @@ def refusal_of(error: Exception) -> Exception:
             "storage-full",
             "the database cannot be used: no space is left on PostgreSQL's disk (53100)",
             hint="free space there; nothing was written",
+        )
+    if state == _NO_ROOM:
+        return Unavailable(
+            "storage-connections",
+            "the database cannot be used: it takes no more connections (53300)",
+            hint="each worker of a node opens up to six: raise max_connections, or the limit of the"
+            " role or database",
         )
     if state in _POOLED:
         return Unavailable(
