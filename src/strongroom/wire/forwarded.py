@@ -5,11 +5,13 @@ to the left was written by whoever asked, who may write anything.
 Settings: https://developer.hashicorp.com/vault/docs/configuration/listener/tcp.
 """
 
+import contextlib
 import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
 from strongroom.model.errors import Invalid
+from strongroom.wire.addresses import usual
 
 HEADER: Final = "x-forwarded-for"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -47,10 +49,11 @@ def client_of(peer: str, header: str | None, rules: ForwardedFor) -> str:
         raise _refusal(
             f"x-forwarded-for has {len(chain)} addresses, and {rules.skip} of them are skipped"
         )
-    try:
-        return str(ipaddress.ip_address(chain[index]))
-    except ValueError:
-        raise _refusal("x-forwarded-for does not hold an address where the client's is") from None
+    # A zone (`fe80::1%...`) is any text, and means something on the proxy's machine alone.
+    if "%" not in chain[index]:
+        with contextlib.suppress(ValueError):
+            return usual(str(ipaddress.ip_address(chain[index])))
+    raise _refusal("x-forwarded-for does not hold an address where the client's is")
 
 
 def _is_in(peer: str, networks: tuple[Network, ...]) -> bool:
