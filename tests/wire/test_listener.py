@@ -49,6 +49,26 @@ async def test_a_method_that_nobody_knows_is_told_from_noise(bench, data, status
     assert (found, bool(json.loads(body)["errors"])) == (status, True)
 
 
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("http://store.example:8200/v1/a?b=c", "/v1/a?b=c"),
+        ("HTTPS://store.example/v1//a", "/v1//a"),
+        ("http://store.example", "/"),
+        ("http://store.example?list=true", "/?list=true"),
+        ("http://store.example/http://other/v1/a", "/http://other/v1/a"),
+        ("/http://store.example/v1/a", "/http://store.example/v1/a"),
+    ],
+)
+async def test_a_target_may_name_its_host(bench, target, path) -> None:
+    """As clients send it that take the store for a proxy."""
+    peer = await bench.peer()
+    for method in ("GET", "LIST"):
+        await peer.send(get(target, method))
+        status, body = await peer.reply()
+        assert (status, json.loads(body)["target"]) == (200, path)
+
+
 @pytest.mark.parametrize("cut", [1, 2, 4])
 async def test_list_cut_between_packets(bench, cut) -> None:
     """Fewer than five bytes at a boundary are held until the verb shows."""

@@ -2,6 +2,7 @@
 
 import http
 import io
+import re
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import BinaryIO, Final
@@ -10,6 +11,18 @@ REASONS: Final = {status.value: status.phrase for status in http.HTTPStatus} | {
     472: "Disaster Recovery Secondary",
     473: "Performance Standby",
 }
+
+
+# What clients send to a proxy, and every server takes (RFC 9112, 3.2.2): the host is in it too.
+_ABSOLUTE: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+
+
+def origin_form(target: bytes) -> str:
+    """The path and query of a target, whichever way it was sent."""
+    if not target.startswith(b"/") and (found := _ABSOLUTE.match(target)):
+        rest = target[found.end() :]
+        target = rest if rest.startswith(b"/") else b"/" + rest
+    return target.decode("latin-1")
 
 
 @dataclass(slots=True)

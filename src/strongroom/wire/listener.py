@@ -21,7 +21,7 @@ from strongroom.model.background import keep_running
 from strongroom.model.clock import Clock
 from strongroom.wire.addresses import both_families, usual
 from strongroom.wire.exchange import Exchange
-from strongroom.wire.http import Request, error_response
+from strongroom.wire.http import Request, error_response, origin_form
 from strongroom.wire.limits import Limits
 from strongroom.wire.spool import Incoming, Spool
 from strongroom.wire.tls import sent_beside
@@ -282,7 +282,7 @@ class Connection(asyncio.Protocol):
 
     def _begin_body(self) -> None:
         spool, method = self.listener.spool, self._method
-        spooled = spool is not None and spool.wants(method, self._target.decode("latin-1"))
+        spooled = spool is not None and spool.wants(method, origin_form(self._target))
         most = spool.most_bytes if spool and spooled else self._limits.body_bytes
         if int(self._headers.get("content-length") or 0) > most:
             self.refuse(413, "the request body is too large")
@@ -369,7 +369,7 @@ class Connection(asyncio.Protocol):
     def _request(self, method: str, body: bytes) -> Request:
         return Request(
             method=method,
-            target=self._target.decode("latin-1"),
+            target=origin_form(self._target),
             headers=self._headers,
             body=body,
             peer=self._peer,
