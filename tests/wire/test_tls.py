@@ -4,10 +4,11 @@ import asyncio
 import hashlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from strongroom.app.server import Certificates, tls_context
 from strongroom.app.store_config.settings import ListenerSetting, TlsSetting
@@ -245,8 +246,56 @@ async def test_a_key_of_another_certificate_leaves_the_old_pair_in_use(
     assert await served.ask() == "-"
 
 
+def sockets() -> int:
+    """How many this process has open."""
+    found = (each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink())
+    return sum(str(each).startswith("socket:") for each in found)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_silent_peers_take_no_more_places_than_there_are(tmp_path: Path, run) -> None:
+    """Each is an open file: without a bound they take those of the database and the audit log."""
+    places, silent = 4, 40
+
+    async def flood() -> None:
+        served = Served(tmp_path)
+        listener = Listener(served.answer, Limits(connections=places), CLOCK)
+        _, served.port = await listener.start("127.0.0.1", 0, tls=served.context)
+        before = sockets()
+        peers = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(silent)]
+        over = [asyncio.create_task(reader.read()) for reader, _ in peers]
+
+        async def until(condition: Callable[[], bool]) -> None:
+            while not condition():
+                await asyncio.sleep(0.001)
+
+        async with asyncio.timeout(60):
+            await until(lambda: sum(each.done() for each in over) == silent - places)
+            # One for each of these peers, and one for each of the places.
+            assert sockets() <= before + silent + places
+            # Who speaks TLS takes the place of the one that was silent longest.
+            assert await served.ask() == "-"
+            await until(lambda: sum(each.done() for each in over) == silent - places + 1)
+            assert not over[-1].done()
+            # Peers that are through keep theirs: who comes then is refused.
+            await until(lambda: listener.connections == 0)
+            trust = ssl.create_default_context(cafile=tmp_path / "server.ca")
+            where = ("127.0.0.1", served.port)
+            held = [await asyncio.open_connection(*where, ssl=trust) for _ in range(places)]
+            await until(lambda: listener.connections == places)
+            with pytest.raises(OSError):  # noqa: PT011 - how a peer learns of it is its own affair
+                await served.ask()
+            assert listener.connections == places
+            for _, writer in (*peers, *held):
+                writer.transport.abort()
+            await asyncio.gather(*over)
+            await listener.drain(0.1)
+
+    run(flood())
+
+
 async def test_a_peer_that_begins_no_handshake_is_let_go(tmp_path: Path) -> None:
-    """It is in no count of connections yet, so time alone bounds how many there are."""
+    """A place that nobody else asks for is taken for a while alone."""
     served = Served(tmp_path)
     listener = Listener(served.answer, Limits(header_seconds=0.2), CLOCK)
     _, port = await listener.start("127.0.0.1", 0, tls=served.context)

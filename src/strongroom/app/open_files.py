@@ -7,7 +7,7 @@ from typing import Final
 from strongroom.wire.limits import Limits
 
 MOST_FILES: Final = 65_536
-# For the database, audit devices, requests to others, and TLS handshakes, which no limit counts.
+# For the database, audit devices and requests to others.
 KEPT_FREE: Final = 256
 
 

@@ -1,22 +1,58 @@
 """IPv4 and IPv6 on one socket, and IPv4 peers by their usual addresses. For `listener`."""
 
+import asyncio
+import errno
 import ipaddress
 import socket
-from typing import Final
+from typing import Any, Final
 
 # What an IPv4 address looks like to a socket that takes both: ::ffff:192.0.2.1.
 MAPPED: Final = "::ffff:"
+# All addresses of IPv6, and with them those of IPv4, as in Vault.
+ALL: Final = "::"
 
 
-def both_families(port: int, *, reuse_port: bool) -> socket.socket:
-    """A bound socket for `::` that takes IPv4 too, as in Vault; raises OSError."""
-    made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+async def bound(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
+    """A bound socket for each address of a host; raises OSError.
+
+    One for `::` takes IPv4 too. An address that this machine does not have is passed over where
+    it has another.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    made: list[socket.socket] = []
+    absent: OSError | None = None
+    for family, _, protocol, _, address in dict.fromkeys(found):
+        try:
+            # An event loop sends small replies at once where a socket says that it is TCP's.
+            opened = socket.socket(family, socket.SOCK_STREAM, protocol)
+            made.append(_bound(opened, address, both=host == ALL, reuse_port=reuse_port))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                for each in made:
+                    each.close()
+                raise
+            absent = error
+    if not made and absent is not None:
+        raise absent
+    return made
+
+
+def _bound(
+    made: socket.socket,
+    address: Any,  # noqa: ANN401 - as getaddrinfo gives it
+    *,
+    both: bool,
+    reuse_port: bool,
+) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        made.bind(("::", port))
+        if made.family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
+        made.bind(address)
     except OSError:
         made.close()
         raise

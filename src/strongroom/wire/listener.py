@@ -19,12 +19,13 @@ import httptools
 
 from strongroom.model.background import keep_running
 from strongroom.model.clock import Clock
-from strongroom.wire.addresses import both_families, usual
+from strongroom.wire.addresses import bound, usual
 from strongroom.wire.exchange import Exchange
 from strongroom.wire.http import Request, error_response, origin_form
 from strongroom.wire.limits import Limits
 from strongroom.wire.spool import Incoming, Spool
 from strongroom.wire.tls import sent_beside
+from strongroom.wire.tls_door import BACKLOG, TlsDoor
 
 if TYPE_CHECKING:
     from strongroom.wire.websocket import WebSocket
@@ -341,8 +342,7 @@ class Connection(asyncio.Protocol):
             self.refuse(429, "too many requests wait for their replies")
             return
         method, incoming = self._method, self._incoming
-        body = b"".join(self._body)
-        request = self._request(method, body)
+        request = self._request(method, b"".join(self._body))
         keep_alive = self._parser.should_keep_alive()
         if method == "CONNECT" or ("upgrade" in self._headers and self._parser.should_upgrade()):
             # What comes behind is another protocol's, whatever it is answered.
@@ -514,7 +514,7 @@ class Listener:
         self.buffered = 0
         self.unread = 0
         self._connections: set[Connection] = set()
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsDoor] = []
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(
@@ -526,18 +526,15 @@ class Listener:
         reuse_port: bool = False,
     ) -> tuple[str, int]:
         """Listen on an address (port 0: any); returns the address taken. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        create = partial(
-            loop.create_server, lambda: Connection(self), ssl=tls, backlog=1024,
-            # Before it is over a peer is in nobody's count.
-            ssl_handshake_timeout=self.limits.header_seconds if tls else None,
-        )  # fmt: skip
-        if host == "::":
-            server = await create(sock=both_families(port, reuse_port=reuse_port))
+        create = partial(Connection, self)
+        sockets = await bound(host, port, reuse_port=reuse_port)
+        name = sockets[0].getsockname()
+        if tls is not None:
+            self._started(TlsDoor(sockets, create, tls, self.limits.header_seconds, self._room))
         else:
-            server = await create(host=host, port=port, reuse_port=reuse_port or None)
-        self._started(server)
-        name = server.sockets[0].getsockname()
+            loop = asyncio.get_running_loop()
+            for each in sockets:
+                self._started(await loop.create_server(create, sock=each, backlog=BACKLOG))
         return name[0], name[1]
 
     async def start_unix(self, path: str) -> None:
@@ -545,7 +542,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._started(await loop.create_unix_server(lambda: Connection(self), path))
 
-    def _started(self, server: asyncio.Server) -> None:
+    def _started(self, server: asyncio.Server | TlsDoor) -> None:
         self._servers.append(server)
         if self._sweeper is None:
             swept = keep_running(self._sweep, self.clock, _sweep_failed)
@@ -558,9 +555,12 @@ class Listener:
             for connection in tuple(self._connections):
                 connection.expire(now)
 
+    def _room(self) -> int:
+        return max(0, self.limits.connections - len(self._connections))
+
     def admit(self, connection: Connection) -> bool:
         """Whether there is room for one more."""
-        if len(self._connections) >= self.limits.connections:
+        if not self._room():
             return False
         self._connections.add(connection)
         return True
