@@ -7,8 +7,10 @@ be searched for by `sys/audit-hash` alone.
 Format: https://developer.hashicorp.com/vault/docs/audit.
 """
 
+import asyncio
+import itertools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,8 +21,11 @@ from strongroom.model.clock import parse_rfc3339
 from strongroom.model.principal import Principal
 
 MAX_DEPTH: Final = 32
+# How many values are hidden at a time, a few milliseconds of them.
+PART: Final = 500
 # A dict first: to find out whether something is any mapping takes longer than all the rest.
 _OBJECTS: Final = (dict, Mapping)
+_NESTED: Final = (*_OBJECTS, list, tuple)
 # What is never hidden.
 _PLAIN: Final = frozenset({type(None), bool, int, float})
 # Times as this program writes them, so many that it pays to know them without reading them.
@@ -94,6 +99,20 @@ class RecordWriter:
             {key: each if key in clear else self._hide(each, 1) for key, each in data.items()}
         )
 
+    async def data_fragment_by_parts(
+        self, data: Mapping[str, Any], clear: Collection[str] = ()
+    ) -> bytes:
+        """The same; whatever else is to be done is done between its parts."""
+        if self._log_raw:
+            return self.data_fragment(data, clear)
+        pace = itertools.count(1)
+        return orjson.dumps(
+            {
+                str(key): each if key in clear else await self._hide_by_parts(each, 1, pace)
+                for key, each in data.items()
+            }
+        )
+
     def response_data(
         self, data: Mapping[str, Any], *, is_list: bool, clear: Collection[str] = ()
     ) -> bytes:
@@ -125,6 +144,23 @@ class RecordWriter:
         if isinstance(value, list | tuple):
             return [self._hide(each, depth + 1) for each in value]
         return value
+
+    async def _hide_by_parts(
+        self,
+        value: Any,  # noqa: ANN401 - JSON values
+        depth: int,
+        pace: Iterator[int],
+    ) -> Any:  # noqa: ANN401
+        if next(pace) % PART == 0:
+            await asyncio.sleep(0)
+        if depth > MAX_DEPTH or not isinstance(value, _NESTED):
+            return self._hide(value, depth)
+        if isinstance(value, _OBJECTS):
+            return {
+                str(name): await self._hide_by_parts(each, depth + 1, pace)
+                for name, each in value.items()
+            }
+        return [await self._hide_by_parts(each, depth + 1, pace) for each in value]
 
     def _hide_values(self, value: Mapping[str, Any], depth: int) -> dict[str, Any]:
         # The two kinds of values that nearly all are without a call for each.

@@ -46,6 +46,8 @@ class Call:
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     # The body where it is a file, in memory or on disk.
     body: bytes = field(default=b"", repr=False)
+    # The data as a record has it, where making that took long.
+    hidden: bytes | None = field(default=None, repr=False)
     file: BinaryIO | None = field(default=None, repr=False)
 
     def setting(self, name: str) -> Sequence[str]:

@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
+import orjson
+
 from strongroom.audit.devices import Done
 from strongroom.audit.record import request_fragment, request_line, response_line
 from strongroom.crypto.aead import Tampered
@@ -37,14 +39,16 @@ from strongroom.store.envelope import (
 )
 from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed, Subscriber, pattern_of
+from strongroom.store.incoming import call_of
 from strongroom.store.normalise import Canonical, body_of, normalise_line
-from strongroom.store.recording import Outcome
-from strongroom.store.request_headers import is_plain, token_of, wrap_seconds
+from strongroom.store.recording import LEFT_OUT, Outcome
+from strongroom.store.request_headers import is_plain, token_of
 from strongroom.store.request_ids import request_ids
 from strongroom.store.routing import DamagedRow, Route, Router, Way, Written
 from strongroom.store.sessions import Prepared, Session, invalid_token
 from strongroom.store.system.cors import preflight, reply_headers
 from strongroom.store.system.metrics import Metrics
+from strongroom.store.wide import WideRequests
 from strongroom.store.work import Then, Work
 from strongroom.store.wrapping import Wrapping, bad_wrapping_token, can_be_wrapped
 from strongroom.wire.http import Request, Response
@@ -93,6 +97,7 @@ class Pipeline:
         self._deadlines = Deadlines(context.request_seconds)
         # What is being executed: tasks, and writes that no task waits for.
         self._pending: set[asyncio.Future[Any]] = set()
+        self._wide = WideRequests(context.recording, self, self._refuse_unrecorded, self._keep)
         self._bursts = Bursts(
             context.engine, self._check_revision, self._take, self._refuse_unrecorded, self._keep
         )
@@ -236,11 +241,11 @@ class Pipeline:
         written = request.method, request.target, request.opens
         way = self._router.known(written)
         line = way.line if way else normalise_line(request.method, request.target, content_type)
-        if not is_plain(headers):
+        hidden, limited = self._wide.hidden(exchange), None
+        if hidden is None and not is_plain(headers):
             exchange.headers = reply_headers(self._context.view, headers)
         # Counted before the body costs anything.
-        limited = None
-        if self._context.quotas.limits_requests(self._context.view):
+        if hidden is None and self._context.quotas.limits_requests(self._context.view):
             shown, limited = self._context.quotas.admit_request(
                 self._context.view,
                 line.path,
@@ -256,8 +261,14 @@ class Pipeline:
         route = way.route if way else None
         session, early = self._authenticate(route, token, request.peer)
         there = way is not None and way.secret in known
-        call = self._call((line, *body), route, session, request, there=there)
-        call.token, call.request_id = token, next(self._ids)
+        call = call_of((line, *body), route, session, request, there=there)
+        if hidden is None and session is not None and self._recording.has_many(call.data):
+            if not limited:
+                clear = call.setting("audit_non_hmac_request_keys")
+                self._wide.put_off(request, exchange, call.data, clear)
+                return None
+            hidden = orjson.dumps(LEFT_OUT)
+        call.hidden, call.token, call.request_id = hidden, token, next(self._ids)
         if route is not None and line.path in UNRECORDED and call.operation == "read":
             exchange.reply(self._unrecorded(route, call))
             return None
@@ -273,42 +284,6 @@ class Pipeline:
             then = partial(self._subscribe, partial(self._open_feed, request))
         self._metrics.in_flight.begin(call, request.method, self._now)
         return Work(exchange, call, route, fragment, auth, request.target, then)
-
-    def _call(
-        self,
-        asked: tuple[Canonical, dict[str, Any], bytes],
-        route: Route | None,
-        session: Session | None,
-        request: Request,
-        *,
-        there: bool = False,
-    ) -> Call:
-        """`asked` are the line of a request, its data, and its body where that is a file.
-
-        `there` says that the secret it is about is known to exist.
-        """
-        line, data, raw = asked
-        call = Call(
-            operation=line.operation,
-            path=route.path if route else line.path,
-            asked_path=line.path,
-            lowered=route.lowered if route else 0,
-            data=data,
-            mount=cast(Any, route.mount if route else None),
-            rest=route.rest if route else "",
-            session=session,
-            args=route.args if route else {},
-            peer=request.peer,
-            wrap_seconds=wrap_seconds(request.headers),
-            certificate=request.client_certificate,
-            chain=request.client_chain,
-            headers=request.headers,
-            body=raw,
-            file=request.file,
-        )
-        if route and call.operation == "update" and not there and not route.backend.exists(call):
-            call.operation = "create"
-        return call
 
     # authenticate and decide
 
@@ -350,7 +325,7 @@ class Pipeline:
             route = way.route if way else None
             token = token_of(request.headers)
             session, refusal = self._authenticate(route, token, request.peer)
-            call = self._call((asked, asked.data, b""), route, session, request)
+            call = call_of((asked, asked.data, b""), route, session, request)
             return not (refusal or route is None or self._authorise(route, call))
         except Refusal:
             return False
@@ -506,6 +481,16 @@ class Pipeline:
     def _answer(self, work: Work, result: Result | None, recorded: bytes | None = None) -> None:
         if work.call.wrap_seconds and result is not None and can_be_wrapped(result):
             self._start(self._wrap(work, result))
+        elif recorded is None and result is not None and self._recording.has_many(result.data):
+            self._start(self._answer_by_parts(work, result))
+        else:
+            self._answer_plainly(work, result, recorded)
+
+    async def _answer_by_parts(self, work: Work, result: Result) -> None:
+        try:
+            recorded = await self._recording.response_by_parts(work.call, result)
+        except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
+            self._answer_failure(work, error)
         else:
             self._answer_plainly(work, result, recorded)
 
@@ -520,6 +505,7 @@ class Pipeline:
     def _answer_plainly(
         self, work: Work, result: Result | None, recorded: bytes | None = None
     ) -> None:
+        slow = recorded
         try:
             recorded = recorded or self._recording.response(work.call, result)
             if result is not None and result.cache_until > self._now:
@@ -531,7 +517,7 @@ class Pipeline:
         if result is not None and result.headers:
             allowed = {name.lower() for name in work.call.setting("allowed_response_headers")}
             response.headers += tuple(each for each in result.headers if each[0].lower() in allowed)
-        self._reply(work, response, Outcome(result), recorded)
+        self._reply(work, response, Outcome(result, recorded=slow), recorded)
 
     def _prepare(self, work: Work, result: Result, recorded: bytes) -> None:
         session = work.call.session

@@ -5,7 +5,7 @@ The usual form is encoded once from fragments that are kept; other forms (`log_r
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from strongroom.audit.devices import AuditBroker
     from strongroom.store.call import Call, Result
 
-# How many names are hidden at a time, about a millisecond of them.
-PART: Final = 500
-
-
+# More values than these are hidden a part at a time.
+MANY: Final = 1000
 # Of a request without a valid token more values than these are not recorded: hiding each takes
 # time in which nobody is served, and 2 MB of short ones become 37 MB of log. No login has as many.
 MOST_OF_STRANGERS: Final = 1000
@@ -66,10 +64,14 @@ def _holds_more(data: Mapping[str, Any], most: int) -> bool:
 
 @dataclass(slots=True)
 class Outcome:
-    """How a call ended: its result, or the sentence of a refusal."""
+    """How a call ended: its result, or the sentence of a refusal.
+
+    `recorded` is the result in the usual form, where making it took long.
+    """
 
     result: "Result | None" = None
     error: str = ""
+    recorded: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -79,6 +81,8 @@ class Recording:
     broker: "AuditBroker"
     writer: RecordWriter
     headers: Mapping[str, bool] = field(default_factory=dict)
+    # One is hidden at a time: many at once would each have a part of every turn.
+    _by_parts: asyncio.Lock = field(default_factory=asyncio.Lock)
     _writers: dict[RecordForm, RecordWriter] = field(default_factory=dict)
 
     @property
@@ -103,9 +107,12 @@ class Recording:
         writer = writer or self.writer
         clear = call.setting("audit_non_hmac_request_keys")
         given: Mapping[str, Any] = call.data
-        if given and call.session is None and _holds_more(given, MOST_OF_STRANGERS):
-            given = LEFT_OUT
-        data = writer.data_fragment(given, clear) if given else b""
+        if call.hidden is not None and not writer.form.log_raw:
+            data = call.hidden
+        else:
+            if given and call.session is None and _holds_more(given, MOST_OF_STRANGERS):
+                given = LEFT_OUT
+            data = writer.data_fragment(given, clear) if given else b""
         headers = writer.headers_fragment(call.headers, self.headers) if self.headers else b""
         head = heads.get(call.operation) if heads else None
         if head is None:
@@ -114,16 +121,29 @@ class Recording:
                 heads[call.operation] = head
         return request_fragment(call.request_id, head, call.peer, data, headers)
 
+    def has_many(self, data: Mapping[str, Any] | None) -> bool:
+        """Whether hiding it takes so long that others are to be served meanwhile."""
+        return bool(data) and _holds_more(cast(Any, data), MANY)
+
+    async def hidden(self, data: Mapping[str, Any], clear: Collection[str]) -> bytes:
+        """The data of a request or a response, hidden a part at a time."""
+        async with self._by_parts:
+            return await self.writer.data_fragment_by_parts(data, clear)
+
     def response(
-        self, call: "Call", result: "Result | None", writer: RecordWriter | None = None
+        self,
+        call: "Call",
+        result: "Result | None",
+        writer: RecordWriter | None = None,
+        data: bytes | None = None,
     ) -> bytes:
-        """The response object."""
+        """The response object; `data` is that of the result, if it is hidden already."""
         writer = writer or self.writer
         if result is None:
             return b"{}"
         fields: dict[str, Any] = {}
         if result.data is not None:
-            data = writer.response_data(
+            data = data or writer.response_data(
                 result.data,
                 is_list=call.operation == "list",
                 clear=call.setting("audit_non_hmac_response_keys"),
@@ -140,22 +160,11 @@ class Recording:
         return orjson.dumps(fields)
 
     async def response_by_parts(self, call: "Call", result: "Result") -> bytes:
-        """The response object of data alone that is long; others are served between its parts."""
-        if self.writer.form.elide_lists:
+        """The response object of data that is long; others are served between its parts."""
+        if self.writer.form.elide_lists or result.data is None:
             return self.response(call, result)
         clear = call.setting("audit_non_hmac_response_keys")
-        fields = []
-        for name, value in (result.data or {}).items():
-            key, parts = orjson.dumps(name), []
-            for part in _parts(value):
-                text = self.writer.response_data({name: part}, is_list=False, clear=clear)
-                parts.append(text[len(key) + 2 : -1])
-                await asyncio.sleep(0)
-            if len(parts) > 1:
-                inside = b",".join([each[1:-1] for each in parts])
-                parts = [parts[0][:1] + inside + parts[0][-1:]]
-            fields.append(key + b":" + parts[0])
-        return b'{"data":{' + b",".join(fields) + b"}}"
+        return self.response(call, result, data=await self.hidden(result.data, clear))
 
     def others(self, stamp: bytes, call: "Call", *outcomes: Outcome | None) -> tuple[bytes, ...]:
         """The lines for `other_forms`: one for each outcome, None being the request's."""
@@ -176,20 +185,17 @@ class Recording:
         auth, request = writer.auth_fragment(principal, call.token), self.request(call, writer)
         if outcome is None:
             return request_line(stamp, auth, request)
-        response = self.response(call, outcome.result, writer)
+        response = outcome.recorded
+        if response is None or not _same_in(writer.form, call, outcome.result):
+            response = self.response(call, outcome.result, writer)
         return response_line(stamp, auth, request, response, outcome.error)
 
 
-def _parts(value: Any) -> Iterator[Any]:  # noqa: ANN401 - JSON values
-    """A long list or mapping a part at a time, anything else whole."""
-    if not isinstance(value, list | dict) or len(value) <= PART:
-        yield value
-    elif isinstance(value, list):
-        yield from (value[start : start + PART] for start in range(0, len(value), PART))
-    else:
-        names = list(value)
-        for start in range(0, len(names), PART):
-            yield {name: value[name] for name in names[start : start + PART]}
+def _same_in(form: RecordForm, call: "Call", result: "Result | None") -> bool:
+    """Whether a form has a result as the usual one has it."""
+    if form.log_raw or (form.elide_lists and call.operation == "list"):
+        return False
+    return result is not None and result.auth is None and result.wrap_info is None
 
 
 def _auth(writer: RecordWriter, auth: Mapping[str, Any]) -> dict[str, Any]:

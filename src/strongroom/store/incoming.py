@@ -1,0 +1,46 @@
+"""A request as the call that engines see."""
+
+from typing import Any, cast
+
+from strongroom.store.call import Call
+from strongroom.store.normalise import Canonical
+from strongroom.store.request_headers import wrap_seconds
+from strongroom.store.routing import Route
+from strongroom.store.sessions import Session
+from strongroom.wire.http import Request
+
+
+def call_of(
+    asked: tuple[Canonical, dict[str, Any], bytes],
+    route: Route | None,
+    session: Session | None,
+    request: Request,
+    *,
+    there: bool = False,
+) -> Call:
+    """`asked` are the line of a request, its data, and its body where that is a file.
+
+    `there` says that the secret it is about is known to exist.
+    """
+    line, data, raw = asked
+    call = Call(
+        operation=line.operation,
+        path=route.path if route else line.path,
+        asked_path=line.path,
+        lowered=route.lowered if route else 0,
+        data=data,
+        mount=cast(Any, route.mount if route else None),
+        rest=route.rest if route else "",
+        session=session,
+        args=route.args if route else {},
+        peer=request.peer,
+        wrap_seconds=wrap_seconds(request.headers),
+        certificate=request.client_certificate,
+        chain=request.client_chain,
+        headers=request.headers,
+        body=raw,
+        file=request.file,
+    )
+    if route and call.operation == "update" and not there and not route.backend.exists(call):
+        call.operation = "create"
+    return call

@@ -1,0 +1,72 @@
+"""Requests with so many values that hiding them for their record would hold up all others.
+
+They are put off: their data is hidden a part at a time, one request after the other, and then they
+are taken as if they had come just now, so that whether they are allowed is decided as late as for
+any request.
+"""
+
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any, Final
+
+from strongroom.model.errors import Unavailable
+from strongroom.store.recording import Recording
+from strongroom.wire.http import Request
+from strongroom.wire.listener import Exchange, Handler
+
+# Of bodies that wait: what they are in memory is up to ten times as much.
+MOST_BYTES: Final = 16 * 1024 * 1024
+
+
+class WideRequests:
+    """`again` takes a request once its data is hidden; `refuse` answers one that failed."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        again: Handler,
+        refuse: Callable[[Exchange, Exception], None],
+        keep: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._recording = recording
+        self._again = again
+        self._refuse = refuse
+        self._keep = keep
+        self._bytes = 0
+        self._hidden: dict[Exchange, bytes] = {}
+
+    def hidden(self, exchange: Exchange) -> bytes | None:
+        """The data of a request that was put off, once; None of any other."""
+        return self._hidden.pop(exchange, None) if self._hidden else None
+
+    def put_off(
+        self,
+        request: Request,
+        exchange: Exchange,
+        data: Mapping[str, Any],
+        clear: Collection[str],
+    ) -> None:
+        """Hide the data first; raises Unavailable(`busy`) when too much of it waits."""
+        size = len(request.body)
+        if self._bytes and self._bytes + size > MOST_BYTES:
+            raise Unavailable(
+                "busy", "too many large requests wait for their records", hint="try again later"
+            )
+        self._bytes += size
+        self._keep(self._hide(request, exchange, data, clear))
+
+    async def _hide(
+        self,
+        request: Request,
+        exchange: Exchange,
+        data: Mapping[str, Any],
+        clear: Collection[str],
+    ) -> None:
+        try:
+            hidden = await self._recording.hidden(data, clear)
+        except Exception as error:  # noqa: BLE001 - a bug is answered
+            self._refuse(exchange, error)
+            return
+        finally:
+            self._bytes -= len(request.body)
+        self._hidden[exchange] = hidden
+        self._again(request, exchange)

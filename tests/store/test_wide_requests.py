@@ -1,0 +1,120 @@
+"""Requests and answers of many values: they are recorded whole, and nobody waits for that."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from strongroom.audit.devices import AuditBroker
+from strongroom.audit.record import MAX_DEPTH, RecordForm, RecordWriter
+from strongroom.crypto.mac import KeyedHmac
+from strongroom.model.errors import Unavailable
+from strongroom.store.call import Call, Result
+from strongroom.store.engine.contract import MountRow
+from strongroom.store.recording import Outcome, Recording
+from strongroom.store.wide import MOST_BYTES, WideRequests
+from strongroom.wire.http import Request, Response
+
+MANY = [f"value-{each}" for each in range(10_000)]
+DEEP: list = ["bottom"]
+for _ in range(MAX_DEPTH + 3):
+    DEEP = [DEEP, "text"]
+
+
+class Reply:
+    """The reply side of a request that comes from no connection."""
+
+    def __init__(self) -> None:
+        self.headers: tuple[tuple[str, str], ...] = ()
+        self.response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+    def reply(self, response: Response) -> None:
+        self.response.set_result(response)
+
+
+async def in_a_row(store, *requests: Request) -> list[str]:
+    """Requests that arrive in one turn; what was recorded of them, and in which order."""
+    before, replies = len(store.records()), [Reply() for _ in requests]
+    for request, reply in zip(requests, replies, strict=True):
+        request.headers["x-vault-token"] = store.root
+        store.handler(request, reply)
+    for reply in replies:
+        assert (await reply.response).status == 200
+    return [f"{each['type']} {each['request']['path']}" for each in store.records()[before:]]
+
+
+async def test_others_are_served_while_many_values_are_hidden(store) -> None:
+    body = orjson.dumps({"data": {"v": MANY}})
+    wide, small = "secret/data/a", "auth/token/lookup-self"
+    write = Request("POST", f"/v1/{wide}", {}, body)
+    order = await in_a_row(store, write, Request("GET", f"/v1/{small}", {}))
+    assert order == [
+        f"request {small}", f"response {small}", f"request {wide}", f"response {wide}",
+    ]  # fmt: skip
+    order = await in_a_row(
+        store, Request("GET", f"/v1/{wide}", {}), Request("GET", f"/v1/{small}", {})
+    )
+    assert order[-1] == f"response {wide}"
+    records = [each for each in store.records() if each["request"]["path"] == wide]
+    asked = [each["request"]["data"]["data"]["v"] for each in records[:2]]
+    told = records[-1]["response"]["data"]["data"]["v"]
+    assert (asked[0], len(set(told))) == (told, len(MANY))
+    assert asked[0] == asked[1]
+    assert all(each.startswith("hmac-sha256:") for each in told)
+
+
+async def test_a_token_that_ends_meanwhile_is_refused(store) -> None:
+    _, made = await store.ask("POST", "auth/token/create", {"policies": ["root"]})
+    token = made["auth"]["client_token"]
+    body = {"data": {"v": MANY}}
+    late = asyncio.create_task(store.ask("POST", "secret/data/late", body, token=token))
+    revoked = await store.ask("POST", "auth/token/revoke", {"token": token})
+    assert (revoked[0], (await late)[0]) == (204, 403)
+    assert (await store.ask("GET", "secret/data/late"))[0] == 404
+
+
+@pytest.mark.parametrize("clear", [[], ["v"]])
+async def test_what_is_hidden_by_parts_is_what_is_hidden_at_once(clear: list) -> None:
+    writer = RecordWriter(KeyedHmac(b"k" * 32))
+    data = {
+        "v": MANY[:2000], "t": "2026-01-01T00:00:00Z", "n": [1, None, True, 1.5], "deep": DEEP,
+        "objects": {f"n{each}": {"v": MANY[:3], "t": ("x",)} for each in range(1000)}, "e": {},
+    }  # fmt: skip
+    assert await writer.data_fragment_by_parts(data, clear) == writer.data_fragment(data, clear)
+    raw = writer.in_form(RecordForm(log_raw=True))
+    assert await raw.data_fragment_by_parts(data, clear) == raw.data_fragment(data, clear)
+
+
+@pytest.mark.parametrize("operation", ["read", "list", "update"])
+@pytest.mark.parametrize(
+    "form",
+    [RecordForm(hmac_accessor=False), RecordForm(elide_lists=True), RecordForm(log_raw=True)],
+)
+async def test_devices_of_another_form_have_their_own(operation, form) -> None:
+    """What was hidden once stands in the lines of all that hide it alike."""
+    broker = AuditBroker([])
+    recording = Recording(broker, RecordWriter(KeyedHmac(b"k" * 32)))
+    mount = MountRow("secret", "secret/", "kv", "m", "kv_m")
+    call = Call(operation, "secret/a", {"v": MANY[:900]}, mount, "")
+    result = Result({"keys": MANY[:2000]})
+    writer = recording.writer.in_form(form)
+    whole = recording._line(writer, b"s", call, Outcome(result))
+    call.hidden = await recording.hidden(call.data, ())
+    recorded = await recording.response_by_parts(call, result)
+    assert recording._line(writer, b"s", call, Outcome(result, recorded=recorded)) == whole
+
+
+async def test_what_waits_is_bounded() -> None:
+    recording = Recording(AuditBroker([]), RecordWriter(KeyedHmac(b"k" * 32)))
+    kept: list = []
+    wide = WideRequests(recording, lambda *_: None, lambda *_: None, kept.append)
+    half = Request("POST", "/v1/secret/data/a", {}, bytes(MOST_BYTES // 2 + 1))
+    wide.put_off(half, "first", {}, ())
+    with pytest.raises(Unavailable):
+        wide.put_off(half, "second", {}, ())
+    await kept.pop()
+    wide.put_off(half, "third", {}, ())
+    await kept.pop()
+    assert [wide.hidden(each) for each in ("first", "second", "third", "third")] == [
+        b"{}", None, b"{}", None,
+    ]  # fmt: skip
