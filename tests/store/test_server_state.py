@@ -60,6 +60,16 @@ async def test_metrics_have_vaults_names_for_a_scraper(store) -> None:
     assert samples(same).keys() == found.keys()
 
 
+def test_a_number_of_a_metric_has_all_its_digits() -> None:
+    """Of a rounded sum nobody can say by how much it has grown."""
+    counted = Sample("summary", "a.b", 12_345_678_901, "Help.", sum=123_456_789.125)
+    more = Sample("gauge", "c", 0.1 + 0.2, "Help.")
+    found = samples(as_text([counted, more]))
+    assert found["a_b_count"][0][1] == 12_345_678_901
+    assert found["a_b_sum"][0][1] == 123_456_789.125
+    assert found["c"][0][1] == 0.3
+
+
 async def test_metrics_are_json_for_who_asks_for_no_form(store) -> None:
     status, said = await store.ask("GET", "sys/metrics")
     assert status == 200

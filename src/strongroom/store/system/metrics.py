@@ -156,10 +156,15 @@ def as_text(samples: Sequence[Sample]) -> str:
             lines += [f"# HELP {name} {each.help}", f"# TYPE {name} {each.kind}"]
         labels = "{" + ",".join(f'{key}="{_escaped(value)}"' for key, value in each.labels.items())
         if each.kind == "summary":
-            lines.append(f"{name}_sum{labels}}} {each.sum:.10g}")
+            lines.append(f"{name}_sum{labels}}} {_number(each.sum)}")
             name += "_count"
-        lines.append(f"{name}{labels}}} {each.value:.10g}")
+        lines.append(f"{name}{labels}}} {_number(each.value)}")
     return "\n".join(lines) + "\n"
+
+
+def _number(value: float) -> str:
+    # All its digits: of a rounded sum nobody can say by how much it has grown.
+    return repr(value) if isinstance(value, int) else repr(round(value, 3))
 
 
 def _escaped(value: str) -> str:
