@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -192,6 +193,20 @@ async def test_a_new_certificate_is_taken_and_a_broken_one_is_not(start, tmp_pat
     assert await served.ask() == old == "-"  # the old one still serves
     written(tmp_path, "server")  # another authority: who trusts it alone must be answered
     served.certificates.reload()
+    assert await served.ask() == "-"
+
+
+async def test_a_file_that_claims_to_be_as_old_is_another_one(start, tmp_path: Path) -> None:
+    """Times are kept by `cp -p`, and are one and the same in images that are built to be."""
+    served = await start()
+    (tmp_path / "new").mkdir()
+    _, certificate, key = written(tmp_path / "new", "server")
+    for made, present in ((certificate, "server.crt"), (key, "server.key")):
+        then = (tmp_path / present).stat().st_mtime_ns
+        os.utime(made, ns=(then, then))
+        made.rename(tmp_path / present)
+    (tmp_path / "new" / "server.ca").rename(tmp_path / "server.ca")
+    served.certificates.reload(changed_only=True)
     assert await served.ask() == "-"
 
 

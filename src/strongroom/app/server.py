@@ -224,11 +224,13 @@ class Certificates:
         self._context = context
         self._seen = self._stamps()
 
-    def _stamps(self) -> tuple[int, ...]:
+    def _stamps(self) -> tuple[tuple[int, ...], ...]:
         tls = self._listener.tls
         paths = (tls.certificate, tls.key) if tls else ()
         with contextlib.suppress(OSError):
-            return tuple(path.stat().st_mtime_ns for path in paths)
+            found = [path.stat() for path in paths]
+            # Whoever unpacks or copies files may give all of them the same time of change.
+            return tuple((each.st_mtime_ns, each.st_ctime_ns, each.st_ino) for each in found)
         return ()
 
     def reload(self, *, changed_only: bool = False) -> None:
