@@ -328,6 +328,10 @@ PLAIN = 'storage "inmem" {}\nlistener "tcp" {\ntls_disable = 1\nEXTRA\n}\n'
             "c.hcl:2: socket_mode is octal",
         ),
         ('storage "inmem" {}\nlistener "unix" {}', "c.hcl:2: listener 'unix' needs an address"),
+        (
+            f'storage "inmem" {{}}\nlistener "unix" {{\naddress = "/tmp/{"x" * 103}"\n}}',
+            "c.hcl:2: the path of a unix socket has at most 107 bytes",
+        ),
     ],
 )
 def test_what_a_start_would_refuse_is_no_valid_configuration(

@@ -5,6 +5,7 @@ Keys: https://developer.hashicorp.com/vault/docs/configuration.
 """
 
 import ipaddress
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,8 @@ _TELEMETRY_QUIET: Final = {
 # What a listener may open: paths that want a token, and none where its stanza says so.
 OPENABLE: Final = frozenset({"metrics", "in-flight", "rekey", "generate-root"})
 DEFAULT_TTL: Final = 2764800
+# `sun_path` of unix(7), with a byte for its end.
+LONGEST_SOCKET: Final = 107
 BODY_BYTES: Final = 32 * 1024 * 1024
 SNAPSHOT_BYTES: Final = 64 * 1024**3
 
@@ -357,6 +360,11 @@ def _listener(stanza: Stanza, notes: list[str]) -> ListenerSetting:
     if kind == "unix":
         if not fields.get("address"):
             raise _bad(f"{stanza.place}: listener 'unix' needs an address", "the socket's path")
+        if len(os.fsencode(str(fields["address"]))) > LONGEST_SOCKET:
+            raise _bad(
+                f"{stanza.place}: the path of a unix socket has at most {LONGEST_SOCKET} bytes",
+                "put it into a folder with a shorter name, such as /run/strongroom",
+            )
         rights = socket_rights(fields, stanza.place)
         return ListenerSetting("", 0, socket=Path(str(fields["address"])), rights=rights, **sizes)
     if kind != "tcp":
