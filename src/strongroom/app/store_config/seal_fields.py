@@ -13,13 +13,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from strongroom.app.store_config.flag_fields import flag_of
 from strongroom.app.store_config.settings import ServerSettings
 from strongroom.app.store_config.sources import Stanza
 from strongroom.model.errors import Invalid
 
 TYPE_VARIABLE: Final = "VAULT_SEAL_TYPE"
-_YES: Final = ("1", "t", "true")
-_NO: Final = ("", "0", "f", "false")
 # By type and field: the variables that stand for it, the first that is set counts.
 VARIABLES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "static": {},
@@ -138,10 +137,7 @@ class Fields:
 
     def flag(self, name: str) -> bool:
         """A field that is on or off."""
-        text = self.text(name).lower()
-        if text not in (*_YES, *_NO):
-            raise self.bad(f"{name} is true or false")
-        return text in _YES
+        return flag_of({name: self.text(name)}, name, f'{self.place}: seal "{self.type}"')
 
     def need(self, name: str) -> str:
         """A field that must be there."""
@@ -159,7 +155,7 @@ class Fields:
 
 def is_disabled(stanza: Stanza) -> bool:
     """Whether it is the seal to leave."""
-    return str(stanza.fields.get("disabled", "")).lower() in _YES
+    return flag_of(stanza.fields, "disabled", stanza.place)
 
 
 def with_environment(settings: ServerSettings, environment: Mapping[str, str]) -> ServerSettings:
