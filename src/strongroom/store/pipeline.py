@@ -262,7 +262,7 @@ class Pipeline:
         session, early = self._authenticate(route, token, request.peer)
         there = way is not None and way.secret in known
         call = call_of((line, *body), route, session, request, there=there)
-        if hidden is None and session is not None and self._recording.has_many(call.data):
+        if hidden is None and session is not None and self._recording.has_many_of(request, call):
             if not limited:
                 clear = call.setting("audit_non_hmac_request_keys")
                 self._wide.put_off(request, exchange, call.data, clear)

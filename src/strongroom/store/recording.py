@@ -24,9 +24,12 @@ from strongroom.store.routing import full_path
 if TYPE_CHECKING:
     from strongroom.audit.devices import AuditBroker
     from strongroom.store.call import Call, Result
+    from strongroom.wire.http import Request
 
 # More values than these are hidden a part at a time.
 MANY: Final = 1000
+# A value takes as many at least, with what parts it from the next.
+BYTES_OF_ONE: Final = 2
 # Of a request without a valid token more values than these are not recorded: hiding each takes
 # time in which nobody is served, and 2 MB of short ones become 37 MB of log. No login has as many.
 MOST_OF_STRANGERS: Final = 1000
@@ -55,7 +58,7 @@ def _holds_more(data: Mapping[str, Any], most: int) -> bool:
     left, found = [cast(Any, data)], 0
     while left and found <= most:
         each = left.pop()
-        inner = each.values() if isinstance(each, Mapping) else each
+        inner = each if type(each) is list else each.values()
         found += len(inner)
         if found <= most:
             left += [one for one in inner if isinstance(one, dict | list)]
@@ -124,6 +127,12 @@ class Recording:
     def has_many(self, data: Mapping[str, Any] | None) -> bool:
         """Whether hiding it takes so long that others are to be served meanwhile."""
         return bool(data) and _holds_more(cast(Any, data), MANY)
+
+    def has_many_of(self, request: "Request", call: "Call") -> bool:
+        """The same of a request; a short one is not looked through."""
+        return len(request.body) + len(request.target) > MANY * BYTES_OF_ONE and self.has_many(
+            call.data
+        )
 
     async def hidden(self, data: Mapping[str, Any], clear: Collection[str]) -> bytes:
         """The data of a request or a response, hidden a part at a time."""
