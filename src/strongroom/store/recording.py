@@ -34,6 +34,7 @@ BYTES_OF_ONE: Final = 2
 # time in which nobody is served, and 2 MB of short ones become 37 MB of log. No login has as many.
 MOST_OF_STRANGERS: Final = 1000
 LEFT_OUT: Final[Mapping[str, Any]] = {"values_left_out": True}
+_NESTED: Final = (dict, list)
 # How the texts of tokens begin, other than of those that somebody has chosen.
 TOKENS: Final = ("hvs.", "hvb.", "hvr.")
 
@@ -61,7 +62,7 @@ def _holds_more(data: Mapping[str, Any], most: int) -> bool:
         inner = each if type(each) is list else each.values()
         found += len(inner)
         if found <= most:
-            left += [one for one in inner if isinstance(one, dict | list)]
+            left += [one for one in inner if isinstance(one, _NESTED)]
     return found > most
 
 
