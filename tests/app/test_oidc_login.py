@@ -3,6 +3,7 @@
 import asyncio
 import html
 import json
+import os
 import re
 import signal
 import sys
@@ -108,12 +109,15 @@ async def test_a_person_logs_in_and_the_token_is_kept(people, tmp_path: Path) ->
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Path:
-    """One that stays until the person has seen the last page, as many do in the foreground."""
+    """One that stays in the foreground until it is closed, as many do."""
+    os.mkfifo(tmp_path / "closed")
     script = tmp_path / "browser"
     script.write_text(
-        f"#!{sys.executable}\nimport sys, urllib.request\n"
+        f"#!{sys.executable}\nimport os, sys, urllib.request\n"
         "page = urllib.request.urlopen(sys.argv[1], timeout=60)\n"
-        "sys.exit(b'Go back to the terminal' not in page.read())\n"
+        "assert b'Go back to the terminal' in page.read()\n"
+        "os.close(1), os.close(2)\n"
+        f"open({str(tmp_path / 'closed')!r}).read()\n"
     )
     script.chmod(0o755)
     return script
@@ -123,6 +127,8 @@ async def test_a_browser_that_stays_open_comes_back(people, tmp_path: Path, brow
     async with login(people, tmp_path, "-no-store", "-field=token", browser=browser) as command:
         assert await command.address()
         status, out, err = await command.end()
+    # It would be waited for here if it were waited for.
+    (tmp_path / "closed").write_text("")
     assert (status, out.startswith("hvs.")) == (0, True), err
     assert "Launching browser to:" in err
 

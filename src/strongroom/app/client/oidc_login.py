@@ -13,10 +13,12 @@ import sys
 import webbrowser
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from strongroom.model.errors import Denied, Invalid, Unavailable
+from strongroom.wire.daemon_threads import in_daemon_thread
 
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session
@@ -106,7 +108,7 @@ def _send_there(url: str, open_browser: Callable[[str], bool] | None) -> "asynci
     """Show the person the way; what is returned says whether a browser was opened, or not to be.
 
     Some browsers stay until their last window is closed: it is not waited for, since meanwhile the
-    person comes back.
+    person comes back, and the command ends.
     """
     if not url.startswith(("https://", "http://")):
         raise Invalid("no-auth-url", "the store gave no address to log in at", hint="role=...")
@@ -115,8 +117,9 @@ def _send_there(url: str, open_browser: Callable[[str], bool] | None) -> "asynci
     print("Waiting for OIDC authentication to complete...", file=sys.stderr, flush=True)
 
     async def opened() -> bool:
-        if open_browser is None or await asyncio.to_thread(open_browser, url):
-            return True
+        with contextlib.suppress(webbrowser.Error, OSError):
+            if open_browser is None or await in_daemon_thread(partial(open_browser, url)):
+                return True
         print("No browser can be opened here: open the address yourself.", file=sys.stderr)
         return False
 

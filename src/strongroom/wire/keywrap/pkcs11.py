@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
 from strongroom.model.secret import Secret
-from strongroom.wire.keywrap.daemon_threads import in_daemon_thread
+from strongroom.wire.daemon_threads import in_daemon_thread
 from strongroom.wire.keywrap.refused_pin import RefusedPin, refused
 
 # Of these a repair of the token or its service is the cure, and not another key.
