@@ -91,6 +91,7 @@ class ClusterSeal:
         self.backend_problem = ""
         self._next_try = 0.0
         self._trying: asyncio.Task[bool] | None = None
+        self._followed: StoredSeal | None = None
         self.changed: Callable[[], None] = _nothing
 
     # what is there
@@ -517,9 +518,10 @@ class ClusterSeal:
             return
         if self.waiting_for == _INIT:
             self.waiting_for = ""  # Somebody has.
-        due = self._clock.monotonic() >= self._next_try and not self.opening
-        if self.setting.join.key_id in stored.shared or due:
-            # A backend that is away is asked once a second, however many requests wait for it.
+        # What others have changed may open it; a backend that is away is asked once a second.
+        due = stored != self._followed or self._clock.monotonic() >= self._next_try
+        self._followed = stored
+        if self.setting.join.key_id in stored.shared or (due and not self.opening):
             await self.try_to_open()
 
     def notice(self) -> None:
