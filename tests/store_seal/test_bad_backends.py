@@ -66,6 +66,47 @@ async def test_a_request_that_comes_while_the_backend_is_asked_is_served(start) 
     await following
 
 
+async def test_a_cluster_that_is_sealed_while_a_backend_is_asked_stays_sealed(start) -> None:
+    """Who closes it in an emergency must not be overruled by a node that was about to open."""
+    backend = Odd()
+    first = start(backend)
+    _, made = await first.ask("PUT", "sys/init", {})
+    backend.going_on.clear()
+    backend.asked.clear()
+    late = start(backend)
+    opening = asyncio.create_task(late.seal.try_to_open(SOON))
+    await backend.asked.wait()
+    assert (await first.ask("PUT", "sys/seal", {}, token=made["root_token"]))[0] == 204
+    backend.going_on.set()
+    await opening
+    assert (late.seal.sealed, first.seal.stored().sealed) == (True, True)
+    assert "was sealed by sys/seal" in late.seal.waiting_for
+    # A start after that opens it with the backend, as ever.
+    await start(backend).seal.try_to_open(SOON)
+    assert not first.seal.stored().sealed
+
+
+async def test_a_request_is_answered_however_the_try_that_it_waits_for_ends(start) -> None:
+    backend = Odd()
+    await start(backend).ask("PUT", "sys/init", {})
+    backend.going_on.clear()
+    backend.asked.clear()
+    late = start(backend)
+
+    def fails() -> None:
+        raise KeyError
+
+    late.seal.changed = fails
+    first = asyncio.create_task(late.ask("GET", "kv/a"))
+    await backend.asked.wait()
+    second = asyncio.create_task(late.ask("GET", "kv/a"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    backend.going_on.set()
+    async with asyncio.timeout(SOON):
+        assert [each[0] for each in await asyncio.gather(first, second)] == [503, 503]
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [

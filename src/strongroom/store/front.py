@@ -110,12 +110,7 @@ class Front:
 
     async def _while_sealed(self, request: Request, exchange: Exchange) -> None:
         # Another process may have been given the last share: its next request must not be refused.
-        try:
-            await self._seal.follow()
-        except Refusal:
-            pass
-        except Exception as error:  # noqa: BLE001 - the request is answered, whatever it was
-            _log.error("internal error while sealed: %s", type(error).__name__)
+        await _attempted(self._seal.follow())
         if self.pipeline is not None:
             self.pipeline(request, exchange)
             return
@@ -139,8 +134,7 @@ class Front:
     async def _opened_meanwhile(self, request: Request, exchange: Exchange) -> bool:
         """Whether the try that is under way has opened, and the pipeline has the request."""
         if self._seal.opening:
-            with contextlib.suppress(Refusal):
-                await self._seal.try_to_open()
+            await _attempted(self._seal.try_to_open())
         if self.pipeline is None:
             return False
         self.pipeline(request, exchange)
@@ -162,6 +156,16 @@ class Front:
                 call = Call(found.operation, found.path, found.data, mount, rest, peer=request.peer)
                 return handler(call)
         return None
+
+
+async def _attempted(opening: Awaitable[None]) -> None:
+    """The request that came with it is answered, however it ends."""
+    try:
+        await opening
+    except Refusal:
+        pass
+    except Exception as error:  # noqa: BLE001 - its message may hold a value
+        _log.error("internal error while sealed: %s", type(error).__name__)
 
 
 async def _replied(result: Awaitable[Result | None], exchange: Exchange) -> None:

@@ -432,10 +432,12 @@ class ClusterSeal:
     # open, close, follow
 
     async def _use(self, root: bytes, row: ClusterRow) -> None:
+        """Open, unless somebody has closed the cluster since it was as in `row`."""
         fresh = self._engine.view.cluster() or row
-        stored = load_stored(fresh.wrapped_ring, fresh.seal_type)
-        ring = opened_ring(fresh, root)
-        better = await self._refreshed(stored, root, row.cluster_id)
+        before, stored = (load_stored(each.wrapped_ring, each.seal_type) for each in (row, fresh))
+        ring, better = opened_ring(fresh, root), stored
+        if before.sealed or not stored.sealed:
+            better = await self._refreshed(stored, root, row.cluster_id)
         if better != stored:
             better = await self.change(lambda now: merged(now, stored, better))
         if better.root != stored.root:
@@ -508,13 +510,10 @@ class ClusterSeal:
         if stored is None:
             self.waiting_for = _INIT
             return
-        if not self.sealed:
-            if stored.sealed:
-                self.waiting_for = _closed(stored)
-                self._close()
-            return
         if stored.sealed:
             self.waiting_for = _closed(stored)
+            self._close()
+        if stored.sealed or not self.sealed:
             return
         if self.waiting_for == _INIT:
             self.waiting_for = ""  # Somebody has.
