@@ -1,6 +1,8 @@
 """Requests and answers of many values: they are recorded whole, and nobody waits for that."""
 
 import asyncio
+import gc
+import weakref
 
 import orjson
 import pytest
@@ -12,7 +14,7 @@ from strongroom.model.errors import Unavailable
 from strongroom.store.call import Call, Result
 from strongroom.store.engine.contract import MountRow
 from strongroom.store.recording import Outcome, Recording
-from strongroom.store.wide import MOST_BYTES, WideRequests
+from strongroom.store.wide import MOST_BYTES, MOST_VALUES, WideRequests
 from strongroom.wire.http import Request, Response
 
 MANY = [f"value-{each}" for each in range(10_000)]
@@ -108,17 +110,54 @@ async def test_devices_of_another_form_have_their_own(operation, form) -> None:
     assert recording._line(writer, b"s", call, Outcome(result, recorded=recorded)) == whole
 
 
-async def test_what_waits_is_bounded() -> None:
+HALVES = [bytes(MOST_BYTES // 2 + 1), b"," * (MOST_VALUES // 4) + b"[{" * (MOST_VALUES // 8) + b"["]
+
+
+@pytest.mark.parametrize("half", HALVES, ids=["bytes", "values"])
+async def test_what_waits_is_bounded(half: bytes) -> None:
     recording = Recording(AuditBroker([]), RecordWriter(KeyedHmac(b"k" * 32)))
     kept: list = []
     wide = WideRequests(recording, lambda *_: None, lambda *_: None, kept.append)
-    half = Request("POST", "/v1/secret/data/a", {}, bytes(MOST_BYTES // 2 + 1))
-    wide.put_off(half, "first", {}, ())
+    request, (first, second, third) = Request("POST", "/v1/a", {}, half), (Reply() for _ in "abc")
+    wide.put_off(request, first, {}, ())
     with pytest.raises(Unavailable):
-        wide.put_off(half, "second", {}, ())
+        wide.put_off(request, second, {}, ())
     await kept.pop()
-    wide.put_off(half, "third", {}, ())
+    wide.put_off(request, third, {}, ())
     await kept.pop()
-    assert [wide.hidden(each) for each in ("first", "second", "third", "third")] == [
+    assert [wide.hidden(each) for each in (first, second, third, third)] == [
         b"{}", None, b"{}", None,
     ]  # fmt: skip
+
+
+async def test_large_batches_of_few_values_wait_for_their_turn(store) -> None:
+    """Programs that encrypt files send many of them at once."""
+    await store.ask("POST", "sys/mounts/transit", {"type": "transit"})
+    await store.ask("POST", "transit/keys/k")
+    items = [{"plaintext": "A" * 1800} for _ in range(1000)]
+    body = orjson.dumps({"batch_input": items})
+    batches = [Request("POST", "/v1/transit/encrypt/k", {}, body) for _ in range(12)]
+    assert len(await in_a_row(store, *batches)) == 2 * len(batches)
+
+
+async def test_a_short_list_does_not_wait_for_others(store) -> None:
+    await store.ask("POST", "identity/entity", {"name": "e"})
+    body = orjson.dumps({"data": {"v": MANY}})
+    wide = [Request("POST", f"/v1/secret/data/{name}", {}, body) for name in "abc"]
+    order = await in_a_row(store, *wide, Request("LIST", "/v1/identity/entity/name", {}))
+    short, last = "response identity/entity/name/", "request secret/data/c"
+    assert order.index(short) < order.index(last)
+
+
+async def test_nothing_is_kept_of_a_request_that_nobody_asks_for() -> None:
+    """Where the database is away, one is refused before its data is looked for."""
+    recording = Recording(AuditBroker([]), RecordWriter(KeyedHmac(b"k" * 32)))
+    kept: list = []
+    wide = WideRequests(recording, lambda *_: None, lambda *_: None, kept.append)
+    exchange = Reply()
+    wide.put_off(Request("POST", "/v1/a", {}), exchange, {}, ())
+    await kept.pop()
+    here = weakref.ref(exchange)
+    del exchange
+    gc.collect()
+    assert here() is None

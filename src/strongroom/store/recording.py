@@ -171,10 +171,12 @@ class Recording:
 
     async def response_by_parts(self, call: "Call", result: "Result") -> bytes:
         """The response object of data that is long; others are served between its parts."""
-        if self.writer.form.elide_lists or result.data is None:
+        data = result.data
+        # What is short waits for nobody else's turn.
+        if data is None or self.writer.form.elide_lists or not self.has_many(data):
             return self.response(call, result)
         clear = call.setting("audit_non_hmac_response_keys")
-        return self.response(call, result, data=await self.hidden(result.data, clear))
+        return self.response(call, result, data=await self.hidden(data, clear))
 
     def others(self, stamp: bytes, call: "Call", *outcomes: Outcome | None) -> tuple[bytes, ...]:
         """The lines for `other_forms`: one for each outcome, None being the request's."""

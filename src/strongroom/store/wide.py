@@ -7,14 +7,20 @@ any request.
 
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from strongroom.model.errors import Unavailable
 from strongroom.store.recording import Recording
 from strongroom.wire.http import Request
 from strongroom.wire.listener import Exchange, Handler
 
-# Of bodies that wait: what they are in memory is up to ten times as much.
-MOST_BYTES: Final = 16 * 1024 * 1024
+# Of bodies that wait, which are in memory twice: as they came, and as they were read.
+MOST_BYTES: Final = 128 * 1024 * 1024
+# Of their values: each takes a hundred bytes and more beside its text, and is hidden by itself. Few
+# large ones, such as a batch of texts to encrypt, are done with soon.
+MOST_VALUES: Final = 2_000_000
+# Before or behind each of them stands one; those inside a text are counted as well.
+_BESIDE_VALUES: Final = (b",", b"[", b"{")
 
 
 class WideRequests:
@@ -32,7 +38,9 @@ class WideRequests:
         self._refuse = refuse
         self._keep = keep
         self._bytes = 0
-        self._hidden: dict[Exchange, bytes] = {}
+        self._values = 0
+        # Of a request that is refused before it is asked for, it goes with the exchange.
+        self._hidden: WeakKeyDictionary[Exchange, bytes] = WeakKeyDictionary()
 
     def hidden(self, exchange: Exchange) -> bytes | None:
         """The data of a request that was put off, once; None of any other."""
@@ -46,13 +54,15 @@ class WideRequests:
         clear: Collection[str],
     ) -> None:
         """Hide the data first; raises Unavailable(`busy`) when too much of it waits."""
-        size = len(request.body)
-        if self._bytes and self._bytes + size > MOST_BYTES:
+        size, values = len(request.body), sum(map(request.body.count, _BESIDE_VALUES))
+        full = self._bytes + size > MOST_BYTES or self._values + values > MOST_VALUES
+        if self._bytes and full:
             raise Unavailable(
                 "busy", "too many large requests wait for their records", hint="try again later"
             )
         self._bytes += size
-        self._keep(self._hide(request, exchange, data, clear))
+        self._values += values
+        self._keep(self._hide(request, exchange, data, clear, values))
 
     async def _hide(
         self,
@@ -60,6 +70,7 @@ class WideRequests:
         exchange: Exchange,
         data: Mapping[str, Any],
         clear: Collection[str],
+        values: int,
     ) -> None:
         try:
             hidden = await self._recording.hidden(data, clear)
@@ -68,5 +79,6 @@ class WideRequests:
             return
         finally:
             self._bytes -= len(request.body)
+            self._values -= values
         self._hidden[exchange] = hidden
         self._again(request, exchange)

@@ -21,7 +21,16 @@ _log = logging.getLogger(__name__)
 class Exchange:
     """The reply side of one request; exactly one reply, which carries `headers` whatever it is."""
 
-    __slots__ = ("_connection", "_head_only", "_keep_alive", "body", "encoded", "file", "headers")
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_head_only",
+        "_keep_alive",
+        "body",
+        "encoded",
+        "file",
+        "headers",
+    )
 
     def __init__(self, connection: "Connection", *, head_only: bool, keep_alive: bool) -> None:
         self._connection = connection
