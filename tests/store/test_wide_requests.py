@@ -26,6 +26,8 @@ for _ in range(MAX_DEPTH + 3):
 class Reply:
     """The reply side of a request that comes from no connection."""
 
+    gone = False
+
     def __init__(self) -> None:
         self.headers: tuple[tuple[str, str], ...] = ()
         self.response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
@@ -138,6 +140,27 @@ async def test_large_batches_of_few_values_wait_for_their_turn(store) -> None:
     body = orjson.dumps({"batch_input": items})
     batches = [Request("POST", "/v1/transit/encrypt/k", {}, body) for _ in range(12)]
     assert len(await in_a_row(store, *batches)) == 2 * len(batches)
+
+
+async def test_whoever_left_before_its_turn_is_not_served(store) -> None:
+    """A server that ends would work for those that it has cut off; a client asks again anyway."""
+    body = orjson.dumps({"data": {"v": MANY}})
+    first, left, last = Reply(), Reply(), Reply()
+    left.gone = True
+    for name, reply in (("a", first), ("b", left), ("c", last)):
+        headers = {"x-vault-token": store.root}
+        store.handler(Request("POST", f"/v1/secret/data/{name}", headers, body), reply)
+    assert [(await each.response).status for each in (first, last)] == [200, 200]
+    assert not left.response.done()
+    assert (await store.ask("GET", "secret/data/b"))[0] == 404
+
+
+async def test_a_long_answer_waits_for_one_request_alone(store) -> None:
+    body = orjson.dumps({"data": {"v": MANY}})
+    await store.ask("POST", "secret/data/read", body)
+    wide = [Request("POST", f"/v1/secret/data/{name}", {}, body) for name in "abcd"]
+    order = await in_a_row(store, *wide, Request("GET", "/v1/secret/data/read", {}))
+    assert order.index("response secret/data/read") < order.index("request secret/data/c")
 
 
 async def test_a_short_list_does_not_wait_for_others(store) -> None:

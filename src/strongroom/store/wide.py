@@ -5,6 +5,7 @@ are taken as if they had come just now, so that whether they are allowed is deci
 any request.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -37,6 +38,8 @@ class WideRequests:
         self._again = again
         self._refuse = refuse
         self._keep = keep
+        # One waits for the parts of answers, and not all: so those wait for one request at most.
+        self._turn = asyncio.Lock()
         self._bytes = 0
         self._values = 0
         # Of a request that is refused before it is asked for, it goes with the exchange.
@@ -73,12 +76,15 @@ class WideRequests:
         values: int,
     ) -> None:
         try:
-            hidden = await self._recording.hidden(data, clear)
+            async with self._turn:
+                hidden = b"" if exchange.gone else await self._recording.hidden(data, clear)
         except Exception as error:  # noqa: BLE001 - a bug is answered
             self._refuse(exchange, error)
             return
         finally:
             self._bytes -= len(request.body)
             self._values -= values
-        self._hidden[exchange] = hidden
-        self._again(request, exchange)
+        # For who has left nothing was begun, and nothing is.
+        if not exchange.gone:
+            self._hidden[exchange] = hidden
+            self._again(request, exchange)
