@@ -111,3 +111,34 @@ async def test_what_is_read_while_something_is_forgotten_is_not_kept(
     assert live.known(token) is None
     # Nor what was read; policies are read once more for the rules, after that.
     assert not getattr(live, {"mounts": "_methods", "entity": "_identities"}.get(asked, "_live"))
+
+
+async def test_a_quota_that_is_made_while_quotas_are_read_counts(
+    busy: tuple[Store, Between],
+) -> None:
+    store, view = busy
+    await store.ask("POST", "secret/data/a", {"data": {"k": "v"}})
+    body = {"rate": 1, "interval": "1h", "path": "secret"}
+    await store.ask("POST", "sys/quotas/rate-limit/q", body)
+    quotas = store.handler._context.quotas
+    quotas.forget()
+
+    def before_it_was_made(*_: object) -> list[str]:
+        quotas.forget()
+        return []
+
+    view.meanwhile = {"document_names": before_it_was_made}
+    statuses = [(await store.ask("GET", "secret/data/a"))[0] for _ in range(3)]
+    assert view.meanwhile == {}
+    assert statuses[-1] == 429
+
+
+async def test_a_quota_that_is_removed_while_quotas_are_read_is_no_bug(
+    busy: tuple[Store, Between],
+) -> None:
+    store, view = busy
+    assert (await store.ask("GET", "sys/mounts"))[0] == 200
+    store.handler._context.quotas.forget()
+    view.meanwhile = {"document_names": lambda *_: ["removed"]}
+    assert (await store.ask("GET", "sys/mounts"))[0] == 200
+    assert view.meanwhile == {}

@@ -7,7 +7,7 @@ https://developer.hashicorp.com/vault/api-docs/system/rate-limit-quotas.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -114,11 +114,34 @@ class _Known:
     recorded: bool = False
 
 
+def _read(view: View) -> _Known:
+    config = view.document(MOUNT, CONFIG, "") or {}
+    known = _Known(
+        exempt=tuple(config.get("rate_limit_exempt_paths", EXEMPT)),
+        show=bool(config.get("enable_rate_limit_response_headers")),
+        recorded=bool(config.get("enable_rate_limit_audit_logging")),
+    )
+    known.rates += [RateLimit(**each) for each in _documents(view, RATE)]
+    known.counts += [LeaseCount(**each) for each in _documents(view, LEASES)]
+    known.rates.sort(key=lambda each: (bool(each.role), len(each.path)), reverse=True)
+    known.counts.sort(key=lambda each: len(each.path), reverse=True)
+    return known
+
+
+def _documents(view: View, kind: str) -> Iterator[dict[str, Any]]:
+    for name in view.document_names(MOUNT, kind):
+        # Another process may have removed it since.
+        if found := _fields(view.document(MOUNT, kind, name)):
+            yield found
+
+
 class Quotas:
     """One for each process: rates are counted in each, leases in the database."""
 
     def __init__(self) -> None:
         self._known: _Known | None = None
+        # Moves with each `forget`: what was read before and comes after it is not kept.
+        self._epoch = 0
         self._before: dict[str, RateLimit] = {}
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._counted: dict[str, tuple[float, int]] = {}
@@ -126,28 +149,20 @@ class Quotas:
     def forget(self) -> None:
         """The generation has moved."""
         self._known = None
+        self._epoch += 1
 
     def limits_requests(self, view: View) -> bool:
         """Whether any request has to be counted."""
         return bool((self._known or self._rows(view)).rates)
 
     def _rows(self, view: View) -> _Known:
-        if self._known is None:
-            config = view.document(MOUNT, CONFIG, "") or {}
-            known = _Known(
-                exempt=tuple(config.get("rate_limit_exempt_paths", EXEMPT)),
-                show=bool(config.get("enable_rate_limit_response_headers")),
-                recorded=bool(config.get("enable_rate_limit_audit_logging")),
-            )
-            for name in view.document_names(MOUNT, RATE):
-                known.rates.append(RateLimit(**_fields(view.document(MOUNT, RATE, name))))
-            for name in view.document_names(MOUNT, LEASES):
-                known.counts.append(LeaseCount(**_fields(view.document(MOUNT, LEASES, name))))
-            known.rates.sort(key=lambda each: (bool(each.role), len(each.path)), reverse=True)
-            known.counts.sort(key=lambda each: len(each.path), reverse=True)
+        if self._known is not None:
+            return self._known
+        epoch, known = self._epoch, _read(view)
+        if epoch == self._epoch:
             self._begin_anew({each.name: each for each in known.rates})
             self._known = known
-        return self._known
+        return known
 
     def _begin_anew(self, rates: dict[str, RateLimit]) -> None:
         """Forget what clients had left, and who was kept out, by a quota that is another now."""
