@@ -147,3 +147,21 @@ async def test_a_restore_without_a_server_checks_the_keyed_hash_or_says_that_it_
     assert await restore(file, *keys) == (0, "")
     status, said = await restore(forged)
     assert (status, said.startswith("Not checked: whether the file was changed")) == (0, True)
+
+
+async def test_a_restore_without_a_server_takes_the_seal_that_the_environment_names(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the server does that has the same configuration."""
+    file, config = tmp_path / "store.snap", tmp_path / "store.hcl"
+    assert (await strongroom(store, "snapshot", "save", str(file)))[0] == 0
+    config.write_text(
+        f'storage "raft" {{ path = "{tmp_path / "new"}" }}\n'
+        'listener "tcp" { tls_disable = true }\n'
+        f'seal "pkcs11" {{ key_file = "{tmp_path / "key"}" }}\n'
+    )
+    monkeypatch.setenv("VAULT_SEAL_TYPE", "static")
+    words = ("snapshot", "restore", str(file), "-data", str(tmp_path / "new"))
+    assert await strongroom(store, *words, f"-config={config}") == (
+        0, "Success! The store is as it was when the snapshot was taken.\n", "",
+    )  # fmt: skip

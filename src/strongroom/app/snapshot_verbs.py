@@ -147,6 +147,7 @@ def _has_seal(args: argparse.Namespace) -> bool:
 def _seal(args: argparse.Namespace, engine: "Engine") -> "ClusterSeal":
     """The seal that the arguments name, to open the snapshot's key ring with."""
     from strongroom.app.server import Worker, seal_setting
+    from strongroom.app.store_config.seal_fields import with_environment
     from strongroom.app.store_config.settings import settings_of
     from strongroom.app.store_config.sources import read_files
     from strongroom.model.clock import SystemClock
@@ -158,7 +159,8 @@ def _seal(args: argparse.Namespace, engine: "Engine") -> "ClusterSeal":
     clock = SystemClock()
     if args.config:
         worker = Worker(environment=dict(os.environ))
-        setting = seal_setting(settings_of(read_files(args.config)), worker, clock)
+        settings = with_environment(settings_of(read_files(args.config)), os.environ)
+        setting = seal_setting(settings, worker, clock)
     else:
         setting = SealSetting(AutoSeal("static", KeyFileWrapper("static", args.seal_key_file)))
     return ClusterSeal(engine, Barrier(), setting, clock)
