@@ -23,7 +23,7 @@ from tests.conftest import GOOGLE_KEY
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.encrypt.kms.escrow import EscrowWrapper
 from strongroom.model.clock import SystemClock
-from strongroom.model.errors import Denied, Refusal
+from strongroom.model.errors import Denied, Refusal, Unavailable
 from strongroom.wire.aws import AwsJson, CredentialFile
 from strongroom.wire.client import HttpClient
 from strongroom.wire.keywrap import azure_fake, google_fake
@@ -290,6 +290,19 @@ def test_a_process_ends_though_its_token_hangs(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HUNG, str(tmp_path / "pin")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout == "given up 2\n"
+
+
+async def test_a_token_is_asked_again_after_no_thread_could_be_begun(tmp_path: Path) -> None:
+    """Where a container may have no more of them for a moment."""
+    wrapper = Pkcs11Wrapper("h", Path("/lib"), ("t", "k"), tmp_path / "missing")
+    usual = threading.stack_size(1 << 48)  # No machine has so much for one.
+    try:
+        with pytest.raises(RuntimeError, match="thread"):
+            await wrapper.identity()
+    finally:
+        threading.stack_size(usual)
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(wrapper.identity(), 10)
 
 
 def test_a_wish_to_forget_waits_for_no_token_that_hangs() -> None:

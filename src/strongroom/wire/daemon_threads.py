@@ -10,7 +10,10 @@ T = TypeVar("T")
 
 
 def in_daemon_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
-    """What `work` returns or raises. Whoever waits may give up; the thread goes on."""
+    """What `work` returns or raises, also that no thread could be begun, and no sooner.
+
+    Whoever waits may give up; the thread goes on.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -31,5 +34,9 @@ def in_daemon_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
         else:
             tell(lambda: future.set_result(result))
 
-    threading.Thread(target=run, daemon=True).start()
+    try:
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError as refused:
+        # The machine gives no more threads: as good as a call that failed.
+        future.set_exception(refused)
     return future
