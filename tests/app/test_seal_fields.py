@@ -194,6 +194,14 @@ async def test_pkcs11_takes_a_slot_and_a_pin_of_the_environment(softhsm: dict[st
         await built("pkcs11", environment, key_label="kek").identity()
 
 
+@pytest.mark.parametrize("slot", ["0", 0])
+def test_the_first_slot_is_one(slot: object, tmp_path: Path) -> None:
+    """Written as a number, too: most machines have no other."""
+    named = {"lib": str(tmp_path), "key_label": "kek", "pin_file": str(tmp_path)}
+    assert fields_of("pkcs11", {}, slot=slot).text("slot") == "0"
+    assert built("pkcs11", {}, slot=slot, **named)
+
+
 class Other:
     """Another store: what was asked of it."""
 

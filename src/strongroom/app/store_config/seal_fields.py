@@ -111,7 +111,7 @@ class Fields:
         """The variable that stands for a field and is set, "" when the field counts."""
         if name.startswith("tls_") and self._own_tls:
             return ""
-        if name in self._field_first and self._fields.get(name):
+        if name in self._field_first and self.raw(name):
             return ""
         names = self._variables.get(name, ())
         return next((each for each in names if self.environment.get(each)), "")
@@ -120,7 +120,7 @@ class Fields:
         """What the variable or the field says, else the default."""
         if variable := self.variable(name):
             return self.environment[variable]
-        value = str(self._fields.get(name) or "")
+        value = self.raw(name)
         if value.startswith("env://"):
             return self.environment.get(value.removeprefix("env://"), "")
         if value.startswith("file://"):
@@ -132,8 +132,9 @@ class Fields:
         return value or default
 
     def raw(self, name: str) -> str:
-        """The field as it stands."""
-        return str(self._fields.get(name) or "")
+        """The field as it stands, "" for none; 0 is a number like others."""
+        value = self._fields.get(name)
+        return "" if value is None else str(value)
 
     def flag(self, name: str) -> bool:
         """A field that is on or off."""
