@@ -496,6 +496,13 @@ def test_a_mounts_times_are_held_against_the_servers_own() -> None:
     }
     with pytest.raises(Invalid, match="backend max lease TTL of 3600 would be less"):
         config_of({"default_lease_ttl": "2h"}, Bounds(hour, hour))
+    # What was right once, under a longer one, keeps nobody from changing something else.
+    before = {"default_lease_ttl": 2 * hour}
+    assert config_of({"listing_visibility": "unauth"}, Bounds(hour, hour), before) == {
+        "listing_visibility": "unauth"
+    }
+    with pytest.raises(Invalid, match="backend max lease TTL of 3600 would be less"):
+        config_of({"max_lease_ttl": "1h"}, Bounds(hour, hour), before)
     mount = MountRow("secret", "kv/", "kv", "u", "a")
     shown = tuned(mount, Bounds(hour, 2 * hour))
     assert (shown["default_lease_ttl"], shown["max_lease_ttl"]) == (hour, 2 * hour)

@@ -291,7 +291,8 @@ def config_of(
     both = {**(before or {}), **found}
     default = both.get("default_lease_ttl") or 0
     most = both.get("max_lease_ttl") or system.max_ttl
-    if default > most:
+    # The server's may have been made shorter since: that keeps nobody from changing another setting.
+    if default > most and not found.keys().isdisjoint(_TUNABLE_SECONDS):
         raise Invalid(
             "bad-ttl",
             f"backend max lease TTL of {most} would be less than default lease TTL of {default}",
