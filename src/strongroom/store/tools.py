@@ -48,7 +48,7 @@ def random_bytes(call: Call) -> Result:
     source, asked = call.args.get("source", ""), call.args.get("bytes", "")
     if source not in SOURCES and not asked:
         source, asked = "", source
-    source = source or call.text("source", "platform")
+    source = source or call.text("source") or "platform"
     try:
         count = whole_number(asked) if asked else call.integer("bytes", 32)
     except ValueError:
