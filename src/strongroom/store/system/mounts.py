@@ -291,7 +291,7 @@ def config_of(
     both = {**(before or {}), **found}
     default = both.get("default_lease_ttl") or 0
     most = both.get("max_lease_ttl") or system.max_ttl
-    # The server's may have been made shorter since: that keeps nobody from changing another setting.
+    # The server's may be shorter since then: that keeps nobody from changing another setting.
     if default > most and not found.keys().isdisjoint(_TUNABLE_SECONDS):
         raise Invalid(
             "bad-ttl",
