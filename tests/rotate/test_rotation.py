@@ -394,3 +394,36 @@ async def test_what_another_rotation_did_meanwhile_is_not_done_once_more(kv) -> 
     with pytest.raises(Conflict, match="has version 2 now"):
         await late.run(REF, GENERATOR, 0.0, str, plan)
     assert await state(kv) == FINISHED
+
+
+async def test_of_what_secret_and_mount_keep_the_more_counts(kv) -> None:
+    await kv.ask("POST", "secret/metadata/prod/db", {"max_versions": 1})
+    await kv.ask("POST", "secret/config", {"max_versions": 5})
+    run = runner(kv, Evidence(Consumer("pod", "n/app", 2, "e")), SimulatedClock())
+    await run.run(REF, GENERATOR, 0.0, str, await run.plan(REF, GENERATOR))
+    assert await state(kv) == FINISHED
+
+
+class LikeVault(VaultClient):
+    """There a deletion is no change of the secret's `updated_time`."""
+
+    clock: SimulatedClock
+    deletions = 0
+
+    async def kv2_metadata(self, mount, path):
+        metadata = await super().kv2_metadata(mount, path)
+        newest = metadata["versions"][str(metadata["current_version"])]
+        return {**metadata, "updated_time": newest["created_time"]}
+
+    async def kv2_delete(self, mount, path, versions):
+        self.clock.step_wall(1)
+        await super().kv2_delete(mount, path, versions)
+        self.deletions += 1
+        assert self.deletions == 1
+
+
+async def test_a_clock_behind_the_stores_deletes_once(kv) -> None:
+    behind = SimulatedClock(kv.clock.now() - 60)
+    client = type("C", (LikeVault,), {"clock": kv.clock})
+    await runner(kv, Evidence(), behind, client).run(REF, GENERATOR, 0.0, str)
+    assert await state(kv) == FINISHED

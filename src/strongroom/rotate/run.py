@@ -4,7 +4,7 @@ What is printed is what is done: the dry run and the run share the plan.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from strongroom.model.clock import Clock, parse_rfc3339, rfc3339
@@ -163,8 +163,11 @@ class Runner:
         """
         deadline = self._clock.monotonic() + seconds
         told: tuple[Consumer, ...] = ()
+        ended: set[int] = set()
         while True:
             seen = await self._observe(ref)
+            # By a clock behind the store's, what was just deleted has its deletion before it.
+            seen = replace(seen, live=tuple(each for each in seen.live if each not in ended))
             behind: tuple[Consumer, ...] = ()
             known = 0
             if seen.rotation is not None and seen.current == seen.rotation.new:
@@ -186,7 +189,7 @@ class Runner:
                 continue
             if step is Step.RETIRE:
                 said = "every consumer moved" if known else "no consumer is known"
-                await self._retire(ref, seen, said, tell)
+                ended.update(await self._retire(ref, seen, said, tell))
             else:
                 await self._take(step, ref, generator, seen, tell)
             if step is Step.FINISH:
@@ -223,26 +226,30 @@ class Runner:
             await self._mark(ref, {MARK: None, DONE: said})
             tell("done")
 
-    async def _retire(self, ref: SecretRef, seen: Observed, said: str, tell: Tell) -> None:
-        if seen.rotation is not None:
-            retired = retired_by(seen.rotation, seen)
-            await self._store.kv2_delete(ref.mount, ref.path, retired)
-            tell(f"{said}; deleted {_versions(tuple(retired))}")
+    async def _retire(
+        self, ref: SecretRef, seen: Observed, said: str, tell: Tell
+    ) -> tuple[int, ...]:
+        retired = retired_by(seen.rotation, seen) if seen.rotation is not None else ()
+        await self._store.kv2_delete(ref.mount, ref.path, retired)
+        tell(f"{said}; deleted {_versions(retired)}")
+        return retired
 
     async def _observe(self, ref: SecretRef) -> Observed:
         metadata = await self._store.kv2_metadata(ref.mount, ref.path)
         return observe(metadata, self._clock.now())
 
     async def _kept(self, ref: SecretRef, metadata: Mapping[str, Any]) -> int:
-        """How many versions the engine keeps of the secret."""
-        of_secret = int(metadata.get("max_versions") or 0)
-        if of_secret:
-            return of_secret
+        """How many versions the engine keeps of the secret: the more of what it and the mount say.
+
+        https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#max_versions
+        """
+        of_secret, of_mount = int(metadata.get("max_versions") or 0), 0
         try:
             reply = await self._store.request("GET", f"{ref.mount}/config")
-        except Refusal:  # A token of an application's owner need not read it.
-            return VERSIONS_KEPT
-        return int(reply["data"].get("max_versions") or 0) or VERSIONS_KEPT
+            of_mount = int(reply["data"].get("max_versions") or 0)
+        except Refusal:
+            pass  # A token of an application's owner need not read it.
+        return max(of_secret, of_mount) or VERSIONS_KEPT
 
     async def _mark(self, ref: SecretRef, custom: dict[str, str | None]) -> None:
         path = f"{ref.mount}/metadata/{ref.path}"
