@@ -7,7 +7,8 @@ import pytest
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Invalid
 from strongroom.sync.render import Rendered
-from strongroom.sync.render_aside import rendered
+from strongroom.sync.render_aside import rendered, rewritten
+from strongroom.sync.rewrite_spec import TransformRewrite
 from strongroom.sync.spec import parse_spec
 from strongroom.sync.templates import GoTemplates
 
@@ -55,3 +56,13 @@ async def test_a_template_that_fails_is_refused_all_the_same() -> None:
     with pytest.raises(Invalid) as refused:
         await turns_of({"data": {"b": '{{ htpasswd "a" .nosuch }}'}})
     assert refused.value.code == "bad-template"
+
+
+async def test_nobody_waits_for_a_key_of_which_a_name_is_made() -> None:
+    transform = TransformRewrite('{{ genPrivateKey "rsa" | sha256sum }}')
+    making, turns = asyncio.create_task(rewritten((transform,), {"a": b"1"}, RENDER)), 0
+    while not making.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert list((await making).values()) == [b"1"]
+    assert turns > 10

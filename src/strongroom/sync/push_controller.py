@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from strongroom.kube.api import EVERYTHING, KubeApi, Scope
@@ -20,18 +21,19 @@ from strongroom.sync.due import FUTURE_SECONDS, JITTER, SHORTEST, refresh_time
 from strongroom.sync.index import Index
 from strongroom.sync.providers.contract import PushTarget
 from strongroom.sync.push_concerns import PushConcerns
-from strongroom.sync.push_source import Source, made_for, source_of, templated
+from strongroom.sync.push_source import Source, made_for, source_of
 from strongroom.sync.push_spec import (
     Push,
     PushSpec,
     parse_push,
     place_of,
     pushed_before,
-    pushes_for,
+    pushes_of,
 )
 from strongroom.sync.reader import Generators, Unsettled
 from strongroom.sync.remedies import worded
 from strongroom.sync.render import Inputs, template_inputs
+from strongroom.sync.render_aside import aside, texts_of, texts_of_rewrites
 from strongroom.sync.reporting import put_status
 from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import StoreRef
@@ -99,6 +101,8 @@ class PushController:
         self._concerns = PushConcerns()
         # What has to be pushed again, whatever its status says.
         self._stale: set[Key] = set()
+        # A store of theirs was edited since the work on them began.
+        self._moved: set[Key] = set()
         # What is where as far as this process has brought it.
         self._places: dict[Key, Places] = {}
         # How often in a row a key was refused for what passes.
@@ -134,6 +138,7 @@ class PushController:
         self._tries.pop(key, None)
         self._places.pop(key, None)
         self._stale.discard(key)
+        self._moved.discard(key)
         self._inputs.put(key, ())
         self._concerns.put(key, None)
         self._parts.generators.forget(PUSH_SECRETS.kind, key)
@@ -165,6 +170,7 @@ class PushController:
         kind = (SECRET_STORES if namespace else CLUSTER_SECRET_STORES).kind
         for key in self._concerns.of((kind, namespace, name), *_labels(old, new)):
             self._done.pop(key, None)
+            self._moved.add(key)
             if old is not None and has_moved(old, new, "generation"):
                 # It may be another store by now, whatever was pushed to it.
                 self._stale.add(key)
@@ -238,6 +244,7 @@ class PushController:
         versions = (*(version for version, _ in sources), *kept_in)
         if self._is_done(key, item, spec, versions):
             return self._next(key, spec, now)
+        self._moved.discard(key)
         progress.pushes = await self._pushes(item, spec, sources, inputs)
         self._stale.discard(key)
         try:
@@ -249,7 +256,8 @@ class PushController:
             await self._release_stores()
         said = ("Synced", "PushSecret synced successfully")
         await self._say(item, progress.places, *said, progress.pushes, made=_is_made(spec))
-        self._done[key] = _Done(synced_version(item), versions, now)
+        if key not in self._moved:
+            self._done[key] = _Done(synced_version(item), versions, now)
         await self._parts.settled(item, {SLOT} if _is_made(spec) else ())
         await self._parts.generators.settle(item)
         return spec.refresh_seconds * (1 - JITTER) or None
@@ -346,11 +354,12 @@ class PushController:
             for ref in every.store.chosen(known):
                 if ref in chosen:
                     chosen[ref].append(every.store)
+        rewrites = (rewrite for every in spec.everything for rewrite in every.rewrites)
+        texts = [*texts_of(spec.template, inputs), *texts_of_rewrites(rewrites)]
         pushes: list[Push] = []
         for _, source in sources:
-            given = templated(spec.template, source, inputs, self._parts.render)
-            for ref, choices in chosen.items():
-                pushes += pushes_for(spec, ref, choices, given, self._parts.render)
+            work = partial(pushes_of, spec, chosen, source, inputs, self._parts.render)
+            pushes += await aside(texts, work)
         return pushes
 
     def _known_stores(self, namespace: str) -> Iterable[tuple[StoreRef, Mapping[str, str]]]:

@@ -16,7 +16,8 @@ from strongroom.model.labels import check_selector, selects
 from strongroom.sync.durations import parse_duration
 from strongroom.sync.patterns import compile_pattern
 from strongroom.sync.providers.contract import PushTarget, Traits
-from strongroom.sync.push_source import Source
+from strongroom.sync.push_source import Source, templated
+from strongroom.sync.render import Inputs
 from strongroom.sync.rewrite import Render, rewrite
 from strongroom.sync.rewrite_spec import Rewrite, parse_rewrites
 from strongroom.sync.spec import GeneratorRef, StoreRef, one_of, parse_generator_ref
@@ -216,6 +217,19 @@ def pushes_for(
         push = _push(row, store, source)
         found[push.place] = push
     return list(found.values())
+
+
+def pushes_of(
+    spec: PushSpec, chosen: Mapping[StoreRef, Iterable[StoreChoice]], source: Source,
+    inputs: Inputs, render: Render,
+) -> list[Push]:  # fmt: skip
+    """What one source gives all stores that are chosen, its template applied."""
+    given = templated(spec.template, source, inputs, render)
+    return [
+        push
+        for ref, choices in chosen.items()
+        for push in pushes_for(spec, ref, choices, given, render)
+    ]
 
 
 def _push(row: PushRow, store: StoreRef, source: Source) -> Push:

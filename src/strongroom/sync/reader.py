@@ -13,7 +13,8 @@ from strongroom.model.errors import Invalid, NotFound, Unavailable
 from strongroom.sync.patterns import compile_pattern
 from strongroom.sync.providers.contract import Fetched, Find, Version
 from strongroom.sync.reads import SharedReads
-from strongroom.sync.rewrite import Render, rewrite
+from strongroom.sync.render_aside import rewritten
+from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import FindRef, GeneratorRef, RemoteRef, Row, Source, Spec, StoreRef
 from strongroom.sync.stores import Stores
 from strongroom.sync.values import decode, extract, finish, pick, whole
@@ -186,17 +187,17 @@ class Reader:
         self, collected: Collected, place: tuple[Object, str], source: Source,
         used: Mapping[StoreRef, SharedReads],
     ) -> None:  # fmt: skip
-        rewritten = bool(source.rewrites)
+        anew = bool(source.rewrites)
         if source.generator is not None:
             made = await self._generators.generate(source.generator, *place)
-            data = rewrite(source.rewrites, made, self._render)
+            data = await rewritten(source.rewrites, made, self._render)
             plain = RemoteRef(source.generator.name)
-            collected.data |= finish(data, plain, plain.key, rewritten=rewritten)
+            collected.data |= finish(data, plain, plain.key, rewritten=anew)
         elif source.store is not None and source.extract is not None:
             ref = source.extract
             found = await _fetch(used[source.store], ref)
-            data = rewrite(source.rewrites, extract(found.data, ref), self._render)
-            collected.data |= finish(data, ref, ref.key, rewritten=rewritten)
+            data = await rewritten(source.rewrites, extract(found.data, ref), self._render)
+            collected.data |= finish(data, ref, ref.key, rewritten=anew)
             collected.note(used[source.store], found)
         elif source.store is not None:
             await self._find(collected, source, used[source.store])
@@ -209,7 +210,7 @@ class Reader:
         except NotFound as refusal:
             raise Absent(refusal) from None
         raw = {name: whole(each.data) for name, each in found.items()}
-        data = rewrite(source.rewrites, raw, self._render)
+        data = await rewritten(source.rewrites, raw, self._render)
         where = ref.path or ref.name_pattern or "find"
         collected.data |= finish(data, ref, where, rewritten=bool(source.rewrites))
         for each in found.values():

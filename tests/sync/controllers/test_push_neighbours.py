@@ -1,9 +1,12 @@
 """PushSecrets beside others: what one namespace writes is no business of another's."""
 
+import asyncio
+
 import pytest
 
 from strongroom.kube.resource import NAMESPACES, SECRETS
 from strongroom.sync.crds import CLUSTER_SECRET_STORES, PUSH_SECRETS, SECRET_STORES
+from strongroom.sync.providers.fake import FakeProvider
 from strongroom.sync.push_concerns import PushConcerns
 
 ROW = {"match": {"secretKey": "password", "remoteRef": {"remoteKey": "out/db"}}}
@@ -104,3 +107,51 @@ def test_what_a_secret_or_store_concerns_is_known_by_name_and_labels() -> None:
     for gone in (None, pushing({"secret": {"selector": BOGUS}})):
         concerns.put(("n", "chosen"), gone)
         assert not concerns.of(("Secret", "n", "b"), {"team": "x"})
+
+
+class Interrupted(FakeProvider):
+    """Something happens while the first value is pushed."""
+
+    def __init__(self, happens) -> None:
+        super().__init__()
+        self.happens = happens
+
+    async def push(self, target, value):
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            await happens()
+        return await super().push(target, value)
+
+
+async def test_a_store_that_is_labelled_during_a_push_is_pushed_to_as_well(beside) -> None:
+    async def labelled() -> None:
+        await beside.api.merge_patch(
+            SECRET_STORES, "t", "n", {"metadata": {"labels": {"team": "x"}}}
+        )
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    beside.provider = Interrupted(labelled)
+    for name, labels in (("r", {"team": "x"}), ("t", {})):
+        metadata = {"name": name, "namespace": "n", "labels": labels}
+        await beside.api.create(SECRET_STORES, {"metadata": metadata, "spec": FAKE})
+    await beside.secret_of_somebody("source", password="p1")
+    chosen = {"labelSelector": {"matchLabels": {"team": "x"}}}
+    await beside.api.create(PUSH_SECRETS, pushing({"secret": {"name": "source"}}, chosen))
+    for _ in range(20):
+        await beside.clock.advance(0.1)
+    status = (await beside.api.get(PUSH_SECRETS, "ps", "n"))["status"]
+    assert sorted(status["syncedPushSecrets"]) == ["SecretStore/r", "SecretStore/t"]
+
+
+async def test_nobody_waits_for_a_key_that_is_made_for_a_push(beside) -> None:
+    await beside.secret_of_somebody("source", password="p1")
+    template = {"data": {"password": '{{ genPrivateKey "rsa" }}'}}
+    item = pushing({"secret": {"name": "source"}}, template=template)
+    await beside.api.create(PUSH_SECRETS, item)
+    turns = 0
+    while "out/db" not in beside.provider.secrets:
+        await beside.clock.advance(0)
+        turns += 1
+    assert b"PRIVATE KEY" in beside.provider.secrets["out/db"][-1]
+    assert turns > 10
