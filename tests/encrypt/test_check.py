@@ -429,6 +429,9 @@ def test_where_no_configuration_was_seen_nobody_is_reassured(capsys) -> None:
         ("apiVersion: v1\nkind: Pod\nspec: {containers: [{command: [other]}]}\n", False),
         ("/usr/local/bin/kube-apiserver --etcd-servers=x", True),
         ("--etcd-servers=x\n--secure-port=6443\n", True),
+        ("/go-runner --log-file=/var/log/a /usr/local/bin/kube-apiserver --etcd-servers=x", True),
+        ("tini -g -- kube-apiserver --etcd-servers=x", True),
+        ("/go-runner --log-file=/var/log/a /usr/local/bin/other --on kube-apiserver", False),
         (
             "apiVersion: v1\nkind: Pod\nspec: {containers: [{command: [other, --on, kube-apiserver]},"
             " {command: [sh, -c, 'exec kube-apiserver --secure-port=1']}]}\n",

@@ -13,6 +13,8 @@ from strongroom.model.errors import Invalid
 CONFIG_FLAG: Final = "encryption-provider-config"
 SERVICES_FLAG: Final = "service-cluster-ip-range"
 RELOAD_FLAG: Final = "encryption-provider-config-automatic-reload"
+# They start another program, which stands behind their own flags: kops and kube-up use the first.
+_STARTERS: Final = ("go-runner", "tini", "dumb-init")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,9 @@ def _words(container: Mapping[str, Any]) -> list[str]:
 
 
 def _is_api_server(words: Sequence[str]) -> bool:
-    """Whether kube-apiserver is what runs, by itself or from a shell."""
+    """Whether kube-apiserver is what runs, by itself or started by another program."""
+    if PurePosixPath((*words, "")[0]).name in _STARTERS:
+        words = [word for word in words[1:] if not word.startswith("-")][:1]
     return any(
         PurePosixPath(word).name == "kube-apiserver" and before in ("", "-c", "exec")
         for before, word in zip(("", *words), words, strict=False)
