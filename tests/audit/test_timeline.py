@@ -130,6 +130,9 @@ def test_reads_without_a_name_and_reading_writes_count() -> None:
         kube_line(213, "list", name="", namespace="elsewhere"),
         kube_line(214, "update"),
         kube_line(215, "get", responseStatus={"code": 403}),
+        # A deletion is answered with a Status, or with the object where it waits or would wait.
+        kube_line(216, "delete", responseStatus={"code": 200, "status": "Success"}),
+        kube_line(217, "delete"),
     ]
     assert [(each.action, each.reads) for each in entries([], lines)] == [
         ("list", True),
@@ -137,6 +140,8 @@ def test_reads_without_a_name_and_reading_writes_count() -> None:
         ("patch", True),
         ("update", False),
         ("get", False),
+        ("delete", False),
+        ("delete", True),
     ]
 
 

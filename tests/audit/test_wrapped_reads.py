@@ -2,6 +2,7 @@
 
 import pytest
 
+from strongroom.app.audit_sources import read_logs
 from strongroom.audit.exposure import readers
 from strongroom.audit.store_log import records_of
 from strongroom.audit.timeline import Subject, timeline
@@ -69,3 +70,30 @@ async def test_what_shows_no_value_is_no_read(kv) -> None:
     before = len(touches(kv))
     await kv.ask("POST", "sys/wrapping/unwrap", token=await wrapped(kv, "secret/data/other"))
     assert len(touches(kv)) == before
+
+
+async def test_another_server_unwraps_and_its_log_is_read_first(kv, tmp_path) -> None:
+    token = await wrapped(kv)
+    _, said = await kv.ask("POST", "sys/wrapping/rewrap", {"token": token})
+    await kv.ask("POST", "sys/wrapping/unwrap", token=said["wrap_info"]["token"])
+    logs = [tmp_path / name for name in ("unwrap", "rewrap", "read")]
+    for line in kv.device.lines:
+        name = next(
+            (each.name for each in logs if f"wrapping/{each.name}".encode() in line), "read"
+        )
+        with (tmp_path / name).open("ab") as log:
+            log.write(line + b"\n")
+    for order in (logs, logs[::-1]):
+        entries = timeline(Subject(REF, created={1: 1.0}), read_logs(order, [], REF).records, [])
+        actions = sorted(each.action for each in entries)
+        assert actions == ["create", "read, wrapped", "rewrap", "unwrap"]
+        assert [each.count for each in readers(entries, 1)] == [1]
+
+
+async def test_a_version_that_was_asked_for_may_be_any(kv) -> None:
+    await kv.ask("POST", PATH, {"data": {"password": "two"}})
+    await kv.ask("POST", "sys/wrapping/unwrap", token=await wrapped(kv, f"{PATH}?version=1"))
+    entries = touches(kv)
+    assert (entries[-1].action, entries[-1].version) == ("unwrap", 0)
+    for version in (1, 2):
+        assert [each.certain for each in readers(entries, version)] == [False]

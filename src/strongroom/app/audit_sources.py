@@ -11,7 +11,7 @@ from strongroom.access.rbac import who_can_read as who_can_read_secret
 from strongroom.audit.exposure import LogCoverage
 from strongroom.audit.kubernetes_log import KubeEvent, event_of, time_of
 from strongroom.audit.log_files import lines_of
-from strongroom.audit.store_log import StoreRecord, parse_record, records_of
+from strongroom.audit.store_log import StoreRecord, parse_record, records_of, unwrappings_of
 from strongroom.kube.api import KubeApi, Scope
 from strongroom.kube.resource import (
     CLUSTER_ROLE_BINDINGS,
@@ -42,15 +42,20 @@ class Read:
 
 
 def read_logs(store_logs: Sequence[Path], kube_logs: Sequence[Path], ref: SecretRef) -> Read:
-    """Read both kinds of log, each once; raises NotFound for a file that is not there."""
+    """Read both kinds of log, each once where nothing was wrapped.
+
+    Raises NotFound for a file that is not there.
+    """
     read = Read()
     ends: list[bytes] = []
+    wraps: set[str] = set()
     unreadable = 0
-    for record in records_of(_noting(lines_of(store_logs), ends), ref.mount, ref.path):
+    for record in records_of(_noting(lines_of(store_logs), ends), ref.mount, ref.path, wraps):
         if record is None:
             unreadable += 1
         else:
             read.records.append(record)
+    read.records = _with_unwrappings(read.records, store_logs, wraps)
     if store_logs:
         times = [each.time for each in map(parse_record, ends) if each]
         read.coverage.append(_covered("the store's log", times, unreadable))
@@ -69,6 +74,18 @@ def read_logs(store_logs: Sequence[Path], kube_logs: Sequence[Path], ref: Secret
         times = [time for time in map(time_of, ends) if time is not None]
         read.coverage.append(_covered("the API server's log", times, unreadable))
     return read
+
+
+def _with_unwrappings(
+    records: list[StoreRecord], store_logs: Sequence[Path], wraps: set[str]
+) -> list[StoreRecord]:
+    """In order of time. Another server may have unwrapped it, and its log have come before."""
+    known = -1 if wraps and len(store_logs) > 1 else len(wraps)
+    more: list[StoreRecord] = []
+    while len(wraps) > known:
+        known = len(wraps)
+        more = list(unwrappings_of(lines_of(store_logs), wraps))
+    return sorted([*records, *more], key=lambda each: each.time)
 
 
 def _tells(event: KubeEvent) -> bool:

@@ -95,13 +95,14 @@ class Exposure:
 
 
 def readers(entries: Iterable[Entry], version: int) -> tuple[Reader, ...]:
-    """Who read the version, in order of the first read."""
+    """Who read the version, or one that nobody can tell, in order of the first read."""
     found: dict[tuple[str, str, str, str, bool], list[Entry]] = {}
     for entry in entries:
-        if entry.reads and entry.version == version:
+        if entry.reads and entry.version in (version, 0):
             actor = entry.actor
             way = f"{entry.source} {entry.action} {entry.target}"
-            key = (actor.name, actor.pod, actor.node, way, not entry.inferred)
+            certain = bool(entry.version) and not entry.inferred
+            key = (actor.name, actor.pod, actor.node, way, certain)
             found.setdefault(key, []).append(entry)
     rows = []
     for (name, pod, node, way, certain), reads in found.items():

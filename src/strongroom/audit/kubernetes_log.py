@@ -18,7 +18,10 @@ TAIL_BYTES: Final = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class KubeEvent:
-    """One finished request. `user` is the name the API server authenticated."""
+    """One finished request. `user` is the name the API server authenticated.
+
+    `shown`: a deletion was answered with the object, and not with a Status about it.
+    """
 
     time: float
     verb: str
@@ -36,6 +39,7 @@ class KubeEvent:
     user_agent: str = ""
     source_ips: tuple[str, ...] = field(default=())
     audit_id: str = ""
+    shown: bool = False
 
     @property
     def allowed(self) -> bool:
@@ -77,7 +81,7 @@ def _event(event: dict[str, Any]) -> KubeEvent:
     def first(name: str) -> str:
         return str((extra.get(_EXTRA + name) or [""])[0])
 
-    annotations = event.get("annotations") or {}
+    annotations, answered = event.get("annotations") or {}, event.get("responseStatus") or {}
     return KubeEvent(
         time=parse_rfc3339(event["requestReceivedTimestamp"]),
         verb=str(event["verb"]),
@@ -86,7 +90,7 @@ def _event(event: dict[str, Any]) -> KubeEvent:
         subresource=str(ref.get("subresource", "")),
         namespace=str(ref.get("namespace", "")),
         name=str(ref.get("name", "")),
-        code=int((event.get("responseStatus") or {}).get("code", 0)),
+        code=int(answered.get("code", 0)),
         token_id=first("credential-id"),
         issued_token_id=str(annotations.get(_EXTRA + "issued-credential-id", "")),
         pod=first("pod-name"),
@@ -95,6 +99,7 @@ def _event(event: dict[str, Any]) -> KubeEvent:
         user_agent=str(event.get("userAgent", "")),
         source_ips=tuple(map(str, event.get("sourceIPs") or ())),
         audit_id=str(event.get("auditID", "")),
+        shown=event["verb"] == "delete" and "status" not in answered,
     )
 
 

@@ -24,7 +24,7 @@ class StoreRecord:
 
     `versions` are the versions the answer speaks of, `keys` the names of the fields it showed.
     `wrapped` is the hash of the wrapping token that the answer is under, `tokens` those of the
-    tokens that an unwrapping may be of.
+    tokens that an unwrapping may be of; `chosen`: it asked for a version, whose number is hidden.
     """
 
     time: float
@@ -42,6 +42,7 @@ class StoreRecord:
     keys: tuple[str, ...] = field(default=())
     wrapped: str = ""
     tokens: tuple[str, ...] = field(default=())
+    chosen: bool = False
 
 
 def parse_record(line: bytes) -> StoreRecord | None:
@@ -77,6 +78,7 @@ def _record(entry: dict[str, Any]) -> StoreRecord:
         keys=() if error else keys,
         wrapped=str((response.get("wrap_info") or {}).get("token") or ""),
         tokens=tuple(str(each) for each in tokens if each) if path in WRAPPING else (),
+        chosen="version" in asked,
     )
 
 
@@ -100,13 +102,15 @@ def paths_of(mount: str, path: str) -> dict[str, str]:
     return {f"{mount}/{verb}/{path}": verb for verb in KV2_VERBS}
 
 
-def records_of(lines: Iterator[bytes], mount: str, path: str) -> Iterator[StoreRecord | None]:
+def records_of(
+    lines: Iterator[bytes], mount: str, path: str, wraps: set[str] | None = None
+) -> Iterator[StoreRecord | None]:
     """The records about one secret, and those that unwrap an answer about it.
 
-    None for each line that cannot be read.
+    None for each line that cannot be read. The hashes of wrapping tokens are left in `wraps`.
     """
     paths = paths_of(mount, path)
-    wraps: set[str] = set()
+    wraps = set() if wraps is None else wraps
     # A cheap look before parsing: JSON writes the path as it is when it needs no escape.
     marks = [orjson.dumps(each) for each in (*paths, *WRAPPING)]
     for line in lines:
@@ -117,6 +121,17 @@ def records_of(lines: Iterator[bytes], mount: str, path: str) -> Iterator[StoreR
         if record is None:
             yield None
         elif record.path in paths or not wraps.isdisjoint(record.tokens):
+            if record.wrapped:
+                wraps.add(record.wrapped)
+            yield record
+
+
+def unwrappings_of(lines: Iterator[bytes], wraps: set[str]) -> Iterator[StoreRecord]:
+    """The records that unwrap one of these answers, or wrap it anew, which goes into `wraps`."""
+    marks = [orjson.dumps(each) for each in WRAPPING]
+    for line in lines:
+        record = parse_record(line) if any(mark in line for mark in marks) else None
+        if record is not None and not wraps.isdisjoint(record.tokens):
             if record.wrapped:
                 wraps.add(record.wrapped)
             yield record

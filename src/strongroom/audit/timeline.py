@@ -120,18 +120,26 @@ def _store_entries(
 ) -> Iterator[Entry]:
     answers = {each.request_id for each in records if each.answered}
     paths = paths_of(subject.ref.mount, subject.ref.path)
-    wraps: dict[str, StoreRecord] = {}
+    wraps = {each.wrapped: each for each in records if each.wrapped}
     seen: set[str] = set()
     for record in records:
         if (not record.answered and record.request_id in answers) or record.request_id in seen:
             continue
         if record.request_id:
             seen.add(record.request_id)
-        origin = next((wraps[token] for token in record.tokens if token in wraps), None)
-        if record.wrapped:
-            wraps[record.wrapped] = origin or record
+        origin = _origin(record, wraps)
         entry = _stored(record, paths, issued)
-        yield entry if origin is None else _unwrapped(entry, origin, paths, subject)
+        yield entry if origin is record else _unwrapped(entry, origin, paths, subject)
+
+
+def _origin(record: StoreRecord, wraps: Mapping[str, StoreRecord]) -> StoreRecord:
+    """The read that an unwrapping is of; the record itself of what unwraps nothing."""
+    for _ in wraps:
+        before = next((wraps[token] for token in record.tokens if token in wraps), None)
+        if before is None:
+            break
+        record = before
+    return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +206,12 @@ def _stored(record: StoreRecord, paths: Mapping[str, str], issued: set[str]) -> 
 def _unwrapped(
     entry: Entry, origin: StoreRecord, paths: Mapping[str, str], subject: Subject
 ) -> Entry:
-    """Who unwraps an answer reads it; what it held is not logged, its version then is inferred."""
+    """Who unwraps an answer reads it. What it held is not logged: its version is inferred.
+
+    Where the read asked for one, it may be any.
+    """
     action = entry.target.rpartition("/")[2] if entry.target not in UNWRAPPING else "unwrap"
-    version = subject.version_at(origin.time)
+    version = 0 if origin.chosen else subject.version_at(origin.time)
     actor = entry.actor
     if actor.name == "nobody":
         actor = replace(actor, name=f"holder of what {origin.display_name or 'nobody'} wrapped")
@@ -259,6 +270,8 @@ def _address(event: KubeEvent) -> str:
 def _touched(event: KubeEvent, subject: Subject) -> Entry:
     where = f"Secret {event.namespace or '*'}/{event.name or '*'}"
     version = subject.version_at(event.time)
+    # A deletion that waits for something, or is a dry run of one that would, answers with it.
+    given = event.verb in (*READS, *READING_WRITES) or event.shown
     return Entry(
         time=event.time,
         source="kubernetes",
@@ -268,7 +281,7 @@ def _touched(event: KubeEvent, subject: Subject) -> Entry:
         outcome=_outcome(event),
         version=version,
         inferred=bool(version),
-        reads=event.allowed and event.verb in (*READS, *READING_WRITES),
+        reads=event.allowed and given,
         address=_address(event),
     )
 
