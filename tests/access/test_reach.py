@@ -3,7 +3,7 @@
 import pytest
 
 from strongroom.access.grants import Holder, role_holder, who_can_read
-from strongroom.access.rbac import RbacObjects
+from strongroom.access.rbac import RbacObjects, who_holds
 from strongroom.access.rbac import who_can_read as who_can_read_secret
 
 
@@ -33,7 +33,9 @@ SA = {"kind": "ServiceAccount", "namespace": "shop", "name": "app"}
         ({"resources": ["secrets"], "verbs": ["list", "watch"]}, "list watch", True),
         ({"resources": ["secrets"], "verbs": ["patch"]}, "patch", True),
         ({"resources": ["secrets"], "verbs": ["deletecollection"]}, "deletecollection", True),
-        ({"resources": ["*"], "verbs": ["*"], "apiGroups": ["*"]}, "get list watch patch deletecollection", True),
+        ({"resources": ["secrets"], "verbs": ["delete"], "resourceNames": ["db"]}, "delete", True),
+        ({"resources": ["secrets"], "verbs": ["*"], "resourceNames": ["db"]}, "get list watch patch delete", True),
+        ({"resources": ["*"], "verbs": ["*"], "apiGroups": ["*"]}, "get list watch patch delete deletecollection", True),
         ({"resources": ["secrets"], "verbs": ["get"], "resourceNames": ["db"]}, "get", True),
         ({"resources": ["pods"], "verbs": ["create"]}, "a pod of its own", False),
         ({"resources": ["pods/exec"], "verbs": ["create"]}, "exec into a pod that holds it", False),
@@ -59,7 +61,8 @@ def test_a_way_is_found_with_its_binding(rule, how, direct) -> None:
 @pytest.mark.parametrize(
     "rule",
     [
-        {"resources": ["secrets"], "verbs": ["create", "update", "delete"]},
+        {"resources": ["secrets"], "verbs": ["create", "update"]},
+        {"resources": ["secrets"], "verbs": ["deletecollection"], "resourceNames": ["db"]},
         {"resources": ["secrets"], "verbs": ["get"], "resourceNames": ["other"]},
         {"resources": ["secrets"], "verbs": ["get"], "apiGroups": ["example.com"]},
         {"resources": ["configmaps"], "verbs": ["*"]},
@@ -106,6 +109,17 @@ def test_what_is_in_no_namespace_is_given_by_a_cluster_binding_alone(
         )
     ]
     assert found == [[how], []]
+
+
+def test_a_service_account_without_a_namespace_is_one_of_the_binding() -> None:
+    objects = RbacObjects(
+        roles=(role("r", "shop", resources=["secrets"], verbs=["get"]),),
+        role_bindings=(
+            binding("b", "Role/r", {"kind": "ServiceAccount", "name": "app"}, namespace="shop"),
+        ),
+    )
+    assert who_can_read_secret(objects, "shop", "db")[-1].subject == "shop/app"
+    assert who_holds(objects, "", "secrets", "get", "shop")[-1] == "ServiceAccount shop/app"
 
 
 def test_a_binding_of_another_namespace_or_to_a_missing_role_grants_nothing() -> None:
@@ -193,3 +207,12 @@ def test_who_can_give_itself_the_right_is_one_step_away(rule, how) -> None:
     for holder in (Holder("token", "t", ("ci",), reads=False), Holder("role", "r", ("ci",))):
         found, _, _ = who_can_read("secret/data/prod/db", {"ci": rule}, [holder])
         assert [(each.how, each.direct) for each in found] == ([(how, False)] if how else [])
+
+
+def test_a_rule_of_several_policies_is_cited_in_their_order() -> None:
+    names = [f"p{number}" for number in range(9)]
+    texts = dict.fromkeys(names, 'path "secret/data/prod/db" { capabilities = ["read"] }')
+    (found,), _, _ = who_can_read(
+        "secret/data/prod/db", texts, [Holder("token", "t", tuple(names))]
+    )
+    assert found.rule.endswith(f" of {', '.join(names)}")

@@ -58,7 +58,8 @@ def who_can_read(
             found.append(Reach(holder.kind, holder.name, "read", "policy root"))
             continue
         # The default policy joins every token; a role's list leaves it out.
-        held = [texts[name] for name in {*holder.policies, "default"} if name in texts]
+        names = dict.fromkeys((*holder.policies, "default"))
+        held = [texts[name] for name in names if name in texts]
         acl = Acl(held)
         decision = acl.decide(path, "read")
         depends = sorted(each.name for each in held if _may_read(each, path))

@@ -1,6 +1,7 @@
 """Who can read a Kubernetes Secret by RBAC, directly or in one more step. Pure over objects.
 
-`patch` and `deletecollection` return what they touch, so they count as reads.
+`patch` and `deletecollection` return what they touch, and so does `delete` for whoever asks for
+another propagationPolicy than Background, in a dry run as well: they count as reads.
 Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/ and
 https://kubernetes.io/docs/concepts/security/rbac-good-practices/.
 """
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 from strongroom.model.reach import Reach
 
-READ_VERBS: Final = ("get", "list", "watch", "patch", "deletecollection")
+READ_VERBS: Final = ("get", "list", "watch", "patch", "delete", "deletecollection")
 _WRITES: Final = ("create", "update", "patch")
 _WORKLOADS: Final = (
     ("", "pods"), ("", "replicationcontrollers"), ("apps", "deployments"), ("apps", "daemonsets"),
@@ -82,7 +83,7 @@ def who_can_read(objects: RbacObjects, namespace: str, name: str) -> list[Reach]
     for binding, cite, rules in _bound_rules(objects, namespace):
         ways = list(_ways(rules, name, of_cluster=not binding["metadata"].get("namespace")))
         for subject in binding.get("subjects") or []:
-            kind, text = _subject(subject)
+            kind, text = _subject(subject, binding)
             found.update(Reach(kind, text, how, cite, direct) for how, direct in ways)
     return sorted(found, key=lambda each: (not each.direct, each))
 
@@ -94,7 +95,8 @@ def who_holds(
     found = {"Group system:masters"}
     for binding, _, rules in _bound_rules(objects, namespace):
         if any(_covers(rule, group, resource) and _has(rule, verb) for rule in rules):
-            found.update(" ".join(_subject(each)) for each in binding.get("subjects") or [])
+            subjects = binding.get("subjects") or []
+            found.update(" ".join(_subject(each, binding)) for each in subjects)
     return sorted(found)
 
 
@@ -128,7 +130,12 @@ def _ways(rules: Iterable[Manifest], name: str, *, of_cluster: bool) -> Iterator
     for rule in rules:
         names = rule.get("resourceNames") or []
         if _covers(rule, "", "secrets") and (not names or name in names):
-            direct |= {verb for verb in READ_VERBS if _has(rule, verb)}
+            # By a name a collection is listed and watched (metadata.name), and not deleted.
+            direct |= {
+                verb
+                for verb in READ_VERBS
+                if _has(rule, verb) and not (names and verb == "deletecollection")
+            }
         for step in INDIRECT:
             if (of_cluster or not step.of_cluster) and _takes(rule, step):
                 yield step.how, False
@@ -158,7 +165,9 @@ def _has(rule: Manifest, verb: str) -> bool:
     return bool({verb, "*"} & set(rule.get("verbs") or []))
 
 
-def _subject(subject: Manifest) -> tuple[str, str]:
+def _subject(subject: Manifest, binding: Manifest) -> tuple[str, str]:
     if subject["kind"] == "ServiceAccount":
-        return "ServiceAccount", f"{subject.get('namespace', '')}/{subject['name']}"
+        # A RoleBinding need not name its own namespace once more.
+        namespace = subject.get("namespace") or binding["metadata"].get("namespace", "")
+        return "ServiceAccount", f"{namespace}/{subject['name']}"
     return str(subject["kind"]), str(subject["name"])
