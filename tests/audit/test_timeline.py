@@ -114,6 +114,7 @@ def test_both_logs_stand_in_order_and_join_by_the_token() -> None:
         ({"service_account_name": "app", "pod_uid": "u", "token_id": "JTI=8"}, "pod uid"),
         ({"service_account_name": "app"}, "service account"),
         ({}, ""),
+        ({"service_account_name": 7, "token_id": [], "pod_name": {"a": 1}}, "service account"),
     ],
 )
 def test_a_weaker_join_says_so(metadata, joined) -> None:

@@ -71,7 +71,7 @@ def _record(entry: dict[str, Any]) -> StoreRecord:
         display_name=str(auth.get("display_name") or ""),
         accessor=str(auth.get("accessor") or ""),
         policies=tuple(auth.get("policies") or ()),
-        metadata=dict(auth.get("metadata") or {}),
+        metadata={name: str(each) for name, each in (auth.get("metadata") or {}).items() if each},
         remote_address=str(request.get("remote_address") or ""),
         error=error,
         versions=() if error else versions,
