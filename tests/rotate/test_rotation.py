@@ -377,7 +377,12 @@ async def test_a_write_that_would_end_what_is_in_use_is_refused_beforehand(kv, w
     await kv.ask("POST", PATH, {"data": {"password": "newer"}})
     with pytest.raises(Invalid, match="holds version 1"):
         await runner(kv, Evidence(holder), SimulatedClock()).plan(REF, GENERATOR)
-    await runner(kv, Evidence(), SimulatedClock()).plan(REF, GENERATOR)
+    run, told = runner(kv, Evidence(), SimulatedClock()), []
+    plan = await run.plan(REF, GENERATOR)
+    assert "which destroys version 1;" in plan.lines()[1]
+    assert plan.lines()[3].startswith("delete version 2 ")
+    await run.run(REF, GENERATOR, 0.0, told.append, plan)
+    assert told[-2].endswith("deleted version 2")
 
 
 async def test_more_fields_than_can_be_recorded_are_refused_in_the_plan(kv) -> None:

@@ -41,6 +41,8 @@ class Plan:
     retired: tuple[int, ...]
     ledger: Ledger
     resumed: bool
+    # What the write itself ends for good, where only so many versions are kept.
+    dropped: tuple[int, ...] = ()
 
     def lines(self) -> list[str]:
         """In order of execution."""
@@ -55,9 +57,10 @@ class Plan:
                 if count
                 else "wait for nobody: no consumer is known"
             )
+        destroyed = f", which destroys {_versions(self.dropped)}" if self.dropped else ""
         return [
             f"{first} the rotation of {self.ref} from version {old} to {new}",
-            f"write version {new} with a new {fields}; every other field stays",
+            f"write version {new} with a new {fields}{destroyed}; every other field stays",
             wait,
             f"delete {_versions(self.retired)} (undelete brings {_them(self.retired)} back)",
         ]
@@ -146,8 +149,8 @@ class Runner:
         ledger = await self._evidence.ledger(ref, written)
         dropped = dropped_by(rotation, seen, await self._kept(ref, metadata))
         _check_dropped(ref, rotation, dropped, ledger)
-        retired = tuple(number for number in seen.live if number < rotation.new)
-        return Plan(ref, rotation, retired, ledger, seen.rotation is not None)
+        retired = tuple(each for each in retired_by(rotation, seen) if each not in dropped)
+        return Plan(ref, rotation, retired, ledger, seen.rotation is not None, dropped)
 
     async def run(
         self,
