@@ -57,3 +57,21 @@ async def test_a_server_with_identity_in_front_does_not_undo_what_is_encrypted(l
     status, said = await lab.run(*words, "--api-server", second.server)
     assert (status, "different configurations" in said) == (2, True), said
     assert list((await lab.verdicts()).values()).count("ok") == 4
+
+
+async def test_what_was_touched_while_identity_stood_first_counts_for_nothing(lab) -> None:
+    await lab.plugin()
+    names = "secrets, cronjobs.batch"
+    first = lab.encryption((names, [lab.kms(), IDENTITY]), name="first.yaml")
+    await lab.control.start(lab.encryption((names, [IDENTITY, lab.kms()]), name="last.yaml"))
+    await lab.put("open")
+    words = (
+        "encrypt", "migrate", *lab.kubeconfig, "--kms-socket", str(lab.socket()),
+        "--resume", str(lab.folder / "progress"),
+        "--resource", "secrets", "--resource", "cronjobs.batch",
+    )  # fmt: skip
+    assert (await lab.run(*words))[0] == 2
+    await lab.control.restart_apiserver(first)
+    status, said = await lab.run(*words)
+    assert (status, "going on after" in said, "Every object" in said) == (0, True, True), said
+    assert await lab.verdicts() == {"open": "ok"}

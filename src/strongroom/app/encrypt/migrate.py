@@ -142,11 +142,11 @@ async def _passes(
     from strongroom.encrypt.rewrite import Progress
 
     rewriter.tell = Teller()
-    # Local keys have no id to tell by: what was done before may have been for another one.
-    whole = bool(witness) or not progress.done
+    # What was done before may have been for another local key, or while identity stood first.
+    whole = not progress.done
     if witness:
         rewriter.look = witness.after_a_rewrite
-    for _ in range(MOST_PASSES):
+    for left in reversed(range(MOST_PASSES)):
         if witness:
             await witness.begin()
         await rewriter.run_pass(resources, progress)
@@ -160,9 +160,9 @@ async def _passes(
             print(f"  ! {line}")
         # What others wrote during the second pass or later was touched again, and stayed.
         settled = not progress.rewritten or (progress.number > 1 and not progress.unsettled)
+        if settled and witness and whole and not progress.failed:
+            settled = await witness.end(again=bool(progress.rewritten and left))
         if settled and whole and not progress.failed:
-            if witness:
-                await witness.end()
             if args.resume:
                 args.resume.unlink(missing_ok=True)
             return
