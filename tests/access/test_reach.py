@@ -197,7 +197,10 @@ def test_a_policy_with_templates_is_told_where_it_was_not_decided(rule, to_some)
     [
         ('path "sys/policies/acl/*" { capabilities = ["update"] }', "a policy of its own that it writes anew"),
         ('path "sys/policy/ci" { capabilities = ["create", "update"] }', "a policy of its own that it writes anew"),
+        ('path "sys/policies/acl/default" { capabilities = ["update"] }', "a policy of its own that it writes anew"),
         ('path "auth/token/create" { capabilities = ["update", "sudo"] }', "a token with any policy"),
+        ('path "auth/token/create-orphan" { capabilities = ["update", "sudo"] }', "a token with any policy"),
+        ('path "auth/token/create-orphan" { capabilities = ["sudo"] }', ""),
         ('path "auth/token/create" { capabilities = ["update"] }', ""),
         ('path "sys/policies/acl/other" { capabilities = ["update"] }', ""),
         ('path "sys/policies/acl/*" { capabilities = ["read", "list"] }', ""),

@@ -65,7 +65,7 @@ def who_can_read(
         depends = sorted(each.name for each in held if _may_read(each, path))
         reads = decision.allowed if holder.reads is None else holder.reads
         if not reads:
-            steps = dict(_steps(acl, holder.policies))
+            steps = dict(_steps(acl, names))
             found += [Reach(holder.kind, holder.name, how, by, False) for how, by in steps.items()]
             undecided.update(depends if holder.reads is None else ())
         else:
@@ -81,9 +81,10 @@ def _steps(acl: Acl, policies: Iterable[str]) -> Iterator[tuple[str, str]]:
             written = acl.decide(path, "update")
             if written.allowed:
                 yield "a policy of its own that it writes anew", written.rule
-    made = acl.decide("auth/token/create", "sudo")
-    if made.allowed and acl.decide("auth/token/create", "update").allowed:
-        yield "a token with any policy", made.rule
+    for path in ("auth/token/create", "auth/token/create-orphan"):
+        made = acl.decide(path, "sudo")
+        if made.allowed and acl.decide(path, "update").allowed:
+            yield "a token with any policy", made.rule
 
 
 def _cited(depends: list[str], holder: Holder) -> str:
