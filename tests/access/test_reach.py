@@ -43,6 +43,7 @@ SA = {"kind": "ServiceAccount", "namespace": "shop", "name": "app"}
         ({"resources": ["pods/exec"], "verbs": ["create"], "resourceNames": ["app"]}, "exec into a pod that holds it", False),
         ({"resources": ["deployments"], "verbs": ["patch"], "apiGroups": ["apps"], "resourceNames": ["app"]}, "a pod of its own", False),
         ({"resources": ["pushsecrets"], "verbs": ["create"], "apiGroups": ["external-secrets.io"]}, "a PushSecret that copies it to a store", False),
+        ({"resources": ["clusterroles"], "verbs": ["bind"], "apiGroups": ["rbac.authorization.k8s.io"]}, "rights it grants itself", False),
         ({"resources": ["serviceaccounts/token"], "verbs": ["create"]}, "a token of a service account that may read", False),
     ],
 )  # fmt: skip
@@ -87,6 +88,7 @@ def test_what_is_no_way_is_not_found(rule) -> None:
         ("", "nodes/proxy", "get", "the kubelet of a node that holds it"),
         ("", "users", "impersonate", "impersonation"),
         ("", "groups", "impersonate", "impersonation"),
+        ("rbac.authorization.k8s.io", "clusterroles", "escalate", "rights it grants itself"),
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "patch", "a webhook that is shown it"),
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations", "create", "a webhook that is shown it"),
         ("certificates.k8s.io", "certificatesigningrequests/approval", "update", "a certificate that it approves itself"),

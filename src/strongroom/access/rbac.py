@@ -48,8 +48,10 @@ INDIRECT: Final = (
     Step("", "groups", ("impersonate",), "impersonation", True),
     Step("", "serviceaccounts", ("impersonate",), "impersonation"),
     Step("rbac.authorization.k8s.io", "roles", ("escalate", "bind"), "rights it grants itself"),
+    Step("rbac.authorization.k8s.io", "clusterroles", ("bind",), "rights it grants itself"),
+    # A cluster role is written in no namespace, and given in one by who may bind it.
     Step(
-        "rbac.authorization.k8s.io", "clusterroles", ("escalate", "bind"), "rights it grants itself"
+        "rbac.authorization.k8s.io", "clusterroles", ("escalate",), "rights it grants itself", True
     ),
     Step("external-secrets.io", "pushsecrets", _WRITES, "a PushSecret that copies it to a store"),
     *(

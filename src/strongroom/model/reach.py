@@ -1,6 +1,10 @@
 """A way to a secret that somebody has: what "who could read it" is made of."""
 
 from dataclasses import dataclass
+from typing import Final
+
+# Whom the bindings are for that Kubernetes brings for its own components.
+COMPONENTS: Final = ("system:kube-", "system:node", "kube-system/")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -19,5 +23,9 @@ class Reach:
 
     @property
     def built_in(self) -> bool:
-        """Whether Kubernetes brings the binding itself, for its own components."""
-        return self.rule.startswith("ClusterRoleBinding system:")
+        """Whether Kubernetes brings the binding itself, for its own components.
+
+        By its name alone anybody's binding would be taken for one.
+        """
+        named = self.rule.startswith("ClusterRoleBinding system:")
+        return named and self.subject.startswith(COMPONENTS)
