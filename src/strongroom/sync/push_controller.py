@@ -535,6 +535,7 @@ class PushController:
 
     async def _release_stores(self, gone: Object | None = None) -> None:
         """Let stores go that no other PushSecret with deletionPolicy Delete needs."""
+        await self.objects.synced.wait()
         watches = self._parts.watches
         for informer in (watches.stores, watches.cluster_stores):
             for store in informer or ():

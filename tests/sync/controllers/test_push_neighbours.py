@@ -1,9 +1,11 @@
 """PushSecrets beside others: what one namespace writes is no business of another's."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from strongroom.kube.api import EVERYTHING
 from strongroom.kube.resource import NAMESPACES, SECRETS
 from strongroom.sync.crds import CLUSTER_SECRET_STORES, PUSH_SECRETS, SECRET_STORES
 from strongroom.sync.providers.fake import FakeProvider
@@ -155,3 +157,51 @@ async def test_nobody_waits_for_a_key_that_is_made_for_a_push(beside) -> None:
         turns += 1
     assert b"PRIVATE KEY" in beside.provider.secrets["out/db"][-1]
     assert turns > 10
+
+
+class SecondPageLater:
+    """An API server that lists the first PushSecret, and the others when it is let."""
+
+    def __init__(self, api) -> None:
+        self._api = api
+        self.let = asyncio.Event()
+
+    async def pages(self, resource, scope=EVERYTHING):
+        async for page in self._api.pages(resource, scope):
+            if resource == PUSH_SECRETS:
+                yield replace(page, items=page.items[:1])
+                await self.let.wait()
+            yield page
+
+    def __getattr__(self, name: str):
+        return getattr(self._api, name)
+
+
+async def test_a_store_is_not_let_go_before_all_that_need_it_are_known(beside) -> None:
+    await beside.secret_of_somebody("source", password="p1")
+    for name in ("a", "b"):
+        item = pushing({"secret": {"name": "source"}}, deletionPolicy="Delete")
+        item["metadata"]["name"] = name
+        item["spec"]["data"] = [
+            {"match": {"secretKey": "password", "remoteRef": {"remoteKey": f"out/{name}"}}}
+        ]
+        await beside.api.create(PUSH_SECRETS, item)
+    await beside.clock.advance(1)
+    await beside.stop()
+    await beside.api.delete(PUSH_SECRETS, "a", "n")
+    await beside.api.delete(SECRET_STORES, "s", "n")
+    late = SecondPageLater(beside.api)
+    await beside.start(late)
+    await beside.clock.advance(2)
+    late.let.set()
+    await beside.clock.advance(2)
+    assert sorted(beside.provider.secrets) == ["out/b", "prod/db"]
+    assert [each["metadata"]["name"] for each in (await beside.api.list(PUSH_SECRETS)).items] == [
+        "b"
+    ]
+    # The other has its value taken back as well, and then the store may go.
+    await beside.api.delete(PUSH_SECRETS, "b", "n")
+    await beside.clock.advance(2)
+    assert sorted(beside.provider.secrets) == ["prod/db"]
+    left = [each["metadata"]["namespace"] for each in (await beside.api.list(SECRET_STORES)).items]
+    assert left == ["m"]
