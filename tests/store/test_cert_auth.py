@@ -163,7 +163,6 @@ async def test_what_is_not_trusted_is_refused(mounted, maker) -> None:
     for certificate in (
         stranger.client(),
         stranger.certificate,
-        maker.certificate,
         maker.client(usage=ExtendedKeyUsageOID.SERVER_AUTH),
     ):
         assert await login(mounted, certificate) == wrong
@@ -183,6 +182,19 @@ async def test_an_authority_as_openssl_makes_it_is_one(mounted) -> None:
     for wrong in (Maker(mounted.clock.now(), signs=False), Maker(mounted.clock.now(), ca=False)):
         await role(mounted, wrong.certificate)
         assert (await login(mounted, wrong.client()))[0] == 400
+
+
+async def test_an_authority_is_trusted_as_itself_too(mounted, maker) -> None:
+    """`openssl req -x509` makes such a certificate, and it is a role's own in Vault's examples."""
+    status, said = await login(mounted, maker.certificate)
+    assert status == 200, said
+    assert said["auth"]["metadata"]["common_name"] == "authority"
+    await role(mounted, maker.certificate, allowed_common_names="app")
+    assert (await login(mounted, maker.certificate))[0] == 400
+    # One that it has signed is trusted for what it says as a client, and may not sign on.
+    below = Maker(mounted.clock.now(), "below", above=maker)
+    await role(mounted, maker.certificate)
+    assert (await login(mounted, below.certificate))[0] == 400
 
 
 async def test_cve_2025_6037_a_leaf_is_trusted_as_itself_alone(store, maker) -> None:

@@ -1,7 +1,7 @@
 """Client certificates: what one says, whether an authority stands behind it, and what is revoked.
 
 Formats: RFC 5280. A chain is built and checked by the verifier of `cryptography`; a certificate
-that is no authority is trusted only as itself, byte for byte.
+that is no authority is trusted only as itself, byte for byte, and one that is both ways.
 """
 
 import datetime
@@ -140,14 +140,15 @@ def trusted_chain(
 ) -> tuple[x509.Certificate, ...]:
     """The certificate up to the trusted authority that stands behind it, empty without one.
 
-    A certificate that is trusted as itself is a chain of one. `between` may be authorities on the
-    way; `now` is in epoch seconds, and a certificate outside its time is not trusted.
+    A certificate that is trusted as itself is a chain of one; so is an authority, whose holder
+    could sign one for itself anyway. `between` may be authorities on the way; `now` is in epoch
+    seconds, and a certificate outside its time is not trusted.
     """
     moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
     certificate = leaf.certificate
     if not is_in_time(certificate, now) or not _is_for_clients(certificate):
         return ()
-    if any(each == certificate for each in trusted if not is_authority(each)):
+    if certificate in trusted:
         return (certificate,)
     authorities = [each for each in trusted if is_authority(each)]
     if not authorities or is_authority(certificate):
