@@ -72,7 +72,7 @@ def decide_new_token(
             period=period,
             uses=uses,
             renewable=call.flag("renewable", default=True) and (not role or role["renewable"]),
-            bound_cidrs=_cidrs(call, role),
+            bound_cidrs=_cidrs(call, role, () if orphan else asker.row.bound_cidrs),
             role=call.args.get("role_name", "").lower(),
             type=kind,
             entity_id="" if orphan else asker.row.entity_id,
@@ -92,11 +92,8 @@ def _kind(call: Call, role: Mapping[str, Any] | None) -> str:
     if role is None:
         return asked or SERVICE
     of_role = str(role["token_type"])
+    # The role's word goes first: Vault's command line names a type in every request.
     if of_role in (SERVICE, BATCH):
-        if asked not in ("", of_role):
-            raise Invalid(
-                "bad-parameter", f"invalid token type {asked!r}: the role gives {of_role} tokens"
-            )
         return of_role
     return asked or (BATCH if of_role == "default-batch" else SERVICE)
 
@@ -190,12 +187,19 @@ def _positive(call: Call, name: str, older: str = "") -> int:
     return seconds
 
 
-def _cidrs(call: Call, role: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _cidrs(call: Call, role: Mapping[str, Any] | None, parent: Sequence[str]) -> tuple[str, ...]:
+    """The role's networks, else the parent's; what is asked for must lie within them.
+
+    A role may lift what binds the parent, as it may give other policies.
+    """
     asked = check_cidrs(list(call.texts("bound_cidrs")))
-    of_role = role["token_bound_cidrs"] if role else []
-    if of_role and not covered(asked, of_role):
-        raise Invalid("beyond-role", "bound_cidrs must lie within the role's token_bound_cidrs")
-    return tuple(asked or of_role)
+    if role is not None:
+        outer, problem = role["token_bound_cidrs"], "the role's token_bound_cidrs"
+    else:
+        outer, problem = list(parent), "those of the parent token"
+    if outer and not covered(asked, outer):
+        raise Invalid("beyond-role", f"bound_cidrs must lie within {problem}")
+    return tuple(asked or outer)
 
 
 def _own_text(call: Call, asker: Asker, kind: str) -> str:
