@@ -279,3 +279,24 @@ async def test_a_renewal_holds_to_the_role_as_it_is_now(method) -> None:
         {"userpass": "users/r", "cert": "certs/r"}.get(method.kind, "role/r"), method="DELETE"
     )
     assert await renew() == 400
+
+
+async def test_a_role_shows_the_old_names_that_it_was_written_with(method) -> None:
+    """Programs that know no others compare; ansible-modules-hashivault wrote at every run."""
+    path = {"userpass": "users/r", "cert": "certs/r"}.get(method.kind, "role/r")
+
+    async def shown() -> dict:
+        data = (await method.ask(path, method="GET"))[1]["data"]
+        assert "written_as" not in data
+        return {name: data.get(name) for name in ("policies", "ttl", "period", "token_ttl")}
+
+    await method.role()
+    plain = {"policies": None, "ttl": None, "period": None, "token_ttl": 0}
+    assert await shown() == plain
+    assert (await method.ask(path, {"policies": "p,q", "ttl": "1m", "period": 0}))[0] == 204
+    written = {"policies": ["p", "q"], "ttl": 60, "period": None, "token_ttl": 60}
+    assert await shown() == written
+    assert (await method.ask(path, {"token_type": "service"}))[0] == 204
+    assert await shown() == written
+    assert (await method.ask(path, {"token_policies": "a", "token_ttl": 0}))[0] == 204
+    assert await shown() == plain

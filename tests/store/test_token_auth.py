@@ -340,7 +340,9 @@ async def test_a_child_is_bound_to_the_networks_of_its_parent(store) -> None:
     async def bound(**body) -> list[str]:
         status, said = await create(store, parent, policies=["default"], **body)
         assert status == 200, said
-        lookup = await store.ask("GET", "auth/token/lookup-self", token=said["auth"]["client_token"])
+        lookup = await store.ask(
+            "GET", "auth/token/lookup-self", token=said["auth"]["client_token"]
+        )
         return lookup[1]["data"].get("bound_cidrs", [])
 
     assert await bound() == networks

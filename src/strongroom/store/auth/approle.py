@@ -12,7 +12,13 @@ from strongroom.model.errors import Denied, Invalid
 from strongroom.store.auth.approle_secret_ids import SecretIds, secret_id_key
 from strongroom.store.auth.lockout import Lockout
 from strongroom.store.auth.login import log_in
-from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, role_grant, within
+from strongroom.store.auth.role_fields import (
+    TOKEN_FIELDS,
+    RoleReader,
+    role_grant,
+    shown_role,
+    within,
+)
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.auth_contract import SecretIdRow
@@ -130,7 +136,8 @@ class AppRole:
         return role
 
     def _read(self, call: Call) -> Result:
-        return Result({key: value for key, value in self._role(call).items() if key != "role_id"})
+        shown = shown_role(self._role(call))
+        return Result({key: value for key, value in shown.items() if key != "role_id"})
 
     async def _write(self, call: Call) -> None:
         await self._change(call, lambda old: self._role_from(call, old), only_there=False)

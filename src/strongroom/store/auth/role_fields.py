@@ -1,7 +1,8 @@
 """The `token_*` fields that every auth method's roles share, and the grant they make.
 
 Fields: https://developer.hashicorp.com/vault/api-docs/auth/approle#parameters, the same for each
-method. The names of before 1.2 (`policies`, `ttl`, ...) are read where the new one is not given.
+method. The names of before 1.2 (`policies`, `ttl`, ...) are read where the new one is not given, and
+a role that was written with them shows them too: programs that know no others compare.
 """
 
 import ipaddress
@@ -23,6 +24,8 @@ _OLD_NAMES: Final = {
     "token_num_uses": "num_uses",
     "token_bound_cidrs": "bound_cidrs",
 }
+# Which old names a role was written with; shown to nobody as such.
+_WRITTEN_AS: Final = "written_as"
 # What `RoleReader.token_fields` reads, under both names.
 TOKEN_FIELDS: Final[Fields] = fields(
     texts="token_policies policies token_bound_cidrs bound_cidrs",
@@ -101,7 +104,25 @@ class RoleReader:
             "token_type": token_type(self.text("token_type", "default")),
         }
         check_token_fields(fields)
-        return fields
+        written_as = self._written_as()
+        return {**fields, _WRITTEN_AS: written_as} if written_as else fields
+
+    def _written_as(self) -> list[str]:
+        """The old names that still hold: those given now or before, and no new one since."""
+        before, given = self._old.get(_WRITTEN_AS) or [], self._call.data
+        return [
+            older
+            for name, older in _OLD_NAMES.items()
+            if name not in given and (older in given or older in before)
+        ]
+
+
+def shown_role(role: Mapping[str, Any]) -> dict[str, Any]:
+    """A role as a caller reads it."""
+    written_as = role.get(_WRITTEN_AS) or []
+    older = {old: role[name] for name, old in _OLD_NAMES.items() if old in written_as}
+    shown = {key: value for key, value in role.items() if key != _WRITTEN_AS}
+    return shown | {name: value for name, value in older.items() if value}
 
 
 def refuse(call: Call, reasons: Mapping[str, str]) -> None:

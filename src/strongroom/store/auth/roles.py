@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from strongroom.model.errors import Denied
+from strongroom.store.auth.role_fields import shown_role
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
@@ -84,7 +85,7 @@ class Roles:
         role = self.get(call.mount.uuid, call.args["name"])
         if role is None:
             raise nothing_here()
-        return Result(role)
+        return Result(shown_role(role))
 
     async def _write(self, call: Call) -> None:
         mount, name = call.mount.uuid, call.args["name"].lower()

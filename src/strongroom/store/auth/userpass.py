@@ -11,7 +11,7 @@ from strongroom.crypto.passwords import NOBODY, hash_password, verify_password
 from strongroom.model.errors import Denied, Invalid
 from strongroom.store.auth.lockout import Lockout
 from strongroom.store.auth.login import log_in
-from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, role_grant
+from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, role_grant, shown_role
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
@@ -80,7 +80,7 @@ class Userpass:
         user = self._user(call, call.args["username"])
         if user is None:
             raise nothing_here()
-        return Result({key: value for key, value in user.items() if key != HASH})
+        return Result({key: value for key, value in shown_role(user).items() if key != HASH})
 
     async def _write(self, call: Call) -> None:
         name = canonical_user(call.args["username"])
