@@ -216,14 +216,14 @@ class Feeds:
                 return
             except Denied as refusal:
                 # There never was a feed for this identity, so nothing was missed.
-                _log.warning("change feed: %s", refusal.code)
+                _log.warning("change feed of %s: %s", reads.name, refusal.code)
                 await self._clock.sleep(DENIED_SECONDS)
                 continue
             except Refusal as refusal:
-                _log.warning("change feed: %s", refusal.code)
+                _log.warning("change feed of %s: %s", reads.name, refusal.code)
             except Exception as error:  # noqa: BLE001 - a store may say anything; others go on
                 # The kind of the error, never its message: it may hold what was sent.
-                _log.warning("change feed: %s", type(error).__name__)
+                _log.warning("change feed of %s: %s", reads.name, type(error).__name__)
             self._missed.add(key)
             await self._clock.sleep(pause)
             failures += 1
@@ -243,11 +243,13 @@ class Feeds:
         if what.whole:
             self._missed.discard(key)
         elif followed:
-            _log.warning("change feed: the store has forgotten what was missed; all is read")
+            _log.warning("change feed of %s: it has forgotten what was missed; all is read", reads.name)
             self._catch_up(key, reads)
             return
         else:
-            _log.info("change feed: what changed before the store can tell waits for its interval")
+            _log.info(
+                "change feed of %s: what changed before it can tell waits for its interval", reads.name
+            )
         self._compare(key.uid, reads, what)
 
     def _compare(self, uid: str, reads: SharedReads, what: History) -> None:

@@ -43,6 +43,8 @@ class SharedReads:
         uid: str = "",
     ) -> None:
         self.uid = uid
+        # The store as people call it, for the log.
+        self.name = ""
         self.provider = provider
         self.pace = pace
         self.on_back: Callable[[], None] = lambda: None

@@ -147,6 +147,8 @@ class Stores:
                 return found
             await self._drop_older(key)
             found = self._reads[key] = self._shared(key, provider, f"{ref.kind}/{ref.name}")
+            where = f"{metadata['namespace']}/" if "namespace" in metadata else ""
+            found.name = f"{ref.kind} {where}{ref.name}"
             for tell in self.on_new:
                 tell(key, found)
         return found

@@ -247,11 +247,14 @@ class Feed(FakeProvider):
             yield each
 
 
-async def test_an_identity_that_may_not_follow_does_not_have_all_read_again_and_again(idle) -> None:
+async def test_an_identity_that_may_not_follow_does_not_have_all_read_again_and_again(
+    idle, caplog
+) -> None:
     idle.provider = feed = Feed(Denied("feed-denied", "no"))
     feed.put("prod/db", password="one")
     await idle.start()
     await idle.external()
+    assert "change feed of SecretStore n/s: feed-denied" in caplog.messages
     reads = feed.reads
     await idle.clock.advance(250)
     assert (feed.reads, feed.followed) == (reads, 1)
@@ -262,7 +265,7 @@ async def test_an_identity_that_may_not_follow_does_not_have_all_read_again_and_
     assert await idle.secret() == {"password": "two"}
 
 
-async def test_what_a_broken_feed_missed_is_read_when_the_store_is_back(idle) -> None:
+async def test_what_a_broken_feed_missed_is_read_when_the_store_is_back(idle, caplog) -> None:
     idle.provider = feed = Feed()
     for key in ("busy", "prod/db"):
         feed.put(key, password="one")
@@ -276,6 +279,7 @@ async def test_what_a_broken_feed_missed_is_read_when_the_store_is_back(idle) ->
     feed.put("prod/db", password="two")
     await idle.clock.advance(10)
     assert feed.followed == 2
+    assert "change feed of SecretStore n/s: unreachable" in caplog.messages
     assert await idle.secret() == {"password": "one"}
     feed.broken = None
     await idle.clock.advance(60)
