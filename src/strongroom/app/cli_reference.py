@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.app.command_tree import Node, tree
+from strongroom.app.parser import explained
 from strongroom.app.store_address import REFUSED, VARIABLES
 
 HEAD: Final = """# Command line
@@ -43,8 +44,13 @@ def markdown() -> str:
     parts = [HEAD, WALK.read_text(encoding="utf-8"), _environment(), _shared()]
     for node in tree():
         parts.append(f"## strongroom {node.words[0]}\n\n{_sentence(node.summary)}\n")
-        parts += [_leaf(each) for each in node.walk() if not each.children]
+        parts += [_leaf(each) for each in node.walk() if not each.children or _runs(each)]
     return "\n".join(parts)
+
+
+def _runs(node: Node) -> bool:
+    """Whether it does something without one of its verbs."""
+    return node.parser.get_default("run") is not None
 
 
 def _sentence(text: str) -> str:
@@ -78,7 +84,7 @@ def _leaf(node: Node) -> str:
         for group in node.parser._action_groups  # noqa: SLF001
         if group.title not in _SHARED
         for action in group._group_actions  # noqa: SLF001
-        if not isinstance(action, argparse._HelpAction)  # noqa: SLF001
+        if not isinstance(action, (argparse._HelpAction, argparse._SubParsersAction))  # noqa: SLF001
     ]
     words = [_word(each) for each in own if not each.option_strings]
     title = " ".join(["strongroom", *node.words, *words])
@@ -90,7 +96,7 @@ def _leaf(node: Node) -> str:
 
 def _example(node: Node) -> str:
     """What its help shows as an example."""
-    shown = textwrap.dedent((node.parser.epilog or "").partition("example:\n")[2]).strip()
+    shown = textwrap.dedent((node.parser.epilog or "").partition("example:\n")[2]).strip("\n")
     return f"\n```\n{shown}\n```\n" if shown else ""
 
 
@@ -111,7 +117,7 @@ def _rows(actions: list[argparse.Action]) -> list[str]:
         takes = action.nargs is None
         names = ", ".join(f"`{each}`" for each in action.option_strings)
         shown = f"{names} `{value}`" if takes else names
-        text = (action.help or "").replace("|", "\\|")
+        text = explained(action).replace("|", "\\|")
         rows.append(f"| {shown.replace('|', chr(92) + '|')} | {text} |")
     return rows
 

@@ -119,6 +119,16 @@ _PLAIN: Final = tuple(
 )
 
 
+def explained(action: argparse.Action) -> str:
+    """What a flag or word is for, and what counts where it is not given."""
+    text, default = action.help or "", action.default
+    unsaid = default in (None, "", argparse.SUPPRESS) or isinstance(default, list)
+    if not action.option_strings or action.nargs is not None or unsaid or "default" in text:
+        return text
+    shown = f"{default:g}" if isinstance(default, float) else default
+    return f"{text} (default {shown})"
+
+
 class Help(argparse.RawDescriptionHelpFormatter):
     """Each flag once, as Vault's users type it, and verbs without a heading of their own."""
 
@@ -142,6 +152,9 @@ class Help(argparse.RawDescriptionHelpFormatter):
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - it has no public name
             return "".join(map(self._format_action, action._get_subactions()))  # noqa: SLF001
         return super()._format_action(action)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return explained(action)
 
     def _get_default_metavar_for_positional(self, action: argparse.Action) -> str:
         return action.dest.upper()

@@ -243,12 +243,15 @@ class Feeds:
         if what.whole:
             self._missed.discard(key)
         elif followed:
-            _log.warning("change feed of %s: it has forgotten what was missed; all is read", reads.name)
+            _log.warning(
+                "change feed of %s: it has forgotten what was missed; all is read", reads.name
+            )
             self._catch_up(key, reads)
             return
         else:
             _log.info(
-                "change feed of %s: what changed before it can tell waits for its interval", reads.name
+                "change feed of %s: what changed before it can tell waits for its interval",
+                reads.name,
             )
         self._compare(key.uid, reads, what)
 

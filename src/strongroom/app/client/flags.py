@@ -33,7 +33,7 @@ def verb(
         type=_form,
         choices=FORMATS,
         default=_usual_format(),
-        help="table, json, yaml or raw (VAULT_FORMAT)",
+        help="table, json, yaml or raw (VAULT_FORMAT, default table)",
     )
     flag(output, "field", metavar="NAME", help="print this field alone")
     flag(

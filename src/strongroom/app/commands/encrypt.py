@@ -4,18 +4,24 @@ import argparse
 from collections.abc import Callable
 from typing import Any, Final
 
-EXAMPLE: Final = """example:
-  strongroom encrypt init --for kubeadm --cluster prod-1
-  strongroom encrypt check --manifest /etc/kubernetes/manifests/kube-apiserver.yaml --live
-  strongroom encrypt check --config encryption.yaml --format sarif --fail-on warning
-  strongroom encrypt migrate --kms-socket /run/strongroom/kms.sock --dry-run
-  strongroom encrypt prove --etcd http://127.0.0.1:2379 --kms-socket /run/strongroom/kms.sock
-  strongroom encrypt prove --snapshot backup.db --provider strongroom
-  strongroom encrypt prove --two-pass           # where etcd is hidden
-
+STATUSES: Final = """
 exit status: 0 good, 1 check found something, 2 refused,
   3 not proved (a value is not under the expected key, or none was found)
 """
+# What the help of each verb shows, and the command's all of it.
+OF_VERB: Final = {
+    "init": """  strongroom encrypt init --for kubeadm --cluster prod-1
+""",
+    "check": """  strongroom encrypt check --manifest /etc/kubernetes/manifests/kube-apiserver.yaml --live
+  strongroom encrypt check --config encryption.yaml --format sarif --fail-on warning
+""",
+    "migrate": """  strongroom encrypt migrate --kms-socket /run/strongroom/kms.sock --dry-run
+""",
+    "prove": """  strongroom encrypt prove --etcd http://127.0.0.1:2379 --kms-socket /run/strongroom/kms.sock
+  strongroom encrypt prove --snapshot backup.db --provider strongroom
+  strongroom encrypt prove --two-pass           # where etcd is hidden
+""",
+}
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -42,9 +48,10 @@ def _verbs(*modules: Any) -> list[tuple[str, str, Callable[[argparse.ArgumentPar
 
 
 def _parser(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:  # noqa: ANN401
+    shown = OF_VERB.get(name, "".join(OF_VERB.values()))
     made: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
-        epilog=EXAMPLE,
+        epilog=f"example:\n{shown}{STATUSES}",
     )
     return made

@@ -4,6 +4,7 @@ import argparse
 from typing import Final
 
 EXAMPLE: Final = """example:
+  kubectl create namespace strongroom
   strongroom install rbac --namespace strongroom | kubectl apply -f -
   strongroom install rbac --only team-a --only team-b     # no cluster role
   strongroom install rbac --token-of prod/vault-auth      # tokens of one service account

@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     from strongroom.wire.keywrap.contract import Wrapper
 
 FIRST_KEY_SECONDS: Final = 5.0
-EXAMPLE: Final = """example:
-  strongroom kms serve --socket /run/strongroom/kms.sock --key-file /etc/strongroom/kms.key \\
+STATUSES: Final = """
+exit status: 0 done, 1 a plugin that is not well (status) or a key that does not open (drill),
+  2 refused
+"""
+_SERVE: Final = """  strongroom kms serve --socket /run/strongroom/kms.sock --key-file /etc/strongroom/kms.key \\
       --state /var/lib/strongroom/kms.json --create-key
   strongroom kms serve --config /etc/strongroom/kms.yaml
-  strongroom kms prepare --config kms.yaml        # a new key every node can decrypt with
-  ssh node2 curl -s http://127.0.0.1:8085/keys > node2.json
+"""
+_PROMOTE: Final = """  ssh node2 curl -s http://127.0.0.1:8085/keys > node2.json
   strongroom kms promote --config kms.yaml --peer node2.json
-  strongroom kms drill --config kms.yaml --escrow-key escrow.pem
-with kms.yaml:
+"""
+_FILE: Final = """with kms.yaml:
   socket: /run/strongroom/kms.sock
   state: /var/lib/strongroom/kms.json
   cluster: prod-1
@@ -47,10 +50,28 @@ and in the EncryptionConfiguration of the API server:
   providers:
   - kms: {apiVersion: v2, name: strongroom, endpoint: unix:///run/strongroom/kms.sock}
   - identity: {}
-
-exit status: 0 done, 1 a plugin that is not well (status) or a key that does not open (drill),
-  2 refused
 """  # noqa: E501 - lines of a file
+EXAMPLE: Final = (
+    "example:\n"
+    + _SERVE
+    + "  strongroom kms prepare --config kms.yaml        # a new key every node can decrypt with\n"
+    + _PROMOTE
+    + "  strongroom kms drill --config kms.yaml --escrow-key escrow.pem\n"
+    + _FILE
+    + STATUSES
+)
+# What the help of each verb shows.
+OF_VERB: Final = {
+    "serve": _SERVE + _FILE,
+    "status": "  strongroom kms status --config kms.yaml\n",
+    "prepare": "  strongroom kms prepare --config kms.yaml\n"
+    "  # then kms.json to the other nodes, and systemctl reload strongroom-kms there\n",
+    "promote": _PROMOTE + "  strongroom kms promote --config kms.yaml --alone\n",
+    "retire": "  strongroom kms retire KEY_ID --config kms.yaml  # an id of kms status\n",
+    "rewrap": "  strongroom kms rewrap --config kms.yaml         # after a change of its backends\n",
+    "drill": "  strongroom kms drill --config kms.yaml --escrow-key escrow.pem\n",
+    "recover": "  strongroom kms recover --config kms.yaml --escrow-key escrow.pem --output kms.json\n",
+}
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -63,7 +84,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     alone.add_argument("--socket", type=Path, metavar="PATH", help="where the API server asks")
     alone.add_argument("--key-file", type=Path, metavar="F", help="wraps the keys")
     alone.add_argument("--state", type=Path, metavar="F", help="the wrapped keys")
-    alone.add_argument("--cluster", default="default", help="what the keys are bound to")
+    alone.add_argument(
+        "--cluster", default="default", help='what the keys are bound to (default "default")'
+    )
     alone.add_argument("--listen", default="", metavar="HOST:PORT", help="probes and metrics")
     alone.add_argument(
         "--create-key", action="store_true", help="make the key file when it is missing"
@@ -112,7 +135,7 @@ def _parser(commands: Any, name: str, summary: str) -> argparse.ArgumentParser: 
     made: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
-        epilog=EXAMPLE,
+        epilog=f"example:\n{OF_VERB[name]}{STATUSES}" if name in OF_VERB else EXAMPLE,
     )
     return made
 

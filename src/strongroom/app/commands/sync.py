@@ -45,7 +45,12 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         required=True,
         help="a file of manifests",
     )
-    plan.add_argument("-n", "--namespace", default="default", help="of manifests that name none")
+    plan.add_argument(
+        "-n",
+        "--namespace",
+        default="default",
+        help='of manifests that name none (default "default")',
+    )
     plan.add_argument("--controller-class", default="", metavar="C", help="the operator's class")
     plan.add_argument(
         "--format", choices=("text", "json"), default="text", help="how the plan is shown"

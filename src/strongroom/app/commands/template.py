@@ -16,7 +16,7 @@ from strongroom.model.errors import Invalid
 if TYPE_CHECKING:
     from strongroom.sync.render import Rendered
 
-EXAMPLE: Final = """examples:
+EXAMPLE: Final = """example:
   strongroom template render greeting.tpl --set user=ada
   strongroom template render externalsecret.yaml --data values.yaml
   strongroom template render externalsecret.yaml --data secret.yaml --key config.json

@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="plain",
         help="how the cluster is run",
     )
-    parser.add_argument("--cluster", default="default", help="what the keys are bound to")
+    parser.add_argument(
+        "--cluster", default="default", help='what the keys are bound to (default "default")'
+    )
     parser.add_argument("--image", default="strongroom:latest", help="for the static pod")
     parser.add_argument(
         "--executable", default=EXECUTABLE, metavar="PATH", help="for the systemd unit"
