@@ -44,6 +44,15 @@ def test_help_is_asked_for_in_argparses_and_in_vaults_way(words, flag, capsys) -
     assert capsys.readouterr().out.startswith(f"usage: {' '.join(['strongroom', *words])} ")
 
 
+def test_help_says_defaults_and_nothing_of_the_environment(monkeypatch) -> None:
+    monkeypatch.setenv("VAULT_DEV_ROOT_TOKEN_ID", "hvs.of-root")
+    for verb, wanted in (("server", "(VAULT_DEV_ROOT_TOKEN_ID)\n"), ("rotate", "(default 5m)\n")):
+        node = next(each for each in tree() if each.words == (verb,))
+        shown = node.parser.format_help()
+        assert wanted in shown
+        assert "hvs.of-root" not in shown
+
+
 def test_an_unknown_verb_is_refused_with_the_list(capsys) -> None:
     """argparse exits with 2 and names the verbs there are."""
     with pytest.raises(SystemExit) as ended:

@@ -120,10 +120,14 @@ _PLAIN: Final = tuple(
 
 
 def explained(action: argparse.Action) -> str:
-    """What a flag or word is for, and what counts where it is not given."""
+    """What a flag or word is for, and what counts where it is not given.
+
+    What the environment says of it is not shown: it may be a token.
+    """
     text, default = action.help or "", action.default
     unsaid = default in (None, "", argparse.SUPPRESS) or isinstance(default, list)
-    if not action.option_strings or action.nargs is not None or unsaid or "default" in text:
+    said = "default" in text or "(VAULT_" in text
+    if not action.option_strings or action.nargs is not None or unsaid or said:
         return text
     shown = f"{default:g}" if isinstance(default, float) else default
     return f"{text} (default {shown})"

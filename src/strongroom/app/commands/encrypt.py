@@ -14,13 +14,13 @@ OF_VERB: Final = {
 """,
     "check": """  strongroom encrypt check --manifest /etc/kubernetes/manifests/kube-apiserver.yaml --live
   strongroom encrypt check --config encryption.yaml --format sarif --fail-on warning
-""",
+""",  # noqa: E501 - lines of a shell
     "migrate": """  strongroom encrypt migrate --kms-socket /run/strongroom/kms.sock --dry-run
 """,
     "prove": """  strongroom encrypt prove --etcd http://127.0.0.1:2379 --kms-socket /run/strongroom/kms.sock
   strongroom encrypt prove --snapshot backup.db --provider strongroom
   strongroom encrypt prove --two-pass           # where etcd is hidden
-""",
+""",  # noqa: E501 - lines of a shell
 }
 
 

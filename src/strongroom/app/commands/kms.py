@@ -27,7 +27,7 @@ exit status: 0 done, 1 a plugin that is not well (status) or a key that does not
 _SERVE: Final = """  strongroom kms serve --socket /run/strongroom/kms.sock --key-file /etc/strongroom/kms.key \\
       --state /var/lib/strongroom/kms.json --create-key
   strongroom kms serve --config /etc/strongroom/kms.yaml
-"""
+"""  # noqa: E501 - lines of a shell
 _PROMOTE: Final = """  ssh node2 curl -s http://127.0.0.1:8085/keys > node2.json
   strongroom kms promote --config kms.yaml --peer node2.json
 """
@@ -68,9 +68,10 @@ OF_VERB: Final = {
     "  # then kms.json to the other nodes, and systemctl reload strongroom-kms there\n",
     "promote": _PROMOTE + "  strongroom kms promote --config kms.yaml --alone\n",
     "retire": "  strongroom kms retire KEY_ID --config kms.yaml  # an id of kms status\n",
-    "rewrap": "  strongroom kms rewrap --config kms.yaml         # after a change of its backends\n",
+    "rewrap": "  strongroom kms rewrap --config kms.yaml  # after a change of the backends\n",
     "drill": "  strongroom kms drill --config kms.yaml --escrow-key escrow.pem\n",
-    "recover": "  strongroom kms recover --config kms.yaml --escrow-key escrow.pem --output kms.json\n",
+    "recover": "  strongroom kms recover --config kms.yaml --escrow-key escrow.pem"
+    " --output kms.json\n",
 }
 
 
