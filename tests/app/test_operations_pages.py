@@ -115,6 +115,7 @@ async def _sealed_by(place: Place, stanza: str) -> None:
 ELSEWHERE = (
     "python3 -m venv",
     "/opt/strongroom/bin/pip install",
+    "ln -s",
     "strongroom encrypt check --manifest",
     "strongroom encrypt migrate",
     "strongroom encrypt prove",

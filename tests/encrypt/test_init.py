@@ -73,6 +73,27 @@ def test_escrow_is_wrapped_from_the_start(tmp_path: Path, capsys) -> None:
     assert "DRILL PASSED" in capsys.readouterr().out
 
 
+def test_the_steps_put_every_file_in_its_place_as_they_are_printed(tmp_path: Path, capsys) -> None:
+    folder, root = tmp_path / "o", tmp_path / "root"
+    public = public_key_text("rsa-2048", new_key_pair("rsa-2048"))
+    (tmp_path / "public.pem").write_text(public)
+    assert init(folder, "--escrow", str(tmp_path / "public.pem")) == 0
+    for path in ("etc/systemd/system", "var/lib"):
+        (root / path).mkdir(parents=True)
+    lines = [each.strip() for each in capsys.readouterr().out.splitlines()]
+    commands = [each for each in lines if each.startswith("install ")]
+    for line in commands:
+        here = line.replace(" /", f" {root}/")
+        subprocess.run(["bash", "-ec", here], cwd=folder, check=True, capture_output=True)
+    placed = {f"/{path.relative_to(root)}": path for path in root.rglob("*") if path.is_file()}
+    keys = ("kms.yaml", "kms.key", "escrow.pem")
+    wanted = {ENCRYPTION, f"{STATE_DIR}/kms.json", *(f"/etc/strongroom/{each}" for each in keys)}
+    assert {path for path, there in placed.items() if there.stat().st_mode & 0o077 == 0} == wanted
+    assert placed.keys() - wanted == {"/etc/systemd/system/strongroom-kms.service"}
+    last = (folder / "encryption.yaml").read_text()
+    assert (root / ENCRYPTION.lstrip("/")).read_text() == last
+
+
 @pytest.mark.parametrize("kind", CLOUDS)
 def test_a_managed_cloud_gets_its_own_commands_and_what_they_leave(kind: str, capsys) -> None:
     assert main(["encrypt", "init", "--for", kind]) == 0
@@ -124,11 +145,11 @@ def test_no_server_writes_what_another_does_not_read_yet(kind: str, tmp_path: Pa
     assert set(read.providers) == set(write.providers)
     # First on all, then the servers one by one, and only then the file that writes.
     said = capsys.readouterr().out
-    where = f"to {ENCRYPTION}"
-    places = [said.index(each) for each in (f"encryption-read.yaml {where}", WIRED[kind])]
+    places = [said.index(each) for each in (f"encryption-read.yaml {ENCRYPTION}", WIRED[kind])]
     assert sorted(places) == places
-    assert said.index(f"  encryption.yaml {where}") > places[-1]
-    assert said.index("strongroom encrypt migrate") > said.index(f"  encryption.yaml {where}")
+    writes = said.index(f" encryption.yaml {ENCRYPTION}")
+    assert writes > places[-1]
+    assert said.index("strongroom encrypt migrate") > writes
 
 
 @pytest.mark.cluster

@@ -253,24 +253,29 @@ def setup(wanted: Wanted) -> Setup:
         "strongroom-kms.service": systemd_unit(wanted.executable),
         "strongroom-kms-pod.yaml": static_pod(wanted.image),
     }
-    keys = "kms.yaml, kms.key" + (" and escrow.pem" if wanted.escrow else "")
+    command = wanted.executable
+    keys = "kms.yaml kms.key" + (" escrow.pem" if wanted.escrow else "")
+    put = "  install -m 0600"
     steps = [
-        "copy this folder to every control-plane node, and there:",
+        "copy this folder to every control-plane node, and in it there:",
         f"  install -d -m 0700 {CONFIG_DIR} {CONFIG_DIR}/encryption {STATE_DIR}",
-        f"  {keys} to {CONFIG_DIR}, kms.json to {STATE_DIR}, encryption-read.yaml to {ENCRYPTION};"
-        " all of mode 0600",
-        "  strongroom-kms.service to /etc/systemd/system, then systemctl enable --now"
-        " strongroom-kms (or, where the node has the image, strongroom-kms-pod.yaml to the folder"
-        " of static pods)",
-        f"  strongroom kms status --config {CONFIG_DIR}/kms.yaml names the same key id everywhere",
+        f"{put} {keys} {CONFIG_DIR}/",
+        f"{put} kms.json {STATE_DIR}/",
+        f"{put} encryption-read.yaml {ENCRYPTION}",
+        "  install -m 0644 strongroom-kms.service /etc/systemd/system/",
+        "  systemctl daemon-reload",
+        "  systemctl enable --now strongroom-kms",
+        f"  {command} kms status --config {CONFIG_DIR}/kms.yaml",
+        "every node must name the same key id; where a node has the image, strongroom-kms-pod.yaml"
+        " in the folder of static pods can take the place of the service",
         *_wiring(wanted.kind, files),
         "when every server runs with that, and not before, or those that do not yet could read no"
-        " Secret: on every node",
-        f"  encryption.yaml to {ENCRYPTION}, which servers load within a minute",
+        " Secret: on every node this, which servers load within a minute",
+        f"{put} encryption.yaml {ENCRYPTION}",
         "on one of the nodes, as root and with an administrator's kubeconfig:",
-        "  strongroom encrypt check --config encryption.yaml --plugin-config kms.yaml --live",
-        f"  strongroom encrypt migrate --kms-socket {SOCKET} --api-server URL of each",
-        f"  strongroom encrypt prove --etcd URL --kms-socket {SOCKET}",
+        f"  {command} encrypt check --config encryption.yaml --plugin-config kms.yaml --live",
+        f"  {command} encrypt migrate --kms-socket {SOCKET} --api-server URL of each",
+        f"  {command} encrypt prove --etcd URL --kms-socket {SOCKET}",
         "remove identity from encryption.yaml once the proof holds, on every node",
     ]
     return Setup(files, tuple(steps))
