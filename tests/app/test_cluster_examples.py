@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from tests.app.test_process_examples import CLOCK, Place, examples, place
+from tests.app.transcript import BLOCK
 
 from strongroom.app.cluster.control_plane import free_port
 from strongroom.app.command_tree import tree
 from strongroom.app.waiting import until
+from strongroom.deliver.agent.config import load_config
 
 __all__ = ["place"]  # the fixture
 pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
@@ -158,3 +160,34 @@ async def test_the_page_of_each_day_does_what_it_says(place: Place, cluster) -> 
         assert "Success! The store is as it was" in restored
     finally:
         cluster.kubectl("delete", "namespace", "shop", "--wait=false")
+
+
+PODS = PAGE.with_name("in-the-cluster.md")
+MANIFESTS = re.compile(r"^```yaml\n(.*?)^```$", re.M | re.S)
+
+
+async def test_the_page_about_pods_is_taken_as_it_stands(place: Place, cluster) -> None:
+    """The rights are applied; the API server takes every field of what is to run by them."""
+    place.home["KUBECONFIG"] = str(cluster.kubeconfig)
+    place.home["PATH"] = f"{cluster.binaries.path('kubectl').parent}:{place.home['PATH']}"
+    text = PODS.read_text()
+    # Namespaces of its own: other tests have theirs deleted meanwhile.
+    for name, here in (("namespace strongroom", "namespace pods"), (": strongroom}", ": pods}")):
+        assert name in text
+        text = text.replace(name, here)
+    text = re.sub(r"\bshop\b", "pods-shop", text)
+    (rights,) = BLOCK.findall(text)
+    operator, agent = MANIFESTS.findall(text)
+    try:
+        await place.run(f"set -eo pipefail\n{rights}")
+        for manifest in (operator, agent):
+            words = ("create", "--dry-run=server", "--validate=strict", "-o", "name", "-f", "-")
+            assert cluster.kubectl(*words, stdin=manifest)
+        (place.folder / "agent.json").write_text(
+            re.findall(r"^    ({.*?}]})$", agent, re.M | re.S)[0]
+        )
+        assert load_config(place.folder / "agent.json").role == "pods-shop"
+    finally:
+        cluster.kubectl("delete", "namespace", "pods", "pods-shop", "--wait=false")
+        for kind in ("clusterrole", "clusterrolebinding"):
+            cluster.kubectl("delete", kind, "strongroom-operator", check=False)

@@ -66,3 +66,38 @@ def test_documents_a_stranger_looks_for_are_there() -> None:
     """README, licence, change log and security policy."""
     for name in ("README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md"):
         assert (ROOT / name).stat().st_size > 200, name
+
+
+def _anchors(page: Path) -> set[str]:
+    """What its headings are called in a link, as GitHub does it."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    heads = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", each).strip().lower().replace(" ", "-") for each in heads}
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    wrong, read = [], 0
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("src/**/*.md")]:
+        text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(), flags=re.M | re.S)
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            if link.startswith("https://"):
+                continue
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            read += 1
+            if not target.exists() or (anchor and anchor not in _anchors(target)):
+                wrong.append(f"{page.relative_to(ROOT)}: {link}")
+    assert wrong == []
+    assert read > 30
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    seen, left = set(), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        if page in seen or not page.exists():
+            continue
+        seen.add(page)
+        links = re.findall(r"\]\(([^)\s#]+\.md)", page.read_text())
+        left += [(page.parent / each).resolve() for each in links]
+    assert {*(ROOT / "docs").glob("*.md")} - seen == set()
