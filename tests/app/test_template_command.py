@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,29 @@ kind: ConfigMap
 metadata: {name: cm}
 data: {conf: "a\\n{{ .user | upper }}\\n"}
 """
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/templates.md"
+
+
+def test_the_commands_of_the_page_render_its_manifest(tmp_path, monkeypatch, capsys) -> None:
+    text = PAGE.read_text()
+    (manifest,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.M | re.S)
+    (commands,) = re.findall(r"^```\n(strongroom template .*?)^```$", text, re.M | re.S)
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    values = {"user": "app", "password": "p@ss", "bundle": pem}
+    for name, content in (("externalsecret", manifest), ("values", json.dumps(values))):
+        (tmp_path / f"{name}.yaml").write_text(content)
+    (tmp_path / "tls.pem").write_text(pem)
+    monkeypatch.chdir(tmp_path)
+    printed = []
+    for line in commands.splitlines():
+        assert main(shlex.split(line)[1:]) == 0, line
+        printed.append(capsys.readouterr().out)
+    rendered, one, functions = printed
+    assert one == "postgres://app:p%40ss@db/app"
+    assert one in rendered
+    assert "filterPEM" in functions
 
 
 @pytest.fixture
