@@ -75,5 +75,5 @@ def plots(found: Mapping[str, Found], folder: Path) -> None:
             if (ratio := ratio_of(*(found[each].figures.get(title) for each in (names[0], name))))
         }
         if ratios:
-            page = bars(f"{name}: times {names[0]}", ratios)
+            page = bars(f"{name} divided by {names[0]}: above 1 it takes more", ratios)
             (folder / f"operator-ratio-{name}.svg").write_text(page)
