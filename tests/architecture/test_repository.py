@@ -77,7 +77,11 @@ def _anchors(page: Path) -> set[str]:
 
 def test_links_between_pages_lead_somewhere() -> None:
     wrong, read = [], 0
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("src/**/DESIGN.md")]:
+    for page in [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("src/**/DESIGN.md"),
+    ]:
         text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(), flags=re.M | re.S)
         for link in re.findall(r"\]\(([^)\s]+)\)", text):
             if link.startswith("https://"):
