@@ -1,8 +1,8 @@
 """The `token_*` fields that every auth method's roles share, and the grant they make.
 
 Fields: https://developer.hashicorp.com/vault/api-docs/auth/approle#parameters, the same for each
-method. The names of before 1.2 (`policies`, `ttl`, ...) are read where the new one is not given, and
-a role that was written with them shows them too: programs that know no others compare.
+method. The names of before 1.2 (`policies`, `ttl`, ...) are read where the new one is not given,
+and a role that was written with them shows them too: programs that know no others compare.
 """
 
 import ipaddress
