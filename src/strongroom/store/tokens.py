@@ -217,12 +217,14 @@ def auth_object(
     row: TokenRow, token: str, now: float, identity_policies: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The `auth` object of a login, creation or renewal."""
+    # As Vault leaves it out: there are clients that compare whole answers.
+    of_identity = {"identity_policies": list(identity_policies)} if identity_policies else {}
     return {
         "client_token": token,
         "accessor": row.accessor,
         "policies": sorted({*row.policies, *identity_policies}),
         "token_policies": list(row.policies),
-        "identity_policies": list(identity_policies),
+        **of_identity,
         "metadata": row.metadata or None,
         "lease_duration": remaining(row, now),
         "renewable": row.renewable,
