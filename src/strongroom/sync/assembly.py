@@ -208,7 +208,7 @@ class Operator:
         for owner in state["metadata"].get("ownerReferences") or []:
             key = (namespace, owner["name"])
             if owner.get("kind") == EXTERNAL_SECRETS.kind:
-                self.sync.changed_at_store(key)
+                self.sync.make_anew(key)
             elif owner.get("kind") == PUSH_SECRETS.kind:
                 self.push.make_anew(key)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from strongroom.kube.api import KubeApi
 from strongroom.kube.controller import Controller, Key, Pause
-from strongroom.kube.queue import LAST_BACKOFF, Lane, WorkQueue
+from strongroom.kube.queue import Lane, WorkQueue
 from strongroom.kube.resource import Object, key_of
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
@@ -27,16 +27,20 @@ from strongroom.sync.due import (
     SHORTEST,
     Known,
     Need,
+    concerns,
     follows_the_store,
     interval_of,
     is_drifted,
+    is_the_same,
     need,
     next_look,
+    patience,
     start_lane,
+    still_good,
 )
-from strongroom.sync.pace import LAST_PAUSE, Rate, turn_at
+from strongroom.sync.pace import Rate, turn_at
 from strongroom.sync.providers.contract import Version
-from strongroom.sync.reader import Collected, Generators, Reader, Unsettled, slots_of
+from strongroom.sync.reader import Collected, Generated, Generators, Reader, Unsettled, slots_of
 from strongroom.sync.render import Rendered
 from strongroom.sync.render_aside import rendered
 from strongroom.sync.reporting import Reporter
@@ -50,10 +54,6 @@ from strongroom.sync.watches import Watches
 
 FINALIZER: Final = "externalsecrets.external-secrets.io/externalsecret-cleanup"
 WORKERS: Final = 24
-# A refusal that only a change can mend is looked at again after this, for changes go unseen.
-UNSEEN_SECONDS: Final = 300.0
-HERE: Final = ("credential-missing", "store-not-for-namespace")
-LAST_API_PAUSE: Final = 30.0
 # With more keys than this at once, and for so long after, a status says enough without an Event.
 CROWD: Final = 32
 CROWD_SECONDS: Final = 5.0
@@ -150,15 +150,17 @@ class SyncController:
                 self.queue.add(key_of(item), start_lane(item))
 
     def _wake(self, key: Key, lane: Lane, read: bool) -> None:  # noqa: FBT001 - the callback's shape
-        if read:
+        if read and self._concerns(key):
             self._stale.add(key)
         self.queue.add(key, lane)
 
+    def _concerns(self, key: Key) -> bool:
+        item = self._parts.watches.objects.get(*key)
+        return item is not None and concerns(item, known=key in self._known)
+
     def _touched(self, key: Key) -> None:
         """Somebody changed a target that is no Secret; what was in it may be known no more."""
-        item = self._parts.watches.objects.get(*key)
-        read = key not in self._known and item is not None and follows_the_store(item)
-        self._wake(key, Lane.EVENT, read)
+        self._wake(key, Lane.EVENT, key not in self._known)
 
     def _wrote(self, key: Key, version: str) -> bool:
         """Whether a version of the target is what this key wrote last, and said."""
@@ -168,9 +170,16 @@ class SyncController:
 
     def changed_at_store(self, key: Key, lane: Lane = Lane.EVENT) -> None:
         """The store says that something this key reads has changed."""
+        self._wake(key, lane, True)
+
+    def make_anew(self, key: Key) -> None:
+        """What a generator made for a key ends, so that another has to be made."""
         item = self._parts.watches.objects.get(*key)
-        if item is not None and (key not in self._known or follows_the_store(item)):
-            self._wake(key, lane, True)
+        if item is not None and follows_the_store(item):
+            if key in self._known:
+                self._known[key] = replace(self._known[key], generated={})
+            self._stale.add(key)
+            self.queue.add(key, Lane.EVENT)
 
     def store_is_back(self, readers: Iterable[Key]) -> None:
         """A store answers again: those that it failed are tried soon, not at their next turn."""
@@ -179,11 +188,7 @@ class SyncController:
 
     def catch_up(self, readers: Iterable[Key]) -> None:
         """Nobody knows what has changed at a store: all who read it do so again, in turn."""
-        wanted = []
-        for key in readers:
-            item = self._parts.watches.objects.get(*key)
-            if item is not None and (key not in self._known or follows_the_store(item)):
-                wanted.append(key)
+        wanted = [key for key in readers if key in self._stale or self._concerns(key)]
         # Those that a store has failed come first.
         wanted.sort(key=lambda key: (key not in self._stale, key))
         self._stale.update(wanted)
@@ -258,11 +263,19 @@ class SyncController:
         if truce and (what is Need.CHECK or (known is None and key not in self._stale)):
             due = None if known is None else next_look(spec, item, known, now)
             return max(SHORTEST, truce if due is None else min(truce, due))
+        if what is Need.CHECK and known is not None and await self._is_gone(key, item, spec, known):
+            what = Need.READ
         if what is Need.READ or known is None:
             await self._renew(key, item, spec, known)
         else:
             await self._write(key, item, spec, known, known)
         return next_look(spec, item, self._known.get(key), now)
+
+    async def _is_gone(self, key: Key, item: Object, spec: Spec, known: Known) -> bool:
+        """Whether the target was deleted: what is made then is what the store has now."""
+        if not known.written or self._parts.watches.target_of(key, spec) is not None:
+            return False
+        return await self._parts.targets.found(item, spec) is None
 
     async def _renew(self, key: Key, item: Object, spec: Spec, known: Known | None) -> None:
         """Read and write; whatever ends that before it is written, it has to be read again."""
@@ -358,7 +371,8 @@ class SyncController:
                 absent = Outcome(Difference(), None, "", absent=True)
                 await self._parts.reporter.synced(item, spec, absent, MISSING)
                 return None
-            collected = await self._collect(item, spec)
+            good, asked = still_good(item, spec, known, self._clock.monotonic())
+            collected = await self._collect(item, spec, good)
             inputs, versions = await template_texts(self._api, key[0], spec.template)
         except Refusal as refusal:
             self._stale.add(key)
@@ -384,11 +398,11 @@ class SyncController:
             made = known.made
         else:
             made = await rendered(item, spec, collected.data, inputs, self._parts.render)
-        return self._fresh(item, spec, made, collected, versions)
+        return replace(self._fresh(item, spec, made, collected, versions), asked=asked)
 
-    async def _collect(self, item: Object, spec: Spec) -> Collected:
+    async def _collect(self, item: Object, spec: Spec, good: Generated) -> Collected:
         try:
-            return await self._parts.reader.collect(item, spec)
+            return await self._parts.reader.collect(item, spec, good)
         except Unavailable as refusal:
             # Told apart from an API server that is away: only a store makes a value stale.
             raise StoreAway(refusal) from None
@@ -409,6 +423,7 @@ class SyncController:
             refreshed=self._clock.monotonic(),
             target_version="",
             written=False,
+            generated=collected.generated,
         )
 
     async def _nothing(self, key: Key, item: Object, spec: Spec) -> None:
@@ -434,9 +449,9 @@ class SyncController:
         outcome = Outcome(Difference(), None, "")
         said, again = SYNCED, key in self._unsaid
         if spec.creation != "None":
-            drifted = known is not None and known.written and known.wanted.data == fresh.wanted.data
-            unchanged = known is not None and known.version == fresh.version
-            keeps = spec.creation == "Orphan" and unchanged and not again
+            # What differs for an edit, or for what the store has now, is nobody's drift.
+            drifted = known is not None and known.written and is_the_same(known, fresh)
+            keeps = spec.creation == "Orphan" and not again
             if drifted and keeps and await self._kept(key, item, spec, fresh):
                 return
             outcome = await self._certain(key, item, spec, fresh)
@@ -572,22 +587,5 @@ class SyncController:
             return
 
     def _patience(self, key: Key, refusal: Refusal) -> Pause | None:
-        """How long to stay away: no shorter than the store asks, no longer than the interval."""
         item = self._parts.watches.objects.get(*key)
-        if item is None:
-            return None
-        try:
-            interval = parse_spec(item).refresh_seconds or LAST_BACKOFF
-        except Invalid:
-            return None
-        asked = getattr(refusal, "retry_after", None)
-        if isinstance(refusal, StoreAway):
-            # The store's pace lets one in that long through; the others only look at it.
-            return Pause(asked or 0.0, max(min(LAST_PAUSE, interval), asked or 0.0))
-        if isinstance(refusal, Unavailable):
-            return Pause(0.0, LAST_API_PAUSE)
-        if isinstance(refusal, Conflict) and not refusal.code.startswith("kube-"):
-            return Pause(min(UNSEEN_SECONDS, interval), interval)
-        # What is wrong in the cluster costs the store nothing, and may be put right any time.
-        here = refusal.code in HERE
-        return Pause(0.0, min(UNSEEN_SECONDS, interval) if here else interval)
+        return None if item is None else patience(item, refusal)

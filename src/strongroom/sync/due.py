@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-from strongroom.kube.queue import Lane
+from strongroom.kube.controller import Pause
+from strongroom.kube.queue import LAST_BACKOFF, Lane
 from strongroom.kube.resource import Object
 from strongroom.model.clock import parse_rfc3339
+from strongroom.model.errors import Conflict, Invalid, Refusal, Unavailable
 from strongroom.sync.desired import (
     DATA_HASH,
     SOURCE_VERSIONS,
@@ -18,14 +20,20 @@ from strongroom.sync.desired import (
     synced_version,
 )
 from strongroom.sync.drift import foreign_writer
+from strongroom.sync.pace import LAST_PAUSE
 from strongroom.sync.providers.contract import Version
 from strongroom.sync.render import Rendered
-from strongroom.sync.spec import Row, Spec
+from strongroom.sync.spec import Row, Spec, parse_spec
+from strongroom.sync.status import StoreAway
 
 JITTER: Final = 0.1
 # Nothing is looked at again more often than this, whatever the manifest says.
 SHORTEST: Final = 1.0
 FUTURE_SECONDS: Final = 60.0
+# A refusal that only a change can mend is looked at again after this, for changes go unseen.
+UNSEEN_SECONDS: Final = 300.0
+HERE: Final = ("credential-missing", "store-not-for-namespace")
+LAST_API_PAUSE: Final = 30.0
 
 
 class Need(Enum):
@@ -48,6 +56,9 @@ class Known:
     refreshed: float
     target_version: str
     written: bool
+    # What generators made, by the place in the manifest, and when they were asked (monotonic).
+    generated: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
+    asked: float = 0.0
 
 
 def need(
@@ -68,6 +79,11 @@ def need(
         return Need.READ
     look = is_drifted(known, target) or _has_appeared(spec, known, target)
     return Need.CHECK if look else Need.NOTHING
+
+
+def is_the_same(known: Known, fresh: Known) -> bool:
+    """Whether neither the manifest nor its values have changed, so that a difference is drift."""
+    return known.version == fresh.version and known.wanted.data == fresh.wanted.data
 
 
 def _has_appeared(spec: Spec, known: Known, target: Object | None) -> bool:
@@ -123,6 +139,27 @@ def follows_the_store(item: Object) -> bool:
     """Whether a change at the store concerns it now; else its policy or windows say when."""
     spec = item.get("spec") or {}
     return spec.get("refreshPolicy", "Periodic") == "Periodic" and not spec.get("syncWindows")
+
+
+def concerns(item: Object, *, known: bool) -> bool:
+    """Whether a change at a store, or of what a template is kept in, has it read anew.
+
+    What generators made is not known after a start, and such a change asks for nothing new of them.
+    """
+    spec = item.get("spec") or {}
+    entries = [*(spec.get("data") or []), *(spec.get("dataFrom") or [])]
+    generated = any((each.get("sourceRef") or {}).get("generatorRef") for each in entries)
+    return follows_the_store(item) and (known or not generated)
+
+
+def still_good(
+    item: Object, spec: Spec, known: Known | None, now: float
+) -> tuple[Mapping[str, Mapping[str, bytes]], float]:
+    """What generators made that needs no replacement yet, and when they were asked (monotonic)."""
+    if known is None or known.version != synced_version(item):
+        return {}, now
+    due = _periodic(spec) and now - known.asked >= interval_of(spec, item)
+    return ({}, now) if due else (known.generated, known.asked)
 
 
 def is_behind(
@@ -226,3 +263,22 @@ def next_look(
         passed = every if refreshed is None else wall - refreshed
     # A wall clock that was set back must not put it off for longer than one interval.
     return min(every, max(SHORTEST, every - passed))
+
+
+def patience(item: Object, refusal: Refusal) -> Pause | None:
+    """How long to stay away: no shorter than the store asks, no longer than the interval."""
+    try:
+        interval = parse_spec(item).refresh_seconds or LAST_BACKOFF
+    except Invalid:
+        return None
+    asked = getattr(refusal, "retry_after", None)
+    if isinstance(refusal, StoreAway):
+        # The store's pace lets one in that long through; the others only look at it.
+        return Pause(asked or 0.0, max(min(LAST_PAUSE, interval), asked or 0.0))
+    if isinstance(refusal, Unavailable):
+        return Pause(0.0, LAST_API_PAUSE)
+    if isinstance(refusal, Conflict) and not refusal.code.startswith("kube-"):
+        return Pause(min(UNSEEN_SECONDS, interval), interval)
+    # What is wrong in the cluster costs the store nothing, and may be put right any time.
+    here = refusal.code in HERE
+    return Pause(0.0, min(UNSEEN_SECONDS, interval) if here else interval)

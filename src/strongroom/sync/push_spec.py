@@ -248,7 +248,7 @@ def _push(row: PushRow, store: StoreRef, source: Source) -> Push:
         row.remote_key, row.property, secret_key=row.secret_key, whole=whole, metadata=metadata,
         source=source.metadata,
     )  # fmt: skip
-    return Push(store, target, value, _shown(row.secret_key, target, row.metadata))
+    return Push(store, target, value, _shown(row, row.secret_key, target))
 
 
 def _spread(every: PushAll, store: StoreRef, source: Source, render: Render) -> Iterable[Push]:
@@ -263,20 +263,22 @@ def _spread(every: PushAll, store: StoreRef, source: Source, render: Render) -> 
     }  # fmt: skip
     if every.remote_key:
         target = PushTarget(every.remote_key, whole=chosen, **about)
-        yield Push(store, target, None, _shown("", target, every.metadata))
+        yield Push(store, target, None, _shown(every, "", target))
         return
     for name, value in chosen.items():
         (remote,) = rewrite(every.rewrites, {name: value}, render) or (name,)
         target = PushTarget(remote, secret_key=name, **about)
-        yield Push(store, target, value, _shown(name, target, every.metadata))
+        yield Push(store, target, value, _shown(every, name, target))
 
 
-def _shown(secret_key: str, target: PushTarget, metadata: Any) -> Object:  # noqa: ANN401 - JSON
+def _shown(entry: PushRow | PushAll, secret_key: str, target: PushTarget) -> Object:
     remote: Object = {"remoteKey": target.key}
     if target.property:
         remote["property"] = target.property
     match: Object = {"remoteRef": remote} | ({"secretKey": secret_key} if secret_key else {})
-    return {"match": match} | ({"metadata": metadata} if metadata else {})
+    shown: Object = {"match": match} | ({"metadata": entry.metadata} if entry.metadata else {})
+    # Without it definitions fill in `None`.
+    return shown | ({"conversionStrategy": "ReverseUnicode"} if entry.reverse else {})
 
 
 def _as_object(data: Mapping[str, bytes]) -> bytes:

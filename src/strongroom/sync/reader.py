@@ -6,7 +6,7 @@ asked last all the same.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from strongroom.kube.resource import Object
 from strongroom.model.errors import Invalid, NotFound, Unavailable
@@ -58,6 +58,11 @@ class Generators(Protocol):
         """An object is gone."""
 
 
+# What generators made, by the place in a manifest.
+Generated = Mapping[str, Mapping[str, bytes]]
+_NOTHING_GOOD: Final[Generated] = {}
+
+
 class NoGenerators:
     """Where none are served. Implements Generators."""
 
@@ -98,6 +103,8 @@ class Collected:
     places: dict[tuple[str, str], Version] = field(default_factory=dict)
     # What generators made for rows: a user name and its password are of one making.
     made: dict[GeneratorRef, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
+    # The same by the place in the manifest, as slots_of has it.
+    generated: dict[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
 
     def note(self, reads: SharedReads, found: Fetched) -> None:
         """Remember what was read; `places` are compared with what a store's feed says."""
@@ -114,9 +121,12 @@ class Reader:
         self._generators = generators
         self._render = render
 
-    async def collect(self, item: Object, spec: Spec) -> Collected:
-        """All values; raises a Refusal when one cannot be had, and then nothing is had."""
-        collected = Collected()
+    async def collect(self, item: Object, spec: Spec, good: Generated = _NOTHING_GOOD) -> Collected:
+        """All values; raises a Refusal when one cannot be had, and then nothing is had.
+
+        A generator is not asked for what is `good` still, by the place in the manifest.
+        """
+        collected = Collected(generated=dict(good))
         used = await self._stores_of(spec, item["metadata"]["namespace"])
         for each in spec.parts:
             # All reads are on their way before the first is waited for.
@@ -171,7 +181,7 @@ class Reader:
         if row.generator is not None:
             if row.generator not in collected.made:
                 slot = f"row-{len(collected.made)}"
-                made = await self._generators.generate(row.generator, item, slot)
+                made = await self._made(collected, row.generator, item, slot)
                 collected.made[row.generator] = made
             made = collected.made[row.generator]
             name = ref.property or ref.key
@@ -189,7 +199,7 @@ class Reader:
     ) -> None:  # fmt: skip
         anew = bool(source.rewrites)
         if source.generator is not None:
-            made = await self._generators.generate(source.generator, *place)
+            made = await self._made(collected, source.generator, *place)
             data = await rewritten(source.rewrites, made, self._render)
             plain = RemoteRef(source.generator.name)
             collected.data |= finish(data, plain, plain.key, rewritten=anew)
@@ -201,6 +211,13 @@ class Reader:
             collected.note(used[source.store], found)
         elif source.store is not None:
             await self._find(collected, source, used[source.store])
+
+    async def _made(
+        self, collected: Collected, ref: GeneratorRef, item: Object, slot: str
+    ) -> Mapping[str, bytes]:
+        if slot not in collected.generated:
+            collected.generated[slot] = await self._generators.generate(ref, item, slot)
+        return collected.generated[slot]
 
     async def _find(self, collected: Collected, source: Source, reads: SharedReads) -> None:
         ref = source.find or FindRef()

@@ -232,8 +232,11 @@ class Watches:
             return
         given = (item["kind"], *key_of(item))
         if self._index.has(given):
+            # What is only listed has not changed, but it may be what somebody waits for.
+            cache = self.secrets if item["kind"] == self.secrets.resource.kind else self.config_maps
+            changed = old is not None or cache.synced.is_set()
             for key in self._index.of(given):
-                self._wake(key, Lane.EVENT, True)
+                self._wake(key, Lane.EVENT, changed)
 
 
 def _asked_for(old: Object, new: Object) -> bool:

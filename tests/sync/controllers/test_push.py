@@ -477,6 +477,8 @@ async def test_a_rows_keys_are_turned_back_too_and_only_when_asked(bench) -> Non
     await push(bench, data=[kept, turned], dataTo=[{"storeRef": {"name": "s"}}])
     assert (held(bench, "kept"), held(bench, "turned")) == ("x", "x")
     assert held(bench, "a_U002f_b") == "x"
+    places = (await status(bench))["syncedPushSecrets"]["SecretStore/s"]
+    assert places["turned"]["conversionStrategy"] == "ReverseUnicode"
 
 
 async def test_all_is_rewritten_by_a_template(source) -> None:
