@@ -8,6 +8,7 @@ from typing import Final
 from strongroom.kube.resource import Object
 from strongroom.model.clock import parse_rfc3339
 from strongroom.model.errors import Conflict
+from strongroom.sync.crds import EXTERNAL_SECRETS
 from strongroom.sync.desired import (
     CREATED_BY,
     Difference,
@@ -19,6 +20,7 @@ from strongroom.sync.desired import (
 )
 from strongroom.sync.spec import Spec
 
+_OWNERS: Final = (EXTERNAL_SECRETS.group, EXTERNAL_SECRETS.kind)
 ADOPT: Final = "strongroom.dev/adopt"
 # So many repairs in so many seconds are a fight; then hands off for so long.
 FIGHT_REPAIRS: Final = 5
@@ -29,15 +31,17 @@ TRUCE_SECONDS: Final = 600.0
 def check_consent(item: Object, spec: Spec, current: Object | None) -> None:
     """Refuse to take over what somebody else made; raises Conflict(`not-ours`).
 
-    Consent is creationPolicy Merge or CreateOrMerge, or the annotation `strongroom.dev/adopt`.
+    Consent is creationPolicy Merge or CreateOrMerge, or the annotation `strongroom.dev/adopt`. What
+    an ExternalSecret owns is merged into by no other: its owner would take the keys out again.
     """
-    if current is None or not spec.whole:
+    if current is None:
         return
     metadata = current["metadata"]
     references = metadata.get("ownerReferences") or []
     owner = next((each for each in references if each.get("controller")), None)
     if owner is not None:
-        if refers_to(owner, owner_reference(item)):
+        theirs = (str(owner.get("apiVersion")).partition("/")[0], owner.get("kind"))
+        if refers_to(owner, owner_reference(item)) or (not spec.whole and theirs != _OWNERS):
             return
         raise Conflict(
             "not-ours",
@@ -45,6 +49,8 @@ def check_consent(item: Object, spec: Spec, current: Object | None) -> None:
             f"{owner.get('kind')} {owner.get('name')}",
             hint="choose another target.name",
         )
+    if not spec.whole:
+        return
     made_by = (metadata.get("labels") or {}).get(CREATED_BY)
     if made_by == created_by(item["metadata"]["namespace"], item["metadata"]["name"]):
         return

@@ -1,5 +1,7 @@
 """Drift: repaired, told with its actor, and not fought over for ever."""
 
+import pytest
+
 from strongroom.kube.resource import SECRETS
 from strongroom.model.errors import Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS
@@ -177,6 +179,27 @@ async def test_an_external_secret_cannot_take_anothers_secret(bench) -> None:
     assert (await bench.condition(name="owner"))["status"] == "True"
 
 
+@pytest.mark.parametrize("policy", ["Merge", "CreateOrMerge"])
+async def test_nobody_merges_into_what_another_external_secret_owns(bench, policy: str) -> None:
+    await bench.external("owner", target={"name": "shared"})
+    row = {"secretKey": "more", "remoteRef": {"key": "prod/db", "property": "username"}}
+    target = {"name": "shared", "creationPolicy": policy}
+    await bench.external("guest", data=[row], target=target)
+    await bench.clock.advance(30)
+    assert "belongs to ExternalSecret owner" in (await bench.condition(name="guest"))["message"]
+    assert await bench.secret("shared") == {"password": "one"}
+    assert (await bench.condition(name="owner"))["status"] == "True"
+
+
+async def test_a_secret_of_another_controller_is_merged_into(bench) -> None:
+    await bench.secret_of_somebody(mine="x")
+    owner = {"apiVersion": "example.com/v1", "kind": "Certificate", "name": "c", "uid": "u-1"}
+    owned = {"metadata": {"ownerReferences": [owner | {"controller": True}]}}
+    await bench.api.merge_patch(SECRETS, "db", "n", owned)
+    await bench.external(target={"creationPolicy": "Merge"})
+    assert await bench.secret() == {"mine": "x", "password": "one"}
+
+
 async def test_drift_is_repaired_while_the_store_is_away_and_the_object_is_overdue(idle) -> None:
     bench = idle
     bench.provider.has_feed = False
@@ -198,7 +221,8 @@ async def test_drift_is_repaired_while_the_store_is_away_and_the_object_is_overd
 async def test_two_that_say_the_same_of_one_secret_come_to_rest(bench) -> None:
     # The same value of two places, whose versions both would write down.
     bench.provider.put("prod/other", password="one")
-    await bench.external()
+    await bench.secret_of_somebody(mine="x")
+    await bench.external(target={"creationPolicy": "Merge"})
     row = {"secretKey": "password", "remoteRef": {"key": "prod/other", "property": "password"}}
     merge = {"name": "db", "creationPolicy": "Merge"}
     await bench.external("other", data=[row], target=merge)
