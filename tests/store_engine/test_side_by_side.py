@@ -3,12 +3,20 @@
 import asyncio
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 from greenlet import getcurrent
 
-from strongroom.store.engine._greenlets import answer_of, drive, run_parked, run_side_by_side
+from strongroom.store.engine._greenlets import (
+    Asking,
+    answer_of,
+    drive,
+    leave_with,
+    run_parked,
+    run_side_by_side,
+)
 from strongroom.store.engine.contract import Engine, KvMetadata
 
 
@@ -98,6 +106,43 @@ async def test_a_greenlet_that_is_done_is_used_again_and_holds_nothing() -> None
     gc.collect()
     assert seen[0] is seen[1]
     assert [each() for each in gone] == [None, None]
+
+
+async def test_a_new_greenlet_keeps_nothing_of_its_first_function() -> None:
+    class Value:
+        pass
+
+    def kept() -> bool:
+        value = Value()
+        gone = weakref.ref(value)
+        asyncio.run(run_parked(partial(str, value)))
+        del value
+        gc.collect()
+        return gone() is not None
+
+    with ThreadPoolExecutor(1) as thread:  # It has no greenlets yet.
+        assert not thread.submit(kept).result()
+
+
+async def test_whoever_is_let_go_ends_where_it_waits_and_nobody_else() -> None:
+    asked, ended = Asked(), list[str]()
+
+    def work(name: str) -> str:
+        try:
+            return leave_with(name)
+        finally:
+            ended.append(name)
+
+    done, waits = Asking(partial(work, "done")), Asking(partial(work, "waits"))
+    assert (done.go_on(), done.go_on("found")) == ("done", "found")
+    # It has the greenlet of the one that is done.
+    other = asyncio.create_task(run_parked(partial(asked.ask, "other")))
+    await asyncio.sleep(0)
+    assert waits.go_on() == "waits"
+    for each in (done, waits, waits):
+        each.let_go()
+    assert (ended, waits.done) == (["done", "waits"], True)
+    assert await other == "OTHER"
 
 
 async def test_greenlets_of_one_thread_are_no_other_s() -> None:

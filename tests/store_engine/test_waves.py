@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
+import gc
 import random
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -84,6 +86,37 @@ async def test_a_refused_write_among_many_leaves_nothing(engine: Engine) -> None
     names = sorted(f"s{n}" for n in range(20) if n % 5)
     assert engine.view.kv_list("m", "") == names
     assert len(engine.view.events_after(0, 100)) == 16
+
+
+class Value:
+    """What a write is called with."""
+
+
+def holding(path: str, held: list[weakref.ref[Value]], *, refuse: bool) -> Callable[..., int]:
+    """A unit of work that has a value in hand while it waits."""
+    value, work = Value(), next_version(path, refuse=refuse)
+    held.append(weakref.ref(value))
+
+    def run(each: Transaction) -> int:
+        number = work(each)
+        assert value
+        return number
+
+    return run
+
+
+async def test_nothing_is_kept_of_writes_whose_group_was_undone(engine: Engine) -> None:
+    """They wait in greenlets then, and what is held there no look for garbage finds."""
+    held: list[weakref.ref[Value]] = []
+    works = [holding(f"s{n}/t{n}", held, refuse=n == 0) for n in range(10)]
+    refused, *_ = await asyncio.gather(*map(engine.transact, works), return_exceptions=True)
+    assert isinstance(refused, Conflict)
+    del works, refused, _
+    # Of the last group a thread that waits for the next may still have something.
+    await engine.transact(next_version("other"))
+    await asyncio.sleep(0)
+    gc.collect()
+    assert [n for n, each in enumerate(held) if each()] == []
 
 
 @reads

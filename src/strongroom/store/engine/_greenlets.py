@@ -34,10 +34,9 @@ class _Parked(greenlet):  # type: ignore[misc]
     result: Any = None
     failure: BaseException | None = None
 
-    def run(self, work: Callable[[], Any]) -> None:
+    def run(self) -> None:
         """Until it is let go, by an exception of its own. Idle, it holds nothing of anybody."""
-        works = [work]
-        del work
+        works = [self.parent.switch()]
         while True:
             try:
                 self.result = works.pop()()
@@ -85,6 +84,8 @@ def _free() -> _Parked:
             parked.parent = driver
     else:
         parked = _Parked(parent=driver)
+        # To where it waits for a function: one that it is begun with it would keep for good.
+        parked.switch()
     parked.gr_context = driver.gr_context
     return parked
 
@@ -131,6 +132,21 @@ class Asking:
             return parked.go_on(answer) if begun else parked.begin(self._work, awaited=False)
         finally:
             self.done = not parked.busy
+
+    def let_go(self) -> None:
+        """Nobody goes on with it: the function ends where it waits, by an exception.
+
+        What it has in hand would be kept for ever: no look for garbage sees into a greenlet.
+        """
+        # One that is done has no greenlet any more: it is somebody else's by now.
+        if self._parked is not None and not self.done:
+            with contextlib.suppress(BaseException):
+                self._parked.fail(_LetGo())
+            self.done = True
+
+
+class _LetGo(BaseException):
+    """Ends a function that waits for an answer; no `except Exception` may hold it up."""
 
 
 async def run_parked(work: Callable[[], T]) -> T:

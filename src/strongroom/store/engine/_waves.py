@@ -126,6 +126,10 @@ class _Unit:
             else:
                 self.question = found
 
+    def let_go(self) -> None:
+        """Its wave was broken off: it ends where it is."""
+        self._asking.let_go()
+
     def _leave(self, why: BaseException) -> None:
         if self.has_written:
             raise Undo from why
@@ -147,7 +151,11 @@ class Waves:
         while waiting:
             locks = Locks() if len(waiting) > 1 else None
             wave = [_Unit(number, group[number], locks) for number in waiting]
-            await self._run_wave(wave)
+            try:
+                await self._run_wave(wave)
+            finally:
+                for unit in wave:
+                    unit.let_go()
             for unit in wave:
                 outcomes[unit.number] = unit.outcome
             waiting = [unit.number for unit in wave if unit.outcome is None]
