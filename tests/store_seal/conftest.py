@@ -26,6 +26,7 @@ class Answer:
 
     def __init__(self) -> None:
         self.reply_ = asyncio.get_running_loop().create_future()
+        self.hidden: bytes | None = None
 
     def reply(self, response: Response) -> None:
         self.reply_.set_result(response)

@@ -241,7 +241,7 @@ class Pipeline:
         written = request.method, request.target, request.opens
         way = self._router.known(written)
         line = way.line if way else normalise_line(request.method, request.target, content_type)
-        hidden, limited = self._wide.hidden(exchange), None
+        hidden, limited = exchange.hidden, None
         if hidden is None and not is_plain(headers):
             exchange.headers = reply_headers(self._context.view, headers)
         # Counted before the body costs anything.

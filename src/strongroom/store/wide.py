@@ -8,7 +8,6 @@ any request.
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from strongroom.model.errors import Unavailable
 from strongroom.store.recording import Recording
@@ -42,12 +41,6 @@ class WideRequests:
         self._turn = asyncio.Lock()
         self._bytes = 0
         self._values = 0
-        # Of a request that is refused before it is asked for, it goes with the exchange.
-        self._hidden: WeakKeyDictionary[Exchange, bytes] = WeakKeyDictionary()
-
-    def hidden(self, exchange: Exchange) -> bytes | None:
-        """The data of a request that was put off, once; None of any other."""
-        return self._hidden.pop(exchange, None) if self._hidden else None
 
     def put_off(
         self,
@@ -86,5 +79,6 @@ class WideRequests:
             self._values -= values
         # For who has left nothing was begun, and nothing is.
         if not exchange.gone:
-            self._hidden[exchange] = hidden
+            # There, and not here: it may be refused before anybody asks for this.
+            exchange.hidden = hidden
             self._again(request, exchange)

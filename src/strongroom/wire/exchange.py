@@ -22,15 +22,8 @@ class Exchange:
     """The reply side of one request; exactly one reply, which carries `headers` whatever it is."""
 
     __slots__ = (
-        "__weakref__",
-        "_connection",
-        "_head_only",
-        "_keep_alive",
-        "body",
-        "encoded",
-        "file",
-        "headers",
-    )
+        "_connection", "_head_only", "_keep_alive", "body", "encoded", "file", "headers", "hidden",
+    )  # fmt: skip
 
     def __init__(self, connection: "Connection", *, head_only: bool, keep_alive: bool) -> None:
         self._connection = connection
@@ -41,6 +34,8 @@ class Exchange:
         self.file: BinaryIO | None = None
         # The request's, where it waited on disk: with the reply it is done with.
         self.body: BinaryIO | None = None
+        # The request's data as a record has it, where making that took long.
+        self.hidden: bytes | None = None
 
     def reply(self, response: Response) -> None:
         """Send the reply once all earlier ones of the connection are out.
