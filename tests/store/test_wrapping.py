@@ -73,8 +73,8 @@ async def test_of_many_who_unwrap_at_once_one_gets_it(store) -> None:
     by_body = [store.ask("PUT", "sys/wrapping/unwrap", {"token": token}) for _ in range(8)]
     by_header = [store.ask("PUT", "sys/wrapping/unwrap", {}, token=token) for _ in range(8)]
     answers = await asyncio.gather(*by_body, *by_header)
-    assert sorted(status for status, _ in answers)[0] == 200
-    assert [status for status, _ in answers].count(200) == 1
+    # Whoever comes second learns that somebody was first, and reads of no lack of permission.
+    assert sorted(status for status, _ in answers) == [200] + [400] * 15
 
 
 async def test_a_wrapped_login_names_the_accessor_inside(store) -> None:

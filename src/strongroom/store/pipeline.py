@@ -424,7 +424,8 @@ class Pipeline:
     async def _count_use_and(self, run: Then, work: Work, session: Session) -> None:
         try:
             if not await self._context.engine.transact(lambda each: each.use_token(session.row.id)):
-                raise invalid_token()
+                # Somebody else was first, since this one was let in.
+                raise bad_wrapping_token() if work.route.path == UNWRAP else invalid_token()
         except Exception as error:  # noqa: BLE001 - a bug is answered and recorded
             self._answer_failure(work, error)
             return
