@@ -218,6 +218,7 @@ def _verification() -> ssl.SSLCertVerificationError:
         ),
         (ssl.SSLEOFError(8, "EOF"), "storage-unavailable", "cannot be reached"),
         (ConnectionResetError(), "storage-unavailable", "cannot be reached"),
+        (asyncpg.CannotConnectNowError("x"), "storage-unavailable", "cannot be reached"),
         (asyncpg.DuplicatePreparedStatementError("x"), "storage-pooled", "a pooler"),
         (asyncpg.InvalidSQLStatementNameError("x"), "storage-pooled", "a pooler"),
         (asyncpg.TooManyConnectionsError("x"), "storage-connections", "no more connections"),

@@ -12,6 +12,8 @@ from strongroom.model.errors import Refusal, Unavailable
 _NOT_NOW: Final = ("08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX")
 # The connection itself, whether the server or the driver says so.
 _CUT: Final = "08"
+# The server is being stopped, has crashed, or is starting.
+_AWAY: Final = ("57P01", "57P02", "57P03")
 _FULL: Final = "53100"
 _NO_ROOM: Final = "53300"
 # A prepared statement that is gone, or that another session has made.
@@ -53,7 +55,7 @@ def refusal_of(error: Exception) -> Exception:
         return _tls(error)
     if isinstance(error, asyncpg.ClientConfigurationError):
         return bad_address(str(error.args[0]))
-    if is_cut(error) or state.startswith(_CUT):
+    if is_cut(error) or state.startswith(_CUT) or state in _AWAY:
         return _gone()
     if state == _FULL:
         return Unavailable(
