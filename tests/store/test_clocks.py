@@ -114,6 +114,25 @@ async def test_what_was_remembered_of_a_reply_ends_with_its_version(store: Any) 
     assert not await alive()
 
 
+async def test_what_was_deleted_or_revoked_stays_so_by_a_clock_that_is_behind(store: Any) -> None:
+    """By that of another node, or by this one when it was stepped back."""
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    await store.ask("POST", "auth/userpass/users/ada", {"password": "p"})
+    login = await store.ask("POST", "auth/userpass/login/ada", {"password": "p"}, token="")
+    token = login[1]["auth"]["client_token"]
+    await store.ask("POST", "secret/data/a", {"data": {"k": "v"}})
+    await store.ask("POST", "secret/data/b", {"data": {"k": "v"}})
+    assert (await store.ask("PUT", "sys/leases/revoke-prefix/auth/userpass"))[0] == 204
+    assert (await store.ask("DELETE", "secret/data/a"))[0] == 204
+    assert (await store.ask("POST", "secret/delete/b", {"versions": [1]}))[0] == 204
+    store.clock.step_wall(-HOUR)
+    assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
+    for path in ("secret/data/a", "secret/data/b"):
+        assert (await store.ask("GET", path))[0] == 404
+    assert (await store.ask("POST", "secret/undelete/a", {"versions": [1]}))[0] == 204
+    assert (await store.ask("GET", "secret/data/a"))[0] == 200
+
+
 async def test_a_rate_limit_follows_no_step(store: Any) -> None:
     body = {"rate": 2, "interval": "10s", "path": "secret/"}
     assert (await store.ask("POST", "sys/quotas/rate-limit/r", body))[0] == 204

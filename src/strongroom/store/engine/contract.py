@@ -127,13 +127,15 @@ class LeaseRow:
 class KvVersionInfo(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is known of a version without its data; `deleted` is when, or None.
 
-    A list of four in JSON. A struct, because a write reads and makes a dozen of them.
+    `by_request` says that somebody has deleted it, so that it is gone whatever a clock says.
+    A list in JSON. A struct, because a write reads and makes a dozen of them.
     """
 
     version: int
     created: float
     deleted: float | None = None
     destroyed: bool = False
+    by_request: bool = False
 
 
 class KvMetadata(msgspec.Struct, frozen=True, eq=False, gc=False):

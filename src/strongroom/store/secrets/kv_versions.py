@@ -101,7 +101,7 @@ def with_deleted(
         old,
         now,
         [
-            replace(each, deleted=now)
+            replace(each, deleted=now, by_request=True)
             if each.version in chosen and not each.destroyed and not is_deleted(each, now)
             else each
             for each in old.versions
@@ -121,7 +121,9 @@ def with_undeleted(
         old,
         now,
         [
-            replace(each, deleted=until) if each.version in chosen and not each.destroyed else each
+            replace(each, deleted=until, by_request=False)
+            if each.version in chosen and not each.destroyed
+            else each
             for each in old.versions
         ],
     )
@@ -152,8 +154,11 @@ def _changed(old: KvMetadata, now: float, versions: list[KvVersionInfo]) -> KvMe
 
 
 def is_deleted(info: KvVersionInfo, now: float) -> bool:
-    """Whether the deletion time has come."""
-    return info.deleted is not None and info.deleted <= now
+    """Whether somebody has deleted it, or its time has come.
+
+    The clock of who deleted it may be ahead of this one, or this one was stepped back since.
+    """
+    return info.by_request or (info.deleted is not None and info.deleted <= now)
 
 
 def version_data(info: KvVersionInfo, custom: Mapping[str, str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from strongroom.store.leases import PAGE, children, describe
 from strongroom.store.leasing import Leases
 from strongroom.store.parameters import fields
 from strongroom.store.routing import full_path
+from strongroom.store.tokens import LONG_PAST
 from strongroom.store.tokens import describe as describe_token
 
 HASH_CHARACTERS: Final = 64
@@ -146,7 +147,7 @@ class LeaseEndpoints:
         sync = call.flag("sync", default=True)
 
         def write(transaction: Transaction) -> None:
-            transaction.revoke_tokens(now, prefix)
+            transaction.revoke_tokens(LONG_PAST, prefix)
             if not sync:
                 transaction.revoke_leases(now, prefix=f"{prefix}/")
 
@@ -157,8 +158,8 @@ class LeaseEndpoints:
         return Result(status=204)
 
     async def _revoke_force(self, call: Call) -> Result:
-        prefix, now = _prefix(call), self._context.clock.now()
-        await self._context.engine.transact(lambda each: each.revoke_tokens(now, prefix))
+        prefix = _prefix(call)
+        await self._context.engine.transact(lambda each: each.revoke_tokens(LONG_PAST, prefix))
         await self._revoke_all(prefix, force=True)
         return Result(status=204)
 

@@ -19,6 +19,7 @@ from strongroom.store.parameters import fields
 from strongroom.store.quotas import move_quotas
 from strongroom.store.routing import full_path
 from strongroom.store.system.mounts import RESERVED, clash, taken_places
+from strongroom.store.tokens import LONG_PAST
 
 MOUNT, KIND = "system", "remount"
 
@@ -49,7 +50,7 @@ class Remount:
         # A move that cannot be made takes back nothing that was handed out.
         _free(taken_places(view), row, target)
         await self._leases.revoke_mount(row)
-        migration, now = str(self._new_id()), self._context.clock.now()
+        migration = str(self._new_id())
         document = {
             "migration_id": migration,
             "migration_info": {
@@ -63,7 +64,7 @@ class Remount:
             if transaction.lease_ids(source, limit=1):
                 raise Conflict("new-leases", "leases were made meanwhile; try again")
             if current.kind == "auth":
-                transaction.revoke_tokens(now, source)
+                transaction.revoke_tokens(LONG_PAST, source)
             transaction.move_mount(current, path)
             move_quotas(transaction, source, target)
             transaction.put_document(MOUNT, KIND, migration, document)
