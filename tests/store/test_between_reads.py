@@ -1,7 +1,11 @@
 """What another process commits between two reads of one request is no bug, and hides no secret."""
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import KvMetadata
 from strongroom.store.engine.sqlite import SqliteEngine
+from strongroom.wire.http import Request
 
 
 class Between:
@@ -142,3 +147,24 @@ async def test_a_quota_that_is_removed_while_quotas_are_read_is_no_bug(
     view.meanwhile = {"document_names": lambda *_: ["removed"]}
     assert (await store.ask("GET", "sys/mounts"))[0] == 200
     assert view.meanwhile == {}
+
+
+async def test_a_request_is_not_answered_by_a_look_that_is_older_than_it(
+    serve_with: Callable[[], AbstractAsyncContextManager[Store]], tmp_path: Path
+) -> None:
+    """uvloop reads sockets while a turn is open that the replies before it have begun."""
+    async with serve_with() as store:
+        token = await store.token_with('path "secret/data/*" { capabilities = ["read", "update"] }')
+        await store.ask("POST", "secret/data/a", {"data": {"k": "v"}})
+        for _ in range(2):
+            assert (await store.ask("GET", "secret/data/a", token=token))[0] == 200
+        store.handler._begin_turn()
+        # Another worker revokes every token of the same database, and says so before the request.
+        with sqlite3.connect(tmp_path / "db") as other:
+            other.execute("DELETE FROM token")
+            other.execute("UPDATE generation SET value = value + 1")
+        other.close()
+        answered = asyncio.get_running_loop().create_future()
+        exchange: Any = SimpleNamespace(reply=answered.set_result, headers=(), hidden=None)
+        store.handler(Request("GET", "/v1/secret/data/a", {"x-vault-token": token}, b""), exchange)
+        assert (await answered).status == 403

@@ -112,7 +112,7 @@ class Front:
         # Another process may have been given the last share: its next request must not be refused.
         await _attempted(self._seal.follow())
         if self.pipeline is not None:
-            self.pipeline(request, exchange)
+            self.pipeline.again(request, exchange)
             return
         content_type = request.headers.get("content-type", "")
         try:
@@ -137,7 +137,7 @@ class Front:
             await _attempted(self._seal.try_to_open())
         if self.pipeline is None:
             return False
-        self.pipeline(request, exchange)
+        self.pipeline.again(request, exchange)
         return True
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

@@ -85,6 +85,8 @@ class Pipeline:
         self._revision = -1
         self._generation = -1
         self._turn_open = False
+        # Whether the revision was looked at for what arrives just now.
+        self._looked = False
         self._cut_off = False
         # Answers what arrives after the cluster was sealed.
         self.otherwise: Handler = _sealed
@@ -97,7 +99,9 @@ class Pipeline:
         self._deadlines = Deadlines(context.request_seconds)
         # What is being executed: tasks, and writes that no task waits for.
         self._pending: set[asyncio.Future[Any]] = set()
-        self._wide = WideRequests(context.recording, self, self._refuse_unrecorded, self._keep)
+        self._wide = WideRequests(
+            context.recording, self.again, self._refuse_unrecorded, self._keep
+        )
         self._bursts = Bursts(
             context.engine, self._check_revision, self._take, self._refuse_unrecorded, self._keep
         )
@@ -149,7 +153,7 @@ class Pipeline:
         return known
 
     def _end_turn(self) -> None:
-        self._turn_open = False
+        self._turn_open = self._looked = False
 
     # the way in
 
@@ -158,6 +162,11 @@ class Pipeline:
             self._bursts.arrive(request, exchange)
         else:
             self._take(request, exchange, ())
+
+    def again(self, request: Request, exchange: Exchange) -> None:
+        """Take one that a task had in hand; what arrives behind it is looked for anew."""
+        self(request, exchange)
+        self._looked = False
 
     def _refuse_unrecorded(self, exchange: Exchange, error: Exception) -> None:
         if isinstance(error, Refusal):
@@ -168,8 +177,10 @@ class Pipeline:
 
     def _take(self, request: Request, exchange: Exchange, known: Known) -> None:
         try:
-            if not self._turn_open:
+            # A turn that replies have begun looked before this came: uvloop reads sockets in it.
+            if not (self._turn_open if self._waits else self._looked):
                 self._begin_turn()
+                self._looked = True
             if self._cut_off:
                 self.otherwise(request, exchange)
                 return
