@@ -1,7 +1,7 @@
 """Audit devices and the broker in front of them: recorded first, answered after.
 
-The broker collects the lines of one event-loop turn, writes them to every device at once, and
-then calls back. A device that fails or passes its deadline is counted out; when none has taken
+The broker collects the lines of an event-loop turn and the next, writes them to every device at
+once, and then calls back. A device that fails or passes its deadline is counted out; when none has taken
 the batch the callers hear `False` and the requests are refused. Nothing ever waits for ever.
 """
 
@@ -218,7 +218,7 @@ class Enabled:
 
 @dataclass(slots=True)
 class _Turn:
-    """What one turn of the event loop submitted; the lists go beside each other.
+    """What one flush sends, of a turn and the next; the lists go beside each other.
 
     `others` is empty where there are no other forms.
     """
@@ -252,7 +252,7 @@ class _Outcome:
 
 
 class AuditBroker:
-    """Fans the lines of a turn out to the devices and answers whether one has them."""
+    """Fans the lines of a flush out to the devices and answers whether one has them."""
 
     def __init__(
         self,

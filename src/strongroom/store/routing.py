@@ -1,4 +1,4 @@
-"""From a canonical path to its mount, backend and endpoint; remembered until a commit."""
+"""From a canonical path to its mount, backend and endpoint; remembered for a generation."""
 
 import dataclasses
 from collections.abc import Awaitable, Mapping, Sequence
@@ -168,7 +168,7 @@ class Router:
         self._epoch = 0
 
     def forget(self) -> None:
-        """Something was committed: read the mounts again."""
+        """The generation has moved: read the mounts again."""
         self._epoch += 1
         self._mounts = None
         self._ways.clear()

@@ -150,7 +150,7 @@ class Sessions:
         self.prepared_bytes += size
 
     def forget(self) -> None:
-        """Something was committed: know nothing, nor keep what is being read just now."""
+        """The generation has moved: know nothing, nor keep what is being read just now."""
         self._epoch += 1
         self.prepared_bytes = 0
         self._live.clear()

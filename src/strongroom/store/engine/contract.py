@@ -239,7 +239,9 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
         """
 
     def generation(self) -> int:
-        """Moves when seal, mount, policy or a token that was there changes; not with secrets."""
+        """Moves when the seal, a mount, a policy, a quota, an entity, a group or a token that was
+        there changes; not with secrets.
+        """
 
     def mounts(self) -> Sequence[MountRow]:
         """Every mount whose row opens."""
