@@ -330,6 +330,7 @@ async def test_a_namespace_is_bound_by_its_name_or_its_labels(mounted) -> None:
         {SELECTOR: '{"matchLabels": {"a": 1}}'},
         {SELECTOR: '{"matchLabels": {"a": "b"}, "more": 1}'},
         {SELECTOR: '{"matchExpressions": [{"key": "a", "operator": "Near"}]}'},
+        {SELECTOR: "{matchLabels: {a: b}, matchExpressions: [{key: a, operator: Near}]}"},
         {SELECTOR: '{"matchExpressions": [{"key": "a", "operator": "In"}]}'},
         {SELECTOR: '{"matchExpressions": ["a"]}'},
         {SELECTOR: " " * 9000 + "{matchLabels: {a: b}}"},

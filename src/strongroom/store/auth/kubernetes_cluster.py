@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 import yaml
 
 from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavailable
-from strongroom.model.labels import Labels, selects
+from strongroom.model.labels import Labels, check_selector, selects
 from strongroom.model.principal import ReviewedToken
 from strongroom.model.secret import Secret
 from strongroom.store.auth.token_roles import glob_matches
@@ -172,7 +172,7 @@ def selector_from(text: str) -> dict[str, Any] | None:
             "bound_service_account_namespace_selector is no label selector",
             hint='for example {"matchLabels": {"team": "red"}}',
         )
-    selects(found, {})
+    check_selector(found)
     return found
 
 
