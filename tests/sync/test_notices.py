@@ -127,6 +127,14 @@ async def test_who_does_not_know_the_token_wakes_nobody(
     assert woken == (["prod/db"] if status == 202 else [])
 
 
+async def test_an_empty_token_lets_nobody_in() -> None:
+    """It is what a file that somebody forgot to fill holds, and what strangers send."""
+    doors = Gatekeeper(SimulatedClock()), Senders(Secret(""))
+    empty = OperatorPage(list, list, lambda _name: 1, doors)
+    for headers in ({}, {"x-api-key": ""}, {"authorization": "Bearer "}, basic("anybody:")):
+        assert (await empty.notice(post({"keys": ["a"]}, headers))).status == 401, headers
+
+
 async def test_without_senders_no_notice_is_taken() -> None:
     reply = await page(None).notice(post({"keys": ["a"]}, {"authorization": "Bearer "}))
     assert reply.status == 401
@@ -153,6 +161,9 @@ async def test_the_handshake_of_cloud_events_is_answered_to_those_who_may_send()
     assert reply.status == 200
     assert reply.headers == (("WebHook-Allowed-Origin", "eventgrid.azure.net"),)
     assert (await page().notice(Request("OPTIONS", "/notices", {}))).status == 401
+    head["webhook-request-origin"] = "a\r\nSet-Cookie: b"
+    reply = await page().notice(Request("OPTIONS", "/notices", head))
+    assert reply.headers == (("WebHook-Allowed-Origin", "aSet-Cookie: b"),)
 
 
 async def test_sizes_and_rates_are_looked_at_before_anybody_is_asked_who_he_is() -> None:
