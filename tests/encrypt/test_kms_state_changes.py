@@ -6,21 +6,32 @@ from pathlib import Path
 import pytest
 
 from strongroom.crypto.keyfile import create_key_file
-from strongroom.encrypt.kms.high_water import mark_file
+from strongroom.encrypt.kms.high_water import check_mark, mark_file, of_state
 from strongroom.encrypt.kms.keeper import Keeper
-from strongroom.encrypt.kms.keys import Backends, Place, make
+from strongroom.encrypt.kms.keys import Backends, Keks, Place, make
 from strongroom.encrypt.kms.messages import (
     DecryptRequest,
     EncryptRequest,
     EncryptResponse,
     plaintext_of,
 )
-from strongroom.encrypt.kms.offline import OfflineCache
+from strongroom.encrypt.kms.offline import Cached, OfflineCache
 from strongroom.encrypt.kms.plugin import Plugin
 from strongroom.encrypt.kms.standing import Policy, Standing
-from strongroom.encrypt.kms.state import first, load, prepared, promoted, retired, save, save_over
+from strongroom.encrypt.kms.state import (
+    KmsState,
+    WrappedKey,
+    check_successor,
+    first,
+    load,
+    prepared,
+    promoted,
+    retired,
+    save,
+    save_over,
+)
 from strongroom.model.clock import SimulatedClock
-from strongroom.model.errors import Conflict, Unavailable
+from strongroom.model.errors import Conflict, Denied, Unavailable
 from strongroom.wire.keywrap.fake import FakeWrapper
 
 PLACE = Place("strongroom", "c")
@@ -37,6 +48,57 @@ class Slow(FakeWrapper):
         self.asked.set()
         await self.free.wait()
         return await super().wrap(secret, aad)
+
+
+OLD, USED, NEXT = (WrappedKey(name, float(at), 1, ()) for at, name in enumerate("abc"))
+SEEN = KmsState(5, USED.id, (OLD, USED, NEXT))
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        (KmsState(4, USED.id, SEEN.keys), "has epoch 4, the plugin has seen 5"),
+        (KmsState(5, NEXT.id, SEEN.keys), "has epoch 5, the plugin has seen 5"),
+        (KmsState(6, OLD.id, SEEN.keys), "the key a was in use before"),
+        (KmsState(6, NEXT.id, (OLD, NEXT)), "lacks the key b"),
+    ],
+)
+def test_a_state_that_goes_back_is_refused_and_says_how(
+    tmp_path: Path, read: KmsState, said: str
+) -> None:
+    with pytest.raises(Conflict, match=said):
+        check_successor(SEEN, read)
+    if "lacks" not in said:  # After a restart nothing was sealed by this process.
+        with pytest.raises(Conflict, match="this node has seen epoch 5 and key b"):
+            check_mark(of_state(SEEN), read, tmp_path / "state")
+
+
+def test_a_state_that_goes_on_is_taken(tmp_path: Path) -> None:
+    for read in (
+        SEEN,
+        KmsState(6, NEXT.id, SEEN.keys),
+        KmsState(6, USED.id, (USED, NEXT)),
+        KmsState(7, NEXT.id, (USED, NEXT)),
+    ):
+        check_successor(SEEN, read)
+        check_mark(of_state(SEEN), read, tmp_path / "state")
+
+
+def test_an_offline_cache_is_bound_to_its_moment_and_its_epoch(tmp_path: Path) -> None:
+    create_key_file(tmp_path / "key")
+    file = tmp_path / "cache"
+    cache = OfflineCache(file, tmp_path / "key", PLACE)
+    cache.write(Cached(Keks("a", {"a": b"k" * 32}, PLACE), 100.0, 5))
+    text = file.read_text()
+    assert cache.read(110.0, 60.0).keks.keys == {"a": b"k" * 32}
+    for was, becomes in (
+        ('"confirmed": 100.0', '"confirmed": 109.0'),
+        ('"epoch": 5', '"epoch": 6'),
+    ):
+        assert was in text
+        file.write_text(text.replace(was, becomes))
+        with pytest.raises(Denied, match="does not open"):
+            cache.read(110.0, 60.0)
 
 
 async def test_a_promotion_while_the_plugin_makes_up_for_a_wrap_is_not_lost(tmp_path: Path) -> None:

@@ -124,6 +124,10 @@ async def test_what_does_not_fit_is_refused_without_saying_what_it_held(socket: 
             call_unix(socket, f"/{SERVICE}/Encrypt", EncryptRequest(b"x" * 2000, "u").dumps()),
             "invalid_argument",
         ),
+        (
+            decrypted(socket, EncryptResponse(made.ciphertext + bytes(1024), made.key_id)),
+            "invalid_argument",
+        ),
         (call_unix(socket, f"/{SERVICE}/Nothing", b""), "unimplemented"),
     ):
         with pytest.raises(Unavailable, match=code) as refused:

@@ -124,11 +124,11 @@ def with_key(state: KmsState, key: WrappedKey) -> KmsState:
 
 
 def check_successor(seen: KmsState, read: KmsState) -> None:
-    """Refuse a state that goes back: an older epoch, or a key id in use again after another.
+    """Refuse a state that goes back: an older epoch, a key id in use again after another, or one
+    without the key in use: what it has sealed until now would open nowhere.
 
     Raises Conflict(`rolled-back`).
     """
-    missing = {each.id for each in seen.keys} - {each.id for each in read.keys}
     if read.epoch < seen.epoch or (read.epoch == seen.epoch and read.current != seen.current):
         raise Conflict(
             "rolled-back",
@@ -136,9 +136,15 @@ def check_successor(seen: KmsState, read: KmsState) -> None:
             hint="copy the newest state file to this node",
         )
     older = [each.id for each in seen.keys if each.created < seen.key(seen.current).created]
-    if read.current in older or seen.current in missing:
+    if read.current in older:
         raise Conflict(
             "rolled-back", f"the key {read.current} was in use before; ids do not return"
+        )
+    if all(each.id != seen.current for each in read.keys):
+        raise Conflict(
+            "rolled-back",
+            f"the state file lacks the key {seen.current}, which this plugin encrypts with",
+            hint="copy the newest state file to this node; retire a key when no node uses it",
         )
 
 
