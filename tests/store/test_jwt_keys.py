@@ -48,6 +48,12 @@ def test_a_curve_is_for_its_own_algorithm() -> None:
             verified_claims(token, keys_of_set([jwk(P384)]))
 
 
+def test_a_key_that_is_not_for_signatures_is_none() -> None:
+    """RFC 7517, 4.2: `use` may be left out."""
+    assert keys_of_set([jwk(RSA, use="enc")]) == []
+    assert [len(keys_of_set([jwk(RSA, use=each)])) for each in ("sig", None, "")] == [1, 1, 1]
+
+
 def test_a_shared_key_in_a_set_is_none() -> None:
     text = urlsafe_b64encode(SHARED).decode().rstrip("=")
     assert keys_of_set([{"kty": "oct", "kid": "k", "k": text}]) == []
