@@ -14,6 +14,7 @@ from hvac.exceptions import InvalidRequest
 from tests.conftest import serving
 
 from strongroom.model.clock import SimulatedClock
+from strongroom.model.errors import Unavailable
 from strongroom.store.engine._snapshot_rows import (
     FIRST_ROWS,
     PAGE_BYTES,
@@ -25,6 +26,7 @@ from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.seal.backends import AutoSeal
 from strongroom.store.seal.cluster import ClusterSeal, SealSetting
+from strongroom.store.snapshots import judge, restore
 from strongroom.wire.keywrap.key_file import KeyFileWrapper
 
 SNAPSHOT = "sys/storage/raft/snapshot"
@@ -74,6 +76,15 @@ async def test_no_value_and_no_name_of_a_secret_is_in_the_file(store: Any) -> No
     content = await taken(store)
     assert CANARY.encode() not in content
     assert store.root.encode() not in content
+
+
+async def test_a_cluster_that_is_sealed_meanwhile_is_no_other_cluster(store: Any) -> None:
+    """With -force its row, with the shares of its seal, would be replaced."""
+    content = await taken(store)
+    assert (await store.ask("PUT", "sys/seal"))[0] == 204
+    for force in (False, True):
+        with pytest.raises(Unavailable, match="sealed"):
+            await judge(BytesIO(content), store.seal, force=force)
 
 
 async def test_a_drill_says_what_it_found_and_changes_nothing(store: Any) -> None:
@@ -304,8 +315,6 @@ async def test_it_moves_from_sqlite_to_postgresql_and_back(
         await engine.transact(lambda each: each.put_cluster(row))
         large = await stack.enter_async_context(serving(engine, barrier, tmp_path / "key", clock))
         large.root = small.root
-        from strongroom.store.snapshots import judge, restore
-
         found = await judge(BytesIO(content), large.seal)
         await restore(large.engine, large.seal, BytesIO(content), found, 0.0)
         assert await get(large, "deep/er/one") == "v"

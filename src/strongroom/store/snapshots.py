@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from strongroom.crypto.aead import Tampered
 from strongroom.crypto.keyring import KeyRing
 from strongroom.crypto.mac import KeyedHmac
-from strongroom.model.errors import Denied, Invalid, Refusal, Unavailable
+from strongroom.model.errors import Denied, Invalid, Unavailable
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import RESTORED, ClusterRow, Engine, EventRow, Transaction
 from strongroom.store.engine.schema import STEPS
@@ -51,12 +52,12 @@ async def judge(file: BinaryIO, seal: ClusterSeal, *, force: bool = False) -> Fo
     """Read the file and see whether it may be restored here.
 
     Raises Invalid: `snapshot-damaged`, `not-a-snapshot`, `snapshot-too-new`, and unless `force`
-    says so `snapshot-of-another-cluster` or `snapshot-forged`.
+    says so `snapshot-of-another-cluster` or `snapshot-forged`; Unavailable while this one is sealed.
     """
     summary = await _readable(file)
     try:
         ring = seal.ring_of(summary.cluster)
-    except (Denied, Refusal):
+    except (Denied, Tampered):
         if not force:
             raise Invalid(
                 "snapshot-of-another-cluster",
