@@ -56,6 +56,16 @@ def test_rotation_seals_with_the_new_term_and_opens_the_old() -> None:
         first.open(new, b"a")
 
 
+def test_a_ring_extends_what_it_has_every_key_of() -> None:
+    """And the root that names and hashes come from: under another one no name is found."""
+    first = KeyRing(KEY, {1: KEY}, {1: 0.0})
+    assert first.extends(first)
+    assert first.rotated(1.0).extends(first)
+    assert not first.extends(first.rotated(1.0))
+    assert not first.rotated(1.0).extends(first.rotated(1.0))
+    assert not KeyRing(new_key(), {1: KEY}, {1: 0.0}).extends(first)
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"root": 1, "keys": {}, "installed": {}}'])
 def test_a_ring_that_is_none_is_refused(data) -> None:
     """Rather than half read."""

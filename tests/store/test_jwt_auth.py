@@ -129,6 +129,8 @@ async def test_keys_are_configured_one_way(store, issuer) -> None:
         {"jwks_url": issuer.url + "/keys", "oidc_discovery_url": issuer.url},
         {"jwks_url": issuer.url + "/nothing"},
         {"oidc_discovery_url": "http://127.0.0.1:1"},
+        # What answers there is another issuer's word.
+        {"oidc_discovery_url": issuer.url.replace("127.0.0.1", "localhost")},
         {"jwt_validation_pubkeys": "no key"},
         {"jwks_url": issuer.url + "/keys", "jwt_supported_algs": "HS256"},
         {"oidc_discovery_url": issuer.url, "oidc_client_id": "x"},

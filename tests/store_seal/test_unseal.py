@@ -13,6 +13,14 @@ from strongroom.crypto.keyring import KeyRing
 from strongroom.model.errors import Denied, Invalid, Unavailable
 from strongroom.store.engine.contract import ClusterRow
 from strongroom.store.seal.keeping import keep_backend
+from strongroom.store.seal.root_key import (
+    opened_ring,
+    opens_root,
+    recovery_fits,
+    sealed_recovery,
+    sealed_ring,
+    sealed_root,
+)
 from strongroom.store.seal.stored import Split, StoredSeal, merged
 from strongroom.wire.keywrap.fake import FakeWrapper
 
@@ -134,6 +142,40 @@ async def test_a_bad_share_is_refused_and_counts_nothing(start, body, said: str)
     assert status == 400
     assert said in reply["errors"][0]
     assert (await node.ask("GET", "sys/seal-status"))[1]["progress"] == 0
+
+
+async def test_a_key_of_another_length_is_refused_as_any_wrong_one(start) -> None:
+    node = start()
+    await node.init(1, 1)
+    for length in (16, 40):
+        status, reply = await node.ask("PUT", "sys/unseal", {"key": "00" * length})
+        assert status == 400
+        assert "the keys do not unseal" in reply["errors"][0]
+
+
+def test_what_a_seal_keeps_opens_for_its_own_cluster_alone() -> None:
+    root, key, ring = new_key(), new_key(), KeyRing.new(1.0)
+    stored = StoredSeal(
+        "shamir", sealed_root(root, key, "own"), sealed_ring(ring, root, "own"),
+        check=sealed_recovery(key, root, "own"),
+    )  # fmt: skip
+    assert opened_ring(ClusterRow("own", "", "shamir", stored.dumps()), root).extends(ring)
+    with pytest.raises(Denied):
+        opened_ring(ClusterRow("other", "", "shamir", stored.dumps()), root)
+    for cluster in ("own", "other"):
+        assert opens_root(stored, key, cluster) == (cluster == "own")
+        assert recovery_fits(stored, root, key, cluster) == (cluster == "own")
+
+
+async def test_a_note_of_the_group_opens_no_cluster_that_was_sealed(start) -> None:
+    node, other = start(), start()
+    keys, _ = await node.init()
+    await node.unseal(keys[:2])
+    # As a node leaves it that writes its note while another seals.
+    stored = await node.seal.change(lambda each: replace(each, sealed=True))
+    assert stored.shared
+    assert not await other.seal.unseal_by_itself()
+    assert other.seal.sealed
 
 
 async def test_shares_of_another_cluster_do_not_open_and_start_anew(start) -> None:
