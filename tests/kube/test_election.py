@@ -107,6 +107,18 @@ async def test_one_leads_and_a_clean_end_hands_over_at_once(clock: SimulatedCloc
     await second.stop()
 
 
+async def test_a_leader_that_ends_gives_back_no_lease_of_another(clock: SimulatedClock) -> None:
+    """One that has taken it meanwhile, as a person does who edits it."""
+    api = FakeKubeApi(clock)
+    first = Replica(api, clock, "first", [])
+    await clock.advance(0)
+    lease = await api.get(LEASES, "op", "ns")
+    held = {**lease["spec"], "holderIdentity": "second"}
+    await api.replace(LEASES, {**lease, "spec": held})
+    await first.stop()
+    assert (await api.get(LEASES, "op", "ns"))["spec"] == held
+
+
 async def test_a_dead_leader_is_replaced_when_its_time_is_over(clock: SimulatedClock) -> None:
     api, log = FakeKubeApi(clock), []
     first = Replica(api, clock, "first", log)

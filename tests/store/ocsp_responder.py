@@ -77,6 +77,8 @@ class Responder:
 
     async def _crl(self, request: web.Request) -> web.Response:
         self.asked += 1
+        if self.hangs:
+            await self.hangs.wait()
         return web.Response(status=self.status, body=self.crl)
 
     @asynccontextmanager

@@ -23,8 +23,10 @@ from tests.store.test_cert_auth import Maker, login, pem, role
 
 from strongroom.app.cluster.control_plane import free_port
 from strongroom.app.waiting import until
-from strongroom.crypto.ocsp import question
+from strongroom.crypto.ocsp import Standing, question, read_answer
 from strongroom.model.clock import SystemClock
+from strongroom.model.errors import Invalid
+from strongroom.store.auth.cert_ocsp import MOST_SERVERS
 from strongroom.store.auth.fetching import fetch_over_http
 
 
@@ -229,6 +231,35 @@ async def test_all_responders_must_agree_where_the_role_says_so(store, maker, re
         assert (await login(store, client))[0] == 200
 
 
+async def test_so_many_responders_are_asked_and_no_more(store, maker, responder, app) -> None:
+    urls = [f"{responder.url}/ocsp?{number}" for number in range(MOST_SERVERS + 2)]
+    responder.body = b"none"
+    for query_all in (False, True):
+        responder.asked = 0
+        fields = {"ocsp_query_all_servers": query_all, "ocsp_servers_override": urls}
+        await role(store, maker.certificate, f"all-{query_all}", ocsp_enabled=True, **fields)
+        assert (await login(store, app, name=f"all-{query_all}"))[0] == 400
+        assert responder.asked == MOST_SERVERS
+        await store.clock.advance(6)
+
+
+def test_an_answer_about_a_certificate_of_another_key_is_worth_nothing() -> None:
+    """Two authorities may have one name, and give the same serial number."""
+    now = SystemClock().now()
+    own, other = Maker(now), Maker(now)
+    client = own.client()
+    for issuer in (own, other):
+        answer = Responder(issuer, lambda: now, {client.serial_number: client})
+        answer.signer = (own.certificate, own.key)
+        data = answer.answer(question(client, own.certificate))
+        if issuer is own:
+            read = read_answer(data, client, own.certificate, (), now)
+            assert read.standing is Standing.GOOD
+        else:
+            with pytest.raises(Invalid, match="about another certificate"):
+                read_answer(data, client, own.certificate, (), now)
+
+
 async def test_who_may_sign_answers(store, maker, responder, app) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     usage = ExtendedKeyUsageOID.OCSP_SIGNING
@@ -389,6 +420,24 @@ async def test_a_list_never_becomes_a_lesser_one(store, maker, responder) -> Non
         await store.clock.advance(31)
         assert (await login(store, one))[0] == 400
     assert responder.asked == 4
+
+
+async def test_a_list_that_is_removed_while_it_is_fetched_stays_so(store, maker, responder) -> None:
+    await role(store, maker.certificate)
+    responder.crl = maker.revoked().encode()
+    await store.ask("POST", "auth/cert/crls/main", {"url": f"{responder.url}/crl"})
+    store.clock.step_wall(3601)
+    responder.hangs = asyncio.Event()
+    trying = asyncio.create_task(login(store, maker.client()))
+
+    async def asked() -> bool | None:
+        return responder.asked == 2 or None
+
+    await until("the list", asked, SystemClock(), seconds=30)
+    assert (await store.ask("DELETE", "auth/cert/crls/main"))[0] == 204
+    responder.hangs.set()
+    assert (await trying)[0] == 200
+    assert (await store.ask("GET", "auth/cert/crls/main"))[0] == 400
 
 
 async def test_over_plain_http_a_role_vouches_for_who_signed(store, maker, responder) -> None:

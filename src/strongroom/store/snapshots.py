@@ -52,7 +52,7 @@ async def judge(file: BinaryIO, seal: ClusterSeal, *, force: bool = False) -> Fo
     """Read the file and see whether it may be restored here.
 
     Raises Invalid: `snapshot-damaged`, `not-a-snapshot`, `snapshot-too-new`, and unless `force`
-    says so `snapshot-of-another-cluster` or `snapshot-forged`; Unavailable while this one is sealed.
+    says so `snapshot-of-another-cluster` or `snapshot-forged`. Unavailable when this one is sealed.
     """
     summary = await _readable(file)
     try:
