@@ -1,6 +1,15 @@
 """auth/token: what a token may make, how long it lives, and what ends it."""
 
+import base64
+
+import orjson
 import pytest
+
+from strongroom.crypto.keyring import KeyRing
+from strongroom.store.batch_tokens import _KEPT, MAX_TEXT, BatchTokens
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import TokenRow
+from strongroom.store.engine.memory import MemoryEngine
 
 SUDO = 'path "auth/token/create*" { capabilities = ["update", "sudo"] }'
 PLAIN = 'path "auth/token/create*" { capabilities = ["update"] }'
@@ -216,6 +225,28 @@ async def test_a_batch_token_is_its_own_text(store) -> None:
     assert (await store.ask("GET", "auth/token/lookup-self", token=forged))[0] == 403
     assert (await store.ask("POST", "auth/token/revoke", {"token": parent}))[0] == 204
     assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
+
+
+async def test_a_batch_token_that_is_too_long_to_be_taken_is_not_given(store) -> None:
+    fields = {"type": "batch", "policies": ["default"]}
+    short = {"meta": {"a": "x" * (MAX_TEXT // 2)}}
+    token = (await made(store, **fields, **short))["client_token"]
+    assert (await store.ask("POST", "auth/token/lookup", {"token": token}))[0] == 200
+    status, said = await create(store, **fields, meta={"a": "x" * MAX_TEXT})
+    assert status == 400
+    assert "too much metadata" in said["errors"][0]
+
+
+def test_a_batch_token_beyond_the_bound_is_not_opened() -> None:
+    barrier, row = Barrier(), TokenRow(b"", "", None, ("default",), "", "", 0.0, 60, 60.0)
+    barrier.unseal(KeyRing.new(0.0))
+    tokens = BatchTokens(barrier)
+    content = {name: getattr(row, name) for name in _KEPT} | {"parent": None}
+    for padding, opens in ((0, True), (MAX_TEXT, False)):
+        content["metadata"] = {"a": "x" * padding}
+        sealed = barrier.seal("batch token", "", 0, orjson.dumps(content))
+        text = "hvb." + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+        assert (tokens.open(text, MemoryEngine().view) is not None) == opens
 
 
 async def test_a_batch_token_cannot_have_what_needs_a_row(store) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from strongroom.crypto.aead import Tampered
+from strongroom.model.errors import Invalid
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import TokenRow, View
 from strongroom.store.tokens import BATCH
@@ -33,11 +34,14 @@ class BatchTokens:
         self._barrier = barrier
 
     def seal(self, row: TokenRow) -> str:
-        """The text of a token."""
+        """The text of a token; raises Invalid(`token-too-long`) for one that `open` would not take."""
         kept: dict[str, Any] = {name: getattr(row, name) for name in _KEPT}
         kept["parent"] = row.parent.hex() if row.parent else None
         sealed = self._barrier.seal(_TABLE, "", 0, orjson.dumps(kept))
-        return PREFIX + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+        text = PREFIX + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+        if len(text) > MAX_TEXT:
+            raise Invalid("token-too-long", "too much metadata for a batch token, which carries it")
+        return text
 
     def open(self, text: str, view: View) -> TokenRow | None:
         """The token of a text, None when it is not ours or its parent is gone.

@@ -172,6 +172,19 @@ async def test_what_no_store_holds_any_more_ends_after_a_restart(idle, leasing, 
     assert (leasing.made, leasing.ended) == (2, [1])
 
 
+async def test_what_another_controllers_generator_made_is_left_to_that_one(
+    idle, leasing, unruly
+) -> None:
+    await two_made(idle, leasing, unruly, PUSH_SECRETS, PUSH)
+    await idle.stop()
+    foreign = {"spec": {"resource": {"spec": {"controller": "another"}}}}
+    for each in await states(idle):
+        await idle.api.merge_patch(GENERATOR_STATES, each["metadata"]["name"], "n", foreign)
+    await restarted(idle, leasing)
+    assert [each["spec"].get(DEADLINE) for each in (await states(idle))] == [None, None]
+    assert leasing.ended == []
+
+
 @pytest.mark.parametrize(
     "change",
     [
