@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from strongroom.audit.devices import AuditBroker, Enabled, FileDevice, MemoryDevice
 from strongroom.audit.guarded import GuardedFile
+from strongroom.audit.pipes import named_pipe
 from strongroom.audit.record import RecordForm
 from strongroom.model.errors import Unavailable
 
@@ -198,3 +200,29 @@ def test_a_path_that_cannot_be_opened_refuses_the_start(tmp_path) -> None:
     with pytest.raises(Unavailable) as caught:
         FileDevice(tmp_path / "missing" / "audit.log")
     assert caught.value.code == "audit-unwritable"
+
+
+def test_a_rotation_that_cannot_be_leaves_the_file_in_use(tmp_path) -> None:
+    """Records matter more than the size of their file."""
+    folder, moved = tmp_path / "logs", tmp_path / "moved"
+    folder.mkdir()
+    device = FileDevice(folder / "audit.log", rotate_bytes=1000)
+    device.write(b"one\n")
+    folder.rename(moved)
+    device.write(b"two\n")
+    assert (moved / "audit.log").read_bytes() == b"one\ntwo\n"
+    device.close()
+
+
+def test_two_processes_take_turns_at_a_pipe(tmp_path) -> None:
+    """Each lets go of it after its write, or the other could never record again."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    one, two = named_pipe(path, 0.2), named_pipe(path, 0.2)
+    for device in (one, two, one):
+        device.write(b"line\n")
+    assert os.read(reader, 100) == b"line\n" * 3
+    one.close()
+    two.close()
+    os.close(reader)

@@ -1,11 +1,14 @@
 """Records: Vault's fields, strings hidden, numbers and times clear."""
 
+import asyncio
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.audit.record import (
+    MAX_DEPTH,
     RecordForm,
     RecordWriter,
     request_fragment,
@@ -74,3 +77,20 @@ JSON = st.recursive(
 def test_no_string_value_is_ever_clear(data) -> None:
     """Wherever it stands."""
     assert b"canary" not in RecordWriter(MAC).data_fragment(data)
+
+
+@pytest.mark.parametrize("make", [lambda inner: {"k": inner}, lambda inner: [inner]])
+def test_what_is_nested_deeper_than_a_record_goes_is_named_as_that(make) -> None:
+    """Bodies may be deeper than what writes JSON goes, and then nobody could be answered."""
+    writer = RecordWriter(MAC)
+    for depth, left in ((MAX_DEPTH - 1, True), (MAX_DEPTH, False), (290, False)):
+        value: object = "canary"
+        for _ in range(depth):
+            value = make(value)
+        for line in (
+            writer.data_fragment({"k": value}),
+            asyncio.run(writer.data_fragment_by_parts({"k": value})),
+        ):
+            assert b"canary" not in line
+            assert (writer.hashed("canary").encode() in line) == left
+            assert (b'"too deep"' in line) == (not left)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Conflict
 from strongroom.sync.desired import (
     CREATED_BY,
@@ -20,7 +21,7 @@ from strongroom.sync.desired import (
     shown_versions,
     synced_version,
 )
-from strongroom.sync.drift import Contest, actor, check_consent, describe, opponent_of
+from strongroom.sync.drift import Contest, actor, check_consent, describe, opponent_of, truce_left
 from strongroom.sync.render import Rendered
 from strongroom.sync.spec import Spec, parse_spec
 from strongroom.sync.target import in_order, place_at
@@ -235,6 +236,13 @@ def test_five_repairs_in_a_minute_are_a_fight_and_five_in_an_hour_are_not() -> N
     assert heated.opponent == "argocd"
     assert heated.truce(10.0) > 500
     assert heated.truce(8.0 + 601) == 0
+
+
+def test_a_truce_is_over_after_its_time_however_the_clock_was_set() -> None:
+    since = rfc3339(1000.0)
+    assert [truce_left(since, now) for now in (1000, 1500, 1600, 9999)] == [600, 100, 0, 0]
+    assert truce_left(since, 400.0) == 600  # set back by ten minutes
+    assert truce_left(None, 0.0) == truce_left("soon", 0.0) == 0
 
 
 def test_metadata_alone_shows_that_a_secret_is_right() -> None:

@@ -34,7 +34,7 @@ class BatchTokens:
         self._barrier = barrier
 
     def seal(self, row: TokenRow) -> str:
-        """The text of a token; raises Invalid(`token-too-long`) for one that `open` would not take."""
+        """The text of a token; raises Invalid(`token-too-long`) beyond what `open` takes."""
         kept: dict[str, Any] = {name: getattr(row, name) for name in _KEPT}
         kept["parent"] = row.parent.hex() if row.parent else None
         sealed = self._barrier.seal(_TABLE, "", 0, orjson.dumps(kept))

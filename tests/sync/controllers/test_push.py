@@ -622,6 +622,17 @@ async def test_after_a_restart_a_store_that_was_edited_is_given_something_new(
     assert idle.generators.made == (2 if edited else 1)
 
 
+async def test_after_a_restart_a_time_to_come_is_not_believed(idle) -> None:
+    """By a clock that was set back it would be years until something new is made."""
+    await idle.start()
+    await push(idle, selector=GENERATED)
+    await idle.stop()
+    idle.clock.step_wall(-3600)
+    await idle.start()
+    await idle.clock.advance(5)
+    assert held(idle, "out/db") == "generated-2"
+
+
 async def test_a_store_that_is_edited_is_given_something_new(bench) -> None:
     await push(bench, selector=GENERATED)
     edit = {"spec": {"retrySettings": {"maxRetries": 1}}}
