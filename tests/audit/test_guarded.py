@@ -134,9 +134,9 @@ async def test_a_path_that_cannot_be_opened_anew_is_said_and_keeps_the_file(
     path.rename(moved)
     make(path)
     device.reopen()
-    opened = len(os.listdir("/proc/self/fd"))
+    opened = len([*Path("/proc/self/fd").iterdir()])
     assert await record(broker, b"two\n")
-    assert len(os.listdir("/proc/self/fd")) == opened
+    assert len([*Path("/proc/self/fd").iterdir()]) == opened
     assert moved.read_bytes() == b"one\ntwo\n"
     wrong = f"the audit device {path} cannot be written: {said}"
     assert f"{wrong}; the file that was open is written on" in caplog.text

@@ -399,6 +399,7 @@ def write(key: str, time: float) -> str:
         ([status("old", 9), status("new", 5)], False),
         ([status("new", 1)], False),
         ([status("new", 9), write("old", 10)], False),
+        ([status("new", 9), write("old", 8)], True),
         ([status("new", 9, "b")], False),
         ([], False),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from strongroom.app.encrypt.migrate import Teller
 from strongroom.encrypt.rewrite import Pace, Progress, Rewriter, load_progress
-from strongroom.encrypt.two_pass import two_pass
+from strongroom.encrypt.two_pass import TwoPass, two_pass
 from strongroom.kube.api import Busy, Gone
 from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import SECRETS
@@ -240,3 +240,9 @@ async def test_two_passes_prove_or_say_why_not(before, after, holds, word) -> No
     assert word in " ".join(shown.problems)
     assert shown.first.rewritten == 5
     assert shown.as_data()["cannot_see"]
+
+
+def test_passes_over_nothing_prove_nothing() -> None:
+    assert TwoPass(Progress(1, done=1), Progress(2, done=1), ()).holds
+    assert not TwoPass(Progress(1), Progress(2), ()).holds
+    assert not TwoPass(Progress(1, done=1), Progress(2, done=1), ("a problem",)).holds

@@ -432,3 +432,17 @@ async def test_a_clock_behind_the_stores_deletes_once(kv) -> None:
     client = type("C", (LikeVault,), {"clock": kv.clock})
     await runner(kv, Evidence(), behind, client).run(REF, GENERATOR, 0.0, str)
     assert await state(kv) == FINISHED
+
+
+async def test_a_rotation_that_was_abandoned_meanwhile_is_not_begun_again(kv) -> None:
+    """Who planned to go on with it did not plan to write a version of his own."""
+    mark = {"custom_metadata": {MARK: UNDER_WAY.dumps()}}
+    await kv.ask("POST", "secret/metadata/prod/db", mark)
+    late = runner(kv, Evidence(), SimulatedClock())
+    plan = await late.plan(REF, GENERATOR)
+    assert plan.resumed
+    assert await late.abandon(REF)
+    with pytest.raises(Conflict, match="nothing was begun"):
+        await late.run(REF, GENERATOR, 0.0, str, plan)
+    _, said = await kv.ask("GET", "secret/metadata/prod/db")
+    assert (said["data"]["current_version"], said["data"]["custom_metadata"]) == (1, None)
