@@ -327,6 +327,10 @@ PLAIN = 'storage "inmem" {}\nlistener "tcp" {\ntls_disable = 1\nEXTRA\n}\n'
             'storage "inmem" {}\nlistener "unix" {\naddress = "s"\nsocket_mode = "rw"\n}',
             "c.hcl:2: socket_mode is octal",
         ),
+        (
+            'storage "inmem" {}\nlistener "unix" {\naddress = "s"\nsocket_mode = "4777"\n}',
+            "c.hcl:2: socket_mode is octal",
+        ),
         ('storage "inmem" {}\nlistener "unix" {}', "c.hcl:2: listener 'unix' needs an address"),
         (
             f'storage "inmem" {{}}\nlistener "unix" {{\naddress = "/tmp/{"x" * 103}"\n}}',

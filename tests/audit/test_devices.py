@@ -10,6 +10,7 @@ import pytest
 
 from strongroom.audit.devices import AuditBroker, Enabled, FileDevice, MemoryDevice
 from strongroom.audit.guarded import GuardedFile
+from strongroom.audit.lanes import Lane
 from strongroom.audit.pipes import named_pipe
 from strongroom.audit.record import RecordForm
 from strongroom.model.errors import Unavailable
@@ -138,6 +139,22 @@ async def test_what_comes_while_a_device_writes_is_its_next_write_and_no_failure
     assert all(await asyncio.gather(*later))
     assert (device.writes, device.lines) == (2, [b"1", b"2", b"3", b"4"])
     assert broker.failures == {"gated": 0}
+
+
+async def test_the_time_of_a_write_counts_from_when_its_first_line_was_asked_for() -> None:
+    """However long the write before it took: who waited for that has waited."""
+    device, settled = Gated(), asyncio.Event()
+    lane = Lane("gated", device.write, 60.0)
+    lane.submit(b"1\n", lambda _: settled.set())
+    lane.submit(b"2\n", lambda _: None)
+    asked = asyncio.get_running_loop().time()
+    device.gate.release()
+    async with asyncio.timeout(60):
+        await settled.wait()
+    assert lane._timer is not None
+    assert lane._timer.when() <= asked + 60.0
+    device.gate.release()
+    lane.end()
 
 
 async def test_a_device_that_is_replaced_answers_those_who_wait_and_its_successor_the_next() -> (
