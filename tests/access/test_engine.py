@@ -57,6 +57,18 @@ def test_listing_a_folder_is_granted_with_or_without_the_slash() -> None:
     assert not acl(rule("secret/metadata/app", "read")).allows("secret/metadata/app/", "read")
 
 
+@pytest.mark.parametrize(
+    ("value", "allowed"), [(1, True), (True, False), ("1", False), (1.0, True), (0, False)]
+)
+def test_a_number_is_no_flag_though_python_takes_them_for_equal(value, allowed) -> None:
+    """In either direction: `true` is not what a rule about 1 is about."""
+    text = 'path "x" { capabilities = ["update"] %s_parameters = { "n" = [%s] } }'
+    assert acl(text % ("allowed", "1")).decide("x", "update", {"n": value}).allowed == allowed
+    assert acl(text % ("denied", "1")).decide("x", "update", {"n": value}).allowed != allowed
+    flag = acl(text % ("allowed", "true")).decide("x", "update", {"n": value})
+    assert flag.allowed == (value is True)
+
+
 PARAMETERS = """path "x" {
   capabilities = ["update"]
   allowed_parameters = { "ttl" = ["1h", "2*"], "name" = [] }

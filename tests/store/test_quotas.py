@@ -2,7 +2,7 @@
 
 import pytest
 
-from strongroom.store.quotas import Bucket, RateLimit, fits
+from strongroom.store.quotas import COUNT_SECONDS, Bucket, LeaseCount, Quotas, RateLimit, fits
 
 
 @pytest.mark.parametrize(
@@ -207,3 +207,18 @@ async def test_quotas_of_a_mount_move_with_it_and_go_with_it(store) -> None:
 async def _path_of(store, quota: str) -> str:
     _, said = await store.ask("GET", f"sys/quotas/{quota}")
     return said["data"]["path"]
+
+
+def test_a_count_is_taken_anew_after_its_time_and_when_the_clock_was_set_back() -> None:
+    """Else it would hold until the clock has come there again."""
+    taken: list[str] = []
+
+    class Counting:
+        def count_under(self, prefix: str, most: int) -> int:
+            taken.append(prefix)
+            return 0
+
+    quotas, quota = Quotas(), LeaseCount("all", "", 5)
+    for now, times in ((100.0, 1), (101.9, 1), (102.0, 2), (50.0, 3), (51.0, 3)):
+        quotas._count(Counting(), quota, now, COUNT_SECONDS)
+        assert len(taken) == times, now
