@@ -9,12 +9,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hvac.exceptions import InvalidRequest
 from tests.conftest import serving
 
 from strongroom.model.clock import SimulatedClock
-from strongroom.model.errors import Unavailable
+from strongroom.model.errors import Invalid, Unavailable
 from strongroom.store.engine._snapshot_rows import (
     FIRST_ROWS,
     PAGE_BYTES,
@@ -23,6 +24,7 @@ from strongroom.store.engine._snapshot_rows import (
 )
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.postgres import PostgresEngine
+from strongroom.store.engine.snapshot_file import _LENGTH, MAGIC, _frames, inspect
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.seal.backends import AutoSeal
 from strongroom.store.seal.cluster import ClusterSeal, SealSetting
@@ -76,6 +78,22 @@ async def test_no_value_and_no_name_of_a_secret_is_in_the_file(store: Any) -> No
     content = await taken(store)
     assert CANARY.encode() not in content
     assert store.root.encode() not in content
+
+
+async def test_a_file_that_says_of_more_rows_than_it_has_is_damaged(store: Any) -> None:
+    """Whoever cuts rows out can make a checksum anew."""
+    await put(store, "a", "v")
+    frames = [*_frames(BytesIO(await taken(store)))]
+    last = max(place for place, each in enumerate(frames) if each[0] == "rows")
+    for left, whole in ((frames, True), (frames[:last] + frames[last + 1 :], False)):
+        bodies = [msgspec.msgpack.encode(each) for each in left]
+        content = MAGIC + b"".join(_LENGTH.pack(len(each)) + each for each in bodies)
+        file = BytesIO(content + hashlib.sha256(content).digest() + bytes(32))
+        if whole:
+            assert inspect(file).rows
+        else:
+            with pytest.raises(Invalid, match="rows are missing"):
+                inspect(file)
 
 
 async def test_a_cluster_that_is_sealed_meanwhile_is_no_other_cluster(store: Any) -> None:
