@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from io import BytesIO
 
 import pytest
 
-from strongroom.model.errors import Unavailable
-from strongroom.wire.client import HttpClient, shown_address
+from strongroom.model.errors import TooLarge, Unavailable
+from strongroom.wire.client import LINE_BYTES, HttpClient, Route, shown_address
 
 Serve = Callable[..., Awaitable[str]]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -59,6 +60,34 @@ async def test_who_says_nothing_is_given_up_at_the_deadline(serve: Serve, answer
     async with HttpClient() as http:
         with pytest.raises(Unavailable, match="timed out"):
             await http.request("GET", url, timeout=0.2)
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"500 Internal Server Error"])
+async def test_a_reply_is_as_large_as_the_route_allows_and_no_larger(
+    serve: Serve, status: bytes
+) -> None:
+    """Also of one that is read as a stream: what went wrong is told in a body."""
+    head = b"HTTP/1.1 " + status + b"\r\nConnection: close\r\n\r\n"
+    fits, large = await serve(head + bytes(100)), await serve(head + bytes(101))
+    async with HttpClient(route=Route(reply_bytes=100)) as http:
+        assert len((await http.request("GET", fits)).body) == 100
+        with pytest.raises(TooLarge, match="over 100 bytes"):
+            await http.request("GET", large)
+        if not status.startswith(b"200"):
+            with pytest.raises(TooLarge, match="over 100 bytes"):
+                await http.download(large, BytesIO())
+            with pytest.raises(TooLarge, match="over 100 bytes"):
+                await anext(http.lines(large))
+
+
+async def test_a_line_of_a_stream_has_its_bound(serve: Serve) -> None:
+    url = await serve(HEAD + b"Connection: close\r\n\r\none\n" + bytes(LINE_BYTES + 1))
+    async with HttpClient() as http:
+        lines = http.lines(url)
+        await anext(lines)
+        assert await anext(lines) == b"one"
+        with pytest.raises(TooLarge, match="a line is over"):
+            await anext(lines)
 
 
 async def test_one_that_was_given_up_spoils_no_later_call(serve: Serve) -> None:
