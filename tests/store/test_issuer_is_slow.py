@@ -6,7 +6,10 @@ import pytest
 from tests.openid_issuer import Issuer
 
 from strongroom.app.waiting import until
-from strongroom.model.clock import SystemClock
+from strongroom.model.clock import SimulatedClock, SystemClock
+from strongroom.model.secret import Secret
+from strongroom.store.auth.key_sets import KeySets
+from strongroom.wire.http import Response
 
 AUDIENCE = "strongroom"
 ELSEWHERE = "/openid/v1/jwks"
@@ -85,3 +88,37 @@ async def test_a_silent_issuer_holds_up_nobody_of_another(
     assert not stranger.done()
     issuer.holds[ELSEWHERE].set()
     assert (await stranger)[0] == 400
+
+
+class Slow:
+    """An issuer in place of a client; it notes as whom it is asked, and answers when it may."""
+
+    def __init__(self) -> None:
+        self.asked: list[str | None] = []
+        self.may = asyncio.Event()
+
+    async def __aenter__(self) -> "Slow":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    async def request(self, *_: object, headers: dict[str, str] | None, **__: object) -> Response:
+        self.asked.append((headers or {}).get("Authorization"))
+        await self.may.wait()
+        return Response(200, b'{"keys": []}')
+
+
+async def test_an_answer_is_shared_by_those_who_ask_as_the_same_alone() -> None:
+    """What is shown to one reviewer is not what another one may see."""
+    slow = Slow()
+    sets = KeySets(SimulatedClock(), lambda _ca: slow)
+    asking = [
+        asyncio.create_task(sets.keys("https://a/keys", "", bearer=Secret(each)))
+        for each in ("one", "one", "two")
+    ]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    slow.may.set()
+    assert await asyncio.gather(*asking) == [[], [], []]
+    assert slow.asked == ["Bearer one", "Bearer two"]

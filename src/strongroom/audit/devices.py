@@ -1,8 +1,8 @@
 """Audit devices and the broker in front of them: recorded first, answered after.
 
 The broker collects the lines of an event-loop turn and the next, writes them to every device at
-once, and then calls back. A device that fails or passes its deadline is counted out; when none has taken
-the batch the callers hear `False` and the requests are refused. Nothing ever waits for ever.
+once, and then calls back. A device that fails or passes its deadline is counted out; when none has
+taken the batch the callers hear `False` and the requests are refused. Nothing ever waits for ever.
 """
 
 import asyncio
