@@ -38,6 +38,7 @@ class KubeEvent:
     node: str = ""
     user_agent: str = ""
     source_ips: tuple[str, ...] = field(default=())
+    # Tells two events apart that are alike otherwise: one that stands in two logs counts once.
     audit_id: str = ""
     shown: bool = False
 

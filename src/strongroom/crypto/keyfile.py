@@ -48,10 +48,6 @@ class WrappingKey:
             )
         return cipher.open(wrapped[KEY_ID_BYTES:], aad)
 
-    def is_current(self, wrapped: bytes) -> bool:
-        """Whether the current key wrapped it; if not, wrap it again."""
-        return wrapped[:KEY_ID_BYTES] == self._current
-
 
 def _key_id(key: bytes) -> bytes:
     return hashlib.sha256(b"strongroom key id" + key).digest()[:KEY_ID_BYTES]
