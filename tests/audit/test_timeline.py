@@ -213,6 +213,7 @@ def test_what_stands_in_two_logs_is_one_touch() -> None:
     # Others of the same moment stay two, also under an id that the client gave both of them.
     others = [kube_line(150, name="", verb=verb, auditID="a") for verb in ("watch", "list")]
     assert len(entries((), others)) == 2
+    assert len(entries((), [kube_line(150, auditID=each) for each in ("a", "b", "a")])) == 2
 
 
 def test_a_line_of_the_cluster_that_is_none_is_counted(tmp_path) -> None:

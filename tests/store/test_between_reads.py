@@ -168,3 +168,23 @@ async def test_a_request_is_not_answered_by_a_look_that_is_older_than_it(
         exchange: Any = SimpleNamespace(reply=answered.set_result, headers=(), hidden=None)
         store.handler(Request("GET", "/v1/secret/data/a", {"x-vault-token": token}, b""), exchange)
         assert (await answered).status == 403
+
+
+async def test_an_answer_of_a_session_that_was_forgotten_meanwhile_is_not_counted(
+    busy: tuple[Store, Between],
+) -> None:
+    """Nobody would ever take it out of the count again."""
+    store, view = busy
+    await store.ask("POST", "secret/data/a", {"data": {"k": "v"}})
+    live, read = store.handler._context.sessions, view.kv_data
+
+    def forgotten(*values: object) -> Any:
+        live.forget()
+        return read(*values)
+
+    view.meanwhile = {"kv_data": forgotten}
+    assert (await store.ask("GET", "secret/data/a"))[0] == 200
+    assert (view.meanwhile, live.prepared_bytes) == ({}, 0)
+    assert (await store.ask("GET", "secret/data/a"))[0] == 200
+    assert (await store.ask("GET", "secret/data/a"))[0] == 200
+    assert live.prepared_bytes > 0
