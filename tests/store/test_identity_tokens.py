@@ -202,6 +202,11 @@ async def test_a_token_is_judged_by_introspection(store, ada) -> None:
     await store.ask("POST", entity, {"disabled": True})
     assert (await judged())["error"] == "the entity is gone or disabled"
     await store.ask("POST", entity, {"disabled": False})
+    config = "identity/oidc/config"
+    await store.ask("POST", config, {"issuer": "https://other.example"})
+    assert await judged() == {"active": False, "error": "the token is of another issuer"}
+    await store.ask("POST", config, {"issuer": ISSUER})
+    assert await judged() == {"active": True}
     await store.clock.advance(600)
     assert await judged() == {"active": False, "error": "token is expired"}
 

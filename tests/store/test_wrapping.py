@@ -219,3 +219,12 @@ async def test_a_reply_that_is_very_long_is_not_wrapped() -> None:
     with pytest.raises(Invalid) as refused:
         await wrapping.wrap(call, long)
     assert refused.value.code == "too-large-to-wrap"
+
+
+async def test_a_token_of_one_use_that_wraps_nothing_is_not_used_up(store) -> None:
+    """Whoever knows a token could end it by having it unwrapped."""
+    body = {"policies": ["default"], "num_uses": 1}
+    token = (await store.ask("POST", "auth/token/create", body))[1]["auth"]["client_token"]
+    for path in ("unwrap", "rewrap", "lookup"):
+        assert (await store.ask("POST", f"sys/wrapping/{path}", {"token": token}))[0] == 400
+    assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 200
