@@ -24,6 +24,7 @@ from strongroom.store.engine._snapshot_rows import (
 )
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.postgres import PostgresEngine
+from strongroom.store.engine.snapshot_archive import MOST_BYTES, plain
 from strongroom.store.engine.snapshot_file import _LENGTH, MAGIC, _frames, inspect
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.seal.backends import AutoSeal
@@ -94,6 +95,16 @@ async def test_a_file_that_says_of_more_rows_than_it_has_is_damaged(store: Any) 
         else:
             with pytest.raises(Invalid, match="rows are missing"):
                 inspect(file)
+
+
+def test_of_an_archive_that_holds_too_much_nothing_is_unpacked() -> None:
+    """It is small beside what it says that it holds, and the disk is not."""
+    entry = tarfile.TarInfo("strongroom.snapshot")
+    entry.size = MOST_BYTES + 1
+    into = BytesIO()
+    with pytest.raises(Invalid):
+        plain(BytesIO(gzip.compress(entry.tobuf() + bytes(1024))), into)
+    assert into.getvalue() == b""
 
 
 async def test_a_cluster_that_is_sealed_meanwhile_is_no_other_cluster(store: Any) -> None:
