@@ -8,7 +8,7 @@ import pytest
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.encrypt.kms.high_water import check_mark, mark_file, of_state
 from strongroom.encrypt.kms.keeper import Keeper
-from strongroom.encrypt.kms.keys import Backends, Keks, Place, make
+from strongroom.encrypt.kms.keys import Backends, Keks, Place, completed, make, open_key
 from strongroom.encrypt.kms.messages import (
     DecryptRequest,
     EncryptRequest,
@@ -99,6 +99,22 @@ def test_an_offline_cache_is_bound_to_its_moment_and_its_epoch(tmp_path: Path) -
         file.write_text(text.replace(was, becomes))
         with pytest.raises(Denied, match="does not open"):
             cache.read(110.0, 60.0)
+
+
+async def test_shares_are_made_anew_as_a_whole_or_not_at_all() -> None:
+    """A backend that is away would keep a share of a splitting that nobody else has."""
+    old, more = (
+        [FakeWrapper(name) for name in ("one", "two")],
+        [FakeWrapper("three"), FakeWrapper("four")],
+    )
+    entry, key = await make(Backends((*old,), 2), PLACE, 1.0)
+    wanted = Backends((*old, *more), 2)
+    old[0].broken = Unavailable("down", "away")
+    assert await completed(entry, key, wanted, PLACE) is None
+    old[0].broken = None
+    better = await completed(entry, key, wanted, PLACE)
+    assert better is not None
+    assert (await open_key(better, [old[0], more[1]], PLACE)).key == key
 
 
 async def test_a_promotion_while_the_plugin_makes_up_for_a_wrap_is_not_lost(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_of_an_archive_that_holds_too_much_nothing_is_unpacked() -> None:
     entry.size = MOST_BYTES + 1
     into = BytesIO()
     with pytest.raises(Invalid):
-        plain(BytesIO(gzip.compress(entry.tobuf() + bytes(1024))), into)
+        plain(BytesIO(gzip.compress(entry.tobuf() + bytes(3 << 20))), into)
     assert into.getvalue() == b""
 
 
