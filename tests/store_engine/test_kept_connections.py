@@ -12,6 +12,7 @@ from strongroom.app.waiting import until
 from strongroom.crypto.keyring import KeyRing
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Refusal, Unavailable
+from strongroom.store.engine._connections import commit
 from strongroom.store.engine._database_errors import refusal_of
 from strongroom.store.engine._hosts import without_waits
 from strongroom.store.engine.barrier import Barrier
@@ -231,3 +232,34 @@ def test_what_a_connection_lacks_is_said(error: Exception, code: str, said: str)
     assert isinstance(refusal, Refusal)
     assert refusal.code == code
     assert said in refusal.message
+
+
+class Answering:
+    """A connection that answers a COMMIT in its own way."""
+
+    def __init__(self, status: str, *said: str) -> None:
+        self.status, self.said = status, said
+        self.warnings = ["of a statement before"]
+
+    async def execute(self, statement: str) -> str:
+        assert statement == "COMMIT"
+        self.warnings += self.said
+        return self.status
+
+
+@pytest.mark.parametrize(
+    ("answering", "kept"),
+    [
+        (Answering("COMMIT"), True),
+        # What PostgreSQL answers where a statement of the transaction had failed.
+        (Answering("ROLLBACK"), False),
+        (Answering("COMMIT", "canceling wait for synchronous replication"), False),
+    ],
+)
+async def test_a_commit_counts_when_it_is_one_and_nothing_is_said_of_it(answering, kept) -> None:
+    if kept:
+        await commit(answering, 60.0)
+        return
+    with pytest.raises(Unavailable) as caught:
+        await commit(answering, 60.0)
+    assert caught.value.code == "storage-unconfirmed"
