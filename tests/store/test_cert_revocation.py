@@ -26,7 +26,7 @@ from strongroom.app.waiting import until
 from strongroom.crypto.ocsp import Standing, question, read_answer
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Invalid
-from strongroom.store.auth.cert_ocsp import MOST_SERVERS
+from strongroom.store.auth.cert_ocsp import MOST_SERVERS, OcspSettings, accepts
 from strongroom.store.auth.fetching import fetch_over_http
 
 
@@ -258,6 +258,43 @@ def test_an_answer_about_a_certificate_of_another_key_is_worth_nothing() -> None
         else:
             with pytest.raises(Invalid, match="about another certificate"):
                 read_answer(data, client, own.certificate, (), now)
+
+
+def test_an_authority_whose_time_is_over_signs_no_answers() -> None:
+    now = SystemClock().now()
+    own, other = Maker(now), Maker(now, "operator")
+    client = own.client()
+    for when, counts in ((now, True), (now + 50 * 365 * 86400.0, False)):
+        answer = Responder(own, lambda when=when: when, {client.serial_number: client})
+        answer.signer = (other.certificate, other.key)
+        data = answer.answer(question(client, own.certificate))
+        trusted = (other.certificate,)
+        if counts:
+            read = read_answer(data, client, own.certificate, trusted, when)
+            assert read.standing is Standing.GOOD
+        else:
+            with pytest.raises(Invalid, match="not signed by anybody who may"):
+                read_answer(data, client, own.certificate, trusted, when)
+
+
+@pytest.mark.parametrize(
+    ("standings", "query_all", "accepted", "fails_open"),
+    [
+        ([Standing.GOOD], False, True, True),
+        ([None, Standing.GOOD], False, True, True),
+        ([Standing.GOOD, None], True, False, True),
+        ([Standing.GOOD, Standing.UNKNOWN], True, False, True),
+        ([Standing.GOOD, Standing.REVOKED], False, False, False),
+        ([Standing.REVOKED, None], True, False, False),
+        ([Standing.UNKNOWN], False, False, True),
+        ([], False, False, True),
+        ([], True, False, True),
+    ],
+)
+def test_what_answers_let_a_certificate_in(standings, query_all, accepted, fails_open) -> None:
+    """Failing open makes up for what is missing, and for no revocation."""
+    assert accepts(standings, OcspSettings((), (), False, query_all)) is accepted
+    assert accepts(standings, OcspSettings((), (), True, query_all)) is fails_open
 
 
 async def test_who_may_sign_answers(store, maker, responder, app) -> None:
