@@ -448,6 +448,9 @@ def is_ours(definition: Object) -> bool:
 
 
 def _crd(resource: Resource, short: str, schema: Object, columns: list[Object]) -> Object:
+    # The server keeps no empty list: a second one who applies it differs from what is kept.
+    shown = {"additionalPrinterColumns": columns} if columns else {}
+
     def version(name: str, *, storage: bool) -> Object:
         return {
             "name": name,
@@ -455,7 +458,7 @@ def _crd(resource: Resource, short: str, schema: Object, columns: list[Object]) 
             "storage": storage,
             "schema": {"openAPIV3Schema": schema},
             "subresources": {"status": {}},
-            "additionalPrinterColumns": columns,
+            **shown,
         } | ({} if storage else {"deprecated": True})
 
     versions = [version(resource.version, storage=True)]
