@@ -24,6 +24,8 @@ from strongroom.wire.http import Request, Response
 class Answer:
     """The reply side, as a future."""
 
+    gone = False
+
     def __init__(self) -> None:
         self.reply_ = asyncio.get_running_loop().create_future()
         self.hidden: bytes | None = None
