@@ -32,7 +32,7 @@ async def test_a_repair_needs_no_store_that_answers(bench) -> None:
     await bench.external()
     bench.provider.broken = Unavailable("unreachable", "no answer")
     await bench.api.delete(SECRETS, "db", "n")
-    await bench.clock.advance(0.5)
+    await bench.clock.advance(0.2)
     assert await bench.secret() == {"password": "one"}
 
 

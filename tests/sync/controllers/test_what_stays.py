@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from strongroom.kube.resource import CONFIG_MAPS, SECRETS
-from strongroom.model.errors import Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS, SECRET_STORES
 
 GROUP = "generators.external-secrets.io/v1alpha1"
@@ -118,14 +117,6 @@ async def test_a_secret_that_is_deleted_after_its_source_does_not_come_back(idle
     await idle.clock.advance(0.2)
     assert not await idle.has_secret()
     assert (await idle.condition())["reason"] == "SecretSyncedError"
-
-
-async def test_a_secret_that_is_deleted_while_the_store_is_away_has_what_it_held(bench) -> None:
-    await bench.external()
-    bench.provider.broken = Unavailable("unreachable", "no answer")
-    await bench.api.delete(SECRETS, "db", "n")
-    await bench.clock.advance(0.2)
-    assert await bench.secret() == {"password": "one"}
 
 
 async def test_what_was_generated_comes_back_to_a_secret_that_is_deleted(bench) -> None:
