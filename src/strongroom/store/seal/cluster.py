@@ -21,7 +21,14 @@ from strongroom.model.errors import Invalid, Refusal, Unavailable
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import ClusterRow, Engine, Transaction
 from strongroom.store.seal.backends import AutoSeal, in_time, unwrapped, wrapped_by
-from strongroom.store.seal.root_key import opened_ring, place_of, recovery_fits, sealed_ring
+from strongroom.store.seal.root_key import (
+    opened_ring,
+    place_of,
+    recovery_fits,
+    sealed_recovery,
+    sealed_ring,
+    sealed_root,
+)
 from strongroom.store.seal.shares import Gathering, parse_share, split_key
 from strongroom.store.seal.stored import (
     SHAMIR,
@@ -29,6 +36,8 @@ from strongroom.store.seal.stored import (
     StoredSeal,
     load_stored,
     merged,
+    opens_when_closed,
+    unseal_keys,
     with_note,
 )
 
@@ -144,7 +153,7 @@ class ClusterSeal:
         split, check = unseal, b""
         if auto:
             split = recovery or Split()
-            check = Aead(root).seal(key, place_of("recovery", cluster_id)) if recovery else b""
+            check = sealed_recovery(key, root, cluster_id) if recovery else b""
         wrapped, identity = await self._wrapped(root, key, cluster_id)
         stored = StoredSeal(
             self.setting.type, wrapped, sealed_ring(ring, root, cluster_id), split, check, identity
@@ -168,7 +177,7 @@ class ClusterSeal:
             if auto:
                 self._open(root, ring)
             else:
-                self.waiting_for = _people(split)
+                self.waiting_for = unseal_keys(split)
         shares = split_key(key, split)
         if auto:
             return NewCluster([], shares if recovery else [])
@@ -177,7 +186,7 @@ class ClusterSeal:
     async def _wrapped(self, root: bytes, key: bytes, cluster_id: str) -> tuple[bytes, str]:
         auto = self.setting.auto
         if auto is None:
-            return Aead(key).seal(root, place_of("root", cluster_id)), ""
+            return sealed_root(root, key, cluster_id), ""
         return await wrapped_by(auto, root, place_of("root", cluster_id))
 
     # unseal
@@ -245,7 +254,7 @@ class ClusterSeal:
             )
             return None
         if stored.is_shamir:
-            self.waiting_for = _people(stored.split)
+            self.waiting_for = unseal_keys(stored.split)
             return None
         return await self._root_by_backend(row, stored)
 
@@ -381,7 +390,7 @@ class ClusterSeal:
     ) -> StoredSeal:
         """Wrapped by the configured seal. People keep their shares: unseal and recovery keys."""
         wrapped, identity = await self._wrapped(root, key, row.cluster_id)
-        check = Aead(root).seal(key, place_of("recovery", row.cluster_id)) if key else b""
+        check = sealed_recovery(key, root, row.cluster_id) if key else b""
         better = dataclasses.replace(
             stored,
             type=self.setting.type,
@@ -443,7 +452,7 @@ class ClusterSeal:
         if better.root != stored.root:
             _log.info("root key wrapped anew by the %s seal: %s", better.type, better.identity)
         if better.sealed:  # Meanwhile; whoever did that has the last word.
-            self.waiting_for = _closed(better)
+            self.waiting_for = opens_when_closed(better)
             return
         self._open(root, ring)
 
@@ -501,7 +510,7 @@ class ClusterSeal:
             await self.change(
                 lambda stored: dataclasses.replace(stored, sealed=True, shared={}, gathered={})
             )
-            self.waiting_for = _closed(self.stored())
+            self.waiting_for = opens_when_closed(self.stored())
             self._close()
 
     async def follow(self) -> None:
@@ -511,7 +520,7 @@ class ClusterSeal:
             self.waiting_for = _INIT
             return
         if stored.sealed:
-            self.waiting_for = _closed(stored)
+            self.waiting_for = opens_when_closed(stored)
             self._close()
         if stored.sealed or not self.sealed:
             return
@@ -527,7 +536,7 @@ class ClusterSeal:
         """Close at once when another process has sealed the cluster; a read."""
         stored = self.stored()
         if stored is not None and stored.sealed:
-            self.waiting_for = _closed(stored)
+            self.waiting_for = opens_when_closed(stored)
             self._close()
 
     async def change(self, step: Callable[[StoredSeal], StoredSeal]) -> StoredSeal:
@@ -574,19 +583,6 @@ class ClusterSeal:
         stored = load_stored(row.wrapped_ring, row.seal_type)
         sealed = sealed_ring(ring, self.root_key, row.cluster_id)
         transaction.replace_ring(dataclasses.replace(stored, ring=sealed).dumps())
-
-
-def _people(split: Split) -> str:
-    return f"{split.threshold} of {split.shares} unseal keys: strongroom operator unseal"
-
-
-def _closed(stored: StoredSeal | None) -> str:
-    """What opens a cluster that `sys/seal` has closed."""
-    by = "an unseal: the cluster was sealed by sys/seal; it takes"
-    if stored is None or stored.is_shamir:
-        return f"{by} {_people(stored.split if stored else Split())}"
-    recovery = _people(stored.split).replace("unseal keys", "recovery keys")
-    return f"{by} {recovery}, or a restart" if stored.check else f"{by} a restart of a node"
 
 
 def _seen(trying: "asyncio.Task[bool]") -> None:

@@ -128,6 +128,20 @@ def with_note(notes: Mapping[str, bytes], group: str, note: bytes) -> dict[str, 
     return dict([*others, (group, note)][-GROUPS:]) if note else dict(others)
 
 
+def unseal_keys(split: Split) -> str:
+    """What a cluster waits for whose unseal keys people hold."""
+    return f"{split.threshold} of {split.shares} unseal keys: strongroom operator unseal"
+
+
+def opens_when_closed(stored: StoredSeal | None) -> str:
+    """What a cluster waits for that `sys/seal` has closed."""
+    by = "an unseal: the cluster was sealed by sys/seal; it takes"
+    if stored is None or stored.is_shamir:
+        return f"{by} {unseal_keys(stored.split if stored else Split())}"
+    recovery = unseal_keys(stored.split).replace("unseal keys", "recovery keys")
+    return f"{by} {recovery}, or a restart" if stored.check else f"{by} a restart of a node"
+
+
 def _b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
