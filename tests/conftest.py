@@ -372,8 +372,7 @@ class Issuer:
         if self.broken == "killed":
             raise KeyError("as if the process had ended here")
         answer = self.leases.answer({"name": name}, await self.leases.confirm(lease))
-        answer.headers = tuple(("X-Back", each) for each in call.passed_headers.values())
-        answer.headers += (("X-Inner", "not for callers"),)
+        answer.headers = (("X-Back", "1"), ("X-Inner", "not for callers"))
         return answer
 
     async def revoke_lease(self, mount: MountRow, lease: LeaseRow) -> None:

@@ -79,21 +79,16 @@ async def test_paths_without_an_endpoint_tell_nothing_to_who_may_not_ask(store) 
         assert (await store.ask("GET", path, token=""))[0] == 403
 
 
-async def test_a_mount_is_handed_and_sends_the_headers_it_is_tuned_to_alone(store) -> None:
+async def test_a_mount_sends_the_headers_it_is_tuned_to_alone(store) -> None:
     await store.ask("POST", "sys/mounts/iss", {"type": "issuer"})
-    sent = {"X-Vault-Token": store.root, "X-One": "1", "X-Two": "2"}
 
     async def back() -> dict[str, str]:
         url = f"{store.address}/v1/iss/creds/app"
-        reply = await store.http.request("GET", url, headers=sent)
+        reply = await store.http.request("GET", url, headers={"X-Vault-Token": store.root})
         return {name: value for name, value in reply.headers if name in ("X-Back", "X-Inner")}
 
     assert await back() == {}
-    tuned = {
-        "passthrough_request_headers": ["x-one", "X-Vault-Token"],
-        "allowed_response_headers": ["x-back"],
-    }
-    await store.ask("POST", "sys/mounts/iss/tune", tuned)
+    await store.ask("POST", "sys/mounts/iss/tune", {"allowed_response_headers": ["x-back"]})
     assert await back() == {"X-Back": "1"}
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 # What a mount may not ask to be handed: whoever holds these is the caller.
-NEVER_PASSED: Final = frozenset({"authorization", "x-vault-token", "cookie"})
 
 
 @dataclass(slots=True)
@@ -55,16 +54,6 @@ class Call:
         # None for a path that leads nowhere: it is recorded as well.
         mount = cast(Any, self.mount)
         return mount.config.get(name) or () if mount else ()
-
-    @property
-    def passed_headers(self) -> dict[str, str]:
-        """The request headers that the mount asks for by `passthrough_request_headers`."""
-        names = {name.lower() for name in self.setting("passthrough_request_headers")}
-        return {
-            name: self.headers[name]
-            for name in sorted(names - NEVER_PASSED)
-            if name in self.headers
-        }
 
     @property
     def certificate_fingerprint(self) -> str:
