@@ -14,6 +14,7 @@ from strongroom.crypto.keyring import KeyRing
 from strongroom.model.errors import Conflict, Invalid
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import (
+    LONG_PAST,
     NO_MARK,
     ClusterRow,
     ConsumerRow,
@@ -470,10 +471,10 @@ async def test_tokens_are_found_and_cut_short_by_their_path(engine: Engine) -> N
     await engine.transact(lambda each: each.put_lease(lease("auth/b/x", 500.0)))
     assert engine.view.count_under("auth/b/", 10) == 2
     assert engine.view.count_under("", 3) == 3
-    await engine.transact(lambda each: each.revoke_tokens(5.0, "auth/a/login"))
+    await engine.transact(lambda each: each.revoke_tokens("auth/a/login"))
     ends = [(engine.view.token(row.id) or row).expires for row in rows]
-    assert ends == [5.0, 5.0, None, None]
-    for now, left in ((4.0, 4), (5.0, 2)):
+    assert ends == [LONG_PAST, LONG_PAST, None, None]
+    for now, left in ((LONG_PAST - 1.0, 4), (LONG_PAST, 2)):
         assert len(engine.view.accessors(now)) == len(engine.view.token_ids("", now=now)) == left
 
 
@@ -482,9 +483,9 @@ async def test_what_they_made_is_cut_short_with_them(engine: Engine) -> None:
     made = [token(1), token(2, token(1).id), token(3, token(2).id, expires=3.0), token(4)]
     rows = [dataclasses.replace(made[0], path="auth/a/login"), *made[1:]]
     await engine.transact(lambda each: [each.put_token(row) for row in rows])
-    await engine.transact(lambda each: each.revoke_tokens(5.0, "auth/a"))
+    await engine.transact(lambda each: each.revoke_tokens("auth/a"))
     ends = [(engine.view.token(row.id) or row).expires for row in rows]
-    assert ends == [5.0, 5.0, 3.0, None]
+    assert ends == [LONG_PAST, LONG_PAST, LONG_PAST, None]
 
 
 @reads

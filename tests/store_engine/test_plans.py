@@ -45,7 +45,7 @@ def work(each: Any) -> None:
     each.delete_expired_tokens(50.0, 10)
     each.claim_leases(50.0, 60.0, 10)
     each.delete_token(b"t1", now=50.0)
-    each.revoke_tokens(50.0, "auth/y")
+    each.revoke_tokens("auth/y")
     each.revoke_leases(50.0, prefix="x/")
     each.revoke_leases(50.0, mount="m")
     each.lease_ids("x/", limit=10)

@@ -19,8 +19,6 @@ MAX_TTL: Final = 768 * 3600
 SERVICE: Final = "service"
 BATCH: Final = "batch"
 ROOT: Final = "root"
-# The end of what is revoked: it has come by every node's clock, also by one that is slow.
-LONG_PAST: Final = 0.0
 # What the store gives to tokens of its own; nobody may ask for them.
 INTERNAL_POLICIES: Final = frozenset({"response-wrapping", "control-group"})
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from strongroom.store.engine._lease_rows import REVOKE, after_prefix
 from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
-from strongroom.store.engine.contract import TokenRow
+from strongroom.store.engine.contract import LONG_PAST, TokenRow
 from strongroom.store.engine.sql import NO_LIMIT, upsert
 
 PUT: Final = upsert("token", "id", "accessor, parent, expires, uses_left, path, version, body")
@@ -36,7 +36,6 @@ REVOKED: Final = (
     "WITH RECURSIVE revoked(id) AS (SELECT id FROM token WHERE path = ? OR (path >= ? AND path < ?)"
     " UNION SELECT token.id FROM token JOIN revoked ON token.parent = revoked.id)"
     " UPDATE token SET expires = ? WHERE id IN (SELECT id FROM revoked)"
-    " AND (expires IS NULL OR expires > ?)"
 )
 
 
@@ -112,9 +111,9 @@ class TokenRows(SealedRows):
         )
         return [(row[0], row[1]) for row in rows]
 
-    def revoke_tokens(self, now: float, prefix: str) -> None:
+    def revoke_tokens(self, prefix: str) -> None:
         self._move_generation()
-        self._sql.run(REVOKED, *_under(prefix), now, now)
+        self._sql.run(REVOKED, *_under(prefix), LONG_PAST)
 
     def delete_token(
         self, token_id: bytes, *, orphan: bool = False, now: float = 0.0

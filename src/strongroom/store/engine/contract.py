@@ -92,6 +92,8 @@ class TokenRow:
     internal: dict[str, str] = field(default_factory=dict)
 
 
+# The end of a token that is revoked: it has come by every node's clock, also by one that is slow.
+LONG_PAST: Final = 0.0
 # States of a lease whose thing may come to be at any moment.
 MAKING: Final = ("pending", "abandoned")
 
@@ -406,8 +408,8 @@ class Transaction(
         there, it would stand for ever.
         """
 
-    def revoke_tokens(self, now: float, prefix: str) -> None:
-        """Let tokens whose path is or lies under `prefix`, and all they made, expire at `now`."""
+    def revoke_tokens(self, prefix: str) -> None:
+        """End tokens whose path is or lies under `prefix`, and all they made, at LONG_PAST."""
 
     def move_generation(self) -> None:
         """Something that is remembered with mounts, policies and tokens has changed."""

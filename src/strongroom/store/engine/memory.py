@@ -15,6 +15,7 @@ import msgspec
 from strongroom.model.errors import Invalid
 from strongroom.store.engine._refusals import writing_ended
 from strongroom.store.engine.contract import (
+    LONG_PAST,
     MAKING,
     About,
     ClusterRow,
@@ -159,13 +160,12 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
             if row.path == path or row.path.startswith(inside)
         ]
 
-    def revoke_tokens(self, now: float, prefix: str) -> None:
+    def revoke_tokens(self, prefix: str) -> None:
         self.state.generation += 1
         waiting = self._tokens_under(prefix)
         while waiting:
             row = waiting.pop()
-            if row.expires is None or row.expires > now:
-                self.state.tokens[row.id] = dataclasses.replace(row, expires=now)
+            self.state.tokens[row.id] = dataclasses.replace(row, expires=LONG_PAST)
             waiting += [each for each in self.state.tokens.values() if each.parent == row.id]
 
     def move_generation(self) -> None:

@@ -17,7 +17,6 @@ from strongroom.store.leases import PAGE, children, describe
 from strongroom.store.leasing import Leases
 from strongroom.store.parameters import fields
 from strongroom.store.routing import full_path
-from strongroom.store.tokens import LONG_PAST
 from strongroom.store.tokens import describe as describe_token
 
 HASH_CHARACTERS: Final = 64
@@ -147,7 +146,7 @@ class LeaseEndpoints:
         sync = call.flag("sync", default=True)
 
         def write(transaction: Transaction) -> None:
-            transaction.revoke_tokens(LONG_PAST, prefix)
+            transaction.revoke_tokens(prefix)
             if not sync:
                 transaction.revoke_leases(now, prefix=f"{prefix}/")
 
@@ -159,7 +158,7 @@ class LeaseEndpoints:
 
     async def _revoke_force(self, call: Call) -> Result:
         prefix = _prefix(call)
-        await self._context.engine.transact(lambda each: each.revoke_tokens(LONG_PAST, prefix))
+        await self._context.engine.transact(lambda each: each.revoke_tokens(prefix))
         await self._revoke_all(prefix, force=True)
         return Result(status=204)
 

@@ -18,7 +18,7 @@ from strongroom.store.leasing import Leases
 from strongroom.store.parameters import fields
 from strongroom.store.quotas import remove_quotas
 from strongroom.store.routing import full_path
-from strongroom.store.tokens import LONG_PAST, Bounds
+from strongroom.store.tokens import Bounds
 
 RESERVED: Final = ("sys/", "auth/", "cubbyhole/", "identity/", "token/")
 _TUNABLE_SECONDS: Final = ("default_lease_ttl", "max_lease_ttl")
@@ -205,7 +205,7 @@ class Mounts:
                 raise Conflict("new-leases", "leases were made meanwhile; try again")
             current = [each for each in transaction.mounts() if each.uuid == row.uuid]
             if current and self._kind == "auth":
-                transaction.revoke_tokens(LONG_PAST, full_path(row))
+                transaction.revoke_tokens(full_path(row))
             for each in current:
                 transaction.delete_mount(each)
                 remove_quotas(transaction, full_path(each))

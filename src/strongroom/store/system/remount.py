@@ -19,7 +19,6 @@ from strongroom.store.parameters import fields
 from strongroom.store.quotas import move_quotas
 from strongroom.store.routing import full_path
 from strongroom.store.system.mounts import RESERVED, clash, taken_places
-from strongroom.store.tokens import LONG_PAST
 
 MOUNT, KIND = "system", "remount"
 
@@ -64,7 +63,7 @@ class Remount:
             if transaction.lease_ids(source, limit=1):
                 raise Conflict("new-leases", "leases were made meanwhile; try again")
             if current.kind == "auth":
-                transaction.revoke_tokens(LONG_PAST, source)
+                transaction.revoke_tokens(source)
             transaction.move_mount(current, path)
             move_quotas(transaction, source, target)
             transaction.put_document(MOUNT, KIND, migration, document)
