@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -36,6 +37,9 @@ from strongroom.wire.listener import Listener
 SEED = b"s" * 32
 PLACE = Place("strongroom", "c")
 CLOCK = SystemClock()
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/encrypt.md").read_text()
+RULES = (ROOT / "deploy/prometheus/strongroom-kms-rules.yaml").read_text()
 
 
 class Running:
@@ -196,6 +200,9 @@ async def test_the_page_for_probes_and_metrics(running: Running) -> None:
         assert 'strongroom_kms_calls_total{method="Encrypt",code="ok"} 1' in text
         assert 'strongroom_kms_standing{standing="ready"} 1' in text
         assert 'strongroom_kms_backend_up{backend="file"} 1' in text
+        there = set(re.findall(r"^# TYPE (\w+)", text, re.M))
+        assert {name for name in there if f"`{name}`" not in PAGE} == set()
+        assert set(re.findall(r"\bstrongroom_kms_\w+", RULES)) <= there
         assert (await get("/other"))[0] == 404
     await listener.drain(0.1)
 

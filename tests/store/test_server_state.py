@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from strongroom.app.store_config.sanitized import sanitized
 from strongroom.app.store_config.settings import settings_of
@@ -18,6 +19,8 @@ from strongroom.store.system.host import HostInfo
 from strongroom.store.system.metrics import Sample, as_text
 from strongroom.store.system.not_served import REASONS
 
+ROOT = Path(__file__).resolve().parents[2]
+BACKGROUND = "strongroom_background_failures_total"
 SCRAPER = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 
 
@@ -58,6 +61,23 @@ async def test_metrics_have_vaults_names_for_a_scraper(store) -> None:
     assert set(found["strongroom_requests_total"][0][0]) == {"operation", "status", "worker"}
     _, same = await store.ask("GET", "sys/metrics?format=prometheus")
     assert samples(same).keys() == found.keys()
+
+
+async def test_the_page_and_the_alert_rules_name_metrics_that_are_there(store) -> None:
+    await store.ask("GET", "secret/data/absent")
+    _, text = await store.ask("GET", "sys/metrics?format=prometheus")
+    there = {re.sub(r"_(sum|count)$", "", name) for name in samples(text)}
+    page = (ROOT / "docs/store-operations.md").read_text()
+    assert {name for name in there if name not in page} == set()
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/strongroom-store-rules.yaml").read_text())
+    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+        asked = set(re.findall(r"\b(?:strongroom|vault)_\w+", rule["expr"]))
+        assert asked, rule["alert"]
+        assert asked <= there, rule["alert"]
+        assert set(rule["annotations"]) == {"summary", "description"}
+        for part in re.findall(r'part=~"([^"]*)"', rule["expr"]):
+            known = {labels["part"] for labels, _ in samples(text)[BACKGROUND]}
+            assert set(part.split("|")) <= known
 
 
 def test_a_number_of_a_metric_has_all_its_digits() -> None:
