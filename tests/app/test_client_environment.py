@@ -487,3 +487,16 @@ async def test_a_node_tells_the_address_of_its_environment(tmp_path: Path) -> No
     finally:
         process.kill()
         await process.wait()
+
+
+def test_a_user_without_a_folder_is_served(monkeypatch, capsys) -> None:
+    """As in a container, whose user id stands in no list; it ended with a traceback."""
+
+    def nobody(_: int) -> None:
+        raise KeyError("no such user")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.delenv("HOME", raising=False)
+    assert main(["token", "lookup", "-address=http://127.0.0.1:1"]) == 2
+    assert "no answer from http://127.0.0.1:1/" in capsys.readouterr().err
+    assert main(["sync", "plan", "-f", "absent.yaml"]) == 2

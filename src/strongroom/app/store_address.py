@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from strongroom.app.home import home
 from strongroom.app.parser import flag, switch
 from strongroom.app.token_helper import ask_helper, token_helper
 from strongroom.model.errors import Invalid, Refusal
@@ -315,7 +316,7 @@ def token_in_use(token_file: Path | None) -> Secret | None:
         return Secret(os.environ["VAULT_TOKEN"])
     if token_file is None and (helper := token_helper()):
         return Secret(kept) if (kept := ask_helper(helper, "get")) else None
-    path = token_file or Path.home() / ".vault-token"
+    path = token_file or home() / ".vault-token"
     try:
         return Secret(path.read_text().strip())
     except UnicodeDecodeError:

@@ -9,6 +9,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from strongroom.app.home import home
 from strongroom.model.errors import Invalid, Unavailable
 from strongroom.model.secret import Secret
 
@@ -19,7 +20,7 @@ def token_helper() -> Path | None:
     It is an absolute path, so that nobody's folder on PATH gets the token.
     """
     named = os.environ.get("VAULT_CONFIG_PATH")
-    source = Path(named) if named else Path.home() / ".vault"
+    source = Path(named) if named else home() / ".vault"
     if not named and not source.is_file():
         return None
     # Loaded for those who have such a file alone.

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from strongroom.app.home import home
 from strongroom.app.token_helper import ask_helper, token_helper
 from strongroom.model.errors import Unavailable
 from strongroom.model.secret import Secret
@@ -10,7 +11,7 @@ from strongroom.model.secret import Secret
 
 def token_path() -> Path:
     """The file that Vault's own command line uses as well."""
-    return Path.home() / ".vault-token"
+    return home() / ".vault-token"
 
 
 def store_token(token: Secret, path: Path | None = None) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from strongroom.app.home import home
 from strongroom.model.errors import Unavailable
 
 KUBERNETES: Final = "v1.34.2"
@@ -50,7 +51,7 @@ class Binaries:
 
 def cache_folder() -> Path:
     """Where builds are kept, by version."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache")
     return root / "strongroom" / "cluster" / f"{KUBERNETES}-{ETCD}"
 
 

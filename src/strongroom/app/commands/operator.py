@@ -131,6 +131,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
 
 def cluster_config(args: argparse.Namespace) -> "KubeConfig":
     """Which cluster the arguments and the environment mean."""
+    from strongroom.app.home import home
     from strongroom.kube.config import in_cluster, load_kubeconfig
     from strongroom.model.clock import SystemClock
     from strongroom.model.errors import NotFound
@@ -140,7 +141,7 @@ def cluster_config(args: argparse.Namespace) -> "KubeConfig":
     if host and not path:
         return in_cluster(host, os.environ.get("KUBERNETES_SERVICE_PORT", ""))
     try:
-        file = Path(path or Path.home() / ".kube" / "config")
+        file = Path(path or home() / ".kube" / "config")
         return load_kubeconfig(file, args.context, clock=SystemClock(), environment=os.environ)
     except NotFound as refusal:
         if path and os.pathsep in str(path):
