@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from strongroom.app.client.dry_run import SUDO, as_policy
+from strongroom.app.client.mounts import AUTH, SECRETS
+from strongroom.store.assembly import AUTH_METHODS, SECRETS_ENGINES
 
 
 async def _policy(cli, *words: str) -> str:
@@ -151,6 +153,13 @@ async def test_a_method_the_store_lacks_is_refused_by_name(cli, method) -> None:
     await cli("login", f"-method={method}", "username=ada", "password=x", "token=x", expect=2)
     assert f"lets nobody log in at {method}/ [no-login-method]\n" in cli.err
     assert f"hint: Strongroom has no {method} method" in cli.err
+
+
+@pytest.mark.parametrize(("kind", "there"), [(AUTH, AUTH_METHODS), (SECRETS, SECRETS_ENGINES)])
+def test_the_help_of_enable_names_the_types_there_are(kind, there) -> None:
+    """A refusal sends people there."""
+    named = {each.partition("-")[0] for each in kind.types.split(", ")}
+    assert named == set(there)
 
 
 async def test_a_policy_file_is_laid_out_in_place(cli, tmp_path) -> None:

@@ -25,6 +25,7 @@ class Kind:
     path: str
     thing: str
     example: str
+    types: str
 
     @property
     def one(self) -> str:
@@ -32,8 +33,11 @@ class Kind:
         return f"{'an' if self.thing[0] in 'aeiou' else 'a'} {self.thing}"
 
 
-AUTH: Final = Kind("auth", "sys/auth", "auth method", "userpass")
-SECRETS: Final = Kind("secrets", "sys/mounts", "secrets engine", "kv-v2")
+AUTH: Final = Kind(
+    "auth", "sys/auth", "auth method", "userpass",
+    "approle, cert, jwt, kubernetes, oidc, userpass",
+)  # fmt: skip
+SECRETS: Final = Kind("secrets", "sys/mounts", "secrets engine", "kv-v2", "kv-v2, kv-v1, transit")
 _TIMES: Final = ("default-lease-ttl", "max-lease-ttl")
 _DETAILS: Final = [
     "Default TTL", "Max TTL", "Force No Cache", "Seal Wrap", "Replication", "Options", "UUID",
@@ -53,11 +57,12 @@ _LOCKOUT: Final = {
     "duration": "how long one is locked, such as 15m",
     "counter-reset-duration": "after how long a wrong password is forgotten",
 }
+_UNREAD: Final = "passthrough-request-headers"
 # Given once for each value, or with commas.
 _LISTS: Final = (
     "audit-non-hmac-request-keys",
     "audit-non-hmac-response-keys",
-    "passthrough-request-headers",
+    _UNREAD,
     "allowed-response-headers",
 )
 
@@ -72,7 +77,7 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
     switch(listing, "detailed", "with times, flags, options and uuid")
     enable = verb(verbs, "enable", f"mount a new {kind.thing}", partial(_enable, kind),
                   f"strongroom {name} enable -path=team {kind.example}")  # fmt: skip
-    enable.add_argument("type", help=f"such as {kind.example}")
+    enable.add_argument("type", help=kind.types)
     flag(enable, "path", metavar="PATH", help="where; the type's name if not given")
     for each in ("local", "seal-wrap"):
         switch(enable, each, "kept and shown; it changes nothing here")
@@ -107,7 +112,9 @@ def _settings(kind: Kind, parser: argparse.ArgumentParser) -> None:
     for each, text in _TEXTS.items():
         flag(parser, each, metavar="WORD", help=text)
     for each in _LISTS:
-        flag(parser, each, action="append", metavar="NAME", help="may be given several times")
+        kept = "; kept and shown, no engine here reads one" if each == _UNREAD else ""
+        text = f"may be given several times{kept}"
+        flag(parser, each, action="append", metavar="NAME", help=text)
     flag(parser, "version", metavar="N", help="of the KV engine")
     flag(parser, "options", action="append", default=[], metavar="K=V",
          help="of the engine; may be repeated")  # fmt: skip
