@@ -59,14 +59,11 @@ _CHARACTERS: Final = {
 }
 
 
-def bcrypt_hash(password: bytes, salt: bytes | None = None) -> bytes:
-    """A bcrypt hash ($2a$10$...); raises Invalid for a password beyond 72 bytes.
-
-    `salt` as bcrypt writes one, random when it is not given.
-    """
+def bcrypt_hash(password: bytes) -> bytes:
+    """A bcrypt hash ($2a$10$...); raises Invalid for a password beyond 72 bytes."""
     if len(password) > BCRYPT_BYTES:
         raise Invalid("password-too-long", "bcrypt: password length exceeds 72 bytes")
-    return bcrypt.hashpw(password, salt or bcrypt.gensalt(BCRYPT_COST, prefix=b"2a"))
+    return bcrypt.hashpw(password, bcrypt.gensalt(BCRYPT_COST, prefix=b"2a"))
 
 
 def derived_password(counter: int, kind: bytes, password: bytes, user: bytes, site: bytes) -> bytes:

@@ -12,6 +12,7 @@ CONFIG_DIR: Final = "/etc/strongroom"
 STATE_DIR: Final = "/var/lib/strongroom"
 RUN_DIR: Final = "/run/strongroom"
 SOCKET: Final = f"{RUN_DIR}/kms.sock"
+PROVIDER: Final = "strongroom"
 ENCRYPTION: Final = f"{CONFIG_DIR}/encryption/encryption.yaml"
 FLAGS: Final = (
     f"encryption-provider-config={ENCRYPTION}",
@@ -96,7 +97,7 @@ class Setup:
     steps: tuple[str, ...] = ()
 
 
-def encryption_configuration(provider: str = "strongroom", *, writes: bool = True) -> str:
+def encryption_configuration(*, writes: bool = True) -> str:
     """kms first; identity stays until everything is rewritten.
 
     Without `writes` it is behind identity: a server reads what is under the key, and writes none.
@@ -104,7 +105,7 @@ def encryption_configuration(provider: str = "strongroom", *, writes: bool = Tru
     kms = f"""\
   - kms:
       apiVersion: v2
-      name: {provider}
+      name: {PROVIDER}
       endpoint: unix://{SOCKET}
       timeout: 3s
 """
@@ -120,13 +121,13 @@ resources:
 {kms + last if writes else first + kms}"""
 
 
-def kms_configuration(cluster: str, provider: str = "strongroom", *, escrow: bool = False) -> str:
+def kms_configuration(cluster: str, *, escrow: bool = False) -> str:
     """A key file to begin with; other backends are added to the list."""
     safe = f"escrow:\n- {{name: escrow, public_key: {CONFIG_DIR}/escrow.pem}}\n" if escrow else ""
     return f"""\
 socket: {SOCKET}
 state: {STATE_DIR}/kms.json
-provider: {provider}
+provider: {PROVIDER}
 cluster: {cluster}
 listen: 127.0.0.1:8085
 on_backend_loss: coast

@@ -112,8 +112,8 @@ def _binary(value: float) -> str:
     return f"{int(mantissa * (1 << shift))}p{exponent - shift:+d}"
 
 
-def parse_int(text: str, base: int = 10, bits: int = 64) -> int:
-    """ParseInt(text, base, bits); raises ValueError."""
+def parse_int(text: str, base: int = 10) -> int:
+    """ParseInt(text, base, 64); raises ValueError."""
     body = text[1:] if text[:1] in ("+", "-") else text
     if not body or body[0] in "+-" or (base and "_" in body):
         raise ValueError("invalid syntax")
@@ -125,7 +125,7 @@ def parse_int(text: str, base: int = 10, bits: int = 64) -> int:
         body = "0o" + body[1:]
     value = int(body, base)
     value = -value if text[0] == "-" else value
-    if not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
+    if not -(1 << 63) <= value < 1 << 63:
         raise ValueError("value out of range")
     return value
 

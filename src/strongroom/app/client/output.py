@@ -90,9 +90,9 @@ def print_rows(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
         print(painted(line, _DIM, sys.stdout) if number < 2 else line)
 
 
-def print_pairs(fields: Mapping[str, Any], header: tuple[str, str] = ("Key", "Value")) -> None:
+def print_pairs(fields: Mapping[str, Any]) -> None:
     """A table of names and values, as Vault's: what is empty is "n/a", a time "1h30m"."""
-    print_rows([(name, _cell(name, value)) for name, value in fields.items()], header)
+    print_rows([(name, _cell(name, value)) for name, value in fields.items()], ("Key", "Value"))
 
 
 def _cell(name: str, value: Any) -> Any:  # noqa: ANN401 - JSON
