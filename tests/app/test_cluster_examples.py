@@ -177,10 +177,10 @@ async def test_the_page_about_pods_is_taken_as_it_stands(place: Place, cluster) 
         text = text.replace(name, here)
     text = re.sub(r"\bshop\b", "pods-shop", text)
     (rights,) = BLOCK.findall(text)
-    operator, agent = MANIFESTS.findall(text)
+    operator, agent, store = MANIFESTS.findall(text)
     try:
         await place.run(f"set -eo pipefail\n{rights}")
-        for manifest in (operator, agent):
+        for manifest in (operator, agent, store):
             words = ("create", "--dry-run=server", "--validate=strict", "-o", "name", "-f", "-")
             assert cluster.kubectl(*words, stdin=manifest)
         (place.folder / "agent.json").write_text(
