@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from strongroom.store.sessions import Session
 
 
-# What a mount may not ask to be handed: whoever holds these is the caller.
-
-
 @dataclass(slots=True)
 class Call:
     """An authorised call. `rest` is the path under the mount, `args` what its pattern named."""

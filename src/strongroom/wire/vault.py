@@ -39,9 +39,10 @@ _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
 
 # A query, whose names may come more than once.
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
+# What Vault puts before a sentence.
+_WRAPPED: Final = re.compile(r"^\d+ errors? occurred:\s*")
 # A 404 that says nothing of what is stored: the mount is not there, or is of another kind; or the
 # namespace is not there (Vault's sentence, OpenBao's, and our own).
-_WRAPPED: Final = re.compile(r"^\d+ errors? occurred:\s*")
 _NO_ROUTE: Final = re.compile("no handler for route|unsupported path|Invalid path for a versioned")
 _NO_NAMESPACE: Final = re.compile("no such namespace|namespace (does )?not (found|exist)")
 
