@@ -75,5 +75,5 @@ def plots(found: Mapping[str, Found], folder: Path) -> None:
             if (ratio := ratio_of(*(found[each].figures.get(title) for each in (names[0], name))))
         }
         if ratios:
-            page = bars(f"{name} divided by {names[0]}: above 1 it takes more", ratios)
+            page = bars(f"What {name} takes, as a multiple of {names[0]}", ratios)
             (folder / f"operator-ratio-{name}.svg").write_text(page)
