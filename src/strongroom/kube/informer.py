@@ -71,7 +71,6 @@ class Informer:
         self._last: tuple[Key, Object] | None = None
         self._handlers: list[Handler] = []
         self._last_contact = clock.monotonic()
-        self.last_error: Refusal | None = None
 
     def on_change(self, handler: Handler) -> None:
         """Call the handler for each object from now on; before `run`, so that none is missed."""
@@ -126,14 +125,13 @@ class Informer:
                     failures = await self._pause(failures)
                 forgotten += 1
             except Refusal as refusal:
-                self.last_error = refusal
                 absent = isinstance(refusal, NotFound)
                 if absent:
                     # The kind is not installed: nothing of it is there, and that is known.
                     self._last_contact = self._clock.monotonic()
                     self.synced.set()
                 else:
-                    _log.warning("watch of %s: %s", self.resource.plural, refusal.code)
+                    _log.warning("watch of %s: %s", self.resource.plural, refusal)
                 # A server that has just started serves no definitions for a moment.
                 gone = absent and failures >= len(BACKOFF_SECONDS)
                 failures = await self._pause(failures, ABSENT_SECONDS if gone else 0.0)
@@ -163,7 +161,6 @@ class Informer:
         for key in [key for key in self._packed if key not in fresh]:
             self._seen(orjson.loads(self._packed[key]), gone=True)
         self.synced.set()
-        self.last_error = None
         return position
 
     async def _list_first(self, scope: Scope) -> bool:
