@@ -19,7 +19,6 @@ from strongroom.model.errors import Refusal
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session
 
-COMMAND: Final = "__complete"
 DEADLINE_SECONDS: Final = 1.0
 Kind = Literal["kv", "path", "mount", "kv mount", "auth", "policy"]
 # What the words after a command are; the last one holds for those that follow as well.

@@ -276,7 +276,6 @@ class AuditBroker:
         self.failing: dict[str, str] = {}
         # Those of them that were only given a record too long for them.
         self._outgrown: set[str] = set()
-        self.last_error: Unavailable | None = None
         self.replace(
             [
                 each
@@ -419,7 +418,6 @@ class AuditBroker:
     def _failed(self, to: Enabled, error: Unavailable) -> None:
         self._outgrown.discard(to.path)
         self.failures[to.path] = self.failures.get(to.path, 0) + 1
-        self.last_error = error
         if to.path not in self.failing:
             _log.error("audit device %s: %s", to.path, error.message)
         self.failing[to.path] = error.message

@@ -14,7 +14,6 @@ from strongroom.model.errors import Refusal
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
-OVERHEAD_BYTES: Final = NONCE_BYTES + 16
 RESTORE: Final = "restore the row from a backup; it was changed, moved, or sealed by another key"
 
 
