@@ -269,6 +269,19 @@ async def test_a_push_says_how_it_is_kept(aws) -> None:
     await store.close()
 
 
+async def test_tags_of_amazons_own_stay_with_a_parameter_that_is_pushed(aws) -> None:
+    """AWS refuses to take them off, and so the whole push."""
+    store = await aws.provider({"service": "ParameterStore"})
+    await store.push(PushTarget("/t", metadata={"tags": {"team": "blue"}}), Secret("one"))
+    own = {"Key": "aws:cloudformation:stack-name", "Value": "s"}
+    place = {"ResourceType": "Parameter", "ResourceId": "/t"}
+    await aws.call("AmazonSSM.AddTagsToResource", Tags=[own], **place)
+    await store.push(PushTarget("/t", metadata={"tags": {"env": "x"}}), Secret("two"))
+    tags = (await aws.call("AmazonSSM.ListTagsForResource", **place))["TagList"]
+    assert {each["Key"] for each in tags} == {own["Key"], "env", "managed-by"}
+    await store.close()
+
+
 def test_a_session_is_shared_unless_the_namespace_matters() -> None:
     def shared(provider: dict) -> str:
         store = {"metadata": {"name": "s"}, "spec": {"provider": {"aws": provider}}}

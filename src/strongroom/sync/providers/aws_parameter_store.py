@@ -24,6 +24,7 @@ from strongroom.sync.providers.contract import (
     marked_tags,
     not_ours,
     push_metadata,
+    tag_changes,
     understood,
 )
 from strongroom.sync.providers.fields import Fields
@@ -203,12 +204,10 @@ class ParameterStore(OneByOne):
     async def _settle_tags(self, name: str, meta: Fields) -> None:
         if not meta.labels("tags"):
             return
-        before, after = await self._tags(name), marked_tags(meta)
+        gone, new = tag_changes(await self._tags(name), marked_tags(meta))
         place = {"ResourceType": _TAGGED, "ResourceId": name}
-        gone = [each for each in before if each not in after]
         if gone:
             await self._call("RemoveTagsFromResource", TagKeys=gone, **place)
-        new = [{"Key": k, "Value": v} for k, v in after.items() if before.get(k) != v]
         if new:
             await self._call("AddTagsToResource", Tags=new, **place)
 

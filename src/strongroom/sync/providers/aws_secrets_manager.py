@@ -25,6 +25,7 @@ from strongroom.sync.providers.contract import (
     marked_tags,
     not_ours,
     push_metadata,
+    tag_changes,
     understood,
 )
 from strongroom.sync.providers.fields import Fields
@@ -256,12 +257,10 @@ class SecretsManager(OneByOne):
 
     async def _settle(self, name: str, described: Mapping[str, Any], meta: Fields) -> None:
         """Tags and replicas as the PushSecret wants them, when it says anything about them."""
-        before, after = _tags(described), marked_tags(meta)
         if meta.labels("tags"):
-            gone = [each for each in before if each not in after and not each.startswith("aws:")]
+            gone, new = tag_changes(_tags(described), marked_tags(meta))
             if gone:
                 await self._call("UntagResource", SecretId=name, TagKeys=gone)
-            new = [{"Key": k, "Value": v} for k, v in after.items() if before.get(k) != v]
             if new:
                 await self._call("TagResource", SecretId=name, Tags=new)
         there = {each.get("Region") for each in described.get("ReplicationStatus") or []}

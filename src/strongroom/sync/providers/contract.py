@@ -280,6 +280,14 @@ def marked_tags(meta: Fields) -> dict[str, str]:
     return tags | dict([MANAGED_BY])
 
 
+def tag_changes(
+    before: Mapping[str, str], after: Mapping[str, str]
+) -> tuple[list[str], list[dict[str, str]]]:
+    """Which tags of an AWS resource go, and which are written; Amazon's own stay. Pure."""
+    gone = [each for each in before if each not in after and not each.startswith("aws:")]
+    return gone, [{"Key": k, "Value": v} for k, v in after.items() if before.get(k) != v]
+
+
 def present(found: Mapping[str, Fetched | Refusal]) -> dict[str, Fetched]:
     """What was found of a list; what went since it was listed is left out.
 
