@@ -5,6 +5,9 @@ Paths: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-uri
 
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
+
+from strongroom.model.errors import Invalid
 
 Object = dict[str, Any]
 
@@ -25,13 +28,32 @@ class Resource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """The path of an object, or of the collection when there is no name."""
+        """The path of an object, or of the collection when there is no name.
+
+        Raises Invalid(`bad-name`) for a name that no object has and that leads elsewhere.
+        """
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         parts = [root]
         if self.namespaced and namespace:
-            parts += ["namespaces", namespace]
-        parts += [each for each in (self.plural, name, subresource) if each]
+            parts += ["namespaces", _segment(namespace)]
+        parts += [_segment(each) for each in (self.plural, name, subresource) if each]
         return "/".join(parts)
+
+
+def _segment(name: str) -> str:
+    """A name as one segment of a path.
+
+    Names come from manifests, which may hold anything, and are asked for by the operator's rights:
+    `../../kube-system/secrets/x` would be another namespace's. Encoding is no way out, for the
+    other side decodes before it looks for slashes. The API server allows none of these either.
+    """
+    if name in (".", "..") or "/" in name or "%" in name:
+        raise Invalid(
+            "bad-name",
+            f"{name[:253]!r} is no name of an object",
+            hint="names have no slashes and percent signs, and are not . or ..",
+        )
+    return quote(name, safe=":")
 
 
 SECRETS: Final = Resource("", "v1", "secrets", "Secret")

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -30,11 +31,14 @@ from strongroom.model.errors import Denied, Invalid, NotFound
 from strongroom.model.secret import Secret
 from strongroom.sync.crds import SECRET_STORES
 from strongroom.sync.providers.contract import Find, Provider, PushTarget
+from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.kinds import Providers
-from strongroom.sync.providers.references import Surroundings
+from strongroom.sync.providers.references import References, Surroundings
 from strongroom.sync.spec import RemoteRef
 from strongroom.sync.store_controller import StoreController
 from strongroom.sync.stores import ApiLookup, Stores
+from strongroom.sync.template_spec import parse_template
+from strongroom.sync.template_texts import template_texts
 from strongroom.sync.values import pick
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -295,3 +299,38 @@ async def test_a_push_of_a_cluster_store_may_name_another_namespace(bed: Bed) ->
         await bed.api.get(SECRETS, "new", bed.far)
     with pytest.raises(Invalid, match="remoteNamespace is for ClusterSecretStores alone"):
         await (await bed.provider(auth=ACCOUNT)).push(target, Secret("x"))
+
+
+@pytest.mark.parametrize("form", ["../../{far}/secrets/db", "%2e%2e/%2E%2e/{far}/secrets/db"])
+async def test_the_name_of_a_reference_leads_to_no_other_namespace(bed: Bed, form: str) -> None:
+    """By the operator's own rights every Secret of the cluster would be there to read."""
+    name = form.format(far=bed.far)
+    store = {"metadata": bed.at("s"), "spec": {}}
+    references = References(Surroundings(bed.api, CLOCK), store, bed.home)
+    selector = Fields({"name": name, "key": "p"}, "spec.provider.vault.auth.tokenSecretRef")
+    with pytest.raises(Invalid, match="bad-name"):
+        await references.text(selector)
+    source = {"secret": {"name": name, "items": [{"key": "p"}]}}
+    with pytest.raises(Invalid, match="bad-name"):
+        await template_texts(bed.api, bed.home, parse_template({"templateFrom": [source]}))
+
+
+async def test_the_name_of_a_target_writes_into_no_other_namespace(bed: Bed) -> None:
+    with pytest.raises(Invalid, match="bad-name"):
+        await bed.api.merge_patch(
+            SECRETS, f"../../{bed.far}/secrets/db", bed.home, {"data": {"p": "dHdv"}}
+        )
+    held = await bed.api.get(SECRETS, "db", bed.far)
+    assert held["data"] == {"p": "b25l"}
+
+
+async def test_a_remote_key_is_one_secret_and_no_collection(bed: Bed) -> None:
+    await bed.account(*WRITER, "deletecollection")
+    assert await bed.reads(auth=ACCOUNT)
+    provider = await bed.provider(auth=ACCOUNT)
+    for key in ("?limit=500", "db?x=y", "../secrets/db", "."):
+        with pytest.raises((Invalid, NotFound)):
+            await provider.fetch(RemoteRef(key))
+        with contextlib.suppress(Invalid):
+            await provider.delete(PushTarget(key))
+    assert (await bed.api.get(SECRETS, "db", bed.far))["data"] == {"p": "b25l"}
