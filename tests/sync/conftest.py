@@ -540,9 +540,9 @@ class AzureBed:
 
     async def provider(self, spec: dict[str, Any], environment: dict | None = None) -> Provider:
         moved = ("AZURE_AUTHORITY_HOST", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
-        around = Surroundings(
-            self.api, self.clock, dict.fromkeys(moved, self.address) | (environment or {})
-        )
+        everywhere = dict.fromkeys(moved, self.address) | (environment or {})
+        # The fake is no address of Azure's, where alone the operator's own identity is shown.
+        around = Surroundings(self.api, self.clock, everywhere, "n")
         return await Providers(around)(
             a_store({"azurekv": {"vaultUrl": self.address, **spec}}), "n"
         )

@@ -12,6 +12,27 @@ MAPPED: Final = "::ffff:"
 ALL: Final = "::"
 
 
+# Where clouds tell a machine or a pod who it is, beside the link-local addresses: AWS and Google
+# by IPv6, Azure's host, Alibaba, Oracle.
+_METADATA: Final = frozenset(
+    {
+        "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "168.63.129.16", "100.100.100.200",
+        "192.0.0.192",
+    }
+)  # fmt: skip
+
+
+def is_metadata(address: str) -> bool:
+    """Whether an address may be a cloud's metadata service, which hands out identities. Pure."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    found = mapped or found
+    return found.is_link_local or str(found) in _METADATA
+
+
 async def bound(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
     """A bound socket for each address of a host; raises OSError.
 

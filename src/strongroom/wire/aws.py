@@ -35,13 +35,20 @@ _DENIED: Final = (
     "InvalidIdentityToken",
     "IDPRejectedClaim",
 )
+_REGION: Final = re.compile(r"[a-z0-9-]{1,63}")
 # A secret in its recovery window answers InvalidRequestException.
 _GOING: Final = re.compile("marked (for deletion|deleted)")
 _MISSING: Final = ("NotFound", "ResourceNotFound")
 
 
 def regional_endpoint(service: str, region: str) -> str:
-    """Where a service answers in a region; China has a domain of its own."""
+    """Where a service answers in a region; China has a domain of its own.
+
+    Raises Invalid(`bad-region`) for what is no part of a host's name: a request with a token or a
+    password in it would go to whoever is named there.
+    """
+    if not _REGION.fullmatch(region):
+        raise Invalid("bad-region", f"{region[:100]!r} is no region such as eu-west-1")
     suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     return f"https://{service}.{region}.{suffix}"
 

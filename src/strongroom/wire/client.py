@@ -6,9 +6,11 @@ header or body. aiohttp is 15 MB of a process: it is imported by whoever calls o
 
 import asyncio
 import contextlib
+import errno
 import io
+import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
@@ -43,6 +45,15 @@ class Route:
     timeout: float = TIMEOUT_SECONDS
     reply_bytes: int = REPLY_BYTES
     one_connection: bool = False
+    # Addresses that are not connected to, whatever name has led there.
+    shuns: Callable[[str], bool] | None = None
+
+    def socket(self, found: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
+        """A socket for an address that a name was found to have; raises OSError for a shunned."""
+        family, kind, protocol, _, address = found
+        if self.shuns is not None and self.shuns(str(address[0])):
+            raise OSError(errno.EACCES, "that address is not asked")
+        return socket.socket(family, kind, protocol)
 
     @property
     def way(self) -> dict[str, Any]:
@@ -97,7 +108,10 @@ class HttpClient:
         import aiohttp
 
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=1 if self._route.one_connection else CONNECTIONS)
+            connector = aiohttp.TCPConnector(
+                limit=1 if self._route.one_connection else CONNECTIONS,
+                socket_factory=self._route.socket if self._route.shuns else None,
+            )
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 auto_decompress=True,

@@ -88,6 +88,8 @@ REFUSED_STORES = {
     "hashicorp-vault.md 10": ("bad-field", "of the auth the namespace alone"),
     "kubernetes.md 3": ("bad-field", "no auth, which they refuse as well"),
     "webhook.md 6": ("bad-field", "its caBundle is a placeholder"),
+    "controller-class-store.yaml": ("own-identity", "the operator's token for any server"),
+    "vault-iam-store-controller-pod-identity.yaml": ("own-identity", "its AWS identity as well"),
 }
 # Excerpts without their store, which is put back.
 WITHOUT_STORE = {

@@ -196,7 +196,7 @@ async def _operate(args: argparse.Namespace) -> None:
     async with KubeClient(config, clock) as api:
         if args.install_crds:
             await _install(api, clock)
-        around = Surroundings(api, clock, dict(os.environ))
+        around = Surroundings(api, clock, dict(os.environ), args.namespace or "")
         sources = Sources(around, SystemRandom())
         workshop = None if args.no_generators else ServedKinds(sources)
         doors = Doors(

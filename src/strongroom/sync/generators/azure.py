@@ -11,7 +11,13 @@ from urllib.parse import urlencode
 from strongroom.model.errors import Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.generators.contract import Made, Sources
-from strongroom.sync.providers.azure_session import AzureLogin, Cloud, cloud_of
+from strongroom.sync.providers.azure_session import (
+    AzureLogin,
+    Cloud,
+    cloud_of,
+    is_own,
+    stays_in_cloud,
+)
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References
 from strongroom.wire.client import HttpClient
@@ -24,6 +30,12 @@ _MANAGEMENT: Final[Mapping[str, str]] = {
     "ChinaCloud": "https://management.chinacloudapi.cn",
     "GermanCloud": "https://management.microsoftazure.de",
 }
+_REGISTRIES: Final[Mapping[str, str]] = {
+    "PublicCloud": "azurecr.io",
+    "USGovernmentCloud": "azurecr.us",
+    "ChinaCloud": "azurecr.cn",
+    "GermanCloud": "azurecr.de",
+}
 _NAME: Final = "registry"
 
 
@@ -32,9 +44,12 @@ async def access_token(spec: Fields, references: References, sources: Sources) -
     kind = spec.choice("environmentType", tuple(_MANAGEMENT), "PublicCloud")
     login = cloud_of(spec, sources.around.environment).login
     registry, tenant = spec.required("registry"), spec.text("tenantId")
+    auth = login_fields(spec)
+    if is_own(auth) and not stays_in_cloud(spec, f"https://{registry}", _REGISTRIES[kind]):
+        references.lend(auth)
     async with HttpClient() as http:
         azure = AzureLogin(Cloud(login, _MANAGEMENT[kind]), references, sources.around, http)
-        token, _ = await azure.of(login_fields(spec))()
+        token, _ = await azure.of(auth)()
         exchange = Exchange(http, f"https://{registry}", registry)
         word = await exchange.refresh_token(token, tenant)
         if spec.text("scope"):

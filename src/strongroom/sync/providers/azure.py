@@ -17,7 +17,12 @@ from strongroom.crypto.pem_keys import leaf_der, private_jwk
 from strongroom.model.clock import Clock, parse_rfc3339
 from strongroom.model.errors import Conflict, Invalid, NotFound, Unavailable
 from strongroom.model.secret import Secret
-from strongroom.sync.providers.azure_session import AzureLogin, cloud_of
+from strongroom.sync.providers.azure_session import (
+    AzureLogin,
+    cloud_of,
+    is_own,
+    stays_in_cloud,
+)
 from strongroom.sync.providers.contract import (
     Fetched,
     Find,
@@ -63,6 +68,9 @@ async def build(spec: Fields, references: References, around: Surroundings) -> P
         raise spec.bad("vaultUrl", "must be a URL")
     http = HttpClient()
     cloud = cloud_of(spec, around.environment)
+    domain = cloud.resource.removeprefix("https://")
+    if is_own(spec) and not stays_in_cloud(spec, url, domain):
+        references.lend(spec)
     login = AzureLogin(cloud, references, around, http).of(spec)
     api = RestApi("azure", url, http, around.clock)
     return AzureKeyVault(api, Session(login, around.clock), http, around.clock)

@@ -4,6 +4,7 @@ Fields: https://external-secrets.io/latest/provider/azure-key-vault/#authenticat
 https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow.
 """
 
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -64,6 +65,19 @@ def cloud_of(spec: Fields, environment: Mapping[str, str]) -> Cloud:
         raise spec.bad("customCloudConfig", "is needed for AzureStackCloud")
     found = CLOUDS[kind]
     return Cloud(environment.get("AZURE_AUTHORITY_HOST", found.login).rstrip("/"), found.resource)
+
+
+def is_own(spec: Fields) -> bool:
+    """Whether the operator's own identity is asked for: its pod's or its machine's. Pure."""
+    kind = spec.text("authType")
+    of_pod = kind == "WorkloadIdentity" and spec.part("serviceAccountRef") is None
+    return of_pod or kind == "ManagedIdentity"
+
+
+def stays_in_cloud(spec: Fields, address: str, domain: str) -> bool:
+    """Whether tokens are asked for and shown at the cloud's own addresses alone. Pure."""
+    shown = re.fullmatch(rf"https://[\w.-]+\.{re.escape(domain)}", address, re.ASCII)
+    return shown is not None and spec.part("customCloudConfig") is None
 
 
 class AzureLogin:

@@ -6,6 +6,7 @@ https://cloud.google.com/secret-manager/docs/reference/rest.
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -44,6 +45,7 @@ _PUSHED: Final = (
     "annotations", "labels", "topics", "mergePolicy", "cmekKeyName", "replicationLocation",
     "replicationLocations",
 )  # fmt: skip
+_LOCATION: Final = re.compile(r"[a-z0-9-]{1,63}")
 _SERVICE: Final = "Google Secret Manager"
 
 
@@ -63,9 +65,13 @@ class GcpSettings:
         project = spec.text("projectID") or cluster.text("clusterProjectID")
         if not project:
             raise spec.bad("projectID", "is needed")
+        location = spec.text("location")
+        # A part of the host's name, to which the store's token is shown.
+        if location and not _LOCATION.fullmatch(location):
+            raise spec.bad("location", "must be a location such as europe-west1")
         policies = ("LatestOrFail", "LatestOrFetch")
         policy = spec.choice("secretVersionSelectionPolicy", policies, policies[0])
-        return cls(project, spec.text("location"), policy == policies[1])
+        return cls(project, location, policy == policies[1])
 
     @property
     def parent(self) -> str:

@@ -4,6 +4,7 @@ Fields: https://external-secrets.io/latest/provider/google-secrets-manager/#auth
 """
 
 import re
+import stat
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from strongroom.wire.google_identity import AWS4, JWT, GoogleIdentity, Subject, 
 from strongroom.wire.oauth import Fetch, google_key
 
 ACCOUNT_ANNOTATION: Final = "iam.gke.io/gcp-service-account"
+TOKEN_BYTES: Final = 64 * 1024
 _IMPERSONATION: Final = re.compile(r"/v1/projects/-/serviceAccounts/([^/:\s]+):generateAccessToken")
 
 
@@ -183,7 +185,7 @@ class GcpLogin:
             raise source.bad("executable", "is not run: a ConfigMap could name any program")
         file, url = source.text("file"), source.text("url")
         shape = source.part("format") or Fields({}, f"{source.where}.format")
-        if file == str(OWN_TOKEN):
+        if file and _is_same(Path(file), OWN_TOKEN):
             raise source.bad("file", "is the operator's own token, which nobody may borrow")
         if url and url != part.text("externalTokenEndpoint"):
             raise source.bad("url", "must be the store's externalTokenEndpoint")
@@ -203,9 +205,12 @@ class GcpLogin:
     def _reading_file(self, file: str) -> Callable[[], Awaitable[str]]:
         async def read() -> str:
             try:
-                return Path(file).read_text()
+                found = _small_file(Path(file))
             except OSError as error:
                 raise Unavailable("google-token", f"cannot read {file}: {error.strerror}") from None
+            if found is None:
+                raise Invalid("google-token", f"{file} is no file that holds a token")
+            return found.decode(errors="replace")
 
         return read
 
@@ -219,6 +224,27 @@ class GcpLogin:
             return reply.body.decode(errors="replace")
 
         return read
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, however they are written."""
+    try:
+        return one.resolve() == other.resolve() or one.samefile(other)
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def _small_file(path: Path) -> bytes | None:
+    """A file's content; None for what has no end, or makes whoever reads it wait. Raises OSError.
+
+    Whoever writes the ConfigMap names it: devices, pipes and what the kernel makes up say nothing
+    of their size.
+    """
+    said = path.stat()
+    if not stat.S_ISREG(said.st_mode) or not 0 < said.st_size <= TOKEN_BYTES:
+        return None
+    with path.open("rb") as file:
+        return file.read(TOKEN_BYTES)
 
 
 def _json(text: str, where: str) -> Fields:

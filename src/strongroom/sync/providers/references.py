@@ -19,6 +19,8 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, NotFound, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.fields import Fields
+from strongroom.wire.addresses import is_metadata
+from strongroom.wire.client import Route
 
 TOKEN_SECONDS: Final = 600
 OWN_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -31,12 +33,14 @@ class Surroundings:
     """What is around every provider.
 
     `environment` holds the variables that clouds and clusters give to a pod (AWS_*, GOOGLE_*,
-    AZURE_*), with which their SDKs' users also point at other endpoints.
+    AZURE_*), with which their SDKs' users also point at other endpoints. `alone_in` is the one
+    namespace that is served, "" for all of a cluster.
     """
 
     api: KubeApi
     clock: Clock
     environment: Mapping[str, str] = field(default_factory=dict)
+    alone_in: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class References:
         self._api = around.api
         self._home = str(store["metadata"].get("namespace") or "")
         self._asking = namespace
+        self._alone_in = around.alone_in
         self.store_name = str(store["metadata"].get("name") or "")
         self.store_kind = "SecretStore" if self._home else "ClusterSecretStore"
 
@@ -145,6 +150,35 @@ class References:
             if text is None:
                 raise NotFound("no-config-map-key", f"the ConfigMap {name} has no key {key}")
         return str(text)
+
+    @property
+    def lends(self) -> bool:
+        """Whether the author of the store may use what the operator is, see `lend`."""
+        return self._home in ("", self._alone_in)
+
+    @property
+    def route(self) -> Route:
+        """How an address is reached that the store's author chose.
+
+        Not the clouds' metadata, which tells each pod who it is: the operator is another.
+        """
+        return Route(shuns=None if self.lends else is_metadata)
+
+    def lend(self, part: Fields) -> None:
+        """Before the operator shows who it is at an address that the store's author chose.
+
+        Whoever may write a SecretStore would have it shown to a server of theirs, and be taken for
+        the operator everywhere. Raises Invalid(`own-identity`), unless the author speaks for the
+        cluster or the operator is for that namespace alone.
+        """
+        if not self.lends:
+            raise Invalid(
+                "own-identity",
+                f"{part.where}: a {self.store_kind} cannot use the operator's own identity at an"
+                " address of its choice",
+                hint="name a serviceAccountRef or secretRef of the namespace, or let a"
+                " ClusterSecretStore say it, whose conditions name the namespaces that may use it",
+            )
 
     def own_token(self) -> Secret:
         """The token of the operator's own pod; raises Unavailable outside of one."""

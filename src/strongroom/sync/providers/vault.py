@@ -34,7 +34,7 @@ from strongroom.sync.providers.vault_feed import Past, changed_path
 from strongroom.sync.providers.vault_login import Login, kind_of, login_of, no_login, passed_over
 from strongroom.sync.spec import RemoteRef
 from strongroom.sync.values import Escaped
-from strongroom.wire.client import HttpClient
+from strongroom.wire.client import HttpClient, Route
 from strongroom.wire.tls import ClientPem
 from strongroom.wire.vault import Query, VaultClient
 
@@ -59,6 +59,7 @@ class VaultSettings:
     login_namespace: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     read_your_writes: bool = False
+    route: Route = field(default_factory=Route)
 
     @classmethod
     def from_spec(cls, spec: Fields, ca: str = "") -> "VaultSettings":
@@ -100,7 +101,14 @@ def split_key(key: str, settings: VaultSettings) -> tuple[str, str]:
         mount, _, path = key.partition("/data/" if of_data else "/")
     if not mount or not path:
         raise Invalid("bad-remote-key", f"the remote key {key!r} has no mount or path")
+    if _is_relative(f"{mount}/{path}"):
+        raise Invalid("bad-remote-key", f"the remote key {key!r} has relative segments")
     return mount, path
+
+
+def _is_relative(path: str) -> bool:
+    """Whether an HTTP client would take parts of it as steps, out of the mount of the store."""
+    return not {".", ".."}.isdisjoint(path.split("/"))
 
 
 def pushed_tags(target: PushTarget, tags: Mapping[str, str]) -> dict[str, str]:
@@ -117,6 +125,7 @@ def pushed_tags(target: PushTarget, tags: Mapping[str, str]) -> dict[str, str]:
 async def build(spec: Fields, references: References, around: Surroundings) -> "VaultProvider":
     """The provider of `spec.provider.vault` or `openBao`; raises Invalid."""
     settings = VaultSettings.from_spec(spec, await references.authority(spec))
+    settings = replace(settings, route=references.route)
     auth = spec.part("auth")
     pem = await _client_pem(spec, auth, references)
     if auth is None:
@@ -160,7 +169,7 @@ class VaultProvider(OneByOne):
         # Whether the token is one that it logged in for, and so may renew and revoke.
         self.own = own
         self._settings = settings
-        self._http = HttpClient(ca_data=settings.ca, client_pem=pem)
+        self._http = HttpClient(ca_data=settings.ca, client_pem=pem, route=settings.route)
         self._client = VaultClient(
             settings.server, None, self._http, settings.namespace,
             headers=settings.headers, read_your_writes=settings.read_your_writes,
@@ -259,6 +268,8 @@ class VaultProvider(OneByOne):
         Names begin with `find.path` as it was written.
         """
         folder = f"{path.strip('/')}/".lstrip("/")
+        if _is_relative(folder):
+            raise Invalid("bad-find", f"find.path {path!r} has relative segments")
         if self._settings.mount:
             return self._settings.mount, folder, folder
         of_data = self._settings.version == "v2" and "/data/" in folder

@@ -36,6 +36,8 @@ def iam_login(part: Fields, references: References, around: Surroundings) -> tup
     role, region = part.required("vaultRole"), part.text("region", REGION)
     server = part.text("vaultAwsIamServerID")
     auth = {name: part.raw()[name] for name in ("secretRef", "jwt") if part.part(name)}
+    if not auth:
+        references.lend(part)
     shape = {"region": region, "role": part.text("role"), "externalID": part.text("externalID")}
     spec = Fields({**shape, "auth": auth}, part.where)
 
@@ -64,6 +66,8 @@ def gcp_login(part: Fields, references: References, around: Surroundings) -> tup
     role = part.required("role")
     kinds = ("secretRef", "workloadIdentity", "serviceAccountRef")
     kind = part.one_of(*kinds, default="ambient")
+    if kind == "ambient":
+        references.lend(part)
     spec = _google_auth(part, kind)
 
     async def body() -> dict[str, Any]:

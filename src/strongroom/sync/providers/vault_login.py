@@ -100,6 +100,8 @@ def _kubernetes(part: Fields, references: References) -> Login:
     mount, role = part.text("mountPath", "kubernetes"), part.required("role")
     one = part.first_of(*ALTERNATIVES["kubernetes"], default="own")
     source = part if one == "own" else part.needed(one)
+    if one == "own":
+        references.lend(part)
 
     async def body() -> dict[str, Any]:
         if one == "secretRef":

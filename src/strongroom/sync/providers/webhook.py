@@ -6,7 +6,7 @@ are put into requests must be labelled for it, for the store's author chooses wh
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import quote_plus, urlsplit
 
@@ -33,7 +33,7 @@ from strongroom.sync.values import Parsed, as_bytes
 from strongroom.template.engine import Template
 from strongroom.template.engine import compile as compiled
 from strongroom.template.values import Map, Value
-from strongroom.wire.client import TIMEOUT_SECONDS, HttpClient, Route
+from strongroom.wire.client import TIMEOUT_SECONDS, HttpClient
 from strongroom.wire.http import Response
 from strongroom.wire.ntlm import CODES, Account, NtlmClient, need_library
 from strongroom.wire.rest import refusal_of
@@ -107,9 +107,12 @@ async def build(
     ca = await references.authority(spec)
     sent = SentSecrets(secrets, references, label)
     login = NtlmLogin.from_spec(
-        spec, sent, lambda: HttpClient(ca_data=ca, route=Route(one_connection=True))
+        spec,
+        sent,
+        lambda: HttpClient(ca_data=ca, route=replace(references.route, one_connection=True)),
     )
-    return WebhookProvider(templates, sent, HttpClient(ca_data=ca), around.clock, login)
+    http = HttpClient(ca_data=ca, route=references.route)
+    return WebhookProvider(templates, sent, http, around.clock, login)
 
 
 @dataclass(frozen=True, slots=True)
