@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import quote_plus, urlsplit
 
-import jsonpath
 import orjson
 
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.durations import parse_duration
+from strongroom.sync.json_query import first_found
 from strongroom.sync.providers.contract import (
     Fetched,
     Find,
@@ -258,15 +258,7 @@ class WebhookProvider(OneByOne):
             said = orjson.loads(body)
         except orjson.JSONDecodeError:
             raise Unavailable("bad-reply", "the reply of the webhook is not JSON") from None
-        try:
-            found = jsonpath.findall(path, said)
-        except jsonpath.JSONPathError as error:
-            raise Invalid(
-                "bad-json-path", f"result.jsonPath {path!r} is no path ({type(error).__name__})"
-            ) from None
-        if not found:
-            raise Invalid("no-result", f"result.jsonPath {path!r} finds nothing in the reply")
-        first = found[0]
+        first = first_found(path, said)
         # A list is taken for the matches of a filter, of which the first counts.
         while isinstance(first, list):
             if not first:
