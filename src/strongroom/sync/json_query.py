@@ -5,15 +5,16 @@ is followed for so many steps, and patterns are RE2's, which take linear time.
 """
 
 import re
+from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
-from jsonpath import JSONPathEnvironment, JSONPathError, JSONPathMatch
+from jsonpath import JSONPathEnvironment, JSONPathError
 from jsonpath.function_extensions import ExpressionType, FilterFunction
 
 from strongroom.model.errors import Invalid
 from strongroom.sync.patterns import compile_pattern
 
-# A step takes some microseconds.
+# Looks at a member of an object or a list, each of some microseconds.
 STEPS: Final = 100_000
 _FLAGS: Final = ((re.IGNORECASE, "i"), (re.MULTILINE, "m"), (re.DOTALL, "s"))
 
@@ -23,48 +24,71 @@ def first_found(path: str, answer: Any) -> Any:  # noqa: ANN401 - JSON
 
     Raises Invalid(`bad-json-path`, `no-result`, `bad-pattern`).
     """
+    left = STEPS
+
+    def charge(steps: int) -> None:
+        nonlocal left
+        left -= steps
+        if left < 0:
+            raise Invalid("bad-json-path", f"result.jsonPath takes more than {STEPS} steps")
+
     try:
-        found = _Bounded().match(path, answer)
-    except JSONPathError as error:
+        found = _PATHS.match(path, _counted(answer, charge))
+    except (JSONPathError, RecursionError) as error:
         raise Invalid(
             "bad-json-path", f"result.jsonPath {path!r} is no path ({type(error).__name__})"
         ) from None
     if found is None:
         raise Invalid("no-result", f"result.jsonPath {path!r} finds nothing in the reply")
+    left = STEPS
     return found.obj
 
 
-class _Bounded(JSONPathEnvironment):
-    """Counts what following one path takes."""
+Charge = Callable[[int], None]
 
-    def __init__(self) -> None:
-        self._left = STEPS
-        super().__init__()
-        charge = self._charge
 
-        class Counted(JSONPathMatch):
-            def new_child(self, obj: object, key: int | str) -> JSONPathMatch:
-                charge()
-                return super().new_child(obj, key)
+class _List(list[Any]):
+    """A list that charges for being walked."""
 
-        self.match_class = Counted
+    charge: Charge
 
-    def _charge(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise Invalid("bad-json-path", f"result.jsonPath takes more than {STEPS} steps")
+    def __iter__(self) -> Iterator[Any]:
+        self.charge(1 + len(self))
+        return super().__iter__()
+
+
+class _Dict(dict[str, Any]):
+    """An object that charges for being walked."""
+
+    charge: Charge
+
+    def items(self) -> Any:  # noqa: ANN401 - a view
+        self.charge(1 + len(self))
+        return super().items()
+
+
+def _counted(answer: Any, charge: Charge) -> Any:  # noqa: ANN401 - JSON
+    """The same, of lists and objects that charge."""
+    found: _List | _Dict
+    if isinstance(answer, list):
+        found = _List([_counted(each, charge) for each in answer])
+    elif isinstance(answer, dict):
+        found = _Dict({key: _counted(each, charge) for key, each in answer.items()})
+    else:
+        return answer
+    found.charge = charge
+    return found
+
+
+class _Paths(JSONPathEnvironment):
+    """JSONPath with RE2's patterns."""
 
     def setup_function_extensions(self) -> None:
         super().setup_function_extensions()
         self.function_extensions["match"] = _Pattern(whole=True)
         self.function_extensions["search"] = _Pattern(whole=False)
 
-    def is_truthy(self, obj: object) -> bool:
-        self._charge()
-        return super().is_truthy(obj)
-
     def compare(self, left: object, operator: str, right: object) -> bool:
-        self._charge()
         if operator == "=~" and isinstance(right, re.Pattern) and isinstance(left, str):
             words = "".join(word for flag, word in _FLAGS if right.flags & flag)
             source = f"(?{words}:{right.pattern})" if words else str(right.pattern)
@@ -87,3 +111,6 @@ class _Pattern(FilterFunction):
         compiled = compile_pattern(pattern)
         found = compiled.fullmatch(text) if self._whole else compiled.search(text)
         return cast("object", found) is not None
+
+
+_PATHS: Final = _Paths()
