@@ -14,6 +14,11 @@ from strongroom.store.quotas import COUNT_SECONDS, Bucket, LeaseCount, Quotas, R
         ("secret/data/a*", "secret/data/abc", True),
         ("secret/data/a", "secret/data/a", True),
         ("secret/data/a", "secret/data/ab", False),
+        ("secret/metadata/a", "secret/metadata/a/", True),
+        ("secret/data/a", "secret/data/A", False),
+        ("auth/userpass/login/bob", "auth/userpass/login/BOB", True),
+        ("auth/userpass/login/Bo*", "auth/userpass/login/bob", True),
+        ("auth/userpass/login/bob", "auth/userpass/login/bobby", False),
     ],
 )
 def test_what_a_quota_covers(quota, path, covers) -> None:
@@ -222,3 +227,22 @@ def test_a_count_is_taken_anew_after_its_time_and_when_the_clock_was_set_back() 
     for now, times in ((100.0, 1), (101.9, 1), (102.0, 2), (50.0, 3), (51.0, 3)):
         quotas._count(Counting(), quota, now, COUNT_SECONDS)
         assert len(taken) == times, now
+
+
+async def test_a_quota_of_a_user_or_role_counts_every_spelling(store) -> None:
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    await store.ask("POST", "sys/auth/jwt", {"type": "jwt"})
+    user = {"rate": 2, "interval": "60s", "path": "auth/userpass/login/bob"}
+    await store.ask("POST", "sys/quotas/rate-limit/user", user)
+    role = {"rate": 2, "interval": "60s", "path": "auth/jwt", "role": "Dev"}
+    await store.ask("POST", "sys/quotas/rate-limit/role", role)
+    said = [
+        (await store.ask("POST", f"auth/userpass/login/{name}", {"password": "x"}, token=""))[0]
+        for name in ("bob", "Bob", "BOB", "bOb")
+    ]
+    assert said == [400, 400, 429, 429]
+    said = [
+        (await store.ask("POST", "auth/jwt/login", {"role": name, "jwt": "x"}, token=""))[0]
+        for name in ("Dev", "dev", "DEV", "other")
+    ]
+    assert said == [400, 400, 429, 400]

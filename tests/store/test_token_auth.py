@@ -491,3 +491,17 @@ async def test_a_token_does_not_outlive_its_auth_method(store) -> None:
     await store.ask("POST", "sys/auth/kubernetes", {"type": "kubernetes"})
     for token in tokens:
         assert (await store.ask("GET", "auth/token/lookup-self", token=token))[0] == 403
+
+
+async def test_a_pattern_of_forbidden_policies_forbids_in_any_case(store) -> None:
+    token = await store.token_with('path "auth/token/create/r" { capabilities = ["update"] }')
+    await store.ask("POST", "auth/token/roles/r", {"disallowed_policies_glob": ["Admin*"]})
+    for name in ("admin-x", "ADMIN-x"):
+        body = {"policies": [name]}
+        status, said = await store.ask("POST", "auth/token/create/r", body, token=token)
+        assert (status, "disallowed by this role" in str(said)) == (400, True)
+    body = {"allowed_policies_glob": ["Dev-*"], "disallowed_policies_glob": []}
+    await store.ask("POST", "auth/token/roles/r", body)
+    for name, status in (("dev-a", 200), ("Dev-a", 200), ("ops", 400)):
+        made = await store.ask("POST", "auth/token/create/r", {"policies": [name]}, token=token)
+        assert made[0] == status

@@ -29,6 +29,8 @@ EXEMPT: Final = (
 )
 # Where quotas are changed: whoever would lift one is not kept out by it.
 LIFTING: Final = "sys/quotas/"
+# Below these are names that mean the same in any case.
+NAMED: Final = ("auth/", "identity/", "sys/")
 RETRY_SECONDS: Final = 60
 # How long a count holds, with what this process has added; one that refuses is taken anew.
 COUNT_SECONDS: Final = 2.0
@@ -95,14 +97,24 @@ class Bucket:
 
 
 def fits(quota_path: str, path: str) -> bool:
-    """Whether a quota's path covers a request: everything, a mount, a prefix or the path itself."""
+    """Whether a quota's path covers a request: everything, a mount, a prefix or the path itself.
+
+    A list of a path is the same path, and users, roles and policies are the same in any case.
+    """
     if not quota_path:
         return True
+    if path.startswith(NAMED):
+        quota_path, path = quota_path.lower(), path.lower()
     if quota_path.endswith("*"):
         return path.startswith(quota_path[:-1])
     if quota_path.endswith("/"):
         return path.startswith(quota_path)
-    return path == quota_path
+    return path.removesuffix("/") == quota_path
+
+
+def _is_role(asked: object, role: str) -> bool:
+    """Whether a login asks for a role: methods take its name in any case."""
+    return str(asked).lower() == role.lower()
 
 
 @dataclass(slots=True)
@@ -185,7 +197,7 @@ class Quotas:
             return (), None
         login = path.startswith("auth/")
         for limit in known.rates:
-            if fits(limit.path, path) and (not limit.role or (login and role() == limit.role)):
+            if fits(limit.path, path) and (not limit.role or (login and _is_role(role(), limit.role))):
                 try:
                     return self._take_or_spare(limit, path, peer, now, show=known.show), None
                 except TooMany as refusal:

@@ -96,7 +96,7 @@ def _role_from(call: Call, old: Mapping[str, Any]) -> dict[str, Any]:
             for name in ("allowed_policies", "disallowed_policies")
         },
         **{
-            name: sorted(set(read.texts(name)))
+            name: sorted({each.lower() for each in read.texts(name)})
             for name in ("allowed_policies_glob", "disallowed_policies_glob")
         },
         "allowed_entity_aliases": sorted(
@@ -139,7 +139,8 @@ def role_policies(
     it only forbids some. Raises Invalid for a policy that the role does not allow, or forbids.
     """
     allowed, globs = role["allowed_policies"], role["allowed_policies_glob"]
-    forbidden = [*role["disallowed_policies"], *role["disallowed_policies_glob"]]
+    # Names are in lower case; a role of before may have its patterns as they were written.
+    forbidden = [*role["disallowed_policies"], *map(str.lower, role["disallowed_policies_glob"])]
     if not (allowed or globs or forbidden):
         return None
     with_default = with_default and not _any_match("default", forbidden)
