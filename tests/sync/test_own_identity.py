@@ -4,11 +4,13 @@ import json
 import os
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
-from strongroom.kube.resource import CONFIG_MAPS
+from strongroom.kube.resource import CONFIG_MAPS, SECRETS
 from strongroom.model.errors import Invalid, Unavailable
+from strongroom.sync.crds import CLUSTER_GENERATORS
 from strongroom.sync.generators.contract import Sources
 from strongroom.sync.generators.kinds import ServedKinds
 from strongroom.sync.providers.kinds import Providers
@@ -215,3 +217,46 @@ async def test_a_name_that_leads_to_a_shunned_address_is_not_asked(plain) -> Non
         assert not asked
         async with HttpClient(route=Route(shuns=is_metadata)) as http:
             assert (await http.request("GET", named)).status == 200
+
+
+def dynamic(address: str, **provider: Any) -> dict[str, Any]:
+    token = {"tokenSecretRef": {"name": "admin", "namespace": "kube-system", "key": "token"}}
+    return {"path": "db/creds/r", "provider": {"server": address, "auth": token, **provider}}
+
+
+@pytest.mark.parametrize("metadata", [{}, {"namespace": "kube-system"}, {"name": "g"}])
+@pytest.mark.parametrize("kind", ["VaultDynamicSecret", "ClusterGenerator"])
+async def test_a_state_that_somebody_wrote_reads_in_no_other_namespace(
+    api, clock, plain, kind: str, metadata: dict
+) -> None:
+    """With a generator of its own in a GeneratorState a namespace would have any Secret sent."""
+    heard: list[str] = []
+
+    def server(request, exchange) -> None:
+        heard.append(request.headers.get("x-vault-token", ""))
+        exchange.reply(Response(200, b"{}"))
+
+    secret = {"metadata": {"name": "admin", "namespace": "kube-system"}, "data": {"token": "czNj"}}
+    await api.create(SECRETS, secret)
+    workshop = ServedKinds(Sources(Surroundings(api, clock), Random(1)))
+    async with plain(server) as address:
+        spec = dynamic(address)
+        whole = {"kind": "VaultDynamicSecret", "generator": {"vaultDynamicSecretSpec": spec}}
+        item = {"kind": kind, "metadata": metadata, "spec": spec}
+        if kind == "ClusterGenerator":
+            item["spec"] = whole
+            # One of that name that asks somebody else is no reason to believe it.
+            other = {**whole, "generator": {"vaultDynamicSecretSpec": dynamic("https://vault")}}
+            await api.create(CLUSTER_GENERATORS, {"metadata": {"name": "g"}, "spec": other})
+        state = {"leaseID": "x", "leaseDuration": 60, "leaseRenewable": True}
+        with pytest.raises(Invalid, match="namespace must be n"):
+            await workshop.release(item, "n", state)
+        # A lease that is to be renewed asks too, and is refused for the same reason.
+        assert (await workshop.sustain(item, "n", state, 59.0)).ends is not None
+        assert not heard
+        if kind == "ClusterGenerator":
+            held = await api.get(CLUSTER_GENERATORS, "g")
+            await api.replace(CLUSTER_GENERATORS, {**held, "spec": whole})
+            if metadata.get("name") == "g":
+                await workshop.release(item, "n", state)
+                assert heard == ["s3c"]

@@ -197,7 +197,9 @@ class Quotas:
             return (), None
         login = path.startswith("auth/")
         for limit in known.rates:
-            if fits(limit.path, path) and (not limit.role or (login and _is_role(role(), limit.role))):
+            if fits(limit.path, path) and (
+                not limit.role or (login and _is_role(role(), limit.role))
+            ):
                 try:
                     return self._take_or_spare(limit, path, peer, now, show=known.show), None
                 except TooMany as refusal:

@@ -3,11 +3,12 @@
 What is wrong with a generator's spec is an Invalid that names the field.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from strongroom.kube.resource import Object, Resource
-from strongroom.model.errors import Invalid
+from strongroom.model.errors import Denied, Invalid, NotFound
 from strongroom.sync.crds import CLUSTER_GENERATORS, GENERATORS
 from strongroom.sync.generators.contract import Life, Made, Make, Release, Sources, Sustain
 from strongroom.sync.providers.fields import Fields
@@ -102,6 +103,12 @@ def sustain_of(kind: str) -> Sustain | None:
     return sustain
 
 
+def _asked(generator: Object) -> tuple[str, Any]:
+    """The kind of a generator, and whom it asks as whom."""
+    kind, spec = spec_of(generator)
+    return kind, spec.raw().get("provider")
+
+
 class Workshop(Protocol):
     """Makes by generators, and ends what was made."""
 
@@ -134,7 +141,7 @@ class ServedKinds:
         kind, spec = spec_of(generator)
         done = release_of(kind)
         if done is not None:
-            await done(spec, self._references(generator, namespace), self._sources, state)
+            await done(spec, await self._of_state(generator, namespace), self._sources, state)
 
     async def sustain(
         self, generator: Object, namespace: str, state: Mapping[str, Any], age: float
@@ -143,7 +150,24 @@ class ServedKinds:
         done = sustain_of(kind)
         if done is None:
             return None
-        return await done(spec, self._references(generator, namespace), self._sources, state, age)
+        return await done(
+            spec, await self._of_state(generator, namespace), self._sources, state, age
+        )
+
+    async def _of_state(self, generator: Object, namespace: str) -> References:
+        """The references of a generator as a GeneratorState of the namespace remembers it.
+
+        Whoever may write states there may write any generator into one. What it refers to is of
+        that namespace, unless a ClusterGenerator has the same identity at the same server now.
+        """
+        metadata = dict(generator.get("metadata") or {}) | {"namespace": namespace}
+        if generator.get("kind") == CLUSTER_GENERATORS.kind:
+            with contextlib.suppress(NotFound, Denied):
+                api = self._sources.around.api
+                there = await api.get(CLUSTER_GENERATORS, str(metadata.get("name")))
+                if _asked(there | {"kind": CLUSTER_GENERATORS.kind}) == _asked(generator):
+                    return self._references(there, namespace)
+        return self._references({"metadata": metadata}, namespace)
 
     def _references(self, generator: Object, namespace: str) -> References:
         return References(self._sources.around, generator, namespace)
