@@ -49,3 +49,10 @@ def test_a_path_that_multiplies_what_is_there_comes_to_an_end(path: str) -> None
         answer = [answer]
     with pytest.raises(Invalid, match="steps"):
         first_found(path, answer)
+
+
+@pytest.mark.parametrize("how", ["match(@, '{}')", "search(@, '{}')", "@ =~ /{}/"])
+def test_a_large_pattern_does_not_walk_over_a_large_answer(how: str) -> None:
+    pattern = "a{1,1000}a{1,1000}a{1,1000}b"
+    with pytest.raises(Invalid, match="too large"):
+        first_found(f"$[?{how.format(pattern)}]", ["a" * 200_000])

@@ -76,6 +76,8 @@ def test_a_computed_failure_message_is_not_told() -> None:
         "{{ nindent 1000000 (repeat 100000 `\n`) }}",
         "{{ wrapWith 1 (repeat 100000 `x`) (repeat 100000 `y`) }}",
         "{{ regexReplaceAll `` (repeat 100000 `x`) (repeat 100000 `y`) }}",
+        "{{ regexMatch `a{1,1000}a{1,1000}a{1,1000}b` (repeat 200000 `a`) }}",
+        "{{ regexFindAll `a(?:.*z)?` (repeat 100000 `a`) -1 }}",
         "{{ replace `` (repeat 100000 `x`) (repeat 100000 `y`) }}",
         "{{ join (repeat 1000000 `x`) (until 1000) }}",
         "{{ range until 100 }}{{ $_ := bcrypt `x` }}{{ end }}",

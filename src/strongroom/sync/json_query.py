@@ -6,13 +6,13 @@ is followed for so many steps, and patterns are RE2's, which take linear time.
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from jsonpath import JSONPathEnvironment, JSONPathError
 from jsonpath.function_extensions import ExpressionType, FilterFunction
 
 from strongroom.model.errors import Invalid
-from strongroom.sync.patterns import compile_pattern
+from strongroom.sync.patterns import matches
 
 # Looks at a member of an object or a list, each of some microseconds.
 STEPS: Final = 100_000
@@ -92,7 +92,7 @@ class _Paths(JSONPathEnvironment):
         if operator == "=~" and isinstance(right, re.Pattern) and isinstance(left, str):
             words = "".join(word for flag, word in _FLAGS if right.flags & flag)
             source = f"(?{words}:{right.pattern})" if words else str(right.pattern)
-            return compile_pattern(source).fullmatch(left) is not None
+            return matches(source, left, whole=True)
         return super().compare(left, operator, right)
 
 
@@ -108,9 +108,7 @@ class _Pattern(FilterFunction):
     def __call__(self, text: object, pattern: object) -> bool:
         if not isinstance(text, str) or not isinstance(pattern, str):
             return False
-        compiled = compile_pattern(pattern)
-        found = compiled.fullmatch(text) if self._whole else compiled.search(text)
-        return cast("object", found) is not None
+        return matches(pattern, text, whole=self._whole)
 
 
 _PATHS: Final = _Paths()

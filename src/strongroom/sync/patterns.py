@@ -7,6 +7,8 @@ import re2
 
 from strongroom.model.errors import Invalid
 
+# Bytes and states of the pattern, in the worst case each with each.
+MOST_WORK: Final = 100_000_000
 _OPTIONS: Final = re2.Options()
 _OPTIONS.log_errors = False
 
@@ -22,9 +24,17 @@ def compile_pattern(source: str) -> Any:  # noqa: ANN401 - the binding has no ty
         raise Invalid("bad-pattern", f"the pattern {source!r} cannot be used: {reason}") from None
 
 
-def matches(source: str, text: str) -> bool:
-    """Whether the pattern is found anywhere in the text, as Go's MatchString does."""
-    return compile_pattern(source).search(text) is not None
+def matches(source: str, text: str, *, whole: bool = False) -> bool:
+    """Whether the pattern is found anywhere in the text, as Go's MatchString does; or is all of it.
+
+    Raises Invalid(`bad-pattern`) for what would take seconds: linear time is long where both the
+    pattern and the text are large.
+    """
+    compiled = compile_pattern(source)
+    if len(text) * compiled.programsize > MOST_WORK:
+        raise Invalid("bad-pattern", f"the pattern {source!r} is too large for what it is to match")
+    found = compiled.fullmatch(text) if whole else compiled.search(text)
+    return found is not None
 
 
 def replace_all(source: str, target: str, text: str) -> str:

@@ -15,6 +15,8 @@ from strongroom.template.registry import Run, Table
 from strongroom.template.values import Slice, Value, string_list
 
 REGEX: Final = Table("Regular expressions")
+STATES_IN_A_STEP: Final = 400
+BYTES_IN_A_STEP: Final = 5000
 _NAME: Final = re.compile(rb"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 _META: Final = re.compile(rb"[\\.+*?()|\[\]{}^$]")
 
@@ -34,6 +36,21 @@ def _regex(pattern: bytes) -> Any:  # noqa: ANN401 - re2 has no type information
         return _compiled(bytes(pattern))
     except re2.error:
         raise CallFailed("the regular expression does not compile") from None
+
+
+def _search(budget: Budget, pattern: bytes, text: bytes) -> Any:  # noqa: ANN401 - re2 is untyped
+    """The first match; what it may cost is charged before."""
+    regex = _regex(pattern)
+    budget.step(_most_work(regex, text))
+    return regex.search(text)
+
+
+def _most_work(regex: Any, text: bytes) -> int:  # noqa: ANN401 - re2 is untyped
+    """Steps of one search in the worst case, in which RE2 looks at all of its program for a byte.
+
+    Linear time is long where both are large.
+    """
+    return len(text) * int(regex.programsize) // STATES_IN_A_STEP
 
 
 class _Subject:
@@ -75,8 +92,10 @@ def _matches(budget: Budget, pattern: bytes, subject: _Subject, limit: int = -1)
     """Go's successive matches: none of no width right after another match."""
     found: list[Any] = []
     regex, text, at, end = _regex(pattern), subject.searched, 0, -1
+    budget.step(_most_work(regex, text))
     while at <= len(text) and (limit < 0 or len(found) < limit):
-        budget.step()
+        # Each search may go on to the end before it knows.
+        budget.step(1 + (len(text) - at) // BYTES_IN_A_STEP)
         match = regex.search(text, at)
         if match is None:
             break
@@ -108,14 +127,14 @@ def _regex_match(run: Run, pattern: bytes, text: bytes) -> bool:
 @REGEX("mustRegexMatch", "string, string")
 def _must_regex_match(run: Run, pattern: bytes, text: bytes) -> bool:
     """Whether the expression matches somewhere."""
-    return _regex(pattern).search(_Subject(run.budget, text).searched) is not None
+    return _search(run.budget, pattern, _Subject(run.budget, text).searched) is not None
 
 
 @REGEX("regexFind mustRegexFind", "string, string")
 def _regex_find(run: Run, pattern: bytes, text: bytes) -> bytes:
     """The first match, or ""."""
     subject = _Subject(run.budget, text)
-    match = _regex(pattern).search(subject.searched)
+    match = _search(run.budget, pattern, subject.searched)
     return b"" if match is None else subject.group(match)
 
 
