@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from strongroom.app.audit_sources import read_logs
+from strongroom.app.audit_sources import read_logs, secrets_made_of
 from strongroom.app.commands.audit import reach_sheet, readers_sheet, since_of, timeline_sheet
 from strongroom.app.main import main
 from strongroom.audit.exposure import LogCoverage, Window, blind_spots, readers
@@ -14,7 +14,9 @@ from strongroom.audit.kubernetes_log import parse_line
 from strongroom.audit.log_files import lines_of
 from strongroom.audit.store_log import parse_record, records_of
 from strongroom.audit.timeline import Subject, service_account_of, timeline
-from strongroom.model.clock import parse_rfc3339
+from strongroom.kube.fake import FakeKubeApi
+from strongroom.kube.resource import SECRETS
+from strongroom.model.clock import SimulatedClock, parse_rfc3339
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.reach import Reach
 from strongroom.model.reference import SecretRef
@@ -236,6 +238,28 @@ def test_a_zipped_log_that_is_damaged_is_refused(tmp_path) -> None:
 def test_a_torn_line_is_told() -> None:
     torn = store_line(1)[:-30] + b"\n"
     assert next(iter(records_of(iter([torn, store_line(2)]), "secret", "prod/db"))) is None
+
+
+def test_a_path_is_found_however_its_letters_are_written() -> None:
+    """Vault and OpenBao write `&`, `<` and `>` as escapes, for Go's encoder does."""
+    line = store_line(1, path="secret/data/r&d/<db>")
+    by_go = line
+    for letter in b"&<>":
+        by_go = by_go.replace(bytes([letter]), b"\\u%04x" % letter)
+    assert by_go != line
+    found = [each and each.path for each in records_of(iter([line, by_go]), "secret", "r&d/<db>")]
+    assert found == ["secret/data/r&d/<db>"] * 2
+
+
+async def test_the_secrets_made_of_a_path_are_those_that_name_it() -> None:
+    api = FakeKubeApi(SimulatedClock())
+    labels = {"reconcile.external-secrets.io/managed": "true"}
+    for name, path in (("ours", "secret/data/größe"), ("other", "secret/data/größe/a")):
+        said = {"strongroom.dev/source-versions": json.dumps({path: 3})}
+        metadata = {"name": name, "namespace": "shop", "labels": labels, "annotations": said}
+        await api.create(SECRETS, {"metadata": metadata})
+    found = await secrets_made_of(api, SecretRef("secret", "größe"))
+    assert found == {("shop", "ours")}
 
 
 def test_exposure_counts_one_actor_and_way_once() -> None:

@@ -23,6 +23,7 @@ from strongroom.kube.resource import (
 from strongroom.model.errors import Refusal
 from strongroom.model.reach import Reach
 from strongroom.model.reference import SecretRef
+from strongroom.rotate.consumers import source_version
 from strongroom.wire.vault import VaultClient
 
 MANAGED = "reconcile.external-secrets.io/managed=true"
@@ -117,8 +118,7 @@ async def secrets_made_of(api: KubeApi, ref: SecretRef) -> frozenset[tuple[str, 
     found = set()
     for item in (await api.list(SECRETS, scope)).items:
         metadata = item["metadata"]
-        sources = (metadata.get("annotations") or {}).get("strongroom.dev/source-versions", "")
-        if f'"{ref.api_path}"' in sources:
+        if source_version(metadata, ref.api_path):
             found.add((metadata["namespace"], metadata["name"]))
     return frozenset(found)
 

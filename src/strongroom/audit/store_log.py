@@ -16,6 +16,8 @@ KV2_VERBS: Final = ("data", "metadata", "delete", "undelete", "destroy", "subkey
 # Where an answer that was wrapped is handed out, or wrapped anew, without a word of its path.
 UNWRAPPING: Final = ("sys/wrapping/unwrap", "cubbyhole/response")
 WRAPPING: Final = (*UNWRAPPING, "sys/wrapping/rewrap")
+# What Go's encoder escapes, by which Vault and OpenBao write, and no other has to.
+_GO_ESCAPES: Final = str.maketrans({each: f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,8 @@ def records_of(
     """
     paths = paths_of(mount, path)
     wraps = set() if wraps is None else wraps
-    # A cheap look before parsing: JSON writes the path as it is when it needs no escape.
-    marks = [orjson.dumps(each) for each in (*paths, *WRAPPING)]
+    # A cheap look before parsing.
+    marks = [form for each in (*paths, *WRAPPING) for form in _written(each)]
     for line in lines:
         whole = line.endswith((b"}\n", b"}"))
         if whole and not any(mark in line for mark in marks):
@@ -124,6 +126,12 @@ def records_of(
             if record.wrapped:
                 wraps.add(record.wrapped)
             yield record
+
+
+def _written(path: str) -> set[bytes]:
+    """A path as a store's log may have it."""
+    text = orjson.dumps(path)
+    return {text, text.decode().translate(_GO_ESCAPES).encode()}
 
 
 def unwrappings_of(lines: Iterator[bytes], wraps: set[str]) -> Iterator[StoreRecord]:
