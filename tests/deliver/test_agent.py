@@ -108,11 +108,13 @@ def test_what_is_no_configuration_is_refused(tmp_path) -> None:
 
 
 def test_a_set_of_files_changes_as_a_whole(tmp_path) -> None:
-    out = tmp_path / "s"
+    out = tmp_path / "not" / "there"
     assert swap(out, {"a": b"1", "b": b"1"}, {"p": 1}, 0o440, "one")
-    handle = (out / "a").open("rb")
+    handle, link = (out / "a").open("rb"), (out / "b").lstat().st_ino
     assert not swap(out, {"a": b"1", "b": b"1"}, {"p": 1}, 0o440, "same")
     assert swap(out, {"b": b"2", "c": b"2"}, {"p": 2}, 0o400, "two")
+    # What stays is not linked anew: there would be a moment without it.
+    assert (out / "b").lstat().st_ino == link
     # Who has the old file open still reads it; names that are gone are gone.
     assert handle.read() == b"1"
     handle.close()
@@ -143,6 +145,15 @@ def test_a_set_that_cannot_be_written_leaves_nothing(tmp_path) -> None:
     with pytest.raises(Unavailable):
         swap(out, {"a": b"2", "n" * 300: b"2"}, {"p": 2}, 0o440, "two")
     assert {path.name for path in out.iterdir()} == {"..one", "..data", "a", ".meta.json"}
+
+
+def test_a_set_that_cannot_be_put_in_place_is_told(tmp_path) -> None:
+    swap(tmp_path, {"a": b"1"}, {"p": 1}, 0o440, "one")
+    (tmp_path / "..data.new").mkdir()
+    with pytest.raises(Unavailable):
+        swap(tmp_path, {"a": b"2"}, {"p": 2}, 0o440, "two")
+    assert current_files(tmp_path)["a"] == b"1"
+    assert not (tmp_path / "..two").exists()
 
 
 def test_another_user_may_read_whatever_the_umask_is(tmp_path) -> None:
