@@ -301,6 +301,33 @@ async def test_a_backend_that_hangs_is_not_waited_for_for_ever(tmp_path: Path, b
     assert set(opened.failed) == {"b9"}
 
 
+@pytest.mark.parametrize("starts", [True, False], ids=["at a start", "later"])
+@pytest.mark.parametrize("broken", [KeyError("plaintext"), b"no key"], ids=["a page", "no key"])
+async def test_a_backend_with_an_odd_answer_stops_nobody(
+    tmp_path: Path, broken: KeyError | bytes, starts: bool
+) -> None:
+    """A proxy's page where the backend was: the plugin works on with the other one."""
+    bed = Bed(tmp_path, SimulatedClock(), wrappers=2)
+    await bed.first_key()
+    keeper, plugin = bed.plugin(cached=False)
+    if not starts:
+        await keeper.probe()
+    if isinstance(broken, bytes):
+
+        async def unwrap(_wrapped: bytes, _aad: bytes) -> bytes:
+            return broken
+
+        bed.fakes[0].unwrap = unwrap
+    else:
+        bed.fakes[0].broken = broken
+    await keeper.probe()
+    assert keeper.snapshot.standing is Standing.READY
+    assert keeper.report.backends == {"b0": False, "b1": True}
+    await ApiServerFake(calling(plugin), bed.clock).poll()
+    with pytest.raises(Unavailable, match="b0: "):
+        await open_key(load(bed.state).keys[0], bed.fakes[:1], PLACE)
+
+
 async def test_a_rotated_backend_is_told_and_a_remade_one_too(bed: Bed) -> None:
     keeper, _ = bed.plugin()
     await keeper.probe()

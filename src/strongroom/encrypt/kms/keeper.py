@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.encrypt.kms import high_water
-from strongroom.encrypt.kms.keys import Backends, Keks, Opened, Place, completed, open_key
+from strongroom.encrypt.kms.keys import (
+    Backends,
+    Keks,
+    Opened,
+    Place,
+    completed,
+    identities,
+    open_key,
+)
 from strongroom.encrypt.kms.offline import Cached, OfflineCache
 from strongroom.encrypt.kms.standing import Health, Policy, Standing, standing
 from strongroom.encrypt.kms.state import KmsState, check_successor, load, save_over, with_key
@@ -177,15 +185,11 @@ class Keeper:
                 _log.info("key %s is now wrapped by every backend that answers", entry.id)
         except Refusal as refusal:
             self._tell(refusal)
-        drifted = []
-        for wrapper in self._backends.wrappers:
-            wrap = entry.by(wrapper.name)
-            try:
-                if wrap is not None and await wrapper.identity() != wrap.identity:
-                    drifted.append(wrapper.name)
-            except Refusal:
-                continue
-        self.report.drifted = tuple(drifted)
+        now = await identities(self._backends.wrappers)
+        wraps = {each.by: each.identity for each in entry.wraps}
+        self.report.drifted = tuple(
+            name for name, identity in now.items() if wraps.get(name, identity) != identity
+        )
 
     # offline
 

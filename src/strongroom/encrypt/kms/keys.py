@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from strongroom.crypto.aead import Aead, Tampered, new_key
+from strongroom.crypto.aead import KEY_BYTES, Aead, Tampered, new_key
 from strongroom.crypto.shamir import combine, split
 from strongroom.crypto.tokens import BASE62, random_text
 from strongroom.encrypt.kms.state import Wrap, WrappedKey
@@ -184,7 +184,10 @@ async def open_key(
     async def one(wrapper: Wrapper) -> bytes:
         wrap = entry.by(wrapper.name)
         assert wrap is not None  # noqa: S101 - `able` has only those
-        return await wrapper.unwrap(wrap.blob, aad)
+        opened = await wrapper.unwrap(wrap.blob, aad)
+        if not wrap.share and len(opened) != KEY_BYTES:
+            raise Denied("no-key", "what it opened is no key")
+        return opened
 
     parts, failed = await _each(able, one, seconds)
     whole = [parts[name] for name in parts if not _is_share(entry, name)]
@@ -198,6 +201,12 @@ async def open_key(
     )
 
 
+async def identities(wrappers: Sequence[Wrapper]) -> dict[str, str]:
+    """Which key each of those that answer wraps with now, by the backend's name."""
+    found, _ = await _each(wrappers, lambda each: each.identity())
+    return found
+
+
 def _is_share(entry: WrappedKey, name: str) -> bool:
     wrap = entry.by(name)
     return wrap is not None and wrap.share
@@ -208,7 +217,10 @@ async def _each(
     work: Callable[[Wrapper], Awaitable[T]],
     seconds: float = BACKEND_SECONDS,
 ) -> tuple[dict[str, T], dict[str, Refusal]]:
-    """What each gave or refused; one that does not answer in time is one that refused."""
+    """What each gave or refused; one that does not answer in time is one that refused.
+
+    What answers at its address may be anything, and must not end the work of the others.
+    """
 
     async def one(wrapper: Wrapper) -> T | Refusal:
         try:
@@ -218,6 +230,9 @@ async def _each(
             return Unavailable("backend-slow", f"no answer in {seconds:g} s")
         except Refusal as refusal:
             return refusal
+        except Exception as error:  # noqa: BLE001 - its message may hold what was answered
+            why = f"it gave an answer that cannot be used ({type(error).__name__})"
+            return Unavailable("backend-reply", why)
 
     given = await asyncio.gather(*(one(each) for each in wrappers))
     pairs = [(each.name, result) for each, result in zip(wrappers, given, strict=True)]

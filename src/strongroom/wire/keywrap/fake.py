@@ -1,7 +1,7 @@
 """The fake backend: a key in memory that can be broken, slowed, rotated and remade."""
 
 from strongroom.crypto.aead import Aead, Tampered, new_key
-from strongroom.model.errors import Denied, NotFound, Refusal
+from strongroom.model.errors import Denied, NotFound
 
 
 class FakeWrapper:
@@ -9,7 +9,7 @@ class FakeWrapper:
 
     def __init__(self, name: str = "fake") -> None:
         self.name = name
-        self.broken: Refusal | None = None
+        self.broken: Exception | None = None
         self.calls = 0
         self._keys = {1: Aead(new_key())}
 
