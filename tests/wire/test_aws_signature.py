@@ -1,4 +1,6 @@
-"""Signature Version 4 against botocore's signer, and errors by their family."""
+"""Signature Version 4 against botocore's signer, credentials, and errors by their family."""
+
+import json
 
 import pytest
 from botocore.auth import SigV4Auth
@@ -7,17 +9,20 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strongroom.model.clock import SimulatedClock, rfc3339
 from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.wire.aws import (
     AwsCredentials,
     CredentialFile,
+    InstanceCredentials,
     aws_refusal,
     signed_headers,
 )
 from strongroom.wire.aws import (
     AwsRequest as Ours,
 )
+from strongroom.wire.http import Response
 
 PLAIN = st.text(st.sampled_from("abcxyz019"), min_size=1, max_size=12)
 WORD = st.text(st.sampled_from("abcXYZ019-_."), min_size=1, max_size=12)
@@ -78,3 +83,52 @@ async def test_a_credentials_file(tmp_path) -> None:
     ):
         with pytest.raises(family):
             await source.credentials()
+
+
+class Instance:
+    """An instance's metadata service of version 2, for whoever has HTTP of it."""
+
+    def __init__(self, clock: SimulatedClock) -> None:
+        self.clock = clock
+        self.asked = 0
+        self.broken = b""
+
+    async def request(self, method: str, url: str, *, headers: dict, timeout: float) -> Response:
+        path = url.removeprefix("http://instance/latest/")
+        if (method, path) == ("PUT", "api/token"):
+            assert headers == {"X-aws-ec2-metadata-token-ttl-seconds": "21600"}
+            return Response(200, b"session")
+        assert (method, timeout) == ("GET", 5)
+        if headers != {"X-aws-ec2-metadata-token": "session"}:
+            return Response(401)
+        if path == "meta-data/iam/security-credentials/":
+            return Response(200, b"node\n")
+        assert path == "meta-data/iam/security-credentials/node"
+        self.asked += 1
+        said = {
+            "AccessKeyId": f"AKID{self.asked}", "SecretAccessKey": "marked", "Token": "marked too",
+            "Expiration": rfc3339(self.clock.now() + 3600),
+        }  # fmt: skip
+        return Response(200, self.broken or json.dumps(said).encode())
+
+
+async def test_an_instance_has_the_credentials_of_its_role_and_new_ones_before_they_end() -> None:
+    clock = SimulatedClock()
+    instance = Instance(clock)
+    source = InstanceCredentials(instance, clock, "http://instance")
+    first = await source.credentials()
+    assert (first.access_key, first.session_token.reveal()) == ("AKID1", b"marked too")
+    await clock.advance(3290)
+    assert await source.credentials() is first
+    await clock.advance(20)
+    assert (await source.credentials()).access_key == "AKID2"
+
+
+@pytest.mark.parametrize(
+    "said", [b'{"Code": "AssumeRoleUnauthorizedAccess"}', b"[]", b"<html>"], ids=str
+)
+async def test_an_instance_without_credentials_for_its_role_is_unavailable(said: bytes) -> None:
+    instance = Instance(SimulatedClock())
+    instance.broken = said
+    with pytest.raises(Unavailable, match="no credentials for the instance's role"):
+        await InstanceCredentials(instance, instance.clock, "http://instance").credentials()

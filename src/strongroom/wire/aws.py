@@ -124,16 +124,25 @@ class InstanceCredentials:
         session = await self._ask(
             "PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "21600"}
         )
-        headers = {"X-aws-ec2-metadata-token": session.decode()}
+        headers = {"X-aws-ec2-metadata-token": session.decode(errors="replace")}
         base = "/latest/meta-data/iam/security-credentials/"
-        role = (await self._ask("GET", base, headers)).decode().strip()
-        found = orjson.loads(await self._ask("GET", base + role, headers))
-        self._known = AwsCredentials(
-            found["AccessKeyId"],
-            Secret(found["SecretAccessKey"]),
-            Secret(found["Token"]),
-            parse_rfc3339(found["Expiration"]),
-        )
+        role = (await self._ask("GET", base, headers)).decode(errors="replace").strip()
+        said = await self._ask("GET", base + role, headers)
+        try:
+            found = orjson.loads(said)
+            self._known = AwsCredentials(
+                found["AccessKeyId"],
+                Secret(found["SecretAccessKey"]),
+                Secret(found["Token"]),
+                parse_rfc3339(found["Expiration"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            # It answers 200 as well where the role cannot be taken on, and says so in `Code`.
+            raise Unavailable(
+                "aws-metadata",
+                "the metadata service has no credentials for the instance's role",
+                hint="look at the role's trust policy",
+            ) from None
         return self._known
 
     async def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
