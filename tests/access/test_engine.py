@@ -29,6 +29,7 @@ def rule(path: str, *capabilities: str) -> str:
         (("secret/+/+/c", "secret/+/b/+"), "secret/a/b/c", "secret/+/b/+"),
         (("secret/+/foo*", "secret/+/f*"), "secret/x/foobar", "secret/+/foo*"),
         (("+/a", "*"), "x/a", "+/a"),
+        (("+/a/b", "a/+/*"), "a/a/b", "a/+/*"),
         (("secret/a+", "secret/*"), "secret/a+", "secret/a+"),
         (("secret/a+", "secret/*"), "secret/ab", "secret/*"),
         (("secret/+", "none"), "secret/a/b", None),
@@ -93,6 +94,45 @@ def test_parameters(given_parameters, problem) -> None:
     """The decision says which parameter failed."""
     decision = acl(PARAMETERS).decide("x", "update", given_parameters)
     assert (decision.allowed, decision.reason) == (not problem, problem or "allowed")
+
+
+def test_what_one_policy_bounds_another_without_bounds_does_not_loosen() -> None:
+    """Though both are about the same path, and a rule that denies it is no rule that lets in."""
+    plain = rule("x", "update")
+    denies = 'path "x" { capabilities = ["update"] denied_parameters = { "policies" = [] } }'
+    wraps = 'path "x" { capabilities = ["update"] min_wrapping_ttl = "1m" }'
+    for texts in ((plain, denies, wraps), (wraps, denies, plain)):
+        joined = acl(*texts)
+        assert not joined.decide("x", "update", {"policies": "root"}).allowed
+        assert not joined.decide("x", "update", {}, wrap_seconds=0).allowed
+        assert joined.decide("x", "update", {}, wrap_seconds=60).allowed
+    assert not acl(rule("x", "deny")).decide("x", "update").allowed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "allowed"),
+    [(0, False), (59, False), (60, True), (3600, True), (3601, False), (None, True)],
+)
+def test_a_reply_is_wrapped_within_the_bounds(seconds, allowed) -> None:
+    """Of several rules about the path the shortest times count, as in Vault."""
+    texts = [
+        f'path "x" {{ capabilities = ["read"] {bound}_wrapping_ttl = "{time}" }}'
+        for bound, time in (("min", "1m"), ("min", "2m"), ("max", "1h"), ("max", "2h"))
+    ]
+    assert acl(*texts).decide("x", "read", wrap_seconds=seconds).allowed == allowed
+
+
+def test_a_name_in_any_case_is_one_name_behind_its_place() -> None:
+    """`auth/userpass/users/Alice` is the user alice, but a mount's name is as it is written."""
+    rules = acl(rule("auth/A/users/Alice", "deny"), rule("auth/A/users/*", "read"))
+    assert not rules.lowered(3).allows("auth/A/users/alice", "read")
+    assert rules.lowered(3).allows("auth/A/users/bob", "read")
+
+
+def test_a_rule_about_a_mount_itself_reaches_nothing_in_it() -> None:
+    assert not acl(rule("secret", "read")).touches("secret/")
+    assert acl(rule("sec*", "read")).touches("secret/")
+    assert acl(rule("+/a", "read")).touches("secret/")
 
 
 def test_a_decision_cites_rule_and_policy_and_what_is_missing() -> None:

@@ -124,6 +124,23 @@ def test_a_service_account_without_a_namespace_is_one_of_the_binding() -> None:
     assert who_holds(objects, "", "secrets", "get", "shop")[-1] == "ServiceAccount shop/app"
 
 
+def test_a_role_has_the_policies_of_either_name_and_the_accounts_it_names() -> None:
+    """The tokens of a role of today have `token_policies`; `policies` is the name of before."""
+    named = {"bound_service_account_names": ["a", "b"], "token_policies": ["reader"]}
+    role = role_holder("kubernetes", "app", named)
+    assert role.policies == ("reader",)
+    assert role.name.endswith("(ServiceAccount a,b of namespace *)")
+
+
+def test_a_binding_without_subjects_is_one_to_nobody() -> None:
+    bound = binding("b", "Role/r", namespace="shop")
+    del bound["subjects"]
+    reads = role("r", "shop", resources=["secrets"], verbs=["get"])
+    objects = RbacObjects(roles=(reads,), role_bindings=(bound,))
+    assert len(who_can_read_secret(objects, "shop", "db")) == 1
+    assert who_holds(objects, "", "secrets", "get", "shop") == ["Group system:masters"]
+
+
 def test_a_binding_of_another_namespace_or_to_a_missing_role_grants_nothing() -> None:
     objects = RbacObjects(
         cluster_roles=(role("r", resources=["secrets"], verbs=["get"]),),
