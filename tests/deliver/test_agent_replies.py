@@ -71,13 +71,18 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def agent(server, tmp_path) -> Agent:
+def clock() -> SimulatedClock:
+    return SimulatedClock()
+
+
+@pytest.fixture
+def agent(server, tmp_path, clock) -> Agent:
     (tmp_path / "token").write_text("jwt")
     config = AgentConfig(
         f"http://127.0.0.1:{server.server_port}", None, "kubernetes", "app", tmp_path / "token",
         tmp_path / "out", (SecretFiles("secret/data/db", {}),),
     )  # fmt: skip
-    return Agent(config, SimulatedClock())
+    return Agent(config, clock)
 
 
 def test_a_store_that_denies_acknowledgements_is_used_all_the_same(
@@ -90,6 +95,16 @@ def test_a_store_that_denies_acknowledgements_is_used_all_the_same(
     assert (tmp_path / "out" / "password").read_text() == "marked"
     assert (server.asked.count(LOGIN), server.asked.count(ACK)) == (1, 1)
     assert capsys.readouterr().err.count("takes no acknowledgements") == 1
+
+
+async def test_a_login_is_repeated_in_time_and_what_is_held_is_told_under_its_token(
+    agent, server, clock
+) -> None:
+    """With the token of before its acknowledgement ends, and a rotation would not wait for it."""
+    for seconds, logins in ((0, 1), (390, 1), (10, 2), (0, 2)):
+        await clock.advance(seconds)
+        agent.refresh()
+        assert (server.asked.count(LOGIN), server.asked.count(ACK)) == (logins, logins)
 
 
 @pytest.mark.parametrize(
