@@ -15,10 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from tests.conftest import over_tls
 
+from strongroom.app.waiting import until
 from strongroom.deliver.agent.config import AgentConfig, SecretFiles
 from strongroom.deliver.agent.loop import Agent
 from strongroom.deliver.agent.store import REPLY_BYTES, StoreClient, reason_of
-from strongroom.model.clock import SimulatedClock
+from strongroom.model.clock import SimulatedClock, SystemClock
 from strongroom.model.errors import Unavailable
 
 LOGIN = ("POST", "/v1/auth/kubernetes/login")
@@ -105,6 +106,40 @@ async def test_a_login_is_repeated_in_time_and_what_is_held_is_told_under_its_to
         await clock.advance(seconds)
         agent.refresh()
         assert (server.asked.count(LOGIN), server.asked.count(ACK)) == (logins, logins)
+
+
+async def test_a_store_without_a_feed_is_asked_at_each_interval(server, tmp_path) -> None:
+    clock, poll = SystemClock(), 0.2
+    server.replies["GET", "/v1/sys/events/subscribe/kv*?json=true"] = (404, {"errors": []})
+    (tmp_path / "token").write_text("jwt")
+    config = {
+        "address": f"http://127.0.0.1:{server.server_port}",
+        "auth": {"role": "app", "token_file": str(tmp_path / "token")},
+        "output": str(tmp_path / "out"), "poll_seconds": poll,
+        "secrets": [{"path": "secret/data/db"}],
+    }  # fmt: skip
+    (tmp_path / "agent.json").write_text(json.dumps(config))
+    began = clock.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "strongroom.deliver.agent", "--config", str(tmp_path / "agent.json"),
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+
+    async def holds(value: str) -> bool | None:
+        path = tmp_path / "out" / "password"
+        return True if path.exists() and path.read_text() == value else None
+
+    try:
+        for version, value in ((3, "marked"), (4, "second"), (5, "third")):
+            data = {"data": {"password": value}, "metadata": {"version": version}}
+            server.replies[READ] = (200, {"data": data})
+            await until(value, lambda value=value: holds(value), clock, seconds=120)
+        asked = server.asked.count(READ)
+        assert asked <= (clock.monotonic() - began) / poll + 2
+    finally:
+        process.terminate()
+        await process.wait()
+    assert server.asked.count(LOGIN) == 1
 
 
 @pytest.mark.parametrize(
