@@ -76,6 +76,7 @@ def settings(**changes) -> dict:
         {"poll_seconds": True},
         {"file_mode": "999"},
         {"file_mode": "0666"},
+        {"file_mode": "4440"},
         {"output": 7},
         {"ca_file": 5},
         {"poll_seconds": float("inf")},

@@ -211,6 +211,11 @@ def test_nothing_is_taken_over_without_consent() -> None:
             check_consent(item, spec_of(item), refused)
     written = {"metadata": {"managedFields": [{"manager": MANAGER, "operation": "Update"}]}}
     check_consent(item, spec_of(item), written)
+    # Who is named as an owner and controls nothing has no more say than before.
+    mentioned = [{"uid": "other", "kind": "X", "name": "y"}]
+    check_consent(
+        item, spec_of(item), {"metadata": written["metadata"] | {"ownerReferences": mentioned}}
+    )
 
 
 def test_the_actor_is_the_newest_manager_of_data_that_is_not_us() -> None:
