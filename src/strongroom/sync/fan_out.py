@@ -252,7 +252,9 @@ class FanOut:
     async def _set_finalizers(
         self, resource: Resource, item: Object, finalizers: list[str]
     ) -> None:
-        patch = {"metadata": {"finalizers": finalizers or None}}
+        # On the version that was looked at: what another has added since must not go with it.
+        version = item["metadata"]["resourceVersion"]
+        patch = {"metadata": {"finalizers": finalizers or None, "resourceVersion": version}}
         try:
             await self._api.merge_patch(resource, item["metadata"]["name"], "", patch)
         except NotFound:

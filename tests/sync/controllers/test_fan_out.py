@@ -1,8 +1,10 @@
 """ClusterExternalSecret and ClusterPushSecret: a child in every namespace that is selected."""
 
+from typing import Any
+
 import pytest
 
-from strongroom.kube.resource import NAMESPACES, SECRETS
+from strongroom.kube.resource import NAMESPACES, SECRETS, Object, Resource
 from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
 from strongroom.sync.crds import (
     CLUSTER_EXTERNAL_SECRETS,
@@ -153,6 +155,41 @@ async def test_the_other_controllers_finalizers_are_let_go(wide) -> None:
         await wide.api.get(CLUSTER_EXTERNAL_SECRETS, "everywhere")
     assert not (await wide.api.get(NAMESPACES, "a"))["metadata"].get("finalizers")
     assert await namespaces_with(wide, EXTERNAL_SECRETS) == []
+
+
+class Late:
+    """An API to whose namespaces somebody adds a finalizer just before theirs are written."""
+
+    def __init__(self, api: Any, mark: str) -> None:
+        self._api = api
+        self.finalizers: list[str] | None = [mark, "example.com/another"]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+    async def merge_patch(self, resource: Resource, name: str, *more: Any, **named: Any) -> Object:
+        if resource == NAMESPACES and self.finalizers:
+            held, self.finalizers = self.finalizers, None
+            await self._api.merge_patch(resource, name, "", {"metadata": {"finalizers": held}})
+        return await self._api.merge_patch(resource, name, *more, **named)
+
+
+async def test_a_finalizer_that_somebody_adds_meanwhile_stays(wide) -> None:
+    mark = "externalsecrets.external-secrets.io/ces-everywhere"
+    await wide.start(Late(wide.api, mark))
+    await fan_out(wide)
+    await wide.api.merge_patch(NAMESPACES, "a", "", {"metadata": {"finalizers": [mark]}})
+    own = "externalsecrets.external-secrets.io/clusterexternalsecret-cleanup"
+    await wide.api.merge_patch(
+        CLUSTER_EXTERNAL_SECRETS, "everywhere", "", {"metadata": {"finalizers": [own]}}
+    )
+    await wide.clock.advance(0.5)
+    await wide.api.delete(CLUSTER_EXTERNAL_SECRETS, "everywhere")
+    await wide.clock.advance(60)
+    with pytest.raises(NotFound):
+        await wide.api.get(CLUSTER_EXTERNAL_SECRETS, "everywhere")
+    left = (await wide.api.get(NAMESPACES, "a"))["metadata"]["finalizers"]
+    assert left == ["example.com/another"]
 
 
 async def test_push_secrets_are_spread_as_well(wide) -> None:
