@@ -211,6 +211,10 @@ def test_nothing_is_taken_over_without_consent() -> None:
             check_consent(item, spec_of(item), refused)
     written = {"metadata": {"managedFields": [{"manager": MANAGER, "operation": "Update"}]}}
     check_consent(item, spec_of(item), written)
+    # Nor does who has merged into another's Secret get it by asking for it whole.
+    theirs = {"labels": {CREATED_BY: created_by("n", "another")}, **written["metadata"]}
+    with pytest.raises(Conflict):
+        check_consent(item, spec_of(item), {"metadata": theirs})
     # Who is named as an owner and controls nothing has no more say than before.
     mentioned = [{"uid": "other", "kind": "X", "name": "y"}]
     check_consent(
