@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from strongroom.model.clock import SimulatedClock, rfc3339
+from strongroom.model.clock import SimulatedClock, parse_rfc3339, rfc3339
 from strongroom.model.errors import Conflict, Invalid, NotFound, Unavailable
 from strongroom.model.reference import parse_secret_ref
 from strongroom.model.secret import Secret
@@ -206,8 +206,10 @@ class Evidence:
 
     def __init__(self, *consumers: Consumer) -> None:
         self.consumers = list(consumers)
+        self.written: list[float] = []
 
     async def ledger(self, ref, written) -> Ledger:
+        self.written.append(written)
         return Ledger(tuple(self.consumers))
 
 
@@ -306,6 +308,20 @@ async def test_who_stays_behind_blocks_and_is_named(kv) -> None:
     await runner(kv, evidence, clock).run(REF, GENERATOR, 0, told.append)
     assert told[-1] == "done"
     assert await state(kv) == FINISHED
+
+
+async def test_evidence_is_asked_for_with_the_time_at_which_the_new_version_was_written(kv) -> None:
+    """Who took the Secret into its environment before that holds the old one."""
+    evidence = Evidence()
+    await kv.clock.advance(100)
+    run = runner(kv, evidence, kv.clock)
+    plan = await run.plan(REF, GENERATOR)
+    await run.run(REF, GENERATOR, 0, str, plan)
+    _, said = await kv.ask("GET", "secret/metadata/prod/db")
+    made = parse_rfc3339(said["data"]["versions"]["2"]["created_time"])
+    # Of the plan there is none; then before the old version ends, and before the end of all.
+    assert evidence.written[0] == 0.0
+    assert set(evidence.written[1:]) == {made}
 
 
 async def test_the_plan_says_what_happens_and_changes_nothing(kv) -> None:
