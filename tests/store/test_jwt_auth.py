@@ -341,10 +341,19 @@ def test_a_token_ends_at_its_time_and_its_leeway(age: int, skew: int) -> None:
     assert accepted == (1000 - grace <= age <= 3000 + grace)
 
 
+@pytest.mark.parametrize("name", ["iat", "nbf", "exp"])
+def test_any_of_the_three_times_is_enough(name: str) -> None:
+    check_times({name: 1000.0}, Leeways(), 1000.0)
+    with pytest.raises(Denied):
+        check_times({name: 1000.0}, Leeways(), 2000.0)
+
+
 def test_a_pointer_goes_into_lists_and_escapes() -> None:
     claims = {"a/b": {"~": [1, {"c": 2}]}, "/x": 3}
     assert claim(claims, "/a~1b/~0/1/c") == 2
     assert claim(claims, "/a~1b/~0/7") is None
+    assert claim(claims, "/a~1b/~0/-1") is None
+    assert claim(claims, "/a~1b/~0/first") is None
     assert claim(claims, "/none/at/all") is None
     with pytest.raises(Denied):
         check_bound({"a": True}, {"a": 1}, globs=False)
