@@ -38,6 +38,11 @@ def test_what_is_refused(tmp_path) -> None:
     path = tmp_path / "seal.key"
     with pytest.raises(NotFound):
         load_key_file(path)
+    # A container's runtime makes a folder of a mount whose file is not there.
+    path.mkdir()
+    with pytest.raises(Denied, match="Is a directory"):
+        load_key_file(path)
+    path.rmdir()
     create_key_file(path)
     with pytest.raises(Conflict):
         create_key_file(path)

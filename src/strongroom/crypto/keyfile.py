@@ -85,7 +85,9 @@ def load_key_file(path: Path) -> WrappingKey:
     (not one or two lines of base64 of 32 bytes).
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with path.open("rb") as source:
+            mode = os.fstat(source.fileno()).st_mode
+            text = source.read(MAX_FILE_BYTES)
     except FileNotFoundError:
         raise NotFound(
             "no-key-file",
@@ -94,15 +96,12 @@ def load_key_file(path: Path) -> WrappingKey:
         ) from None
     except OSError as error:
         raise Denied("key-file-unreadable", f"cannot read {path}: {error.strerror}") from error
-    with os.fdopen(handle, "rb") as source:
-        mode = os.fstat(source.fileno()).st_mode
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise Denied(
-                "key-file-open",
-                f"{path} can be read by others (mode {stat.S_IMODE(mode):04o})",
-                hint=f"chmod 600 {path}",
-            )
-        text = source.read(MAX_FILE_BYTES)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise Denied(
+            "key-file-open",
+            f"{path} can be read by others (mode {stat.S_IMODE(mode):04o})",
+            hint=f"chmod 600 {path}",
+        )
     return WrappingKey([_decode(line, path) for line in _lines(text, path)])
 
 
