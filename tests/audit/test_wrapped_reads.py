@@ -76,6 +76,8 @@ async def test_another_server_unwraps_and_its_log_is_read_first(kv, tmp_path) ->
     token = await wrapped(kv)
     _, said = await kv.ask("POST", "sys/wrapping/rewrap", {"token": token})
     await kv.ask("POST", "sys/wrapping/unwrap", token=said["wrap_info"]["token"])
+    await kv.ask("POST", "secret/data/other", {"data": {"password": "x"}})
+    await kv.ask("POST", "sys/wrapping/unwrap", token=await wrapped(kv, "secret/data/other"))
     logs = [tmp_path / name for name in ("unwrap", "rewrap", "read")]
     for line in kv.device.lines:
         name = next(
