@@ -15,7 +15,12 @@ from cryptography.x509.oid import NameOID
 from hvac.exceptions import Forbidden, InvalidRequest
 from tests.store.test_cert_auth import Maker, pem
 
-from strongroom.crypto.signatures import load_key_pair, load_public_key, new_key_pair
+from strongroom.crypto.signatures import (
+    load_key_pair,
+    load_public_key,
+    new_key_pair,
+    public_key_text,
+)
 from strongroom.model.errors import Invalid
 from strongroom.store.secrets.transit_data import PER_TURN, in_batch, sign_item
 from strongroom.store.secrets.transit_key import KeyVersion, TransitKey, check_material
@@ -612,6 +617,25 @@ def test_a_key_whose_rotation_was_not_allowed_is_never_due() -> None:
     )  # fmt: skip
     assert not key.due(1e9)
     assert dataclasses.replace(key, allow_rotation=True).due(1e9)
+
+
+@pytest.mark.parametrize(
+    ("aad", "sealed"),
+    [
+        (b"", "49d56e5f5a69e4959dc0743be751e3228fabb99bf36ef427a05e3ce2e4ce194e13"),
+        (b"bound", "e669d4857ae0eb7ef2a0bea3992603bca4db65c3976e1163c282d88de75cf4ccb7"),
+    ],
+)
+def test_what_is_derived_stays_the_same_over_releases(aad: bytes, sealed: str) -> None:
+    """Equal ciphertexts are what others look values up by, and signatures outlive a version."""
+    versions = {1: KeyVersion(bytes(range(32)), b"h" * 32)}
+    key = TransitKey("k", "aes256-gcm96", versions, derived=True, convergent=True)
+    assert key.encrypt(b"plain", 1, b"context", aad).hex() == sealed
+    plain = dataclasses.replace(key, convergent=False)
+    assert plain.decrypt(bytes.fromhex(sealed), 1, b"context", aad) == b"plain"
+    signs = dataclasses.replace(plain, type="ed25519")
+    public = "rLwoeS8PYmdrHDRaSfNfsKOYukCLFgb/v1ysEIRHHjQ="
+    assert public_key_text("ed25519", signs.pair(1, b"context")) == public
 
 
 async def test_an_hmac_key_has_the_size_that_was_asked_for(transit) -> None:
