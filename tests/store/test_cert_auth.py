@@ -11,6 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from strongroom.crypto.client_certificates import RevocationList, read_certificate
+from strongroom.store.auth.cert_match import Verdict, judge
+
+_LISTS = (
+    "allowed_names", "allowed_common_names", "allowed_dns_sans", "allowed_email_sans",
+    "allowed_uri_sans", "allowed_organizational_units",
+)  # fmt: skip
 CUSTOM = x509.ObjectIdentifier("1.2.3.4")
 
 
@@ -250,6 +257,19 @@ async def test_a_revoked_certificate_is_refused(mounted, maker) -> None:
     assert (await login(mounted, one))[0] == 200
     for text in ("", "no list", pem(one)):
         assert (await mounted.ask("POST", "auth/cert/crls/x", {"crl": text}))[0] == 400
+
+
+def test_one_list_of_the_chain_that_is_too_old_leaves_a_role_unsure() -> None:
+    now = 1_790_000_000.0
+    above = Maker(now, "above")
+    between = Maker(now, "between", above=above)
+    shown = read_certificate(der(between.client()), [der(between.certificate)])
+    role = {"certificate": pem(above.certificate), "required_extensions": []}
+    role |= dict.fromkeys(_LISTS, [])
+    for issuer in (above, between):
+        for until, verdict in ((now - 1, Verdict.UNSURE), (now + 1, Verdict.ACCEPTED)):
+            held = [RevocationList(issuer.name.rfc4514_string(), (), until=until)]
+            assert judge(shown, role, held, now).verdict is verdict
 
 
 async def test_cve_2026_39388_a_renewal_needs_the_certificate_of_the_login(mounted, maker) -> None:

@@ -23,7 +23,7 @@ from strongroom.crypto.signatures import (
 )
 from strongroom.model.errors import Invalid
 from strongroom.store.secrets.transit_data import PER_TURN, in_batch, sign_item
-from strongroom.store.secrets.transit_key import KeyVersion, TransitKey, check_material
+from strongroom.store.secrets.transit_key import KeyVersion, TransitKey, check_material, untagged
 
 
 def b64(text: str | bytes) -> str:
@@ -636,6 +636,20 @@ def test_what_is_derived_stays_the_same_over_releases(aad: bytes, sealed: str) -
     signs = dataclasses.replace(plain, type="ed25519")
     public = "rLwoeS8PYmdrHDRaSfNfsKOYukCLFgb/v1ysEIRHHjQ="
     assert public_key_text("ed25519", signs.pair(1, b"context")) == public
+
+
+def test_an_imported_hmac_key_is_neither_short_nor_long() -> None:
+    for size in (32, 512):
+        check_material("hmac", b"k" * size)
+    for size in (0, 31, 513):
+        with pytest.raises(Invalid, match="32 to 512 bytes"):
+            check_material("hmac", b"k" * size)
+
+
+@pytest.mark.parametrize("version", ["", "x", "1x", "-1", "\u00b2", "1" * 10])
+def test_a_version_that_is_no_number_is_no_ciphertext(version: str) -> None:
+    with pytest.raises(Invalid, match="no prefix"):
+        untagged(f"vault:v{version}:AAAA", "ciphertext")
 
 
 async def test_an_hmac_key_has_the_size_that_was_asked_for(transit) -> None:
