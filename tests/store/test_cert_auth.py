@@ -265,7 +265,7 @@ def test_one_list_of_the_chain_that_is_too_old_leaves_a_role_unsure() -> None:
     between = Maker(now, "between", above=above)
     shown = read_certificate(der(between.client()), [der(between.certificate)])
     role = {"certificate": pem(above.certificate), "required_extensions": []}
-    role |= dict.fromkeys(_LISTS, [])
+    role |= {key: [] for key in _LISTS}
     for issuer in (above, between):
         for until, verdict in ((now - 1, Verdict.UNSURE), (now + 1, Verdict.ACCEPTED)):
             held = [RevocationList(issuer.name.rfc4514_string(), (), until=until)]
