@@ -118,6 +118,31 @@ async def test_what_is_read_while_something_is_forgotten_is_not_kept(
     assert not getattr(live, {"mounts": "_methods", "entity": "_identities"}.get(asked, "_live"))
 
 
+async def test_a_login_gives_nothing_by_a_role_as_it_was_before(
+    busy: tuple[Store, Between],
+) -> None:
+    """A policy that was taken from the role while somebody was on the way is in no token."""
+    store, view = busy
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    await store.ask("POST", "auth/approle/role/r", {"role_id": "rid", "secret_id_num_uses": 1})
+    _, made = await store.ask("POST", "auth/approle/role/r/secret-id", {})
+    login = {"role_id": "rid", "secret_id": made["data"]["secret_id"]}
+    read = view.document
+
+    def before(mount: str, kind: str, name: str) -> Any:
+        found = read(mount, kind, name)
+        if kind == "role":
+            return {**found, "token_policies": ["admin"]}
+        view.meanwhile["document"] = before
+        return found
+
+    view.meanwhile = {"document": before}
+    assert (await store.ask("POST", "auth/approle/login", login, token=""))[0] == 403
+    assert view.meanwhile == {}
+    # What was refused has used nothing up.
+    assert (await store.ask("POST", "auth/approle/login", login, token=""))[0] == 200
+
+
 async def test_a_quota_that_is_made_while_quotas_are_read_counts(
     busy: tuple[Store, Between],
 ) -> None:
