@@ -118,29 +118,35 @@ async def test_what_is_read_while_something_is_forgotten_is_not_kept(
     assert not getattr(live, {"mounts": "_methods", "entity": "_identities"}.get(asked, "_live"))
 
 
-async def test_a_login_gives_nothing_by_a_role_as_it_was_before(
-    busy: tuple[Store, Between],
+@pytest.mark.parametrize("kind", ["role", "user"])
+async def test_a_login_gives_nothing_by_a_role_or_user_as_it_was_before(
+    busy: tuple[Store, Between], kind: str
 ) -> None:
-    """A policy that was taken from the role while somebody was on the way is in no token."""
+    """A policy that was taken away while somebody was on the way is in no token."""
     store, view = busy
-    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    for method in ("approle", "userpass"):
+        await store.ask("POST", f"sys/auth/{method}", {"type": method})
     await store.ask("POST", "auth/approle/role/r", {"role_id": "rid", "secret_id_num_uses": 1})
+    await store.ask("POST", "auth/userpass/users/ada", {"password": "pw"})
     _, made = await store.ask("POST", "auth/approle/role/r/secret-id", {})
-    login = {"role_id": "rid", "secret_id": made["data"]["secret_id"]}
+    path, login = {
+        "role": ("approle/login", {"role_id": "rid", "secret_id": made["data"]["secret_id"]}),
+        "user": ("userpass/login/ada", {"password": "pw"}),
+    }[kind]
     read = view.document
 
-    def before(mount: str, kind: str, name: str) -> Any:
-        found = read(mount, kind, name)
-        if kind == "role":
+    def before(mount: str, asked: str, name: str) -> Any:
+        found = read(mount, asked, name)
+        if asked == kind:
             return {**found, "token_policies": ["admin"]}
         view.meanwhile["document"] = before
         return found
 
     view.meanwhile = {"document": before}
-    assert (await store.ask("POST", "auth/approle/login", login, token=""))[0] == 403
+    assert (await store.ask("POST", f"auth/{path}", login, token=""))[0] == 403
     assert view.meanwhile == {}
     # What was refused has used nothing up.
-    assert (await store.ask("POST", "auth/approle/login", login, token=""))[0] == 200
+    assert (await store.ask("POST", f"auth/{path}", login, token=""))[0] == 200
 
 
 async def test_a_quota_that_is_made_while_quotas_are_read_counts(
