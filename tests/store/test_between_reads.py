@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from tests.conftest import Store, serving
+from tests.store.test_kubernetes_auth import jwt
 
 from strongroom.crypto.keyring import KeyRing
 from strongroom.model.clock import SimulatedClock
+from strongroom.model.principal import ReviewedToken
 from strongroom.store.engine._store_rows import StoreRows
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import KvMetadata
@@ -118,21 +120,27 @@ async def test_what_is_read_while_something_is_forgotten_is_not_kept(
     assert not getattr(live, {"mounts": "_methods", "entity": "_identities"}.get(asked, "_live"))
 
 
-@pytest.mark.parametrize("kind", ["role", "user"])
+@pytest.mark.parametrize("method", ["approle", "userpass", "kubernetes"])
 async def test_a_login_gives_nothing_by_a_role_or_user_as_it_was_before(
-    busy: tuple[Store, Between], kind: str
+    busy: tuple[Store, Between], method: str
 ) -> None:
     """A policy that was taken away while somebody was on the way is in no token."""
     store, view = busy
-    for method in ("approle", "userpass"):
-        await store.ask("POST", f"sys/auth/{method}", {"type": method})
+    for each in ("approle", "userpass", "kubernetes"):
+        await store.ask("POST", f"sys/auth/{each}", {"type": each})
     await store.ask("POST", "auth/approle/role/r", {"role_id": "rid", "secret_id_num_uses": 1})
     await store.ask("POST", "auth/userpass/users/ada", {"password": "pw"})
     _, made = await store.ask("POST", "auth/approle/role/r/secret-id", {})
-    path, login = {
-        "role": ("approle/login", {"role_id": "rid", "secret_id": made["data"]["secret_id"]}),
-        "user": ("userpass/login/ada", {"password": "pw"}),
-    }[kind]
+    cluster = {"kubernetes_host": "https://cluster", "token_reviewer_jwt": "reviewer"}
+    await store.ask("POST", "auth/kubernetes/config", cluster)
+    pods = {"bound_service_account_names": "app", "bound_service_account_namespaces": "tour"}
+    await store.ask("POST", "auth/kubernetes/role/r", pods)
+    store.reviewer.known[jwt("app")] = ReviewedToken("tour", "app", "uid")
+    kind, path, login = {
+        "approle": ("role", "login", {"role_id": "rid", "secret_id": made["data"]["secret_id"]}),
+        "userpass": ("user", "login/ada", {"password": "pw"}),
+        "kubernetes": ("role", "login", {"role": "r", "jwt": jwt("app")}),
+    }[method]
     read = view.document
 
     def before(mount: str, asked: str, name: str) -> Any:
@@ -143,10 +151,10 @@ async def test_a_login_gives_nothing_by_a_role_or_user_as_it_was_before(
         return found
 
     view.meanwhile = {"document": before}
-    assert (await store.ask("POST", f"auth/{path}", login, token=""))[0] == 403
+    assert (await store.ask("POST", f"auth/{method}/{path}", login, token=""))[0] == 403
     assert view.meanwhile == {}
     # What was refused has used nothing up.
-    assert (await store.ask("POST", f"auth/{path}", login, token=""))[0] == 200
+    assert (await store.ask("POST", f"auth/{method}/{path}", login, token=""))[0] == 200
 
 
 async def test_a_quota_that_is_made_while_quotas_are_read_counts(
