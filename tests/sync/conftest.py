@@ -542,7 +542,7 @@ class AzureBed:
         moved = ("AZURE_AUTHORITY_HOST", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
         everywhere = dict.fromkeys(moved, self.address) | (environment or {})
         # The fake is no address of Azure's, where alone the operator's own identity is shown.
-        around = Surroundings(self.api, self.clock, everywhere, "n")
+        around = Surroundings(self.api, self.clock, everywhere, ("n",))
         return await Providers(around)(
             a_store({"azurekv": {"vaultUrl": self.address, **spec}}), "n"
         )

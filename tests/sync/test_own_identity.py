@@ -45,10 +45,12 @@ BORROWED = {
 }  # fmt: skip
 
 
-async def made(api, clock, provider: dict, *, home: str = "n", alone_in: str = "") -> None:
+async def made(
+    api, clock, provider: dict, *, home: str = "n", lends_in: tuple[str, ...] = ()
+) -> None:
     metadata = {"name": "s", "uid": "u"} | ({"namespace": home} if home else {})
     store = {"metadata": metadata, "spec": {"provider": provider}}
-    found = await Providers(Surroundings(api, clock, POD, alone_in))(store, "n")
+    found = await Providers(Surroundings(api, clock, POD, lends_in))(store, "n")
     await found.close()
 
 
@@ -59,10 +61,11 @@ async def test_a_namespaces_store_shows_it_at_no_address_of_its_choice(
     with pytest.raises(Invalid, match="own-identity"):
         await made(api, clock, BORROWED[name])
     with pytest.raises(Invalid, match="own-identity"):
-        await made(api, clock, BORROWED[name], alone_in="another")
-    # Whoever writes for the cluster may, and where the operator is of one namespace its own.
+        await made(api, clock, BORROWED[name], lends_in=("another",))
+    # Whoever writes for the cluster may, and namespaces to which the operator lends it.
     await made(api, clock, BORROWED[name], home="")
-    await made(api, clock, BORROWED[name], alone_in="n")
+    await made(api, clock, BORROWED[name], lends_in=("n",))
+    await made(api, clock, BORROWED[name], lends_in=("*",))
 
 
 async def test_at_the_clouds_own_addresses_it_counts_everywhere(api, clock) -> None:

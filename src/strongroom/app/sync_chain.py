@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -26,13 +26,17 @@ from strongroom.sync.templates import GoTemplates
 
 @asynccontextmanager
 async def sync_chain(
-    client: KubeClient, clock: Clock, controller_class: str = "", applied: Iterable[Object] = ()
+    client: KubeClient,
+    clock: Clock,
+    controller_class: str = "",
+    lends_in: Collection[str] = (),
+    applied: Iterable[Object] = (),
 ) -> AsyncIterator[Chain]:
     """What `explain` and `plan` walk with; `applied` are objects that the cluster is to have."""
     # It has all that the client has; only what is read may be of the file.
     api = cast("KubeApi", WithObjects(client, applied))
     lookup, render = ApiLookup(api), GoTemplates(clock)
-    make = Providers(Surroundings(api, clock, dict(os.environ)))
+    make = Providers(Surroundings(api, clock, dict(os.environ), lends_in))
     stores = Stores(lookup, make, clock, controller_class=controller_class)
     reader = Reader(stores, NoGenerators(), render)
     try:

@@ -40,8 +40,8 @@ async def provider_of(api, clock, server: str, auth: dict | None, **more: Any) -
     environment = more.pop("environment", {})
     vault = {"path": "secret", "auth": auth, "server": server, **more}
     store = {"metadata": {"name": "s", "namespace": "n"}, "spec": {"provider": {"vault": vault}}}
-    # Of one namespace, in which the operator's own identity counts as well.
-    return await Providers(Surroundings(api, clock, environment, "n"))(store, "n")
+    # The operator lends its own identity to this namespace.
+    return await Providers(Surroundings(api, clock, environment, ("n",)))(store, "n")
 
 
 async def reads(provider: Any) -> bool:

@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from strongroom.app.commands.operator import add_cluster_arguments, cluster_config
+from strongroom.app.commands.operator import add_cluster_arguments, add_lending, cluster_config
 
 if TYPE_CHECKING:
     from strongroom.sync.explain import Explanation
@@ -39,6 +39,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     add_cluster_arguments(one)
     one.add_argument("name", metavar="NS/NAME", help="namespace and name of the object")
     one.add_argument("--controller-class", default="", metavar="C", help="the operator's class")
+    add_lending(one)
     one.add_argument(
         "--format", choices=("text", "json"), default="text", help="how the chain is shown"
     )
@@ -89,5 +90,5 @@ async def _explain(args: argparse.Namespace) -> "Explanation":
             ) from None
         except Denied as refusal:
             raise for_reader(refusal, EXTERNAL_SECRETS.plural) from None
-        async with sync_chain(api, clock, args.controller_class) as chain:
+        async with sync_chain(api, clock, args.controller_class, args.lend_identity) as chain:
             return await explain(chain, item)

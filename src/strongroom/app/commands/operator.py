@@ -114,10 +114,23 @@ def _add_scope(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--no-generators", action="store_true", help="ask no generators, and follow no states"
     )
+    add_lending(group)
     group.add_argument(
         "--unsafe-allow-generic-targets",
         action="store_true",
         help="target.manifest may be of any kind, not a ConfigMap alone",
+    )
+
+
+def add_lending(parser: "argparse._ActionsContainer") -> None:
+    """Add `--lend-identity`."""
+    parser.add_argument(
+        "--lend-identity",
+        action="append",
+        default=[],
+        metavar="NS",
+        help="stores of NS may send the operator's own identity to servers of their choice"
+        ' (repeatable; "*": of every namespace)',
     )
 
 
@@ -196,7 +209,8 @@ async def _operate(args: argparse.Namespace) -> None:
     async with KubeClient(config, clock) as api:
         if args.install_crds:
             await _install(api, clock)
-        around = Surroundings(api, clock, dict(os.environ), args.namespace or "")
+        lends_in = {*args.lend_identity, args.namespace}
+        around = Surroundings(api, clock, dict(os.environ), lends_in)
         sources = Sources(around, SystemRandom())
         workshop = None if args.no_generators else ServedKinds(sources)
         doors = Doors(

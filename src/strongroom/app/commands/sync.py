@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from strongroom.app.commands.operator import add_cluster_arguments, cluster_config
+from strongroom.app.commands.operator import add_cluster_arguments, add_lending, cluster_config
 
 if TYPE_CHECKING:
     from strongroom.sync.explain import Planned
@@ -52,6 +52,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help='of manifests that name none (default "default")',
     )
     plan.add_argument("--controller-class", default="", metavar="C", help="the operator's class")
+    add_lending(plan)
     plan.add_argument(
         "--format", choices=("text", "json"), default="text", help="how the plan is shown"
     )
@@ -88,7 +89,7 @@ async def _plan(args: argparse.Namespace) -> "list[Planned]":
     others = [each for each in given if each["kind"] != EXTERNAL_SECRETS.kind]
     async with (
         KubeClient(cluster_config(args), clock) as api,
-        sync_chain(api, clock, args.controller_class, others) as chain,
+        sync_chain(api, clock, args.controller_class, args.lend_identity, others) as chain,
     ):
 
         async def known(item: Object) -> Object:

@@ -6,7 +6,7 @@ selector says, or in the namespace that asks.
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from strongroom.wire.addresses import is_metadata
 from strongroom.wire.client import Route
 
 TOKEN_SECONDS: Final = 600
+EVERYWHERE: Final = "*"
 OWN_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 # What selectors of Secrets, ConfigMaps and service accounts consist of.
 _SELECTOR: Final = frozenset(("name", "namespace", "key", "type", "audiences"))
@@ -33,14 +34,14 @@ class Surroundings:
     """What is around every provider.
 
     `environment` holds the variables that clouds and clusters give to a pod (AWS_*, GOOGLE_*,
-    AZURE_*), with which their SDKs' users also point at other endpoints. `alone_in` is the one
-    namespace that is served, "" for all of a cluster.
+    AZURE_*), with which their SDKs' users also point at other endpoints. `lends_in` are namespaces
+    whose stores may use what the operator is at addresses of their choice, `EVERYWHERE` for all.
     """
 
     api: KubeApi
     clock: Clock
     environment: Mapping[str, str] = field(default_factory=dict)
-    alone_in: str = ""
+    lends_in: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class References:
         self._api = around.api
         self._home = str(store["metadata"].get("namespace") or "")
         self._asking = namespace
-        self._alone_in = around.alone_in
+        self._lends_in = around.lends_in
         self.store_name = str(store["metadata"].get("name") or "")
         self.store_kind = "SecretStore" if self._home else "ClusterSecretStore"
 
@@ -154,7 +155,7 @@ class References:
     @property
     def lends(self) -> bool:
         """Whether the author of the store may use what the operator is, see `lend`."""
-        return self._home in ("", self._alone_in)
+        return not self._home or not {self._home, EVERYWHERE}.isdisjoint(self._lends_in)
 
     @property
     def route(self) -> Route:
@@ -169,15 +170,16 @@ class References:
 
         Whoever may write a SecretStore would have it shown to a server of theirs, and be taken for
         the operator everywhere. Raises Invalid(`own-identity`), unless the author speaks for the
-        cluster or the operator is for that namespace alone.
+        cluster or the operator lends it to that namespace.
         """
         if not self.lends:
             raise Invalid(
                 "own-identity",
                 f"{part.where}: a {self.store_kind} cannot use the operator's own identity at an"
                 " address of its choice",
-                hint="name a serviceAccountRef or secretRef of the namespace, or let a"
-                " ClusterSecretStore say it, whose conditions name the namespaces that may use it",
+                hint="name a serviceAccountRef or secretRef of the namespace, let a"
+                " ClusterSecretStore say it, whose conditions name the namespaces that may use it,"
+                f" or start the operator with --lend-identity {self._home}",
             )
 
     def own_token(self) -> Secret:
