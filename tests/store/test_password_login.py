@@ -294,3 +294,17 @@ async def test_a_right_password_that_comes_after_the_lock_is_refused(serve_with)
             assert (await login(store, "ada", "wrong"))[0] == 400
         locked.set()
         assert (await right)[0] == 403
+
+
+@pytest.mark.component
+async def test_of_wrong_passwords_at_once_no_more_than_five_are_called_wrong(nodes) -> None:
+    """Each process verified some more before it saw the lock, and said which were wrong."""
+    await nodes[0].ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    await nodes[0].ask("POST", "auth/userpass/users/ada", {"password": "right"})
+    said = await asyncio.gather(
+        *(login(nodes[attempt % 3], password="wrong") for attempt in range(20))
+    )
+    assert sorted(status for status, _ in said) == [400] * 5 + [403] * 15
+    assert {str(body) for status, body in said if status == 403} == {
+        "{'errors': ['permission denied']}"
+    }

@@ -100,6 +100,11 @@ def is_locked(row: FailedLoginRow | None, now: float) -> bool:
     return row is not None and row.locked is not None and row.locked > now
 
 
+def _refuse_locked(row: FailedLoginRow | None, now: float) -> None:
+    if is_locked(row, now):
+        raise Denied("user-locked", "permission denied")
+
+
 def counted(name: str) -> str:
     """The name by which failures are counted: a long one, which may have megabytes, by its hash."""
     if len(name) <= MOST_CHARACTERS:
@@ -117,8 +122,8 @@ class Lockout:
         """Refuse a locked user; raises Denied with the sentence of any other refusal."""
         rules = rules_of(mount, self._context.lockout)
         row = self._row(view or self._context.view, mount, counted(name))
-        if not rules.disabled and is_locked(row, self._context.clock.now()):
-            raise Denied("user-locked", "permission denied")
+        if not rules.disabled:
+            _refuse_locked(row, self._context.clock.now())
 
     @staticmethod
     def _row(view: AuthView, mount: MountRow, name: str) -> FailedLoginRow | None:
@@ -136,7 +141,11 @@ class Lockout:
             raise
 
     async def failed(self, mount: MountRow, name: str) -> None:
-        """Count a failed attempt."""
+        """Count a failed attempt; raises Denied when others have locked the user meanwhile.
+
+        Many attempts may be verified at once, in all processes together. Of those that come after
+        the lock nobody learns which were wrong.
+        """
         now = self._context.clock.now()
         rules, name = rules_of(mount, self._context.lockout), counted(name)
         if rules.disabled:
@@ -145,6 +154,7 @@ class Lockout:
         def write(transaction: Transaction) -> None:
             transaction.forget_failed_logins(now, FORGOTTEN_AT_ONCE)
             row = self._row(transaction, mount, name)
+            _refuse_locked(row, now)
             transaction.put_failed_login(after_failure(row, rules, now, mount.uuid, name))
 
         await self._context.engine.transact(write)
