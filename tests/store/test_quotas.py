@@ -1,8 +1,20 @@
 """Quotas: 429 with the time to wait, before anything is authenticated; leases counted on their own."""
 
+from dataclasses import asdict
+
 import pytest
 
-from strongroom.store.quotas import COUNT_SECONDS, Bucket, LeaseCount, Quotas, RateLimit, fits
+from strongroom.model.errors import Invalid
+from strongroom.store.quotas import (
+    COUNT_SECONDS,
+    LEASES,
+    MOUNT,
+    Bucket,
+    LeaseCount,
+    Quotas,
+    RateLimit,
+    fits,
+)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +224,21 @@ async def test_quotas_of_a_mount_move_with_it_and_go_with_it(store) -> None:
 async def _path_of(store, quota: str) -> str:
     _, said = await store.ask("GET", f"sys/quotas/{quota}")
     return said["data"]["path"]
+
+
+async def test_a_quota_of_a_transaction_that_is_undone_limits_nobody(store) -> None:
+    """It was read there, and kept until some other thing was changed."""
+    quotas, phantom = Quotas(), LeaseCount("phantom", "secret/", 1)
+
+    def undone(transaction) -> None:
+        transaction.put_document(MOUNT, LEASES, phantom.name, asdict(phantom))
+        quotas.admit_lease(transaction, "secret/a", 0.0)
+        raise Invalid("undone", "undone")
+
+    with pytest.raises(Invalid):
+        await store.engine.transact(undone)
+    for _ in range(3):
+        await store.engine.transact(lambda each: quotas.admit_lease(each, "secret/a", 0.0))
 
 
 def test_a_count_is_taken_anew_after_its_time_and_when_the_clock_was_set_back() -> None:

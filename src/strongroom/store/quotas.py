@@ -246,10 +246,10 @@ class Quotas:
     def admit_lease(self, view: View, path: str, now: float) -> None:
         """Refuse one more lease or token where there are enough; raises TooMany.
 
-        `view` may be a transaction. A count holds for a moment, so the bound may be passed by
-        what other processes add in that moment.
+        `view` may be a transaction: of what is yet undecided no row is kept. A count holds for a
+        moment, so the bound may be passed by what other processes add in that moment.
         """
-        for quota in self._rows(view).counts:
+        for quota in (self._known or _read(view)).counts:
             if fits(quota.path, path):
                 count = self._count(view, quota, now, COUNT_SECONDS)
                 if count >= quota.most:
