@@ -252,6 +252,7 @@ async def test_a_moved_mount_keeps_its_secrets_and_revokes_its_leases(issuing) -
     for source, target in (
         ("absent", "x"), ("new/place", "elsewhere"), ("sys", "x"), ("new/place", "sys/x"),
         ("new/place", "auth/x"), ("new/place", "../x"), ("", "x"), ("auth/token", "auth/x"),
+        ("new/place", " x"), ("new/place", "x "), (" new/place", "x"), ("new/place ", "x"),
     ):  # fmt: skip
         status, _ = await issuing.ask("POST", "sys/remount", {"from": source, "to": target})
         assert status == 400, (source, target)

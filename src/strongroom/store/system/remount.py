@@ -97,6 +97,8 @@ def _free(taken: Iterable[MountRow | DamagedMount], current: MountRow, target: s
 
 
 def _path(text: str, name: str) -> str:
+    if text != text.strip():
+        raise Invalid("bad-path", f"'{name}' begins or ends with a space")
     path = canonical_segments(text).rstrip("/")
     if not path:
         raise Invalid("no-path", f"'{name}' must be specified")
