@@ -142,6 +142,18 @@ async def test_lockout_is_tuned_where_logins_are_counted(users) -> None:
         assert (await users.ask("POST", "sys/auth/userpass/tune", body))[0] == status, mistaken
 
 
+async def test_a_new_mount_keeps_no_lockout_that_counts_for_nothing(users) -> None:
+    config = {"user_lockout_config": {"lockout_threshold": 3}}
+    for kind, told in (("jwt", True), ("approle", False)):
+        body = {"type": kind, "config": config}
+        status, said = await users.ask("POST", f"sys/auth/{kind}", body)
+        assert (status, "[user_lockout_config]" in str(said)) == (
+            (200, True) if told else (204, False)
+        )
+        kept = (await users.ask("GET", f"sys/auth/{kind}"))[1]["data"]["config"]
+        assert ("user_lockout_config" in kept) is not told
+
+
 async def test_lockout_is_tuned_by_mount(users) -> None:
     async def tune(**config) -> None:
         said = await users.ask("POST", "sys/auth/userpass/tune", {"user_lockout_config": config})

@@ -175,7 +175,7 @@ class Mounts:
             accessor=f"{'auth_' if self._kind == 'auth' else ''}{kind}_{self._new_id().hex[:8]}",
             description=call.text("description"),
             options=options,
-            config=_first_config(call, self._context.system),
+            config=_first_config(call, kind, self._context.system),
             flags={name: True for name in FLAGS if call.flag(name)},
         )
 
@@ -186,7 +186,7 @@ class Mounts:
             transaction.put_mount(row)
 
         await self._context.engine.transact(write)
-        unknown = _unknown(call.data.get("config") or {})
+        unknown = _unknown(call.data.get("config") or {}, kind)
         said = f"The mount's config has settings that are unknown, and ignored: [{unknown}]"
         return Result(warnings=(said,)) if unknown else None
 
@@ -299,17 +299,20 @@ def config_of(
     return found
 
 
-def _first_config(call: Call, system: Bounds) -> dict[str, Any]:
-    """The settings of a new mount, without those that are the system's."""
+def _first_config(call: Call, kind: str, system: Bounds) -> dict[str, Any]:
+    """The settings of a new mount, without those that are the system's, or mean nothing to it."""
     given = call.data.get("config") or {}
     found = {name: value for name, value in config_of(given, system).items() if value is not None}
+    if kind not in METHODS:
+        found.pop(LOCKOUT, None)
     uncached = parse_flag(given.get(NO_CACHE) or False, NO_CACHE)
     return {**found, NO_CACHE: True} if uncached else found
 
 
-def _unknown(given: Mapping[str, Any]) -> str:
-    """The names of what is set in a config and is not looked at."""
-    known = (*_TUNABLE_SECONDS, *_TUNABLE_TEXTS, *_TUNABLE_LISTS, LOCKOUT, NO_CACHE)
+def _unknown(given: Mapping[str, Any], kind: str) -> str:
+    """The names of what is set in a config and is not looked at in a mount of that kind."""
+    lockout = (LOCKOUT,) if kind in METHODS else ()
+    known = (*_TUNABLE_SECONDS, *_TUNABLE_TEXTS, *_TUNABLE_LISTS, *lockout, NO_CACHE)
     # Vault's client sends every setting that it knows; one that is empty asks for nothing.
     names = [name for name, value in given.items() if value and name not in known]
     return " ".join(sorted(names))
