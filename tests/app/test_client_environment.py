@@ -400,6 +400,10 @@ def test_the_servers_log_and_address_are_set_by_the_environment(
     assert "[bad-log-format]" in capsys.readouterr().err
     monkeypatch.setenv("VAULT_LOG_FORMAT", "json")
     assert main(words) == 0
+    for said, status, told in (("perhaps", 2, "[bad-config]"), ("1", 0, "passwords may be tried")):
+        monkeypatch.setenv("VAULT_DISABLE_USER_LOCKOUT", said)
+        assert main(words) == status
+        assert told in capsys.readouterr().err
 
 
 def test_the_database_of_the_environment_goes_before_the_file(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from strongroom.app.store_config.settings import (
 )
 from strongroom.app.store_config.socket_rights import SocketRights
 from strongroom.app.store_config.sources import Stanza, read_files
+from strongroom.app.store_config.user_lockout import forced, is_off
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Invalid, Unavailable
@@ -505,6 +506,20 @@ def test_users_are_locked_as_the_stanzas_say_where_a_mount_is_not_tuned(tmp_path
     tuned = rules_of(_mount("userpass", lockout_threshold=2), settings.user_lockout)
     assert (tuned.threshold, tuned.duration) == (2, 600.0)
     assert any("unsupported user_lockout field 'odd'" in each for each in settings.notes)
+
+
+def test_the_environment_says_of_every_mount_whether_users_are_locked() -> None:
+    stanzas = {"all": {"lockout_threshold": 7, "lockout_disable": True}}
+    for said, disabled in (("1", True), ("T", True), ("false", False)):
+        settings = forced(stanzas, {"VAULT_DISABLE_USER_LOCKOUT": said})
+        for tuned in ({}, {"lockout_disable": not disabled}):
+            rules = rules_of(_mount("userpass", **tuned), settings)
+            assert (rules.threshold, rules.disabled) == (7, disabled), said
+        assert is_off(settings) is disabled
+        assert rules_of(_mount("jwt"), settings).disabled
+    assert forced(stanzas, {"VAULT_DISABLE_USER_LOCKOUT": ""}) == stanzas
+    with pytest.raises(Invalid, match="VAULT_DISABLE_USER_LOCKOUT is true or false"):
+        forced({}, {"VAULT_DISABLE_USER_LOCKOUT": "perhaps"})
 
 
 def _mount(kind: str, **lockout: object) -> MountRow:

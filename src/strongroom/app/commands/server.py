@@ -208,13 +208,18 @@ def _check_dry(args: argparse.Namespace, settings: "ServerSettings") -> None:
 
 def _from_environment(settings: "ServerSettings") -> "ServerSettings":
     """What goes before the file: the addresses that others are told, as a pod's own is known to
-    its environment alone, and the database, whose password a file should not have.
+    its environment alone, the database, whose password a file should not have, and whether users
+    are locked.
     """
     import dataclasses
 
     from strongroom.app.store_config.settings import POSTGRESQL
+    from strongroom.app.store_config.user_lockout import DISABLES, forced, is_off
 
     env = os.environ.get
+    lockout = forced(settings.user_lockout, os.environ)
+    if is_off(lockout):
+        print(f"strongroom: {DISABLES} is set: passwords may be tried without end", file=sys.stderr)
     storage = settings.storage
     if storage.engine == POSTGRESQL and (url := env("VAULT_PG_CONNECTION_URL")):
         storage = dataclasses.replace(storage, url=url)
@@ -223,6 +228,7 @@ def _from_environment(settings: "ServerSettings") -> "ServerSettings":
         api_addr=env("VAULT_API_ADDR") or env("VAULT_REDIRECT_ADDR") or settings.api_addr,
         cluster_addr=env("VAULT_CLUSTER_ADDR") or settings.cluster_addr,
         storage=storage,
+        user_lockout=lockout,
     )
 
 

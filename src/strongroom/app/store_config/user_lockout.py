@@ -1,15 +1,20 @@
 """The `user_lockout` stanzas: when users of a method are locked, where its mount does not say.
 
+`VAULT_DISABLE_USER_LOCKOUT` goes before them, and before what a mount is tuned to, as in Vault.
+
 Format: https://developer.hashicorp.com/vault/docs/configuration/user-lockout. The counter's reset
 is read as `lockout_counter_reset` and under the API's name, `lockout_counter_reset_duration`.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+from strongroom.app.store_config.flag_fields import flag_of
 from strongroom.app.store_config.sources import Configuration
 from strongroom.model.errors import Invalid
-from strongroom.store.auth.lockout import ALL, METHODS, lockout_settings
+from strongroom.store.auth.lockout import ALL, FORCED, METHODS, lockout_settings
 
+DISABLES: Final = "VAULT_DISABLE_USER_LOCKOUT"
 # Methods that Vault locks and Strongroom has not.
 _ELSEWHERE: Final = frozenset({"ldap"})
 _FIELDS: Final = frozenset({
@@ -43,3 +48,18 @@ def user_lockout(found: Configuration, notes: list[str]) -> dict[str, dict[str, 
         except Invalid as refusal:
             raise Invalid("bad-config", f"{stanza.place}: {refusal.message}") from None
     return settings
+
+
+def forced(
+    settings: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
+) -> dict[str, Mapping[str, Any]]:
+    """The settings with what the environment says; raises Invalid(`bad-config`) for no flag."""
+    if not environment.get(DISABLES):
+        return dict(settings)
+    off = flag_of(environment, DISABLES, "the environment")
+    return {**settings, FORCED: {"lockout_disable": off}}
+
+
+def is_off(settings: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the environment lets nobody be locked."""
+    return bool(settings.get(FORCED, {}).get("lockout_disable"))

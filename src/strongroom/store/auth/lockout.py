@@ -21,6 +21,8 @@ from strongroom.store.engine.contract import MountRow, Transaction
 
 CONFIG: Final = "user_lockout_config"
 ALL: Final = "all"
+# Beside the methods: what goes before every other setting, that of a mount as well.
+FORCED: Final = "forced"
 METHODS: Final = frozenset({"userpass", "approle"})
 FORGOTTEN_AT_ONCE: Final = 20
 # Of a name, in a row that strangers make.
@@ -45,10 +47,11 @@ def rules_of(
 ) -> Rules:
     """A mount's rules: as it is tuned, else as its method is `configured`, else all, else Vault's.
 
-    `configured` is what the server's configuration says, by method or "all".
+    `configured` is what the server's configuration says, by method, "all" or "forced".
     """
     tuned = mount.config.get(CONFIG) or {}
-    config = {**configured.get(ALL, {}), **configured.get(mount.type, {}), **tuned}
+    usually = {**configured.get(ALL, {}), **configured.get(mount.type, {})}
+    config = {**usually, **tuned, **configured.get(FORCED, {})}
     usual = Rules()
     return Rules(
         int(config.get("lockout_threshold") or usual.threshold),
