@@ -29,7 +29,8 @@ def test_a_pair_of_records_reads_as_vault_writes_them() -> None:
     """Same request object in both; the version stays a number; no value is in them."""
     writer = RecordWriter(MAC)
     auth = writer.auth_fragment(WHO, "hvs.canary")
-    head = request_head("read", "secret/data/prod/db", "secret/", "kv")
+    mount = {"mount_point": "secret/", "mount_type": "kv"}
+    head = request_head("read", "secret/data/prod/db", mount)
     request = request_fragment("id-1", head, "127.0.0.1")
     response = b'{"mount_type":"kv","data":%b}' % writer.data_fragment(
         {

@@ -97,6 +97,29 @@ async def test_what_is_remembered_ends_with_the_policy_that_allowed_it(store) ->
     assert (await store.ask("GET", "secret/data/a", token=token))[0] == 403
 
 
+async def test_a_record_says_which_mount_served_also_if_another_has_its_path_later(store) -> None:
+    shown = (await store.ask("GET", "sys/mounts"))[1]["data"]
+    shown |= {
+        f"auth/{path}": each
+        for path, each in (await store.ask("GET", "sys/auth"))[1]["data"].items()
+    }
+    for path, mount, kind in (
+        ("secret/data/a", "secret/", "secret"),
+        ("auth/token/lookup-self", "auth/token/", "auth"),
+        ("identity/entity/id/x", "identity/", "secret"),
+        ("sys/mounts", "sys/", None),
+    ):
+        for _ in range(2):
+            await store.ask("GET", path)
+            for record in store.records()[-2:]:
+                request = record["request"]
+                assert request["mount_point"] == mount
+                assert request["mount_accessor"] == shown[mount]["accessor"]
+                assert request.get("mount_class") == kind
+    await store.ask("GET", "nowhere/x")
+    assert "mount_accessor" not in store.records()[-1]["request"]
+
+
 async def test_a_request_and_its_response_are_recorded_without_values(store) -> None:
     await store.ask("PUT", "secret/data/a", {"data": {"k": "marked-value"}})
     await store.ask("GET", "secret/data/a")

@@ -197,15 +197,12 @@ def _is_time(value: str) -> bool:
     return True
 
 
-def request_head(operation: str, path: str, mount_point: str, mount_type: str) -> bytes:
-    """The part of a request object that one path and operation always share."""
-    head = {
-        "operation": operation,
-        "path": path,
-        "mount_point": mount_point,
-        "mount_type": mount_type,
-        "namespace": {"id": "root"},
-    }
+def request_head(operation: str, path: str, mount: Mapping[str, str]) -> bytes:
+    """The part of a request object that one path and operation always share.
+
+    `mount` are the fields about the mount that serves it.
+    """
+    head = {"operation": operation, "path": path, **mount, "namespace": {"id": "root"}}
     return orjson.dumps(head)[1:-1]
 
 

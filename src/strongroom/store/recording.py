@@ -24,6 +24,7 @@ from strongroom.store.routing import full_path
 if TYPE_CHECKING:
     from strongroom.audit.devices import AuditBroker
     from strongroom.store.call import Call, Result
+    from strongroom.store.engine.contract import MountRow
     from strongroom.wire.http import Request
 
 # More values than these are hidden a part at a time.
@@ -96,10 +97,8 @@ class Recording:
 
     def head(self, call: "Call") -> bytes:
         """The part of the request object that a path and an operation share."""
-        # None for a path that leads nowhere: it is recorded as well.
-        mount = cast(Any, call.mount)
-        point, kind = (full_path(mount), mount.type) if mount else ("", "")
-        return request_head(call.operation, shown_path(call, self.writer.hashed), point, kind)
+        path = shown_path(call, self.writer.hashed)
+        return request_head(call.operation, path, _mount_fields(call.mount))
 
     def request(
         self,
@@ -201,6 +200,20 @@ class Recording:
         if response is None or not _same_in(writer.form, call, outcome.result):
             response = self.response(call, outcome.result, writer)
         return response_line(stamp, auth, request, response, outcome.error)
+
+
+def _mount_fields(mount: "MountRow | None") -> dict[str, str]:
+    """What a record says of a mount; None for a path that leads nowhere, which is recorded too."""
+    if mount is None:
+        return {"mount_point": "", "mount_type": ""}
+    # As in Vault, what serves sys/ is neither a secrets engine nor an auth method.
+    of_class = {} if mount.type == "system" else {"mount_class": mount.kind}
+    return {
+        "mount_point": full_path(mount),
+        "mount_type": mount.type,
+        "mount_accessor": mount.accessor,
+        **of_class,
+    }
 
 
 def _same_in(form: RecordForm, call: "Call", result: "Result | None") -> bool:
