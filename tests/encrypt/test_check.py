@@ -463,6 +463,26 @@ def test_a_file_that_a_flag_names_and_is_not_there_is_a_finding(tmp_path, capsys
 
 
 @pytest.mark.parametrize(
+    ("resources", "encrypts", "wrong"),
+    [
+        ("secrets.", True, set()),
+        ("configmaps, secrets.", True, set()),
+        ("'secrets..'", False, {"E02", "E05"}),
+        # For the API server they are the same, so it does not start.
+        ("secrets, secrets.", True, {"E00"}),
+        ("'*.', secrets.", True, {"E00"}),
+    ],
+)
+def test_the_core_group_may_be_written_out(resources, encrypts, wrong) -> None:
+    """After the dot of a name comes its group, which may be empty."""
+    given = facts(entry(resources, KMS % "a", IDENTITY))
+    assert chain_of(parse(text(entry(resources, KMS % "a"))), "secrets").encrypts is encrypts
+    served = dataclasses.replace(given, served=frozenset({"secrets", "configmaps"}))
+    known = {"E00", "E02", "E05"}
+    assert known & {each.check for each in check(served).findings} == wrong
+
+
+@pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("'*.app'", ["error"]),

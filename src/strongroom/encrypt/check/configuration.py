@@ -164,7 +164,13 @@ def _rule(number: int, entry: Any) -> Rule:  # noqa: ANN401 - YAML
         raise _bad(f"{where}: providers is a list of at least one")
     for name in names:
         _check_name(name, where)
-    return Rule(number, tuple(names), tuple(_provider(each, where) for each in providers))
+    resources = tuple(map(_resource, names))
+    return Rule(number, resources, tuple(_provider(each, where) for each in providers))
+
+
+def _resource(name: str) -> str:
+    """A name as all others have it: the core group may be written out, as nothing after a dot."""
+    return name if name == "*." else name.removesuffix(".")
 
 
 def _check_name(name: str, where: str) -> None:
