@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from ocsp_responder import Responder
-from tests.store.test_cert_auth import Maker, login, pem, role
+from tests.store.test_cert_auth import Maker, der, login, pem, role
 
 from strongroom.app.cluster.control_plane import free_port
 from strongroom.app.waiting import until
@@ -345,6 +345,28 @@ async def test_a_renewal_asks_too(store, maker, responder, app) -> None:
     assert (status, "no longer accepted" in said, "revoked" in said) == (400, True, True)
     await store.ask("POST", "auth/cert/config", {"disable_binding": True})
     assert (await renew())[0] == 200
+
+
+async def test_a_renewal_with_another_certificate_has_the_store_ask_nobody(
+    store, maker, responder, app
+) -> None:
+    """Else whoever has a token chooses which addresses the store asks, and has the list fetched."""
+    await role(store, maker.certificate, ocsp_enabled=True)
+    responder.crl = maker.revoked().encode()
+    await store.ask("POST", "auth/cert/crls/main", {"url": f"{responder.url}/crl"})
+    token = (await login(store, app))[1]["auth"]["client_token"]
+    asked = responder.asked
+    # Neither the answer nor the list holds any longer.
+    store.clock.step_wall(3601)
+    other = maker.client(responders=[f"{responder.url}/ocsp"])
+    responder.known[other.serial_number] = other
+    for shown in (other, None):
+        store.certificate = der(shown) if shown else None
+        assert (await store.ask("POST", "auth/token/renew-self", {}, token))[0] == 400
+    assert responder.asked == asked
+    store.certificate = der(app)
+    await store.ask("POST", "auth/token/renew-self", {}, token)
+    assert responder.asked == asked + 2
 
 
 @pytest.mark.parametrize(
