@@ -194,6 +194,16 @@ def is_older(item: Object, when: float) -> bool:
     return before and follows_the_store(item)
 
 
+def is_dated_before(item: Object, written: str) -> bool:
+    """Whether an object was refreshed before something was written, at an RFC 3339 time. Pure.
+
+    In the same second nobody can tell; then it was not, for what is applied together is read so.
+    """
+    refreshed = refresh_time(item.get("status") or {})
+    changed = refresh_time({"refreshTime": written})
+    return refreshed is not None and changed is not None and refreshed < int(changed)
+
+
 def _versions_in(said: str) -> Mapping[str, Any]:
     """What an annotation tells of versions; whoever may write the target may have put anything."""
     try:

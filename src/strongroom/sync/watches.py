@@ -25,7 +25,7 @@ from strongroom.sync.crds import (
     SYNCED_VERSION,
 )
 from strongroom.sync.desired import CREATED_BY
-from strongroom.sync.due import start_lane
+from strongroom.sync.due import is_dated_before, start_lane
 from strongroom.sync.index import Index
 from strongroom.sync.render import template_inputs
 from strongroom.sync.spec import Manifest, Spec, StoreRef
@@ -41,6 +41,8 @@ Touched = Callable[[Key], None]
 Wrote = Callable[[Key, str], bool]
 # What an ExternalSecret depends on: kind, namespace, name.
 Input = tuple[str, str, str]
+# In a cached ConfigMap or Secret: by the API server's clock, in RFC 3339.
+WRITTEN: Final = "written"
 MANAGED_ONLY: Final = "reconcile.external-secrets.io/managed=true"
 
 
@@ -66,8 +68,8 @@ class Watches:
         )
         # Every ConfigMap and Secret, but their versions only: templates may be kept in any.
         versions = Scope(namespace=namespace, metadata_only=True)
-        self.config_maps = Informer(api, CONFIG_MAPS, clock, versions, _bare)
-        self.secrets = Informer(api, SECRETS, clock, versions, _bare)
+        self.config_maps = Informer(api, CONFIG_MAPS, clock, versions, _dated)
+        self.secrets = Informer(api, SECRETS, clock, versions, _dated)
         self._used = {kind: asyncio.Event() for kind in ("ConfigMap", "Secret")}
         # The targets that are no Secrets, by kind, since the first of a kind was written.
         self._managed = partial(Informer, api, clock=clock, scope=managed, trim=_bare)
@@ -232,11 +234,15 @@ class Watches:
             return
         given = (item["kind"], *key_of(item))
         if self._index.has(given):
-            # What is only listed has not changed, but it may be what somebody waits for.
+            # What is only listed may be what somebody waits for, or has changed while none looked.
             cache = self.secrets if item["kind"] == self.secrets.resource.kind else self.config_maps
             changed = old is not None or cache.synced.is_set()
             for key in self._index.of(given):
-                self._wake(key, Lane.EVENT, changed)
+                self._wake(key, Lane.EVENT, changed or self._is_newer(item, key))
+
+    def _is_newer(self, given: Object, key: Key) -> bool:
+        reader = self.objects.get(*key)
+        return reader is not None and is_dated_before(reader, given[WRITTEN])
 
 
 def _asked_for(old: Object, new: Object) -> bool:
@@ -261,8 +267,16 @@ def _store_input(ref: StoreRef, namespace: str) -> Input:
     return (ref.kind, "" if ref.kind == "ClusterSecretStore" else namespace, ref.name)
 
 
+def _dated(item: Object) -> None:
+    """Of what may hold templates or be pushed, when it was written last is of interest as well."""
+    metadata = item["metadata"]
+    times = [each.get("time") or "" for each in metadata.get("managedFields") or []]
+    item[WRITTEN] = max(times, default="") or metadata.get("creationTimestamp", "")
+    _bare(item)
+
+
 def _bare(item: Object) -> None:
-    """Of what may hold templates or be pushed, version and labels are of interest."""
+    """Version and labels are of interest alone."""
     metadata = item["metadata"]
     item["metadata"] = {
         name: metadata[name]

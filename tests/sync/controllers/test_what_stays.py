@@ -57,6 +57,34 @@ async def test_an_edit_of_a_template_takes_what_was_generated_before(bench, poli
     assert await bench.secret() == {"k": "b generated-1"}
 
 
+@pytest.mark.parametrize("resource", [CONFIG_MAPS, SECRETS])
+async def test_a_template_that_was_changed_while_no_operator_ran_is_read_at_the_start(
+    idle, resource
+) -> None:
+    """It waited for the refresh interval."""
+    bench = idle
+    bench.provider.has_feed = False
+    await bench.start()
+    kind, field = ("configMap", "data") if resource is CONFIG_MAPS else ("secret", "stringData")
+    held = {"metadata": {"name": "t", "namespace": "n"}, field: {"k": "a {{ .password }}"}}
+    await bench.api.create(resource, held)
+    kept = {kind: {"name": "t", "items": [{"key": "k"}]}}
+    await bench.external(target={"template": {"templateFrom": [kept]}})
+    await bench.clock.advance(60)
+    reads = bench.provider.reads
+    await restart(bench)
+    assert (bench.provider.reads, await bench.secret()) == (reads, {"k": "a one"})
+    await bench.stop()
+    await bench.clock.advance(60)
+    edit = {field: {"k": "b {{ .password }}"}}
+    await bench.api.merge_patch(resource, "t", "n", edit, manager="kubectl-edit")
+    await restart(bench)
+    assert await bench.secret() == {"k": "b one"}
+    reads = bench.provider.reads
+    await restart(bench)
+    assert bench.provider.reads == reads
+
+
 async def test_what_changes_beside_a_generator_asks_it_for_nothing(bench) -> None:
     await bench.external(dataFrom=BESIDE, refreshInterval="10m")
     await edit_store(bench)
