@@ -44,6 +44,7 @@ def test_a_pair_of_records_reads_as_vault_writes_them() -> None:
     assert (first["type"], second["type"]) == ("request", "response")
     assert first["request"] == second["request"]
     assert first["request"]["path"] == "secret/data/prod/db"
+    assert "remote_port" not in first["request"]
     assert first["auth"]["metadata"] == {"pod_name": "db-0", "token_id": "JTI=1"}
     assert first["auth"]["client_token"] == MAC.vault_form(b"hvs.canary")
     assert first["auth"]["accessor"] == MAC.vault_form(b"acc")

@@ -42,7 +42,10 @@ async def test_bound_networks_are_those_of_the_client_behind_the_proxy(store) ->
         token = said["auth"]["client_token"]
         look = ("GET", "auth/token/lookup-self", None, token)
         assert (await store.ask(*look, **CLIENT))[0] == 200
-        assert store.records()[-1]["request"]["remote_address"] == "192.0.2.7"
+        recorded = store.records()[-1]["request"]
+        assert recorded["remote_address"] == "192.0.2.7"
+        # As in Vault, the proxy's: it has told of the address alone.
+        assert 0 < recorded["remote_port"] < 65536
         # In the role's network of secret ids, and outside the token's.
         assert (await store.ask(*look, X_Forwarded_For="192.0.2.77"))[0] == 403
         # What the client wrote itself, to the left of what the proxy saw.

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,22 @@ async def test_a_record_says_which_mount_served_also_if_another_has_its_path_lat
     assert "mount_accessor" not in store.records()[-1]["request"]
 
 
+async def test_a_record_has_the_port_of_the_connection_for_kept_answers_too(store) -> None:
+    """Behind a network address translation the port alone says whose connection it was."""
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "v"}})
+    reader, writer = await asyncio.open_connection("127.0.0.1", store.port)
+    port = writer.get_extra_info("sockname")[1]
+    line = f"GET /v1/secret/data/a HTTP/1.1\r\nHost: h\r\nX-Vault-Token: {store.root}\r\n\r\n"
+    for _ in range(4):
+        writer.write(line.encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(re.search(rb"(?i)content-length: (\d+)", head)[1]))
+        for record in store.records()[-2:]:
+            assert record["request"]["path"] == "secret/data/a"
+            assert record["request"]["remote_port"] == port
+    writer.close()
+
+
 async def test_a_request_and_its_response_are_recorded_without_values(store) -> None:
     await store.ask("PUT", "secret/data/a", {"data": {"k": "marked-value"}})
     await store.ask("GET", "secret/data/a")
@@ -136,7 +153,8 @@ async def test_a_request_and_its_response_are_recorded_without_values(store) -> 
     ]
     assert records[3]["response"]["data"]["metadata"]["version"] == 1
     assert records[4]["request"]["id"] != records[2]["request"]["id"]
-    assert records[4]["request"] | {"id": ""} == records[2]["request"] | {"id": ""}
+    first, second = (records[place]["request"] for place in (2, 4))
+    assert second | {"id": "", "remote_port": 0} == first | {"id": "", "remote_port": 0}
     assert records[7]["error"] == "permission denied"
     (device,) = (await store.ask("GET", "sys/audit"))[1]["data"]
     value = (await store.ask("POST", f"sys/audit-hash/{device}", {"input": "marked-value"}))[1]

@@ -207,13 +207,14 @@ def request_head(operation: str, path: str, mount: Mapping[str, str]) -> bytes:
 
 
 def request_fragment(
-    request_id: str, head: bytes, peer: str, data: bytes = b"", headers: bytes = b""
+    request_id: str, head: bytes, peer: str, port: int = 0, data: bytes = b"", headers: bytes = b""
 ) -> bytes:
-    """The whole request object."""
-    return b'{"id":"%b",%b,"remote_address":"%b"%b%b}' % (
+    """The whole request object; a `port` of 0 is none."""
+    return b'{"id":"%b",%b,"remote_address":"%b"%b%b%b}' % (
         request_id.encode(),
         head,
         peer.encode(),
+        b',"remote_port":%d' % port if port else b"",
         b',"data":' + data if data else b"",
         headers,
     )

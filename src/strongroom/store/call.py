@@ -45,6 +45,8 @@ class Call:
     # The data as a record has it, where making that took long.
     hidden: bytes | None = field(default=None, repr=False)
     file: BinaryIO | None = field(default=None, repr=False)
+    # The connection's, 0 for a unix socket.
+    port: int = 0
 
     def setting(self, name: str) -> Sequence[str]:
         """A list in the settings of the call's mount, empty where it is not set."""

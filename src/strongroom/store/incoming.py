@@ -34,6 +34,7 @@ def call_of(
         session=session,
         args=route.args if route else {},
         peer=request.peer,
+        port=request.port,
         wrap_seconds=wrap_seconds(request.headers),
         certificate=request.client_certificate,
         chain=request.client_chain,

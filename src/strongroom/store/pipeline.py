@@ -193,7 +193,7 @@ class Pipeline:
             if found is not None:
                 session, prepared = found
                 if prepared.revision == self._revision or self._stands(prepared):
-                    self._answer_prepared(session, prepared, request.peer, exchange)
+                    self._answer_prepared(session, prepared, request, exchange)
                     return
             if (work := self._long_way(request, exchange, token, known)) is not None:
                 self._record(work)
@@ -231,13 +231,13 @@ class Pipeline:
         return stands
 
     def _answer_prepared(
-        self, session: Session, prepared: Prepared, peer: str, exchange: Exchange
+        self, session: Session, prepared: Prepared, request: Request, exchange: Exchange
     ) -> None:
-        request_id = next(self._ids)
-        request = request_fragment(request_id, prepared.head, peer, prepared.data)
+        request_id, head = next(self._ids), prepared.head
+        asked = request_fragment(request_id, head, request.peer, request.port, prepared.data)
         auth, stamp = session.auth_fragment, self._stamp
-        lines = request_line(stamp, auth, request)
-        lines += response_line(stamp, auth, request, prepared.recorded)
+        lines = request_line(stamp, auth, asked)
+        lines += response_line(stamp, auth, asked, prepared.recorded)
         body = b"".join((prepared.before, request_id.encode(), prepared.after))
         response = Response(prepared.status, body)
         self._metrics.replies["read", prepared.status] += 1

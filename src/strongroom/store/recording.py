@@ -122,7 +122,7 @@ class Recording:
             head = self.head(call)
             if heads is not None:
                 heads[call.operation] = head
-        return request_fragment(call.request_id, head, call.peer, data, headers)
+        return request_fragment(call.request_id, head, call.peer, call.port, data, headers)
 
     def has_many(self, data: Mapping[str, Any] | None) -> bool:
         """Whether hiding it takes so long that others are to be served meanwhile."""

@@ -80,6 +80,11 @@ def _bound(
     return made
 
 
+def peer_of(name: object) -> tuple[str, int]:
+    """Address and port of a socket's `peername`; "" and 0 for a unix socket's, which has none."""
+    return (usual(name[0]), name[1]) if isinstance(name, tuple) else ("", 0)
+
+
 def usual(address: str) -> str:
     """An address as networks, quotas and records have it: IPv4 is IPv4 wherever it came in."""
     if not address.lower().startswith(MAPPED):

@@ -32,7 +32,7 @@ class Request:
     `client_chain` are the certificates that the peer sent beside its own (DER, nearest first),
     which nobody has looked at. `opens` is what the listener it came in by opens to everybody, in
     its handler's words. A body that waited on disk is `file`, at its beginning, and open until the
-    request is answered.
+    request is answered. `port` is the connection's, also where a proxy has named its client.
     """
 
     method: str
@@ -44,6 +44,7 @@ class Request:
     client_chain: tuple[bytes, ...] = ()
     opens: frozenset[str] = frozenset()
     file: BinaryIO | None = field(default=None, repr=False)
+    port: int = 0
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ import httptools
 
 from strongroom.model.background import keep_running
 from strongroom.model.clock import Clock
-from strongroom.wire.addresses import bound, usual
+from strongroom.wire.addresses import bound, peer_of
 from strongroom.wire.exchange import Exchange
 from strongroom.wire.http import Request, error_response, origin_form
 from strongroom.wire.limits import Limits
@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Exchange] = deque()
         self._held = b""
-        self._peer = ""
+        self._peer, self._port = "", 0
         self._certificate: bytes | None = None
         self._chain: tuple[bytes, ...] = ()
         self._idle = True
@@ -123,8 +123,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.deadline = self.listener.clock.monotonic() + self._limits.header_seconds
-        peer = self.transport.get_extra_info("peername")
-        self._peer = usual(peer[0]) if isinstance(peer, tuple) else ""
+        self._peer, self._port = peer_of(self.transport.get_extra_info("peername"))
         tls = transport.get_extra_info("ssl_object")
         self._certificate = tls.getpeercert(binary_form=True) if tls else None
         self._chain = sent_beside(tls) if self._certificate else ()
@@ -373,6 +372,7 @@ class Connection(asyncio.Protocol):
             headers=self._headers,
             body=body,
             peer=self._peer,
+            port=self._port,
             client_certificate=self._certificate,
             client_chain=self._chain,
             opens=self.listener.opens,
