@@ -5,7 +5,9 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -150,6 +152,7 @@ class Peer:
         self.lines: list[bytes] = []
         self.connections: list[socket.socket] = []
         self.arrived = threading.Condition()
+        self.ended = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -167,6 +170,7 @@ class Peer:
                 with self.arrived:
                     self.lines.append(line)
                     self.arrived.notify_all()
+        self.ended.set()
 
     def wait_for(self, count: int) -> None:
         with self.arrived:
@@ -190,6 +194,41 @@ def test_a_tcp_peer_gets_whole_lines_and_again_after_it_was_gone(listening: sock
     device.write(b"{3}\n")
     peer.wait_for(3)
     assert peer.lines == [b"{1}\n", b"{2}\n", b"{3}\n"]
+    device.close()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_connection_takes_one_record_after_the_other_at_once(kind: str, tmp_path: Path) -> None:
+    """A peer that says nothing is asked for nothing: that took a whole deadline, and failed."""
+    family = socket.AF_INET if kind == "tcp" else socket.AF_UNIX
+    with socket.socket(family) as server:
+        server.bind(("127.0.0.1", 0) if kind == "tcp" else str(tmp_path / "s"))
+        server.listen()
+        peer = Peer(server)
+        at = server.getsockname()
+        device = SocketDevice(kind, f"127.0.0.1:{at[1]}" if kind == "tcp" else at, 30.0)
+        begun = time.monotonic()
+        for number in range(5):
+            device.write(b"{%d}\n" % number)
+            peer.wait_for(number + 1)
+        assert time.monotonic() - begun < 30
+        assert len(peer.connections) == 1
+        device.close()
+
+
+def test_a_peer_that_broke_the_connection_off_costs_no_record(listening: socket.socket) -> None:
+    peer = Peer(listening)
+    device = SocketDevice("tcp", f"127.0.0.1:{listening.getsockname()[1]}", 30.0)
+    device.write(b"{1}\n")
+    peer.wait_for(1)
+    # Closed at once, as by a program that is killed with something unread: a reset, and no end.
+    linger = struct.pack("ii", 1, 0)
+    peer.connections[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    peer.connections[0].shutdown(socket.SHUT_RD)
+    peer.ended.wait(60)
+    peer.connections[0].close()
+    device.write(b"{2}\n")
+    peer.wait_for(2)
     device.close()
 
 

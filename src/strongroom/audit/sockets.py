@@ -4,7 +4,6 @@ Each write has the device's deadline; after a failure the connection is made ane
 record never begins in the middle of another. Syslog lines are RFC 3164 as the local daemon reads.
 """
 
-import contextlib
 import os
 import socket
 import time
@@ -86,9 +85,17 @@ class SocketDevice:
 
 def _has_ended(connection: socket.socket) -> bool:
     """Whether the peer has closed: what is sent then would be lost without an error."""
-    with contextlib.suppress(BlockingIOError):
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    return False
+    deadline = connection.gettimeout()
+    # With a deadline `recv` waits for the peer to say something, whatever its flags are.
+    connection.setblocking(False)
+    try:
+        return connection.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(deadline)
 
 
 def _unix_datagram() -> int:
