@@ -5,8 +5,10 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
+
 from strongroom.model.clock import SystemClock
-from strongroom.model.errors import Unavailable
+from strongroom.model.errors import Denied, Refusal, Unavailable
 from strongroom.store.engine._greenlets import answer_of, drive
 from strongroom.store.engine.contract import EventRow
 from strongroom.store.feed import PER_TURN, ChangeFeed, Subscriber
@@ -59,6 +61,16 @@ class _Anybody:
         return self
 
     allowed = True
+
+
+class _Away:
+    """Sessions while nobody can be looked up."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+
+    def open(self, *_: object) -> Any:
+        raise self._refusal
 
 
 class _Socket:
@@ -136,6 +148,23 @@ async def test_a_subscriber_is_sent_away_when_what_it_missed_cannot_be_read() ->
     engine.view.is_away = True
     feed.subscribe(_subscriber(second))
     assert second.code == 1013
+    feed.cut()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"), [(Unavailable("away", "not now"), 1013), (Denied("denied", "no"), 1008)]
+)
+async def test_whose_token_cannot_be_looked_up_is_to_come_again(
+    refusal: Refusal, code: int
+) -> None:
+    """It was told that its token is no good, while the database was away."""
+    engine, socket = _Engine(), _Socket()
+    feed = ChangeFeed(engine, _Away(refusal), SystemClock())  # type: ignore[arg-type]
+    feed.subscribe(_subscriber(socket))
+    engine.commit()
+    feed.wake()
+    await _until(socket.closed.is_set)
+    assert (socket.code, socket.said) == (code, [])
     feed.cut()
 
 

@@ -21,6 +21,7 @@ from strongroom.store.sessions import Session, Sessions
 from strongroom.wire.websocket import WebSocket
 
 POLL_SECONDS: Final = 0.1
+NOT_ALLOWED: Final = 1008  # RFC 6455: a policy is violated
 TRY_AGAIN: Final = 1013  # RFC 6455's registry: come back later
 PAGE: Final = 500
 # Messages that are sent before others are served.
@@ -149,11 +150,13 @@ class ChangeFeed:
         subscriber.socket.send_text(page)
 
     def _session_of(self, subscriber: Subscriber) -> Session | None:
-        """None, and the end of the subscription, when the token is no good any more."""
+        """None, and the end of the subscription, when the token is not known to be good."""
         try:
             return self._sessions.open(subscriber.token, self._clock.now(), subscriber.peer)
-        except Refusal:
-            subscriber.socket.close(1008)
+        except Refusal as refusal:
+            # Its token is no good, or nobody knows while the database is away.
+            away = isinstance(refusal, Unavailable)
+            subscriber.socket.close(TRY_AGAIN if away else NOT_ALLOWED)
             self._subscribers.discard(subscriber)
             return None
 
