@@ -1,9 +1,11 @@
 """One connection that ends or hangs costs its own caller alone, whatever an administrator has set."""
 
 import asyncio
+import contextlib
 import re
 import ssl
 from collections.abc import AsyncIterator
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -12,7 +14,7 @@ from strongroom.app.waiting import until
 from strongroom.crypto.keyring import KeyRing
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Refusal, Unavailable
-from strongroom.store.engine._connections import commit
+from strongroom.store.engine._connections import Connections, commit
 from strongroom.store.engine._database_errors import refusal_of
 from strongroom.store.engine._hosts import without_waits
 from strongroom.store.engine.barrier import Barrier
@@ -108,6 +110,74 @@ async def test_a_read_that_waits_too_long_stops_no_other(
         assert await policies(engine) == []
     finally:
         await engine.close()
+
+
+class Relay:
+    """Between the store and PostgreSQL: one that may have no room for another connection."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._socket = f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.5432"
+        self._database = parts.path
+        self.is_full = False
+
+    async def start(self) -> str:
+        self.server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        port = self.server.sockets[0].getsockname()[1]
+        return f"postgresql://postgres@127.0.0.1:{port}{self._database}?sslmode=disable"
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_full:
+            await reader.read()  # As a pooler whose sessions are all taken: it says nothing.
+        else:
+            there, back = await asyncio.open_unix_connection(self._socket)
+            await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
+        writer.close()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while some := await reader.read(65536):
+            writer.write(some)
+    writer.close()
+
+
+@pytest.mark.component
+async def test_one_that_cannot_be_opened_ends_none_that_works(postgres_url: str) -> None:
+    relay = Relay(postgres_url)
+    connections = Connections(await relay.start(), 5)
+    try:
+        async with connections.lend(60) as kept:
+            relay.is_full = True
+            with pytest.raises(Unavailable, match="cannot be reached"):
+                async with connections.lend(60):
+                    raise AssertionError("there is no room for it")
+        prober = connections._prober
+        assert prober is not None
+        await asyncio.wait((prober,))
+        connections.check()
+        async with connections.lend(60) as again:
+            assert again is kept
+            assert await again.fetchval("SELECT 1") == 1
+        # Once nothing is kept nothing says that the database is there, until another can be opened.
+        connections._forget_idle()
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            async with connections.lend(60):
+                raise AssertionError("there is no room for it")
+
+        async def lost() -> bool | None:
+            return connections._lost is not None or None
+
+        await until("the database to be lost", lost, CLOCK)
+        relay.is_full = False
+
+        async def back() -> bool | None:
+            return connections._lost is None or None
+
+        await until("the database to be back", back, CLOCK)
+    finally:
+        await connections.close()
+        relay.server.close()
 
 
 @pytest.mark.component

@@ -229,7 +229,7 @@ class Connections:
             return refusal
         if opening and not isinstance(error, TimeoutError):
             self._lose(refusal)
-        elif is_cut(error):
+        elif is_cut(error) and not opening:
             # Whatever has cut this one, or swallows what is sent, may have met the others.
             self._forget_idle()
         if self._prober is None or self._prober.done():
@@ -242,7 +242,10 @@ class Connections:
             try:
                 connection = await self._open()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is not back yet
-                if self._lost is None and not is_gone(error):
+                if self._lost is None and (
+                    not is_gone(error)
+                    or (isinstance(error, TimeoutError) and await self._kept_answers())
+                ):
                     return
                 self._lose(refusal_of(error))
                 await asyncio.sleep(PROBE_SECONDS)
@@ -252,6 +255,22 @@ class Connections:
                     self._lost = None
                     _log.warning("the database is back")
                 return
+
+    async def _kept_answers(self) -> bool:
+        """Whether one that is kept answers, as where a pooler has no room for another."""
+        connection: Any = None
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS), self._room:
+                connection = self._kept()
+                if connection is None:
+                    return False
+                await self._check_primary(connection)
+        except Exception:  # noqa: BLE001 - whatever it is, it has not answered
+            if connection is not None:
+                connection.terminate()
+            return False
+        self._idle.append(connection)
+        return True
 
     def _lose(self, refusal: Exception) -> None:
         if not isinstance(refusal, Refusal):
