@@ -157,6 +157,52 @@ async def test_the_time_of_a_write_counts_from_when_its_first_line_was_asked_for
     lane.end()
 
 
+class Frozen(asyncio.SelectorEventLoop):
+    """A loop of a process that stands still for as long as it is told."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
+def test_a_process_that_stood_still_takes_no_device_for_one_that_hangs() -> None:
+    """After a freeze the timers came first, and the answers that lay there were not looked at."""
+    loop = Frozen()
+
+    async def turns() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        device = Gated()
+        broker = AuditBroker([device], deadline=30.0)
+
+        async def ask(line: bytes) -> asyncio.Future[bool]:
+            outcome = loop.create_future()
+            broker.submit(line, outcome.set_result)
+            await turns()
+            return outcome
+
+        written, behind = await ask(b"1\n"), await ask(b"2\n")
+        loop.ahead += 100
+        await turns()
+        device.gate.release(2)
+        assert await asyncio.gather(written, behind) == [True, True]
+        assert broker.failures == {"gated": 0}
+        # One that does not answer in the time that it is given anew hangs.
+        hung = await ask(b"3\n")
+        for seconds in (100.0, 30.1):
+            assert not hung.done()
+            loop.ahead += seconds
+            await turns()
+        assert not await hung
+        device.gate.release()
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(scenario())
+
+
 async def test_a_device_that_is_replaced_answers_those_who_wait_and_its_successor_the_next() -> (
     None
 ):

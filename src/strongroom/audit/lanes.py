@@ -15,6 +15,9 @@ from typing import Final
 
 from strongroom.model.errors import Unavailable
 
+# A timer that comes so late says that the process, or its machine, stood still meanwhile.
+FROZEN_SECONDS: Final = 0.5
+
 Write = Callable[[bytes], None]
 Settled = Callable[[Unavailable | None], None]
 
@@ -78,11 +81,21 @@ class Lane:
         self._queue.put(b"".join(each.lines for each in self._writing))
 
     def _late(self) -> None:
+        if self._begun_anew():
+            return
         self._hangs = True
         given_up = self._writing + self._waiting
         self._writing, self._waiting = [], []
         for each in given_up:
             each.settled(self._slow)
+
+    def _begun_anew(self) -> bool:
+        """After a freeze the device has its time again: it has had none of it, or has written."""
+        loop, timer = self._loop, self._timer
+        if loop is None or timer is None or loop.time() - timer.when() < FROZEN_SECONDS:
+            return False
+        self._timer = loop.call_later(self._deadline, self._late)
+        return True
 
     def _finished(self, error: Unavailable | None) -> None:
         if self._timer is not None:
