@@ -125,7 +125,7 @@ async def test_database_and_audit_file_on_one_full_disk_serve_nothing_unrecorded
             fill(small / "filler")
             said = await writes.until_refused()
             for _ in range(100):
-                if "audit" in said:
+                if "record the request" in said:
                     break
                 said = (await writes.one(1))[1]
             named = f"the audit device {small}/audit.log cannot be written"

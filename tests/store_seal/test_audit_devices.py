@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from strongroom.audit.devices import Enabled, MemoryDevice
 from strongroom.audit.kinds import Asked, enable
+from strongroom.model.errors import Unavailable
 
 
 class Store:
@@ -156,6 +158,36 @@ async def test_one_that_fails_is_reported_and_none_left_refuses(open_store) -> N
     store.device.broken = False
     await store.ask("GET", "auth/token/lookup-self")
     assert "audit_failures" not in (await store.ask("GET", "sys/health"))[1]
+
+
+class TakesNoAnswers(MemoryDevice):
+    """As a disk that is full from a request's record on."""
+
+    def write(self, lines: bytes) -> None:
+        if b'"type":"response"' in lines:
+            raise Unavailable("audit-unwritable", "the audit device memory is full")
+        super().write(lines)
+
+
+async def test_who_is_told_that_nothing_records_is_told_whether_it_was_done(store) -> None:
+    """A write whose answer alone could not be recorded was said to be refused."""
+    store.node.broker.replace([Enabled("memory", TakesNoAnswers())])
+    assert await store.ask("POST", "secret/data/a", {"data": {"k": "v"}}) == (503, {"errors": [
+        "no audit device can record the answer: the audit device memory is full;"
+        " what was asked is done: look before you ask again; repair the audit device"
+    ]})  # fmt: skip
+    _, refused = await store.ask("GET", "secret/data/none")
+    assert "can record the request" in refused["errors"][0]
+    store.node.broker.replace([Enabled("memory", store.device)])
+    assert (await store.ask("GET", "secret/data/a"))[1]["data"]["data"] == {"k": "v"}
+    store.device.broken = True
+    _, refused = await store.ask("POST", "secret/data/a", {"data": {"k": "w"}})
+    assert refused["errors"] == [
+        "no audit device can record the request: the audit device memory is broken;"
+        " it was refused; repair the audit device"
+    ]
+    store.device.broken = False
+    assert (await store.ask("GET", "secret/data/a"))[1]["data"]["data"] == {"k": "v"}
 
 
 async def test_a_request_whose_record_fits_no_datagram_is_refused_and_changes_nothing(

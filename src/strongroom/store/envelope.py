@@ -118,14 +118,25 @@ def encode_bug(error: Exception) -> Response:
 
 def unrecordable(failing: Mapping[str, str]) -> Response:
     """503 for what no audit device could record; `failing` says why, by device."""
+    return _unrecordable("the request", failing, "it was refused")
+
+
+def _unrecordable(what: str, failing: Mapping[str, str], became: str) -> Response:
     said = "; ".join(failing.values()) or "none is enabled"
     return encode_refusal(
         Unavailable(
             "audit-unwritable",
-            f"no audit device can record the request: {said}",
-            hint="it was refused; repair the audit device",
+            f"no audit device can record {what}: {said}",
+            hint=f"{became}; repair the audit device",
         )
     )
+
+
+def _unanswerable(response: Response, failing: Mapping[str, str]) -> Response:
+    """503 in place of an answer that no audit device could record."""
+    if response.status >= 400:
+        return unrecordable(failing)
+    return _unrecordable("the answer", failing, "what was asked is done: look before you ask again")
 
 
 def reply_if(
@@ -134,5 +145,5 @@ def reply_if(
     response: Response,
     ok: bool,  # noqa: FBT001 - the broker's callback
 ) -> None:
-    """Answer once a device has recorded it; what none could record is refused."""
-    exchange.reply(response if ok else unrecordable(broker.failing))
+    """Answer once a device has recorded it; what none could record is held back."""
+    exchange.reply(response if ok else _unanswerable(response, broker.failing))
