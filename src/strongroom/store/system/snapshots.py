@@ -141,7 +141,8 @@ def _whole(drill: Drill) -> None:
         raise Invalid(
             "rows-damaged",
             f"the database has rows that do not open: {'; '.join(drill.damaged)}",
-            hint="a snapshot of it would have them too; restore the newest that was whole",
+            hint="a snapshot of it would have them too: overwrite or destroy what they hold, or"
+            " restore the newest that was whole; without verify=true (-no-verify) it is saved so",
         )
 
 
