@@ -1,7 +1,9 @@
 """`sys/`: mounts and their settings, policies, tools, explanations, the description of the API."""
 
+import asyncio
 import dataclasses
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -428,6 +430,22 @@ async def test_a_mount_is_explained_with_its_paths(store) -> None:
     assert (await store.ask("GET", "auth?help=1"))[0] == 404
     assert (await store.ask("GET", "secret?help=1", token=""))[0] == 403
     assert (await store.ask("GET", "secret"))[0] == 404
+
+
+async def test_a_node_is_listed_once_it_is_open(store) -> None:
+    """One that started sealed was not, for half a minute."""
+    seal, clock = SimpleNamespace(sealed=True), SimulatedClock(store.clock.now())
+    presence = Presence(store.engine, seal, clock, About(), "late")  # type: ignore[arg-type]
+    running = asyncio.create_task(presence.run())
+    await clock.advance(5.0)
+    assert await store.read(lambda view: view.servers()) == []
+    seal.sealed = False
+    await clock.advance(1.0)
+    async with asyncio.timeout(60):
+        while not (found := await store.read(lambda view: view.servers())):
+            await asyncio.sleep(0.01)
+    assert [each.host_name for each in found] == ["late"]
+    running.cancel()
 
 
 async def test_every_node_is_active(store) -> None:

@@ -16,6 +16,8 @@ from strongroom.store.seal.cluster import ClusterSeal
 from strongroom.store.system.status import About
 
 BEAT_SECONDS: Final = 30.0
+# Between two looks whether it is open by now.
+SEALED_SECONDS: Final = 1.0
 # Four beats; clocks that differ by more hide nodes from each other, and are said to differ.
 LOST_SECONDS: Final = 120.0
 FORGOTTEN_SECONDS: Final = 3600.0
@@ -54,9 +56,10 @@ class Presence:
     async def run(self) -> None:
         """Until cancelled; a database that is away is waited for."""
         while True:
+            pause = SEALED_SECONDS if self._seal.sealed else BEAT_SECONDS
             with contextlib.suppress(Unavailable):
                 await self.beat()
-            await self._clock.sleep(BEAT_SECONDS)
+            await self._clock.sleep(pause)
 
     async def beat(self) -> None:
         """Say that this node is there, if it is open, and forget those that have long been gone."""
