@@ -81,6 +81,13 @@ async def test_a_disabled_or_deleted_entity_is_refused(people) -> None:
     assert (await login(people, "ada"))["entity_id"] != entity
 
 
+async def test_an_entity_without_policies_has_a_list_of_none(people) -> None:
+    """As in Vault: programs go through the list."""
+    _, made = await people.ask("POST", "identity/entity", {"name": "plain"})
+    for path in ("id/" + made["data"]["id"], "name/plain"):
+        assert (await people.ask("GET", f"identity/entity/{path}"))[1]["data"]["policies"] == []
+
+
 async def test_groups_add_policies_through_groups(people) -> None:
     auth = await login(people, "ada")
     _, inner = await people.ask(

@@ -377,6 +377,22 @@ async def test_the_first_name_of_version_one_is_known(store) -> None:
     assert (await store.ask("POST", "sys/auth/first", {"type": "generic"}))[0] == 400
 
 
+async def test_a_mount_without_a_version_shows_none_and_is_of_the_first(store) -> None:
+    """Terraform's `vault_mount` of type kv plans to take away what was not asked for."""
+    for given in ({}, {"options": {}}, {"options": None}):
+        await store.ask("POST", "sys/mounts/plain", {"type": "kv", **given})
+        _, said = await store.ask("GET", "sys/mounts/plain")
+        assert not said["data"]["options"]
+        await store.ask("POST", "plain/a", {"k": "v"})
+        assert (await store.ask("POST", "sys/mounts/plain/tune", {"options": {}}))[0] == 204
+        assert (await store.ask("GET", "plain/a"))[1]["data"] == {"k": "v"}
+        assert (await store.ask("POST", "sys/mounts/plain/tune", {"options": {"version": "2"}}))[
+            0
+        ] == 200
+        assert (await store.ask("GET", "plain/data/a"))[1]["data"]["data"] == {"k": "v"}
+        assert (await store.ask("DELETE", "sys/mounts/plain"))[0] == 204
+
+
 async def test_version_one_turns_into_version_two_and_never_back(store) -> None:
     await store.ask("POST", "sys/mounts/old", {"type": "kv-v1"})
     await store.ask("POST", "old/a", {"k": "v"})

@@ -221,6 +221,31 @@ async def test_batches_keep_their_order_and_tell_failures(transit) -> None:
     assert status == 207
 
 
+async def test_a_batch_to_rewrap_gives_what_could_be_rewrapped(transit) -> None:
+    """200 as in Vault: beside a 400 its Go client reads no body, and all others were lost."""
+    await transit("create_key", name="k")
+    sealed = (await transit("encrypt_data", name="k", plaintext=b64("x")))["data"]["ciphertext"]
+    await transit("rotate_key", name="k")
+    broken = ("vault:v1:%", f"vault:v1:{b64('x' * 40)}", "")
+    batch = [{"ciphertext": each} for each in (sealed, *broken)]
+    status, said = await transit.store.ask("POST", "transit/rewrap/k", {"batch_input": batch})
+    first, *others = said["data"]["batch_results"]
+    assert (status, first["ciphertext"][:9]) == (200, "vault:v2:")
+    assert all("error" in each and "ciphertext" not in each for each in others)
+    status, _ = await transit.store.ask("POST", "transit/rewrap/k", {"batch_input": batch[1:]})
+    assert status == 200
+    assert (await transit.store.ask("POST", "transit/rewrap/k", batch[1]))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("ecdsa-p256", "P-256"), ("ecdsa-p521", "P-521"), ("ed25519", "ed25519")],
+)
+async def test_a_curve_goes_by_its_own_name(transit, kind, name) -> None:
+    await transit("create_key", name="k", key_type=kind)
+    assert (await transit("read_key", name="k"))["data"]["keys"]["1"]["name"] == name
+
+
 async def test_hmac_hash_and_random(transit) -> None:
     await transit("create_key", name="k")
     made = (await transit("generate_hmac", name="k", hash_input=b64("x")))["data"]["hmac"]

@@ -98,7 +98,7 @@ def show_entity(row: EntityRow, view: View) -> dict[str, Any]:
         "mfa_secrets": {},
         "name": row.name,
         "namespace_id": "root",
-        "policies": list(row.policies) or None,
+        "policies": list(row.policies),
     }
 
 

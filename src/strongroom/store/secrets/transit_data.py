@@ -62,7 +62,7 @@ class TransitData:
         return (
             Endpoint("encrypt/{name}", both(self._on(encrypt_item, makes=True)), takes=ENCRYPT),
             Endpoint("decrypt/{name}", both(self._on(decrypt_item)), takes=CIPHER),
-            Endpoint("rewrap/{name}", both(self._on(rewrap_item)), takes=CIPHER),
+            Endpoint("rewrap/{name}", both(self._on(rewrap_item, tells=False)), takes=CIPHER),
             Endpoint("datakey/{kind}/{name}", both(self._data_key), takes=DATA_KEY),
             *(
                 Endpoint(pattern, both(self._on(act, tells=False)), takes=takes)
@@ -83,7 +83,10 @@ class TransitData:
         makes: bool = False,
         tells: bool = True,
     ) -> Callable[[Call], Awaitable[Result]]:
-        """`tells` if the status says that items of a batch have failed; signatures do not."""
+        """`tells` if the status says that items of a batch have failed: as in Vault, whose
+        clients read no body beside a 400, those of encrypt and decrypt alone.
+        """
+        asked = _with_input(act) if act in (sign_item, verify_item, hmac_item) else act
 
         async def handler(call: Call) -> Result:
             key = await self._find(call, makes)
@@ -94,7 +97,7 @@ class TransitData:
                 # Milliseconds with RSA: not on the loop.
                 work = asyncio.to_thread(act, key, call.data, common) if _slow(key) else None
                 return Result(await work if work else act(key, call.data, common))
-            found = await in_batch(key, batch, common, act if tells else _with_input(act))
+            found = await in_batch(key, batch, common, asked)
             for each in (found.data or {})["batch_results"]:
                 if act is verify_item:
                     # Vault's have it always.

@@ -337,7 +337,8 @@ class TransitKey:
             public = public_key_text(self.type, self.pair(number, context))
         return {
             "creation_time": rfc3339(version.created),
-            "name": self.type,
+            # A curve goes by its own name, as in Vault: programs choose how to verify by it.
+            "name": self.type.replace("ecdsa-p", "P-"),
             "public_key": public,
             "certificate_chain": version.chain,
         }

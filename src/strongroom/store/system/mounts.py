@@ -165,7 +165,9 @@ class Mounts:
             kind, options = "kv", {**options, "version": kind[-1]}
         if kind not in self._types or kind in ("system", "token"):
             raise Invalid("unknown-type", f"plugin not found in the catalog: {kind}")
-        if kind == "kv" and options.setdefault("version", "1") not in ("1", "2"):
+        # One without a version is of the first and shows none, as in Vault: Terraform would
+        # take away what its plan does not have, each time.
+        if kind == "kv" and options.get("version", "1") not in ("1", "2"):
             raise Invalid("unknown-type", "the version of a KV mount is 1 or 2")
         row = MountRow(
             kind=self._kind,
