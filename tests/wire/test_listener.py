@@ -69,6 +69,16 @@ async def test_a_target_may_name_its_host(bench, target, path) -> None:
         assert (status, json.loads(body)["target"]) == (200, path)
 
 
+@pytest.mark.parametrize("written", ["hvs.a ", " hvs.a", "hvs.a\t", " \thvs.a \t "])
+async def test_white_space_around_a_value_is_no_part_of_it(bench, written) -> None:
+    """RFC 9110, 5.5: a token from a file may come with what stood behind it there."""
+    peer = await bench.peer()
+    await peer.send(get(headers=f"X-Vault-Token:{written}\r\nX-A: b \r\nX-A: c\t\r\n"))
+    assert (await peer.reply())[0] == 200
+    headers = bench.echo.seen[-1].headers
+    assert (headers["x-vault-token"], headers["x-a"]) == ("hvs.a", "b, c")
+
+
 @pytest.mark.parametrize("cut", [1, 2, 4])
 async def test_list_cut_between_packets(bench, cut) -> None:
     """Fewer than five bytes at a boundary are held until the verb shows."""

@@ -256,13 +256,12 @@ class Connection(asyncio.Protocol):
             # A trailer is no header: whoever stands in front has judged the headers alone.
             return
         key = _SPELLED.get(name) or name.decode("latin-1").lower()
-        if key in self._headers:
-            if key in SINGLE_HEADERS:
-                self.refuse(400, f"the header {key} is there twice")
-                return
-            self._headers[key] += ", " + value.decode("latin-1")
-        else:
-            self._headers[key] = value.decode("latin-1")
+        # The parser leaves the white space behind a value (RFC 9110, 5.5: no part of it).
+        text = value.rstrip(b" \t").decode("latin-1")
+        if key in self._headers and key in SINGLE_HEADERS:
+            self.refuse(400, f"the header {key} is there twice")
+            return
+        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
