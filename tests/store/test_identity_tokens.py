@@ -323,6 +323,7 @@ async def test_the_default_key_is_made_for_the_role_that_names_it(store, ada) ->
         ("key/none/rotate", {}),
         ("key/fast/rotate", {"verification_ttl": -1}),
         ("role/r", {}),
+        ("role/r", {"key": "none"}),
         ("role/r", {"key": "fast", "ttl": "25h"}),
         ("role/r", {"key": "fast", "ttl": 0}),
         ("role/r", {"key": "fast", "template": '{"iss": "me"}'}),

@@ -237,6 +237,35 @@ async def test_groups_of_the_token_are_outside_groups_here(mounted, issuer) -> N
     assert (await login(mounted, issuer.sign(aud=AUDIENCE, groups=[1])))[0] == 400
 
 
+async def test_a_group_from_outside_has_one_name_there(mounted, issuer) -> None:
+    """As in Vault, a new alias of a group takes the former one's place, of another method too."""
+    await role(mounted, groups_claim="groups")
+    await mounted.ask("POST", "sys/auth/people", {"type": "userpass"})
+    methods = (await mounted.ask("GET", "sys/auth"))[1]["data"]
+    jwt, people = methods["jwt/"]["accessor"], methods["people/"]["accessor"]
+    _, group = await mounted.ask(
+        "POST", "identity/group", {"name": "Admins", "type": "external", "policies": "admin"}
+    )
+    group_id = group["data"]["id"]
+
+    async def policies(name: str) -> list[str]:
+        said = (await login(mounted, issuer.sign(aud=AUDIENCE, groups=[name])))[1]
+        return said["auth"].get("identity_policies", [])
+
+    for name, accessor, let_in in (
+        ("admins-old", jwt, ["admins-old"]), ("admins", jwt, ["admins"]), ("staff", people, []),
+    ):  # fmt: skip
+        body = {"name": name, "mount_accessor": accessor, "canonical_id": group_id}
+        status, made = await mounted.ask("POST", "identity/group-alias", body)
+        assert (status, made["data"]["canonical_id"]) == (200, group_id)
+        _, listed = await mounted.ask("LIST", "identity/group-alias/id")
+        assert listed["data"]["keys"] == [made["data"]["id"]]
+        _, shown = await mounted.ask("GET", f"identity/group/id/{group_id}")
+        assert shown["data"]["alias"]["name"] == name
+        for other in ("admins-old", "admins", "staff"):
+            assert await policies(other) == (["admin"] if other in let_in else [])
+
+
 async def test_each_leeway_of_a_role_is_its_own(mounted, issuer) -> None:
     now = int(mounted.clock.now())
 

@@ -197,7 +197,8 @@ class Aliases:
             elif taken is not None and taken.id != old.id:
                 raise Invalid("alias-in-use", "alias name is already in use on this auth method")
             owner = self._owner(call, old, transaction, now)
-            self._check_one(transaction, owner, mount, old)
+            if not self._group:
+                self._check_one(transaction, owner, mount, old)
             base = old or AliasRow(str(self._new_id()), owner, mount.accessor, name, created=now)
             row = dataclasses.replace(
                 base,
@@ -209,6 +210,11 @@ class Aliases:
                 group=self._group,
             )
             transaction.put_alias(row)
+            if self._group:
+                # A group from outside has one name there: the name before lets nobody in any more.
+                for each in transaction.aliases_of(owner):
+                    if each.id != row.id:
+                        transaction.delete_alias(each.id)
             return row
 
         row = await self._context.engine.transact(write)

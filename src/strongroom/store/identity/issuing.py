@@ -15,7 +15,7 @@ import orjson
 
 from strongroom.model.errors import Invalid, Refusal
 from strongroom.store.auth.jwt_verify import key_id, keys_of_set, verified_claims
-from strongroom.store.call import LONGEST_SECONDS, Call, Endpoint, Result
+from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
 from strongroom.store.envelope import nothing_here
@@ -244,9 +244,9 @@ class IdentityTokens:
             if key is None and pairs is not None:
                 key = named_keys.begun(named_keys.default_settings(), *pairs, now)
                 transaction.put_document(mount, KEY, DEFAULT_KEY, key)
-            # As in Vault the key may be made after its roles.
-            longest = key["verification_ttl"] if key else LONGEST_SECONDS
-            if not 0 < role["ttl"] <= longest:
+            if key is None:
+                raise Invalid("no-such-key", f'cannot find key "{role["key"]}"')
+            if not 0 < role["ttl"] <= key["verification_ttl"]:
                 raise Invalid(
                     "bad-ttl",
                     "a role's token ttl cannot be longer than the verification_ttl of the key it"

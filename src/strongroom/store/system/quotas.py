@@ -136,8 +136,9 @@ class QuotaEndpoints:
         )
         if limit.interval < 1 or limit.block < 0:
             raise Invalid("bad-parameter", "interval is at least a second, block_interval none")
-        if limit.role and not limit.path.startswith("auth/"):
-            raise Invalid("bad-parameter", "a role needs the path of an auth mount")
+        if limit.role and (limit.path == "auth/token/" or not _is_auth_mount(limit.path)):
+            # Roles are those of logins: another quota would never count anything.
+            raise Invalid("bad-parameter", "a role needs the path of an auth mount with roles")
         await self._put(RATE, limit.name, asdict(limit))
 
     async def _write_count(self, call: Call) -> None:
@@ -178,6 +179,11 @@ class QuotaEndpoints:
             "counter": leases_under(self._context.view, quota),
             "role": "",
         }
+
+
+def _is_auth_mount(path: str) -> bool:
+    """If this is a whole auth mount, as `_path` spells one, and no path within it."""
+    return path.startswith("auth/") and path.endswith("/")
 
 
 def _shown_rate(document: dict[str, Any]) -> dict[str, Any]:
