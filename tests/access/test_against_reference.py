@@ -142,18 +142,19 @@ def governing(rules: list[Rule], path: str, listing: bool) -> list[Rule]:
     for form in forms:
         if form in plain:
             return [rule for rule in rules if rule.path == form]
-    fitting = set()
-    for rule in rules:
-        if not is_wild(rule.path):
-            continue
-        # A rule that ends in a star is asked with the slash alone.
-        asked = forms if "+" in rule.path.split("/") else [path]
-        if any(pattern_of(rule.path).fullmatch(form) for form in asked):
-            fitting.add(rule.path)
-    if not fitting:
+    winners = []
+    for form in forms:
+        fit = {r.path for r in rules if is_wild(r.path) and pattern_of(r.path).fullmatch(form)}
+        winners += [max(fit, key=rank)] if fit else []
+    if not winners:
         return []
-    best = max(fitting, key=rank)
-    return [rule for rule in rules if rule.path == best]
+    found = [[rule for rule in rules if rule.path == each] for each in sorted(winners, key=rank)]
+    if listing and path.endswith("/"):
+        # The one that says nothing of lists leaves it to the other.
+        about = {"list", "scan", "deny"}
+        speak = [each for each in found if any(rule.capabilities & about for rule in each)]
+        return speak[-1] if speak else found[-1]
+    return found[0]
 
 
 def merged(lists: list[Lists]) -> Lists:

@@ -59,6 +59,30 @@ def test_listing_a_folder_is_granted_with_or_without_the_slash() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rules", "allowed"),
+    [
+        # Vault 1.14.8 answers the same to all but the second, the fourth and the fifth.
+        ([("secret/metadata/*", "list"), ("secret/metadata/app/*", "read")], True),
+        ([("secret/*", "read"), ("secret/metadata/app/*", "list")], True),
+        ([("secret/metadata/app*", "list"), ("secret/metadata/app/*", "read")], True),
+        ([("secret/metadata/*", "list"), ("secret/metadata/app/*", "deny")], False),
+        ([("secret/metadata/+", "deny"), ("secret/metadata/app/*", "list")], True),
+        ([("secret/metadata/+/*", "list"), ("secret/metadata/app*", "deny")], False),
+        ([("secret/metadata/app/", "read"), ("secret/metadata/*", "list")], False),
+        ([("secret/*", "list"), ("secret/metadata/*", "read")], False),
+        ([("secret/+/app*", "list"), ("secret/metadata/*", "read")], False),
+        ([("secret/metadata/app", "deny"), ("secret/metadata/app/*", "list")], False),
+        ([("secret/metadata/app", "list"), ("secret/metadata/app/*", "deny")], True),
+    ],
+)
+def test_a_list_is_decided_by_the_rule_that_speaks_of_lists(rules, allowed) -> None:
+    compiled = acl(*(rule(path, capability) for path, capability in rules))
+    assert compiled.allows("secret/metadata/app/", "list") is allowed
+    # Who asks beforehand hears the same.
+    assert ("list" in compiled.capabilities("secret/metadata/app/")) is allowed
+
+
+@pytest.mark.parametrize(
     ("value", "allowed"), [(1, True), (True, False), ("1", False), (1.0, True), (0, False)]
 )
 def test_a_number_is_no_flag_though_python_takes_them_for_equal(value, allowed) -> None:

@@ -4,6 +4,11 @@ Order, as Vault has it: a rule that names the path exactly; for LIST the path wi
 slash too; then, among the patterns that match, the one (1) whose first wildcard comes later,
 (2) that does not end in `*`, (3) with fewer `+`, (4) that is longer, (5) that is lexicographically
 larger. Rules on the same path string of several policies are joined, and `deny` wins there.
+
+For LIST the patterns are asked about both forms of the path as well. Of the two that win, the
+more specific one that denies or grants listing decides: a rule that only says who may read below
+a folder takes from nobody the list of it, and a broader one lets nobody past a denial
+(CVE-2026-63131).
 """
 
 import dataclasses
@@ -16,6 +21,8 @@ from strongroom.access.policy import PathRule, Policy
 from strongroom.model.decision import Decision
 
 CACHE_ENTRIES: Final = 4096
+# What decides about a list: one of the two that grant it, or that it is denied.
+_LISTING: Final = frozenset({"list", "scan", "deny"})
 _ORDER: Final = ("sudo", "create", "read", "update", "patch", "delete", "list", "scan", "subscribe")
 
 
@@ -98,11 +105,19 @@ class Acl:
             exact = self._exact.get(path.removesuffix("/"))
         if exact is not None:
             return exact
+        best = self._best(path)
+        if not listing or not path.endswith("/"):
+            return best
+        both = [each for each in (best, self._best(path.removesuffix("/"))) if each is not None]
+        both.sort(key=lambda grant: _priority(grant.rules[0]), reverse=True)
+        about_lists = [grant for grant in both if grant.capabilities & _LISTING]
+        return next(iter(about_lists or both), None)
+
+    def _best(self, path: str) -> Grant | None:
+        """Of the patterns that match, the most specific."""
         best = self._longest_prefix(path)
         for grant in self._segmented:
-            if _matches(grant.rules[0], path) or (
-                listing and _matches(grant.rules[0], path.removesuffix("/"))
-            ):
+            if _matches(grant.rules[0], path):
                 if best is None or _priority(grant.rules[0]) > _priority(best.rules[0]):
                     best = grant
                 break
@@ -179,7 +194,8 @@ class Acl:
 
     def capabilities(self, path: str) -> tuple[str, ...]:
         """What `sys/capabilities` says of a path: `("deny",)` when nothing is granted."""
-        grant = self.governing(path) or self.governing(path, listing=True)
+        # A slash at the end is that of a list: other requests have lost it before they are decided.
+        grant = self.governing(path, listing=True)
         if grant is None or "deny" in grant.capabilities or not grant.capabilities:
             return ("deny",)
         return tuple(name for name in _ORDER if name in grant.capabilities)
