@@ -14,7 +14,7 @@ from strongroom.kube.queue import Lane, WorkQueue
 from strongroom.kube.resource import Object
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, Unavailable
-from strongroom.sync.controller import WORKERS, Parts, Places, SyncController, nothing_unused
+from strongroom.sync.controller import WORKERS, Parts, SyncController, nothing_unused
 from strongroom.sync.crds import EXTERNAL_SECRETS, PUSH_SECRETS
 from strongroom.sync.due import is_behind, is_older
 from strongroom.sync.fan_out import CLUSTER_EXTERNAL_SECRET, CLUSTER_PUSH_SECRET, FanOut
@@ -26,7 +26,7 @@ from strongroom.sync.metrics import OTHERS, SyncMetrics, conditions, gauge, queu
 from strongroom.sync.pace import Rate
 from strongroom.sync.providers.contract import Version
 from strongroom.sync.push_controller import PushController, PushParts
-from strongroom.sync.reader import Generators, NoGenerators, Reader
+from strongroom.sync.reader import Collected, Generators, NoGenerators, Reader
 from strongroom.sync.reporting import Reporter, WhoChanged, nobody
 from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import Row, Spec, parse_spec
@@ -167,15 +167,18 @@ class Operator:
                 named.append((str(store["metadata"]["uid"]), remote.key if remote else ""))
         return named
 
-    def _noted(self, key: Key, spec: Spec, places: Places) -> None:
-        """What a key has read, and the stores (by uid) in which its manifest looks for more."""
+    def _noted(self, key: Key, spec: Spec, collected: Collected) -> None:
+        """What a key has read and what was not there, and in which stores (by uid) it looks on."""
         stores = [
             (self.watches.store_of(part.store, key[0]), part.find)
             for part in spec.sources
             if part.store and part.find
         ]
         sought = [(str(each["metadata"]["uid"]), what) for each, what in stores if each]
-        self.feeds.read(key, places, sought)
+        self.feeds.read(key, collected.places, sought)
+        if collected.absent:
+            # A policy that goes on without it is told as early as one that does not.
+            self.feeds.await_for(key, collected.absent)
 
     def _waking(self) -> Waking:
         """What feeds tell the controller, which is made after them."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -39,7 +39,6 @@ from strongroom.sync.due import (
     still_good,
 )
 from strongroom.sync.pace import Rate, turn_at
-from strongroom.sync.providers.contract import Version
 from strongroom.sync.reader import Collected, Generated, Generators, Reader, Unsettled, slots_of
 from strongroom.sync.render import Rendered
 from strongroom.sync.render_aside import rendered
@@ -61,7 +60,6 @@ CROWD_SECONDS: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
-Places = Mapping[tuple[str, str], Version]
 # Called with an object whose target is right, and the places it has for generators.
 Settled = Callable[[Object, Collection[str]], Awaitable[None]]
 
@@ -85,8 +83,8 @@ class Parts:
     hashed: bool = True
     # Whether the versions that its values have at the store are written at a Secret.
     versioned: bool = True
-    # Told of a key and the places in stores (uid, path) that it has read, with their versions.
-    noted: Callable[[Key, Spec, Places], None] = field(default=lambda _key, _spec, _places: None)
+    # Told of a key and what it has read, and what was not there.
+    noted: Callable[[Key, Spec, Collected], None] = field(default=lambda _key, _spec, _read: None)
     # Told of a key that was not read, for it is not due.
     expected: Callable[[Key, Spec], None] = field(default=lambda _key, _spec: None)
     # Told of a key that could not be read.
@@ -380,7 +378,7 @@ class SyncController:
             if isinstance(refusal, StoreAway) and known is None:
                 self._failed_first.add(key)
             raise
-        self._parts.noted(key, spec, collected.places)
+        self._parts.noted(key, spec, collected)
         if known is None or known.version != synced_version(item):
             await self._parts.reporter.deprecated(item, spec)
         await self._parts.reporter.missing(item, collected.missing)

@@ -101,6 +101,8 @@ class Collected:
     missing: list[str] = field(default_factory=list)
     # The versions by store (uid) and path.
     places: dict[tuple[str, str], Version] = field(default_factory=dict)
+    # The stores (by uid) and remote keys of what was skipped.
+    absent: set[tuple[str, str]] = field(default_factory=set)
     # What generators made for rows: a user name and its password are of one making.
     made: dict[GeneratorRef, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
     # The same by the place in the manifest, as slots_of has it.
@@ -145,7 +147,7 @@ class Reader:
             except Absent as absent:
                 if spec.deletion == "Retain":
                     raise absent.refusal from None
-                self._note_missing(collected, spec, number)
+                self._note_missing(collected, spec, number, used)
             found[number] = collected.data
         collected.data = {}
         for number in sorted(found):
@@ -165,7 +167,13 @@ class Reader:
         return used
 
     @staticmethod
-    def _note_missing(collected: Collected, spec: Spec, number: int) -> None:
+    def _note_missing(
+        collected: Collected, spec: Spec, number: int, used: Mapping[StoreRef, SharedReads]
+    ) -> None:
+        part = spec.parts[number]
+        ref = part.extract if isinstance(part, Source) else part.remote
+        if part.store is not None and ref is not None:
+            collected.absent.add((used[part.store].uid, ref.key))
         if number < len(spec.sources):
             source = spec.sources[number]
             key = f" (key={source.extract.key})" if source.extract else ""

@@ -526,3 +526,22 @@ async def test_what_is_not_there_yet_is_read_as_soon_as_the_feed_tells_of_it(ben
     bench.provider.put("prod/late", password="here")
     await bench.clock.advance(1)
     assert await bench.secret() == {"password": "here"}
+
+
+@pytest.mark.parametrize("deletion", ["Delete", "Merge"])
+@pytest.mark.parametrize("entry", ["row", "extract"])
+async def test_what_is_skipped_as_missing_comes_back_by_the_feed(
+    bench, deletion: str, entry: str
+) -> None:
+    spec = {"row": {}, "extract": {"data": [], "dataFrom": [{"extract": {"key": "prod/db"}}]}}
+    await bench.external(target={"deletionPolicy": deletion}, refreshInterval="1h", **spec[entry])
+    del bench.provider.secrets["prod/db"]
+    await bench.clock.advance(3600)
+    assert any("MissingProviderSecret" in each for each in await bench.notes())
+    reads = bench.provider.reads
+    bench.provider.put("prod/unrelated", password="x")
+    await bench.clock.advance(1)
+    assert bench.provider.reads == reads
+    bench.provider.put("prod/db", password="back")
+    await bench.clock.advance(1)
+    assert (await bench.secret())["password"] == "back"
