@@ -519,8 +519,12 @@ class SyncController:
         if current is None:
             return False
         difference = compare(current, fresh.wanted)
-        version = current["metadata"]["resourceVersion"]
-        self._known[key] = replace(fresh, target_version=version, written=True)
+        metadata = current["metadata"]
+        sources = shown_versions(metadata.get("annotations") or {})
+        kept = Outcome(Difference(), current, metadata["resourceVersion"], sources=sources)
+        # A condition that told of trouble with the store has to go as well.
+        await self._parts.reporter.synced(item, spec, kept)
+        self._known[key] = replace(fresh, target_version=kept.version, written=True)
         if difference.of_data:
             who = await self._parts.reporter.who(item, spec, current)
             await self._parts.reporter.drift(item, spec, difference, who, repaired=False)

@@ -3,7 +3,7 @@
 import pytest
 
 from strongroom.kube.resource import SECRETS
-from strongroom.model.errors import Unavailable
+from strongroom.model.errors import Denied, Refusal, Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS
 
 
@@ -62,6 +62,29 @@ async def test_an_orphans_drift_is_kept_while_the_store_is_away_too(idle) -> Non
     await idle.edit(password="theirs")
     await idle.clock.advance(60)
     assert await idle.secret() == {"password": "theirs"}
+
+
+@pytest.mark.parametrize(
+    "trouble", [Unavailable("unreachable", "no answer"), Denied("store-denied", "not allowed")]
+)
+@pytest.mark.parametrize("drift", [False, True])
+async def test_an_orphan_says_when_the_trouble_with_its_store_is_over(
+    idle, trouble: Refusal, drift: bool
+) -> None:
+    idle.provider.has_feed = False
+    await idle.start()
+    await idle.external(target={"creationPolicy": "Orphan"}, refreshInterval="10s")
+    if drift:
+        await idle.edit(password="theirs")
+    idle.provider.broken = trouble
+    await idle.clock.advance(60)
+    trouble_told = await idle.condition("Stale") or await idle.condition()
+    assert trouble.code in trouble_told["message"]
+    idle.provider.broken = None
+    await idle.clock.advance(120)
+    assert (await idle.condition())["status"] == "True"
+    assert not await idle.condition("Stale")
+    assert await idle.secret() == {"password": "theirs" if drift else "one"}
 
 
 async def test_drift_while_nobody_watched_is_found_at_the_start(bench) -> None:
