@@ -13,7 +13,7 @@ from strongroom.audit.exposure import LogCoverage, Window, blind_spots, readers
 from strongroom.audit.kubernetes_log import parse_line
 from strongroom.audit.log_files import lines_of
 from strongroom.audit.store_log import parse_record, records_of
-from strongroom.audit.timeline import Subject, service_account_of, timeline
+from strongroom.audit.timeline import Subject, fold, service_account_of, timeline
 from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import SECRETS
 from strongroom.model.clock import SimulatedClock, parse_rfc3339
@@ -272,6 +272,33 @@ def test_exposure_counts_one_actor_and_way_once() -> None:
     assert [(each.actor, each.first, each.last, each.count, each.certain) for each in found] == [
         ("shop/app", 110, 130, 3, True),
         ("system:serviceaccount:shop:debug", 150, 150, 1, False),
+    ]
+
+
+@pytest.mark.parametrize("name", ["token", "token-ci", "root"])
+def test_tokens_that_share_a_name_are_told_apart_by_their_accessors(name) -> None:
+    def read(second: int, accessor: str) -> bytes:
+        return store_line(second, auth={"display_name": name, "accessor": accessor})
+
+    touched = entries([read(110, "hmac-sha256:a"), read(120, "B"), read(130, "hmac-sha256:a")], [])
+    assert [(each.actor, each.accessor, each.count) for each in readers(touched, 1)] == [
+        (name, "hmac-sha256:a", 2),
+        (name, "B", 1),
+    ]
+    assert len(fold(touched)) == 3
+    shown = timeline_sheet(REF, touched)
+    assert [row[shown.columns.index("accessor")] for row in shown.rows] == ["a", "B", "a"]
+
+
+def test_logins_of_one_identity_are_one_reader_and_roles_of_a_mount_are_several() -> None:
+    def read(second: int, role: str) -> bytes:
+        auth = {"display_name": "approle", "metadata": {"role_name": role}}
+        return store_line(second, auth={**auth, "accessor": f"hmac-sha256:{second}"})
+
+    touched = entries([read(110, "ci"), read(120, "report"), read(130, "ci")], [])
+    assert [(each.actor, each.accessor, each.count) for each in readers(touched, 1)] == [
+        ("approle (ci)", "", 2),
+        ("approle (report)", "", 1),
     ]
 
 

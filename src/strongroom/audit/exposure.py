@@ -1,10 +1,10 @@
 """How far a version is known: who did read it, from when to when, who could, what is not seen."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from strongroom.audit.timeline import Entry, Subject
+from strongroom.audit.timeline import Actor, Entry, Subject
 from strongroom.model.clock import parse_rfc3339, rfc3339
 from strongroom.model.reach import Reach
 
@@ -35,6 +35,7 @@ class Reader:
     count: int
     certain: bool
     addresses: tuple[str, ...] = ()
+    accessor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Exposure:
             "did_read": [
                 {
                     "actor": each.actor,
+                    "accessor": each.accessor,
                     "pod": each.pod,
                     "node": each.node,
                     "addresses": list(each.addresses),
@@ -96,21 +98,33 @@ class Exposure:
 
 def readers(entries: Iterable[Entry], version: int) -> tuple[Reader, ...]:
     """Who read the version, or one that nobody can tell, in order of the first read."""
-    found: dict[tuple[str, str, str, str, bool], list[Entry]] = {}
+    found: dict[tuple[Actor, str, bool], list[Entry]] = {}
     for entry in entries:
         if entry.reads and entry.version in (version, 0):
-            actor = entry.actor
+            # Logins by tokens of one pod are one reader.
+            actor = replace(entry.actor, pod_uid="", token_id="")
             way = f"{entry.source} {entry.action} {entry.target}"
             certain = bool(entry.version) and not entry.inferred
-            key = (actor.name, actor.pod, actor.node, way, certain)
-            found.setdefault(key, []).append(entry)
+            found.setdefault((actor, way, certain), []).append(entry)
     rows = []
-    for (name, pod, node, way, certain), reads in found.items():
+    for (actor, way, certain), reads in found.items():
         reads.sort(key=lambda each: each.time)
         addresses = tuple(dict.fromkeys(each.address for each in reads if each.address))
-        first, last = reads[0].time, reads[-1].time
-        rows.append(Reader(name, pod, node, way, first, last, len(reads), certain, addresses))
-    return tuple(sorted(rows, key=lambda each: (each.first, each.actor)))
+        rows.append(
+            Reader(
+                actor=actor.name,
+                pod=actor.pod,
+                node=actor.node,
+                way=way,
+                first=reads[0].time,
+                last=reads[-1].time,
+                count=len(reads),
+                certain=certain,
+                addresses=addresses,
+                accessor=actor.accessor,
+            )
+        )
+    return tuple(sorted(rows, key=lambda each: (each.first, each.actor, each.accessor)))
 
 
 def blind_spots(

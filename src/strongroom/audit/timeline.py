@@ -14,13 +14,17 @@ from strongroom.audit.store_log import UNWRAPPING, StoreRecord, paths_of
 from strongroom.model.clock import rfc3339
 from strongroom.model.reference import SecretRef
 
+HASHED: Final = "hmac-sha256:"
 READS: Final = ("get", "list", "watch")
 READING_WRITES: Final = ("patch", "deletecollection")
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acted, as far as the log says."""
+    """Who acted, as far as the log says.
+
+    `accessor` is that of a token whose name others may have too, as the log has it.
+    """
 
     name: str
     service_account: str = ""
@@ -28,6 +32,7 @@ class Actor:
     pod_uid: str = ""
     node: str = ""
     token_id: str = ""
+    accessor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Entry:
             "node": self.actor.node,
             "address": self.address,
             "token_id": self.actor.token_id,
+            "accessor": self.actor.accessor,
             "action": self.action,
             "target": self.target,
             "keys": list(self.keys),
@@ -168,13 +174,16 @@ def _stored(record: StoreRecord, paths: Mapping[str, str], issued: set[str]) -> 
     known = record.metadata
     name = known.get("service_account_name", "")
     account = f"{known.get('service_account_namespace', '')}/{name}" if name else ""
+    # An AppRole login is called after its mount alone; roles are told apart.
+    role = f" ({known['role_name']})" if known.get("role_name") else ""
     actor = Actor(
-        name=account or record.display_name or "nobody",
+        name=account or f"{record.display_name or 'nobody'}{role}",
         service_account=account,
         pod=known.get("pod_name", ""),
         pod_uid=known.get("pod_uid", ""),
         node=known.get("node_name", ""),
         token_id=known.get("token_id", ""),
+        accessor=record.accessor if made_by_hand(record.display_name) else "",
     )
     about = paths.get(record.path, "")
     action = record.operation if about == "data" else f"{record.operation} ({about})"
@@ -201,6 +210,16 @@ def _stored(record: StoreRecord, paths: Mapping[str, str], issued: set[str]) -> 
         reads=bool(record.keys) and record.operation == "read",
         address=record.remote_address,
     )
+
+
+def made_by_hand(display_name: str) -> bool:
+    """Whether a token came from no login, so that its name says nothing of who holds it."""
+    return display_name in ("root", "token") or display_name.startswith("token-")
+
+
+def short_accessor(accessor: str) -> str:
+    """As much of one as tells it apart in a table: the beginning of its hash, or all of it."""
+    return accessor.removeprefix(HASHED)[:12] if accessor.startswith(HASHED) else accessor
 
 
 def _unwrapped(

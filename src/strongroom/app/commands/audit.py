@@ -255,7 +255,7 @@ def _clock(time: float) -> str:
 
 def timeline_sheet(ref: SecretRef, entries: "Sequence[Entry]") -> Sheet:
     """Every touch, equal ones that follow each other on one line."""
-    from strongroom.audit.timeline import fold
+    from strongroom.audit.timeline import fold, short_accessor
 
     rows = []
     for folded in fold(entries):
@@ -264,9 +264,9 @@ def timeline_sheet(ref: SecretRef, entries: "Sequence[Entry]") -> Sheet:
         version = f"{'~' if each.inferred else ''}{each.version}" if each.version else ""
         action = f"{each.action} {each.target}" if each.source == "kubernetes" else each.action
         rows.append((
-            _clock(each.time), each.actor.service_account or each.actor.name, each.actor.pod,
-            each.actor.node, each.address, action + times, " ".join(each.keys), version,
-            each.outcome, each.joined_by,
+            _clock(each.time), each.actor.service_account or each.actor.name,
+            short_accessor(each.actor.accessor), each.actor.pod, each.actor.node, each.address,
+            action + times, " ".join(each.keys), version, each.outcome, each.joined_by,
         ))  # fmt: skip
     count = "1 touch" if len(entries) == 1 else f"{len(entries):,} touches"
     return Sheet(
@@ -274,6 +274,7 @@ def timeline_sheet(ref: SecretRef, entries: "Sequence[Entry]") -> Sheet:
         (
             "time (UTC)",
             "actor",
+            "accessor",
             "pod",
             "node",
             "from",
@@ -326,17 +327,18 @@ def _print_exposure(exposure: "Exposure", *, every: bool) -> None:
 
 def readers_sheet(did: "Sequence[Reader]") -> Sheet:
     """Who did, and from where."""
-    from strongroom.audit.timeline import service_account_of
+    from strongroom.audit.timeline import service_account_of, short_accessor
 
     rows = [
         (
-            service_account_of(each.actor) or each.actor, each.pod, each.node,
+            service_account_of(each.actor) or each.actor, short_accessor(each.accessor),
+            each.pod, each.node,
             _some(each.addresses), each.way, _clock(each.first), _clock(each.last),
             str(each.count) if each.certain else f"~{each.count}",
         )
         for each in did
     ]  # fmt: skip
-    columns = ("actor", "pod", "node", "from", "way", "first", "last", "times")
+    columns = ("actor", "accessor", "pod", "node", "from", "way", "first", "last", "times")
     return Sheet("Who did read it", columns, rows, lead=("actor", "way"), whole=("first", "last"))
 
 
