@@ -302,6 +302,33 @@ def test_logins_of_one_identity_are_one_reader_and_roles_of_a_mount_are_several(
     ]
 
 
+@pytest.mark.parametrize(
+    ("began", "ended", "seen"),
+    [
+        (50, 90, []),  # before there was anything
+        (50, 150, [(1, 100)]),
+        (150, 190, [(1, 150)]),
+        (150, 250, [(1, 150), (2, 200)]),
+        (50, None, [(1, 100), (2, 200)]),  # it is still open, or nobody wrote down its end
+        (250, None, [(2, 250)]),
+    ],
+)
+def test_who_watches_reads_what_is_made_until_the_watch_ends(began, ended, seen) -> None:
+    lines = [kube_line(began, "watch", name="", stage="ResponseStarted", auditID="a")]
+    if ended:
+        lines.append(kube_line(began, "watch", name="", auditID="a", stageTimestamp=at(ended)))
+    touched = entries([], lines)
+    assert len(touched) == bool(seen)
+    found = [(version, readers(touched, version)) for version in (1, 2)]
+    assert [(version, each.first) for version, read in found for each in read] == seen
+    assert not any(each.certain for _, read in found for each in read)
+    row = dict.fromkeys(str(version) for version, _ in seen)
+    shown = timeline_sheet(REF, touched)
+    assert [each[shown.columns.index("version")] for each in shown.rows] == (
+        [f"~{'-'.join(row)}"] if seen else []
+    )
+
+
 def test_the_addresses_of_a_reader_are_shown_each_once_in_order() -> None:
     """Of the API server's log with the proxies on the way."""
 

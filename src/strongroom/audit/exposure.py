@@ -100,12 +100,14 @@ def readers(entries: Iterable[Entry], version: int) -> tuple[Reader, ...]:
     """Who read the version, or one that nobody can tell, in order of the first read."""
     found: dict[tuple[Actor, str, bool], list[Entry]] = {}
     for entry in entries:
-        if entry.reads and entry.version in (version, 0):
+        made = dict(entry.later).get(version)
+        if entry.reads and (made is not None or _may_show(entry, version)):
             # Logins by tokens of one pod are one reader.
             actor = replace(entry.actor, pod_uid="", token_id="")
             way = f"{entry.source} {entry.action} {entry.target}"
             certain = bool(entry.version) and not entry.inferred
-            found.setdefault((actor, way, certain), []).append(entry)
+            read = entry if made is None else replace(entry, time=made)
+            found.setdefault((actor, way, certain), []).append(read)
     rows = []
     for (actor, way, certain), reads in found.items():
         reads.sort(key=lambda each: each.time)
@@ -125,6 +127,11 @@ def readers(entries: Iterable[Entry], version: int) -> tuple[Reader, ...]:
             )
         )
     return tuple(sorted(rows, key=lambda each: (each.first, each.actor, each.accessor)))
+
+
+def _may_show(entry: Entry, version: int) -> bool:
+    """Whether it is of the version, or nobody can tell of which; a watch before any is of none."""
+    return entry.version == version or (not entry.version and not entry.later)
 
 
 def blind_spots(
@@ -154,6 +161,8 @@ def blind_spots(
             " used it is not in the log",
             "list and watch show that somebody received the Secrets of a namespace, not which;"
             " the version a Secret held then is inferred from when versions were made",
+            "a watch that is still open is in the log only if its policy keeps the stage"
+            " ResponseStarted",
             "who could read is what policies, roles and bindings say now, not what they said then",
             "reads of etcd, its backups and a node's disk leave no event",
         ]

@@ -4,6 +4,8 @@ Format: https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/. Tok
 KEP-4193; a TokenRequest's own event carries the id it issued as an annotation.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +22,8 @@ TAIL_BYTES: Final = 4 * 1024 * 1024
 class KubeEvent:
     """One finished request. `user` is the name the API server authenticated.
 
-    `shown`: a deletion was answered with the object, and not with a Status about it.
+    `shown`: a deletion was answered with the object, and not with a Status about it. `until` is
+    when a watch ended, infinity for one of which the log has the beginning alone.
     """
 
     time: float
@@ -41,6 +44,7 @@ class KubeEvent:
     # Tells two events apart that are alike otherwise: one that stands in two logs counts once.
     audit_id: str = ""
     shown: bool = False
+    until: float = 0.0
 
     @property
     def allowed(self) -> bool:
@@ -101,7 +105,14 @@ def _event(event: dict[str, Any]) -> KubeEvent:
         source_ips=tuple(map(str, event.get("sourceIPs") or ())),
         audit_id=str(event.get("auditID", "")),
         shown=event["verb"] == "delete" and "status" not in answered,
+        until=_end_of(event) if event["verb"] == "watch" else 0.0,
     )
+
+
+def _end_of(event: Mapping[str, Any]) -> float:
+    if event["stage"] == "ResponseStarted" or "stageTimestamp" not in event:
+        return math.inf
+    return parse_rfc3339(event["stageTimestamp"])
 
 
 def last_change(path: Path, namespace: str, name: str, not_by: str) -> KubeEvent | None:

@@ -5,6 +5,7 @@ service account. The cluster does not say which version a Secret held, so that i
 the store's versions were made, and marked as inferred.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -39,6 +40,7 @@ class Actor:
 class Entry:
     """One touch. `version` 0 is unknown; `inferred` when it was worked out from times.
 
+    `later` are the versions that were made while a watch was open, each with when.
     `address` is the client's; behind "via" stand the proxies that the API server's log names,
     and all but the last of them are what the client itself may have said.
     """
@@ -55,6 +57,7 @@ class Entry:
     joined_by: str = ""
     reads: bool = False
     address: str = ""
+    later: tuple[tuple[int, float], ...] = ()
 
     def as_data(self) -> dict[str, Any]:
         """The stable form for machines."""
@@ -74,6 +77,7 @@ class Entry:
             "keys": list(self.keys),
             "version": self.version or None,
             "version_inferred": self.inferred,
+            "later_versions": [version for version, _ in self.later],
             "outcome": self.outcome,
             "joined_by": self.joined_by,
             "read": self.reads,
@@ -93,6 +97,11 @@ class Subject:
         there = [version for version, made in self.created.items() if made <= time]
         return max(there, default=0)
 
+    def made_between(self, start: float, end: float) -> tuple[tuple[int, float], ...]:
+        """The versions made after `start`, until `end`, each with when."""
+        made = sorted(self.created.items())
+        return tuple((version, time) for version, time in made if start < time <= end)
+
 
 def timeline(
     subject: Subject, records: Sequence[StoreRecord], events: Iterable[KubeEvent]
@@ -109,11 +118,11 @@ def timeline(
     }
     first = min(subject.created.values(), default=0.0)
     found, issued = [], set()
-    for event in dict.fromkeys(events):
+    for event in _whole(events):
         if event.issued_token_id and event.issued_token_id in tokens:
             issued.add(event.issued_token_id)
             found.append(_issued(event))
-        elif event.resource == "secrets" and event.time >= first and _concerns(event, subject):
+        elif _is_touch(event, first) and _concerns(event, subject):
             found.append(_touched(event, subject))
         elif event.resource == "pods" and event.subresource and _pod(event) in pods:
             found.append(_entered(event))
@@ -250,6 +259,20 @@ def _unwrapped(
 # the cluster's side
 
 
+def _whole(events: Iterable[KubeEvent]) -> list[KubeEvent]:
+    """Each request once: the beginning and the end of a watch are two lines of the log."""
+    found: dict[KubeEvent, float] = {}
+    for event in events:
+        alike = replace(event, until=0.0)
+        found[alike] = min(found.get(alike, math.inf), event.until)
+    return [replace(event, until=until) for event, until in found.items()]
+
+
+def _is_touch(event: KubeEvent, first: float) -> bool:
+    """Whether it is of Secrets, and not over before the first version was made."""
+    return event.resource == "secrets" and max(event.time, event.until) >= first
+
+
 def _concerns(event: KubeEvent, subject: Subject) -> bool:
     if event.name:
         return (event.namespace, event.name) in subject.secrets
@@ -289,6 +312,7 @@ def _address(event: KubeEvent) -> str:
 def _touched(event: KubeEvent, subject: Subject) -> Entry:
     where = f"Secret {event.namespace or '*'}/{event.name or '*'}"
     version = subject.version_at(event.time)
+    later = subject.made_between(event.time, event.until)
     # A deletion that waits for something, or is a dry run of one that would, answers with it.
     given = event.verb in (*READS, *READING_WRITES) or event.shown
     return Entry(
@@ -299,9 +323,11 @@ def _touched(event: KubeEvent, subject: Subject) -> Entry:
         target=where,
         outcome=_outcome(event),
         version=version,
-        inferred=bool(version),
+        # What it was open for is no better known.
+        inferred=bool(version) or bool(later),
         reads=event.allowed and given,
         address=_address(event),
+        later=later,
     )
 
 

@@ -261,7 +261,7 @@ def timeline_sheet(ref: SecretRef, entries: "Sequence[Entry]") -> Sheet:
     for folded in fold(entries):
         each = folded.entry
         times = f" x{folded.count}" if folded.count > 1 else ""
-        version = f"{'~' if each.inferred else ''}{each.version}" if each.version else ""
+        version = _versions(each)
         action = f"{each.action} {each.target}" if each.source == "kubernetes" else each.action
         rows.append((
             _clock(each.time), each.actor.service_account or each.actor.name,
@@ -288,6 +288,13 @@ def timeline_sheet(ref: SecretRef, entries: "Sequence[Entry]") -> Sheet:
         lead=("time (UTC)", "actor", "action", "outcome"),
         whole=("time (UTC)", "outcome"),
     )
+
+
+def _versions(entry: "Entry") -> str:
+    """Of a watch the first and the last that it may have shown."""
+    seen = [each for each in (entry.version, *(later for later, _ in entry.later)) if each]
+    ends = "-".join(map(str, dict.fromkeys((seen[0], seen[-1])))) if seen else ""
+    return f"~{ends}" if ends and entry.inferred else ends
 
 
 def _print_timeline(ref: SecretRef, entries: "Sequence[Entry]", since: float) -> None:
