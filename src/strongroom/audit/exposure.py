@@ -162,7 +162,7 @@ def blind_spots(
             "list and watch show that somebody received the Secrets of a namespace, not which;"
             " the version a Secret held then is inferred from when versions were made",
             "a watch that is still open is in the log only if its policy keeps the stage"
-            " ResponseStarted",
+            " ResponseStarted; one whose end no log has counts as open still",
             "who could read is what policies, roles and bindings say now, not what they said then",
             "reads of etcd, its backups and a node's disk leave no event",
         ]
