@@ -151,6 +151,15 @@ def test_acknowledgements_count_while_their_reader_lives(changes, alive, held) -
     assert len(from_acknowledgements([row(**changes)], alive)) == held
 
 
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [("pod", "the agent in n/app"), ("token", "strongroom token revoke -accessor u")],
+)
+def test_who_acknowledged_and_stays_behind_comes_with_a_remedy(kind: str, remedy: str) -> None:
+    (found,) = from_acknowledgements([row(kind=kind)], {"u"})
+    assert remedy in Blocked(REF, (found,)).hint
+
+
 ENVIRONMENT = {"env": [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "db", "key": "p"}}}]}
 ALL = {"envFrom": [{"secretRef": {"name": "db"}}]}
 

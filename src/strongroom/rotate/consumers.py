@@ -76,9 +76,16 @@ def from_acknowledgements(
             gone = row["pod_uid"] not in alive
         if gone:
             continue
-        name = f"{row['namespace']}/{row['pod']}" if row["kind"] == "pod" else row["actor"]
+        name = row["actor"]
+        # It is called by its accessor, and of a process that was killed the token lives on.
+        remedy = (
+            "wait until that token has ended, or if nobody uses it any more:"
+            f" strongroom token revoke -accessor {name}"
+        )
+        if row["kind"] == "pod":
+            name = f"{row['namespace']}/{row['pod']}"
+            remedy = f"see kubectl logs of the agent in {name}"
         evidence = f"acknowledged {row['acknowledged']}"
-        remedy = f"see kubectl logs of the agent in {name}" if row["kind"] == "pod" else ""
         found.append(Consumer(row["kind"], name, int(row["version"]), evidence, remedy))
     return found
 
