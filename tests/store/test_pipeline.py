@@ -369,6 +369,29 @@ async def test_a_reader_acknowledges_and_is_listed(store) -> None:
     assert (await store.ask("GET", "sys/consumers?path=secret/data/a", token=token))[0] == 403
 
 
+async def test_an_acknowledgement_lives_as_long_as_its_token_renewed_or_revoked(store) -> None:
+    body = {"path": "secret/data/a", "version": 1}
+
+    async def lapsed() -> bool:
+        _, said = await store.ask("GET", "sys/consumers?path=secret/data/a")
+        return bool(said["data"]["consumers"][0]["lapsed"])
+
+    policy = 'path "secret/data/a" { capabilities = ["read"] }'
+    token = await store.token_with(policy, ttl="10m", explicit_max_ttl="1h")
+    await store.ask("PUT", "sys/consumers/ack", body, token=token)
+    await store.clock.advance(300)
+    await store.ask("POST", "auth/token/renew-self", {}, token=token)
+    await store.clock.advance(400)
+    assert not await lapsed()
+    await store.ask("POST", "auth/token/revoke", {"token": token})
+    assert await lapsed()
+    endless = await store.token_with(policy, type="service", no_parent=True, period="1h")
+    await store.ask("PUT", "sys/consumers/ack", body, token=endless)
+    await store.ask("POST", "auth/token/revoke", {"token": endless})
+    _, said = await store.ask("GET", "sys/consumers?path=secret/data/a")
+    assert [each["lapsed"] for each in said["data"]["consumers"]] == [True, True]
+
+
 async def test_the_status_paths_answer_anybody(store) -> None:
     for path, key in (
         ("health", "initialized"),

@@ -14,6 +14,7 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import ConsumerRow
 from strongroom.store.parameters import fields
+from strongroom.store.tokens import is_over
 
 
 class Consumers:
@@ -66,9 +67,17 @@ class Consumers:
             {
                 **dataclasses.asdict(row),
                 "acknowledged": rfc3339(row.acknowledged),
-                "expires": None if row.expires is None else rfc3339(row.expires),
-                "lapsed": row.expires is not None and row.expires <= now,
+                "expires": None if expires is None else rfc3339(expires),
+                "lapsed": expires is not None and expires <= now,
             }
             for row in self._context.view.consumers(path)
+            for expires in [self._end_of(row, now)]
         ]
         return Result({"consumers": rows})
+
+    def _end_of(self, row: ConsumerRow, now: float) -> float | None:
+        """When the claim ends: a token may have been renewed since, or revoked."""
+        if row.kind != "token" or not row.actor:
+            return row.expires  # A batch token has no accessor and is neither.
+        token = self._context.view.token_by_accessor(row.actor)
+        return now if token is None or is_over(token, now) else token.expires
