@@ -187,6 +187,14 @@ async def _plan_of_one_file(cluster, store, path: Path) -> None:
         {"apiVersion": api_version, "kind": "ClusterSecretStore", "metadata": {"name": "elsewhere"},
          "spec": {"provider": {"vault": {**vault, "auth": {"tokenSecretRef": {
              "name": "token", "key": "t", "namespace": HOME}}}}}},
+        # What is in no namespace is in none here either, and says in which its Secret is.
+        {"apiVersion": api_version, "kind": "ExternalSecret", "metadata": {"name": "far"},
+         "spec": {"data": [row], "secretStoreRef": {"name": "far", "kind": "ClusterSecretStore"}}},
+        {"apiVersion": api_version, "kind": "ClusterSecretStore", "metadata": {"name": "far"},
+         "spec": {"provider": {"vault": {**vault, "auth": {"tokenSecretRef": {
+             "name": "far-token", "key": "t", "namespace": "default"}}}}}},
+        {"apiVersion": "v1", "kind": "Secret",
+         "metadata": {"name": "far-token", "namespace": "default"}, "data": {"t": token}},
     ]  # fmt: skip
     path.write_text(yaml.safe_dump_all(file))
     command = [sys.executable, "-m", "strongroom", "sync", "plan", "-f", str(path), "-n", HOME]
@@ -194,7 +202,11 @@ async def _plan_of_one_file(cluster, store, path: Path) -> None:
     done = await to_thread(subprocess.run, [*command, *where], capture_output=True)
     assert done.stdout, done.stderr.decode()[-3000:]
     said = [(each["target"], each["action"], each["said"]) for each in json.loads(done.stdout)]
-    assert said == [("new", "create", "keys k"), ("wide", "create", "keys p")]
+    assert said == [
+        ("new", "create", "keys k"),
+        ("wide", "create", "keys p"),
+        ("far", "create", "keys p"),
+    ]
     assert done.returncode == 0
     assert b"marked-value" not in done.stdout + done.stderr
 

@@ -69,9 +69,10 @@ class WithObjects:
         except NotFound:
             # Stores are told apart by their uids, which these have not got yet.
             uid = "/".join((resource.plural, namespace, name))
-            new = {"generation": 1, "resourceVersion": "0", **given["metadata"], "uid": uid}
-            return {**given, "metadata": new}
-        metadata = {**there["metadata"], **{k: v for k, v in given["metadata"].items() if v}}
+            new = {"generation": 1, "resourceVersion": "0", **_metadata(given, resource)}
+            return {**given, "metadata": {**new, "uid": uid}}
+        named = {k: v for k, v in _metadata(given, resource).items() if v}
+        metadata = {**there["metadata"], **named}
         return {**there, **given, "metadata": metadata}
 
     def _given(self, resource: Resource, name: str, namespace: str) -> Object | None:
@@ -81,6 +82,14 @@ class WithObjects:
             if same_group and (kind, place, own) == (resource.kind, namespace, name):
                 return each
         return None
+
+
+def _metadata(given: Object, resource: Resource) -> Object:
+    """The metadata of what a file has; in a namespace is only what can be in one."""
+    metadata: Object = given["metadata"]
+    if resource.namespaced:
+        return metadata
+    return {key: value for key, value in metadata.items() if key != "namespace"}
 
 
 def manifests(path: Path, namespace: str) -> list[Object]:
