@@ -119,19 +119,29 @@ def describe(difference: Difference, target: str) -> str:
     """A sentence for an Event."""
     if difference.missing:
         return f"{target} was deleted"
+    return f"{target} differed: {_worded(difference, ('changed', 'removed', 'added'))}"
+
+
+def describe_repair(difference: Difference) -> str:
+    """What would be done about it: a key that is not there is to come."""
+    return _worded(difference, ("changes", "adds", "removes"))
+
+
+def _worded(difference: Difference, verbs: tuple[str, str, str]) -> str:
+    changed, missing, foreign = verbs
     parts = [
         f"{word} {', '.join(sorted(keys))}"
         for word, keys in (
-            ("changed", difference.changed),
-            ("removed", difference.removed),
-            ("added", difference.added),
+            (changed, difference.changed),
+            (missing, difference.removed),
+            (foreign, difference.added),
             ("labels", difference.labels),
             ("annotations", difference.annotations),
             ("fields", difference.shape),
         )
         if keys
     ]
-    return f"{target} differed: {'; '.join(parts) or 'nothing'}"
+    return "; ".join(parts) or "nothing"
 
 
 def truce_left(since: str | None, now: float) -> float:

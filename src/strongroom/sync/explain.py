@@ -20,7 +20,7 @@ from strongroom.sync.desired import (
     compare,
     synced_version,
 )
-from strongroom.sync.drift import ADOPT, check_consent, describe, written_by
+from strongroom.sync.drift import ADOPT, check_consent, describe, describe_repair, written_by
 from strongroom.sync.generators.kinds import class_of, resource_of
 from strongroom.sync.reader import Collected, Reader
 from strongroom.sync.reads import SharedReads
@@ -522,7 +522,7 @@ def _action(
         return "create", f"keys {keys}", ""
     if not difference.any:
         return "nothing", "it is as it should be", ""
-    said = describe(difference, wanted.name).partition(": ")[2]
+    said = describe_repair(difference)
     if spec.whole and not written_by(current, wanted.manager):
         return "take over", f"{said} (consent: {_consent(item)})", ""
     return "change", said, ""

@@ -205,7 +205,7 @@ async def test_what_is_there_would_be_refused_or_taken_over(idle, chain) -> None
     adopting["metadata"]["annotations"] = {"strongroom.dev/adopt": "true"}
     action, said = await planned(idle, chain, adopting)
     assert action == "take over"
-    assert "added mine" in said
+    assert "removes mine" in said
     merging = manifest(target={"creationPolicy": "Merge"})
     assert (await planned(idle, chain, merging))[0] == "change"
 
@@ -218,7 +218,7 @@ async def test_what_is_in_order_would_be_left(idle, chain) -> None:
     await idle.stop()
     await idle.clock.advance(2)
     action, said = await planned(idle, chain, await idle.item())
-    assert (action, said.partition(";")[0]) == ("change", "changed password")
+    assert (action, said.partition(";")[0]) == ("change", "changes password")
 
 
 async def test_what_cannot_be_is_refused_and_what_is_not_known_is_said(idle, chain) -> None:
