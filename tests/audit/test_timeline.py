@@ -302,6 +302,27 @@ def test_logins_of_one_identity_are_one_reader_and_roles_of_a_mount_are_several(
     ]
 
 
+def test_a_secret_that_was_not_written_since_a_version_was_made_holds_the_one_before() -> None:
+    """Its sync may be late, or may never come, as under CreatedOnce."""
+    lines = [
+        kube_line(110, "create"),
+        kube_line(190),
+        kube_line(220),
+        kube_line(221, "list", name=""),
+        kube_line(230, "patch", responseStatus={"code": 403}),
+        kube_line(240),
+        kube_line(250, "patch"),
+        kube_line(260),
+    ]
+
+    def read(version: int) -> list[tuple[str, float, float]]:
+        return [(each.way[11:15], each.first, each.last) for each in readers(touched, version)]
+
+    touched = entries([], lines)
+    assert read(1) == [("get ", 190, 240), ("list", 221, 221)]
+    assert read(2) == [("get ", 220, 260), ("list", 221, 221), ("patc", 250, 250)]
+
+
 @pytest.mark.parametrize(
     ("began", "ended", "seen"),
     [

@@ -5,6 +5,7 @@ service account. The cluster does not say which version a Secret held, so that i
 the store's versions were made, and marked as inferred.
 """
 
+import bisect
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from strongroom.model.reference import SecretRef
 
 HASHED: Final = "hmac-sha256:"
 READS: Final = ("get", "list", "watch")
+WRITES: Final = ("create", "update", "patch")
 READING_WRITES: Final = ("patch", "deletecollection")
 
 
@@ -40,7 +42,8 @@ class Actor:
 class Entry:
     """One touch. `version` 0 is unknown; `inferred` when it was worked out from times.
 
-    `later` are the versions that were made while a watch was open, each with when.
+    `later` are the versions that it may have shown besides, each with when: those that were made
+    while a watch was open, and the newest while the Secret had not been written for it yet.
     `address` is the client's; behind "via" stand the proxies that the API server's log names,
     and all but the last of them are what the client itself may have said.
     """
@@ -118,12 +121,14 @@ def timeline(
     }
     first = min(subject.created.values(), default=0.0)
     found, issued = [], set()
-    for event in _whole(events):
+    whole = _whole(events)
+    writes = _writes(whole, subject)
+    for event in whole:
         if event.issued_token_id and event.issued_token_id in tokens:
             issued.add(event.issued_token_id)
             found.append(_issued(event))
         elif _is_touch(event, first) and _concerns(event, subject):
-            found.append(_touched(event, subject))
+            found.append(_touched(event, subject, writes))
         elif event.resource == "pods" and event.subresource and _pod(event) in pods:
             found.append(_entered(event))
     found += _store_entries(subject, records, issued)
@@ -309,10 +314,42 @@ def _address(event: KubeEvent) -> str:
     return " via ".join(event.source_ips)
 
 
-def _touched(event: KubeEvent, subject: Subject) -> Entry:
+def _writes(events: Iterable[KubeEvent], subject: Subject) -> Mapping[tuple[str, str], list[float]]:
+    """When each Secret was written, as far as the log says."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        where = (event.namespace, event.name)
+        written = event.resource == "secrets" and event.verb in WRITES and event.allowed
+        if written and where in subject.secrets:
+            found.setdefault(where, []).append(event.time)
+    return {where: sorted(times) for where, times in found.items()}
+
+
+def _held(
+    event: KubeEvent, subject: Subject, writes: Mapping[tuple[str, str], list[float]]
+) -> list[int]:
+    """The versions that the Secrets of a request may have held, in order.
+
+    A Secret that was not written since a version was made holds the one before, unless a part of
+    the log is missing.
+    """
+    held = {subject.version_at(event.time)}
+    for namespace, name in subject.secrets:
+        if event.namespace in ("", namespace) and event.name in ("", name):
+            times = writes.get((namespace, name), [])
+            before = bisect.bisect_right(times, event.time)
+            held |= {subject.version_at(times[before - 1])} if before else set()
+    return sorted(held - {0})
+
+
+def _touched(
+    event: KubeEvent, subject: Subject, writes: Mapping[tuple[str, str], list[float]]
+) -> Entry:
     where = f"Secret {event.namespace or '*'}/{event.name or '*'}"
-    version = subject.version_at(event.time)
-    later = subject.made_between(event.time, event.until)
+    held = _held(event, subject, writes)
+    version = min(held, default=0)
+    besides = tuple((each, event.time) for each in held[1:])
+    later = besides + subject.made_between(event.time, event.until)
     # A deletion that waits for something, or is a dry run of one that would, answers with it.
     given = event.verb in (*READS, *READING_WRITES) or event.shown
     return Entry(
