@@ -442,34 +442,6 @@ async def test_a_digest_is_signed_without_the_name_of_its_hash(transit) -> None:
     assert (await ask("POST", "transit/verify/r", body))[1]["data"]["valid"] is False
 
 
-async def test_a_batch_of_rewraps_is_answered_item_by_item(transit) -> None:
-    """200 as in Vault, also where all have failed; the status is for encrypt and decrypt."""
-    ask = transit.store.ask
-    await transit("create_key", name="k")
-    _, made = await ask("POST", "transit/encrypt/k", {"plaintext": b64("x")})
-    good, bad = {"ciphertext": made["data"]["ciphertext"]}, {"ciphertext": "bad"}
-    for batch in ([good, bad], [bad]):
-        status, said = await ask("POST", "transit/rewrap/k", {"batch_input": batch})
-        assert status == 200
-        assert ["error" in each for each in said["data"]["batch_results"]] == [
-            each is bad for each in batch
-        ]
-    assert (await ask("POST", "transit/rewrap/k", bad))[0] == 400
-
-
-@pytest.mark.parametrize(
-    ("key_type", "name"),
-    [
-        ("ecdsa-p256", "P-256"), ("ecdsa-p384", "P-384"), ("ecdsa-p521", "P-521"),
-        ("ed25519", "ed25519"), ("rsa-2048", "rsa-2048"),
-    ],
-)  # fmt: skip
-async def test_a_key_pairs_kind_is_named_as_in_vault(transit, key_type: str, name: str) -> None:
-    await transit("create_key", name="k", key_type=key_type)
-    _, said = await transit.store.ask("GET", "transit/keys/k")
-    assert said["data"]["keys"]["1"]["name"] == name
-
-
 async def test_the_hash_is_that_of_the_path_and_its_older_name_counts(transit) -> None:
     ask = transit.store.ask
     await transit("create_key", name="e", key_type="ecdsa-p256")
