@@ -152,8 +152,8 @@ async def test_every_identity_method(store) -> None:
 async def drive_identity_tokens(store, client, run: Driven) -> None:
     assert (await run("configure_tokens_backend", "https://store.example"))["warnings"]
     assert (await run("read_tokens_backend_configuration"))["data"]["issuer"].endswith("example")
-    await run("create_or_update_role", "web", key="k", client_id="shop")
     await run("create_named_key", "k", allowed_client_ids=["shop"], algorithm="ES256")
+    await run("create_or_update_role", "web", key="k", client_id="shop")
     assert (await run("read_named_key", "k"))["data"]["algorithm"] == "ES256"
     assert (await run("list_named_keys"))["data"]["keys"] == ["k"]
     assert (await run("read_role", "web"))["data"]["client_id"] == "shop"
