@@ -202,6 +202,17 @@ async def test_a_limited_token_is_counted_on_every_use(store) -> None:
     assert statuses == [200, 200, 403]
 
 
+async def test_what_is_refused_is_a_use_of_the_token_too(store) -> None:
+    token = await store.token_with('path "secret/data/*" { capabilities = ["read"] }', num_uses=2)
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "v"}})
+    status, said = await store.ask("GET", "sys/mounts", token=token)
+    assert (status, said["errors"][0].endswith("permission denied\n\n")) == (403, True)
+    assert store.records()[-1]["type"] == "response"
+    assert "permission denied" in store.records()[-1]["error"]
+    statuses = [(await store.ask("GET", "secret/data/a", token=token))[0] for _ in range(2)]
+    assert statuses == [200, 403]
+
+
 async def test_the_feed_tells_who_may_read(store) -> None:
     await store.ask("PUT", "secret/data/app/x", {"data": {"k": "v"}})
     token = await store.token_with('path "secret/data/app/*" { capabilities = ["read"] }')

@@ -138,6 +138,15 @@ async def test_who_comes_after_a_thief_learns_that_somebody_was_first(store, how
     assert await store.ask("POST", f"sys/wrapping/{how}", {"token": token}) == (400, refusal)
 
 
+async def test_a_stale_token_beside_a_wrapping_token_is_what_is_refused(store) -> None:
+    """Nobody is told of a thief because of a token that has ended, and nothing is used up."""
+    _, said = await store.ask("POST", "sys/wrapping/wrap", {"k": "v"}, X_Vault_Wrap_TTL="60")
+    body = {"token": said["wrap_info"]["token"]}
+    status, said = await store.ask("PUT", "sys/wrapping/unwrap", body, token="hvs.stale")
+    assert (status, said["errors"]) == (403, ["permission denied"])
+    assert (await store.ask("PUT", "sys/wrapping/unwrap", body))[0] == 200
+
+
 async def test_the_bounds_of_a_policy_make_wrapping_mandatory(store) -> None:
     token = await store.token_with(
         'path "secret/*" { capabilities = ["read"] min_wrapping_ttl = "1m" max_wrapping_ttl = "1h" }'

@@ -25,7 +25,7 @@ from strongroom.store.call import Result
 from strongroom.store.normalise import UnsupportedMediaType, UnsupportedMethod
 from strongroom.store.quotas import TooMany
 from strongroom.store.routing import UnsupportedOperation
-from strongroom.wire.http import Response
+from strongroom.wire.http import Request, Response
 from strongroom.wire.listener import Exchange
 
 _log = logging.getLogger(__name__)
@@ -96,6 +96,11 @@ def encode_refusal(refusal: Refusal) -> Response:
     messages = [] if refusal.code == "nothing-here" else [_sentence(refusal)]
     headers = refusal.headers if isinstance(refusal, TooMany) else ()
     return Response(status_of(refusal), orjson.dumps({"errors": messages}) + b"\n", headers)
+
+
+def refuse_sealed(request: Request, exchange: Exchange) -> None:  # noqa: ARG001 - a handler
+    """Answer what arrives after the cluster was sealed."""
+    exchange.reply(encode_refusal(Unavailable("sealed", "Vault is sealed")))
 
 
 def _sentence(refusal: Refusal) -> str:

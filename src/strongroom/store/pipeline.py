@@ -32,6 +32,7 @@ from strongroom.store.envelope import (
     encode,
     encode_bug,
     encode_refusal,
+    refuse_sealed,
     reply_if,
     split_envelope,
     status_of,
@@ -89,7 +90,7 @@ class Pipeline:
         self._looked = False
         self._cut_off = False
         # Answers what arrives after the cluster was sealed.
-        self.otherwise: Handler = _sealed
+        self.otherwise: Handler = refuse_sealed
         # Reads anew what a change of the cluster's settings may have changed.
         self.on_generation: Callable[[], None] = _nothing
         self._waits = context.engine.waits
@@ -273,6 +274,9 @@ class Pipeline:
         session, early = self._authenticate(route, token, request.peer)
         there = way is not None and way.secret in known
         call = call_of((line, *body), route, session, request, there=there)
+        if early is not None and token and line.path == UNWRAP and not call.data.get("token"):
+            # A used wrapping token is the caller's mistake, and no lack of permission.
+            early = bad_wrapping_token()
         if hidden is None and session is not None and self._recording.has_many_of(request, call):
             if not limited:
                 clear = call.setting("audit_non_hmac_request_keys")
@@ -287,14 +291,21 @@ class Pipeline:
         fragment = self._recording.request(call, heads=way.heads if way else None)
         # Whoever may not ask for a path is not told whether it is there.
         early = limited or early or self._authorise(route, call) or missing
-        if early is not None or route is None:
+        counts = session is not None and session.row.uses_left and not limited
+        if route is None or (early is not None and not counts):
             self._refused(exchange, call, (fragment, auth), early or invalid_token())
             return None
-        then = self._execute
-        if line.path.startswith(SUBSCRIBE):
-            then = partial(self._subscribe, partial(self._open_feed, request))
+        then = self._following(request, line.path, early)
         self._metrics.in_flight.begin(call, request.method, self._now)
         return Work(exchange, call, route, fragment, auth, request.target, then)
+
+    def _following(self, request: Request, path: str, refusal: Refusal | None) -> Then:
+        """What follows the record of a request; what is refused is a use of its token, too."""
+        if refusal is not None:
+            return partial(self._counted, partial(self._answer_failure, error=refusal))
+        if path.startswith(SUBSCRIBE):
+            return partial(self._counted, partial(self._open_feed, request))
+        return self._execute
 
     # authenticate and decide
 
@@ -313,9 +324,6 @@ class Pipeline:
         try:
             return self._context.sessions.open(token, self._now, peer), None
         except (Denied, Tampered) as refusal:
-            if route is not None and route.path == UNWRAP and token:
-                # A used wrapping token is the caller's mistake, and no lack of permission.
-                return None, bad_wrapping_token()
             return None, None if public else refusal
 
     def _authorise(self, route: Route | None, call: Call) -> Refusal | None:
@@ -404,10 +412,7 @@ class Pipeline:
             self._begin_turn()
         # What is read from here on is at least as new as this.
         work.revision = self._revision
-        session = work.call.session
-        if session is not None and session.row.uses_left and not work.route.endpoint.public:
-            return self._count_use_and(self._run, work, session)
-        return self._run(work)
+        return self._counted(self._run, work)
 
     def _run(self, work: Work) -> Coroutine[Any, Any, None] | None:
         try:
@@ -431,6 +436,13 @@ class Pipeline:
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
         return task
+
+    def _counted(self, run: Then, work: Work) -> Coroutine[Any, Any, None] | None:
+        """Go on when a use of the token is counted, where it has a number of them."""
+        session = work.call.session
+        if session is not None and session.row.uses_left and not work.route.endpoint.public:
+            return self._count_use_and(run, work, session)
+        return run(work)
 
     async def _count_use_and(self, run: Then, work: Work, session: Session) -> None:
         try:
@@ -567,12 +579,6 @@ class Pipeline:
 
     # the change feed
 
-    def _subscribe(self, opening: Then, work: Work) -> Coroutine[Any, Any, None] | None:
-        session = work.call.session
-        if session is not None and session.row.uses_left:
-            return self._count_use_and(opening, work, session)
-        return opening(work)
-
     def _open_feed(self, request: Request, work: Work) -> None:
         try:
             after = work.call.integer("after") if work.call.text("after") else None
@@ -587,10 +593,6 @@ class Pipeline:
         self._metrics.in_flight.end(work.call)
         told = Subscriber(socket, pattern, work.call.token, request.peer, newest, mark)
         self._feed.subscribe(told, after)
-
-
-def _sealed(request: Request, exchange: Exchange) -> None:  # noqa: ARG001
-    exchange.reply(encode_refusal(Unavailable("sealed", "Vault is sealed")))
 
 
 def _nothing() -> None:
