@@ -56,3 +56,39 @@ def test_a_large_pattern_does_not_walk_over_a_large_answer(how: str) -> None:
     pattern = "a{1,1000}a{1,1000}a{1,1000}b"
     with pytest.raises(Invalid, match="too large"):
         first_found(f"$[?{how.format(pattern)}]", ["a" * 200_000])
+
+
+_BEFORE = "!startswith($.text, $.same)"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        # Each of these is one go of C code for each of a thousand values.
+        "$.few[?$.many contains @]", "$.few[?@ in $.many]", "$.few[?@ in $.text]",
+        "$.one[*][?$.many != $.alike]", "$.one[*][?$.text < $.same]", f"$.one[*][?{_BEFORE}]",
+        # One pattern, or one for each, over a text that is the same or not.
+        "$.few[?search($.text, @)]", "$.one[*][?$.text =~ /[ab]*c/]",
+        # A slice makes a node of each.
+        "$.many[" + ",".join(["::"] * 500) + "].x",
+        # So much takes its time before anything is looked at.
+        "$" + ".a" * 60_000,
+    ],
+)  # fmt: skip
+def test_what_is_looked_at_in_one_go_is_charged_by_its_size(path: str) -> None:
+    answer = {
+        "few": ["b" * 100 + str(number) for number in range(1000)],
+        "one": [[[number]] for number in range(1000)],
+        "many": list(range(1000, 200_000)), "alike": list(range(1000, 200_000)),
+        "text": "a" * 400_000, "same": "a" * 399_999 + "a",
+    }  # fmt: skip
+    with pytest.raises(Invalid, match="steps"):
+        first_found(path, answer)
+
+
+def test_each_of_a_few_hundred_is_looked_for_in_a_list() -> None:
+    answer = {"items": [{"id": f"item-{n}"} for n in range(500)], "wanted": ["item-499"] * 300}
+    assert first_found("$.items[?@.id in $.wanted].id", answer) == "item-499"
+    assert first_found("$.items[?search(@.id, '-49[0-9]$')].id", answer) == "item-490"
+    assert first_found("$.items[?startswith(@.id, 'item-7')].id", answer) == "item-7"
+    assert first_found("$.items[-2:].id", answer) == "item-498"

@@ -24,15 +24,22 @@ def compile_pattern(source: str) -> Any:  # noqa: ANN401 - the binding has no ty
         raise Invalid("bad-pattern", f"the pattern {source!r} cannot be used: {reason}") from None
 
 
+def most_work(source: str, size: int) -> int:
+    """What a text of a size may cost in the worst case, in states. Raises as `matches`."""
+    work = size * int(compile_pattern(source).programsize)
+    if work > MOST_WORK:
+        raise Invalid("bad-pattern", f"the pattern {source!r} is too large for what it is to match")
+    return work
+
+
 def matches(source: str, text: str, *, whole: bool = False) -> bool:
     """Whether the pattern is found anywhere in the text, as Go's MatchString does; or is all of it.
 
     Raises Invalid(`bad-pattern`) for what would take seconds: linear time is long where both the
     pattern and the text are large.
     """
+    most_work(source, len(text))
     compiled = compile_pattern(source)
-    if len(text) * compiled.programsize > MOST_WORK:
-        raise Invalid("bad-pattern", f"the pattern {source!r} is too large for what it is to match")
     found = compiled.fullmatch(text) if whole else compiled.search(text)
     return found is not None
 
