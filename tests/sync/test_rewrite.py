@@ -34,6 +34,13 @@ def test_keys_are_rewritten_in_order() -> None:
     assert "marked-value" not in str(error.value)
 
 
+def test_the_patterns_of_all_keys_come_to_an_end_together() -> None:
+    names = {"ab" * 10_000 + str(number): b"x" for number in range(50)}
+    with pytest.raises(Invalid, match="cannot be applied"):
+        rewritten([{"regexp": {"source": "a[ab]{250}c", "target": ""}}], names)
+    assert len(rewritten([{"regexp": {"source": "^ab", "target": ""}}], names)) == 50
+
+
 def test_merge_lets_priority_win_and_refuses_conflicts_else() -> None:
     found = {"a": b'{"x": 1, "y": "a"}', "b": b'{"x": 2}'}
     with pytest.raises(Invalid) as error:

@@ -10,6 +10,7 @@ from strongroom.sync.durations import parse_duration, parse_windows
 from strongroom.sync.patterns import matches, replace_all
 from strongroom.sync.selectors import allows, any_allows, namespaces_of
 from strongroom.sync.spec import GeneratorRef, Spec, StoreRef, parse_spec
+from strongroom.template.budget import Budget
 
 STORE = {"name": "s"}
 ROW = {"secretKey": "k", "remoteRef": {"key": "prod/db", "property": "p"}}
@@ -177,7 +178,7 @@ def test_day_of_month_and_day_of_week_are_joined_with_or() -> None:
     ],
 )
 def test_replacements_are_gos(source: str, target: str, text: str, made: str) -> None:
-    assert replace_all(source, target, text) == made
+    assert replace_all(source, target, text, Budget()) == made
 
 
 def test_patterns_are_re2_and_take_linear_time() -> None:

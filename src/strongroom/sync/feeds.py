@@ -8,7 +8,7 @@ from typing import Final
 
 from strongroom.kube.queue import Lane
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Denied, Refusal
+from strongroom.model.errors import Denied, Invalid, Refusal
 from strongroom.sync.due import last_part
 from strongroom.sync.index import Index
 from strongroom.sync.notices import means
@@ -321,4 +321,9 @@ def may_find(what: FindRef, path: str) -> bool:
         return False
     parts = path.split("/")
     names = [f"/{path}", *("/".join(parts[at:]) for at in range(len(parts)))]
-    return not what.name_pattern or any(matches(what.name_pattern, each) for each in names)
+    try:
+        return not what.name_pattern or any(matches(what.name_pattern, each) for each in names)
+    except Invalid:
+        # Too large a pattern for that name: its reader is told so, and the others of the feed
+        # follow on.
+        return True

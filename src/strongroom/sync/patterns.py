@@ -1,14 +1,20 @@
 """Go's regular expressions, which manifests are written in: RE2, so matching takes linear time."""
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import re2
 
 from strongroom.model.errors import Invalid
 
+if TYPE_CHECKING:
+    from strongroom.template.budget import Budget
+
 # Bytes and states of the pattern, in the worst case each with each.
 MOST_WORK: Final = 100_000_000
+# The same for all names of one answer, which is seconds.
+MOST_WORK_OF_ALL: Final = 5 * MOST_WORK
 _OPTIONS: Final = re2.Options()
 _OPTIONS.log_errors = False
 
@@ -44,18 +50,36 @@ def matches(source: str, text: str, *, whole: bool = False) -> bool:
     return found is not None
 
 
-def replace_all(source: str, target: str, text: str) -> str:
+def among_many(source: str) -> Callable[[str], bool]:
+    """`matches` for the names of one answer, which may be a hostile server's; raises as it does.
+
+    They have one bound together: each of thousands may cost what a single one may.
+    """
+    compile_pattern(source)
+    left = MOST_WORK_OF_ALL
+
+    def fits(name: str) -> bool:
+        nonlocal left
+        left -= most_work(source, len(name))
+        if left < 0:
+            why = f"the pattern {source!r} is too large for so many names"
+            raise Invalid("bad-pattern", why)
+        return matches(source, name)
+
+    return fits
+
+
+def replace_all(source: str, target: str, text: str, budget: "Budget") -> str:
     """Go's ReplaceAllString: `$1`, `$name`, `${name}` and `$$` in the target.
 
-    Raises Invalid(`bad-pattern`), for a result that is too large as well.
+    Raises Invalid(`bad-pattern`), for a result that is too large and a budget that is spent too.
     """
-    from strongroom.template.budget import Budget
     from strongroom.template.errors import BudgetSpent, CallFailed
     from strongroom.template.functions import regex
 
     compile_pattern(source)
     try:
-        made = regex.replace_all(Budget(), source.encode(), text.encode(), target.encode())
+        made = regex.replace_all(budget, source.encode(), text.encode(), target.encode())
     except (CallFailed, BudgetSpent):
         raise Invalid("bad-pattern", f"the pattern {source!r} cannot be applied") from None
     return made.decode()

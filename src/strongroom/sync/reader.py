@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from strongroom.kube.resource import Object
 from strongroom.model.errors import Invalid, NotFound, Unavailable
-from strongroom.sync.patterns import compile_pattern
+from strongroom.sync.patterns import among_many
 from strongroom.sync.providers.contract import Fetched, Find, Version
 from strongroom.sync.reads import SharedReads
 from strongroom.sync.render_aside import rewritten
@@ -229,7 +229,7 @@ class Reader:
 
     async def _find(self, collected: Collected, source: Source, reads: SharedReads) -> None:
         ref = source.find or FindRef()
-        matches = compile_pattern(ref.name_pattern).search if ref.name_pattern else None
+        matches = among_many(ref.name_pattern) if ref.name_pattern else None
         try:
             found = await reads.find(Find(ref.path, matches, dict(ref.tags)))
         except NotFound as refusal:

@@ -17,6 +17,7 @@ from strongroom.sync.rewrite_spec import (
     TransformRewrite,
 )
 from strongroom.sync.values import as_bytes
+from strongroom.template.budget import Budget
 
 # A template and the values it sees, to text.
 Render = Callable[[str, Mapping[str, bytes]], bytes]
@@ -29,7 +30,11 @@ def rewrite(
     data = dict(found)
     for each in operations:
         if isinstance(each, RegexpRewrite):
-            data = {replace_all(each.source, each.target, key): data[key] for key in sorted(data)}
+            budget = Budget()  # for all keys together, which a hostile server may have named
+            data = {
+                replace_all(each.source, each.target, key, budget): data[key]
+                for key in sorted(data)
+            }
         elif isinstance(each, TransformRewrite):
             data = {_transformed(each.template, key, render): data[key] for key in sorted(data)}
         else:

@@ -79,6 +79,26 @@ async def test_the_feed_brings_what_is_new_to_whoever_looks_for_it(
     assert comes or bench.provider.reads == reads
 
 
+async def test_a_pattern_for_what_a_server_has_many_of_comes_to_an_end(bench) -> None:
+    for number in range(60):
+        bench.provider.put("ab" * 20_000 + str(number), v="x")
+    await bench.external(dataFrom=[{"find": {"name": {"regexp": "a[ab]{250}c"}}}])
+    ready = await bench.condition()
+    assert (ready["status"], "too large for so many names" in ready["message"]) == ("False", True)
+
+
+async def test_a_pattern_that_is_too_large_for_a_new_name_keeps_no_other_from_the_feed(
+    bench,
+) -> None:
+    await bench.external(dataFrom=[{"find": {"name": {"regexp": r"^prod/|\pL{200}x"}}}])
+    short = [{"regexp": {"source": "^.*$", "target": "new"}}]
+    every = [{"find": {"path": "test"}, "rewrite": short}]
+    await bench.external("other", dataFrom=every, refreshInterval="24h")
+    bench.provider.put("test/" + "long" * 200, v="x")
+    await bench.clock.advance(0.5)
+    assert await bench.has_secret("other")
+
+
 async def test_what_is_new_while_a_feed_was_broken_comes_to_whoever_looks_for_it(idle) -> None:
     idle.provider = feed = Feed()
     idle.provider.put("prod/db", password="one")
