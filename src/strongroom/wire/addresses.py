@@ -20,6 +20,8 @@ _METADATA: Final = frozenset(
         "192.0.0.192",
     }
 )  # fmt: skip
+# IPv6 addresses that a network translates to the IPv4 address at their end (RFC 6052).
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 
 
 def is_metadata(address: str) -> bool:
@@ -29,6 +31,8 @@ def is_metadata(address: str) -> bool:
     except ValueError:
         return False
     mapped = getattr(found, "ipv4_mapped", None)
+    if found in _NAT64:
+        mapped = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
     found = mapped or found
     return found.is_link_local or str(found) in _METADATA
 

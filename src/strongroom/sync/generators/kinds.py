@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from strongroom.kube.resource import Object, Resource
 from strongroom.model.errors import Denied, Invalid, NotFound
-from strongroom.sync.crds import CLUSTER_GENERATORS, GENERATORS
+from strongroom.sync.crds import CLUSTER_GENERATORS, GENERATOR_STATES, GENERATORS
 from strongroom.sync.generators.contract import Life, Made, Make, Release, Sources, Sustain
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References
@@ -167,7 +167,7 @@ class ServedKinds:
                 there = await api.get(CLUSTER_GENERATORS, str(metadata.get("name")))
                 if _asked(there | {"kind": CLUSTER_GENERATORS.kind}) == _asked(generator):
                     return self._references(there, namespace)
-        return self._references({"metadata": metadata}, namespace)
+        return self._references({"kind": GENERATOR_STATES.kind, "metadata": metadata}, namespace)
 
     def _references(self, generator: Object, namespace: str) -> References:
         return References(self._sources.around, generator, namespace)

@@ -82,6 +82,8 @@ class References:
         self._lends_in = around.lends_in
         self.store_name = str(store["metadata"].get("name") or "")
         self.store_kind = "SecretStore" if self._home else "ClusterSecretStore"
+        # Generators have references too.
+        self._kind = str(store.get("kind") or self.store_kind)
 
     @property
     def asking(self) -> str:
@@ -173,12 +175,14 @@ class References:
         cluster or the operator lends it to that namespace.
         """
         if not self.lends:
+            whole = "ClusterGenerator say it"
+            if self._kind == "SecretStore":
+                whole = "ClusterSecretStore say it, whose conditions name who may use it"
             raise Invalid(
                 "own-identity",
-                f"{part.where}: a {self.store_kind} cannot use the operator's own identity at an"
-                " address of its choice",
-                hint="name a serviceAccountRef or secretRef of the namespace, let a"
-                " ClusterSecretStore say it, whose conditions name the namespaces that may use it,"
+                f"{part.where}: the {self._kind} of a namespace cannot use the operator's own"
+                " identity at an address of its choice",
+                hint=f"name a serviceAccountRef or secretRef of the namespace, let a {whole},"
                 f" or start the operator with --lend-identity {self._home}",
             )
 
