@@ -17,7 +17,6 @@ from strongroom.sync.rewrite_spec import (
     TransformRewrite,
 )
 from strongroom.sync.values import as_bytes
-from strongroom.template.budget import Budget
 
 # A template and the values it sees, to text.
 Render = Callable[[str, Mapping[str, bytes]], bytes]
@@ -30,16 +29,21 @@ def rewrite(
     data = dict(found)
     for each in operations:
         if isinstance(each, RegexpRewrite):
-            budget = Budget()  # for all keys together, which a hostile server may have named
-            data = {
-                replace_all(each.source, each.target, key, budget): data[key]
-                for key in sorted(data)
-            }
+            data = _renamed(each, data)
         elif isinstance(each, TransformRewrite):
             data = {_transformed(each.template, key, render): data[key] for key in sorted(data)}
         else:
             data = _merged(each, data)
     return data
+
+
+def _renamed(operation: RegexpRewrite, found: Mapping[str, bytes]) -> dict[str, bytes]:
+    # Most operators need no template.
+    from strongroom.template.budget import Budget
+
+    # One for all keys together, which a hostile server may have named.
+    budget, by = Budget(), (operation.source, operation.target)
+    return {replace_all(*by, key, budget): found[key] for key in sorted(found)}
 
 
 def _transformed(template: str, key: str, render: Render) -> str:
