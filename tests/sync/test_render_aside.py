@@ -66,3 +66,16 @@ async def test_nobody_waits_for_a_key_of_which_a_name_is_made() -> None:
         turns += 1
     assert list((await making).values()) == [b"1"]
     assert turns > 10
+
+
+async def test_the_texts_of_an_object_have_a_bound_together() -> None:
+    long = "{{ range until 50000 }}{{ $x := . }}{{ end }}"
+    some, many = ({"data": {f"k{n}": long for n in range(count)}} for count in (3, 40))
+    assert len((await turns_of(some))[0].data) == 3
+    with pytest.raises(Invalid, match="within its steps"):
+        await turns_of(many)
+    keys = {f"k{n}": b"" for n in range(40)}
+    with pytest.raises(Invalid, match="within its steps"):
+        await rewritten((TransformRewrite(long + "{{ .value }}"),), keys, RENDER)
+    # Another object's have theirs.
+    assert len((await turns_of(some))[0].data) == 3

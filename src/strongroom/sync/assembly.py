@@ -28,7 +28,7 @@ from strongroom.sync.providers.contract import Version
 from strongroom.sync.push_controller import PushController, PushParts
 from strongroom.sync.reader import Collected, Generators, NoGenerators, Reader
 from strongroom.sync.reporting import Reporter, WhoChanged, nobody
-from strongroom.sync.rewrite import Render
+from strongroom.sync.rewrite import Renderer
 from strongroom.sync.spec import Row, Spec, parse_spec
 from strongroom.sync.store_controller import StoreController
 from strongroom.sync.stores import CachedLookup, ProviderFactory, Stores
@@ -66,7 +66,7 @@ class Doors:
     """
 
     make: ProviderFactory
-    render: Render
+    render: Renderer
     generators: Generators = field(default_factory=NoGenerators)
     workshop: Workshop | None = None
     who_changed: WhoChanged = nobody

@@ -43,7 +43,7 @@ from strongroom.sync.reader import Collected, Generated, Generators, Reader, Uns
 from strongroom.sync.render import Rendered
 from strongroom.sync.render_aside import rendered
 from strongroom.sync.reporting import Reporter
-from strongroom.sync.rewrite import Render
+from strongroom.sync.rewrite import Renderer
 from strongroom.sync.spec import Spec, not_deleted, parse_spec
 from strongroom.sync.status import CONTENDED, DELETED, MISSING, RETAINED, SYNCED, StoreAway, find
 from strongroom.sync.stores import Stores
@@ -78,7 +78,7 @@ class Parts:
     generators: Generators
     targets: Targets
     reporter: Reporter
-    render: Render
+    render: Renderer
     # Whether External Secrets Operator's hash of the data is written at a Secret.
     hashed: bool = True
     # Whether the versions that its values have at the store are written at a Secret.

@@ -34,7 +34,7 @@ from strongroom.sync.remedies import (
     worded,
 )
 from strongroom.sync.render import Rendered, render_target
-from strongroom.sync.rewrite import Render
+from strongroom.sync.rewrite import Renderer
 from strongroom.sync.spec import (
     GeneratorRef,
     RemoteRef,
@@ -97,7 +97,7 @@ class Chain:
     stores: Stores
     reader: Reader
     targets: Targets
-    render: Render
+    render: Renderer
     controller_class: str = ""
     # Tells how old the Lease of that name is, by which an operator leads.
     clock: Clock | None = None

@@ -35,7 +35,7 @@ from strongroom.sync.remedies import worded
 from strongroom.sync.render import Inputs, template_inputs
 from strongroom.sync.render_aside import aside, texts_of, texts_of_rewrites
 from strongroom.sync.reporting import put_status
-from strongroom.sync.rewrite import Render
+from strongroom.sync.rewrite import Renderer
 from strongroom.sync.spec import StoreRef
 from strongroom.sync.status import condition, holds, is_ready, says_the_same, seconds
 from strongroom.sync.stores import Stores, edited_at
@@ -63,7 +63,7 @@ class PushParts:
     stores: Stores
     generators: Generators
     events: EventRecorder
-    render: Render
+    render: Renderer
     # Called with an object that all stores have, and the places it has for generators.
     settled: Callable[[Object, Collection[str]], Awaitable[None]]
 
@@ -358,7 +358,7 @@ class PushController:
         texts = [*texts_of(spec.template, inputs), *texts_of_rewrites(rewrites)]
         pushes: list[Push] = []
         for _, source in sources:
-            work = partial(pushes_of, spec, chosen, source, inputs, self._parts.render)
+            work = partial(pushes_of, spec, chosen, source, inputs, self._parts.render.together())
             pushes += await aside(texts, work)
         return pushes
 

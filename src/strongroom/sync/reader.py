@@ -14,7 +14,7 @@ from strongroom.sync.patterns import among_many
 from strongroom.sync.providers.contract import Fetched, Find, Version
 from strongroom.sync.reads import SharedReads
 from strongroom.sync.render_aside import rewritten
-from strongroom.sync.rewrite import Render
+from strongroom.sync.rewrite import Renderer
 from strongroom.sync.spec import FindRef, GeneratorRef, RemoteRef, Row, Source, Spec, StoreRef
 from strongroom.sync.stores import Stores
 from strongroom.sync.values import decode, extract, finish, pick, whole
@@ -118,7 +118,7 @@ class Collected:
 class Reader:
     """Reads through the stores; rows of one key cost one read."""
 
-    def __init__(self, stores: Stores, generators: Generators, render: Render) -> None:
+    def __init__(self, stores: Stores, generators: Generators, render: Renderer) -> None:
         self._stores = stores
         self._generators = generators
         self._render = render

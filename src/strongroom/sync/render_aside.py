@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from strongroom.kube.resource import Object
 from strongroom.sync.render import Inputs, Rendered, render_target
-from strongroom.sync.rewrite import Render, rewrite
+from strongroom.sync.rewrite import Renderer, rewrite
 from strongroom.sync.rewrite_spec import Rewrite, TransformRewrite
 from strongroom.sync.spec import Spec
 from strongroom.sync.template_spec import Template
@@ -28,18 +28,19 @@ _ASIDE: Final = ThreadPoolExecutor(2, "templates")
 
 
 async def rendered(
-    item: Object, spec: Spec, values: Mapping[str, bytes], inputs: Inputs, render: Render
+    item: Object, spec: Spec, values: Mapping[str, bytes], inputs: Inputs, renderer: Renderer
 ) -> Rendered:
     """Everything the target shall hold; raises what `render_target` raises."""
-    work = partial(render_target, item, spec, values, inputs, render)
+    work = partial(render_target, item, spec, values, inputs, renderer.together())
     return await aside(texts_of(spec.template, inputs), work)
 
 
 async def rewritten(
-    operations: Iterable[Rewrite], found: Mapping[str, bytes], render: Render
+    operations: Iterable[Rewrite], found: Mapping[str, bytes], renderer: Renderer
 ) -> dict[str, bytes]:
     """The keys with the operations applied; raises what `rewrite` raises."""
-    return await aside(texts_of_rewrites(operations), partial(rewrite, operations, found, render))
+    work = partial(rewrite, operations, found, renderer.together())
+    return await aside(texts_of_rewrites(operations), work)
 
 
 async def aside(texts: Iterable[bytes], work: Callable[[], T]) -> T:

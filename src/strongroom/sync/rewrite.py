@@ -4,7 +4,7 @@ Rules: https://external-secrets.io/latest/guides/datafrom-rewrite/.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -20,6 +20,16 @@ from strongroom.sync.values import as_bytes
 
 # A template and the values it sees, to text.
 Render = Callable[[str, Mapping[str, bytes]], bytes]
+
+
+class Renderer(Protocol):
+    """Renders texts, each with a bound of its own."""
+
+    def __call__(self, text: str, values: Mapping[str, bytes]) -> bytes:
+        """One text; raises Refusal."""
+
+    def together(self) -> Render:
+        """For the texts of one object, which have a bound together as well."""
 
 
 def rewrite(

@@ -8,15 +8,18 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from strongroom.model.clock import Clock
+from strongroom.sync.rewrite import Render
 
 if TYPE_CHECKING:
     from strongroom.template.engine import Template
 
 REMEMBERED: Final = 2048
+# So many times what one text may take is what all texts of an object may take: some have thousands.
+TOGETHER: Final = 4
 
 
 class GoTemplates:
-    """Go text/template with external-secrets' functions. A rewrite.Render."""
+    """Go text/template with external-secrets' functions. A rewrite.Renderer."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -25,6 +28,24 @@ class GoTemplates:
     def __call__(self, text: str, values: Mapping[str, bytes]) -> bytes:
         """Raises Invalid with line and column, and never a value."""
         return self._compiled(text).render(values, clock=self._clock)
+
+    def together(self) -> Render:
+        """See `rewrite.Renderer`."""
+        left: int | None = None
+
+        def render(text: str, values: Mapping[str, bytes]) -> bytes:
+            nonlocal left
+            compiled = self._compiled(text)
+            from strongroom.template.budget import STEPS, Budget
+
+            left = TOGETHER * STEPS if left is None else left
+            budget = Budget(min(STEPS, left))
+            try:
+                return compiled.render(values, clock=self._clock, budget=budget)
+            finally:
+                left = max(0, left - budget.spent)
+
+        return render
 
 
 def _compiled(text: str) -> "Template":

@@ -20,14 +20,19 @@ SLOW_CALL_STEPS: Final = 40_000
 class Budget:
     """Counters that only fall."""
 
-    __slots__ = ("_bytes", "_output", "_steps")
+    __slots__ = ("_bytes", "_given", "_output", "_steps")
 
     def __init__(
         self, steps: int = STEPS, produced: int = PRODUCED_BYTES, output: int = OUTPUT_BYTES
     ) -> None:
-        self._steps = steps
+        self._given = self._steps = steps
         self._bytes = produced
         self._output = output
+
+    @property
+    def spent(self) -> int:
+        """The steps that were charged."""
+        return self._given - self._steps
 
     def step(self, count: int = 1) -> None:
         """Charge work; raises BudgetSpent."""

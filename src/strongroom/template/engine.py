@@ -39,6 +39,7 @@ class Template:
         *,
         clock: Clock | None = None,
         random: Callable[[int], bytes] = os.urandom,
+        budget: Budget | None = None,
     ) -> bytes:
         """The output for a flat map of byte strings, which is what external-secrets passes.
 
@@ -46,7 +47,7 @@ class Template:
         never a value, and BudgetSpent(`template-budget`).
         """
         items = {key.encode("utf-8", "surrogateescape"): value for key, value in values.items()}
-        return self.render_value(Map("string", items), clock=clock, random=random)
+        return self.render_value(Map("string", items), clock=clock, random=random, budget=budget)
 
     def render_value(
         self,
@@ -54,9 +55,10 @@ class Template:
         *,
         clock: Clock | None = None,
         random: Callable[[int], bytes] = os.urandom,
+        budget: Budget | None = None,
     ) -> bytes:
         """The output for any value as dot; raises as `render` does."""
-        run = Run(Budget(), clock or SystemClock(), random)
+        run = Run(budget or Budget(), clock or SystemClock(), random)
         return evaluate(self._tree, data, FUNCTIONS, run)
 
 
