@@ -181,6 +181,59 @@ async def test_one_that_cannot_be_opened_ends_none_that_works(postgres_url: str)
 
 
 @pytest.mark.component
+async def test_one_that_works_for_somebody_says_that_the_database_is_there(
+    postgres_url: str,
+) -> None:
+    """A pooler whose room this process has taken itself would never have had any again."""
+    relay = Relay(postgres_url)
+    connections = Connections(await relay.start(), 5)
+
+    async def back() -> bool | None:
+        return connections._lost is None or None
+
+    async def lost() -> bool | None:
+        return connections._lost is not None or None
+
+    try:
+        async with connections.lend(60) as kept:
+            relay.is_full = True
+            with pytest.raises(Unavailable, match="cannot be reached"):
+                async with connections.lend(60):
+                    raise AssertionError("there is no room for it")
+            await until("the database to be taken for lost", lost, CLOCK)
+        await until("the one that works to be noticed", back, CLOCK)
+        async with connections.lend(60) as again:
+            assert again is kept
+    finally:
+        await connections.close()
+        relay.server.close()
+
+
+@pytest.mark.component
+async def test_while_others_work_the_database_is_not_taken_for_lost(postgres_url: str) -> None:
+    """All that are kept may be in use when it is looked for."""
+    relay = Relay(postgres_url)
+    connections = Connections(await relay.start(), 5)
+    try:
+        async with connections.lend(60):
+            async with connections.lend(60):
+                relay.is_full = True
+                with pytest.raises(Unavailable, match="cannot be reached"):
+                    async with connections.lend(60):
+                        raise AssertionError("there is no room for it")
+                prober = connections._prober
+                assert prober is not None
+                # It begins to look before the second is given back.
+                await asyncio.sleep(0)
+            async with connections.lend(60):
+                await asyncio.wait((prober,))
+                connections.check()
+    finally:
+        await connections.close()
+        relay.server.close()
+
+
+@pytest.mark.component
 async def test_reads_go_on_where_nothing_may_be_written(
     postgres_url: str, administrator: asyncpg.Connection
 ) -> None:

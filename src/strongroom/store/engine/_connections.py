@@ -91,6 +91,8 @@ class Connections:
         self._room = asyncio.Semaphore(limit)
         self._lost: Refusal | None = None
         self._prober: asyncio.Task[None] | None = None
+        # How often one was given back that had done its work.
+        self._worked = 0
         # The system and the newest timeline of it that this process has seen.
         self._newest = (0, 0)
         # Whether it has once chosen among several servers.
@@ -125,6 +127,7 @@ class Connections:
             used = opening or connection is not None
             raise (self._noticed(error, opening) if used else refusal_of(error)) from error
         else:
+            self._worked += 1
             self._idle.append(connection)
 
     def _kept(self) -> Any | None:  # noqa: ANN401
@@ -239,25 +242,34 @@ class Connections:
     async def _probe(self) -> None:
         """Until the database is there. While nobody knows that it is not, calls go on."""
         while True:
+            worked = self._worked
             try:
                 connection = await self._open()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is not back yet
-                if self._lost is None and (
-                    not is_gone(error)
-                    or (isinstance(error, TimeoutError) and await self._kept_answers())
+                if self._lost is None and not is_gone(error):
+                    return
+                if isinstance(error, TimeoutError) and (
+                    (self._lost is None and self._worked != worked) or await self._kept_answers()
                 ):
+                    self._find()
                     return
                 self._lose(refusal_of(error))
                 await asyncio.sleep(PROBE_SECONDS)
             else:
                 connection.terminate()
-                if self._lost is not None:
-                    self._lost = None
-                    _log.warning("the database is back")
+                self._find()
                 return
 
+    def _find(self) -> None:
+        if self._lost is not None:
+            self._lost = None
+            _log.warning("the database is back")
+
     async def _kept_answers(self) -> bool:
-        """Whether one that is kept answers, as where a pooler has no room for another."""
+        """Whether one that is kept answers, as where a pooler has no room for another.
+
+        Also once the database counts as gone: those that were lent then may have all the room.
+        """
         connection: Any = None
         try:
             async with asyncio.timeout(CONNECT_SECONDS), self._room:
