@@ -20,3 +20,9 @@ def test_only_what_differs_in_time_alone_is_folded() -> None:
         (4.0, 1),
     ]
     assert fold([]) == []
+
+
+def test_reads_of_a_secret_that_may_have_held_two_versions_are_folded() -> None:
+    entries = [replace(GET, time=time, later=((2, time),)) for time in (1.0, 2.0, 3.0)]
+    entries.append(replace(GET, time=4.0, later=((3, 4.0),)))
+    assert [(each.entry.time, each.count) for each in fold(entries)] == [(1.0, 3), (4.0, 1)]

@@ -164,7 +164,7 @@ def _origin(record: StoreRecord, wraps: Mapping[str, StoreRecord]) -> StoreRecor
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """Touches in a row that differ in nothing but their time."""
+    """Touches in a row that differ in nothing but their times."""
 
     entry: Entry
     count: int
@@ -174,11 +174,15 @@ def fold(entries: Iterable[Entry]) -> list[Folded]:
     """One line for what repeats, at the time of the first."""
     found: list[Folded] = []
     for entry in entries:
-        if found and replace(entry, time=found[-1].entry.time) == found[-1].entry:
+        if found and _timeless(entry) == _timeless(found[-1].entry):
             found[-1] = Folded(found[-1].entry, found[-1].count + 1)
         else:
             found.append(Folded(entry, 1))
     return found
+
+
+def _timeless(entry: Entry) -> Entry:
+    return replace(entry, time=0.0, later=tuple((version, 0.0) for version, _ in entry.later))
 
 
 # the store's side
