@@ -153,7 +153,17 @@ def governing(rules: list[Rule], path: str, listing: bool) -> list[Rule]:
         # The one that says nothing of lists leaves it to the other.
         about = {"list", "scan", "deny"}
         speak = [each for each in found if any(rule.capabilities & about for rule in each)]
-        return speak[-1] if speak else found[-1]
+        chosen = speak[-1] if speak else found[-1]
+        # Nor does it open what a third one denies that is more specific than the other.
+        denied = [
+            rule
+            for rule in rules
+            if "deny" in rule.capabilities
+            and is_wild(rule.path)
+            and rank(rule.path) > rank(chosen[0].path)
+            and any(pattern_of(rule.path).fullmatch(form) for form in forms)
+        ]
+        return denied if speak and denied else chosen
     return found[0]
 
 

@@ -71,6 +71,20 @@ def test_listing_a_folder_is_granted_with_or_without_the_slash() -> None:
         ([("secret/metadata/app/", "read"), ("secret/metadata/*", "list")], False),
         ([("secret/*", "list"), ("secret/metadata/*", "read")], False),
         ([("secret/+/app*", "list"), ("secret/metadata/*", "read")], False),
+        (
+            [
+                ("secret/metadata/*", "list"), ("secret/metadata/app/*", "deny"),
+                ("secret/metadata/app/+", "read"),
+            ],
+            False,
+        ),
+        (
+            [
+                ("secret/*", "deny"), ("secret/metadata/*", "list"),
+                ("secret/metadata/app/*", "read"),
+            ],
+            True,
+        ),
         ([("secret/metadata/app", "deny"), ("secret/metadata/app/*", "list")], False),
         ([("secret/metadata/app", "list"), ("secret/metadata/app/*", "deny")], True),
     ],

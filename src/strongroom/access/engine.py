@@ -8,7 +8,7 @@ larger. Rules on the same path string of several policies are joined, and `deny`
 For LIST the patterns are asked about both forms of the path as well. Of the two that win, the
 more specific one that denies or grants listing decides: a rule that only says who may read below
 a folder takes from nobody the list of it, and a broader one lets nobody past a denial
-(CVE-2026-63131).
+(CVE-2026-63131), be it that of a third rule.
 """
 
 import dataclasses
@@ -111,7 +111,18 @@ class Acl:
         both = [each for each in (best, self._best(path.removesuffix("/"))) if each is not None]
         both.sort(key=lambda grant: _priority(grant.rules[0]), reverse=True)
         about_lists = [grant for grant in both if grant.capabilities & _LISTING]
-        return next(iter(about_lists or both), None)
+        if not about_lists or about_lists[0] is both[0]:
+            return next(iter(both), None)
+        # Behind the one that says nothing of lists may be a denial of what is below the folder.
+        least, forms = _priority(about_lists[0].rules[0]), (path, path.removesuffix("/"))
+        denials = [
+            grant
+            for grant in (*self._prefixes.values(), *self._segmented)
+            if "deny" in grant.capabilities
+            and _priority(grant.rules[0]) > least
+            and any(_matches(grant.rules[0], form) for form in forms)
+        ]
+        return denials[0] if denials else about_lists[0]
 
     def _best(self, path: str) -> Grant | None:
         """Of the patterns that match, the most specific."""
