@@ -73,14 +73,16 @@ def test_listing_a_folder_is_granted_with_or_without_the_slash() -> None:
         ([("secret/+/app*", "list"), ("secret/metadata/*", "read")], False),
         (
             [
-                ("secret/metadata/*", "list"), ("secret/metadata/app/*", "deny"),
+                ("secret/metadata/*", "list"),
+                ("secret/metadata/app/*", "deny"),
                 ("secret/metadata/app/+", "read"),
             ],
             False,
         ),
         (
             [
-                ("secret/*", "deny"), ("secret/metadata/*", "list"),
+                ("secret/*", "deny"),
+                ("secret/metadata/*", "list"),
                 ("secret/metadata/app/*", "read"),
             ],
             True,

@@ -14,6 +14,7 @@ from strongroom.model.errors import Unavailable
 from strongroom.model.secret import Secret
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.sqlite import SqliteEngine
+from strongroom.store.upkeep import old_consumers
 from strongroom.wire.vault import VaultClient
 
 
@@ -401,6 +402,33 @@ async def test_an_acknowledgement_lives_as_long_as_its_token_renewed_or_revoked(
     await store.ask("POST", "auth/token/revoke", {"token": endless})
     _, said = await store.ask("GET", "sys/consumers?path=secret/data/a")
     assert [each["lapsed"] for each in said["data"]["consumers"]] == [True, True]
+
+
+async def test_an_acknowledgement_stays_while_its_token_is_renewed(store) -> None:
+    policy = 'path "secret/data/a" { capabilities = ["read"] }'
+    renewed = await store.token_with(policy, period="48h")
+    left = await store.token_with(policy, period="48h")
+    for token in (renewed, left):
+        body = {"path": "secret/data/a", "version": 1}
+        await store.ask("PUT", "sys/consumers/ack", body, token=token)
+
+    async def lapsed() -> list[bool]:
+        _, said = await store.ask("GET", "sys/consumers?path=secret/data/a")
+        return sorted(each["lapsed"] for each in said["data"]["consumers"])
+
+    async def days(number: int) -> None:
+        for _ in range(number):
+            store.clock.step_wall(86400)
+            await store.ask("POST", "auth/token/renew-self", {}, token=renewed)
+            now = store.clock.now()
+            await store.engine.transact(lambda each, now=now: old_consumers(each, now))
+
+    await days(8)
+    assert await lapsed() == [False, True]
+    await days(2)
+    assert await lapsed() == [False]
+    await store.ask("POST", "auth/token/revoke", {"token": renewed})
+    assert await lapsed() == [True]
 
 
 async def test_the_status_paths_answer_anybody(store) -> None:

@@ -298,8 +298,19 @@ async def test_consumers_and_events_keep_their_order(engine: Engine) -> None:
     assert [(row.actor, row.version) for row in engine.view.consumers("p")] == [("a", 1), ("b", 2)]
     lapsed = dataclasses.replace(consumer("c", 1), expires=5.0)
     await engine.transact(lambda rows: rows.put_consumer(lapsed))
-    await engine.transact(lambda rows: rows.forget_consumers(6.0))
-    assert [row.actor for row in engine.view.consumers("p")] == ["a", "b"]
+    renewed = dataclasses.replace(consumer("d", 1), expires=5.0)
+    await engine.transact(lambda rows: rows.put_consumer(renewed))
+    ends: dict[str, float] = {"c": 5.0, "d": 7.0}
+
+    def end_of(row: ConsumerRow) -> float:
+        return ends[row.actor]
+
+    for before, left in ((6.0, ["a", "b", "d"]), (7.0, ["a", "b", "d"]), (8.0, ["a", "b"])):
+        for _ in range(2):
+            await engine.transact(
+                lambda rows, before=before: rows.forget_consumers(before, end_of, 1)  # type: ignore[misc]
+            )
+        assert [row.actor for row in engine.view.consumers("p")] == left
     for version in (1, 2):
         event = EventRow(0, 5.0, "secret/data/x", "write", version, "secret/")
         await engine.transact(lambda rows, event=event: rows.append_event(event))  # type: ignore[misc]

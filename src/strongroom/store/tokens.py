@@ -12,7 +12,7 @@ from typing import Any, Final
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Invalid
 from strongroom.store.call import go_duration
-from strongroom.store.engine.contract import MountRow, TokenRow
+from strongroom.store.engine.contract import ConsumerRow, MountRow, TokenRow, View
 
 DEFAULT_TTL: Final = 768 * 3600
 MAX_TTL: Final = 768 * 3600
@@ -174,6 +174,16 @@ def remaining(row: TokenRow, now: float) -> int:
 def is_over(row: TokenRow, now: float) -> bool:
     """Whether the token's time or its uses have run out."""
     return (row.expires is not None and row.expires <= now) or row.uses_left < 0
+
+
+def claim_end(view: View, row: ConsumerRow, now: float) -> float | None:
+    """When an acknowledgement ends: its token may have been renewed since, or revoked."""
+    if row.kind != "token" or not row.actor:
+        return row.expires  # A batch token has no accessor and is neither.
+    token = view.token_by_accessor(row.actor)
+    if token is None or is_over(token, now):
+        return now if row.expires is None else min(now, row.expires)
+    return token.expires
 
 
 def describe(

@@ -17,9 +17,10 @@ from typing import Final
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Unavailable
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.contract import Engine, Transaction, View
+from strongroom.store.engine.contract import ConsumerRow, Engine, Transaction, View
 from strongroom.store.engine.upkeep_contract import LeaderRow
 from strongroom.store.notices import Notices, reason_of
+from strongroom.store.tokens import claim_end
 
 TASK: Final = "upkeep"
 LEAD_SECONDS: Final = 15.0
@@ -68,9 +69,12 @@ def old_failures(transaction: Transaction, now: float) -> bool:
 
 
 def old_consumers(transaction: Transaction, now: float) -> bool:
-    """Forget acknowledgements that lapsed a week ago."""
-    transaction.forget_consumers(now - CONSUMERS_KEPT_SECONDS)
-    return False
+    """Forget a page of acknowledgements that lapsed a week ago."""
+
+    def end_of(row: ConsumerRow) -> float | None:
+        return claim_end(transaction, row, now)
+
+    return transaction.forget_consumers(now - CONSUMERS_KEPT_SECONDS, end_of, PAGE) >= PAGE
 
 
 def old_events(transaction: Transaction, now: float) -> bool:  # noqa: ARG001 - a step's shape

@@ -1,13 +1,14 @@
 """Who uses which version of a secret, and the change feed."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
 from strongroom.crypto.aead import Tampered
 from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
-from strongroom.store.engine.contract import RESTORED, ConsumerRow, EventRow
+from strongroom.store.engine.contract import RESTORED, ClaimEnd, ConsumerRow, EventRow
 from strongroom.store.engine.sql import upsert
 
 PUT_CONSUMER: Final = upsert("consumer", "path, actor", "expires, version, body")
@@ -76,8 +77,21 @@ class FeedRows(SealedRows):
         body = self._barrier.seal("consumer", actor.hex(), version, pack(row))
         self._sql.run(PUT_CONSUMER, path, actor, row.expires, version, body)
 
-    def forget_consumers(self, before: float) -> None:
-        self._sql.run("DELETE FROM consumer WHERE expires < ?", before)
+    def forget_consumers(self, before: float, end_of: ClaimEnd, limit: int) -> int:
+        asked = "SELECT path, actor, version, body FROM consumer WHERE expires < ? LIMIT ?"
+        found = self._sql.all(asked, before, limit)
+        for path, *rest in found:
+            try:
+                row = self._consumer(rest)
+                end = end_of(row)
+            except Tampered:
+                pass  # Of what does not open nobody knows more than that it has lapsed.
+            else:
+                if end is None or end >= before:
+                    self.put_consumer(replace(row, expires=end))
+                    continue
+            self._sql.run("DELETE FROM consumer WHERE path = ? AND actor = ?", path, rest[0])
+        return len(found)
 
     def events_after(self, sequence: int, limit: int) -> Sequence[EventRow]:
         rows = self._sql.all(

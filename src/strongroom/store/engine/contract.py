@@ -94,6 +94,8 @@ class TokenRow:
 
 # The end of a token that is revoked: it has come by every node's clock, also by one that is slow.
 LONG_PAST: Final = 0.0
+# When an acknowledgement ends, as far as is known now.
+ClaimEnd = Callable[["ConsumerRow"], float | None]
 # States of a lease whose thing may come to be at any moment.
 MAKING: Final = ("pending", "abandoned")
 
@@ -447,8 +449,11 @@ class Transaction(
     def put_consumer(self, row: ConsumerRow) -> None:
         """Insert or replace by path and actor."""
 
-    def forget_consumers(self, before: float) -> None:
-        """Remove the acknowledgements that lapsed before a time."""
+    def forget_consumers(self, before: float, end_of: ClaimEnd, limit: int) -> int:
+        """Look at so many acknowledgements that are to have lapsed before a time; how many it were.
+
+        They are removed, but for those that by `end_of` end later, as of a token that was renewed.
+        """
 
     def append_event(self, event: EventRow) -> None:
         """Add to the change feed; the engine assigns the sequence."""

@@ -18,6 +18,7 @@ from strongroom.store.engine.contract import (
     LONG_PAST,
     MAKING,
     About,
+    ClaimEnd,
     ClusterRow,
     ConsumerRow,
     DamagedMount,
@@ -356,11 +357,16 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
     def put_consumer(self, row: ConsumerRow) -> None:
         self.state.consumers[row.path, row.actor] = row
 
-    def forget_consumers(self, before: float) -> None:
-        rows = self.state.consumers.items()
-        self.state.consumers = {
-            key: row for key, row in rows if row.expires is None or row.expires >= before
-        }
+    def forget_consumers(self, before: float, end_of: ClaimEnd, limit: int) -> int:
+        rows = self.state.consumers.values()
+        found = [row for row in rows if row.expires is not None and row.expires < before][:limit]
+        for row in found:
+            end = end_of(row)
+            if end is None or end >= before:
+                self.put_consumer(dataclasses.replace(row, expires=end))
+            else:
+                del self.state.consumers[row.path, row.actor]
+        return len(found)
 
     def events_after(self, sequence: int, limit: int) -> Sequence[EventRow]:
         return [each for each in self.state.events if each.sequence > sequence][:limit]

@@ -14,7 +14,7 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import ConsumerRow
 from strongroom.store.parameters import fields
-from strongroom.store.tokens import is_over
+from strongroom.store.tokens import claim_end
 
 
 class Consumers:
@@ -71,13 +71,6 @@ class Consumers:
                 "lapsed": expires is not None and expires <= now,
             }
             for row in self._context.view.consumers(path)
-            for expires in [self._end_of(row, now)]
+            for expires in [claim_end(self._context.view, row, now)]
         ]
         return Result({"consumers": rows})
-
-    def _end_of(self, row: ConsumerRow, now: float) -> float | None:
-        """When the claim ends: a token may have been renewed since, or revoked."""
-        if row.kind != "token" or not row.actor:
-            return row.expires  # A batch token has no accessor and is neither.
-        token = self._context.view.token_by_accessor(row.actor)
-        return now if token is None or is_over(token, now) else token.expires
