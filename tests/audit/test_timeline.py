@@ -375,6 +375,18 @@ def test_the_addresses_of_a_reader_are_shown_each_once_in_order() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_timeline_shows_accessors_where_a_name_is_that_of_several_tokens(others: int) -> None:
+    lines = []
+    for number in range(1 + others):
+        auth = {"display_name": "token", "accessor": f"hmac-sha256:{number}abc"}
+        request = {"id": f"r{number}", "operation": "read", "path": "secret/data/prod/db"}
+        lines.append(store_line(110 + number, request=request, auth=auth))
+    sheet = timeline_sheet(REF, entries(lines, []))
+    place = sheet.columns.index("accessor")
+    assert [row[place] for row in sheet.rows] == (["0abc", "1abc"] if others else [""])
+
+
 def test_a_service_account_has_one_name_in_both_logs() -> None:
     assert service_account_of("system:serviceaccount:shop:app") == "shop/app"
     assert service_account_of("system:node:node1") == ""

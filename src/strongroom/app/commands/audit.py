@@ -6,6 +6,7 @@ With `list`, `enable`, `disable` or `hash` behind it, it is about the store's au
 import argparse
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -258,14 +259,18 @@ def timeline_sheet(ref: SecretRef, entries: "Sequence[Entry]") -> Sheet:
     from strongroom.audit.timeline import fold, short_accessor
 
     rows = []
+    # Tokens that their names do not tell apart.
+    tokens = {(each.actor.name, each.actor.accessor) for each in entries if each.actor.accessor}
+    alike = Counter(name for name, _ in tokens)
     for folded in fold(entries):
         each = folded.entry
+        accessor = short_accessor(each.actor.accessor) if alike[each.actor.name] > 1 else ""
         times = f" x{folded.count}" if folded.count > 1 else ""
         version = _versions(each)
         action = f"{each.action} {each.target}" if each.source == "kubernetes" else each.action
         rows.append((
             _clock(each.time), each.actor.service_account or each.actor.name,
-            short_accessor(each.actor.accessor), each.actor.pod, each.actor.node, each.address,
+            accessor, each.actor.pod, each.actor.node, each.address,
             action + times, " ".join(each.keys), version, each.outcome, each.joined_by,
         ))  # fmt: skip
     count = "1 touch" if len(entries) == 1 else f"{len(entries):,} touches"

@@ -245,7 +245,7 @@ class IdentityTokens:
                 key = named_keys.begun(named_keys.default_settings(), *pairs, now)
                 transaction.put_document(mount, KEY, DEFAULT_KEY, key)
             if key is None:
-                raise Invalid("no-such-key", f'cannot find key "{role["key"]}"')
+                raise Invalid("no-such-key", "cannot find the role's key")
             if not 0 < role["ttl"] <= key["verification_ttl"]:
                 raise Invalid(
                     "bad-ttl",
