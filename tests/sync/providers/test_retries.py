@@ -191,7 +191,7 @@ async def test_every_provider_takes_them(
         spec: dict[str, Any] = {"provider": {kind: SPECS[kind](address)}}
         spec["retrySettings"] = {"maxRetries": times, "retryInterval": "3s"}
         store = {"metadata": {"name": "s", "namespace": "n"}, "spec": spec}
-        provider = await Providers(Surroundings(api, clock, around))(store, "n")
+        provider = await Providers(Surroundings(api, clock, around, ("n",)))(store, "n")
         with pytest.raises(Unavailable):
             await provider.fetch(RemoteRef("db"))
         await provider.close()
