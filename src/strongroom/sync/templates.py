@@ -31,19 +31,18 @@ class GoTemplates:
 
     def together(self) -> Render:
         """See `rewrite.Renderer`."""
-        left: int | None = None
+        spent = 0
 
         def render(text: str, values: Mapping[str, bytes]) -> bytes:
-            nonlocal left
+            nonlocal spent
             compiled = self._compiled(text)
             from strongroom.template.budget import STEPS, Budget
 
-            left = TOGETHER * STEPS if left is None else left
-            budget = Budget(min(STEPS, left))
+            budget = Budget(max(0, min(STEPS, TOGETHER * STEPS - spent)))
             try:
                 return compiled.render(values, clock=self._clock, budget=budget)
             finally:
-                left = max(0, left - budget.spent)
+                spent += budget.spent
 
         return render
 
