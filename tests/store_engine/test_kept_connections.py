@@ -112,6 +112,26 @@ async def test_a_read_that_waits_too_long_stops_no_other(
         await engine.close()
 
 
+async def find_no_room(connections: Connections) -> None:
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        async with connections.lend(60):
+            raise AssertionError("there is no room for it")
+
+
+async def until_lost(connections: Connections) -> None:
+    async def lost() -> bool | None:
+        return connections._lost is not None or None
+
+    await until("the database to be taken for lost", lost, CLOCK)
+
+
+async def until_back(connections: Connections) -> None:
+    async def back() -> bool | None:
+        return connections._lost is None or None
+
+    await until("the database to be back", back, CLOCK)
+
+
 class Relay:
     """Between the store and PostgreSQL: one that may have no room for another connection."""
 
@@ -149,9 +169,7 @@ async def test_one_that_cannot_be_opened_ends_none_that_works(postgres_url: str)
     try:
         async with connections.lend(60) as kept:
             relay.is_full = True
-            with pytest.raises(Unavailable, match="cannot be reached"):
-                async with connections.lend(60):
-                    raise AssertionError("there is no room for it")
+            await find_no_room(connections)
         prober = connections._prober
         assert prober is not None
         await asyncio.wait((prober,))
@@ -161,20 +179,10 @@ async def test_one_that_cannot_be_opened_ends_none_that_works(postgres_url: str)
             assert await again.fetchval("SELECT 1") == 1
         # Once nothing is kept nothing says that the database is there, until another can be opened.
         connections._forget_idle()
-        with pytest.raises(Unavailable, match="cannot be reached"):
-            async with connections.lend(60):
-                raise AssertionError("there is no room for it")
-
-        async def lost() -> bool | None:
-            return connections._lost is not None or None
-
-        await until("the database to be lost", lost, CLOCK)
+        await find_no_room(connections)
+        await until_lost(connections)
         relay.is_full = False
-
-        async def back() -> bool | None:
-            return connections._lost is None or None
-
-        await until("the database to be back", back, CLOCK)
+        await until_back(connections)
     finally:
         await connections.close()
         relay.server.close()
@@ -187,21 +195,12 @@ async def test_one_that_works_for_somebody_says_that_the_database_is_there(
     """A pooler whose room this process has taken itself would never have had any again."""
     relay = Relay(postgres_url)
     connections = Connections(await relay.start(), 5)
-
-    async def back() -> bool | None:
-        return connections._lost is None or None
-
-    async def lost() -> bool | None:
-        return connections._lost is not None or None
-
     try:
         async with connections.lend(60) as kept:
             relay.is_full = True
-            with pytest.raises(Unavailable, match="cannot be reached"):
-                async with connections.lend(60):
-                    raise AssertionError("there is no room for it")
-            await until("the database to be taken for lost", lost, CLOCK)
-        await until("the one that works to be noticed", back, CLOCK)
+            await find_no_room(connections)
+            await until_lost(connections)
+        await until_back(connections)
         async with connections.lend(60) as again:
             assert again is kept
     finally:
@@ -218,9 +217,7 @@ async def test_while_others_work_the_database_is_not_taken_for_lost(postgres_url
         async with connections.lend(60):
             async with connections.lend(60):
                 relay.is_full = True
-                with pytest.raises(Unavailable, match="cannot be reached"):
-                    async with connections.lend(60):
-                        raise AssertionError("there is no room for it")
+                await find_no_room(connections)
                 prober = connections._prober
                 assert prober is not None
                 # It begins to look before the second is given back.
