@@ -7,6 +7,7 @@ import sqlite3
 import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.schema import STEPS
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.engine.upkeep_contract import ServerRow
+from strongroom.store.upkeep import Step, old_terms
 
 SECRET = b'{"k":"v"}'
 
@@ -155,6 +157,37 @@ async def test_rows_follow_a_new_term_a_page_at_a_time_and_it_says_when_all_have
         assert {term_of(bytes(body)) for (body,) in rows} <= {term}
     assert await ask(database.engine, everything) == before
     assert not await database.engine.transact(lambda each: each.reseal_page(2, 10.0))
+
+
+async def test_a_page_in_the_same_group_of_writes_as_the_rotation_leaves_no_row_behind(
+    database: Database,
+) -> None:
+    """The group seals under the term before: what it resealed would be called done, and is not."""
+    engine, now = database.engine, 9.0
+    await engine.transact(one_of_each)
+    await database.rotate()
+
+    async def page() -> Step:
+        async def prepared() -> Step:
+            return await old_terms(engine.view, now)
+
+        return await engine.waiting(prepared())
+
+    step, term = await page(), database.ring.current_term + 1
+
+    def group(transaction: Transaction) -> bool:
+        database.ring = database.ring.rotated(0.0)
+        transaction.replace_ring(str(term).encode())
+        transaction.begin_reseal(term, 5.0)
+        return step(transaction, now)
+
+    assert await engine.transact(group)
+    while await engine.transact(partial(await page(), now=now)):
+        pass
+    assert (await ask(engine, lambda view: view.reseal())).finished == now
+    for table in TABLES:
+        rows = await database.sql(f"SELECT body FROM {table.name} WHERE body IS NOT NULL")
+        assert {term_of(bytes(body)) for (body,) in rows} <= {term}
 
 
 async def test_a_process_that_did_not_hear_of_a_term_reads_and_writes_with_it(

@@ -82,9 +82,23 @@ def old_events(transaction: Transaction, now: float) -> bool:  # noqa: ARG001 - 
     return transaction.forget_events(EVENTS_KEPT, EVENTS_PAGE)
 
 
-def old_terms(transaction: Transaction, now: float) -> bool:
-    """Bring a page of rows under the newest term of the key ring."""
-    return transaction.reseal_page(RESEAL_PAGE, now)
+async def old_terms(view: View, now: float) -> Step:  # noqa: ARG001 - a preparation's shape
+    """Bring a page of rows under the newest term of the key ring.
+
+    That is one whose rotation is committed: one in the same group of writes seals from the next
+    group on, and the page would seal under the term before it and be called done.
+    """
+    committed = view.reseal()
+
+    def step(transaction: Transaction, now: float) -> bool:
+        current = transaction.reseal()
+        if current is None:
+            return False
+        if committed is None or committed.term != current.term:
+            return True
+        return transaction.reseal_page(RESEAL_PAGE, now)
+
+    return step
 
 
 def damaged_terms(view: View) -> Sequence[str]:
@@ -98,7 +112,7 @@ CHORES: Final[tuple[Chore, ...]] = (
     Chore("old failed logins", 60.0, old_failures),
     Chore("old acknowledgements", 3600.0, old_consumers),
     Chore("old events", TICK_SECONDS, old_events),
-    Chore("old key terms", TICK_SECONDS, old_terms, damaged_terms),
+    Chore("old key terms", TICK_SECONDS, nothing, damaged_terms, old_terms),
 )
 
 
