@@ -52,7 +52,9 @@ class Lane:
         self._hangs = False
         self._had_more_time = False
         self._ending = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        # When it is due: uvloop's timer for a time that has passed does not say.
+        self._due = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         # The process does not wait for it when it ends.
@@ -79,8 +81,12 @@ class Lane:
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._writing, self._waiting = self._waiting, []
         self._had_more_time = False
-        self._timer = loop.call_at(self._writing[0].asked + self._deadline, self._late)
+        self._call_at(loop, self._writing[0].asked + self._deadline)
         self._queue.put(b"".join(each.lines for each in self._writing))
+
+    def _call_at(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        self._due = due
+        self._timer = loop.call_at(due, self._late)
 
     def _late(self) -> None:
         if self._begun_anew():
@@ -93,13 +99,13 @@ class Lane:
 
     def _begun_anew(self) -> bool:
         """After a freeze the device has its time again: it has had none of it, or has written."""
-        loop, timer = self._loop, self._timer
-        if loop is None or timer is None or loop.time() - timer.when() < FROZEN_SECONDS:
+        loop = self._loop
+        if loop is None or loop.time() - self._due < FROZEN_SECONDS:
             return False
         if self._had_more_time:
             return False  # A loop that is always late would never call a device slow.
         self._had_more_time = True
-        self._timer = loop.call_later(self._deadline, self._late)
+        self._call_at(loop, loop.time() + self._deadline)
         return True
 
     def _finished(self, error: Unavailable | None) -> None:
