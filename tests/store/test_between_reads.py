@@ -227,3 +227,28 @@ async def test_an_answer_of_a_session_that_was_forgotten_meanwhile_is_not_counte
     assert (await store.ask("GET", "secret/data/a"))[0] == 200
     assert (await store.ask("GET", "secret/data/a"))[0] == 200
     assert live.prepared_bytes > 0
+
+
+@pytest.mark.parametrize("kind", ["mounts", "auth"])
+async def test_a_mount_that_is_moved_while_it_is_to_be_removed_is_kept(
+    busy: tuple[Store, Between], kind: str
+) -> None:
+    """Its leases are revoked first, which may take long; what is at the new place stays there."""
+    store, view = busy
+    engine: Any = store.engine
+    await store.ask("POST", f"sys/{kind}/old", {"type": "kv" if kind == "mounts" else "userpass"})
+    prefix, name = ("", "k") if kind == "mounts" else ("auth/", "users/ada")
+    await store.ask("POST", f"{prefix}old/{name}", {"password": "pw"})
+    row = next(each for each in view.mounts() if each.path == "old/")
+
+    async def moved(work: Callable[..., Any]) -> Any:
+        await engine.transact(lambda each: each.move_mount(row, "new/"))
+        return await engine.transact(work)
+
+    engine.meanwhile = {"transact": moved}
+    status, said = await store.ask("DELETE", f"sys/{kind}/old")
+    assert (status, said["errors"]) == (400, ["'old/' was moved meanwhile; it is kept there"])
+    assert engine.meanwhile == {}
+    assert (await store.ask("GET", f"{prefix}new/{name}"))[0] == 200
+    assert (await store.ask("GET", f"sys/{kind}"))[1]["data"].keys() >= {"new/"}
+    assert (await store.ask("DELETE", f"sys/{kind}/new"))[0] == 204

@@ -206,6 +206,9 @@ class Mounts:
             if transaction.lease_ids(full_path(row), limit=1):
                 raise Conflict("new-leases", "leases were made meanwhile; try again")
             current = [each for each in transaction.mounts() if each.uuid == row.uuid]
+            if any(each.path != path for each in current):
+                # Nobody has asked to remove what is at its new place.
+                raise Conflict("mount-changed", f"{path!r} was moved meanwhile; it is kept there")
             if current and self._kind == "auth":
                 transaction.revoke_tokens(full_path(row))
             for each in current:
