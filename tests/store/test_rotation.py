@@ -6,6 +6,7 @@ from typing import Any
 
 from strongroom.model.clock import rfc3339
 from strongroom.store.assembly import upkeep
+from strongroom.store.engine.contract import KvMetadata, KvVersionInfo, Transaction
 from strongroom.store.upkeep import LEAD_SECONDS, Chore, Upkeep
 
 
@@ -152,3 +153,30 @@ async def test_the_versions_that_served_are_kept_with_their_times(store) -> None
     assert (await store.ask("GET", "sys/version-history?list=true"))[0] == 200
     token = await store.token_with('path "sys/version" { capabilities = ["list"] }')
     assert (await store.ask("LIST", "sys/version-history", token=token))[0] == 403
+
+
+async def test_a_write_that_a_removal_has_overtaken_leaves_nothing(store: Any) -> None:
+    """It was let in before and is committed after; nothing else of anybody is touched."""
+    for path in ("gone", "kept"):
+        await store.ask("POST", f"sys/mounts/{path}", {"type": "kv", "options": {"version": "2"}})
+        await store.ask("POST", f"{path}/data/a/b", {"data": {"k": "v"}})
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    await store.ask("POST", "auth/approle/role/r", {"role_id": "rid"})
+    _, made = await store.ask("POST", "auth/approle/role/r/secret-id", {})
+    mounts = {each.path: each for each in await store.read(lambda view: view.mounts())}
+    gone = mounts["gone/"].uuid
+    there = await store.read(lambda view: view.mounts_with_rows())
+    assert (await store.ask("DELETE", "sys/mounts/gone"))[0] == 204
+    row = KvMetadata(gone, "a/b", 1.0, 1.0, 1, versions=(KvVersionInfo(1, 1.0),))
+
+    def late(transaction: Transaction) -> None:
+        transaction.put_kv_version(row, b"{}")
+        transaction.put_document(gone, "config", "", {"max_versions": 2})
+
+    await store.engine.transact(late)
+    await turn(store)
+    assert await store.read(lambda view: view.mounts_with_rows()) >= there - {gone}
+    assert gone not in await store.read(lambda view: view.mounts_with_rows())
+    assert (await store.ask("GET", "kept/data/a/b"))[1]["data"]["data"] == {"k": "v"}
+    login = {"role_id": "rid", "secret_id": made["data"]["secret_id"]}
+    assert (await store.ask("POST", "auth/approle/login", login, token=""))[0] == 200

@@ -10,6 +10,7 @@ pages, so that writes of requests come in between.
 """
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -101,6 +102,32 @@ async def old_terms(view: View, now: float) -> Step:  # noqa: ARG001 - a prepara
     return step
 
 
+async def rows_of_no_mount(view: View, now: float) -> Step:  # noqa: ARG001 - a preparation's shape
+    """Remove what was still on its way to a mount as that was removed.
+
+    Such a write is committed after it, and nobody would ever find what it has left.
+    """
+    mounts = view.mounts_with_rows()
+
+    def step(transaction: Transaction, now: float) -> bool:  # noqa: ARG001 - a step's shape
+        # Which rows are those of a mount that does not open nobody knows.
+        if not transaction.damaged_mounts():
+            there = {each.uuid for each in transaction.mounts()}
+            for gone in filter(_is_uuid, mounts - there):
+                transaction.delete_rows_of_mount(gone)
+        return False
+
+    return step
+
+
+def _is_uuid(mount: str) -> bool:
+    """Whether it is a mount's; what is nobody's has a name in its place."""
+    try:
+        return str(uuid.UUID(mount)) == mount
+    except ValueError:
+        return False
+
+
 def damaged_terms(view: View) -> Sequence[str]:
     """The rows that could not be brought under the newest term."""
     row = view.reseal()
@@ -111,6 +138,7 @@ CHORES: Final[tuple[Chore, ...]] = (
     Chore("spent secret ids", 60.0, spent_secret_ids),
     Chore("old failed logins", 60.0, old_failures),
     Chore("old acknowledgements", 3600.0, old_consumers),
+    Chore("rows of removed mounts", 3600.0, nothing, prepare=rows_of_no_mount),
     Chore("old events", TICK_SECONDS, old_events),
     Chore("old key terms", TICK_SECONDS, nothing, damaged_terms, old_terms),
 )

@@ -16,6 +16,8 @@ from strongroom.store.engine.sql import upsert
 PUT_MOUNT: Final = upsert("mount", "kind, path", "version, body")
 PUT_POLICY: Final = upsert("policy", "name", "version, body")
 PUT_DOCUMENT: Final = upsert("document", "mount, kind, name", "version, body")
+# Tables whose keys begin with a mount's uuid; beside them a row of `kv_version` is of its node.
+OF_MOUNTS: Final = ("node", "document", "secret_id", "failed_login")
 DOCUMENT_VERSION: Final = "SELECT version FROM document WHERE mount = ? AND kind = ? AND name = ?"
 
 
@@ -80,14 +82,19 @@ class ControlRows(SealedRows):
     def delete_mount(self, row: MountRow) -> None:
         self._move_generation()
         self._sql.run("DELETE FROM mount WHERE kind = ? AND path = ?", row.kind, row.path)
-        self._sql.run("DELETE FROM document WHERE mount = ?", row.uuid)
-        self._sql.run(
-            "DELETE FROM kv_version WHERE node IN (SELECT id FROM node WHERE mount = ?)", row.uuid
-        )
-        self._sql.run("DELETE FROM node WHERE mount = ?", row.uuid)
-        self._sql.run("DELETE FROM secret_id WHERE mount = ?", row.uuid)
-        self._sql.run("DELETE FROM failed_login WHERE mount = ?", row.uuid)
+        self.delete_rows_of_mount(row.uuid)
         self._sql.run("DELETE FROM alias WHERE mount = ?", row.accessor)
+
+    def delete_rows_of_mount(self, mount: str) -> None:
+        self._sql.run(
+            "DELETE FROM kv_version WHERE node IN (SELECT id FROM node WHERE mount = ?)", mount
+        )
+        for table in OF_MOUNTS:
+            self._sql.run(f"DELETE FROM {table} WHERE mount = ?", mount)  # noqa: S608 - ours
+
+    def mounts_with_rows(self) -> frozenset[str]:
+        every = (self._sql.all(_mounts_of(table)) for table in OF_MOUNTS)
+        return frozenset(mount for rows in every for (mount,) in rows)
 
     def move_mount(self, row: MountRow, path: str) -> None:
         self._sql.run("DELETE FROM mount WHERE kind = ? AND path = ?", row.kind, row.path)
@@ -146,3 +153,13 @@ class ControlRows(SealedRows):
         self._sql.run(
             "DELETE FROM document WHERE mount = ? AND kind = ? AND name = ?", mount, kind, name
         )
+
+
+def _mounts_of(table: str) -> str:
+    """SQL of the mounts that have rows in a table: from each to the next, by the index."""
+    return (
+        f"WITH RECURSIVE found(mount) AS (SELECT MIN(mount) FROM {table} UNION ALL"  # noqa: S608
+        f" SELECT (SELECT MIN(mount) FROM {table} WHERE {table}.mount > found.mount)"
+        " FROM found WHERE found.mount IS NOT NULL)"
+        " SELECT mount FROM found WHERE mount IS NOT NULL"
+    )

@@ -253,6 +253,9 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
     def damaged_mounts(self) -> Sequence[DamagedMount]:
         """The others; their places are taken."""
 
+    def mounts_with_rows(self) -> frozenset[str]:
+        """What is in the place of a mount's uuid in rows that are there, its own row or not."""
+
     def policy(self, name: str) -> str | None:
         """The text of a policy."""
 
@@ -358,6 +361,9 @@ class Transaction(
 
     def delete_mount(self, row: MountRow) -> None:
         """Remove a mount and everything under it but its leases."""
+
+    def delete_rows_of_mount(self, mount: str) -> None:
+        """Remove what is under the uuid of a mount that is not there any more."""
 
     def move_mount(self, row: MountRow, path: str) -> None:
         """Give a mount another path; what is under it stays."""

@@ -100,11 +100,17 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
     def delete_mount(self, row: MountRow) -> None:
         self.state.generation += 1
         self.state.mounts.pop((row.kind, row.path), None)
-        state, gone = self.state, row.uuid
-        state.documents = {key: each for key, each in state.documents.items() if key[0] != gone}
-        state.metadata = {key: each for key, each in state.metadata.items() if key[0] != gone}
-        state.data = {key: each for key, each in state.data.items() if key[0] != gone}
+        self.delete_rows_of_mount(row.uuid)
         self.forget_method(row)
+
+    def delete_rows_of_mount(self, mount: str) -> None:
+        state = self.state
+        state.documents = {key: each for key, each in state.documents.items() if key[0] != mount}
+        state.metadata = {key: each for key, each in state.metadata.items() if key[0] != mount}
+        state.data = {key: each for key, each in state.data.items() if key[0] != mount}
+
+    def mounts_with_rows(self) -> frozenset[str]:
+        return frozenset(key[0] for key in (*self.state.documents, *self.state.metadata))
 
     def move_mount(self, row: MountRow, path: str) -> None:
         self.state.mounts.pop((row.kind, row.path), None)
