@@ -4,10 +4,13 @@ import asyncio
 import socket
 from pathlib import Path
 
+import pytest
+
 from strongroom.model.clock import SystemClock
+from strongroom.model.errors import Invalid
 from strongroom.wire.client import HttpClient
 from strongroom.wire.exchange import Exchange
-from strongroom.wire.http import Request
+from strongroom.wire.http import Request, Response
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Listener
 from strongroom.wire.websocket import WebSocket
@@ -36,6 +39,27 @@ async def test_a_peer_that_has_vanished_is_noticed_though_nothing_is_sent() -> N
     found = await accepted.get()
     assert found.pop("on") == 1
     assert found["TCP_KEEPIDLE"] + found["TCP_KEEPINTVL"] * found["TCP_KEEPCNT"] <= 120
+
+
+async def test_a_peer_that_left_before_its_websocket_was_open_is_no_error() -> None:
+    """As one that waited for the database; its request is answered, for the record, once."""
+    asked: asyncio.Queue[tuple[Request, Exchange]] = asyncio.Queue()
+    listener = Listener(lambda *request: asked.put_nowait(request), Limits(), SystemClock())
+    host, port = await listener.start("127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(host, port)
+    writer.write(
+        b"GET /v1/x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+    )
+    request, exchange = await asked.get()
+    writer.transport.abort()
+    async with asyncio.timeout(30):
+        while not exchange.gone:
+            await asyncio.sleep(0)
+    with pytest.raises(Invalid, match="the client has gone"):
+        exchange.accept_websocket(request)
+    exchange.reply(Response(400, b"{}"))
+    await listener.drain(0.2)
 
 
 async def test_a_websocket_on_a_unix_socket_has_no_such_options(tmp_path: Path) -> None:

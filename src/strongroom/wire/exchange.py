@@ -8,7 +8,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from strongroom.model.errors import Misuse
+from strongroom.model.errors import Invalid, Misuse
 from strongroom.wire.http import Request, Response, encode_response, error_response
 
 if TYPE_CHECKING:
@@ -60,12 +60,17 @@ class Exchange:
         self._connection.flush(close_after=None if keep else self)
 
     def accept_websocket(self, request: Request) -> "WebSocket":
-        """Turn the connection into a websocket (RFC 6455); raises Misuse when it is no upgrade."""
+        """Turn the connection into a websocket (RFC 6455); raises Misuse when it is no upgrade.
+
+        Raises Invalid(`peer-gone`) when nobody is there any more: then it is still to be answered.
+        """
         from strongroom.wire.websocket import accept_headers
 
         if self.encoded is not None:
             raise Misuse("a request was answered twice")
         head = accept_headers(request.headers)
+        if self.gone:
+            raise Invalid("peer-gone", "the client has gone")
         self.encoded = head
         return self._connection.become_websocket()
 
