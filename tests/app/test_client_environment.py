@@ -238,7 +238,13 @@ async def test_requests_keep_to_the_rate(store) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("VAULT_MAX_RETRIES", "often"), ("VAULT_RATE_LIMIT", "fast"), ("VAULT_FORMAT", "xml")],
+    [
+        ("VAULT_MAX_RETRIES", "often"),
+        ("VAULT_MAX_RETRIES", "²"),
+        ("VAULT_CLIENT_TIMEOUT", "²"),
+        ("VAULT_RATE_LIMIT", "fast"),
+        ("VAULT_FORMAT", "xml"),
+    ],
 )
 async def test_a_variable_that_says_nothing_is_refused(cli, monkeypatch, name, said) -> None:
     monkeypatch.setenv(name, said)

@@ -32,6 +32,7 @@ AT_A_STORE = [
     ("kv put secret/a -", 1, "standard input is not JSON", "give a JSON object"),
     ("kv put -cas=7 secret/a k=v", 2, "check-and-set", "name its version: -cas=N"),
     ("kv undelete -versions=x secret/a", 1, "versions are numbers", "-versions=1,2"),
+    ("kv undelete -versions=² secret/a", 1, "versions are numbers", "-versions=1,2"),
     ("policy write p missing.hcl", 1, "cannot read missing.hcl: No such file", "- for standard"),
     ("policy write p bad.hcl", 2, "line 3, column 1: expected ',' or ']'", ""),
     ("write nope/x a=b", 2, "no handler for route", "secrets list and auth list"),
@@ -113,6 +114,7 @@ SERVER = [
      "the database cannot be reached", "a start has to be repeated"),
     ("--data d --seal-key-file raw.key", 2, "not base64 of 32 bytes", "openssl rand -base64 32"),
     ("--data d --seal-key-file k --listen 127.0.0.1:99999", 2, "not HOST:PORT", "127.0.0.1:8200"),
+    ("--data d --seal-key-file k --listen 127.0.0.1:²", 2, "not HOST:PORT", "127.0.0.1:8200"),
     ("--data d --seal-key-file k --tls-cert a --tls-key b", 2, "cannot use a with b", "give a PEM"),
     ("--data d --seal-key-file k --audit-file /proc/x/a", 2, "cannot be written", "the path"),
     ("-config=missing.hcl", 2, "cannot read missing.hcl: No such file", ""),
@@ -281,6 +283,26 @@ def test_mistakes_at_the_start_of_a_server(
     done = _server(words, tmp_path)
     assert done.returncode == status, done.stderr
     _judge(done.stderr, happened, next_step)
+
+
+KUBECONFIG = """
+current-context: a
+clusters: [{name: a, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: a, user: {token: x}}]
+contexts: [{name: a, context: {cluster: a, user: a}}]
+"""
+
+
+@pytest.mark.long
+def test_a_page_of_an_operator_without_a_port(tmp_path) -> None:
+    (tmp_path / "config").write_text(KUBECONFIG)
+    words = ["operator", "--listen", "127.0.0.1:²", "--kubeconfig", "config"]
+    done = subprocess.run(
+        [sys.executable, "-m", "strongroom", *words], cwd=tmp_path, env=environment(tmp_path),
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    _judge(done.stderr, "not HOST:PORT: 127.0.0.1:²", "127.0.0.1:8080")
 
 
 @pytest.mark.parametrize(

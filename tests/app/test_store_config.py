@@ -271,6 +271,8 @@ def test_a_unix_socket_is_given_to_whom_it_is_for(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o620
         with pytest.raises(Invalid, match="no such group"):
             SocketRights(group="nobody-has-this").give(path)
+        with pytest.raises(Invalid, match="no such user"):
+            SocketRights(user="²").give(path)
     with pytest.raises(Unavailable, match="cannot be given away"):
         SocketRights(mode=0o600).give(tmp_path / "none")
 

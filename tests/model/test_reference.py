@@ -22,7 +22,7 @@ def test_forms_users_write(text: str, expected: SecretRef) -> None:
     assert parse_secret_ref(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "/", "prod/db@x", "@1"])
+@pytest.mark.parametrize("text", ["", "/", "prod/db@x", "@1", "prod/db@²"])
 def test_forms_that_name_nothing_are_refused(text: str) -> None:
     """Rather than guessed at."""
     with pytest.raises(Invalid, match=r"path|version"):

@@ -24,7 +24,10 @@ def test_hosts_and_ports_of_a_url(url: str, servers: tuple[tuple[str, int], ...]
     assert servers_of(url) == servers
 
 
-@pytest.mark.parametrize("url", ["postgresql://a:x,b/db", "postgresql:///db?host=a,b,c&port=1,2"])
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://a:x,b/db", "postgresql://a:²,b/db", "postgresql:///db?host=a,b,c&port=1,2"],
+)
 def test_ports_that_fit_no_host_are_refused(url: str) -> None:
     with pytest.raises(Invalid, match="do not fit its hosts"):
         servers_of(url)

@@ -267,6 +267,14 @@ def test_values_are_placed_at_paths_of_a_manifest() -> None:
     place_at(item, "spec.users[1].name", "ann")
     place_at(item, "spec.users[0].name", "bob")
     assert item["spec"] == {"users": [{"name": "bob"}, {"name": "ann"}]}
-    for path in ("metadata.name", "spec.users[x]", "spec.users.name", "", "spec[0]"):
+    for path in (
+        "metadata.name",
+        "spec.users[x]",
+        "spec.users[²]",
+        "spec.users[1000]",
+        "spec.users.name",
+        "",
+        "spec[0]",
+    ):
         with pytest.raises(Exception, match="bad-template-target"):
             place_at(item, path, "x")

@@ -144,7 +144,15 @@ def test_sync_windows_gate_by_cron_in_utc() -> None:
     assert not hourly.open(at("2026-11-23T10:05"))
 
 
+@pytest.mark.parametrize("text", ["soon", "1", "1h 5m", "²s", "٣s", "999999999h"])
+def test_what_go_reads_no_duration_from_is_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="bad-duration"):
+        parse_duration(text)
+
+
 def test_windows_that_cannot_be_read_are_left_out() -> None:
+    endless = {"windows": [{"schedule": "* * * * *", "duration": "999999999h"}]}
+    assert parse_windows({"kind": "allow", **endless}).open(0.0)
     for schedule in ("every day", "61 * * * *", "* * *"):
         broken = {"kind": "allow", "windows": [{"schedule": schedule, "duration": "1h"}]}
         assert parse_windows(broken).open(0.0)

@@ -77,6 +77,7 @@ def test_properties_exact_first_then_path_into_json_text() -> None:
         ("age.@fromstr", 37),
         ("name.first.@fromstr", ABSENT),
         ("children.7", ABSENT),
+        ("children.²", ABSENT),
         ("nobody.x", ABSENT),
         ('friends.#(last=="X").first', ABSENT),
     ],

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from strongroom.app.extras import extra_with
 from strongroom.app.parser import Parser
+from strongroom.model.digits import whole_number
 from strongroom.model.errors import Refusal
 
 # Verb -> one line of help. The module is strongroom.app.commands.<verb>.
@@ -177,9 +178,9 @@ def _without_a_command(words: Sequence[str], *, called: bool) -> int | None:
         print(f"Vault v{VAULT_VERSION} (strongroom {program_version()})")
         return 0
     if called and (line := os.environ.get("COMP_LINE")):
-        point = os.environ.get("COMP_POINT", "")
+        point = whole_number(os.environ.get("COMP_POINT", ""))
         values = importlib.import_module("strongroom.app.completion_values")
-        return values.offer_line(line, int(point) if point.isdigit() else len(line))  # type: ignore[no-any-return]
+        return values.offer_line(line, len(line) if point is None else point)  # type: ignore[no-any-return]
     if words[:1] in _INSTALLING:
         return _refused(*_NOT_INSTALLED, argparse.Namespace())
     if words[:1] == ["__complete"]:

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 from strongroom.app.home import home
 from strongroom.app.parser import flag, switch
 from strongroom.app.token_helper import ask_helper, token_helper
+from strongroom.model.digits import whole_number
 from strongroom.model.errors import Invalid, Refusal
 from strongroom.model.secret import Secret
 from strongroom.model.truth import truth
@@ -275,8 +276,9 @@ def _timeout(text: str) -> float:
 
     if not text:
         return DEFAULT_TIMEOUT
-    if text.isdigit():
-        return float(text)
+    seconds = whole_number(text)
+    if seconds is not None:
+        return float(seconds)
     try:
         return parse_duration(text)
     except Invalid:
@@ -284,9 +286,10 @@ def _timeout(text: str) -> float:
 
 
 def _retries(text: str) -> int:
-    if text and not text.isdigit():
+    number = whole_number(text or "0")
+    if number is None:
         raise _bad_variable("VAULT_MAX_RETRIES", "a whole number")
-    return int(text or 0)
+    return number
 
 
 def _rate(text: str) -> tuple[float, int]:

@@ -16,6 +16,7 @@ from strongroom.audit.guarded import GuardedFile, within
 from strongroom.audit.pipes import named_pipe, standard_output
 from strongroom.audit.record import RecordForm
 from strongroom.audit.sockets import SocketDevice, SyslogDevice
+from strongroom.model.digits import port_number
 from strongroom.model.errors import Invalid
 from strongroom.model.truth import truth
 
@@ -30,7 +31,6 @@ _OWN: Final = {
     "syslog": {"facility", "tag", "address"},
     "stdout": set[str](),
 }
-_LAST_PORT: Final = 65_535
 _ANY_EXECUTE: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
@@ -115,7 +115,7 @@ def _check_address(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
         # A port beyond 65535 is another one to the system, and so another program's.
-        good = port.isascii() and port.isdigit() and 1 <= int(port) <= _LAST_PORT
+        good = bool(port_number(port))
         # As it is looked up: no label is empty or longer than 63 bytes.
         host.strip("[]").encode("idna")
     except ValueError:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from strongroom.model.digits import whole_number
 from strongroom.model.errors import Invalid
 
 
@@ -31,13 +32,14 @@ def parse_secret_ref(text: str, mount: str = "secret") -> SecretRef:
     body, at, version = text.strip().strip("/").rpartition("@")
     if not at:
         body, version = version, "0"
-    if not version.isdigit():
+    number = whole_number(version)
+    if number is None:
         raise _bad(f"the version after @ must be a number: {text!r}")
     if body.startswith(f"{mount}/"):
         body = body[len(mount) + 1 :].removeprefix("data/")
     if not body:
         raise _bad(f"no path in {text!r}")
-    return SecretRef(mount, body, int(version))
+    return SecretRef(mount, body, number)
 
 
 def _bad(what: str) -> Invalid:

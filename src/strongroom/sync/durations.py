@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from strongroom.model.errors import Invalid
 
-_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|us|µs|ns|h|m|s)")
+_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|us|µs|ns|h|m|s)", re.ASCII)
 _SECONDS: Final = {
     "h": 3600.0,
     "m": 60.0,
@@ -39,6 +39,8 @@ _NAMES: Final = {
     )
     for number, name in enumerate(names, first)
 }
+# What 64 bits of nanoseconds hold, as Go counts.
+LONGEST_SECONDS: Final = 9_223_372_036
 _LONGEST_WINDOW: Final = timedelta(days=7)
 
 
@@ -52,7 +54,10 @@ def parse_duration(text: Any, field: str = "refreshInterval") -> float:  # noqa:
     parts = _PART.findall(value)
     if "".join(number + unit for number, unit in parts) != value:
         raise Invalid("bad-duration", f"{field} {value!r} is no duration", hint="such as 1h30m")
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if seconds > LONGEST_SECONDS:
+        raise Invalid("bad-duration", f"{field} is longer than 292 years")
+    return seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from strongroom.model.digits import whole_number
 from strongroom.model.errors import Invalid
 from strongroom.sync.raw_json import loads, raw_text
 
@@ -122,8 +123,9 @@ def _stepped(value: Any, step: _Step) -> Any:  # noqa: ANN401 - JSON
             matcher = re.compile(translate(step.text.replace("[", "[[]")))
             return next((each for key, each in value.items() if matcher.match(key)), ABSENT)
         return value.get(step.text, ABSENT)
-    if isinstance(value, list) and step.text.isdigit() and int(step.text) < len(value):
-        return value[int(step.text)]
+    index = whole_number(step.text)
+    if isinstance(value, list) and index is not None and index < len(value):
+        return value[index]
     return ABSENT
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from strongroom.kube.api import KubeApi
 from strongroom.kube.resource import CONFIG_MAPS, SECRETS, Object, Resource
+from strongroom.model.digits import whole_number
 from strongroom.model.errors import Conflict, Invalid, NotFound
 from strongroom.sync.desired import (
     CREATED_BY,
@@ -288,9 +289,10 @@ def _path_steps(path: str) -> list[str | int]:
     steps: list[str | int] = []
     for part in path.split("."):
         name, *indices = part.replace("]", "").split("[")
-        if not name or not all(each.isdigit() and int(each) < 1000 for each in indices):
+        numbers = [number for each in indices if (number := whole_number(each)) is not None]
+        if not name or len(numbers) < len(indices) or max(numbers, default=0) >= 1000:
             raise Invalid("bad-template-target", f"the path {path!r} cannot be followed")
-        steps += [name, *map(int, indices)]
+        steps += [name, *numbers]
     if steps[0] in ("apiVersion", "kind", "metadata"):
         raise Invalid("bad-template-target", f"{steps[0]} is not for templates")
     return steps

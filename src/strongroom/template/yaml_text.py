@@ -18,6 +18,7 @@ _TAG: Final = "tag:yaml.org,2002:"
 # What a YAML stream may not hold, not even in the JSON that Go goes by.
 _FORBIDDEN: Final = re.compile("[\x7f-\x84\x86-\x9f\ufffe\uffff]")
 _RUNS: Final = re.compile(r"\d+|\D")
+_ALL_BITS: Final = (1 << 64) - 1
 
 
 class NotYaml(Exception):
@@ -58,9 +59,17 @@ def _float(dumper: _Dumper, value: float) -> yaml.ScalarNode:
 def _natural(key: str) -> list[tuple[int, int, str]]:
     """Go's order of keys: numbers inside them by their value, letters after other characters."""
     return [
-        (1, int(run), run) if run[0].isdigit() else (2 if run.isalpha() else 0, ord(run), run)
+        (1, _size(run), run) if run[0].isdecimal() else (2 if run.isalpha() else 0, ord(run), run)
         for run in _RUNS.findall(key)
     ]
+
+
+def _size(run: str) -> int:
+    """What Go takes digits of any script for, in 64 bits that overflow."""
+    value = 0
+    for char in run:
+        value = (value * 10 + ord(char) - ord("0")) & _ALL_BITS
+    return value - (1 << 64) if value >> 63 else value
 
 
 def _mapping(dumper: _Dumper, value: dict[str, object]) -> yaml.MappingNode:

@@ -432,6 +432,9 @@ async def test_a_version_that_is_deleted_or_destroyed_is_not_there(ours, api, cl
         with pytest.raises(NotFound) as error:
             await provider.fetch(RemoteRef("db", version=version))
         assert error.value.code == "version-gone"
+    for version in ("²", "-1", "9" * 5000):
+        with pytest.raises(Invalid, match="is no number"):
+            await provider.fetch(RemoteRef("db", version=version))
     await provider.close()
 
 

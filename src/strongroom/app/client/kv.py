@@ -19,6 +19,7 @@ from strongroom.app.client.output import (
 from strongroom.app.client.paths import no_names, print_list
 from strongroom.app.kv_values import parse_pairs
 from strongroom.app.parser import flag, switch
+from strongroom.model.digits import whole_number
 from strongroom.model.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
@@ -241,12 +242,12 @@ def _on_versions(action: str, said: str = "Data written to") -> Call:
     async def call(session: "Session", args: argparse.Namespace) -> int:
         place = await find(session, args.path, args.mount)
         place.needs_v2()
-        numbers = [each.strip() for each in args.versions.split(",")]
-        if not all(each.isdigit() for each in numbers):
+        numbers = [whole_number(each.strip()) for each in args.versions.split(",")]
+        if None in numbers:
             raise Invalid("bad-versions", "versions are numbers", hint="-versions=1,2")
         path = place.api(action)
         method = "PUT"
-        await session.ask(method, path, {"versions": [int(each) for each in numbers]})
+        await session.ask(method, path, {"versions": numbers})
         where = place.api("data") if action == "delete" else path
         success(f"{said}: {where}", args.format)
         return 0

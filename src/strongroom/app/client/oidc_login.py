@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from strongroom.model.digits import whole_number
 from strongroom.model.errors import Denied, Invalid, Unavailable
 from strongroom.wire.daemon_threads import in_daemon_thread
 
@@ -137,7 +138,10 @@ def _seconds(given: object) -> float:
     from strongroom.sync.durations import parse_duration
 
     text = str(given or "")
-    return float(text) if text.isdigit() else parse_duration(text, "timeout") or WAIT_SECONDS
+    number = whole_number(text)
+    if number is None:
+        return parse_duration(text, "timeout") or WAIT_SECONDS
+    return float(number)
 
 
 async def _come_back(login: ExpectedLogin, seconds: float) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from strongroom.model.digits import port_number
 from strongroom.model.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
@@ -258,11 +259,12 @@ async def _page(config: "KmsConfig", keeper: "Keeper", plugin: Any, clock: "Cloc
     from strongroom.wire.listener import Listener
 
     host, _, port = config.listen.rpartition(":")
-    if not host or not port.isdigit():
+    number = port_number(port)
+    if not host or number is None:
         raise Invalid("bad-address", f"not HOST:PORT: {config.listen}")
     listener = Listener(HealthPage(keeper, plugin.metrics), Limits(), clock)
     try:
-        await listener.start(host.strip("[]"), int(port))
+        await listener.start(host.strip("[]"), number)
     except OSError as error:
         raise Unavailable(
             "no-listen", f"cannot listen on {config.listen}: {error.strerror}",

@@ -273,14 +273,19 @@ async def _page(
     if not args.listen:
         yield
         return
+    from strongroom.model.digits import port_number
+    from strongroom.model.errors import Invalid
     from strongroom.sync.notices import NOTICE_BYTES
     from strongroom.wire.limits import Limits
     from strongroom.wire.listener import Listener
 
     host, _, port = args.listen.rpartition(":")
+    number = port_number(port)
+    if number is None:
+        raise Invalid("bad-address", f"not HOST:PORT: {args.listen}", hint="127.0.0.1:8080")
     limits = Limits(body_bytes=NOTICE_BYTES, buffered_bytes=16 * NOTICE_BYTES)
     listener = Listener(operator.page(_senders(args, clock)), limits, clock)
-    _, taken = await listener.start(host or "127.0.0.1", int(port))
+    _, taken = await listener.start(host or "127.0.0.1", number)
     print(f"strongroom: operator listens on port {taken}", file=sys.stderr, flush=True)
     try:
         yield

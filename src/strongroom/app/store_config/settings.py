@@ -18,6 +18,7 @@ from strongroom.app.store_config.forwarded import forwarded_for
 from strongroom.app.store_config.socket_rights import SocketRights, socket_rights
 from strongroom.app.store_config.sources import Configuration, Stanza
 from strongroom.app.store_config.user_lockout import user_lockout
+from strongroom.model.digits import port_number, whole_number
 from strongroom.model.errors import Invalid
 from strongroom.store.call import parse_seconds
 from strongroom.store.context import REQUEST_SECONDS
@@ -258,9 +259,10 @@ class _Values:
 
     def whole(self, name: str) -> int:
         value, place = self._found.values.get(name, (0, ""))
-        if not str(value).isdigit():
+        number = whole_number(str(value))
+        if number is None:
             raise _bad(f"{place}: {name} is a whole number")
-        return int(value)
+        return number
 
     def seconds(self, name: str, default: int) -> int:
         value, place = self._found.values.get(name, (default, ""))
@@ -419,10 +421,11 @@ def parse_address(text: str, place: str = "") -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon:
         host, port = text, "8200"
-    if not port.isdigit() or not int(port) <= 65535:
+    number = port_number(port)
+    if number is None:
         where = f"{place}: " if place else ""
         raise Invalid("bad-address", f"{where}not HOST:PORT: {text}", hint="127.0.0.1:8200")
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - Go's meaning of ":8200"
+    return host.strip("[]") or "0.0.0.0", number  # noqa: S104 - Go's meaning of ":8200"
 
 
 def _audit_devices(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from strongroom.model.digits import whole_number
 from strongroom.model.errors import Invalid, Unavailable
 
 
@@ -22,7 +23,7 @@ class SocketRights:
 
     def give(self, socket: Path) -> None:
         """Set them; raises Invalid(`bad-config`) or Unavailable(`socket-rights`)."""
-        names = [int(each) if each.isdigit() else each or None for each in (self.user, self.group)]
+        names = [_who(each) for each in (self.user, self.group)]
         try:
             if any(each is not None for each in names):
                 shutil.chown(socket, *names)  # type: ignore[arg-type]
@@ -36,6 +37,11 @@ class SocketRights:
                 f"the socket {socket} cannot be given away: {error.strerror}",
                 hint="only root gives a socket to another user, or to a group it is not in",
             ) from error
+
+
+def _who(name: str) -> int | str | None:
+    number = whole_number(name)
+    return (name or None) if number is None else number
 
 
 def socket_rights(fields: Mapping[str, Any], place: str) -> SocketRights:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from strongroom.model.digits import whole_number
 from strongroom.model.errors import Invalid, Unavailable
 
 
@@ -35,7 +36,7 @@ def check_url(url: str) -> None:
         parts, ports = urlsplit(""), []
     if parts.scheme not in ("postgresql", "postgres"):
         raise _bad("it does not begin with postgresql://")
-    if not all(port.isdigit() or port == "" for port in ports):
+    if any(port and whole_number(port) is None for port in ports):
         raise _bad("a port of it is no number; in a password, : / @ are written %3A %2F %40")
 
 

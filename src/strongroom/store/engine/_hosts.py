@@ -7,6 +7,7 @@ comma where one would stand, in the authority or in `host=` and `port=` of the q
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from strongroom.model.digits import whole_number
 from strongroom.model.errors import Invalid
 
 PORT: Final = 5432
@@ -38,7 +39,7 @@ def servers_of(url: str) -> tuple[Server, ...]:
         return ()
     if len(ports) == 1:
         ports *= len(hosts)
-    if len(ports) != len(hosts) or not all(each == "" or each.isdecimal() for each in ports):
+    if len(ports) != len(hosts) or any(each and whole_number(each) is None for each in ports):
         raise Invalid(
             "bad-database-url",
             "the ports of the database's URL do not fit its hosts",

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
+from strongroom.model.digits import whole_number
 from strongroom.model.errors import NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.contract import (
@@ -79,8 +80,7 @@ class FakeProvider(OneByOne):
         if (ref.key, ref.version) in self.named:
             return Fetched(ref.key, ref.version, self.named[ref.key, ref.version])
         versions = self.secrets.get(ref.key)
-        asked = ref.version or str(len(versions or ()))
-        number = int(asked) if asked.isdigit() else 0
+        number = whole_number(ref.version) or 0 if ref.version else len(versions or ())
         if not versions or not 1 <= number <= len(versions):
             raise NotFound("fake-not-found", f"{ref.key} is not there")
         if ref.metadata:

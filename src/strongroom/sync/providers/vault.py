@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from strongroom.model.clock import Clock
+from strongroom.model.digits import whole_number
 from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.contract import (
@@ -235,9 +236,10 @@ class VaultProvider(OneByOne):
             }
             said |= metadata.get("custom_metadata") or {}
             return Fetched(f"{mount}/data/{path}", int(metadata["current_version"]), Escaped(said))
-        if ref.version and not ref.version.isdigit():
+        version = whole_number(ref.version or "0")
+        if version is None:
             raise Invalid("bad-version", f"version {ref.version!r} of {ref.key} is no number")
-        found = await self._client.kv2_read(mount, path, int(ref.version or 0))
+        found = await self._client.kv2_read(mount, path, version)
         if found.deletion_time or found.destroyed:
             raise NotFound(
                 "version-gone", f"{ref.key} version {found.version} is deleted or destroyed"
