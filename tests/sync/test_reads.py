@@ -282,3 +282,57 @@ async def test_a_refusal_is_an_answer(clock: SimulatedClock) -> None:
             await reads.fetch(REF)
     assert provider.reads == 10
     assert not reads.pace.down
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        (
+            Unavailable(
+                "unreachable", "no answer from https://s:8200/v1/kv/data/theirs: timed out"
+            ),
+            "no answer from https://s:8200: timed out",
+        ),
+        (Unavailable("unreachable", "theirs"), "the store did not answer another read"),
+        (
+            Unavailable("store-unavailable", "kv/data/theirs: Vault is sealed (status 503)"),
+            "the store did not answer another read (status 503)",
+        ),
+        (
+            Throttled("store-throttled", "kv/data/theirs: quota (status 429)", retry_after=9),
+            "the store asks to be left alone (status 429)",
+        ),
+    ],
+)
+async def test_what_another_asked_for_is_not_told(
+    why: Unavailable, said: str, clock: SimulatedClock
+) -> None:
+    """A ClusterSecretStore is shared by namespaces that shall not know each other's paths."""
+    pace = Pace(clock)
+    for _ in range(3):
+        pace.refused(why)
+    with pytest.raises(Unavailable) as error:
+        await pace.turn()
+    assert (error.value.code, error.value.message) == (why.code, said)
+
+
+async def test_a_read_that_is_cancelled_is_no_answer(clock: SimulatedClock) -> None:
+    pace = Pace(clock)
+    reads = SharedReads(Slow(), clock, pace)
+    for _ in range(3):
+        pace.refused(Unavailable("unreachable", "no answer"))
+    await clock.advance(1.1)
+
+    async def endless() -> None:
+        async with reads.asked("find"):
+            await asyncio.Event().wait()
+
+    probe = asyncio.create_task(endless())
+    await clock.advance(0)
+    probe.cancel()
+    await asyncio.gather(probe, return_exceptions=True)
+    assert pace.down
+    # The next may find out in its place.
+    await pace.turn()
+    with pytest.raises(Resting):
+        await pace.turn()

@@ -5,6 +5,7 @@ so that workers stay free for other stores.
 """
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,9 @@ LAST_PAUSE: Final = 30.0
 DEFAULT_RETRY_AFTER: Final = 5.0
 # In so many seconds after its return a store is asked as fast as any other.
 RAMP_SECONDS: Final = 10.0
+
+_ADDRESS: Final = re.compile(r"no answer from \w+://[^/\s]+")
+_STATUS: Final = re.compile(r" \(status \d{3}\)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +109,29 @@ class Pace:
             self._why = refusal
         self._shortest = LAST_PAUSE
 
+    def dropped(self) -> None:
+        """Note that a read was given up before the store has said anything."""
+        self._probing = False
+
     def _refusal(self, seconds: float) -> Unavailable:
         why = self._why
-        if why is None or isinstance(why, Throttled):
-            code, message = (why.code, why.message) if why else ("store-busy", "asked too often")
-            return Throttled(code, message, retry_after=seconds)
-        return Resting(why.code, why.message, hint=why.hint, retry_after=seconds)
+        if why is None:
+            return Throttled("store-busy", "asked too often", retry_after=seconds)
+        if isinstance(why, Throttled):
+            return Throttled(why.code, told_to_others(why), retry_after=seconds)
+        return Resting(why.code, told_to_others(why), hint=why.hint, retry_after=seconds)
+
+
+def told_to_others(why: Unavailable) -> str:
+    """What is said of a refusal to those who did not ask for what was refused. Pure.
+
+    A store may be shared by namespaces, and its own words name what another of them reads.
+    """
+    address, status = _ADDRESS.match(why.message), _STATUS.search(why.message)
+    if why.code == "unreachable" and address:
+        return f"{address[0]}: {why.message.rpartition(': ')[2]}"
+    said = "asks to be left alone" if isinstance(why, Throttled) else "did not answer another read"
+    return f"the store {said}{status[0] if status else ''}"
 
 
 def turn_at(number: int, per_second: float) -> float:

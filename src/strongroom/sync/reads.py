@@ -196,6 +196,9 @@ class _Asked:
         self._reads._counted(self._call, error is None)  # noqa: SLF001 - one thing in two classes
         if isinstance(error, Unavailable):
             self._reads.pace.refused(error)
+        elif error is not None and not isinstance(error, Exception):
+            # A read that was cancelled says nothing of the store.
+            self._reads.pace.dropped()
         elif self._reads.pace.answered():
             self._reads.on_back()
 
