@@ -223,3 +223,13 @@ async def test_ids_from_files_end_in_a_line_break(role) -> None:
     assert (await role.ask("POST", f"{path}/custom-secret-id", {"secret_id": "\n"}))[0] == 400
     assert (await role.ask("POST", f"{path}/secret-id/destroy", {"secret_id": "own\n"}))[0] == 204
     assert (await login(role, "other", "own"))[0] == 400
+
+
+async def test_a_secret_id_of_a_role_that_is_not_there(store) -> None:
+    """404 by which a client of Vault's knows that the role is gone, 400 for what lists them."""
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    for path in ("secret-id", "custom-secret-id"):
+        at = f"auth/approle/role/None/{path}"
+        status, said = await store.ask("POST", at, {"secret_id": "s"})
+        assert (status, said) == (404, {"errors": ['role "none" does not exist']})
+    assert (await store.ask("LIST", "auth/approle/role/none/secret-id"))[0] == 400

@@ -384,3 +384,19 @@ async def test_metadata_is_a_map_or_words(people) -> None:
     for wrong in ("team", ["team"], 7, {"a": 1}):
         body = {"metadata": wrong}
         assert (await people.ask("POST", "identity/entity/name/one", body))[0] == 400
+
+
+@pytest.mark.parametrize("kind", ["entity", "group"])
+async def test_who_is_looked_up_is_said_in_one_way(people, kind: str) -> None:
+    """By the name alone one would be found who is not that of the id."""
+    path, conflict = f"identity/lookup/{kind}", "query parameter conflict"
+    both = {"alias_name": "a", "alias_mount_accessor": "m"}
+    for body in ({"name": "a", "id": "x"}, {"name": "a", "id": ""}, {**both, "name": "a"}):
+        status, said = await people.ask("POST", path, body)
+        assert status == 400
+        assert conflict in said["errors"][0]
+    assert (await people.ask("POST", path, both))[0] == 204
+    for lacking in ({}, {"alias_name": "a"}):
+        status, said = await people.ask("POST", path, lacking)
+        assert status == 400
+        assert conflict not in said["errors"][0]

@@ -531,3 +531,35 @@ async def test_a_request_asks_for_the_capabilities_of_so_many_paths(store) -> No
         if status == 200:
             assert said["data"]["secret/data/7"] == ["read"]
             assert len(said["data"]) == number
+
+
+async def test_a_mount_is_never_made_or_taken_away_without_its_name(store) -> None:
+    """One at `/` was made; and to disable an auth method there ended every token there was."""
+    for kind, type_ in (("mounts", "kv"), ("auth", "approle")):
+        before = (await store.ask("GET", f"sys/{kind}"))[1]["data"]
+        assert (await store.ask("POST", f"sys/{kind}", {"type": type_}))[0] == 405
+        assert (await store.ask("DELETE", f"sys/{kind}"))[0] == 405
+        assert (await store.ask("GET", f"sys/{kind}"))[1]["data"] == before
+
+
+async def test_a_mount_without_a_name_that_is_there_is_taken_away_alone(store) -> None:
+    """As an earlier version made it."""
+    made = MountRow("auth", "/", "approle", uuid="nameless", accessor="auth_approle_1")
+    await store.engine.transact(lambda transaction: transaction.put_mount(made))
+    assert (await store.ask("DELETE", "sys/auth"))[0] == 204
+    status, said = await store.ask("GET", "sys/auth")
+    assert status == 200
+    assert set(said["data"]) == {"token/"}
+
+
+async def test_a_monitor_learns_that_nothing_is_replicated(store) -> None:
+    status, said = await store.ask("GET", "sys/replication/status", token="")
+    assert (status, said["data"]) == (200, {"mode": "disabled"})
+    assert (await store.ask("GET", "sys/replication/dr/status"))[0] == 404
+
+
+async def test_a_page_learns_the_path_of_a_mount_among_those_of_its_kind(store) -> None:
+    assert (await store.ask("POST", "sys/auth/team/role", {"type": "approle"}))[0] == 204
+    for asked, path in (("auth/team/role/login", "team/role/"), ("secret/a", "secret/")):
+        _, said = await store.ask("GET", f"sys/internal/ui/mounts/{asked}")
+        assert said["data"]["path"] == path

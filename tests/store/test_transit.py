@@ -210,6 +210,7 @@ async def test_batches_keep_their_order_and_tell_failures(transit) -> None:
         b"2",
     ]
     assert [each["reference"] for each in sealed] == ["r0", "r1", "r2"]
+    assert [each["reference"] for each in opened["data"]["batch_results"]] == ["", "", ""]
     mixed = {"batch_input": [{"plaintext": b64("x")}, {"plaintext": "%"}]}
     status, said = await transit.store.ask("POST", "transit/encrypt/k", mixed)
     assert status == 400

@@ -85,12 +85,15 @@ class SecretIds:
         return await self._made(call, _text_of(call))
 
     async def _made(self, call: Call, text: str) -> Result:
-        name, role = self._role(call)
+        name = call.args["role_name"].lower()
+        role = self._context.view.document(call.mount.uuid, ROLE, name)
+        if role is None:
+            raise _no_role(name)
         row = self._row(call, name, role, text)
 
         def write(transaction: Transaction) -> None:
             if transaction.document(call.mount.uuid, ROLE, name) is None:
-                raise Invalid("no-such-role", f'role "{name}" does not exist')
+                raise _no_role(name)
             if transaction.secret_id(row.mount, row.id) is not None:
                 raise Invalid("secret-id-exists", "SecretID is already registered")
             transaction.put_secret_id(row)
@@ -190,6 +193,10 @@ class SecretIds:
             " printed to Vault's server logs."
         )
         return Result(warnings=(said,), status=202)
+
+
+def _no_role(name: str) -> NotFound:
+    return NotFound("no-such-role", f'role "{name}" does not exist')
 
 
 def _text_of(call: Call) -> str:

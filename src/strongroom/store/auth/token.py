@@ -177,7 +177,11 @@ class TokenAuth:
         return await self._renewed(call, call.caller.row, call.token)
 
     async def _renew(self, call: Call) -> Result:
-        return await self._renewed(call, *self._by_text(call))
+        try:
+            row, token = self._by_text(call)
+        except Denied:
+            raise Invalid("no-token", "token not found") from None
+        return await self._renewed(call, row, token)
 
     async def _renew_accessor(self, call: Call) -> Result:
         return await self._renewed(call, self._by_accessor(call), "")

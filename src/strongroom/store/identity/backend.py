@@ -64,6 +64,7 @@ class IdentityBackend:
         return view.alias_by_name(accessor, name, group=group)
 
     def _lookup_entity(self, call: Call) -> Result | None:
+        _check_criterion(call)
         view = self._context.view
         if entity_id := call.text("id"):
             row = view.entity(entity_id)
@@ -75,6 +76,7 @@ class IdentityBackend:
         return Result(show_entity(row, view)) if row else None
 
     def _lookup_group(self, call: Call) -> Result | None:
+        _check_criterion(call)
         view = self._context.view
         if group_id := call.text("id"):
             row = view.group(group_id)
@@ -84,3 +86,16 @@ class IdentityBackend:
             alias = self._alias(call, group=True)
             row = view.group(alias.owner) if alias else None
         return Result(show_group(row, view)) if row else None
+
+
+def _check_criterion(call: Call) -> None:
+    """Raises Invalid(`bad-criterion`) for more than one way to say who is looked up, as in Vault.
+
+    By one alone of them it would be found, though the others say that it is somebody else.
+    """
+    given = {name for name in LOOKUP if name in call.data}
+    if len(given) > 1 and given != {"alias_name", "alias_mount_accessor"}:
+        raise Invalid(
+            "bad-criterion",
+            "query parameter conflict; please supply distinct set of query parameters",
+        )

@@ -177,7 +177,7 @@ def _one(key: TransitKey, item: Any, common: Item, act: Act) -> dict[str, Any]: 
         result = act(key, item, common)
     except Refusal as refusal:
         result = {"error": refusal.message}
-    return {**result, "reference": str(item["reference"])} if item.get("reference") else result
+    return {**result, "reference": str(item.get("reference") or "")}
 
 
 def _partial(common: Item) -> int:

@@ -17,7 +17,7 @@ from strongroom.store.engine.contract import DamagedMount, MountRow, Transaction
 from strongroom.store.leasing import Leases
 from strongroom.store.parameters import fields
 from strongroom.store.quotas import remove_quotas
-from strongroom.store.routing import full_path
+from strongroom.store.routing import UnsupportedOperation, full_path
 from strongroom.store.tokens import Bounds
 
 RESERVED: Final = ("sys/", "auth/", "cubbyhole/", "identity/", "token/")
@@ -156,6 +156,8 @@ class Mounts:
         return Result(warnings=(UPGRADED,)) if upgraded else None
 
     async def _enable(self, call: Call) -> Result | None:
+        if not call.args["path"]:
+            raise _nameless()
         path, kind, options = call.args["path"] + "/", call.text("type"), _options(call)
         if not kind:
             raise Invalid("no-type", "backend type must be specified as a string")
@@ -197,6 +199,8 @@ class Mounts:
         if path.startswith(RESERVED):
             raise Invalid("reserved", f"cannot unmount {path!r}")
         row = self._rows().get(path)
+        if row is None and not call.args["path"]:
+            raise _nameless()
         if row is None:
             return
         # What was handed out is taken back while the mount still knows how.
@@ -209,13 +213,18 @@ class Mounts:
             if any(each.path != path for each in current):
                 # Nobody has asked to remove what is at its new place.
                 raise Conflict("mount-changed", f"{path!r} was moved meanwhile; it is kept there")
-            if current and self._kind == "auth":
+            # One without a name, of an earlier version, has none; under it lie those of all others.
+            if current and self._kind == "auth" and path:
                 transaction.revoke_tokens(full_path(row))
             for each in current:
                 transaction.delete_mount(each)
                 remove_quotas(transaction, full_path(each))
 
         await self._context.engine.transact(write)
+
+
+def _nameless() -> UnsupportedOperation:
+    return UnsupportedOperation("unsupported-operation", "unsupported operation")
 
 
 def taken_places(view: View) -> Sequence[MountRow | DamagedMount]:

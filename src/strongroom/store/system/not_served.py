@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from strongroom.model.errors import Invalid, NotFound
-from strongroom.store.call import Call, Endpoint
+from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.call import Handler as EndpointHandler
 from strongroom.store.normalise import Operation
 
@@ -42,7 +42,8 @@ class NotServed:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        found = []
+        # Monitors ask for this one of servers that replicate nothing too.
+        found = [Endpoint("replication/status", {"read": _replication}, public=True)]
         for path, reason in REASONS.items():
             handlers = dict.fromkeys(EVERY, _refuses(path, reason))
             found += [
@@ -50,6 +51,10 @@ class NotServed:
                 Endpoint(f"{path}/{{rest*}}", handlers, published=False),
             ]
         return found
+
+
+def _replication(call: Call) -> Result:  # noqa: ARG001 - the handler's shape
+    return Result({"mode": "disabled"})
 
 
 def _refuses(path: str, reason: str) -> EndpointHandler:

@@ -53,7 +53,7 @@ class UserInterface:
             if path.startswith(full):
                 if not _visible(call, row):
                     break
-                return Result({**describe(row), "path": full})
+                return Result({**describe(row), "path": row.path})
         raise Denied(
             "preflight-denied",
             "preflight capability check returned 403, please ensure client's policies grant"
