@@ -31,6 +31,7 @@ BORROWED = {
     "account of Google": {"vault": {**VAULT, "auth": {"gcp": {"role": "r"}}}},
     "another vault": {"azurekv": {**AZURE, "vaultUrl": "https://vault.evil.example"}},
     "what looks like one": {"azurekv": {**AZURE, "vaultUrl": "https://x.evil/.vault.azure.net"}},
+    "another port": {"azurekv": {**AZURE, "vaultUrl": "https://shop.vault.azure.net:444"}},
     "with a user": {"azurekv": {**AZURE, "vaultUrl": "https://a.vault.azure.net@evil.example"}},
     "a fragment": {"azurekv": {**AZURE, "vaultUrl": "https://evil.example#.vault.azure.net"}},
     "over nothing": {"azurekv": {**AZURE, "vaultUrl": "http://shop.vault.azure.net"}},
@@ -72,6 +73,7 @@ async def test_a_namespaces_store_shows_it_at_no_address_of_its_choice(
 async def test_at_the_clouds_own_addresses_it_counts_everywhere(api, clock) -> None:
     await made(api, clock, {"azurekv": AZURE})
     await made(api, clock, {"azurekv": {**AZURE, "authType": "WorkloadIdentity"}})
+    await made(api, clock, {"azurekv": {**AZURE, "vaultUrl": "https://Shop.Vault.Azure.net:443/"}})
     china = {"environmentType": "ChinaCloud", "vaultUrl": "https://shop.vault.azure.cn/"}
     await made(api, clock, {"azurekv": {**AZURE, **china}})
 

@@ -6,6 +6,8 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.regions import EndpointResolver
+from botocore.session import Session
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ from strongroom.wire.aws import (
     CredentialFile,
     InstanceCredentials,
     aws_refusal,
+    regional_endpoint,
     signed_headers,
 )
 from strongroom.wire.aws import (
@@ -132,3 +135,15 @@ async def test_an_instance_without_credentials_for_its_role_is_unavailable(said:
     instance.broken = said
     with pytest.raises(Unavailable, match="no credentials for the instance's role"):
         await InstanceCredentials(instance, instance.clock, "http://instance").credentials()
+
+
+@pytest.mark.parametrize(
+    "region",
+    ["eu-west-1", "us-gov-west-1", "cn-north-1", "us-iso-east-1", "us-isob-east-1",
+     "us-isof-south-1", "eu-isoe-west-1", "eusc-de-east-1"],
+)  # fmt: skip
+def test_a_service_is_asked_in_the_domain_of_its_partition(region: str) -> None:
+    session = Session()
+    resolver = EndpointResolver(session.get_data("endpoints"))
+    suffix = resolver.get_partition_dns_suffix(session.get_partition_for_region(region))
+    assert regional_endpoint("kms", region) == f"https://kms.{region}.{suffix}"

@@ -36,20 +36,30 @@ _DENIED: Final = (
     "IDPRejectedClaim",
 )
 _REGION: Final = re.compile(r"[a-z0-9-]{1,63}")
+# The domain of each partition that is not AWS's own, by how the names of its regions begin.
+_PARTITIONS: Final = {
+    "cn-": "amazonaws.com.cn",
+    "us-iso-": "c2s.ic.gov",
+    "us-isob-": "sc2s.sgov.gov",
+    "us-isof-": "csp.hci.ic.gov",
+    "eu-isoe-": "cloud.adc-e.uk",
+    "eusc-": "amazonaws.eu",
+}
 # A secret in its recovery window answers InvalidRequestException.
 _GOING: Final = re.compile("marked (for deletion|deleted)")
 _MISSING: Final = ("NotFound", "ResourceNotFound")
 
 
 def regional_endpoint(service: str, region: str) -> str:
-    """Where a service answers in a region; China has a domain of its own.
+    """Where a service answers in a region; those of a partition have its domain.
 
     Raises Invalid(`bad-region`) for what is no part of a host's name: a request with a token or a
     password in it would go to whoever is named there.
     """
     if not _REGION.fullmatch(region):
         raise Invalid("bad-region", f"{region[:100]!r} is no region such as eu-west-1")
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    named = (name for begin, name in _PARTITIONS.items() if region.startswith(begin))
+    suffix = next(named, "amazonaws.com")
     return f"https://{service}.{region}.{suffix}"
 
 

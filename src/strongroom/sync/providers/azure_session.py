@@ -76,7 +76,8 @@ def is_own(spec: Fields) -> bool:
 
 def stays_in_cloud(spec: Fields, address: str, domain: str) -> bool:
     """Whether tokens are asked for and shown at the cloud's own addresses alone. Pure."""
-    shown = re.fullmatch(rf"https://[\w.-]+\.{re.escape(domain)}", address, re.ASCII)
+    pattern = rf"https://[\w.-]+\.{re.escape(domain)}(:443)?"
+    shown = re.fullmatch(pattern, address, re.ASCII | re.IGNORECASE)
     return shown is not None and spec.part("customCloudConfig") is None
 
 

@@ -76,7 +76,13 @@ def _transit_login(fields: Fields) -> "TransitLogin":
 
 
 def _aws(fields: Fields, clock: Clock) -> Wrapper:
-    from strongroom.wire.aws import AwsJson, CredentialFile, CredentialSource, InstanceCredentials
+    from strongroom.wire.aws import (
+        AwsJson,
+        CredentialFile,
+        CredentialSource,
+        InstanceCredentials,
+        regional_endpoint,
+    )
     from strongroom.wire.keywrap.aws import AwsKmsWrapper
 
     http, region = _http(fields), fields["region"]
@@ -84,7 +90,7 @@ def _aws(fields: Fields, clock: Clock) -> Wrapper:
     if fields.get("credentials_file"):
         profile = fields.get("profile", "default")
         source = CredentialFile(Path(fields["credentials_file"]), profile)
-    endpoint = fields.get("endpoint") or f"https://kms.{region}.amazonaws.com"
+    endpoint = fields.get("endpoint") or regional_endpoint("kms", region)
     api = AwsJson(endpoint, (region, "kms"), source, http, clock)
     return AwsKmsWrapper(fields["name"], fields["key"], api, http)
 
