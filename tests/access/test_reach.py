@@ -3,6 +3,7 @@
 import pytest
 
 from strongroom.access.grants import Holder, role_holder, who_can_read
+from strongroom.access.nodes import nodes_that_read
 from strongroom.access.rbac import RbacObjects, who_holds
 from strongroom.access.rbac import who_can_read as who_can_read_secret
 
@@ -150,6 +151,86 @@ def test_a_binding_of_another_namespace_or_to_a_missing_role_grants_nothing() ->
         ),
     )
     assert len(who_can_read_secret(objects, "shop", "db")) == 1
+
+
+READER = {"kind": "ServiceAccount", "namespace": "ops", "name": "reader"}
+DEV = {"kind": "User", "name": "dev"}
+
+
+@pytest.mark.parametrize("reader", [
+    READER,
+    {"kind": "User", "name": "system:serviceaccount:ops:reader"},
+    {"kind": "Group", "name": "system:serviceaccounts:ops"},
+    {"kind": "Group", "name": "system:serviceaccounts"},
+])  # fmt: skip
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"resources": ["serviceaccounts/token"], "verbs": ["create"]},
+        {"resources": ["serviceaccounts/token"], "verbs": ["create"], "resourceNames": ["reader"]},
+        {"resources": ["serviceaccounts"], "verbs": ["impersonate"]},
+        {"resources": ["pods"], "verbs": ["create"]},
+        {"resources": ["pods/exec"], "verbs": ["get"]},
+        {"resources": ["jobs"], "verbs": ["create"], "apiGroups": ["batch"]},
+    ],
+)
+def test_who_may_act_as_a_reader_of_another_namespace_is_one_step_away(reader, rule) -> None:
+    objects = RbacObjects(
+        roles=(role("r", "ops", **rule),),
+        cluster_roles=(role("reads", resources=["secrets"], verbs=["get"]),),
+        role_bindings=(binding("b", "Role/r", DEV, namespace="ops"),),
+        cluster_role_bindings=(binding("c", "ClusterRole/reads", reader),),
+    )
+    (found,) = [each for each in who_can_read_secret(objects, "shop", "db") if not each.direct]
+    assert (found.subject, found.how, found.rule) == (
+        "dev", "as a service account of ops that can read it", "RoleBinding ops/b -> Role r"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("home", "rule"),
+    [
+        ("ops", {"resources": ["serviceaccounts/token"], "verbs": ["create"], "resourceNames": ["other"]}),
+        ("ops", {"resources": ["pods"], "verbs": ["get"]}),
+        ("ops", {"resources": ["secrets"], "verbs": ["get"]}),
+        ("elsewhere", {"resources": ["pods"], "verbs": ["create"]}),
+    ],
+)  # fmt: skip
+def test_who_may_act_as_nobody_who_reads_is_not_found(home, rule) -> None:
+    objects = RbacObjects(
+        roles=(role("r", home, **rule),),
+        cluster_roles=(role("reads", resources=["secrets"], verbs=["get"]),),
+        role_bindings=(binding("b", "Role/r", DEV, namespace=home),),
+        cluster_role_bindings=(binding("c", "ClusterRole/reads", READER, DEV | {"name": "x"}),),
+    )
+    assert all(each.direct for each in who_can_read_secret(objects, "shop", "db"))
+
+
+def a_pod(name, node="n1", namespace="shop", **spec) -> dict:
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": {"nodeName": node, **spec}}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"volumes": [{"name": "v", "secret": {"secretName": "db"}}]},
+        {"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "db"}}]}}]},
+        {"volumes": [{"name": "v", "csi": {"nodePublishSecretRef": {"name": "db"}}}]},
+        {"volumes": [{"name": "v", "azureFile": {"secretName": "db"}}]},
+        {"volumes": [{"name": "v", "iscsi": {"secretRef": {"name": "db"}}}]},
+        {"imagePullSecrets": [{"name": "other"}, {"name": "db"}]},
+        {"containers": [{"envFrom": [{"secretRef": {"name": "db"}}]}]},
+        {"initContainers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "db"}}}]}]},
+    ],
+)
+def test_a_node_reads_what_its_pods_name(spec) -> None:
+    pods = [
+        a_pod("b", **spec), a_pod("a", **spec), a_pod("elsewhere", "n2", "other", **spec),
+        a_pod("waits", "", **spec), a_pod("no", "n3", volumes=[{"configMap": {"name": "db"}}]),
+    ]  # fmt: skip
+    (found,) = nodes_that_read(pods, "shop", "db")
+    assert (found.kind, found.subject, found.direct) == ("User", "system:node:n1", True)
+    assert found.rule == "Node authorizer: pod shop/a and 1 more names it"
 
 
 POLICIES = {

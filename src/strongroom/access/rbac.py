@@ -13,6 +13,7 @@ from typing import Any, Final
 from strongroom.model.reach import Reach
 
 READ_VERBS: Final = ("get", "list", "watch", "patch", "delete", "deletecollection")
+EVERYWHERE: Final = "*"
 _WRITES: Final = ("create", "update", "patch")
 _WORKLOADS: Final = (
     ("", "pods"), ("", "replicationcontrollers"), ("apps", "deployments"), ("apps", "daemonsets"),
@@ -25,6 +26,7 @@ class Step:
     """A permission that leads to Secrets of a namespace; `how` says by what way.
 
     `of_cluster`: the resource is in no namespace, so that a RoleBinding gives nothing of it.
+    `becomes`: whoever has it can act as a service account of the namespace.
     """
 
     group: str
@@ -32,21 +34,28 @@ class Step:
     verbs: tuple[str, ...]
     how: str
     of_cluster: bool = False
+    becomes: bool = False
 
 
 INDIRECT: Final = (
     *(
-        Step(group, resource, _WRITES, "a pod of its own")
+        Step(group, resource, _WRITES, "a pod of its own", becomes=True)
         for group, resource in _WORKLOADS
     ),
-    Step("", "pods/exec", ("create", "get"), "exec into a pod that holds it"),
-    Step("", "pods/attach", ("create", "get"), "attach to a pod that holds it"),
-    Step("", "pods/ephemeralcontainers", ("update", "patch"), "a debug container beside it"),
-    Step("", "serviceaccounts/token", ("create",), "a token of a service account that may read"),
+    Step("", "pods/exec", ("create", "get"), "exec into a pod that holds it", becomes=True),
+    Step("", "pods/attach", ("create", "get"), "attach to a pod that holds it", becomes=True),
+    Step(
+        "", "pods/ephemeralcontainers", ("update", "patch"), "a debug container beside it",
+        becomes=True,
+    ),
+    Step(
+        "", "serviceaccounts/token", ("create",), "a token of a service account that may read",
+        becomes=True,
+    ),
     Step("", "nodes/proxy", ("get", "create"), "the kubelet of a node that holds it", True),
     Step("", "users", ("impersonate",), "impersonation", True),
     Step("", "groups", ("impersonate",), "impersonation", True),
-    Step("", "serviceaccounts", ("impersonate",), "impersonation"),
+    Step("", "serviceaccounts", ("impersonate",), "impersonation", becomes=True),
     Step("rbac.authorization.k8s.io", "roles", ("escalate", "bind"), "rights it grants itself"),
     Step("rbac.authorization.k8s.io", "clusterroles", ("bind",), "rights it grants itself"),
     # A cluster role is written in no namespace, and given in one by who may bind it.
@@ -87,7 +96,56 @@ def who_can_read(objects: RbacObjects, namespace: str, name: str) -> list[Reach]
         for subject in binding.get("subjects") or []:
             kind, text = _subject(subject, binding)
             found.update(Reach(kind, text, how, cite, direct) for how, direct in ways)
+    found.update(_borrowed(objects, namespace, [each for each in found if each.direct]))
     return sorted(found, key=lambda each: (not each.direct, each))
+
+
+def _borrowed(objects: RbacObjects, namespace: str, readers: Iterable[Reach]) -> Iterator[Reach]:
+    """Who may act in another namespace as a service account of there that can read it.
+
+    What is given in all namespaces is given in the Secret's own as well, and found there.
+    """
+    accounts: dict[str, set[str]] = {}
+    for each in readers:
+        home, account = _accounts_of(each)
+        accounts.setdefault(home, set()).add(account)
+    for home in {binding["metadata"]["namespace"] for binding in objects.role_bindings}:
+        borrowed = (accounts.get(home, set()) | accounts.get(EVERYWHERE, set())) - {""}
+        if home == namespace or not borrowed:
+            continue
+        for binding, cite, rules in _bound_rules(objects, home):
+            if binding["metadata"].get("namespace") and any(
+                _becomes(rule, borrowed) for rule in rules
+            ):
+                how = f"as a service account of {home} that can read it"
+                for subject in binding.get("subjects") or []:
+                    yield Reach(*_subject(subject, binding), how, cite, False)
+
+
+def _accounts_of(reader: Reach) -> tuple[str, str]:
+    """The namespace and name of the service accounts that a reader is, "*" for all of them."""
+    kind, subject = reader.kind, reader.subject
+    if kind == "Group" and subject == "system:serviceaccounts":
+        return EVERYWHERE, "*"
+    if kind == "Group" and subject.startswith("system:serviceaccounts:"):
+        return subject.rpartition(":")[2], "*"
+    if kind == "User" and subject.startswith("system:serviceaccount:"):
+        subject = subject.removeprefix("system:serviceaccount:").replace(":", "/")
+    elif kind != "ServiceAccount":
+        return "", ""
+    home, _, name = subject.partition("/")
+    return home, name
+
+
+def _becomes(rule: Manifest, accounts: set[str]) -> bool:
+    """Whether a rule lets its holder act as one of these service accounts of its namespace."""
+    names = set(rule.get("resourceNames") or [])
+    for step in INDIRECT:
+        if step.becomes and _takes(rule, step):
+            by_name = step.resource.startswith("serviceaccounts") and names
+            if not by_name or "*" in accounts or accounts & names:
+                return True
+    return False
 
 
 def who_holds(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from strongroom.access.grants import Holder, role_holder
 from strongroom.access.grants import who_can_read as who_can_read_path
+from strongroom.access.nodes import nodes_that_read
 from strongroom.access.rbac import RbacObjects
 from strongroom.access.rbac import who_can_read as who_can_read_secret
 from strongroom.audit.exposure import LogCoverage
@@ -16,6 +17,7 @@ from strongroom.kube.api import KubeApi, Scope
 from strongroom.kube.resource import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
+    PODS,
     ROLE_BINDINGS,
     ROLES,
     SECRETS,
@@ -126,7 +128,7 @@ async def secrets_made_of(api: KubeApi, ref: SecretRef) -> frozenset[tuple[str, 
 async def cluster_reach(
     api: KubeApi, secrets: frozenset[tuple[str, str]]
 ) -> tuple[list[Reach], list[str]]:
-    """Who can read the Secrets by RBAC; and what could not be asked."""
+    """Who can read the Secrets by RBAC, and the nodes; and what could not be asked."""
     try:
         objects = RbacObjects(
             *[
@@ -136,12 +138,19 @@ async def cluster_reach(
         )
     except Refusal as refusal:
         return [], [f"roles and bindings of the cluster could not be read: {refusal.code}"]
-    found = []
+    found: list[Reach] = []
+    pods, blind = [], []
+    for namespace in sorted({each for each, _ in secrets}):
+        try:
+            pods += (await api.list(PODS, Scope(namespace))).items
+        except Refusal as refusal:
+            blind.append(f"pods of {namespace}, for their nodes, could not be read: {refusal.code}")
     for namespace, name in sorted(secrets):
-        for each in who_can_read_secret(objects, namespace, name):
+        reach = who_can_read_secret(objects, namespace, name)
+        for each in (*reach, *nodes_that_read(pods, namespace, name)):
             how = f"{each.how} (Secret {namespace}/{name})"
             found.append(Reach(each.kind, each.subject, how, each.rule, each.direct))
-    return found, []
+    return found, blind
 
 
 async def store_reach(store: VaultClient, ref: SecretRef) -> tuple[list[Reach], list[str]]:
