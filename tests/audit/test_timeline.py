@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from strongroom.app.audit_sources import read_logs, secrets_made_of
+from strongroom.app.audit_sources import cluster_reach, other_targets, read_logs, secrets_made_of
 from strongroom.app.commands.audit import reach_sheet, readers_sheet, since_of, timeline_sheet
 from strongroom.app.main import main
 from strongroom.audit.exposure import LogCoverage, Window, blind_spots, readers
@@ -15,11 +15,12 @@ from strongroom.audit.log_files import lines_of
 from strongroom.audit.store_log import parse_record, records_of
 from strongroom.audit.timeline import Subject, fold, service_account_of, timeline
 from strongroom.kube.fake import FakeKubeApi
-from strongroom.kube.resource import SECRETS
+from strongroom.kube.resource import PODS, SECRETS
 from strongroom.model.clock import SimulatedClock, parse_rfc3339
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.reach import Reach
 from strongroom.model.reference import SecretRef
+from strongroom.rotate.evidence import EXTERNAL_SECRETS
 
 REF = SecretRef("secret", "prod/db")
 SUBJECT = Subject(REF, frozenset({("shop", "db")}), {1: 100.0, 2: 200.0})
@@ -258,8 +259,32 @@ async def test_the_secrets_made_of_a_path_are_those_that_name_it() -> None:
         said = {"strongroom.dev/source-versions": json.dumps({path: 3})}
         metadata = {"name": name, "namespace": "shop", "labels": labels, "annotations": said}
         await api.create(SECRETS, {"metadata": metadata})
-    found = await secrets_made_of(api, SecretRef("secret", "größe"))
-    assert found == {("shop", "ours")}
+    ref = SecretRef("secret", "größe")
+    assert await secrets_made_of(api, ref) == {("shop", "ours")}
+    # Of one that several are merged into, and of what is no Secret, their objects tell.
+    for name, target in (
+        ("a", {"name": "shared", "creationPolicy": "Merge"}),
+        ("b", {"name": "map", "manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}),
+    ):
+        metadata = {"name": name, "namespace": "shop"}
+        item = {"metadata": metadata, "spec": {"target": target}}
+        status = {"sourceVersions": "secret/data/größe@3"}
+        await api.create(EXTERNAL_SECRETS, {**item, "status": status})
+    assert await secrets_made_of(api, ref) == {("shop", "ours"), ("shop", "shared")}
+    (said,) = await other_targets(api, ref)
+    assert said.startswith("ConfigMap shop/map is made of it as well")
+
+
+async def test_the_nodes_of_pods_that_name_a_secret_can_read_it() -> None:
+    api = FakeKubeApi(SimulatedClock())
+    spec = {"nodeName": "n1", "imagePullSecrets": [{"name": "db"}], "containers": []}
+    await api.create(PODS, {"metadata": {"name": "app", "namespace": "shop"}, "spec": spec})
+    found, blind = await cluster_reach(api, frozenset({("shop", "db"), ("shop", "x")}))
+    named = [(each.how, each.rule) for each in found if each.subject == "system:node:n1"]
+    assert named == [
+        ("get list watch (Secret shop/db)", "Node authorizer: pod shop/app names it")
+    ]  # fmt: skip
+    assert blind == []
 
 
 def test_exposure_counts_one_actor_and_way_once() -> None:

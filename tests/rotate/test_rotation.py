@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from strongroom.kube.fake import FakeKubeApi
 from strongroom.model.clock import SimulatedClock, parse_rfc3339, rfc3339
 from strongroom.model.errors import Conflict, Invalid, NotFound, Unavailable
 from strongroom.model.reference import parse_secret_ref
@@ -13,8 +14,11 @@ from strongroom.rotate.consumers import (
     Ledger,
     from_acknowledgements,
     from_environment,
+    from_external_secrets,
     from_secrets,
+    made_of,
 )
+from strongroom.rotate.evidence import EXTERNAL_SECRETS, LiveEvidence
 from strongroom.rotate.generators import PasswordGenerator
 from strongroom.rotate.machine import MARK, Observed, Rotation, Step, next_step, observe
 from strongroom.rotate.run import Blocked, Runner
@@ -133,6 +137,61 @@ def test_secrets_tell_their_version() -> None:
     broken = secret(3)
     broken["metadata"]["annotations"]["strongroom.dev/source-versions"] = "{"
     assert from_secrets(PATH, [broken]) == []
+
+
+def external(name: str, said: str, target: dict) -> dict:
+    return {
+        "metadata": {"namespace": "n", "name": name},
+        "spec": {"target": target},
+        "status": {"sourceVersions": said},
+    }
+
+
+CONFIG_MAP = {"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}
+
+
+@pytest.mark.parametrize(
+    ("said", "target", "held"),
+    [
+        (f"{PATH}@3", {"name": "db", "creationPolicy": "Merge"}, ("Secret", "n/db", 3)),
+        (f"{PATH}@3", CONFIG_MAP, ("ConfigMap", "n/es", 3)),
+        (f"secret/data/a@9, {PATH}@3, 2 more", CONFIG_MAP, ("ConfigMap", "n/es", 3)),
+        (f"{PATH}/more@3", CONFIG_MAP, None),
+        ("", CONFIG_MAP, None),
+        (f"{PATH}@", CONFIG_MAP, None),
+        (f"{PATH}@3", CONFIG_MAP | {"creationPolicy": "None"}, None),
+        (f"{PATH}@3", {"name": "db", "creationPolicy": "Owner"}, None),
+    ],
+)
+def test_what_does_not_tell_its_version_is_known_by_its_external_secret(said, target, held) -> None:
+    found = from_external_secrets(made_of(PATH, [external("es", said, target)]), [])
+    assert [(each.kind, each.name, each.version) for each in found] == ([held] if held else [])
+
+
+def test_one_secret_merged_from_several_is_held_at_the_oldest_of_its_versions() -> None:
+    """It records the versions of who wrote it last, which here knows nothing of the path."""
+    merged = secret(1)
+    merged["metadata"]["annotations"]["strongroom.dev/source-versions"] = '{"secret/data/other": 1}'
+    shared = {"name": "db", "creationPolicy": "Merge"}
+    made = made_of(PATH, [external("a", f"{PATH}@1", shared), external("b", "other@1", shared)])
+    assert from_secrets(PATH, [merged]) == []
+    (found,) = from_external_secrets(made, [])
+    assert found.behind(2)
+    assert "externalsecret -n n a" in found.remedy
+    # Who took it into its environment holds it as well.
+    (pods,) = from_environment(PATH, [pod("2026-01-01T00:00:00Z", **ALL)], [merged], 5.0, made)
+    assert (pods.kind, pods.version) == ("environment", 0)
+    # What the Secret says itself is not said twice.
+    said = from_secrets(PATH, [secret(1)])
+    assert from_external_secrets(made, said) == []
+
+
+async def test_a_ledger_has_what_external_secrets_tell(kv) -> None:
+    api = FakeKubeApi(SimulatedClock())
+    await api.create(EXTERNAL_SECRETS, external("es", f"{PATH}@1", CONFIG_MAP))
+    vault = VaultClient(kv.address, Secret(kv.root), kv.http)
+    ledger = await LiveEvidence(vault, api).ledger(REF, 0.0)
+    assert [(each.kind, each.name) for each in ledger.consumers] == [("ConfigMap", "n/es")]
 
 
 @pytest.mark.parametrize(

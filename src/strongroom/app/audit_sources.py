@@ -21,11 +21,13 @@ from strongroom.kube.resource import (
     ROLE_BINDINGS,
     ROLES,
     SECRETS,
+    Object,
 )
 from strongroom.model.errors import Refusal
 from strongroom.model.reach import Reach
 from strongroom.model.reference import SecretRef
-from strongroom.rotate.consumers import source_version
+from strongroom.rotate.consumers import made_of, source_version
+from strongroom.rotate.evidence import external_secrets
 from strongroom.wire.vault import VaultClient
 
 MANAGED = "reconcile.external-secrets.io/managed=true"
@@ -115,14 +117,25 @@ def _covered(name: str, times: Sequence[float], unreadable: int) -> LogCoverage:
 
 
 async def secrets_made_of(api: KubeApi, ref: SecretRef) -> frozenset[tuple[str, str]]:
-    """Namespace and name of every synced Secret that records this path."""
+    """Namespace and name of every synced Secret that records this path, or is merged from it."""
     scope = Scope(label_selector=MANAGED, metadata_only=True)
     found = set()
     for item in (await api.list(SECRETS, scope)).items:
         metadata = item["metadata"]
         if source_version(metadata, ref.api_path):
             found.add((metadata["namespace"], metadata["name"]))
+    made = made_of(ref.api_path, await external_secrets(api))
+    found |= {(each.namespace, each.name) for each in made if each.kind == SECRETS.kind}
     return frozenset(found)
+
+
+async def other_targets(api: KubeApi, ref: SecretRef) -> list[str]:
+    """What else is made of this path, as sentences: nobody looks at who reads it."""
+    made = made_of(ref.api_path, await external_secrets(api))
+    named = sorted({
+        f"{each.kind} {each.namespace}/{each.name}" for each in made if each.kind != SECRETS.kind
+    })  # fmt: skip
+    return [f"{name} is made of it as well: who reads or could read that" for name in named]
 
 
 async def cluster_reach(
@@ -139,7 +152,8 @@ async def cluster_reach(
     except Refusal as refusal:
         return [], [f"roles and bindings of the cluster could not be read: {refusal.code}"]
     found: list[Reach] = []
-    pods, blind = [], []
+    pods: list[Object] = []
+    blind: list[str] = []
     for namespace in sorted({each for each, _ in secrets}):
         try:
             pods += (await api.list(PODS, Scope(namespace))).items

@@ -61,6 +61,58 @@ def source_version(metadata: Mapping[str, Any], path: str) -> int:
         return 0
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A target of an ExternalSecret (`by`) that does not tell its versions, or not all of them."""
+
+    kind: str
+    namespace: str
+    name: str
+    version: int
+    by: str
+
+
+def made_of(path: str, items: Iterable[Object]) -> list[Made]:
+    """The targets made of a path whose versions their ExternalSecrets alone tell.
+
+    A Secret into which several are merged records the versions of who wrote it last, and what is
+    no Secret records none.
+    """
+    found = []
+    for item in items:
+        metadata, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
+        target = spec.get("target") or {}
+        manifest, policy = target.get("manifest") or {}, target.get("creationPolicy")
+        version = _version_in(str(status.get("sourceVersions") or ""), path)
+        if version and policy != "None" and (manifest or policy == "Merge"):
+            kind, by = str(manifest.get("kind") or "Secret"), str(metadata["name"])
+            name = str(target.get("name") or by)
+            found.append(Made(kind, str(metadata["namespace"]), name, version, by))
+    return found
+
+
+def _version_in(said: str, path: str) -> int:
+    """The version of a path in `PATH@3, OTHER@7`, 0 where it does not stand there."""
+    for each in said.split(", "):
+        named, _, number = each.rpartition("@")
+        if named == path and number.isascii() and number.isdigit():
+            return int(number)
+    return 0
+
+
+def from_external_secrets(made: Iterable[Made], known: Collection[Consumer]) -> list[Consumer]:
+    """Targets by what their ExternalSecrets say, but for those that say the same themselves."""
+    told = {(each.kind, each.name, each.version) for each in known}
+    found = []
+    for each in made:
+        name = f"{each.namespace}/{each.name}"
+        if (each.kind, name, each.version) not in told:
+            evidence = f"version in the status of ExternalSecret {each.by}"
+            remedy = f"see kubectl describe externalsecret -n {each.namespace} {each.by}"
+            found.append(Consumer(each.kind, name, each.version, evidence, remedy))
+    return found
+
+
 def from_acknowledgements(
     rows: Sequence[Mapping[str, Any]], alive: Collection[str] | None
 ) -> list[Consumer]:
@@ -91,7 +143,11 @@ def from_acknowledgements(
 
 
 def from_environment(
-    path: str, pods: Iterable[Object], secrets: Iterable[Object], written: float
+    path: str,
+    pods: Iterable[Object],
+    secrets: Iterable[Object],
+    written: float,
+    made: Iterable[Made] = (),
 ) -> list[Consumer]:
     """Pods that took a synced Secret at their start and keep what they got.
 
@@ -105,6 +161,10 @@ def from_environment(
         where = (item["metadata"]["namespace"], item["metadata"]["name"])
         versions[where] = source_version(item["metadata"], path)
         synced[where] = _last_written(item["metadata"])
+    for each in made:
+        where = (each.namespace, each.name)
+        if each.kind == "Secret" and where in versions:
+            versions[where] = max(versions[where], each.version)
     found = []
     for pod in pods:
         if finished(pod):

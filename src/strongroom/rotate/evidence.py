@@ -1,10 +1,10 @@
 """Reads the ledger: synced Secrets and pods from the cluster, acknowledgements from the store."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from strongroom.kube.api import KubeApi, Scope
-from strongroom.kube.resource import PODS, SECRETS, Object
+from strongroom.kube.resource import PODS, SECRETS, Object, Resource
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.reference import SecretRef
 from strongroom.rotate.consumers import (
@@ -12,11 +12,22 @@ from strongroom.rotate.consumers import (
     finished,
     from_acknowledgements,
     from_environment,
+    from_external_secrets,
     from_secrets,
+    made_of,
 )
 from strongroom.wire.vault import VaultClient
 
-MANAGED = "reconcile.external-secrets.io/managed=true"
+MANAGED: Final = "reconcile.external-secrets.io/managed=true"
+EXTERNAL_SECRETS: Final = Resource("external-secrets.io", "v1", "externalsecrets", "ExternalSecret")
+
+
+async def external_secrets(api: KubeApi) -> Sequence[Object]:
+    """All of them; none where the cluster does not know the kind."""
+    try:
+        return (await api.list(EXTERNAL_SECRETS)).items
+    except NotFound:
+        return ()
 
 
 class Evidence(Protocol):
@@ -41,6 +52,7 @@ class LiveEvidence:
         if self._api:
             scope = Scope(label_selector=MANAGED, metadata_only=True)
             secrets = tuple((await self._api.list(SECRETS, scope)).items)
+        made = made_of(path, await external_secrets(self._api)) if self._api else []
         try:
             reply = await self._store.request("GET", "sys/consumers", query={"path": path})
             rows = reply["data"]["consumers"]
@@ -51,6 +63,7 @@ class LiveEvidence:
             rows = []
         alive = {pod["metadata"]["uid"] for pod in pods if not finished(pod)}
         consumers = from_secrets(path, secrets)
+        consumers += from_external_secrets(made, consumers)
         consumers += from_acknowledgements(rows, alive if self._api else None)
-        consumers += from_environment(path, pods, secrets, written)
+        consumers += from_environment(path, pods, secrets, written, made)
         return Ledger(tuple(consumers))

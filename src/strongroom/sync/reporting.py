@@ -74,9 +74,11 @@ class Reporter:
             kind = "secret" if spec.manifest is None else spec.manifest.kind
             done = "created" if difference.missing else "updated"
             await self._events.emit(item, "Normal", done.capitalize(), f"{kind} {done}")
-        if difference.any or not says_the_same(before, status):
+        # First with other news alone, since a definition that is not ours keeps no versions.
+        # Of what is no Secret they are the evidence that rotation waits for.
+        told = before.get("sourceVersions") or outcome.sources
+        if difference.any or told != outcome.sources or not says_the_same(before, status):
             status["refreshTime"] = seconds(self._clock.now())
-            # Told with other news alone: a definition that is not ours does not keep it.
             status["sourceVersions"] = outcome.sources or None
             await self._put(item, status)
 

@@ -42,6 +42,19 @@ async def test_a_config_map_that_somebody_deletes_is_made_again(bench) -> None:
     assert "was deleted" in (await repairs(bench))[0]
 
 
+async def test_the_status_tells_a_new_version_that_changes_nothing_of_the_target(bench) -> None:
+    """Rotation waits for it: what is no Secret records no version itself."""
+    row = {"secretKey": "user", "remoteRef": {"key": "prod/db", "property": "username"}}
+    await bench.external(target=CONFIG_MAP, data=[row])
+    assert (await bench.item())["status"]["sourceVersions"] == "prod/db@1"
+    writes = bench.api.writes
+    bench.provider.put("prod/db", username="app", password="two")
+    await bench.clock.advance(0.5)
+    assert await data(bench) == {"user": "app"}
+    assert (await bench.item())["status"]["sourceVersions"] == "prod/db@2"
+    assert bench.api.writes == writes + 1
+
+
 async def test_what_is_in_order_is_not_written(bench) -> None:
     await bench.external(target=CONFIG_MAP)
     writes = bench.api.writes

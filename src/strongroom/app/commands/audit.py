@@ -220,7 +220,12 @@ async def _timeline(args: argparse.Namespace, since: float) -> "tuple[Subject, l
 
 
 async def _exposure(args: argparse.Namespace) -> "Exposure":
-    from strongroom.app.audit_sources import cluster_reach, read_logs, store_reach
+    from strongroom.app.audit_sources import (
+        cluster_reach,
+        other_targets,
+        read_logs,
+        store_reach,
+    )
     from strongroom.audit.exposure import Exposure, blind_spots, readers, window_of
     from strongroom.audit.timeline import timeline
 
@@ -242,6 +247,7 @@ async def _exposure(args: argparse.Namespace) -> "Exposure":
         if api is not None:
             reach, missed = await cluster_reach(api, subject.secrets)
             could, blind = could + reach, blind + missed
+            blind += await other_targets(api, subject.ref)
     window = window_of(number, versions[str(number)])
     read = read_logs(args.store_log, args.kube_log, subject.ref)
     entries = timeline(subject, read.records, read.events)
