@@ -1,12 +1,13 @@
 """Rotation: the next step is a function of what is seen, and a crash anywhere changes nothing."""
 
 import json
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from strongroom.kube.fake import FakeKubeApi
 from strongroom.model.clock import SimulatedClock, parse_rfc3339, rfc3339
-from strongroom.model.errors import Conflict, Invalid, NotFound, Unavailable
+from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.reference import parse_secret_ref
 from strongroom.model.secret import Secret
 from strongroom.rotate.consumers import (
@@ -530,3 +531,72 @@ async def test_a_rotation_that_was_abandoned_meanwhile_is_not_begun_again(kv) ->
         await late.run(REF, GENERATOR, 0.0, str, plan)
     _, said = await kv.ask("GET", "secret/metadata/prod/db")
     assert (said["data"]["current_version"], said["data"]["custom_metadata"]) == (1, None)
+
+
+class Interrupted(VaultClient):
+    """Somebody else acts just before its n-th call."""
+
+    calls = 0
+    at = 0
+    other: Callable[[], Awaitable[None]]
+
+    async def _send(self, *args, **named):
+        self.calls += 1
+        if self.calls == self.at:
+            await type(self).other()
+        return await super()._send(*args, **named)
+
+
+async def rotated(run: Runner, field: str) -> bool:
+    """Whether it says that it is done."""
+    generator = PasswordGenerator((field,))
+    try:
+        await run.run(REF, generator, 0.0, str, await run.plan(REF, generator))
+    except (Refusal, Died):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("killed_at", [5, 6, 7, 8, 9, 10**6])
+async def test_who_says_done_has_rotated_what_was_asked_for(store, killed_at) -> None:
+    """Two begin at once, one of them may die: no intent ends as another's."""
+    await store.ask("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
+    for at in range(1, 16):
+        await store.ask("DELETE", "secret/metadata/prod/db")
+        await store.ask("POST", PATH, {"data": {"password": "old", "user": "u"}})
+        mortal = type("M", (Mortal,), {"last": killed_at})
+        done: list[bool] = []
+
+        async def other(mortal=mortal, done=done) -> None:
+            done.append(await rotated(runner(store, Evidence(), SimulatedClock(5), mortal), "user"))
+
+        client = type("I", (Interrupted,), {"at": at, "other": staticmethod(other)})
+        first = await rotated(runner(store, Evidence(), SimulatedClock(), client), "password")
+        _, seen = await store.ask("GET", PATH)
+        data = seen["data"]["data"]
+        assert not first or data["password"] != "old", at
+        assert not (done and done[0]) or data["user"] != "u", at
+        # Nor does whoever runs it next.
+        for field, old in (("user", "u"), ("password", "old")):
+            if await rotated(runner(store, Evidence(), SimulatedClock(9)), field):
+                _, seen = await store.ask("GET", PATH)
+                assert seen["data"]["data"][field] != old, at
+
+
+async def test_what_is_under_way_for_other_fields_is_not_gone_on_with(kv) -> None:
+    mark = {"custom_metadata": {MARK: UNDER_WAY.dumps()}}
+    await kv.ask("POST", "secret/metadata/prod/db", mark)
+    with pytest.raises(Conflict, match="password of secret/prod/db is under way") as caught:
+        await runner(kv, Evidence(), SimulatedClock()).plan(REF, PasswordGenerator(("user",)))
+    assert "--field password" in caught.value.hint
+
+
+async def test_a_version_that_somebody_else_wrote_is_not_taken_for_the_rotations(kv) -> None:
+    mark = {"custom_metadata": {MARK: UNDER_WAY.dumps()}}
+    await kv.ask("POST", "secret/metadata/prod/db", mark)
+    await kv.ask("POST", PATH, {"data": {"password": "old", "user": "by hand"}})
+    run = runner(kv, Evidence(), SimulatedClock())
+    with pytest.raises(Conflict, match="differ from 1 in password alone"):
+        await run.plan(REF, GENERATOR)
+    with pytest.raises(Conflict, match="differ from 1 in password alone"):
+        await run.run(REF, GENERATOR, 0.0, str)

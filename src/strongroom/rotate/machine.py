@@ -50,6 +50,8 @@ class Observed:
     current: int
     live: tuple[int, ...]
     rotation: Rotation | None
+    # What was rotated last, as the end of it says.
+    rotated: str = ""
 
 
 def observe(metadata: Mapping[str, Any], now: float) -> Observed:
@@ -73,7 +75,7 @@ def observe(metadata: Mapping[str, Any], now: float) -> Observed:
             if not entry.get("destroyed") and not _deleted(entry, metadata, now)
         )
     )
-    return Observed(int(metadata["current_version"]), live, rotation)
+    return Observed(int(metadata["current_version"]), live, rotation, str(custom.get(DONE) or ""))
 
 
 def _deleted(entry: Mapping[str, Any], metadata: Mapping[str, Any], now: float) -> bool:

@@ -93,13 +93,56 @@ def _check_dropped(
 
 
 def _check_still(plan: Plan, seen: Observed) -> None:
-    if plan.resumed or seen.current != plan.rotation.old:
+    if seen.current != plan.rotation.old:
         raise Conflict(
             "changed-meanwhile",
             f"{plan.ref} has version {seen.current} now, by another rotation or a write,"
             " and nothing was begun",
             hint="look at it, and run rotate again if it is to be rotated once more",
         )
+
+
+def _check_asked(ref: SecretRef, rotation: Rotation, fields: tuple[str, ...]) -> None:
+    """Raises Conflict where what is under way would leave as it is what was asked for."""
+    if set(rotation.fields) != set(fields):
+        other, asked = ", ".join(rotation.fields), ", ".join(fields)
+        raise Conflict(
+            "another-rotation",
+            f"a rotation of {other} of {ref} is under way, and {asked} was asked for",
+            hint="go on with it by " + " ".join(f"--field {each}" for each in rotation.fields)
+            + ", or forget it with --abandon",
+        )  # fmt: skip
+
+
+def _check_ours(ref: SecretRef, ours: Rotation | None, seen: Observed) -> None:
+    """Raises Conflict where the intent that stands there is somebody else's.
+
+    Two who begin at once overwrite each other's: one of them is to find out, or both would say
+    that they are done.
+    """
+    if seen.rotation is not None and seen.rotation != ours:
+        raise Conflict(
+            "another-rotation",
+            f"somebody else rotates {', '.join(seen.rotation.fields)} of {ref} at the same time",
+            hint="wait until that is done, then look whether anything is left to rotate",
+        )
+    if seen.rotation is None and ours is not None:
+        raise Conflict(
+            "changed-meanwhile",
+            f"the rotation of {ref} was finished or abandoned by somebody else,"
+            " and nothing was begun",
+            hint="look at it, and run rotate again if it is to be rotated once more",
+        )
+
+
+def _begun_too_late(ref: SecretRef, rotation: Rotation, seen: Observed) -> Conflict:
+    return Conflict(
+        "another-rotation",
+        f"{ref} has version {seen.current} by another rotation that began at the same time;"
+        f" {', '.join(rotation.fields)} was not rotated by this one",
+        hint="look whether anything is left to rotate, then run it again; where an intent is left,"
+        " after --abandon",
+    )
 
 
 class Blocked(Unavailable):
@@ -144,7 +187,9 @@ class Runner:
             current = await self._store.kv2_read(ref.mount, ref.path, seen.current)
             generator.next(current.data, self._make)
         else:
+            _check_asked(ref, rotation, generator.fields)
             next_step(seen, all_moved=False)
+            await self._check_written(ref, seen)
         written = await self._written(ref, rotation)
         ledger = await self._evidence.ledger(ref, written)
         dropped = dropped_by(rotation, seen, await self._kept(ref, metadata))
@@ -167,20 +212,18 @@ class Runner:
         deadline = self._clock.monotonic() + seconds
         told: tuple[Consumer, ...] = ()
         ended: set[int] = set()
+        ours, checked = await self._under_way(ref, plan), False
         while True:
             seen = await self._observe(ref)
+            _check_ours(ref, ours, seen)
+            checked = checked or await self._check_written(ref, seen)
             # By a clock behind the store's, what was just deleted has its deletion before it.
             seen = replace(seen, live=tuple(each for each in seen.live if each not in ended))
-            behind: tuple[Consumer, ...] = ()
-            known = 0
-            if seen.rotation is not None and seen.current == seen.rotation.new:
-                written = await self._written(ref, seen.rotation)
-                ledger = await self._evidence.ledger(ref, written)
-                behind = ledger.behind(seen.rotation.new)
-                known = len(ledger.consumers)
+            behind, known = await self._behind(ref, seen)
             step = next_step(seen, all_moved=not behind)
-            if step is Step.INTEND and plan is not None:
-                _check_still(plan, seen)
+            if step is Step.INTEND:
+                ours = await self._intend(ref, generator, seen, plan, tell)
+                continue
             if step is Step.WAIT:
                 if behind != told:
                     told = behind
@@ -206,15 +249,71 @@ class Runner:
         await self._mark(ref, {MARK: None})
         return True
 
+    async def _under_way(self, ref: SecretRef, plan: Plan | None) -> Rotation | None:
+        if plan is not None:
+            return plan.rotation if plan.resumed else None
+        return (await self._observe(ref)).rotation
+
+    async def _behind(self, ref: SecretRef, seen: Observed) -> tuple[tuple[Consumer, ...], int]:
+        """Who stays behind the new version, and of how many consumers; nobody before there is."""
+        if seen.rotation is None or seen.current != seen.rotation.new:
+            return (), 0
+        written = await self._written(ref, seen.rotation)
+        ledger = await self._evidence.ledger(ref, written)
+        return ledger.behind(seen.rotation.new), len(ledger.consumers)
+
+    async def _check_written(self, ref: SecretRef, seen: Observed) -> bool:
+        """Whether the new version is there and by the intent that stands; False before there is.
+
+        Raises Conflict where it is another's: an intent may have been overwritten by one for other
+        fields after its value was written, and would end without a new value for those.
+        """
+        rotation = seen.rotation
+        if rotation is None or seen.current != rotation.new:
+            return False
+        if seen.rotated.startswith(f"{rotation.old} to {rotation.new} "):
+            raise _begun_too_late(ref, rotation, seen)
+        if {rotation.old, rotation.new} <= set(seen.live):
+            old = (await self._store.kv2_read(ref.mount, ref.path, rotation.old)).data
+            new = (await self._store.kv2_read(ref.mount, ref.path, rotation.new)).data
+            if {name for name in {**old, **new} if old.get(name) != new.get(name)} != set(
+                rotation.fields
+            ):
+                raise Conflict(
+                    "written-in-between",
+                    f"version {rotation.new} does not differ from {rotation.old} in"
+                    f" {', '.join(rotation.fields)} alone, so somebody else wrote it",
+                    hint="look at both versions, then abandon with --abandon and start again",
+                )
+        return True
+
+    async def _intend(
+        self,
+        ref: SecretRef,
+        generator: PasswordGenerator,
+        seen: Observed,
+        plan: Plan | None,
+        tell: Tell,
+    ) -> Rotation:
+        if plan is not None:
+            _check_still(plan, seen)
+        started = Rotation(seen.current, seen.current + 1, generator.fields, self._clock.now())
+        await self._mark(ref, {MARK: started.dumps()})
+        seen = await self._observe(ref)
+        if seen.current != started.old:
+            # It stood here for a moment instead of an intent whose value is written already.
+            await self._mark(ref, {MARK: None})
+            raise _begun_too_late(ref, started, seen)
+        tell(f"intent recorded: version {started.old} to {started.new}")
+        return started
+
     async def _take(
         self, step: Step, ref: SecretRef, generator: PasswordGenerator, seen: Observed, tell: Tell
     ) -> None:
         rotation = seen.rotation
-        if step is Step.INTEND or rotation is None:
-            started = Rotation(seen.current, seen.current + 1, generator.fields, self._clock.now())
-            await self._mark(ref, {MARK: started.dumps()})
-            tell(f"intent recorded: version {started.old} to {started.new}")
-        elif step is Step.WRITE:
+        if rotation is None:
+            return
+        if step is Step.WRITE:
             old = await self._store.kv2_read(ref.mount, ref.path, rotation.old)
             again = PasswordGenerator(rotation.fields, generator.length, generator.alphabet)
             data = again.next(old.data, self._make)
