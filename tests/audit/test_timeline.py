@@ -6,7 +6,13 @@ import json
 
 import pytest
 
-from strongroom.app.audit_sources import cluster_reach, other_targets, read_logs, secrets_made_of
+from strongroom.app.audit_sources import (
+    cluster_reach,
+    other_targets,
+    pods_that_name,
+    read_logs,
+    secrets_made_of,
+)
 from strongroom.app.commands.audit import reach_sheet, readers_sheet, since_of, timeline_sheet
 from strongroom.app.main import main
 from strongroom.audit.exposure import LogCoverage, Window, blind_spots, readers
@@ -273,6 +279,83 @@ async def test_the_secrets_made_of_a_path_are_those_that_name_it() -> None:
     assert await secrets_made_of(api, ref) == {("shop", "ours"), ("shop", "shared")}
     (said,) = await other_targets(api, ref)
     assert said.startswith("ConfigMap shop/map is made of it as well")
+
+
+def session(second: int, name="app", end: int = 0, stage="ResponseComplete", **changes) -> bytes:
+    ref = {"resource": "pods", "subresource": "exec", "namespace": "shop", "name": name}
+    event = {
+        "stage": stage, "verb": "get", "user": {"username": "eve"}, "objectRef": ref,
+        "responseStatus": {"code": 101}, "requestReceivedTimestamp": at(second),
+        "stageTimestamp": at(end or second), "auditID": f"s{second}",
+    }  # fmt: skip
+    return json.dumps({**event, **changes}).encode() + b"\n"
+
+
+APP = {"metadata": {
+    "service_account_name": "app", "service_account_namespace": "shop", "pod_name": "app",
+}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("event", "held", "first"),
+    [
+        (session(150), [1], 150),
+        (session(250), [2], 250),  # What the pod read last, and not what the store has.
+        (session(205), [1], 205),
+        (session(150, end=300), [1, 2], 150),
+        (session(150, responseStatus={"code": 403}), [], 0),
+        (session(150, name="other"), [], 0),
+        (session(150, name="mounts"), [1], 150),
+        (session(150, name="mounts", end=300), [1, 2], 150),
+    ],
+)
+def test_who_went_into_a_pod_reads_what_it_held(event, held, first) -> None:
+    def read(second: int, version: int) -> bytes:
+        data = {"data": {"password": "hmac-sha256:x"}, "metadata": {"version": version}}
+        return store_line(second, auth=APP, response={"data": data})
+
+    records = [parse_record(read(110, 1)), parse_record(read(210, 2))]
+    subject = Subject(REF, SUBJECT.secrets, SUBJECT.created, frozenset({("shop", "mounts")}))
+    touched = timeline(subject, [each for each in records if each], [parse_line(event)])
+    eves = {
+        version: each.first
+        for version in (1, 2)
+        for each in readers(touched, version)
+        if each.actor == "eve" and not each.certain
+    }
+    assert list(eves) == held
+    assert not held or eves[held[0]] == first
+
+
+def test_a_pod_that_never_got_the_value_shows_none() -> None:
+    refused = store_line(110, auth=APP, error="permission denied", response={})
+    touched = timeline(SUBJECT, [parse_record(refused)], [parse_line(session(150))])
+    assert [each.action for each in touched][-1] == "exec"
+    assert readers(touched, 1) == ()
+
+
+def test_whom_somebody_impersonated_is_told_beside_him() -> None:
+    """The rights were those of the other; two that he acted as are two ways."""
+    line = json.loads(kube_line(150))
+    as_other = {"impersonatedUser": {"username": "system:serviceaccount:shop:app"}}
+    lines = [json.dumps({**line, **as_other, "auditID": "1"}).encode(), json.dumps(line).encode()]
+    touched = timeline(SUBJECT, [], [parse_line(each) for each in lines])
+    assert [each.as_data()["acting_as"] for each in touched] == [
+        "system:serviceaccount:shop:app", ""
+    ]  # fmt: skip
+    assert len(readers(touched, 1)) == 2
+    shown = timeline_sheet(REF, touched)
+    assert [row[1] for row in shown.rows] == ["shop/debug as shop/app", "shop/debug"]
+    did = readers_sheet(readers(touched, 1))
+    assert [row[0] for row in did.rows] == ["shop/debug as shop/app", "shop/debug"]
+
+
+async def test_the_pods_of_now_that_name_a_secret_are_known() -> None:
+    api = FakeKubeApi(SimulatedClock())
+    for name, secret in (("app", "db"), ("other", "x")):
+        spec = {"volumes": [{"name": "v", "secret": {"secretName": secret}}]}
+        await api.create(PODS, {"metadata": {"name": name, "namespace": "shop"}, "spec": spec})
+    assert await pods_that_name(api, frozenset({("shop", "db")})) == {("shop", "app")}
 
 
 async def test_the_nodes_of_pods_that_name_a_secret_can_read_it() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from strongroom.access.grants import Holder, role_holder
 from strongroom.access.grants import who_can_read as who_can_read_path
-from strongroom.access.nodes import nodes_that_read
+from strongroom.access.nodes import nodes_that_read, secrets_of
 from strongroom.access.rbac import RbacObjects
 from strongroom.access.rbac import who_can_read as who_can_read_secret
 from strongroom.audit.exposure import LogCoverage
@@ -126,6 +126,22 @@ async def secrets_made_of(api: KubeApi, ref: SecretRef) -> frozenset[tuple[str, 
             found.add((metadata["namespace"], metadata["name"]))
     made = made_of(ref.api_path, await external_secrets(api))
     found |= {(each.namespace, each.name) for each in made if each.kind == SECRETS.kind}
+    return frozenset(found)
+
+
+async def pods_that_name(
+    api: KubeApi, secrets: frozenset[tuple[str, str]]
+) -> frozenset[tuple[str, str]]:
+    """The pods of now that name one of the Secrets; none where nobody may ask."""
+    found = set()
+    for namespace in sorted({each for each, _ in secrets}):
+        try:
+            pods = (await api.list(PODS, Scope(namespace))).items
+        except Refusal:
+            continue
+        for pod in pods:
+            if any((namespace, name) in secrets for name in secrets_of(pod.get("spec"))):
+                found.add((namespace, str(pod["metadata"]["name"])))
     return frozenset(found)
 
 

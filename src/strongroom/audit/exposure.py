@@ -36,6 +36,7 @@ class Reader:
     certain: bool
     addresses: tuple[str, ...] = ()
     accessor: str = ""
+    acting_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Exposure:
                 {
                     "actor": each.actor,
                     "accessor": each.accessor,
+                    "acting_as": each.acting_as,
                     "pod": each.pod,
                     "node": each.node,
                     "addresses": list(each.addresses),
@@ -124,6 +126,7 @@ def readers(entries: Iterable[Entry], version: int) -> tuple[Reader, ...]:
                 certain=certain,
                 addresses=addresses,
                 accessor=actor.accessor,
+                acting_as=actor.acting_as,
             )
         )
     return tuple(sorted(rows, key=lambda each: (each.first, each.actor, each.accessor)))
@@ -159,6 +162,8 @@ def blind_spots(
         found += [
             "a kubelet that mounts a Secret reads it once for all pods of its node; which pod"
             " used it is not in the log",
+            "who went into a pod (exec, attach, a debug container) counts as a reader where the"
+            " store knows the pod or it is there still and names the Secret, and the log has it",
             "list and watch show that somebody received the Secrets of a namespace, not which;"
             " the version a Secret held then is inferred from when versions were made",
             "a watch that is still open is in the log only if its policy keeps the stage"

@@ -15,6 +15,8 @@ import orjson
 from strongroom.model.clock import parse_rfc3339
 
 _EXTRA: Final = "authentication.kubernetes.io/"
+# What goes on inside a pod, from the request until it is over.
+SESSIONS: Final = ("exec", "attach", "portforward")
 TAIL_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -22,8 +24,9 @@ TAIL_BYTES: Final = 4 * 1024 * 1024
 class KubeEvent:
     """One finished request. `user` is the name the API server authenticated.
 
-    `shown`: a deletion was answered with the object, and not with a Status about it. `until` is
-    when a watch ended, infinity for one of which the log has the beginning alone.
+    `acting_as` is whom that user impersonated, by whose rights it was then decided. `shown`: a
+    deletion was answered with the object, and not with a Status about it. `until` is when a watch
+    or a session in a pod ended, infinity for one of which the log has the beginning alone.
     """
 
     time: float
@@ -45,6 +48,7 @@ class KubeEvent:
     audit_id: str = ""
     shown: bool = False
     until: float = 0.0
+    acting_as: str = ""
 
     @property
     def allowed(self) -> bool:
@@ -105,8 +109,13 @@ def _event(event: dict[str, Any]) -> KubeEvent:
         source_ips=tuple(map(str, event.get("sourceIPs") or ())),
         audit_id=str(event.get("auditID", "")),
         shown=event["verb"] == "delete" and "status" not in answered,
-        until=_end_of(event) if event["verb"] == "watch" else 0.0,
+        until=_end_of(event) if _lasts(event, ref) else 0.0,
+        acting_as=str((event.get("impersonatedUser") or {}).get("username", "")),
     )
+
+
+def _lasts(event: Mapping[str, Any], ref: Mapping[str, Any]) -> bool:
+    return event["verb"] == "watch" or ref.get("subresource") in SESSIONS
 
 
 def _end_of(event: Mapping[str, Any]) -> float:

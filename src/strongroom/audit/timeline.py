@@ -20,13 +20,16 @@ HASHED: Final = "hmac-sha256:"
 READS: Final = ("get", "list", "watch")
 WRITES: Final = ("create", "update", "patch")
 READING_WRITES: Final = ("patch", "deletecollection")
+# By which somebody sees what a pod holds.
+INSIDE: Final = ("exec", "attach", "ephemeralcontainers")
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who acted, as far as the log says.
 
-    `accessor` is that of a token whose name others may have too, as the log has it.
+    `accessor` is that of a token whose name others may have too, as the log has it; `acting_as` is
+    whom a user of the cluster impersonated.
     """
 
     name: str
@@ -36,6 +39,14 @@ class Actor:
     node: str = ""
     token_id: str = ""
     accessor: str = ""
+    acting_as: str = ""
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        name = self.service_account or service_account_of(self.name) or self.name
+        other = service_account_of(self.acting_as) or self.acting_as
+        return f"{name} as {other}" if other else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,7 @@ class Entry:
             "address": self.address,
             "token_id": self.actor.token_id,
             "accessor": self.actor.accessor,
+            "acting_as": self.actor.acting_as,
             "action": self.action,
             "target": self.target,
             "keys": list(self.keys),
@@ -89,11 +101,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the timeline is about: the secret, the Secrets made of it, when versions were made."""
+    """What the timeline is about: the secret, the Secrets made of it, when versions were made.
+
+    `pods` are those that are known to mount one of the Secrets or to have one in the environment.
+    """
 
     ref: SecretRef
     secrets: frozenset[tuple[str, str]] = frozenset()
     created: Mapping[int, float] = field(default_factory=dict)
+    pods: frozenset[tuple[str, str]] = frozenset()
 
     def version_at(self, time: float) -> int:
         """The newest version that was there at a time, 0 when none is known."""
@@ -114,11 +130,7 @@ def timeline(
     What stands in the logs of two devices, or is an event's second stage, is one touch.
     """
     tokens = {each.metadata["token_id"] for each in records if each.metadata.get("token_id")}
-    pods = {
-        (each.metadata.get("service_account_namespace", ""), each.metadata["pod_name"])
-        for each in records
-        if each.metadata.get("pod_name")
-    }
+    pods = _reads_by_pod(records)
     first = min(subject.created.values(), default=0.0)
     found, issued = [], set()
     whole = _whole(events)
@@ -129,8 +141,8 @@ def timeline(
             found.append(_issued(event))
         elif _is_touch(event, first) and _concerns(event, subject):
             found.append(_touched(event, subject, writes))
-        elif event.resource == "pods" and event.subresource and _pod(event) in pods:
-            found.append(_entered(event))
+        elif _went_into(event) and (_pod(event) in pods or _pod(event) in subject.pods):
+            found.append(_entered(event, subject, pods.get(_pod(event))))
     found += _store_entries(subject, records, issued)
     return sorted(found, key=lambda each: each.time)
 
@@ -289,6 +301,10 @@ def _concerns(event: KubeEvent, subject: Subject) -> bool:
     return any(event.namespace in ("", namespace) for namespace, _ in subject.secrets)
 
 
+def _went_into(event: KubeEvent) -> bool:
+    return event.resource == "pods" and bool(event.subresource)
+
+
 def _pod(event: KubeEvent) -> tuple[str, str]:
     return event.namespace, event.name
 
@@ -307,6 +323,7 @@ def _actor(event: KubeEvent) -> Actor:
         pod_uid=event.pod_uid,
         node=event.node,
         token_id=event.token_id,
+        acting_as=event.acting_as,
     )
 
 
@@ -386,7 +403,34 @@ def _issued(event: KubeEvent) -> Entry:
     )
 
 
-def _entered(event: KubeEvent) -> Entry:
+def _reads_by_pod(
+    records: Iterable[StoreRecord],
+) -> Mapping[tuple[str, str], list[tuple[int, float]]]:
+    """The pods that asked the store, each with the versions it got and when."""
+    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for each in records:
+        if each.metadata.get("pod_name"):
+            pod = each.metadata.get("service_account_namespace", ""), each.metadata["pod_name"]
+            reads = found.setdefault(pod, [])
+            if each.answered and each.operation == "read" and each.keys:
+                reads.append((max(each.versions, default=0), each.time))
+    return {pod: sorted(reads, key=lambda each: each[1]) for pod, reads in found.items()}
+
+
+def _entered(
+    event: KubeEvent, subject: Subject, reads: Sequence[tuple[int, float]] | None
+) -> Entry:
+    """Who goes into a pod sees what it holds: what it read last, or the Secret has at the time."""
+    if reads is None:
+        version = subject.version_at(event.time)
+        later = subject.made_between(event.time, event.until)
+    else:
+        version = next((each for each, time in reversed(reads) if time <= event.time), 0)
+        came: dict[int, float] = {}
+        for each, time in reads:
+            if event.time < time <= event.until and each != version:
+                came.setdefault(each, time)
+        later = tuple(came.items())
     return Entry(
         time=event.time,
         source="kubernetes",
@@ -394,6 +438,11 @@ def _entered(event: KubeEvent) -> Entry:
         action=event.subresource,
         target=f"Pod {event.namespace}/{event.name}",
         outcome=_outcome(event),
+        version=version,
+        inferred=bool(version) or bool(later),
         joined_by="pod name",
+        # A pod that never got the value holds none.
+        reads=event.allowed and event.subresource in INSIDE and reads != [],
         address=_address(event),
+        later=later,
     )

@@ -36,7 +36,13 @@ AUDIT_POLICY: Final = {
         {
             "level": "Metadata",
             "resources": [
-                {"group": "", "resources": ["secrets", "serviceaccounts/token", "pods/exec"]}
+                {
+                    "group": "",
+                    "resources": [
+                        *("secrets", "serviceaccounts/token"),
+                        *("pods/exec", "pods/attach", "pods/ephemeralcontainers"),
+                    ],
+                }
             ],
         },
         {"level": "None"},

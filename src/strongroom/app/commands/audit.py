@@ -148,14 +148,15 @@ async def _open(
 async def _subject(
     args: argparse.Namespace, store: "VaultClient | None", api: "KubeApi | None"
 ) -> "tuple[Subject, dict[str, Any]]":
-    from strongroom.app.audit_sources import secrets_made_of
+    from strongroom.app.audit_sources import pods_that_name, secrets_made_of
     from strongroom.audit.timeline import Subject
 
     ref = asked_of(args)
     ref = SecretRef(ref.mount, ref.path)
-    secrets = _named(args.secret)
+    secrets, pods = _named(args.secret), frozenset[tuple[str, str]]()
     if api is not None:
         secrets |= await secrets_made_of(api, ref)
+        pods = await pods_that_name(api, secrets)
     versions: dict[str, Any] = {}
     if store is not None:
         try:
@@ -167,7 +168,7 @@ async def _subject(
     created = {
         int(number): parse_rfc3339(entry["created_time"]) for number, entry in versions.items()
     }
-    return Subject(ref, secrets, created), versions
+    return Subject(ref, secrets, created, pods), versions
 
 
 def asked_of(args: argparse.Namespace) -> SecretRef:
@@ -275,7 +276,7 @@ def timeline_sheet(ref: SecretRef, entries: "Sequence[Entry]") -> Sheet:
         version = _versions(each)
         action = f"{each.action} {each.target}" if each.source == "kubernetes" else each.action
         rows.append((
-            _clock(each.time), each.actor.service_account or each.actor.name,
+            _clock(each.time), each.actor.shown,
             accessor, each.actor.pod, each.actor.node, each.address,
             action + times, " ".join(each.keys), version, each.outcome, each.joined_by,
         ))  # fmt: skip
@@ -345,11 +346,11 @@ def _print_exposure(exposure: "Exposure", *, every: bool) -> None:
 
 def readers_sheet(did: "Sequence[Reader]") -> Sheet:
     """Who did, and from where."""
-    from strongroom.audit.timeline import service_account_of, short_accessor
+    from strongroom.audit.timeline import Actor, short_accessor
 
     rows = [
         (
-            service_account_of(each.actor) or each.actor, short_accessor(each.accessor),
+            Actor(each.actor, acting_as=each.acting_as).shown, short_accessor(each.accessor),
             each.pod, each.node,
             _some(each.addresses), each.way, _clock(each.first), _clock(each.last),
             str(each.count) if each.certain else f"~{each.count}",
