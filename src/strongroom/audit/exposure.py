@@ -101,11 +101,14 @@ class Exposure:
 def readers(entries: Iterable[Entry], version: int) -> tuple[Reader, ...]:
     """Who read the version, or one that nobody can tell, in order of the first read."""
     found: dict[tuple[Actor, str, bool], list[Entry]] = {}
+    # Logins by tokens of one pod are one reader.
+    plain: dict[Actor, Actor] = {}
     for entry in entries:
         made = dict(entry.later).get(version)
         if entry.reads and (made is not None or _may_show(entry, version)):
-            # Logins by tokens of one pod are one reader.
-            actor = replace(entry.actor, pod_uid="", token_id="")
+            actor = plain.get(entry.actor)
+            if actor is None:
+                actor = plain[entry.actor] = replace(entry.actor, pod_uid="", token_id="")
             way = f"{entry.source} {entry.action} {entry.target}"
             certain = bool(entry.version) and not entry.inferred
             read = entry if made is None else replace(entry, time=made)

@@ -284,9 +284,9 @@ def _whole(events: Iterable[KubeEvent]) -> list[KubeEvent]:
     """Each request once: the beginning and the end of a watch are two lines of the log."""
     found: dict[KubeEvent, float] = {}
     for event in events:
-        alike = replace(event, until=0.0)
+        alike = replace(event, until=0.0) if event.until else event
         found[alike] = min(found.get(alike, math.inf), event.until)
-    return [replace(event, until=until) for event, until in found.items()]
+    return [replace(event, until=until) if until else event for event, until in found.items()]
 
 
 def _is_touch(event: KubeEvent, first: float) -> bool:
