@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import hashlib
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from strongroom.app.encrypt.prove import as_data, print_table
 from strongroom.encrypt.coverage import Coverage
 from strongroom.encrypt.etcd import read_prefix
 from strongroom.encrypt.prove import prove
+from strongroom.encrypt.snapshot import read_snapshot
 from strongroom.model.errors import Invalid, TooLarge, Unavailable
 from strongroom.wire.http import Response
 from strongroom.wire.protobuf import encode
@@ -72,6 +74,7 @@ async def test_what_etcd_refuses_is_told_in_its_own_words_alone(body: bytes, sai
     assert said in caught.value.message
     assert "marked-value" not in caught.value.message
     assert ("run it again" in caught.value.hint) is (body == COMPACTED)
+    assert ("--snapshot" in caught.value.hint) is ("user name" in said)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:2379", "http://a:2379,http://b:2379", ""])
@@ -99,3 +102,19 @@ def test_of_a_name_that_matches_nothing_it_is_said_that_nothing_was_proved(capsy
         print_table(proof, None, arguments)
         said = "nothing was proved, of: configmap" in capsys.readouterr().out
         assert said is bool(empty)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"x" * 8192 + bytes(32), "checksum"),
+        (b"x" * 8000, "checksum"),
+        (b"x" * 8192 + hashlib.sha256(b"x" * 8192).digest(), "not an etcd snapshot"),
+        (b"x" * 8192, "not an etcd snapshot"),
+    ],
+)
+def test_a_snapshot_that_is_not_what_was_saved_is_refused(tmp_path, content, said) -> None:
+    """What is missing of it, or was changed, would be missing in the proof."""
+    (tmp_path / "f").write_bytes(content)
+    with pytest.raises(Invalid, match=said):
+        read_snapshot(tmp_path / "f")

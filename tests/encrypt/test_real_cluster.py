@@ -367,7 +367,10 @@ async def test_a_snapshot_file_tells_what_is_and_what_was(lab) -> None:
     assert proof["older_plaintext"] >= 1
     (lab.folder / "broken.db").write_bytes(blob[: len(blob) // 3])
     (lab.folder / "other.db").write_bytes(b"x" * 9000)
-    for name in ("broken.db", "other.db", "absent.db"):
+    changed = bytearray(blob)
+    changed[len(blob) // 2] ^= 1
+    (lab.folder / "changed.db").write_bytes(changed)
+    for name in ("broken.db", "other.db", "changed.db", "absent.db"):
         status, _ = await lab.run("encrypt", "prove", "--snapshot", str(lab.folder / name))
         assert status in (2, 3)
 

@@ -65,10 +65,17 @@ async def read_prefix(
 
 def _refused(reply: Response) -> Unavailable:
     reason = _reason(reply.body)
+    hint = ""
+    if "compacted" in reason:
+        hint = "it was compacted meanwhile: run it again"
+    elif "user name is empty" in reason:
+        # Its gateway takes no user from a certificate.
+        # https://etcd.io/docs/v3.6/op-guide/authentication/rbac/#using-tls-common-name
+        hint = "it has users: etcdctl --user NAME snapshot save F, then --snapshot F"
     return Unavailable(
         "etcd-refused",
         f"etcd answers {reply.status} to a range request" + (f": {reason}" if reason else ""),
-        hint="it was compacted meanwhile: run it again" if "compacted" in reason else "",
+        hint=hint,
     )
 
 

@@ -4,6 +4,7 @@ Formats: https://github.com/etcd-io/bbolt (page.go, bucket.go) and etcd's mvccpb
 What an older revision holds is counted too: it stays in the file until compaction and defrag.
 """
 
+import hashlib
 import mmap
 import struct
 from collections.abc import Iterator
@@ -24,6 +25,10 @@ _LEAF: Final = struct.Struct("<IIII")
 _BRANCH: Final = struct.Struct("<IIQ")
 _BUCKET: Final = struct.Struct("<QQ")
 REVISION_BYTES: Final = 17
+# etcd writes a file of whole sectors, and behind a snapshot the SHA-256 of it.
+SECTOR: Final = 512
+DIGEST_BYTES: Final = 32
+_CHUNK: Final = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -52,11 +57,28 @@ def read_snapshot(path: Path) -> Snapshot:
     """Read a file; raises NotFound, or Invalid(`bad-snapshot`) for one that is none."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            _check_whole(data, path)
             return _Reader(data, path).read()
     except FileNotFoundError:
         raise NotFound("no-snapshot", f"there is no file {path}") from None
-    except (OSError, ValueError, struct.error, IndexError, RecursionError):
+    except (OSError, ValueError, struct.error, IndexError, OverflowError, RecursionError):
         raise _bad(path) from None
+
+
+def _check_whole(data: mmap.mmap, path: Path) -> None:
+    """Raises Invalid where a part is missing or another than was saved: it would prove less."""
+    size = len(data) - len(data) % SECTOR
+    if len(data) == size:
+        return  # A member's own file, which has no checksum.
+    digest = hashlib.sha256()
+    for start in range(0, size, _CHUNK):
+        digest.update(data[start : min(start + _CHUNK, size)])
+    if len(data) - size != DIGEST_BYTES or digest.digest() != data[size:]:
+        raise Invalid(
+            "bad-snapshot",
+            f"{path} is not whole: it does not end in the checksum of what was saved",
+            hint="copy it once more, or etcdctl snapshot save FILE",
+        )
 
 
 class _Reader:
