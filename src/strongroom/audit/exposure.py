@@ -171,6 +171,8 @@ def blind_spots(
             " the version a Secret held then is inferred from when versions were made",
             "a watch that is still open is in the log only if its policy keeps the stage"
             " ResponseStarted; one whose end no log has counts as open still",
+            "the clocks of the store and of the API servers are taken for one: by as much as they"
+            " differ, an inferred version may be the one before or after",
             "who could read is what policies, roles and bindings say now, not what they said then",
             "reads of etcd, its backups and a node's disk leave no event",
         ]

@@ -34,8 +34,10 @@ REQUEST_SECONDS: Final = 15.0
 MAX_FIELDS: Final = 50
 MAX_SAID: Final = 300
 _FORM: Final = "application/x-www-form-urlencoded"
-_PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Strongroom</title>
-<body style="font-family: sans-serif; margin: 4em auto; max-width: 40em">
+_PAGE: Final = """<!doctype html><html lang="en" style="color-scheme: light dark">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Strongroom</title>
+<body style="font: 1em sans-serif; margin: 4em auto; max-width: 40em; padding: 0 1em;
+ overflow-wrap: anywhere">
 <h1>{title}</h1><p>{text}</p></body></html>
 """
 
