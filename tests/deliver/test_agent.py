@@ -79,6 +79,7 @@ def settings(**changes) -> dict:
         {"file_mode": "4440"},
         {"output": 7},
         {"ca_file": 5},
+        {"file_mode": "0040"},
         {"poll_seconds": float("inf")},
         {"poll_seconds": float("nan")},
         {"address": "https://store:99999"},

@@ -110,6 +110,9 @@ def _mode(given: Any) -> int:  # noqa: ANN401 - JSON
         raise _bad("file_mode must be octal digits, such as 0440") from None
     if mode & ~0o777 or mode & 0o002:
         raise _bad("file_mode must be permission bits, and not writable by everybody")
+    if not mode & 0o400:
+        # The agent compares what is there with what is to be, and would change nothing any more.
+        raise _bad("file_mode must let the agent itself read, such as 0440")
     return mode
 
 
