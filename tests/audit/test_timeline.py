@@ -258,6 +258,21 @@ def test_a_path_is_found_however_its_letters_are_written() -> None:
     assert found == ["secret/data/r&d/<db>"] * 2
 
 
+def test_lists_of_events_are_read_as_a_webhook_sends_them(tmp_path) -> None:
+    """What could not be read before the first event is no beginning of the log."""
+    lines = [kube_line(150), kube_line(160), kube_line(170)]
+    (tmp_path / "a").write_bytes(b"\xef\xbb\xbf" + b"".join(lines))
+    sent = {"kind": "EventList", "items": [json.loads(each) for each in lines]}
+    (tmp_path / "b").write_text(
+        json.dumps(sent) + "\n" + json.dumps({**sent, "items": ["secrets"]}) + "\n"
+    )
+    for name, first, events in (("a", 160, 2), ("b", 150, 3)):
+        read = read_logs([], [tmp_path / name], REF)
+        assert len(read.events) == events
+        (covered,) = read.coverage
+        assert (covered.first, covered.last, covered.unreadable) == (first, 170, 1)
+
+
 async def test_the_secrets_made_of_a_path_are_those_that_name_it() -> None:
     api = FakeKubeApi(SimulatedClock())
     labels = {"reconcile.external-secrets.io/managed": "true"}
@@ -567,6 +582,13 @@ async def test_the_timeline_of_a_real_log_offline(used, tmp_path, capsys) -> Non
     assert found[1]["keys"] == ["password"]
     assert await run("timeline", "prod/db", "--offline", *logs(tmp_path)) == 0
     assert "5 touches" in capsys.readouterr().out
+    # A line that cannot be read may be a touch.
+    with (tmp_path / "audit.log").open("ab") as log:
+        log.write(b'{"torn')
+    assert await run("timeline", "prod/db", "--offline", *logs(tmp_path)) == 0
+    assert "the store's log has 1 line that could not be read" in capsys.readouterr().out
+    assert await run("timeline", "prod/db", "--offline", "--format", "json", *logs(tmp_path)) == 0
+    assert json.loads(capsys.readouterr().out)["unreadable_lines"] == {"the store's log": 1}
 
 
 async def test_the_timeline_since_a_time(used, tmp_path, capsys) -> None:

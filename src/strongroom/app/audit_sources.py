@@ -1,6 +1,6 @@
 """What an audit question is answered from: log files, the store's own state, the cluster's."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from strongroom.access.nodes import nodes_that_read, secrets_of
 from strongroom.access.rbac import RbacObjects
 from strongroom.access.rbac import who_can_read as who_can_read_secret
 from strongroom.audit.exposure import LogCoverage
-from strongroom.audit.kubernetes_log import KubeEvent, event_of, time_of
+from strongroom.audit.kubernetes_log import KubeEvent, events_of, times_of
 from strongroom.audit.log_files import lines_of
 from strongroom.audit.store_log import StoreRecord, parse_record, records_of, unwrappings_of
 from strongroom.kube.api import KubeApi, Scope
@@ -55,28 +55,27 @@ def read_logs(store_logs: Sequence[Path], kube_logs: Sequence[Path], ref: Secret
     ends: list[bytes] = []
     wraps: set[str] = set()
     unreadable = 0
-    for record in records_of(_noting(lines_of(store_logs), ends), ref.mount, ref.path, wraps):
+    for record in records_of(
+        _noting(lines_of(store_logs), ends, _record_times), ref.mount, ref.path, wraps
+    ):
         if record is None:
             unreadable += 1
         else:
             read.records.append(record)
     read.records = _with_unwrappings(read.records, store_logs, wraps)
     if store_logs:
-        times = [each.time for each in map(parse_record, ends) if each]
+        times = [time for line in ends for time in _record_times(line)]
         read.coverage.append(_covered("the store's log", times, unreadable))
     ends, unreadable = [], 0
-    for line in _noting(lines_of(kube_logs), ends):
+    for line in _noting(lines_of(kube_logs), ends, times_of):
         if line.endswith(WHOLE) and not any(mark in line for mark in KUBE_MARKS):
             continue
         try:
-            event = event_of(line)
+            read.events += [event for event in events_of(line) if _tells(event)]
         except ValueError:
             unreadable += 1
-            continue
-        if event is not None and _tells(event):
-            read.events.append(event)
     if kube_logs:
-        times = [time for time in map(time_of, ends) if time is not None]
+        times = [time for line in ends for time in times_of(line)]
         read.coverage.append(_covered("the API server's log", times, unreadable))
     return read
 
@@ -102,14 +101,22 @@ def _tells(event: KubeEvent) -> bool:
     )
 
 
-def _noting(lines: Iterable[bytes], ends: list[bytes]) -> Iterator[bytes]:
-    """The lines as they are; the first and last whole ones stay in `ends`."""
+def _noting(
+    lines: Iterable[bytes], ends: list[bytes], times: Callable[[bytes], Sequence[float]]
+) -> Iterator[bytes]:
+    """The lines as they are; the first that has a time and the last whole one stay in `ends`."""
     for line in lines:
         if line.endswith(WHOLE):
-            ends[1:] = [line] if ends else []
-            if not ends:
+            if ends:
+                ends[1:] = [line]
+            elif times(line):
                 ends.append(line)
         yield line
+
+
+def _record_times(line: bytes) -> list[float]:
+    record = parse_record(line)
+    return [record.time] if record else []
 
 
 def _covered(name: str, times: Sequence[float], unreadable: int) -> LogCoverage:

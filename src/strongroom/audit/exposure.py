@@ -156,9 +156,7 @@ def blind_spots(
             )
         if log.last is not None and log.last < until - QUIET_SECONDS:
             found.append(f"{log.name} ends at {rfc3339(log.last)}: what came later is not in it")
-        if log.unreadable:
-            lines = "1 line" if log.unreadable == 1 else f"{log.unreadable:,} lines"
-            found.append(f"{log.name} has {lines} that could not be read")
+        found += unreadable_lines([log])
     if not logs:
         found.append("no log was given")
     if cluster:
@@ -180,6 +178,16 @@ def blind_spots(
         found.append("no cluster was asked: reads of Kubernetes Secrets are missing")
     found.append("the store's database, its snapshots and backups hold every version")
     found.append("what a reader did with the value afterwards is in no log")
+    return found
+
+
+def unreadable_lines(logs: Iterable[LogCoverage]) -> list[str]:
+    """What could not be read of the logs, as sentences."""
+    found = []
+    for log in logs:
+        if log.unreadable:
+            lines = "1 line" if log.unreadable == 1 else f"{log.unreadable:,} lines"
+            found.append(f"{log.name} has {lines} that could not be read")
     return found
 
 

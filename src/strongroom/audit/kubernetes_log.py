@@ -1,4 +1,6 @@
-"""The API server's audit log (audit.k8s.io/v1, one event a line) as values.
+"""The API server's audit log (audit.k8s.io/v1) as values: one event a line, or a list of them.
+
+A list is what the API server's webhook sends, and what many a receiver writes as it came.
 
 Format: https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/. Token ids:
 KEP-4193; a TokenRequest's own event carries the id it issued as an annotation.
@@ -17,6 +19,7 @@ from strongroom.model.clock import parse_rfc3339
 _EXTRA: Final = "authentication.kubernetes.io/"
 # What goes on inside a pod, from the request until it is over.
 SESSIONS: Final = ("exec", "attach", "portforward")
+LAST_STAGES: Final = ("ResponseComplete", "ResponseStarted", "Panic")
 TAIL_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -59,28 +62,30 @@ class KubeEvent:
 def parse_line(line: bytes) -> KubeEvent | None:
     """An event of the last stage; None for other stages and for what is no event."""
     try:
-        return event_of(line)
+        return next(iter(events_of(line)), None)
     except ValueError:
         return None
 
 
-def event_of(line: bytes) -> KubeEvent | None:
-    """An event of the last stage; None for other stages, raises ValueError for what is no event."""
+def events_of(line: bytes) -> list[KubeEvent]:
+    """The events of the last stage in a line; raises ValueError for what is no event."""
     try:
-        event = orjson.loads(line)
-        if event["stage"] not in ("ResponseComplete", "ResponseStarted", "Panic"):
-            return None
-        return _event(event)
+        return [_event(each) for each in _items(line) if each["stage"] in LAST_STAGES]
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError("not an event") from error
 
 
-def time_of(line: bytes) -> float | None:
-    """When the request of a line came, whatever its stage; None for what is no event."""
+def times_of(line: bytes) -> list[float]:
+    """When the requests of a line came, whatever their stage; none for what is no event."""
     try:
-        return parse_rfc3339(orjson.loads(line)["requestReceivedTimestamp"])
+        return [parse_rfc3339(each["requestReceivedTimestamp"]) for each in _items(line)]
     except (AttributeError, KeyError, TypeError, ValueError):
-        return None
+        return []
+
+
+def _items(line: bytes) -> list[dict[str, Any]]:
+    said = orjson.loads(line)
+    return list(said["items"]) if said.get("kind") == "EventList" else [said]
 
 
 def _event(event: dict[str, Any]) -> KubeEvent:

@@ -22,7 +22,7 @@ from strongroom.model.reference import SecretRef, parse_secret_ref
 from strongroom.store.call import parse_seconds
 
 if TYPE_CHECKING:
-    from strongroom.audit.exposure import Exposure, Reader
+    from strongroom.audit.exposure import Exposure, LogCoverage, Reader
     from strongroom.audit.timeline import Entry, Subject
     from strongroom.kube.api import KubeApi
     from strongroom.model.reach import Reach
@@ -93,13 +93,21 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def run_timeline(args: argparse.Namespace) -> int:
     """Print the timeline."""
+    from strongroom.audit.exposure import unreadable_lines
+
     since = since_of(args.since, SystemClock().now())
-    subject, entries = asyncio.run(_timeline(args, since))
+    subject, entries, coverage = asyncio.run(_timeline(args, since))
     if args.format == "json":
-        said = {"secret": str(subject.ref), "entries": [each.as_data() for each in entries]}
+        said = {
+            "secret": str(subject.ref),
+            "entries": [each.as_data() for each in entries],
+            "unreadable_lines": {each.name: each.unreadable for each in coverage},
+        }
         print(json.dumps(said, indent=2))
     else:
         _print_timeline(subject.ref, entries, since)
+        for line in unreadable_lines(coverage):
+            say(line)
     return 0
 
 
@@ -206,7 +214,9 @@ def _check_logs(args: argparse.Namespace) -> None:
         )
 
 
-async def _timeline(args: argparse.Namespace, since: float) -> "tuple[Subject, list[Entry]]":
+async def _timeline(
+    args: argparse.Namespace, since: float
+) -> "tuple[Subject, list[Entry], list[LogCoverage]]":
     from strongroom.app.audit_sources import read_logs
     from strongroom.audit.timeline import timeline
 
@@ -217,7 +227,7 @@ async def _timeline(args: argparse.Namespace, since: float) -> "tuple[Subject, l
     read = read_logs(args.store_log, args.kube_log, subject.ref)
     # What came before is read all the same: it says whose token a later touch was by.
     entries = timeline(subject, read.records, read.events)
-    return subject, [each for each in entries if each.time >= since]
+    return subject, [each for each in entries if each.time >= since], read.coverage
 
 
 async def _exposure(args: argparse.Namespace) -> "Exposure":
