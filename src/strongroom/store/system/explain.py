@@ -3,9 +3,11 @@
 The answer comes from the function that decides for real, on a call made the same way.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
+from strongroom.model.decision import Decision
 from strongroom.model.errors import Denied, Invalid, NotFound
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
@@ -16,6 +18,8 @@ from strongroom.store.routing import Route, full_path
 from strongroom.store.sessions import Session
 
 OPERATIONS: Sequence[Operation] = ("read", "list", "scan", "create", "update", "patch", "delete")
+# Which of the two is missing depends on what is there.
+_WRITE: Final = "create, or update if it is there,"
 ASKED: Fields = fields(text="path operation", object="data")
 
 
@@ -56,7 +60,7 @@ class Explain:
     def _answer(self, call: Call, session: Session) -> Result:
         asked, route = self._asked(call)
         asked.session = session
-        decision = decide(session, route.endpoint if route else None, asked)
+        decision = _decided(session, route, asked)
         listing = asked.operation in ("list", "scan")
         acl = session.acl.lowered(asked.lowered)
         governing = None if session.is_root else acl.governing(asked.path, listing=listing)
@@ -102,6 +106,24 @@ class Explain:
             return asked, None
         asked.path, asked.mount = route.path, route.mount
         asked.rest, asked.args, asked.lowered = route.rest, route.args, route.lowered
-        if operation == "update" and not route.backend.exists(asked):
-            asked.operation = "create"
         return asked, route
+
+
+def _decided(session: Session, route: Route | None, asked: Call) -> Decision:
+    """The decision about a call; a write becomes a create where nothing is there yet.
+
+    That is looked at for whoever may do one of the two. Anybody else would learn by it what is
+    there, which no request tells them.
+    """
+    endpoint = route.endpoint if route else None
+    if route is None or asked.operation != "update":
+        return decide(session, endpoint, asked)
+    as_create = dataclasses.replace(asked, operation="create")
+    both = decide(session, endpoint, asked), decide(session, endpoint, as_create)
+    if any(each.allowed for each in both):
+        asked.operation = "update" if route.backend.exists(asked) else "create"
+        return both[asked.operation == "create"]
+    missing = both[0].missing
+    if missing.startswith("update"):
+        missing = missing.replace("update", _WRITE, 1)
+    return dataclasses.replace(both[0], missing=missing)
