@@ -1,5 +1,7 @@
 """What callers with narrow rights, or none, try to reach, to learn or to wear out."""
 
+import pytest
+
 
 async def test_explain_self_does_not_tell_what_secrets_are_there(store) -> None:
     """A token without rights asked why it may not write, and heard whether there is a secret."""
@@ -23,3 +25,22 @@ async def test_explain_tells_a_writer_which_of_the_two_it_is(store) -> None:
         asked = {"path": f"secret/data/{name}", "operation": "update"}
         _, reply = await store.ask("POST", "sys/explain-self", asked, token=updater)
         assert (reply["data"]["operation"], reply["data"]["allowed"]) == (operation, allowed)
+
+
+@pytest.mark.parametrize("kind", ["entity", "group"])
+async def test_an_id_beside_a_name_leads_to_no_other_row(store, kind) -> None:
+    """Who may write entities or groups of some names wrote, read and removed any of them."""
+    _, made = await store.ask("POST", f"identity/{kind}", {"name": "admins", "policies": "admin"})
+    other = made["data"]["id"]
+    mine = await store.token_with(
+        f'path "identity/{kind}/name/team-*" {{'
+        ' capabilities = ["create", "update", "read", "delete"] }'
+    )
+    path = f"identity/{kind}/name/team-a"
+    status, said = await store.ask("POST", path, {"id": other, "policies": ["x"]}, token=mine)
+    assert status == 200
+    assert "[id]" in said["warnings"][0]
+    assert (await store.ask("DELETE", path + f"?id={other}", token=mine))[0] in (200, 204)
+    assert (await store.ask("GET", path + f"?id={other}", token=mine))[0] == 404
+    _, shown = await store.ask("GET", f"identity/{kind}/id/{other}")
+    assert (shown["data"]["name"], shown["data"]["policies"]) == ("admins", ["admin"])

@@ -46,6 +46,7 @@ class Named(Generic[Row]):
 
     def endpoints(self, write: Handler, list_ids: Handler) -> Sequence[Endpoint]:
         """By id and by name; what is written and what a list of ids shows differs by kind."""
+        by_name = {name: kind for name, kind in self.takes.items() if name != "id"}
         return (
             Endpoint(self.word, {"update": write}, takes=self.takes),
             Endpoint(f"{self.word}/id", {"list": list_ids}),
@@ -54,9 +55,10 @@ class Named(Generic[Row]):
                 Endpoint(
                     f"{self.word}/{way}/{{{way}}}",
                     {"read": self._read, "update": write, "delete": self._delete},
-                    takes=self.takes,
+                    takes=takes,
                 )
-                for way in ("id", "name")
+                # The path was decided about: an id beside its name would lead to another row.
+                for way, takes in (("id", self.takes), ("name", by_name))
             ),
         )
 
