@@ -44,3 +44,32 @@ async def test_an_id_beside_a_name_leads_to_no_other_row(store, kind) -> None:
     assert (await store.ask("GET", path + f"?id={other}", token=mine))[0] == 404
     _, shown = await store.ask("GET", f"identity/{kind}/id/{other}")
     assert (shown["data"]["name"], shown["data"]["policies"]) == ("admins", ["admin"])
+
+
+async def entity_of(store, role: str, role_id: str) -> str:
+    _, made = await store.ask("POST", f"auth/approle/role/{role}/secret-id", {})
+    body = {"role_id": role_id, "secret_id": made["data"]["secret_id"]}
+    status, said = await store.ask("POST", "auth/approle/login", body, token="")
+    assert status == 200
+    return said["auth"]["entity_id"]
+
+
+async def test_a_role_id_in_another_case_is_not_another_roles_entity(store) -> None:
+    """Who may write one role took the id of another in capitals, and was its entity."""
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    for name, role_id in (("one", "Payments"), ("two", "billing")):
+        path = f"auth/approle/role/{name}"
+        assert (await store.ask("PUT", path, {"role_id": role_id}))[0] == 204
+    for taken in ("payments", "PAYMENTS", "Payments", "Billing", "billing"):
+        for path in ("auth/approle/role/mine", "auth/approle/role/mine/role-id"):
+            status, said = await store.ask("PUT", path, {"role_id": taken})
+            if path.endswith("mine"):
+                assert (status, said["errors"]) == (400, ["role_id already in use by another role"])
+    # Its own in another case it may have, and what it gave up another may have.
+    assert (await store.ask("PUT", "auth/approle/role/one", {"role_id": "PAYMENTS"}))[0] == 204
+    before = await entity_of(store, "one", "PAYMENTS")
+    assert (await store.ask("PUT", "auth/approle/role/one", {"role_id": "else"}))[0] == 204
+    assert await entity_of(store, "one", "else") != before
+    assert (await store.ask("PUT", "auth/approle/role/mine", {"role_id": "payments"}))[0] == 204
+    await store.ask("DELETE", "auth/approle/role/mine")
+    assert (await store.ask("PUT", "auth/approle/role/mine", {"role_id": "Payments"}))[0] == 204

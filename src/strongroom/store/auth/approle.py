@@ -24,11 +24,13 @@ from strongroom.store.context import Context
 from strongroom.store.engine.auth_contract import SecretIdRow
 from strongroom.store.engine.contract import Transaction
 from strongroom.store.envelope import nothing_here
-from strongroom.store.identity.at_login import LoginAlias
+from strongroom.store.identity.at_login import LoginAlias, canonical_alias
 from strongroom.store.parameters import fields
 
 ROLE: Final = "role"
 ROLE_ID: Final = "role-id"
+# The role of an id that has capitals, by the id without them: that is its entity's name.
+ALIAS: Final = "role-id-alias"
 # The last segment of a role's path, and the field it reads, writes and resets.
 FIELDS: Final = {
     "policies": "token_policies",
@@ -179,13 +181,12 @@ class AppRole:
                 raise Invalid(
                     "unbound-role", "at least one constraint should be enabled on the role"
                 )
-            index = self._role_id_key(role["role_id"])
-            other = transaction.document(mount, ROLE_ID, index)
-            if other is not None and other["role"] != name:
-                raise Invalid("role-id-in-use", "role_id already in use by another role")
-            if old and old["role_id"] != role["role_id"]:
-                transaction.delete_document(mount, ROLE_ID, self._role_id_key(old["role_id"]))
-            transaction.put_document(mount, ROLE_ID, index, {"role": name})
+            if old is not None and old["role_id"] != role["role_id"]:
+                self._forget(transaction, mount, old["role_id"])
+            if old is None or old["role_id"] != role["role_id"]:
+                self._check_free(transaction, mount, role["role_id"])
+            for kind, key in self._places(role["role_id"]):
+                transaction.put_document(mount, kind, key, {"role": name})
             transaction.put_document(mount, ROLE, name, role)
 
         await self._context.engine.transact(write)
@@ -193,13 +194,33 @@ class AppRole:
     def _role_id_key(self, role_id: str) -> str:
         return self._context.fingerprint(f"approle role id\n{role_id}".encode())
 
+    def _places(self, role_id: str) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Where it is kept whose a role id is: as it is written, and without its case.
+
+        Two ids that differ in their case alone would be one entity: whoever may write one role
+        and choose its id would log in as what another role is.
+        """
+        alias = self._role_id_key(canonical_alias("approle", role_id))
+        return (ROLE_ID, self._role_id_key(role_id)), (ALIAS, alias)
+
+    def _check_free(self, transaction: Transaction, mount: str, role_id: str) -> None:
+        # Roles of earlier versions stand under the id as it is written alone.
+        earlier = ROLE_ID, self._role_id_key(role_id.lower())
+        for kind, key in (*self._places(role_id), earlier):
+            if transaction.document(mount, kind, key) is not None:
+                raise Invalid("role-id-in-use", "role_id already in use by another role")
+
+    def _forget(self, transaction: Transaction, mount: str, role_id: str) -> None:
+        for kind, key in self._places(role_id):
+            transaction.delete_document(mount, kind, key)
+
     async def _delete(self, call: Call) -> None:
         mount, name = call.mount.uuid, call.args["role_name"].lower()
 
         def write(transaction: Transaction) -> None:
             role = transaction.document(mount, ROLE, name)
             if role is not None:
-                transaction.delete_document(mount, ROLE_ID, self._role_id_key(role["role_id"]))
+                self._forget(transaction, mount, role["role_id"])
                 transaction.delete_document(mount, ROLE, name)
                 transaction.delete_secret_ids(mount, name)
 
