@@ -1,6 +1,10 @@
 """What callers with narrow rights, or none, try to reach, to learn or to wear out."""
 
+import time
+
 import pytest
+
+from strongroom.store.call import match
 
 
 async def test_explain_self_does_not_tell_what_secrets_are_there(store) -> None:
@@ -73,3 +77,37 @@ async def test_a_role_id_in_another_case_is_not_another_roles_entity(store) -> N
     assert (await store.ask("PUT", "auth/approle/role/mine", {"role_id": "payments"}))[0] == 204
     await store.ask("DELETE", "auth/approle/role/mine")
     assert (await store.ask("PUT", "auth/approle/role/mine", {"role_id": "Payments"}))[0] == 204
+
+
+async def test_long_paths_in_a_body_are_refused_and_not_remembered(store) -> None:
+    """Each path that was asked about was kept, megabytes long, thousands of them for a token."""
+    nobody = await store.token_with('path "secret/data/+/x" { capabilities = ["read"] }')
+    long = "secret/data" + "/a" * 100_000
+    for path, body in (
+        ("sys/capabilities-self", {"paths": ["short", long]}),
+        ("sys/explain-self", {"path": long}),
+        ("sys/consumers/ack", {"path": long, "version": 1}),
+    ):
+        status, said = await store.ask("POST", path, body, token=nobody)
+        assert status == 400
+        assert "too long" in said["errors"][0]
+
+
+async def test_an_acknowledgement_names_a_path_as_it_is_decided(store) -> None:
+    reader = await store.token_with('path "secret/data/a/*" { capabilities = ["read"] }')
+    body = {"path": "secret/data/a/../b", "version": 1}
+    assert (await store.ask("POST", "sys/consumers/ack", body, token=reader))[0] == 400
+    body = {"path": "/secret//data/a/b", "version": 1}
+    assert (await store.ask("POST", "sys/consumers/ack", body, token=reader))[0] == 204
+    _, said = await store.ask("GET", "sys/consumers?path=secret/data/a/b")
+    assert len(said["data"]["consumers"]) == 1
+
+
+def test_a_path_is_cut_at_its_slashes_only_for_patterns_that_it_begins_like() -> None:
+    """A stranger's path of 30,000 segments was cut for each of the system's patterns."""
+    long, patterns = "a/" * 30_000, [f"one/{{name}}/number-{each}" for each in range(1500)]
+    before = time.process_time()
+    assert not any(match(each, long) for each in patterns)
+    assert time.process_time() - before < 0.1
+    assert match("one/{name}/two", "one/x/two") == {"name": "x"}
+    assert match("one/{name*}", "one") == {"name": ""}

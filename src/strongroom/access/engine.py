@@ -21,6 +21,8 @@ from strongroom.access.policy import PathRule, Policy
 from strongroom.model.decision import Decision
 
 CACHE_ENTRIES: Final = 4096
+# Longer paths, which may have megabytes, are not remembered.
+LONGEST_KEPT: Final = 512
 # What decides about a list: one of the two that grant it, or that it is denied.
 _LISTING: Final = frozenset({"list", "scan", "deny"})
 _ORDER: Final = ("sudo", "create", "read", "update", "patch", "delete", "list", "scan", "subscribe")
@@ -89,6 +91,8 @@ class Acl:
 
     def governing(self, path: str, *, listing: bool = False) -> Grant | None:
         """The one grant that decides about a path, or None."""
+        if len(path) > LONGEST_KEPT:
+            return self._find(path, listing=listing)
         key = (path, listing)
         try:
             return self._cache[key]
@@ -262,7 +266,9 @@ def _priority(rule: PathRule) -> tuple[int, bool, int, int, str]:
 
 
 def _matches(rule: PathRule, path: str) -> bool:
-    wanted, given = rule.segments, path.split("/")
+    wanted = rule.segments
+    # No further than the rule reaches: a path may have any number of segments.
+    given = path.split("/", len(wanted))
     if len(given) < len(wanted) or (len(given) > len(wanted) and not rule.prefix):
         return False
     for index, segment in enumerate(wanted):

@@ -278,6 +278,9 @@ def match(pattern: str, rest: str, written: str | None = None) -> dict[str, str]
     A list arrives with a final slash, which a pattern does not write. The parts are taken from
     `written`, the same path before its case was folded.
     """
+    # Before a path of tens of thousands of segments is cut at them for each pattern of a table.
+    if not rest.startswith(pattern.partition("{")[0].rstrip("/")):
+        return None
     names = pattern.split("/")
     parts = _segments(rest)
     shown = parts if written is None or written == rest else _segments(written)

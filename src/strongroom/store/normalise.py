@@ -31,6 +31,8 @@ _OPERATIONS: Final[dict[str, Operation]] = {
 _FORM: Final = "application/x-www-form-urlencoded"
 MERGE_PATCH: Final = "application/merge-patch+json"
 MAX_QUERY_FIELDS: Final = 100
+# Of a path inside a body: as long as the head of a request lets one be.
+LONGEST_PATH: Final = 64 * 1024
 # Forms are what people type; decoding one takes thirty times its size.
 MAX_FORM_BYTES: Final = 1024 * 1024
 # What is written there is a file, whatever its content type says.
@@ -133,6 +135,8 @@ def canonical_segments(path: str) -> str:
 
     Also for paths inside a body. Raises Invalid(`bad-path`).
     """
+    if len(path) > LONGEST_PATH:
+        raise Invalid("bad-path", "the path is too long")
     if not path.isprintable():
         raise Invalid("bad-path", "the path has characters that cannot be printed")
     if "//" not in path and "/." not in path and not path.startswith((".", "/")):

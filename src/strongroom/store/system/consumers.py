@@ -13,6 +13,7 @@ from strongroom.model.errors import Denied, Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import ConsumerRow
+from strongroom.store.normalise import canonical_segments
 from strongroom.store.parameters import fields
 from strongroom.store.tokens import claim_end
 
@@ -35,7 +36,9 @@ class Consumers:
         )
 
     async def _acknowledge(self, call: Call) -> None:
-        path, version = call.text("path").strip("/"), call.integer("version")
+        # As a request for it is decided.
+        path = canonical_segments(call.text("path")).strip("/")
+        version = call.integer("version")
         if not path or version < 1:
             raise Invalid("bad-parameter", "path and a version of at least 1 are needed")
         if not call.caller.decide(path, "read").allowed:

@@ -14,7 +14,7 @@ from strongroom.model.errors import Denied, Invalid, Refusal
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.envelope import nothing_here
-from strongroom.store.normalise import Operation
+from strongroom.store.normalise import LONGEST_PATH, Operation
 from strongroom.store.parameters import fields
 from strongroom.store.routing import Route
 from strongroom.store.sessions import ROOT, WRAPPING, Session
@@ -179,6 +179,8 @@ class Capabilities:
             raise Invalid("no-paths", "paths must be supplied")
         if len(paths) > MOST_PATHS:
             raise Invalid("too-many-paths", f"at most {MOST_PATHS} paths in a request")
+        if any(len(path) > LONGEST_PATH for path in paths):
+            raise Invalid("bad-path", "a path is too long")
         said: dict[str, list[str]] = {}
         for number, path in enumerate(paths, 1):
             said[path] = self._of_path(path.removeprefix("/"), session)
