@@ -111,3 +111,18 @@ def test_a_path_is_cut_at_its_slashes_only_for_patterns_that_it_begins_like() ->
     assert time.process_time() - before < 0.1
     assert match("one/{name}/two", "one/x/two") == {"name": "x"}
     assert match("one/{name*}", "one") == {"name": ""}
+
+
+async def test_no_token_stands_in_the_sentence_of_a_refusal(store) -> None:
+    """One that was written into a path that leads nowhere was hidden there, and said beside it."""
+    token = await store.token_with('path "secret/data/x" { capabilities = ["read"] }')
+    for path in (f"auth/tokens/renew/{token}", f"{token}/x", token):
+        status, said = await store.ask("GET", path)
+        assert (status, token in said["errors"][0]) == (404, False)
+    config = {"enable_rate_limit_audit_logging": True, "rate_limit_exempt_paths": ["auth/token/x"]}
+    assert (await store.ask("POST", "sys/quotas/config", config))[0] == 204
+    body = {"path": "auth/token/", "rate": 1}
+    assert (await store.ask("POST", "sys/quotas/rate-limit/tokens", body))[0] == 204
+    answers = {(await store.ask("POST", f"auth/token/renew/{token}", {}))[0] for _ in range(3)}
+    assert 429 in answers
+    assert token not in b"".join(store.device.lines).decode()

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from strongroom.model.errors import Refusal
 from strongroom.store.engine.contract import Transaction, View
+from strongroom.store.tokens import without_tokens
 
 MOUNT: Final = "system"
 RATE, LEASES, CONFIG = "quota-rate-limit", "quota-lease-count", "quota-config"
@@ -43,7 +44,8 @@ class TooMany(Refusal):
     def __init__(
         self, path: str, what: str, retry_after: int, headers: tuple[tuple[str, str], ...] = ()
     ) -> None:
-        super().__init__("quota-exceeded", f'request path "{path}": {what} quota exceeded')
+        shown = without_tokens(path)
+        super().__init__("quota-exceeded", f'request path "{shown}": {what} quota exceeded')
         self.retry_after = retry_after
         self.headers = (("Retry-After", str(retry_after)), *headers)
 

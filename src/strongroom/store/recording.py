@@ -20,6 +20,7 @@ from strongroom.audit.record import (
     response_line,
 )
 from strongroom.store.routing import full_path
+from strongroom.store.tokens import TEXTS, without_tokens
 
 if TYPE_CHECKING:
     from strongroom.audit.devices import AuditBroker
@@ -36,8 +37,6 @@ BYTES_OF_ONE: Final = 2
 MOST_OF_STRANGERS: Final = 1000
 LEFT_OUT: Final[Mapping[str, Any]] = {"values_left_out": True}
 _NESTED: Final = (dict, list)
-# How the texts of tokens begin, other than of those that somebody has chosen.
-TOKENS: Final = ("hvs.", "hvb.", "hvr.")
 
 
 def shown_path(call: "Call", hide: Callable[[str], str]) -> str:
@@ -45,14 +44,10 @@ def shown_path(call: "Call", hide: Callable[[str], str]) -> str:
 
     Also where nothing is served at such a path: the token is good all the same.
     """
-    path = call.path
-    if "token" not in call.args and "/hv" not in path:
-        return path
-    chosen = call.args.get("token")
-    return "/".join(
-        hide(part) if part == chosen or part.startswith(TOKENS) else part
-        for part in path.split("/")
-    )
+    chosen, path = call.args.get("token"), call.path
+    if chosen and not chosen.startswith(TEXTS):
+        path = "/".join(hide(part) if part == chosen else part for part in path.split("/"))
+    return without_tokens(path, hide)
 
 
 def _holds_more(data: Mapping[str, Any], most: int) -> bool:

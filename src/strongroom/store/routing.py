@@ -14,6 +14,7 @@ from strongroom.store.engine.contract import DamagedMount, MountRow, SecretName,
 from strongroom.store.normalise import Canonical, Operation
 from strongroom.store.notices import Notices
 from strongroom.store.parameters import set_aside, warnings_of
+from strongroom.store.tokens import without_tokens
 from strongroom.wire.http import NO_CONTENT
 
 # Request lines that are remembered, and how long the target of one may be.
@@ -265,7 +266,8 @@ class Router:
                 if isinstance(row, DamagedMount):
                     raise DamagedRow("damaged-mount", row.said, hint=_REPAIR)
                 return row, path[len(prefix) :]
-        raise NotFound("no-route", f'no handler for route "{path}". route entry not found.')
+        shown = without_tokens(path)
+        raise NotFound("no-route", f'no handler for route "{shown}". route entry not found.')
 
 
 def secret_of(route: Route) -> SecretName | None:

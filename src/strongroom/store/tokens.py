@@ -5,7 +5,7 @@ Rules: https://developer.hashicorp.com/vault/docs/concepts/tokens.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,8 +19,17 @@ MAX_TTL: Final = 768 * 3600
 SERVICE: Final = "service"
 BATCH: Final = "batch"
 ROOT: Final = "root"
+# How the texts of tokens begin, other than of those that somebody has chosen.
+TEXTS: Final = ("hvs.", "hvb.", "hvr.")
 # What the store gives to tokens of its own; nobody may ask for them.
 INTERNAL_POLICIES: Final = frozenset({"response-wrapping", "control-group"})
+
+
+def without_tokens(path: str, hide: Callable[[str], str] = lambda _: "TOKEN") -> str:
+    """A path as it may be shown: older clients write a token into one, and people by mistake."""
+    if "hv" not in path:
+        return path
+    return "/".join(hide(part) if part.startswith(TEXTS) else part for part in path.split("/"))
 
 
 @dataclass(frozen=True, slots=True)
