@@ -126,3 +126,12 @@ async def test_no_token_stands_in_the_sentence_of_a_refusal(store) -> None:
     answers = {(await store.ask("POST", f"auth/token/renew/{token}", {}))[0] for _ in range(3)}
     assert 429 in answers
     assert token not in b"".join(store.device.lines).decode()
+
+
+@pytest.mark.parametrize("metadata", ["[" * 100_000, '{"a": "\\ud800"}', '{"a": 1}'])
+async def test_metadata_in_text_that_is_no_map_is_refused_and_no_bug(store, metadata) -> None:
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    await store.ask("PUT", "auth/approle/role/app", {"token_policies": "default"})
+    path = "auth/approle/role/app/secret-id"
+    assert (await store.ask("POST", path, {"metadata": metadata}))[0] == 400
+    assert (await store.ask("POST", path, {"metadata": '{"a": "b"}'}))[0] == 200

@@ -4,10 +4,11 @@ Only a keyed hash of a secret id is kept. An accessor finds a secret id within i
 """
 
 import dataclasses
-import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+
+import orjson
 
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Invalid, NotFound, Refusal
@@ -230,7 +231,7 @@ def _metadata(call: Call) -> dict[str, str]:
     given = call.data.get("metadata") or {}
     if isinstance(given, str):
         try:
-            given = json.loads(given)
+            given = orjson.loads(given)
         except ValueError:
             raise Invalid("bad-parameter", "failed to parse metadata: not a JSON object") from None
     if not isinstance(given, dict) or not all(isinstance(each, str) for each in given.values()):
