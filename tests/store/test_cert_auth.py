@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import datetime
+import time
 
 import pytest
 from cryptography import x509
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from strongroom.crypto.client_certificates import RevocationList, read_certificate
+from strongroom.crypto.client_certificates import RevocationList, read_certificate, trusted_chain
 from strongroom.store.auth.cert_match import Verdict, judge
 
 _LISTS = (
@@ -257,6 +258,30 @@ async def test_a_revoked_certificate_is_refused(mounted, maker) -> None:
     assert (await login(mounted, one))[0] == 200
     for text in ("", "no list", pem(one)):
         assert (await mounted.ask("POST", "auth/cert/crls/x", {"crl": text}))[0] == 400
+
+
+def test_authorities_that_a_stranger_sends_are_not_tried_in_every_order() -> None:
+    """Those that have signed each other kept a verifier busy for hundreds of signatures a role."""
+    now = 1_800_000_000.0
+    trusted, stranger = Maker(now), Maker(now, "stranger")
+    others = [der(Maker(now, "stranger", above=stranger).certificate) for _ in range(5)]
+    same = [stranger._builder(stranger.name, stranger.key) for _ in range(5)]
+    constraints = x509.BasicConstraints(ca=True, path_length=None)
+    beside = [
+        der(each.add_extension(constraints, critical=True).sign(stranger.key, hashes.SHA256()))
+        for each in same
+    ]
+    shown = read_certificate(der(stranger.client()), [*beside, *others])
+    before = time.process_time()
+    assert trusted_chain(shown, [trusted.certificate], shown.beside, now) == ()
+    assert time.process_time() - before < 0.02
+    # What a trusted one has signed counts, whoever else was sent and in whatever order.
+    first = Maker(now, "first", above=trusted)
+    second = Maker(now, "second", above=first)
+    sent = [der(each.certificate) for each in (second, first)] + beside
+    shown = read_certificate(der(second.client()), sent)
+    chain = trusted_chain(shown, [trusted.certificate], shown.beside, now)
+    assert [each.subject for each in chain[1:]] == [second.name, first.name, trusted.name]
 
 
 def test_one_list_of_the_chain_that_is_too_old_leaves_a_role_unsure() -> None:

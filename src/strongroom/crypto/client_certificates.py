@@ -153,15 +153,34 @@ def trusted_chain(
     authorities = [each for each in trusted if is_authority(each)]
     if not authorities or is_authority(certificate):
         return ()
+    known = _vouched_for(authorities, between)
+    if all(each.subject != certificate.issuer for each in known):
+        return ()
     builder = PolicyBuilder().store(Store(authorities)).time(moment)
     builder = builder.extension_policies(
         ca_policy=_authority_policy(), ee_policy=ExtensionPolicy.permit_all()
     )
     try:
-        found = builder.build_client_verifier().verify(certificate, [*authorities, *between])
+        found = builder.build_client_verifier().verify(certificate, known)
     except VerificationError:
         return ()
     return tuple(found.chain)
+
+
+def _vouched_for(
+    authorities: Sequence[x509.Certificate], between: Sequence[x509.Certificate]
+) -> list[x509.Certificate]:
+    """The authorities, and what was sent that one of them has signed, or one of those in turn.
+
+    Anybody may send authorities of their own that have all signed each other, and a verifier
+    tries hundreds of the ways between them before it gives up.
+    """
+    known, fresh, left = list(authorities), list(authorities), list(between)
+    while fresh:
+        fresh = [each for each in left if any(has_issued(one, each) for one in fresh)]
+        left = [each for each in left if each not in fresh]
+        known += fresh
+    return known
 
 
 def is_in_time(certificate: x509.Certificate, now: float) -> bool:
