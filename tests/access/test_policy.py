@@ -1,5 +1,7 @@
 """Policies in the forms people write them, and refusals that say where."""
 
+import time
+
 import pytest
 from hcl.parser import HclParser
 from hypothesis import given
@@ -139,3 +141,53 @@ def test_any_text_is_parsed_or_refused(text) -> None:
         parse_policy("p", text)
     except Invalid as refusal:
         assert refusal.message.startswith("line ")
+
+
+def test_a_long_policy_is_read_in_the_time_of_its_length() -> None:
+    """To say its line, the text before each of 20,000 rules was counted: a minute for 900 KB."""
+    rules = "".join(f'path "a/{each}" {{\n capabilities = ["read"]\n}}\n' for each in range(9000))
+    before = time.process_time()
+    assert len(parse_policy("p", rules).rules) == 9000
+    assert time.process_time() - before < 2.0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'capabilities = ["deny"] capabilities = ["read"]',
+        'policy = "deny" policy = "write"',
+        'policy = "write" capabilities = ["deny"]',
+    ],
+)
+def test_what_is_denied_first_is_not_granted_by_the_same_key_again(body: str) -> None:
+    (rule,) = parse_policy("p", f'path "a" {{ {body} }}').rules
+    assert rule.capabilities == {"deny"}
+
+
+@pytest.mark.parametrize("equals", ["=", ""])
+def test_parameters_of_two_blocks_are_all_denied(equals: str) -> None:
+    text = f"""path "a" {{
+      capabilities = ["update"]
+      denied_parameters {equals} {{ "one" = [] "three" = ["x"] }}
+      denied_parameters {equals} {{ "two" = [] "three" = ["y"] }}
+      required_parameters = ["four"]
+      required_parameters = ["five"]
+    }}"""
+    (rule,) = parse_policy("p", text).rules
+    assert rule.denied_parameters == {"one": (), "two": (), "three": ("x", "y")}
+    assert rule.required_parameters == ("four", "five")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"path": {"a": {"min_wrapping_ttl": %s}}}' % ("9" * 5000),
+        'path "a" { policy = ["read"] }',
+        'path "a\\ud800" { capabilities = ["read"] }',
+        '{"path": {"a\\udfff": {"capabilities": ["read"]}}}',
+    ],
+    ids=["long-number", "list-of-shorthands", "half-a-character", "half-in-json"],
+)
+def test_what_cannot_be_read_or_shown_is_refused_and_no_bug(text: str) -> None:
+    with pytest.raises(Invalid):
+        parse_policy("p", text)

@@ -8,6 +8,7 @@ Errors carry line and column; nothing of the text is repeated but the offending 
 
 import json
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -86,6 +87,8 @@ class _Parser:
     def __init__(self, text: str, code: str) -> None:
         self._text = text
         self._code = code
+        # Counted once: before each of thousands of rules it would take longer than all the rest.
+        self._breaks = [found.start() for found in re.finditer("\n", text)]
         self._tokens = self._scan()
         self._next = 0
         self._depth = 0
@@ -166,7 +169,7 @@ class _Parser:
 
     def _item(self) -> Block | Attribute:
         first = self._take()
-        line = self._text.count("\n", 0, first.position) + 1
+        line = bisect_left(self._breaks, first.position) + 1
         name = self._name(first)
         if self._punct("=") or self._punct(":"):
             return Attribute(name, self._value(), line)
@@ -251,6 +254,9 @@ def _parse_json(text: str, code: str) -> Body:
         raise Invalid(code, f"line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise Invalid(code, f"line 1, column 1: nested deeper than {MAX_DEPTH}") from None
+    except ValueError:
+        # Python reads no whole number of more than 4,300 digits.
+        raise Invalid(code, "line 1, column 1: a number is too long") from None
     return _from_json(value, code, 0)
 
 

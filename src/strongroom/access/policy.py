@@ -5,7 +5,7 @@ Rules: https://developer.hashicorp.com/vault/docs/concepts/policies. A rule's pa
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -41,8 +41,11 @@ _IGNORED: Final = frozenset({"comment", "mfa_methods", "control_group", "subscri
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART: Final = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|[smhd])")
 _TIME: Final = re.compile(rf"(?:{_PART.pattern})+")
+# Escapes write it (`\ud800`); what shows the rule could not be encoded.
+_HALF: Final = re.compile("[\ud800-\udfff]")
 
 Parameters = Mapping[str, tuple[Any, ...]]
+Item = Block | Attribute
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +118,17 @@ def _path_rules(item: Block | Attribute) -> list[PathRule]:
 
 
 def _rule(path: str, body: Body, line: int) -> PathRule:
-    values = {item_name(item): item for item in body.items}
+    # A key that is there twice counts twice: the second would else take back what the first denies.
+    values: dict[str, list[Item]] = {}
+    for item in body.items:
+        values.setdefault(item_name(item), []).append(item)
     known = {"capabilities", "policy", "allowed_parameters", "denied_parameters",
              "required_parameters", "min_wrapping_ttl", "max_wrapping_ttl"}  # fmt: skip
-    for name, item in values.items():
+    for name, items in values.items():
         if name not in known | _IGNORED:
-            raise _bad(item.line or line, f"unknown key {name!r} in a path block")
+            raise _bad(items[0].line or line, f"unknown key {name!r} in a path block")
     pattern, prefix = _pattern(path, line)
-    least, most = (_ttl(values.get(f"{end}_wrapping_ttl"), line) for end in ("min", "max"))
+    least, most = (_ttl(values.get(f"{end}_wrapping_ttl", ()), line) for end in ("min", "max"))
     if most and least > most:
         raise _bad(line, "max_wrapping_ttl is smaller than min_wrapping_ttl")
     return PathRule(
@@ -130,9 +136,9 @@ def _rule(path: str, body: Body, line: int) -> PathRule:
         pattern=pattern,
         prefix=prefix,
         capabilities=_capabilities(values, line),
-        allowed_parameters=_parameters(values.get("allowed_parameters"), line),
-        denied_parameters=_parameters(values.get("denied_parameters"), line),
-        required_parameters=_strings(values.get("required_parameters"), line),
+        allowed_parameters=_parameters(values.get("allowed_parameters", ()), line),
+        denied_parameters=_parameters(values.get("denied_parameters", ()), line),
+        required_parameters=_strings(values.get("required_parameters", ()), line),
         min_wrapping_ttl=least,
         max_wrapping_ttl=most,
     )
@@ -142,50 +148,56 @@ def _pattern(path: str, line: int) -> tuple[str, bool]:
     pattern = path.removeprefix("/")
     if "+*" in pattern:
         raise _bad(line, "a path cannot have '+*'")
+    if _HALF.search(pattern):
+        raise _bad(line, "a path has half a character, which no request can have")
     prefix = pattern.endswith("*")
     return pattern.removesuffix("*"), prefix
 
 
-def _capabilities(values: Mapping[str, Block | Attribute], line: int) -> frozenset[str]:
+def _capabilities(values: Mapping[str, Sequence[Item]], line: int) -> frozenset[str]:
     granted: set[str] = set()
-    old = values.get("policy")
-    if isinstance(old, Attribute):
-        if old.value not in SHORTHANDS:
+    for old in values.get("policy", ()):
+        if not isinstance(old, Attribute):
+            continue
+        if not isinstance(old.value, str) or old.value not in SHORTHANDS:
             raise _bad(old.line or line, f"unknown policy shorthand {old.value!r}")
         granted |= SHORTHANDS[old.value]
-    for capability in _strings(values.get("capabilities"), line):
+    for capability in _strings(values.get("capabilities", ()), line):
         if capability not in CAPABILITIES or capability == "root":
             raise _bad(line, f"unknown capability {capability!r}")
         granted.add(capability)
     return frozenset({"deny"} if "deny" in granted else granted)
 
 
-def _strings(item: Block | Attribute | None, line: int) -> tuple[str, ...]:
-    if item is None:
-        return ()
-    value = item.value if isinstance(item, Attribute) else None
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise _bad(item.line or line, f"{item_name(item)} is a list of strings")
-    return tuple(value)
+def _strings(items: Sequence[Item], line: int) -> tuple[str, ...]:
+    found: list[str] = []
+    for item in items:
+        value = item.value if isinstance(item, Attribute) else None
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise _bad(item.line or line, f"{item_name(item)} is a list of strings")
+        found += value
+    return tuple(found)
 
 
-def _parameters(item: Block | Attribute | None, line: int) -> Parameters | None:
-    if item is None:
+def _parameters(items: Sequence[Item], line: int) -> Parameters | None:
+    if not items:
         return None
-    body = item.body if isinstance(item, Block) else item.value
-    if not isinstance(body, Body):
-        raise _bad(item.line or line, f"{item_name(item)} is an object of lists")
-    found: dict[str, tuple[Any, ...]] = {}
-    for entry in body.items:
-        if not isinstance(entry, Attribute) or not isinstance(entry.value, list):
-            raise _bad(entry.line or line, f"{item_name(entry)} in {item_name(item)} is a list")
-        found[entry.name.lower()] = tuple(entry.value)
-    return found
+    found: dict[str, list[Any]] = {}
+    for item in items:
+        body = item.body if isinstance(item, Block) else item.value
+        if not isinstance(body, Body):
+            raise _bad(item.line or line, f"{item_name(item)} is an object of lists")
+        for entry in body.items:
+            if not isinstance(entry, Attribute) or not isinstance(entry.value, list):
+                raise _bad(entry.line or line, f"{item_name(entry)} in {item_name(item)} is a list")
+            found.setdefault(entry.name.lower(), []).extend(entry.value)
+    return {name: tuple(values) for name, values in found.items()}
 
 
-def _ttl(item: Block | Attribute | None, line: int) -> float:
-    if item is None:
+def _ttl(items: Sequence[Item], line: int) -> float:
+    if not items:
         return 0.0
+    item = items[-1]
     value = item.value if isinstance(item, Attribute) else None
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
