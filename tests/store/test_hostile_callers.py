@@ -135,3 +135,20 @@ async def test_metadata_in_text_that_is_no_map_is_refused_and_no_bug(store, meta
     path = "auth/approle/role/app/secret-id"
     assert (await store.ask("POST", path, {"metadata": metadata}))[0] == 400
     assert (await store.ask("POST", path, {"metadata": '{"a": "b"}'}))[0] == 200
+
+
+async def test_strangers_make_no_wrapping_tokens(store) -> None:
+    """Each was a token for a month, until nobody could log in: the default quota counts them."""
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    await store.ask("POST", "auth/userpass/users/ada", {"password": "pw"})
+    await store.ask("PUT", "sys/quotas/lease-count/default", {"path": "", "max_leases": 9})
+    for _ in range(12):
+        path = "sys/internal/ui/mounts"
+        status, said = await store.ask("GET", path, token="", X_Vault_Wrap_TTL="700h")
+        assert (status, said["wrap_info"], set(said["data"])) == (200, None, {"secret", "auth"})
+    path, body = "auth/userpass/login/ada", {"password": "pw"}
+    status, said = await store.ask("POST", path, body, token="", X_Vault_Wrap_TTL="60s")
+    assert status == 200
+    assert said["wrap_info"]["token"]
+    status, said = await store.ask("GET", "sys/internal/ui/mounts", X_Vault_Wrap_TTL="60s")
+    assert said["wrap_info"]["token"]

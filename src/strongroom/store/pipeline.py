@@ -503,7 +503,7 @@ class Pipeline:
         self._answer_failure(work, Unavailable("too-slow", "the request took too long"))
 
     def _answer(self, work: Work, result: Result | None, recorded: bytes | None = None) -> None:
-        if work.call.wrap_seconds and result is not None and can_be_wrapped(result):
+        if work.call.wrap_seconds and result is not None and can_be_wrapped(work.call, result):
             self._start(self._wrap(work, result))
         elif recorded is None and result is not None and self._recording.has_many(result.data):
             self._start(self._answer_by_parts(work, result))

@@ -35,10 +35,14 @@ class Wrapped:
     wrapped_accessor: str = ""
 
 
-def can_be_wrapped(result: Result | None) -> bool:
-    """Whether there is something to keep: a reply with content that is no error."""
+def can_be_wrapped(call: Call, result: Result) -> bool:
+    """Whether there is something to keep: a reply with content that is no error.
+
+    What strangers are told anyway is not: each wrapped reply is a token for up to a month, and
+    counts against the quota that everybody's logins need.
+    """
     return (
-        result is not None
+        (call.session is not None or result.auth is not None)
         and result.raw is None
         and result.status < 400
         and not (result.data is None and result.auth is None)
