@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from strongroom.store.call import match
+from strongroom.store.call import Call, Endpoint, Result, match
 
 
 async def test_explain_self_does_not_tell_what_secrets_are_there(store) -> None:
@@ -152,3 +152,38 @@ async def test_strangers_make_no_wrapping_tokens(store) -> None:
     assert said["wrap_info"]["token"]
     status, said = await store.ask("GET", "sys/internal/ui/mounts", X_Vault_Wrap_TTL="60s")
     assert said["wrap_info"]["token"]
+
+
+class Looked:
+    """An engine that notes for which paths it is asked whether something is there."""
+
+    def __init__(self) -> None:
+        self.at: list[str] = []
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        return [Endpoint("{path*}", {"update": lambda call: Result({"done": call.operation})})]
+
+    def exists(self, call: Call) -> bool:
+        self.at.append(call.rest)
+        return call.rest == "there"
+
+
+async def test_how_long_a_refusal_takes_does_not_tell_what_is_there(serve_with) -> None:
+    """Even without a token a write was refused sooner where there was a secret: a fifth."""
+    looked = Looked()
+    async with serve_with(looked=lambda context, leases: looked) as store:
+        await store.ask("POST", "sys/mounts/looked", {"type": "looked"})
+        reader = await store.token_with('path "looked/*" { capabilities = ["read", "delete"] }')
+        for token in (reader, "", "hvs.unknown"):
+            for name in ("there", "none"):
+                assert (await store.ask("POST", f"looked/{name}", {}, token=token))[0] == 403
+        assert looked.at == []
+        for capability, statuses in (("create", (403, 200)), ("update", (200, 403))):
+            rule = f'path "looked/*" {{ capabilities = ["{capability}"] }}'
+            writer = await store.token_with(rule)
+            paths = ("looked/there", "looked/none")
+            found = [(await store.ask("POST", each, {}, token=writer))[0] for each in paths]
+            assert tuple(found) == statuses
+        _, said = await store.ask("POST", "looked/none", {})
+        assert said["data"]["done"] == "create"

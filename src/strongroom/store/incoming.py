@@ -42,6 +42,17 @@ def call_of(
         body=raw,
         file=request.file,
     )
-    if route and call.operation == "update" and not there and not route.backend.exists(call):
-        call.operation = "create"
+    if route and call.operation == "update" and not there and _may_learn(call, route):
+        call.operation = "update" if route.backend.exists(call) else "create"
     return call
+
+
+def _may_learn(call: Call, route: Route) -> bool:
+    """Whether what is there is looked at for a write.
+
+    For whoever may neither create nor update there it is not: how long it takes to be refused
+    would tell what is there.
+    """
+    if route.endpoint.public:
+        return True
+    return call.session is not None and call.session.may_write(call.path, call.lowered)

@@ -35,6 +35,7 @@ WRAPPING_TEXT: Final = """\
 path "cubbyhole/response" { capabilities = ["create", "read"] }
 path "sys/wrapping/unwrap" { capabilities = ["update"] }
 """
+_WRITES: Final = frozenset({"create", "update"})
 _ROOT_DECISION: Final = Decision(True, "the root policy allows everything", "root")
 
 
@@ -93,6 +94,13 @@ class Session:
             return _ROOT_DECISION
         acl = self.acl.lowered(lowered) if lowered else self.acl
         return acl.decide(path, capability, parameters, wrap_seconds=wrap_seconds)
+
+    def may_write(self, path: str, lowered: int = 0) -> bool:
+        """Whether it may create or update what is at a path, whatever with."""
+        if self.is_root:
+            return True
+        grant = self.acl.lowered(lowered).governing(path)
+        return grant is not None and not _WRITES.isdisjoint(grant.capabilities)
 
     def capabilities(self, path: str, lowered: int = 0) -> tuple[str, ...]:
         """What `sys/capabilities` says."""
