@@ -210,6 +210,28 @@ async def test_bodies_that_arrive_together_share_one_bound(bench) -> None:
     await listener.drain(0.1)
 
 
+async def test_who_holds_most_of_the_bound_of_bodies_is_let_go_for_who_sends_little(bench) -> None:
+    """A few large bodies that never end kept everybody from sending any, logins too."""
+    listener = Listener(bench.echo, Limits(body_bytes=10_000, buffered_bytes=25_000), bench.clock)
+    _, bench.port = await listener.start("127.0.0.1", 0)
+    held = []
+    for size in (8900, 9000, 7000):
+        held.append(await bench.peer())
+        await held[-1].send(HEAD + b"Content-Length: 9999\r\n\r\n" + b"x" * size)
+    async with asyncio.timeout(60):
+        while listener.buffered < 24_900:
+            await asyncio.sleep(0.01)
+    late = await bench.peer()
+    await late.send(HEAD + b"Content-Length: 300\r\n\r\n" + b"x" * 300)
+    assert (await late.reply())[0] == 200
+    assert (await held[1].reply())[0] == 503
+    assert await held[1].ended()
+    assert listener.buffered == 15_900
+    await late.send(HEAD + b"Content-Length: 300\r\n\r\n" + b"x" * 300)
+    assert (await late.reply())[0] == 200
+    await listener.drain(0.1)
+
+
 async def test_replies_that_nobody_reads_share_one_bound(bench) -> None:
     """A few requests in one packet ask for much; whoever leaves most of it unread is let go."""
     limit, piece = 6_000_000, 1_000_000

@@ -96,17 +96,16 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._peer_reads = True
         self._begun = 0
-        self._buffered = 0
-        # Bytes of replies that wait for their turn, or for a peer that does not read.
-        self.unread = 0
+        # Bytes of a body that is not whole, and of replies that wait or that nobody reads.
+        self.buffered = self.unread = 0
         self._incoming: Incoming | None = None
         self._spooling: set[Incoming] = set()
         self._owes_continue = False
         self._reset()
 
     def _reset(self) -> None:
-        self.listener.buffered -= self._buffered
-        self._buffered = 0
+        self.listener.buffered -= self.buffered
+        self.buffered = 0
         self._incoming = None
         self._owes_continue = False
         self._target = b""
@@ -318,13 +317,15 @@ class Connection(asyncio.Protocol):
         if self._incoming is not None:
             self._incoming.feed(body)
             return
-        self._buffered += len(body)
+        self.buffered += len(body)
         self.listener.buffered += len(body)
         if self.listener.buffered > self._limits.buffered_bytes:
-            self.refuse(503, "too many request bodies arrive at once")
-            return
-        if self._body_bytes > self._limits.body_bytes:
+            # Not whoever comes last: it may have sent a few bytes, and others megabytes.
+            most = self.listener.most(lambda each: (each.buffered, each is self))
+            most.refuse(503, "too many request bodies arrive at once")
+        elif self._body_bytes > self._limits.body_bytes:
             self.refuse(413, "the request body is too large")
+        if self._closing:
             return
         last = self._body[-1] if self._body and len(body) < SMALL_BYTES else b""
         if isinstance(last, bytearray) and len(last) < PIECE_BYTES:
@@ -432,7 +433,7 @@ class Connection(asyncio.Protocol):
             size += self.transport.get_write_buffer_size()
         self._set_unread(size)
         if self.listener.unread > self._limits.unread_bytes:
-            self.listener.most_unread().cut()
+            self.listener.most(lambda each: (each.unread, each is self)).cut()
         return self.transport is not None
 
     def _set_unread(self, size: int) -> None:
@@ -484,7 +485,7 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
-        self._body.clear()
+        self._reset()
         exchange = Exchange(self, head_only=False, keep_alive=False)
         self._waiting.append(exchange)
         exchange.reply(error_response(status, message, close=True))
@@ -568,9 +569,9 @@ class Listener:
         """The connection is gone."""
         self._connections.discard(connection)
 
-    def most_unread(self) -> Connection:
-        """The peer that leaves most unread."""
-        return max(self._connections, key=lambda each: each.unread)
+    def most(self, what: Callable[[Connection], tuple[int, bool]]) -> Connection:
+        """The peer of which there is most."""
+        return max(self._connections, key=what)
 
     @property
     def connections(self) -> int:
