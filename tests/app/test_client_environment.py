@@ -120,6 +120,9 @@ async def test_a_certificate_is_shown(cli, tls, monkeypatch) -> None:
     monkeypatch.setenv("VAULT_CLIENT_CERT", str(folder / "crt"))
     await cli(*ASK, expect=1)
     assert "[half-certificate]" in cli.err
+    monkeypatch.setenv("VAULT_CLIENT_KEY", str(folder / "none"))
+    await cli(*ASK, expect=1)
+    assert f"client certificate {folder}/crt with the key {folder}/none [bad-cert" in cli.err
     monkeypatch.setenv("VAULT_CLIENT_KEY", str(folder / "key"))
     await cli(*ASK)
     shown = ssl.DER_cert_to_PEM_cert((folder / "shown").read_bytes())
@@ -139,6 +142,27 @@ async def _serving(answer) -> AsyncIterator[str]:
     _, port = await listener.start("127.0.0.1", 0)
     yield f"http://127.0.0.1:{port}"
     await listener.drain(0.1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("kv", "get", "secret/a"), ("kv", "put", "secret/a", "k=v"), ("status",),
+        ("write", "a/b", "k=v"), ("delete", "a/b"), ("list", "a/b"), ("token", "revoke", "hvs.a"),
+        ("policy", "list"), ("secrets", "move", "a", "b"), ("operator", "init"),
+        ("login", "-no-store", "-method=userpass", "username=a", "password=b"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, b"<html>sign in</html>"), (404, b"<html>"), (502, b"bad gateway"), (404, b'{"a": 1}')],
+)
+async def test_what_is_no_store_is_told_apart(cli, monkeypatch, words, status, body) -> None:
+    async with _serving(lambda request: Response(status, body=body)) as address:
+        monkeypatch.setenv("VAULT_ADDR", address)
+        assert await cli(*words, expect=1 if words[0] == "status" else 2) == ""
+    assert ("is no store" if status == 200 else "* this is no answer of a store") in cli.err
+    assert words[0] == "status" or "hint: is the address (-address, VAULT_ADDR)" in cli.err
 
 
 async def test_a_silent_store_is_waited_for_as_long_as_was_said(cli, monkeypatch) -> None:

@@ -166,15 +166,23 @@ def _client_context(
         )
     try:
         context = ssl.create_default_context(cafile=ca_file, cadata=ca_data or None)
-        if client_certificate:
-            context.load_cert_chain(*client_certificate)
-        if client_pem:
-            _load_pem(context, client_pem)
     except (OSError, ssl.SSLError) as error:
         raise Invalid(
             "bad-ca",
             f"cannot use the certificate authority {ca_file or '(inline)'}",
             hint="give PEM",
+        ) from error
+    try:
+        if client_certificate:
+            context.load_cert_chain(*client_certificate)
+        if client_pem:
+            _load_pem(context, client_pem)
+    except (OSError, ssl.SSLError) as error:
+        named = " with the key ".join(map(str, client_certificate or ())) or "that was given"
+        raise Invalid(
+            "bad-certificate",
+            f"cannot use the client certificate {named}",
+            hint="give PEM files that belong together, readable by you",
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify:

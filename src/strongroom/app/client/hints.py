@@ -19,6 +19,12 @@ UNTRUSTED: Final = (
     "-ca-cert (VAULT_CACERT) names the authority that signed it, -tls-server-name"
     " (VAULT_TLS_SERVER_NAME) the name that it is for"
 )
+IS_IT_THE_STORE: Final = (
+    "is the address (-address, VAULT_ADDR) the store's, and does no proxy or login page answer for"
+    " it?"
+)
+# In the place of a store's sentences, where a web page or another program has answered.
+NO_STORES: Final = "this is no answer of a store"
 SEALED: Final = "strongroom status says what it waits for; strongroom operator unseal"
 _OF_TIME: Final = re.compile(r"certificate (has expired|is not yet valid)")
 # What a sentence of the store contains, and what to do.
@@ -34,6 +40,7 @@ _SAID: Final[tuple[tuple[str, str], ...]] = (
     ("already initialized", "strongroom status says whether it is sealed"),
     ("check-and-set parameter", "read it again and name its version: -cas=N"),
     ("Vault is not initialized", "strongroom operator init"),
+    (NO_STORES, IS_IT_THE_STORE),
 )
 
 

@@ -48,7 +48,7 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
 
 
 async def _read(session: "Session", args: argparse.Namespace) -> int:
-    from strongroom.app.client.session import ApiError
+    from strongroom.app.client.session import ApiError, NoJson
 
     try:
         reply = await session.ask("GET", args.path, query=_query(args))
@@ -56,12 +56,15 @@ async def _read(session: "Session", args: argparse.Namespace) -> int:
         if error.status == 404 and not error.errors:
             raise NotFound("no-value", f"No value found at {args.path}") from None
         raise
-    if not reply.raw:
-        raise NotFound("no-value", f"No value found at {args.path}")
-    if not reply.body and args.format != "raw":
+    except NoJson as answer:
+        if args.format == "raw":
+            print_raw(answer.raw)
+            return 0
         raise Invalid(
             "no-json", f"what is at {args.path} is not JSON", hint="-format=raw prints it as it is"
-        )
+        ) from None
+    if not reply.raw:
+        raise NotFound("no-value", f"No value found at {args.path}")
     return print_reply(reply.body, args.format, args.field, reply.raw)
 
 
@@ -160,6 +163,8 @@ async def _unwrap(session: "Session", args: argparse.Namespace) -> int:
     else:
         token = Secret(args.token) if args.token else None
         reply = await session.ask("PUT", "sys/wrapping/unwrap", {}, token=token)
+    if not args.field and isinstance(reply.data.get("keys"), list):
+        return print_list(reply, args)
     return _done(reply, args, "There was nothing inside")
 
 

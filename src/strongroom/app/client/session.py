@@ -15,7 +15,7 @@ import orjson
 
 from strongroom.app.client.dry_run import Shown, as_curl, as_policy
 from strongroom.app.client.flags import check_format
-from strongroom.app.client.hints import hint_for, hint_of
+from strongroom.app.client.hints import IS_IT_THE_STORE, NO_STORES, hint_for, hint_of
 from strongroom.app.client.output import error_text, print_reply
 from strongroom.app.store_address import StoreAddress, check_sendable, store_address
 from strongroom.model.errors import Invalid, NotFound, Refusal, Unavailable
@@ -32,6 +32,11 @@ _SPOKEN: Final = {
     "X-Vault-Namespace": "the namespace",
     "X-Vault-Wrap-TTL": "-wrap-ttl (VAULT_WRAP_TTL)",
 }
+
+
+# What is written there is given back wrapped, for so long unless told otherwise, as from Vault.
+_WRAP: Final = "sys/wrapping/wrap"
+_USUAL_WRAP_TTL: Final = "5m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,14 @@ class Wrapped(Exception):
     def __init__(self, body: dict[str, Any], raw: bytes) -> None:
         super().__init__("the reply is wrapped")
         self.body, self.raw = body, raw
+
+
+class NoJson(Unavailable):
+    """A reply that says done and is no JSON object; `raw` are its bytes."""
+
+    def __init__(self, address: str, raw: bytes) -> None:
+        super().__init__("no-store", f"what answers at {address} is no store", hint=IS_IT_THE_STORE)
+        self.raw = raw
 
 
 class ApiError(Exception):
@@ -88,6 +101,12 @@ class Session:
         self._wrap_ttl = wrap_ttl
         self._show = show
 
+    def unwrapped(self) -> "Session":
+        """The same for what a command asks on its way: -wrap-ttl is meant for its last reply."""
+        other = Session(self.where, self._http, "", self._show)
+        other.token = self.token
+        return other
+
     def _headers(self, token: Secret | None) -> dict[str, str]:
         headers = {"X-Vault-Request": "true", **self.where.headers}
         if token:
@@ -111,13 +130,16 @@ class Session:
     ) -> Reply:
         """Call `/v1/PATH`; raises ApiError for an error status, Unavailable for no answer.
 
-        Raises Shown instead of calling where requests are only to be described.
+        Raises NoJson for a reply that is not a store's, and Shown instead of calling where
+        requests are only to be described.
         """
         url = f"{self.where.address}/v1/{quote(path.strip('/'), safe='/*+@:')}"
         headers = self._headers(token or self.token)
         content = None
         if body is not None:
             content = _written(body)
+            if path.strip("/") == _WRAP:
+                headers.setdefault("X-Vault-Wrap-TTL", _USUAL_WRAP_TTL)
             merge = "application/merge-patch+json"
             headers["Content-Type"] = merge if method == "PATCH" else "application/json"
         full = f"{url}?{urlencode(query)}" if query else url
@@ -135,11 +157,14 @@ class Session:
         self, method: str, full: str, headers: dict[str, str], content: bytes | None
     ) -> Reply:
         reply = await self._http.request(method, full, headers=headers, body=content)
-        found = _object(reply.body)
+        read = _object(reply.body)
+        found = read or {}
         for each in found.get("warnings") or []:
             print(f"WARNING! {each}", file=sys.stderr)
         if reply.status >= 300 and not _says_what_was(method, reply.status, found):
             raise _error(method, full, reply)
+        if reply.body and read is None:
+            raise NoJson(self.where.address, reply.body)
         if found.get("wrap_info"):
             raise Wrapped(found, reply.body)
         return Reply(reply.status, found, reply.body)
@@ -162,7 +187,7 @@ class Session:
         reply = await self._http.upload(url, file, headers=headers)
         if reply.status >= 300:
             raise _error("POST", url, reply)
-        return Reply(reply.status, _object(reply.body), reply.body)
+        return Reply(reply.status, _object(reply.body) or {}, reply.body)
 
     async def messages(self, path: str) -> AsyncIterator[str]:
         """Texts of a websocket until it closes; raises as `ask`."""
@@ -220,17 +245,21 @@ def _written(body: Mapping[str, Any]) -> bytes:
 
 
 def _error(method: str, url: str, reply: "Response") -> ApiError:
-    errors = _object(reply.body).get("errors")
+    found = _object(reply.body)
+    errors = (found or {}).get("errors")
     said = [str(each) for each in errors] if isinstance(errors, list) else []
-    return ApiError(method, url, reply.status, said)
+    # Where there is nothing, a store says so with a list of errors, empty or not, or an envelope.
+    known = found is not None and (reply.status != 404 or {"errors", "request_id"} & found.keys())
+    return ApiError(method, url, reply.status, said if known or not reply.body else [NO_STORES])
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object of a reply, or None where it is none."""
     try:
-        value = orjson.loads(body) if body else {}
+        value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def run_call(args: argparse.Namespace) -> int:

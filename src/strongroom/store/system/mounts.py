@@ -214,7 +214,7 @@ class Mounts:
                 # Nobody has asked to remove what is at its new place.
                 raise Conflict("mount-changed", f"{path!r} was moved meanwhile; it is kept there")
             # One without a name, of an earlier version, has none; under it lie those of all others.
-            if current and self._kind == "auth" and path:
+            if current and self._kind == "auth" and call.args["path"]:
                 transaction.revoke_tokens(full_path(row))
             for each in current:
                 transaction.delete_mount(each)
