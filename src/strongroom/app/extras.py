@@ -15,13 +15,16 @@ OWN: Final = {
     "spnego": "operator",
     "tzdata": "operator",
     "grpc": "kms",
+    "jwt": "server",
     "pkcs11": "pkcs11",
+    "wsproto": "server",
 }
 # What several bring: the command says which is meant.
 SHARED: Final = frozenset(
-    {"aiohttp", "cryptography", "httptools", "jwt", "msgspec", "orjson", "rich", "uvloop"}
-    | {"wsproto", "yaml"}
+    {"aiohttp", "cryptography", "httptools", "msgspec", "orjson", "rich", "uvloop", "yaml"}
 )
+# Of those, what `kms` does without.
+NOT_IN_KMS: Final = frozenset({"msgspec", "uvloop"})
 OF_COMMAND: Final = {
     "encrypt": "kms",
     "explain": "operator",
@@ -37,5 +40,6 @@ def extra_with(module: str, command: str) -> str:
     """The extra that brings a module to a command; "" for one that none of them brings."""
     package = module.partition(".")[0]
     if package in SHARED:
-        return OF_COMMAND.get(command, "server")
+        extra = OF_COMMAND.get(command, "server")
+        return "server" if extra == "kms" and package in NOT_IN_KMS else extra
     return OWN.get(package, "")

@@ -19,7 +19,6 @@ from strongroom.app.tables import Sheet, say, show
 from strongroom.model.clock import SystemClock, parse_rfc3339, rfc3339
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.reference import SecretRef, parse_secret_ref
-from strongroom.store.call import parse_seconds
 
 if TYPE_CHECKING:
     from strongroom.audit.exposure import Exposure, LogCoverage, Reader
@@ -118,6 +117,8 @@ def since_of(text: str, now: float) -> float:
     try:
         if text[:4].isdigit() and text[4:5] == "-":
             return parse_rfc3339(text)
+        from strongroom.store.call import parse_seconds
+
         ago = parse_seconds(text)
         if ago <= 0:
             raise ValueError
