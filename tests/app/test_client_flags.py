@@ -1,6 +1,7 @@
 """Flags that describe a request or keep a command from asking, and login's warnings."""
 
 import json
+import re
 import shlex
 import stat
 import subprocess
@@ -100,6 +101,52 @@ async def test_a_login_says_when_the_environment_goes_before_it(cli, monkeypatch
     assert cli.err == ""
 
 
+async def test_a_token_that_cannot_be_kept_is_shown(cli) -> None:
+    await cli("auth", "enable", "userpass")
+    await cli("write", "auth/userpass/users/ada", "password=pw")
+    by_name = ("login", "-method=userpass", "username=ada", "password=pw")
+    (cli.home / ".vault-token").mkdir()
+    shown = await cli(*by_name, expect=2)
+    assert "Success" not in shown
+    assert f"cannot write {cli.home}/.vault-token: Is a directory [token-file]" in cli.err
+    assert "the token was not stored: it is shown" in cli.err
+    token = re.search(r"^token +(hvs\.\w+)$", shown, re.M)
+    assert token is not None
+    assert "userpass-ada" in await cli("token", "lookup", token[1])
+    found = json.loads(await cli(*by_name, "-no-print", "-format=json", expect=2))
+    assert found["auth"]["client_token"].startswith("hvs.")
+    (cli.home / ".vault-token").rmdir()
+    await cli(*by_name, "-no-store", "-no-print", expect=1)
+    assert "leave nothing of the token" in cli.err
+
+
+async def test_a_login_is_kept_also_where_replies_are_to_be_wrapped(cli, monkeypatch) -> None:
+    await cli("auth", "enable", "userpass")
+    await cli("write", "auth/userpass/users/ada", "password=pw")
+    by_name = ("login", "-method=userpass", "username=ada", "password=pw")
+    monkeypatch.setenv("VAULT_WRAP_TTL", "5m")
+    kept = cli.home / ".vault-token"
+    for words in (by_name, ("login", cli.store.root)):
+        kept.unlink(missing_ok=True)
+        assert "You are now authenticated" in await cli(*words)
+        assert kept.read_text().startswith("hvs.") or kept.read_text() == cli.store.root
+    assert "wrapping_token_creation_path:    auth/userpass/login/ada" in await cli(
+        *by_name, "-no-store"
+    )
+    wrapping = await cli(*by_name, "-token-only")
+    assert wrapping.startswith("hvs.")
+    monkeypatch.delenv("VAULT_WRAP_TTL")
+    assert "token_meta_username" in await cli("unwrap", wrapping)
+
+
+async def test_who_logs_in_shows_no_token(cli) -> None:
+    shown = await cli(
+        "login", "-method=userpass", "-output-curl-string", "username=a", "password=b"
+    )
+    assert "/v1/auth/userpass/login/a" in shown
+    assert "X-Vault-Token" not in shown
+
+
 HELPER = """#!/bin/sh
 case $1 in
 get) cat "$0.kept" 2>/dev/null || true ;;
@@ -176,11 +223,11 @@ async def test_a_policy_file_is_laid_out_in_place(cli, tmp_path) -> None:
 
 
 async def test_every_node_is_active_and_stays_so(cli) -> None:
-    (node,) = (await cli.json("operator", "members"))["nodes"]
+    (node,) = (await cli.json("operator", "members"))["Nodes"]
     assert node["active_node"] is True
     assert node["hostname"] in await cli("operator", "members")
     await cli("operator", "step-down")
-    (again,) = (await cli.json("operator", "members"))["nodes"]
+    (again,) = (await cli.json("operator", "members"))["Nodes"]
     assert again["active_node"] is True
 
 

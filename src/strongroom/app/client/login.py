@@ -12,6 +12,7 @@ from strongroom.app.client.flags import verb
 from strongroom.app.client.oidc_login import oidc_login
 from strongroom.app.client.output import (
     auth_fields,
+    error_text,
     field_of,
     print_document,
     print_pairs,
@@ -21,7 +22,7 @@ from strongroom.app.client.output import (
 from strongroom.app.client.token_file import store_token
 from strongroom.app.kv_values import parse_pairs
 from strongroom.app.parser import flag, switch
-from strongroom.model.errors import Invalid, Unavailable
+from strongroom.model.errors import Invalid, Refusal, Unavailable
 from strongroom.model.secret import Secret
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ REFUSED: Final = (
 UNKNOWN: Final = "the store knows no such token, or it has ended or may not be used from here"
 # Methods that other stores have and Strongroom has not.
 FOREIGN: Final = frozenset({"ldap", "okta", "radius", "github"})
+NOT_KEPT: Final = (
+    "You are authenticated, but the token was not stored: it is shown for you to keep (VAULT_TOKEN)"
+    ", or to end (strongroom token revoke)."
+)
 NOT_STORED: Final = """You are now authenticated. The token was not stored in the token helper.
 Set the VAULT_TOKEN environment variable or pass the token below with each request to
 Vault.
@@ -68,27 +73,56 @@ def register(commands: Any) -> None:  # noqa: ANN401
 
 
 async def _login(session: "Session", args: argparse.Namespace) -> int:
+    from strongroom.app.client.session import Wrapped
+
+    if args.no_store and args.no_print and not args.token_only:
+        raise Invalid("nothing-left", "-no-store and -no-print leave nothing of the token")
+    keeps = not (args.no_store or args.token_only)
     if args.method != "token":
+        # Whoever logs in is nobody yet; a token that is kept has nothing to do with it.
+        session.token = None
         _take_mount(args)
-    auth = await _authenticated(session, args)
+    try:
+        auth = await _authenticated(session.unwrapped() if keeps else session, args)
+    except Wrapped as wrapped:
+        if not args.token_only:
+            raise
+        print_value(wrapped.body["wrap_info"]["token"])
+        return 0
     token = Secret(str(auth["client_token"]))
-    if not (args.no_store or args.token_only):
-        store_token(token)
-        if os.environ.get("VAULT_TOKEN"):
-            print(SHADOWED, file=sys.stderr)
+    if keeps and not _stored(token):
+        _show(auth, args)
+        return 2
     if args.token_only:
         print_value(token.reveal_text())
-        return 0
-    if args.no_print:
-        return 0
-    if args.field:
+    elif args.field and not args.no_print:
         print_value(field_of({"auth": auth}, args.field), args.format)
-    elif args.format != "table":
+    elif not args.no_print:
+        success(NOT_STORED if args.no_store else STORED, args.format)
+        _show(auth, args)
+    return 0
+
+
+def _stored(token: Secret) -> bool:
+    """Keep it, and say where that cannot be done: it is the store's already, and used up what was
+    shown for it.
+    """
+    try:
+        store_token(token)
+    except Refusal as refusal:
+        print(error_text(f"error: {refusal.message} [{refusal.code}]"), file=sys.stderr)
+        print(NOT_KEPT, file=sys.stderr)
+        return False
+    if os.environ.get("VAULT_TOKEN"):
+        print(SHADOWED, file=sys.stderr)
+    return True
+
+
+def _show(auth: Auth, args: argparse.Namespace) -> None:
+    if args.format != "table":
         print_document({"auth": auth}, args.format)
     else:
-        success(NOT_STORED if args.no_store else STORED, args.format)
         print_pairs(auth_fields(auth))
-    return 0
 
 
 def _take_mount(args: argparse.Namespace) -> None:
@@ -136,7 +170,8 @@ async def _by_token(session: "Session", args: argparse.Namespace) -> Auth:
     if word == "-":
         word = sys.stdin.read().strip()
     token = word or asked("Token (will be hidden): ", args)
-    reply = await session.ask("GET", "auth/token/lookup-self", token=Secret(token))
+    asking = session.unwrapped()
+    reply = await asking.ask("GET", "auth/token/lookup-self", token=Secret(token))
     data = reply.data
     identity = data.get("identity_policies") or []
     return {
