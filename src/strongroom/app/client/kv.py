@@ -120,18 +120,25 @@ async def _get(session: "Session", args: argparse.Namespace) -> int:
     if place.version == 1 or args.format != "table" or args.field:
         shown = reply.body
         if args.field and place.version == 2:
-            data, metadata = reply.data.get("data") or {}, reply.data.get("metadata") or {}
-            if args.field == "data" and data and "data" not in data:
-                print_value(data, args.format)
-                return 0
-            fields = data if args.field in data else {**metadata, **data}
-            print_value(pick(fields, args.field), args.format)
-            return 0
+            return _print_field(place, reply.data, args)
         if place.version == 1 and args.format == "table" and not args.field:
             section("Data", {key: reply.data[key] for key in sorted(reply.data)})
             return 0
         return print_reply(shown, args.format, args.field, reply.raw)
     _print_secret(place, reply.data)
+    return 0
+
+
+def _print_field(place: KvPath, found: dict[str, Any], args: argparse.Namespace) -> int:
+    data, metadata = found.get("data") or {}, found.get("metadata") or {}
+    if args.field == "data" and data and "data" not in data:
+        print_value(data, args.format)
+        return 0
+    fields = data if args.field in data else {**metadata, **data}
+    if found.get("data") is None and args.field not in fields:
+        # It is deleted: the store's answer, and no slip in the field's name.
+        raise NotFound("no-data", f"No data found at {place.api('data')}")
+    print_value(pick(fields, args.field), args.format)
     return 0
 
 
@@ -193,7 +200,7 @@ async def _patch(session: "Session", args: argparse.Namespace) -> int:
             # A token without the patch capability may still read and write.
             if error.status not in (403, 405) or args.method == "patch":
                 raise
-    reply = await _asked(session, place, "data")
+    reply = await _asked(session.unwrapped(), place, "data")
     if not reply.data.get("data"):
         raise _missing(place, "data")
     joined = {**(reply.data.get("data") or {}), **data}
@@ -258,8 +265,8 @@ def _on_versions(action: str, said: str = "Data written to") -> Call:
 async def _rollback(session: "Session", args: argparse.Namespace) -> int:
     place = await find(session, args.path, args.mount)
     place.needs_v2()
-    newest = await _asked(session, place, "metadata")
-    old = await _asked(session, place, "data", {"version": str(args.version)})
+    newest = await _asked(session.unwrapped(), place, "metadata")
+    old = await _asked(session.unwrapped(), place, "data", {"version": str(args.version)})
     if not old.data.get("data"):
         raise Invalid(
             "version-gone",
