@@ -5,6 +5,31 @@ import re
 import pytest
 import yaml
 
+from strongroom.app.operator_verbs import status_rows
+
+
+@pytest.mark.parametrize(
+    ("about", "rows"),
+    [
+        ({"ha_enabled": False}, [("HA Enabled", False)]),
+        ({"ha_enabled": True, "sealed": True}, [("HA Enabled", True)]),
+        (
+            {"ha_enabled": True, "is_self": True, "active_time": "2026-01-01T00:00:00Z"},
+            [("HA Enabled", True), ("HA Cluster", "n/a"), ("HA Mode", "active"),
+             ("Active Since", "2026-01-01T00:00:00Z")],
+        ),
+        (
+            {"ha_enabled": True, "leader_address": "https://a", "leader_cluster_address": "https://b"},
+            [("HA Enabled", True), ("HA Cluster", "https://b"), ("HA Mode", "standby"),
+             ("Active Node Address", "https://a")],
+        ),
+    ],
+)  # fmt: skip
+def test_status_says_which_node_is_active(about, rows) -> None:
+    status = {"type": "shamir", "initialized": True, "sealed": False, "n": 1, "t": 1,
+              "version": "1.16.0", "progress": 0, "nonce": "", **about}  # fmt: skip
+    assert status_rows(status)[-len(rows) :] == rows
+
 
 async def test_status_in_every_form(cli, monkeypatch) -> None:
     out = await cli("status")
@@ -13,6 +38,7 @@ async def test_status_in_every_form(cli, monkeypatch) -> None:
     assert (await cli.json("status"))["sealed"] is False
     assert yaml.safe_load(await cli("status", "-format=yaml"))["initialized"] is True
     assert await cli("status", "-field=type") == "static"
+    assert await cli("status", "-field=is_self") == "true"
     monkeypatch.setenv("VAULT_ADDR", "http://127.0.0.1:1")
     await cli("status", expect=1)
     assert cli.err.startswith("Error checking seal status: no answer from")

@@ -229,12 +229,24 @@ def status_rows(status: Mapping[str, Any]) -> list[tuple[str, Any]]:
     if status.get("cluster_name"):
         rows += [("Cluster Name", status["cluster_name"]), ("Cluster ID", status["cluster_id"])]
     if "ha_enabled" in status:
-        rows.append(("HA Enabled", status["ha_enabled"]))
+        rows += _ha_rows(status)
     if status.get("waiting_for"):
         rows.append(("Waiting For", status["waiting_for"]))
     if status.get("seal_backend_problem"):
         rows.append(("Seal Backend Problem", status["seal_backend_problem"]))
     return rows
+
+
+def _ha_rows(status: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Whether the node that was asked is the active one, and which is."""
+    enabled = ("HA Enabled", status["ha_enabled"])
+    if not status["ha_enabled"] or status["sealed"]:
+        return [enabled]
+    rows = [enabled, ("HA Cluster", status.get("leader_cluster_address") or "n/a")]
+    if status.get("is_self"):
+        return [*rows, ("HA Mode", "active"), ("Active Since", status.get("active_time", "n/a"))]
+    leader = status.get("leader_address") or "<none>"
+    return [*rows, ("HA Mode", "standby"), ("Active Node Address", leader)]
 
 
 # the key that data is encrypted with
@@ -268,10 +280,11 @@ async def _members(session: "Session", args: argparse.Namespace) -> int:
     reply = await session.ask("GET", "sys/ha-status")
     nodes = reply.data.get("nodes") or reply.body.get("nodes") or []
     if args.format != "table" or args.field:
-        return print_fields(args, {"nodes": nodes}, [])
+        # As Vault's command line names it; the API's own name is `nodes`.
+        return print_fields(args, {"Nodes": nodes}, [])
     header = ["Host Name", "API Address", "Cluster Address", "Active Node", "Version"]
     names = ["hostname", "api_address", "cluster_address", "active_node", "version"]
-    print_rows([[each.get(name, "n/a") for name in names] for each in nodes], header)
+    print_rows([[each.get(name) or "n/a" for name in names] for each in nodes], header)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from strongroom.app.client.flags import verb
 from strongroom.app.client.hints import hint_of
@@ -13,6 +13,8 @@ from strongroom.model.errors import Refusal
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session
 
+# What of sys/leader is shown where it says something, as by Vault's command line.
+OF_LEADER: Final = ("is_self", "leader_address", "leader_cluster_address")
 EXAMPLES = """strongroom status
   strongroom status -format=json
   strongroom status -field=sealed
@@ -44,6 +46,7 @@ async def _status(session: "Session", args: argparse.Namespace) -> int:
         **status,
         "ha_enabled": leader.get("ha_enabled", False),
         "active_time": leader.get("active_time", ""),
+        **{name: leader[name] for name in OF_LEADER if leader.get(name)},
     }
     print_fields(args, found, status_rows(found))
     return 2 if status["sealed"] else 0
