@@ -255,7 +255,7 @@ async def test_a_batch_token_cannot_have_what_needs_a_row(store) -> None:
     for name, value in (("period", "1h"), ("num_uses", 3), ("explicit_max_ttl", "1h")):
         _status, said = await create(store, type="batch", policies=["default"], **{name: value})
         assert said == {"errors": [f'batch tokens cannot have "{name}" set']}
-    batch = (await made(store, type="batch", policies=["root"]))["client_token"]
+    batch = await store.token_with(PLAIN, type="batch")
     assert (await create(store, batch))[1] == {"errors": ["batch tokens cannot create more tokens"]}
     limited = (await made(store, policies=["root"], num_uses=3))["client_token"]
     assert (await create(store, limited))[1] == {
@@ -263,9 +263,35 @@ async def test_a_batch_token_cannot_have_what_needs_a_row(store) -> None:
     }
 
 
+async def test_a_root_token_is_never_a_batch_token(store) -> None:
+    """Nobody can revoke one."""
+    refused = (400, {"errors": ["batch tokens cannot be root tokens"]})
+    for fields in ({}, {"policies": ["Root"]}, {"ttl": "1h"}, {"no_parent": True}):
+        assert await create(store, type="batch", **fields) == refused
+    role = {"token_type": "batch", "orphan": True, "renewable": False, "allowed_policies": "root"}
+    assert (await store.ask("POST", "auth/token/roles/r", role))[0] == 204
+    assert await create(store, path="auth/token/create/r", policies=["root"]) == refused
+
+
+async def test_a_root_token_with_an_end_makes_none_without(store) -> None:
+    """Else whoever is root for an hour would be so for good."""
+    refused = (400, {"errors": ["expiring root tokens cannot create non-expiring root tokens"]})
+    ends = ({"ttl": "1h"}, {"period": "1h"}, {"explicit_max_ttl": "1h"})
+    for fields in ends:
+        parent = (await made(store, **fields))["client_token"]
+        assert await create(store, parent) == refused
+        assert await create(store, parent, no_parent=True) == refused
+        assert await create(store, parent, path="auth/token/create-orphan") == refused
+        for allowed in (*ends, {"policies": ["default"]}):
+            assert (await create(store, parent, **allowed))[0] == 200
+    assert (await create(store))[0] == 200
+
+
 async def test_a_batch_token_ends_with_its_time_and_its_parents(store) -> None:
     parent = (await made(store, policies=["root"], ttl="5m"))["client_token"]
-    child = (await create(store, parent, type="batch", ttl="1h"))[1]["auth"]["client_token"]
+    child = (await create(store, parent, type="batch", policies=["default"], ttl="1h"))[1]["auth"][
+        "client_token"
+    ]
     lone = (await made(store, type="batch", no_parent=True, policies=["default"], ttl="10m"))[
         "client_token"
     ]
@@ -396,7 +422,9 @@ async def test_the_type_of_a_role_goes_before_the_one_that_is_asked_for(store) -
         role = {"token_type": given, "orphan": True, "renewable": False}
         assert (await store.ask("POST", f"auth/token/roles/{given}", role))[0] == 204
         path = f"auth/token/create/{given}"
-        assert (await made(store, path=path, type=asked))["token_type"] == given
+        assert (await made(store, path=path, type=asked, policies=["default"]))[
+            "token_type"
+        ] == given
 
 
 async def test_an_entity_alias_says_whose_the_token_is(store) -> None:

@@ -13,7 +13,15 @@ from strongroom.store.auth.role_fields import check_cidrs, covered
 from strongroom.store.auth.token_roles import glob_matches, role_policies
 from strongroom.store.call import Call, go_duration
 from strongroom.store.engine.contract import TokenRow
-from strongroom.store.tokens import BATCH, ROOT, SERVICE, Bounds, Grant, clean_policies
+from strongroom.store.tokens import (
+    BATCH,
+    ROOT,
+    SERVICE,
+    Bounds,
+    Grant,
+    clean_policies,
+    is_eternal,
+)
 
 METADATA_BYTES: Final = 512 * 1024
 _NAME: Final = re.compile(r"[^a-zA-Z0-9-]+")
@@ -61,28 +69,24 @@ def decide_new_token(
     orphan = _orphan(call, asker, role, orphan_path=orphan_path)
     policies = _policies(call, asker, role)
     explicit, period, warnings = _times(call, asker, role)
-    return Wanted(
-        Grant(
-            policies=policies,
-            display_name=_display_name(call.text("display_name")),
-            path=_path(call, role),
-            metadata=_metadata(call),
-            ttl=_positive(call, "ttl", "lease"),
-            explicit_max_ttl=explicit,
-            period=period,
-            uses=uses,
-            renewable=call.flag("renewable", default=True) and (not role or role["renewable"]),
-            bound_cidrs=_cidrs(call, role, () if orphan else asker.row.bound_cidrs),
-            role=call.args.get("role_name", "").lower(),
-            type=kind,
-            entity_id="" if orphan else asker.row.entity_id,
-            mount=call.mount.uuid,
-        ),
-        orphan,
-        _own_text(call, asker, kind),
-        _entity_alias(call, role),
-        warnings,
+    grant = Grant(
+        policies=policies,
+        display_name=_display_name(call.text("display_name")),
+        path=_path(call, role),
+        metadata=_metadata(call),
+        ttl=_positive(call, "ttl", "lease"),
+        explicit_max_ttl=explicit,
+        period=period,
+        uses=uses,
+        renewable=call.flag("renewable", default=True) and (not role or role["renewable"]),
+        bound_cidrs=_cidrs(call, role, () if orphan else asker.row.bound_cidrs),
+        role=call.args.get("role_name", "").lower(),
+        type=kind,
+        entity_id="" if orphan else asker.row.entity_id,
+        mount=call.mount.uuid,
     )
+    _check_root(grant, asker)
+    return Wanted(grant, orphan, _own_text(call, asker, kind), _entity_alias(call, role), warnings)
 
 
 def _kind(call: Call, role: Mapping[str, Any] | None) -> str:
@@ -109,6 +113,19 @@ def _check_batch(call: Call, kind: str, uses: int) -> None:
     # Of the role too: nobody counts the uses of a batch token.
     if uses:
         raise Invalid("bad-parameter", 'batch tokens cannot have "num_uses" set')
+
+
+def _check_root(grant: Grant, asker: Asker) -> None:
+    if ROOT not in grant.policies:
+        return
+    if grant.type == BATCH:
+        # Nobody can revoke one: it would have every right until its end.
+        raise Invalid("root-batch", "batch tokens cannot be root tokens")
+    if is_eternal(grant) and asker.row.expires is not None:
+        # Else whoever is root for an hour would be so for good, by an orphan of it.
+        raise Invalid(
+            "beyond-parent", "expiring root tokens cannot create non-expiring root tokens"
+        )
 
 
 def _orphan(call: Call, asker: Asker, role: Mapping[str, Any] | None, *, orphan_path: bool) -> bool:
