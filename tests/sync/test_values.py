@@ -27,6 +27,7 @@ PEOPLE = {
     "age": 37,
     "children": ["Sara", "Alex", "Jack"],
     "fav.movie": "Deer Hunter",
+    "marks": {"#": "sharp", "@this": "at", "[x]": "bracket"},
     "friends": [
         {"first": "Dale", "last": "Murphy", "age": 44, "nets": ["ig", "fb", "tw"]},
         {"first": "Roger", "last": "Craig", "age": 68, "nets": ["fb", "tw"]},
@@ -80,16 +81,33 @@ def test_properties_exact_first_then_path_into_json_text() -> None:
         ("children.²", ABSENT),
         ("nobody.x", ABSENT),
         ('friends.#(last=="X").first', ABSENT),
+        (r"marks.\#", "sharp"),
+        ("marks.#", "sharp"),
+        (r"marks.\@this", "at"),
+        (r"marks.\[x]", "bracket"),
+        (r"friends.\#", ABSENT),
+        (r"children.\@this", ABSENT),
+        ("children.²", ABSENT),
+        ("name.@flatten", {"first": "Tom", "last": "Anderson"}),
+        ("children.@values", ["Sara", "Alex", "Jack"]),
+        ("age.@values", [37]),
+        ("children.@keys", [None, None, None]),
     ],
 )
 def test_paths_as_gjson_reads_them(path: str, expected: object) -> None:
     assert lookup(PEOPLE, path) == expected
 
 
-@pytest.mark.parametrize("path", ["friends.#(a", "a.@nosuch", "a" * 3000])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "friends.#(a", "a.@nosuch", "a" * 3000, "{a,friends}", "a.[b,c]", "a|{b}",
+        "friends.#(on==~true)",
+    ],
+)  # fmt: skip
 def test_paths_that_are_not_served_are_refused(path: str) -> None:
     with pytest.raises(Invalid):
-        lookup({"a": {}, "friends": []}, path)
+        lookup({"a": {}, "friends": [{"on": 1}]}, path)
 
 
 def test_extract_makes_keys_and_refuses_collisions() -> None:
@@ -120,6 +138,11 @@ def test_scalars_are_the_bytes_the_other_controller_makes() -> None:
     given = ["text", 5, 1.5, True, None, ["a", 1], {"b": "c"}, b"\xff"]
     made = [b"text", b"5", b"1.5", b"true", b"", b'["a",1]', b'{"b":"c"}', b"\xff"]
     assert [as_bytes(each) for each in given] == made
+
+
+def test_a_modifier_sees_the_text_as_it_was_written() -> None:
+    held = b'{"a": {"x": 1.50, "y": "\\u00e9"}}'
+    assert pick(held, RemoteRef("k", "a.@tostr")) == b'{"x": 1.50, "y": "\\u00e9"}'
 
 
 SPACED = b"""{
@@ -216,6 +239,9 @@ def test_decoding_never_shows_the_value() -> None:
     for decoding in ("Base64", "Base64URL", "Auto"):
         assert decode(b"d\r\ng==\n", how(decoding), "k") == b"v"
     assert decode(b"a+-_", how("Auto"), "k") == b"a+-_"
+    # Padding that nothing needs: a password, and no base64.
+    for plain in (b"secret12=", b"secret12====", b"abcdABCD="):
+        assert decode(plain, how("Auto"), "k") == plain
     for refused in (how("Base64"), RemoteRef("k", refuse_null_bytes=True)):
         with pytest.raises(Invalid) as error:
             decode(b"marked!\0", refused, "k")
@@ -227,7 +253,8 @@ def test_decoding_never_shows_the_value() -> None:
     [
         ("Base64", b"dg"), ("Base64", b"dg="), ("Base64", b"dg===="), ("Base64", b"-_-_"),
         ("Base64", b"dg==dg=="), ("Base64", b"d g=="), ("Base64URL", b"dg"),
-        ("Base64URL", b"+/+/"), ("Base64URL", b"a+-_"),
+        ("Base64URL", b"+/+/"), ("Base64URL", b"a+-_"), ("Base64", b"dGVzdDEy="),
+        ("Base64", b"dGVzdDEy===="), ("Base64URL", b"dGVz="), ("Base64", b"dGVz\r\n="),
     ],
 )  # fmt: skip
 def test_what_gos_decoder_refuses_is_refused(strategy: str, value: bytes) -> None:

@@ -3,7 +3,8 @@
 Syntax: https://github.com/tidwall/gjson/blob/master/SYNTAX.md. Served: keys with `*` and `?`,
 escapes, array indices, `#` (length, or every element), queries `#(a>1)` and `#(a>1)#` with
 == != < <= > >= % !%, pipes, and the modifiers @this @keys @values @reverse @flatten @valid
-@ugly @tostr @fromstr.
+@ugly @tostr @fromstr. What else GJSON knows (other modifiers, several paths in braces or brackets,
+`~` in queries) is refused by name, for to find nothing there would be another answer.
 """
 
 import re
@@ -38,11 +39,29 @@ def _held_in(value: Any) -> Any:  # noqa: ANN401 - JSON
         return ABSENT
 
 
+def _keys(value: Any) -> list[Any]:  # noqa: ANN401 - JSON
+    if isinstance(value, Mapping):
+        return list(value)
+    return [None] * (len(value) if isinstance(value, list) else 1)
+
+
+def _values(value: Any) -> list[Any]:  # noqa: ANN401 - JSON
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return value if isinstance(value, list) else [value]
+
+
+def _flattened(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if not isinstance(value, list):
+        return value
+    return [each for part in value for each in (part if isinstance(part, list) else [part])]
+
+
 _MODIFIERS: Final[dict[str, Callable[[Any], Any]]] = {
     "this": lambda value: value,
     "valid": lambda value: value,
-    "keys": lambda value: list(value) if isinstance(value, Mapping) else [],
-    "values": lambda value: list(value.values()) if isinstance(value, Mapping) else [],
+    "keys": _keys,
+    "values": _values,
     "reverse": lambda value: (
         value[::-1]
         if isinstance(value, list)
@@ -53,11 +72,7 @@ _MODIFIERS: Final[dict[str, Callable[[Any], Any]]] = {
     "ugly": _bare,
     "tostr": lambda value: raw_text(value).decode(),
     "fromstr": _held_in,
-    "flatten": lambda value: [
-        inner
-        for each in (value if isinstance(value, list) else [value])
-        for inner in (each if isinstance(each, list) else [each])
-    ],
+    "flatten": _flattened,
 }
 
 
@@ -67,6 +82,8 @@ class _Step:
     pattern: bool = False
     query: bool = False
     pipe: bool = False
+    # Its first character is escaped, so that it is a key's and means nothing.
+    literal: bool = False
 
 
 def lookup(value: Any, path: str) -> Any:  # noqa: ANN401 - JSON
@@ -82,9 +99,7 @@ def _walk(value: Any, steps: list[_Step]) -> Any:  # noqa: ANN401 - JSON
         value = _opened(value)
         if step.query:
             return _queried(value, step.text, rest)
-        if step.text == "#" and not step.pattern:
-            if not isinstance(value, list):
-                return ABSENT
+        if step.text == "#" and isinstance(value, list) and not step.literal:
             if not rest or rest[0].pipe:
                 return _walk(len(value), rest) if rest else len(value)
             return _mapped(value, rest)
@@ -113,7 +128,7 @@ def _opened(value: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 def _stepped(value: Any, step: _Step) -> Any:  # noqa: ANN401 - JSON
-    if step.text.startswith("@") and not step.pattern:
+    if step.text.startswith("@") and not step.pattern and not step.literal:
         modifier = _MODIFIERS.get(step.text[1:].partition(":")[0])
         if modifier is None:
             raise Invalid("bad-property", f"the modifier {step.text} is not served")
@@ -145,6 +160,8 @@ def _holds(value: Any, query: str) -> bool:  # noqa: ANN401 - JSON
     if not operator:
         return _walk(value, list(_steps(query))) not in (ABSENT, None, False)
     path, wanted = query[:at].strip(), query[at + len(operator) :].strip()
+    if wanted.startswith("~"):
+        raise Invalid("bad-property", f"the query {query!r} has ~, which is not served")
     left = _walk(value, list(_steps(path))) if path else value
     if left is ABSENT:
         return False
@@ -172,7 +189,7 @@ def _operator(query: str) -> tuple[int, str]:
 def _compared(left: Any, operator: str, right: Any) -> bool:  # noqa: ANN401 - JSON
     if operator in ("%", "!%"):
         pattern = translate(str(right).replace("[", "[[]"))
-        return bool(re.match(pattern, str(left))) is (operator == "%")
+        return isinstance(left, str) and bool(re.match(pattern, left)) is (operator == "%")
     if operator in ("=", "=="):
         return bool(left == right)
     if operator == "!=":
@@ -192,10 +209,19 @@ def _steps(path: str) -> Iterator[_Step]:
             end = _query_end(path, position)
             yield _Step(path[position:end], query=True, pipe=pipe)
         else:
+            _check_single(path, position)
             text, pattern, end = _plain(path, position)
-            yield _Step(text, pattern=pattern, pipe=pipe)
+            yield _Step(text, pattern=pattern, pipe=pipe, literal=path[position] == "\\")
         pipe = path[end : end + 1] == "|"
         position = end + 1
+
+
+def _check_single(path: str, position: int) -> None:
+    """Refuse several paths at once, `{a,b}` or `[a,b]`; raises Invalid(`bad-property`)."""
+    closing = {"{": "}", "[": "]"}.get(path[position])
+    if closing and closing in path[position:]:
+        said = f"{path[position:]!r} are several paths, which are not served"
+        raise Invalid("bad-property", said, hint="name one property, or use a template")
 
 
 def _plain(path: str, position: int) -> tuple[str, bool, int]:
