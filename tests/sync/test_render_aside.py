@@ -1,6 +1,7 @@
 """Templates that make keys: the operator goes on meanwhile."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -66,6 +67,48 @@ async def test_nobody_waits_for_a_key_of_which_a_name_is_made() -> None:
         turns += 1
     assert list((await making).values()) == [b"1"]
     assert turns > 10
+
+
+def of_aliases(merged: str) -> str:
+    """Some hundred bytes that stand for more than any machine holds."""
+    lines = ["a: &a {x: y}"]
+    for before, name in pairwise("abcdefghijklmnop"):
+        lines.append(f"{name}: &{name} {merged % ','.join([f'*{before}'] * 9)}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("target", ["Data", "Annotations"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        of_aliases("[%s]"),
+        of_aliases("{<<: [%s]}"),
+        "a: &a [*a]",
+        "{{ repeat 60000 `k: v\n` }}",
+        "a: [{{ range until 60000 }}b,{{ end }}]",
+    ],
+    ids=["lists", "merged", "itself", "many-keys", "many-items"],
+)  # fmt: skip
+async def test_a_map_that_stands_for_too_much_is_refused(text: str, target: str) -> None:
+    source = {"literal": text, "target": target}
+    with pytest.raises(Invalid, match="a YAML map that is too large"):
+        await turns_of({"templateFrom": [source]})
+
+
+async def test_the_maps_of_an_object_have_a_bound_together() -> None:
+    text = "\n".join(f"k{number}: v" for number in range(5000))
+    assert len((await turns_of({"templateFrom": [{"literal": text}] * 2}))[0].data) == 5000
+    with pytest.raises(Invalid, match="too large"):
+        await turns_of({"templateFrom": [{"literal": text}] * 20})
+
+
+async def test_an_alias_and_a_merged_map_are_read_all_the_same() -> None:
+    text = "a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: *a\nd: |\n  tab\there\ne: with\ttab"
+    made, _ = await turns_of({"templateFrom": [{"literal": text}]})
+    assert made.data == {
+        "a": b'{"x":1}', "b": b'{"x":1,"y":2}', "c": b'{"x":1}', "d": b"tab\there\n",
+        "e": b"with\ttab",
+    }  # fmt: skip
 
 
 async def test_the_texts_of_an_object_have_a_bound_together() -> None:

@@ -6,7 +6,7 @@ template without data). https://external-secrets.io/latest/guides/templating/.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.kube.resource import Object
 from strongroom.model.errors import Invalid, NotFound, Refusal
@@ -14,6 +14,9 @@ from strongroom.sync.rewrite import Render
 from strongroom.sync.spec import Spec
 from strongroom.sync.template_spec import Template, TemplateFrom, check_type
 from strongroom.sync.values import as_bytes, decode_named
+
+if TYPE_CHECKING:
+    from strongroom.template.budget import Budget
 
 # The keys of the ConfigMaps and Secrets that templates are kept in, by kind and name.
 Inputs = Mapping[tuple[str, str], Mapping[str, bytes]]
@@ -31,6 +34,16 @@ class Rendered:
     type: str = ""
     finalizers: tuple[str, ...] = ()
     paths: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(slots=True)
+class _Work:
+    """What a template is rendered with. The maps that it renders to have a budget together."""
+
+    values: Mapping[str, bytes] = field(repr=False)
+    inputs: Inputs = field(repr=False)
+    render: Render
+    for_maps: "Budget | None" = None
 
 
 def render_target(
@@ -55,8 +68,9 @@ def render_template(
     made = Rendered(type=template.type, finalizers=template.finalizers)
     if template.merge or not (template.data or template.sources):
         made.data.update(values)
+    work = _Work(values, inputs, render)
     for source in template.sources:
-        _place(made, source, _from_source(source, values, inputs, render))
+        _place(made, source, _from_source(source, work))
     for key, text in template.data:
         made.data[key] = _rendered(f"template.data[{key}]", text, values, render)
     for held, pairs, where in (
@@ -82,12 +96,10 @@ def template_inputs(template: Template | None) -> frozenset[tuple[str, str]]:
     return frozenset((each.kind, each.name) for each in sources if each.kind != "Literal")
 
 
-def _from_source(
-    source: TemplateFrom, values: Mapping[str, bytes], inputs: Inputs, render: Render
-) -> dict[str, Any]:
+def _from_source(source: TemplateFrom, work: _Work) -> dict[str, Any]:
     if source.kind == "Literal":
-        return _keys_and_values("literal", source, source.literal, values, render)
-    held = inputs.get((source.kind, source.name))
+        return _keys_and_values("literal", source, source.literal, work)
+    held = work.inputs.get((source.kind, source.name))
     if held is None:
         raise NotFound(
             "no-template", f"the {source.kind} {source.name} of templateFrom is not there"
@@ -99,26 +111,30 @@ def _from_source(
             raise NotFound("no-template", f"the {source.kind} {source.name} has no key {item.key}")
         text = _text(where, held[item.key])
         if item.scope == "KeysAndValues":
-            found |= _keys_and_values(where, source, text, values, render)
+            found |= _keys_and_values(where, source, text, work)
         else:
-            found[item.key] = _rendered(where, text, values, render)
+            found[item.key] = _rendered(where, text, work.values, work.render)
     return found
 
 
-def _keys_and_values(
-    where: str, source: TemplateFrom, text: str, values: Mapping[str, bytes], render: Render
-) -> dict[str, Any]:
+def _keys_and_values(where: str, source: TemplateFrom, text: str, work: _Work) -> dict[str, Any]:
     # Few templates render to YAML, and its library takes a while to load.
     from strongroom.sync.yaml_maps import NoMap, objects_of, texts_of
+    from strongroom.template.budget import Budget
+    from strongroom.template.errors import BudgetSpent
 
-    made = _text(where, _rendered(where, text, values, render))
+    made = _text(where, _rendered(where, text, work.values, work.render))
     typed = source.target not in ("Data", "Labels", "Annotations")
+    work.for_maps = work.for_maps or Budget()
     try:
         if typed:
-            return objects_of(made)
-        found = texts_of(made)
+            return objects_of(made, work.for_maps)
+        found = texts_of(made, work.for_maps)
     except NoMap:
         raise Invalid("bad-template", f"{where} does not render to a YAML map") from None
+    except BudgetSpent as refusal:
+        said = f"{where} renders to a YAML map that is too large: {refusal.message}"
+        raise Invalid("bad-template", said) from None
     return {
         key: decode_named(value, source.decoding, f"{where}, key {key}")
         for key, value in found.items()

@@ -1,8 +1,9 @@
 """The YAML maps that templates render to.
 
 Scalars that go into a Secret are taken as they are written: a PIN of 0123 is no octal number, and
-a version of 1.10 has two digits after its point. External Secrets Operator refuses what is no
-text (it reads into Go's map[string]string), so nobody relies on another reading.
+a version of 1.10 has two digits after its point. External Secrets Operator has Go's YAML read
+them first (0123 becomes 83, 1.10 becomes 1.1, `yes` becomes `true`), by which passwords that look
+like numbers are lost; lists and maps it refuses.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any, Final
 import yaml
 
 from strongroom.sync.values import as_bytes
+from strongroom.template.budget import Budget
+from strongroom.template.yaml_nodes import Loader, check_expanded, check_nodes
 
 _TAG: Final = "tag:yaml.org,2002:"
 
@@ -19,7 +22,7 @@ class NoMap(Exception):
     """The text is no YAML, or no map, or holds what has no text. Carries no value."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Loader):  # type: ignore[misc]
     """Without times, for JSON has none."""
 
 
@@ -30,24 +33,26 @@ _Loader.yaml_implicit_resolvers = {
 _Take = Callable[[_Loader, yaml.Node], Any]
 
 
-def texts_of(text: str) -> dict[str, bytes]:
-    """Scalars as written, nothing for null, lists and maps as JSON; raises NoMap."""
-    return _read(text, _written)
+def texts_of(text: str, budget: Budget) -> dict[str, bytes]:
+    """Scalars as written, nothing for null, lists and maps as JSON; raises NoMap, BudgetSpent."""
+    return _read(text, _written, budget)
 
 
-def objects_of(text: str) -> dict[str, Any]:
-    """Values of the types that YAML gives them; raises NoMap."""
-    return _read(text, _typed)
+def objects_of(text: str, budget: Budget) -> dict[str, Any]:
+    """Values of the types that YAML gives them; raises NoMap, BudgetSpent."""
+    return _read(text, _typed, budget)
 
 
-def _read(text: str, take: _Take) -> dict[str, Any]:
+def _read(text: str, take: _Take, budget: Budget) -> dict[str, Any]:
     try:
+        check_nodes(text, budget)
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None or node.tag == f"{_TAG}null":
             return {}
         if not isinstance(node, yaml.MappingNode):
             raise NoMap
+        check_expanded(node, budget)
         loader.flatten_mapping(node)
         return {_key(key): take(loader, value) for key, value in node.value}
     except (yaml.YAMLError, TypeError, ValueError, RecursionError):

@@ -7,7 +7,7 @@ from urllib.parse import quote_plus
 from strongroom.template.errors import CallFailed
 from strongroom.template.formatting import sprint, sprintln
 from strongroom.template.printf import sprintf
-from strongroom.template.registry import Run, Table
+from strongroom.template.registry import BY_BYTES, Run, Table
 from strongroom.template.values import (
     Map,
     Object,
@@ -221,7 +221,7 @@ def _joined(run: Run, values: Sequence[Value]) -> bytes:
     )  # fmt: skip
 
 
-@BUILTINS("html", "any...")
+@BUILTINS("html", "any...", bytes_in_a_step=BY_BYTES)
 def _html(run: Run, *values: Value) -> Value:
     """The text escaped for HTML."""
     text = _joined(run, values).decode("utf-8", "surrogateescape")
@@ -229,7 +229,7 @@ def _html(run: Run, *values: Value) -> Value:
     return escaped.encode("utf-8", "surrogateescape")
 
 
-@BUILTINS("js", "any...")
+@BUILTINS("js", "any...", bytes_in_a_step=BY_BYTES)
 def _js(run: Run, *values: Value) -> Value:
     """The text escaped for JavaScript."""
     out = []
@@ -245,7 +245,7 @@ def _js(run: Run, *values: Value) -> Value:
     return "".join(out).encode("utf-8", "surrogateescape")
 
 
-@BUILTINS("urlquery", "any...")
+@BUILTINS("urlquery", "any...", bytes_in_a_step=BY_BYTES)
 def _urlquery(run: Run, *values: Value) -> Value:
     """The text escaped for a URL's query."""
     return quote_plus(_joined(run, values)).encode()

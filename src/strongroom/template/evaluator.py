@@ -338,7 +338,8 @@ class _State:
         values: list[Value],
         offset: int,
     ) -> Value:
-        self.run.budget.step()
+        taken = sum(len(each) for each in values if isinstance(each, bytes))
+        self.run.budget.step(1 + taken // function.bytes_in_a_step)
         if function.wants_run:
             values.insert(0, self.run)
         try:

@@ -22,6 +22,13 @@ _TYPES: Final = {
 }
 
 
+# How many bytes of its arguments a function goes through in the time of a step: C code, code that
+# does little with each character, and code that does much.
+FAST: Final = 512
+BY_BYTES: Final = 16
+BY_CHARACTERS: Final = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What one rendering has at hand: its budget, the time and a source of random bytes."""
@@ -41,6 +48,7 @@ class Function:
     call: Callable[..., Value]
     wants_run: bool
     help: str
+    bytes_in_a_step: int = FAST
 
     @property
     def fixed(self) -> int:
@@ -67,7 +75,9 @@ class Table:
         self.group = group
         self._functions: dict[str, Function] = {}
 
-    def __call__(self, names: str, signature: str = "") -> Callable[[Code], Code]:
+    def __call__(
+        self, names: str, signature: str = "", *, bytes_in_a_step: int = FAST
+    ) -> Callable[[Code], Code]:
         words = [word.strip() for word in signature.split(",")] if signature else []
         variadic = bool(words) and words[-1].endswith("...")
         types = tuple(_TYPES.get(word, word) for word in (each.rstrip(".") for each in words))
@@ -76,7 +86,7 @@ class Table:
             wants_run = next(iter(inspect.signature(code).parameters), "") == "run"
             said = (inspect.getdoc(code) or "").split("\n")[0]
             for name in names.split():
-                function = Function(name, types, variadic, code, wants_run, said)
+                function = Function(name, types, variadic, code, wants_run, said, bytes_in_a_step)
                 self._functions[name] = function
             return code
 

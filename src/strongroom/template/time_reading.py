@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from strongroom.template.calendar import (
     DAY_SECONDS,
@@ -15,6 +16,8 @@ from strongroom.template.calendar import (
 )
 from strongroom.template.durations import DAYS, MONTHS
 from strongroom.template.layouts import elements
+
+_BLANKS: Final = re.compile(" +|[^ ]+")
 
 
 @dataclass(slots=True)
@@ -51,15 +54,16 @@ def parse_time(layout: str, text: str) -> Time:
 
 
 def _skip(text: str, literal: str) -> str:
-    while literal:
-        if literal[0] == " ":
-            if text and text[0] != " ":
-                raise ValueError("expected a space")
-            literal, text = literal.lstrip(" "), text.lstrip(" ")
-            continue
-        if not text or text[0] != literal[0]:
-            raise ValueError("text differs from the layout")
-        literal, text = literal[1:], text[1:]
+    # Blanks of the layout stand for any number of them, none at the end of the text.
+    for part in _BLANKS.findall(literal):
+        if part[0] != " ":
+            if not text.startswith(part):
+                raise ValueError("text differs from the layout")
+            text = text[len(part) :]
+        elif text and text[0] != " ":
+            raise ValueError("expected a space")
+        else:
+            text = text.lstrip(" ")
     return text
 
 

@@ -12,6 +12,7 @@ from strongroom.template.budget import Budget, check_depth
 from strongroom.template.json_text import NotJson, from_plain, to_json
 from strongroom.template.numbers import format_float
 from strongroom.template.values import Map, Value
+from strongroom.template.yaml_nodes import Loader, check_nodes
 from strongroom.template.yaml_scalars import reads_as_string, resolve
 
 _TAG: Final = "tag:yaml.org,2002:"
@@ -85,6 +86,8 @@ _Dumper.add_representer(dict, _mapping)
 def to_yaml(value: Value, budget: Budget) -> bytes:
     """The value as YAML without its last newline; raises NotJson for what JSON cannot hold."""
     written = to_json(value, budget)
+    # The writer looks at each character, and more than once.
+    budget.step(len(written))
     if _FORBIDDEN.search(written.decode()):
         raise NotJson("YAML has no such character")
     plain = json.loads(written, parse_int=_integer_or_float)
@@ -101,9 +104,10 @@ def _integer_or_float(text: str) -> int | float:
 
 def from_yaml(text: bytes, budget: Budget) -> Map:
     """The map of a YAML text; raises NotYaml."""
-    budget.step(len(text) // 8)
     try:
-        loader = yaml.SafeLoader(text.decode())
+        decoded = text.decode()
+        check_nodes(decoded, budget)
+        loader = Loader(decoded)
         try:
             node = loader.get_node() if loader.check_node() else None
         finally:
@@ -138,7 +142,7 @@ class _Reader:
         found: dict[str, object] = {}
         merged: dict[str, object] = {}
         for key, item in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value == "<<" and key.style is None:
+            if isinstance(key, yaml.ScalarNode) and key.value == "<<" and not key.style:
                 merged = self.merge(item, depth) | merged
             elif isinstance(key, yaml.ScalarNode):
                 found[self.key(self.scalar(key))] = self.read(item, depth + 1)
@@ -172,7 +176,7 @@ class _Reader:
 
     def scalar(self, node: yaml.ScalarNode) -> object:
         tag = node.tag.removeprefix(_TAG)
-        if tag == "str" and (node.style is not None or not self.is_implicit(node)):
+        if tag == "str" and (node.style or not self.is_implicit(node)):
             return node.value
         if tag == "binary":
             return base64.b64decode("".join(node.value.split()), validate=True).decode()

@@ -7,7 +7,7 @@ from strongroom.template.durations import HOUR, MINUTE, SECOND, Duration, parse_
 from strongroom.template.errors import CallFailed
 from strongroom.template.functions.numeric import clamped
 from strongroom.template.layouts import format_time
-from strongroom.template.registry import Run, Table
+from strongroom.template.registry import FAST, Run, Table
 from strongroom.template.time_reading import parse_time
 from strongroom.template.values import Int64, Value
 
@@ -34,6 +34,7 @@ def _moment(run: Run, value: Value) -> Time:
 
 
 def _written(run: Run, layout: bytes, value: Value, zone: bytes) -> bytes:
+    run.budget.step(2 * len(layout))
     try:
         place = load_zone(zone.decode("latin-1"))
     except ValueError:
@@ -84,20 +85,26 @@ def _must_date_modify(text: bytes, time: Time) -> Time:
         raise CallFailed("invalid duration") from None
 
 
+def _read(run: Run, layout: bytes, text: bytes) -> Time:
+    # What is left of the text is copied for each element of the layout.
+    run.budget.step(len(layout) * (1 + len(text) // FAST))
+    return parse_time(layout.decode("latin-1"), text.decode("latin-1"))
+
+
 @DATES("toDate", "string, string")
-def _to_date(layout: bytes, text: bytes) -> Time:
+def _to_date(run: Run, layout: bytes, text: bytes) -> Time:
     """A text read after a layout; the zero time if it does not fit."""
     try:
-        return parse_time(layout.decode("latin-1"), text.decode("latin-1"))
+        return _read(run, layout, text)
     except ValueError:
         return ZERO_TIME
 
 
 @DATES("mustToDate", "string, string")
-def _must_to_date(layout: bytes, text: bytes) -> Time:
+def _must_to_date(run: Run, layout: bytes, text: bytes) -> Time:
     """A text read after a layout."""
     try:
-        return parse_time(layout.decode("latin-1"), text.decode("latin-1"))
+        return _read(run, layout, text)
     except ValueError:
         raise CallFailed("the text does not fit the layout") from None
 

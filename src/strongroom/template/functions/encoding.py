@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from typing import Final
 
-from strongroom.template.registry import Table
+from strongroom.template.registry import BY_BYTES, Table
 
 ENCODING: Final = Table("Encoding and checksums")
 _BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
@@ -27,7 +27,7 @@ def _b64enc(value: bytes) -> bytes:
     return base64.b64encode(value)
 
 
-@ENCODING("b64dec", "string")
+@ENCODING("b64dec", "string", bytes_in_a_step=BY_BYTES)
 def _b64dec(value: bytes) -> bytes:
     """The bytes of base64; Go's message if it is none."""
     try:
@@ -42,7 +42,7 @@ def _b32enc(value: bytes) -> bytes:
     return base64.b32encode(value)
 
 
-@ENCODING("b32dec", "string")
+@ENCODING("b32dec", "string", bytes_in_a_step=BY_BYTES)
 def _b32dec(value: bytes) -> bytes:
     """The bytes of base32; Go's message if it is none."""
     try:
@@ -51,7 +51,7 @@ def _b32dec(value: bytes) -> bytes:
         return f"illegal base32 data at input byte {error}".encode()
 
 
-@ENCODING("hexdec", "string")
+@ENCODING("hexdec", "string", bytes_in_a_step=BY_BYTES)
 def _hexdec(value: bytes) -> bytes:
     """The bytes of hexadecimal; Go's message if it is none."""
     digits = b"0123456789abcdefABCDEF"

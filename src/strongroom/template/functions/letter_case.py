@@ -6,7 +6,7 @@ Where words begin and end: https://pkg.go.dev/github.com/huandu/xstrings.
 from dataclasses import dataclass
 from typing import Final
 
-from strongroom.template.registry import Run, Table
+from strongroom.template.registry import BY_BYTES, BY_CHARACTERS, Run, Table
 from strongroom.template.unicode_case import (
     is_digit,
     is_letter,
@@ -25,13 +25,13 @@ from strongroom.template.values import text_of
 CASES: Final = Table("Letter case")
 
 
-@CASES("upper", "string")
+@CASES("upper", "string", bytes_in_a_step=BY_BYTES)
 def _upper(value: bytes) -> bytes:
     """Upper case."""
     return value.upper() if value.isascii() else mapped(text_of(value), upper).encode()
 
 
-@CASES("lower", "string")
+@CASES("lower", "string", bytes_in_a_step=BY_BYTES)
 def _lower(value: bytes) -> bytes:
     """Lower case."""
     return value.lower() if value.isascii() else mapped(text_of(value), lower).encode()
@@ -43,7 +43,7 @@ def _separates(char: str) -> bool:
     return not is_letter(char) and not is_digit(char) and is_space(char)
 
 
-@CASES("title", "string")
+@CASES("title", "string", bytes_in_a_step=BY_CHARACTERS)
 def _title(value: bytes) -> bytes:
     """The first letter of each word in title case."""
     out, before = [], " "
@@ -53,7 +53,7 @@ def _title(value: bytes) -> bytes:
     return "".join(out).encode()
 
 
-@CASES("untitle", "string")
+@CASES("untitle", "string", bytes_in_a_step=BY_CHARACTERS)
 def _untitle(value: bytes) -> bytes:
     """The first letter of each word in lower case."""
     out, starts = [], True
@@ -66,7 +66,7 @@ def _untitle(value: bytes) -> bytes:
     return "".join(out).encode()
 
 
-@CASES("swapcase", "string")
+@CASES("swapcase", "string", bytes_in_a_step=BY_CHARACTERS)
 def _swapcase(value: bytes) -> bytes:
     """Upper case for lower and the other way round; a word begins in title case."""
     out, space = [], True
@@ -85,7 +85,7 @@ def _connects(char: str) -> bool:
     return char in "-_" or is_space(char)
 
 
-@CASES("camelcase", "string")
+@CASES("camelcase", "string", bytes_in_a_step=BY_CHARACTERS)
 def _camelcase(value: bytes) -> bytes:
     """LikeThis."""
     text = text_of(value)
@@ -111,13 +111,13 @@ def _camelcase(value: bytes) -> bytes:
     return "".join(out).encode()
 
 
-@CASES("snakecase", "string")
+@CASES("snakecase", "string", bytes_in_a_step=1)
 def _snakecase(value: bytes) -> bytes:
     """like_this."""
     return _Words(value, "_").joined()
 
 
-@CASES("kebabcase", "string")
+@CASES("kebabcase", "string", bytes_in_a_step=1)
 def _kebabcase(value: bytes) -> bytes:
     """like-this."""
     return _Words(value, "-").joined()
@@ -151,13 +151,15 @@ class _Words:
 
     def __init__(self, value: bytes, connector: str) -> None:
         self.rest = _units(value.decode("utf-8", "surrogateescape"))
+        self.kinds = [_kind(unit.char) for unit in self.rest]
+        self.at = 0
         self.connector = connector
         self.out: list[str] = []
         self.kind, self.word = "", ""
 
     def joined(self) -> bytes:
         self.take()
-        while self.rest:
+        while self.at < len(self.rest):
             if self.kind != "connector":
                 self.put(self.kind, self.word)
             before, word = self.kind, self.word
@@ -183,7 +185,7 @@ class _Words:
             if self.kind not in ("connector", "punctuation"):
                 self.out.append(self.connector)
             return
-        if not self.rest:
+        if self.at >= len(self.rest):
             return
         number = self.word
         self.take()
@@ -208,32 +210,32 @@ class _Words:
 
     def take(self) -> None:
         """The next word and its kind; both empty at the end."""
-        self.kind = _kind(self.rest[0].char) if self.rest else ""
-        end = min(1, len(self.rest))
+        start, size = self.at, len(self.rest)
+        self.kind = self.kinds[start] if start < size else ""
+        end = min(start + 1, size)
         if self.kind == "upper":
-            end = self.upper_end()
+            end = self.upper_end(end)
         else:
-            while end < len(self.rest) and self.continues(self.rest[end].char):
+            while end < size and self.continues(end):
                 end += 1
-        self.word = "".join(unit.raw for unit in self.rest[:end])
-        del self.rest[:end]
+        self.word = "".join(unit.raw for unit in self.rest[start:end])
+        self.at = end
 
-    def continues(self, char: str) -> bool:
+    def continues(self, at: int) -> bool:
         if self.kind == "punctuation":
-            return is_punctuation(char)
-        return _kind(char) == self.kind
+            return is_punctuation(self.rest[at].char)
+        return self.kinds[at] == self.kind
 
-    def upper_end(self) -> int:
-        kinds = [_kind(unit.char) for unit in self.rest]
-        end = 1
-        while end < len(kinds) and kinds[end] == "upper":
-            end += 1
-        if end == 1:
-            while end < len(kinds) and kinds[end] == "lower":
-                end += 1
-        elif end < len(kinds) and kinds[end] == "lower":
-            end -= 1
-        return end
+    def upper_end(self, end: int) -> int:
+        first, end = end, self.behind("upper", end)
+        if end == first:
+            return self.behind("lower", end)
+        return end - 1 if self.kinds[end : end + 1] == ["lower"] else end
+
+    def behind(self, kind: str, at: int) -> int:
+        while at < len(self.kinds) and self.kinds[at] == kind:
+            at += 1
+        return at
 
 
 def _kind(char: str) -> str:
@@ -256,7 +258,7 @@ def _is_alphabet(char: str) -> bool:
     return not (0x4E00 <= code < 0x9FCD or 0x3400 <= code < 0x4D86 or 0x20000 <= code < 0x2B81E)
 
 
-@CASES("shuffle", "string")
+@CASES("shuffle", "string", bytes_in_a_step=BY_CHARACTERS)
 def _shuffle(run: Run, value: bytes) -> bytes:
     """The characters in another order."""
     chars = list(text_of(value))

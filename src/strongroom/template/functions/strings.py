@@ -6,7 +6,7 @@ from strongroom.template.casting import to_text, to_texts
 from strongroom.template.errors import CallFailed
 from strongroom.template.printf import sprintf
 from strongroom.template.quoting import quote
-from strongroom.template.registry import Run, Table
+from strongroom.template.registry import BY_BYTES, BY_CHARACTERS, Run, Table
 from strongroom.template.unicode_case import is_space
 from strongroom.template.values import Map, Value, string_list
 
@@ -126,13 +126,13 @@ def _nindent(run: Run, spaces: int, value: bytes) -> bytes:
     return b"\n" + _indent(run, spaces, value)
 
 
-@STRINGS("quote", "any...")
+@STRINGS("quote", "any...", bytes_in_a_step=BY_BYTES)
 def _quote(run: Run, *values: Value) -> bytes:
     """Each value between double quotes, escaped as in Go; nil is left out."""
     return b" ".join(quote(to_text(each, run.budget)) for each in values if each is not None)
 
 
-@STRINGS("squote", "any...")
+@STRINGS("squote", "any...", bytes_in_a_step=BY_BYTES)
 def _squote(run: Run, *values: Value) -> bytes:
     """Each value between single quotes; nil is left out."""
     return b" ".join(sprintf(b"'%v'", [each], run.budget) for each in values if each is not None)
@@ -177,21 +177,21 @@ def _cut(separator: bytes, value: bytes, limit: int = -1) -> list[bytes]:
     return [piece.encode("utf-8", "surrogateescape") for piece in pieces]
 
 
-@STRINGS("split", "string, string")
+@STRINGS("split", "string, string", bytes_in_a_step=BY_CHARACTERS)
 def _split(separator: bytes, value: bytes) -> Value:
     """Parts in a map with the keys _0, _1, ..."""
     parts = _cut(separator, value)
     return Map("string", {b"_%d" % at: part for at, part in enumerate(parts)})
 
 
-@STRINGS("splitn", "string, int, string")
+@STRINGS("splitn", "string, int, string", bytes_in_a_step=BY_CHARACTERS)
 def _splitn(separator: bytes, limit: int, value: bytes) -> Value:
     """At most so many parts in a map with the keys _0, _1, ..."""
     parts = _cut(separator, value, limit)
     return Map("string", {b"_%d" % at: part for at, part in enumerate(parts)})
 
 
-@STRINGS("splitList", "string, string")
+@STRINGS("splitList", "string, string", bytes_in_a_step=BY_BYTES)
 def _split_list(separator: bytes, value: bytes) -> Value:
     """Parts as a list."""
     return string_list(_cut(separator, value))
@@ -232,19 +232,18 @@ def _abbrev_both(left: int, right: int, value: bytes) -> bytes:
     return _abbreviated(value, left, right)
 
 
-@STRINGS("initials", "string")
+@STRINGS("initials", "string", bytes_in_a_step=BY_CHARACTERS)
 def _initials(value: bytes) -> bytes:
     """The first letter of each word."""
-    out, gap = "", True
+    out, gap = [], True
     for char in value.decode("latin-1"):
-        if is_space(char):
-            gap = True
-        elif gap:
-            out, gap = out + char, False
-    return out.encode()
+        if not is_space(char) and gap:
+            out.append(char)
+        gap = is_space(char)
+    return "".join(out).encode()
 
 
-@STRINGS("nospace", "string")
+@STRINGS("nospace", "string", bytes_in_a_step=BY_BYTES)
 def _nospace(value: bytes) -> bytes:
     """Without any white space."""
     text = value.decode("latin-1")
@@ -274,13 +273,13 @@ def _wrapped(run: Run, value: bytes, width: int, newline: bytes, *, breaks_words
     return b"".join(out) + value[at:]
 
 
-@STRINGS("wrap", "int, string")
+@STRINGS("wrap", "int, string", bytes_in_a_step=BY_CHARACTERS)
 def _wrap(run: Run, width: int, value: bytes) -> bytes:
     """Lines of at most a width, broken at spaces."""
     return _wrapped(run, value, width, b"\n", breaks_words=False)
 
 
-@STRINGS("wrapWith", "int, string, string")
+@STRINGS("wrapWith", "int, string, string", bytes_in_a_step=BY_CHARACTERS)
 def _wrap_with(run: Run, width: int, newline: bytes, value: bytes) -> bytes:
     """Lines of at most a width with a separator of one's own; long words are broken."""
     return _wrapped(run, value, width, newline or b"\n", breaks_words=True)
