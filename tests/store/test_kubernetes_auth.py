@@ -326,6 +326,7 @@ async def test_a_namespace_is_bound_by_its_name_or_its_labels(mounted) -> None:
         {"bound_service_account_names": ["*", "app"]},
         {SELECTOR: "matchLabels: ["},
         {SELECTOR: "just text"},
+        {SELECTOR: "matchLabels: &a {x: y}\nother: *a"},
         {SELECTOR: "{}"},
         {SELECTOR: '{"matchLabels": {"a": 1}}'},
         {SELECTOR: '{"matchLabels": {"a": "b"}, "more": 1}'},

@@ -15,12 +15,15 @@ import orjson
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.model.secret import Secret
+from strongroom.wire.plain_yaml import plain_yaml
 from strongroom.wire.tls import ClientPem
 
 if TYPE_CHECKING:
     from strongroom.kube.exec_credentials import ExecCredentials
 
 NO_CREDENTIALS: Final = "no credentials"
+# Of a kubeconfig that somebody else wrote: some dozens of clusters with their certificates.
+MOST_CHARACTERS: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ def embedded_kubeconfig(text: str) -> KubeConfig:
     Certificates, keys and tokens must stand in it; raises Invalid(`bad-kubeconfig`).
     """
     try:
-        parsed = _parsed(text)
+        parsed = plain_yaml(text, MOST_CHARACTERS)
         entry = _named(parsed["contexts"], parsed["current-context"])["context"]
         cluster = _named(parsed["clusters"], entry["cluster"])["cluster"]
         user = _named(parsed["users"], entry["user"])["user"]

@@ -5,6 +5,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,25 @@ async def test_a_kubeconfig_can_run_and_read_nothing_here(bed: Bed, user: dict) 
         await bed.provider(authRef={"name": "auth", "key": "config"})
     assert caught.value.code == "bad-kubeconfig"
     assert bed.far.seen == []
+
+
+MERGED = "\n".join(
+    ["a: &a {x: y}"]
+    + [
+        f"{name}: &{name} {{<<: [{','.join([f'*{before}'] * 9)}]}}"
+        for before, name in pairwise("abcdefghijklmnop")
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "text", [MERGED, "a: " + "x" * 300_000, "[" * 5000], ids=["aliases", "large", "deep"]
+)
+async def test_a_kubeconfig_that_stands_for_too_much_holds_nobody_up(bed: Bed, text: str) -> None:
+    await bed.keep(config=text.encode())
+    with pytest.raises(Invalid) as caught:
+        await bed.provider(authRef={"name": "auth", "key": "config"})
+    assert caught.value.code == "bad-kubeconfig"
 
 
 async def test_an_authority_may_stand_in_a_config_map(bed: Bed) -> None:

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-import yaml
-
 from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.labels import Labels, check_selector, selects
 from strongroom.model.principal import ReviewedToken
 from strongroom.model.secret import Secret
 from strongroom.store.auth.token_roles import glob_matches
+from strongroom.wire.plain_yaml import plain_yaml
 
 MAX_SELECTOR: Final = 8192
 ANNOTATION: Final = "vault.hashicorp.com/alias-metadata-"
@@ -163,8 +162,8 @@ def selector_from(text: str) -> dict[str, Any] | None:
     if not text.strip():
         return None
     try:
-        found = yaml.safe_load(text) if len(text) <= MAX_SELECTOR else None
-    except yaml.YAMLError:
+        found = plain_yaml(text, MAX_SELECTOR)
+    except ValueError:
         found = None
     if not isinstance(found, dict) or not _is_selector(found):
         raise Invalid(
