@@ -1,5 +1,7 @@
 """Values, keys and decoding: the pure parts between a provider and a Secret."""
 
+from time import process_time
+
 import pytest
 
 from strongroom.model.errors import Invalid, NotFound, Refusal
@@ -102,12 +104,16 @@ def test_paths_as_gjson_reads_them(path: str, expected: object) -> None:
     "path",
     [
         "friends.#(a", "a.@nosuch", "a" * 3000, "{a,friends}", "a.[b,c]", "a|{b}",
-        "friends.#(on==~true)",
+        "friends.#(on==~true)", "a" + "|@tostr" * 6, "friends.#(x" + ".@ugly" * 6 + "==1)",
+        "friends" + ".#(a==1)#" * 11, "deep" + ".#" * 800,
     ],
 )  # fmt: skip
 def test_paths_that_are_not_served_are_refused(path: str) -> None:
+    deep: list[object] = []
+    for _ in range(900):
+        deep = [deep]
     with pytest.raises(Invalid):
-        lookup({"a": {}, "friends": [{"on": 1}]}, path)
+        lookup({"a": {}, "friends": [{"on": 1}], "deep": deep}, path)
 
 
 def test_extract_makes_keys_and_refuses_collisions() -> None:
@@ -326,3 +332,14 @@ def test_a_key_without_a_path_and_a_bad_store_are_refused() -> None:
     ):
         with pytest.raises(Refusal):
             VaultSettings.from_spec(Fields(spec, "spec.provider.vault"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["#(" + "a" * 2000 + "==1)#", '#(%"' + "*a" * 900 + 'b")#', "#." + "a." * 1000 + "b"],
+)
+def test_a_long_path_is_read_once_and_not_for_each_element(path: str) -> None:
+    """With hundreds of thousands of them that would be minutes."""
+    begun = process_time()
+    pick(b"[" + b'"aaaa",' * 20_000 + b'{"a":1}]', RemoteRef("k", path))
+    assert process_time() - begun < 4

@@ -8,9 +8,10 @@ escapes, array indices, `#` (length, or every element), queries `#(a>1)` and `#(
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -21,6 +22,10 @@ from strongroom.sync.raw_json import loads, raw_text
 
 ABSENT: Final = object()
 PATH_CHARACTERS: Final = 2048
+# Each goes through all there is, and some make it twice as large.
+MOST_MODIFIERS: Final = 5
+MOST_QUERIES: Final = 10
+_MODIFIED: Final = re.compile(r"(?:^|[.|(])@")
 _OPERATORS: Final = ("==", "!=", "<=", ">=", "!%", "<", ">", "=", "%")
 
 
@@ -90,10 +95,29 @@ def lookup(value: Any, path: str) -> Any:  # noqa: ANN401 - JSON
     """What lies at the path, or `ABSENT`; raises Invalid(`bad-property`) for a path not served."""
     if len(path) > PATH_CHARACTERS:
         raise Invalid("bad-property", f"a property path has at most {PATH_CHARACTERS} characters")
-    return _walk(value, list(_steps(path)))
+    if len(_MODIFIED.findall(path)) > MOST_MODIFIERS:
+        raise Invalid("bad-property", f"a property path has at most {MOST_MODIFIERS} modifiers")
+    if path.count("#(") > MOST_QUERIES:
+        raise Invalid("bad-property", f"a property path has at most {MOST_QUERIES} queries")
+    try:
+        return _walk(value, _steps_of(path))
+    except RecursionError:
+        raise Invalid("too-deep", f"the property {path[:100]!r} lies too deep") from None
 
 
-def _walk(value: Any, steps: list[_Step]) -> Any:  # noqa: ANN401 - JSON
+@lru_cache(maxsize=1024)
+def _steps_of(path: str) -> Sequence[_Step]:
+    """The steps of a path, which queries follow for each element."""
+    return tuple(_steps(path))
+
+
+@lru_cache(maxsize=1024)
+def _glob(pattern: str) -> re.Pattern[str]:
+    """A pattern in which `*` and `?` alone mean something."""
+    return re.compile(translate(pattern.replace("[", "[[]")))
+
+
+def _walk(value: Any, steps: Sequence[_Step]) -> Any:  # noqa: ANN401 - JSON
     for index, step in enumerate(steps):
         rest = steps[index + 1 :]
         value = _opened(value)
@@ -109,10 +133,11 @@ def _walk(value: Any, steps: list[_Step]) -> Any:  # noqa: ANN401 - JSON
     return value
 
 
-def _mapped(values: list[Any], rest: list[_Step]) -> Any:  # noqa: ANN401 - JSON
+def _mapped(values: list[Any], rest: Sequence[_Step]) -> Any:  # noqa: ANN401 - JSON
     """The rest of the path for each element, up to a pipe; then the pipe on the whole."""
     end = next((number for number, each in enumerate(rest) if each.pipe), len(rest))
-    found = [_walk(each, rest[:end]) for each in values]
+    inner = rest[:end]
+    found = [_walk(each, inner) for each in values]
     return _walk([each for each in found if each is not ABSENT], rest[end:])
 
 
@@ -135,7 +160,7 @@ def _stepped(value: Any, step: _Step) -> Any:  # noqa: ANN401 - JSON
         return modifier(value)
     if isinstance(value, Mapping):
         if step.pattern:
-            matcher = re.compile(translate(step.text.replace("[", "[[]")))
+            matcher = _glob(step.text)
             return next((each for key, each in value.items() if matcher.match(key)), ABSENT)
         return value.get(step.text, ABSENT)
     index = whole_number(step.text)
@@ -144,7 +169,7 @@ def _stepped(value: Any, step: _Step) -> Any:  # noqa: ANN401 - JSON
     return ABSENT
 
 
-def _queried(value: Any, query: str, rest: list[_Step]) -> Any:  # noqa: ANN401 - JSON
+def _queried(value: Any, query: str, rest: Sequence[_Step]) -> Any:  # noqa: ANN401 - JSON
     every = query.endswith(")#")
     inner = query[2:-2] if every else query[2:-1]
     if not isinstance(value, list):
@@ -158,11 +183,11 @@ def _queried(value: Any, query: str, rest: list[_Step]) -> Any:  # noqa: ANN401 
 def _holds(value: Any, query: str) -> bool:  # noqa: ANN401 - JSON
     at, operator = _operator(query)
     if not operator:
-        return _walk(value, list(_steps(query))) not in (ABSENT, None, False)
+        return _walk(value, _steps_of(query)) not in (ABSENT, None, False)
     path, wanted = query[:at].strip(), query[at + len(operator) :].strip()
     if wanted.startswith("~"):
         raise Invalid("bad-property", f"the query {query!r} has ~, which is not served")
-    left = _walk(value, list(_steps(path))) if path else value
+    left = _walk(value, _steps_of(path)) if path else value
     if left is ABSENT:
         return False
     try:
@@ -172,6 +197,7 @@ def _holds(value: Any, query: str) -> bool:  # noqa: ANN401 - JSON
     return _compared(left, operator, right)
 
 
+@lru_cache(maxsize=1024)
 def _operator(query: str) -> tuple[int, str]:
     """Where the comparison of a query stands, outside of queries within it; "" when it has none."""
     depth = 0
@@ -188,8 +214,8 @@ def _operator(query: str) -> tuple[int, str]:
 
 def _compared(left: Any, operator: str, right: Any) -> bool:  # noqa: ANN401 - JSON
     if operator in ("%", "!%"):
-        pattern = translate(str(right).replace("[", "[[]"))
-        return isinstance(left, str) and bool(re.match(pattern, left)) is (operator == "%")
+        fits = isinstance(left, str) and bool(_glob(str(right)).match(left))
+        return isinstance(left, str) and fits is (operator == "%")
     if operator in ("=", "=="):
         return bool(left == right)
     if operator == "!=":

@@ -4,6 +4,7 @@ Order: all dataFrom entries, later ones win; then all data rows, later ones win.
 asked last all the same.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -18,6 +19,9 @@ from strongroom.sync.rewrite import Renderer
 from strongroom.sync.spec import FindRef, GeneratorRef, RemoteRef, Row, Source, Spec, StoreRef
 from strongroom.sync.stores import Stores
 from strongroom.sync.values import decode, extract, finish, pick, whole
+
+# To parse so many bytes takes milliseconds.
+LARGE: Final = 16 * 1024
 
 
 class Unsettled(Unavailable):
@@ -199,6 +203,7 @@ class Reader:
         elif row.store is not None:
             found = await _fetch(used[row.store], ref)
             collected.data[row.secret_key] = pick(found.data, ref)
+            await _turn(found)
             collected.note(used[row.store], found)
 
     async def _source(
@@ -260,6 +265,12 @@ class Absent(Exception):
     def __init__(self, refusal: NotFound) -> None:
         super().__init__(refusal.code)
         self.refusal = refusal
+
+
+async def _turn(found: Fetched) -> None:
+    """Let others go on: an object may have thousands of rows of a large value, parsed for each."""
+    if isinstance(found.data, bytes) and len(found.data) > LARGE:
+        await asyncio.sleep(0)
 
 
 async def _fetch(reads: SharedReads, ref: RemoteRef) -> Fetched:
