@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.sync.conftest import aws_error
 
 from strongroom.crypto.signatures import new_key_pair
 from strongroom.kube.resource import SECRETS, SERVICE_ACCOUNTS
@@ -192,6 +193,41 @@ async def test_batches_are_used_until_the_policy_forbids_them(aws, service: str)
         aws.gate.calls.clear()
         assert [each.data.decode() for each in await provider.fetch_many(refs)] == names
     assert batch not in aws.gate.calls
+    await provider.close()
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "entries"),
+    [
+        ("SecretsManager", "ListSecrets", "SecretList"),
+        ("ParameterStore", "GetParametersByPath", "Parameters"),
+    ],
+)
+async def test_a_list_that_goes_in_a_circle_ends(
+    aws, service: str, operation: str, entries: str
+) -> None:
+    provider = await aws.provider({"service": service})
+    said = {entries: [], "NextToken": "again"}
+    aws.gate.answers[operation] = Response(200, json.dumps(said).encode())
+    with pytest.raises(Unavailable, match="in a circle"):
+        await provider.find(Find())
+    assert aws.gate.calls.count(operation) == 2
+    await provider.close()
+
+
+async def test_parameters_are_found_without_the_right_to_read_by_path(aws) -> None:
+    provider = await aws.provider({"service": "ParameterStore"})
+    for name in ("/app/a", "/app/deep/b", "/other"):
+        await aws.call("AmazonSSM.PutParameter", Name=name, Value=name, Type="String")
+    denied = aws_error("AccessDeniedException")
+    aws.gate.answers["GetParametersByPath"] = denied
+    found = await provider.find(Find("/app", lambda name: "a" in name))
+    assert {name: each.data for name, each in found.items()} == {
+        "/app/a": b"/app/a", "/app/deep/b": b"/app/deep/b",
+    }  # fmt: skip
+    aws.gate.answers["DescribeParameters"] = denied
+    with pytest.raises(Denied, match="GetParametersByPath"):
+        await provider.find(Find("/app"))
     await provider.close()
 
 

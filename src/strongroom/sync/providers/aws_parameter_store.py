@@ -17,6 +17,7 @@ from strongroom.sync.providers.contract import (
     Fetched,
     Find,
     OneByOne,
+    Pages,
     Pushed,
     PushTarget,
     Traits,
@@ -125,16 +126,29 @@ class ParameterStore(OneByOne):
             return await self._find_by_tags(wanted)
         found: dict[str, Fetched] = {}
         asked = {"Path": wanted.path or "/", "Recursive": True, "WithDecryption": True}
-        async for page in self._pages("GetParametersByPath", asked):
-            for each in _entries(page):
-                if wanted.wants(each["Name"]):
-                    found[each["Name"]] = _fetched(each)
+        try:
+            async for page in self._pages("GetParametersByPath", asked):
+                for each in _entries(page):
+                    if wanted.wants(each["Name"]):
+                        found[each["Name"]] = _fetched(each)
+        except Denied as refusal:
+            return await self._find_without_path(wanted, refusal)
         if wanted.metadata:
             return {
                 name: Fetched(name, each.version, await self._tags(name))
                 for name, each in found.items()
             }
         return found
+
+    async def _find_without_path(self, wanted: Find, refusal: Denied) -> Mapping[str, Fetched]:
+        """What DescribeParameters lists, read one by one; raises the refusal if that is denied too.
+
+        GetParametersByPath is a permission of its own, which older policies do not have.
+        """
+        try:
+            return await self._find_by_tags(wanted)
+        except Denied:
+            raise refusal from None
 
     async def _find_by_tags(self, wanted: Find) -> Mapping[str, Fetched]:
         filters = [{"Key": f"tag:{k}", "Values": [v]} for k, v in wanted.tags.items()]
@@ -147,13 +161,14 @@ class ParameterStore(OneByOne):
         return await bare.fetch_named(names, metadata=wanted.metadata)
 
     async def _pages(self, operation: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
-        more: dict[str, str] = {}
+        pages, more = Pages(_SERVICE), dict[str, str]()
         while True:
             page = await self._call(operation, **body, **more)
             yield page
-            if not page.get("NextToken"):
+            token = pages.next(page.get("NextToken"))
+            if not token:
                 return
-            more = {"NextToken": page["NextToken"]}
+            more = {"NextToken": token}
 
     # writing
 

@@ -18,6 +18,7 @@ from strongroom.sync.providers.contract import (
     Fetched,
     Find,
     OneByOne,
+    Pages,
     Pushed,
     PushTarget,
     Traits,
@@ -169,15 +170,16 @@ class SecretsManager(OneByOne):
                 {"Key": "tag-value", "Values": [value]},
             ]
         entries: dict[str, dict[str, str]] = {}
-        more: dict[str, str] = {}
+        pages, more = Pages(_SERVICE), dict[str, str]()
         while True:
             page = await self._call("ListSecrets", Filters=filters, MaxResults=100, **more)
             with understood(_SERVICE):
                 tagged = {each["Name"]: _tags(each) for each in page["SecretList"]}
             entries |= {name: tags for name, tags in tagged.items() if wanted.wants(name, tags)}
-            if not page.get("NextToken"):
+            token = pages.next(page.get("NextToken"))
+            if not token:
                 break
-            more = {"NextToken": page["NextToken"]}
+            more = {"NextToken": token}
         if wanted.metadata:
             return {name: Fetched(name, CURRENT, tags) for name, tags in entries.items()}
         # Names of a list are whole; a prefix stands before keys of references alone.

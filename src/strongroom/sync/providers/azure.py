@@ -27,6 +27,7 @@ from strongroom.sync.providers.contract import (
     Fetched,
     Find,
     OneByOne,
+    Pages,
     Provider,
     Pushed,
     PushTarget,
@@ -135,7 +136,7 @@ class AzureKeyVault(OneByOne):
     async def find(self, wanted: Find) -> Mapping[str, Fetched]:
         """Enabled secrets; names have no folders, so a path means nothing here."""
         names: list[str] = []
-        page = await self._call("GET", "secrets")
+        pages, page = Pages(_SERVICE), await self._call("GET", "secrets")
         while True:
             with understood(_SERVICE):
                 for each in page["value"]:
@@ -143,9 +144,10 @@ class AzureKeyVault(OneByOne):
                     enabled = each["attributes"].get("enabled", True)
                     if enabled and wanted.wants(name, _tags(each)):
                         names.append(name)
-            if not page.get("nextLink"):
+            link = pages.next(page.get("nextLink"))
+            if not link:
                 break
-            page = await self._call("GET", str(page["nextLink"]))
+            page = await self._call("GET", link)
         return await self.fetch_named(names, metadata=wanted.metadata)
 
     # writing

@@ -242,6 +242,24 @@ def understood(service: str) -> Iterator[None]:
         ) from None
 
 
+class Pages:
+    """The places in a list, as its service gives them; one that comes again would never end."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._seen: set[str] = set()
+
+    def next(self, token: object) -> str:
+        """Where the list goes on, "" at its end; raises Unavailable(`bad-reply`)."""
+        place = str(token or "")
+        if place in self._seen:
+            said = f"the list of {self._service} goes in a circle"
+            raise Unavailable("bad-reply", said)
+        if place:
+            self._seen.add(place)
+        return place
+
+
 def not_ours(key: str) -> Conflict:
     """The refusal to overwrite a secret that no PushSecret made."""
     return Conflict(

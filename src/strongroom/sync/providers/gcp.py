@@ -19,6 +19,7 @@ from strongroom.sync.providers.contract import (
     Fetched,
     Find,
     OneByOne,
+    Pages,
     Provider,
     Pushed,
     PushTarget,
@@ -171,15 +172,17 @@ class GcpSecretManager(OneByOne):
         return str(newest)
 
     async def _pages(self, path: str, field: str, **query: str) -> AsyncIterator[Mapping[str, Any]]:
+        pages = Pages(_SERVICE)
         while True:
             page = await self._call("GET", path, None, **query)
             with understood(_SERVICE):
                 entries = [each for each in page.get(field) or [] if each["name"]]
             for each in entries:
                 yield each
-            if not page.get("nextPageToken"):
+            token = pages.next(page.get("nextPageToken"))
+            if not token:
                 return
-            query["pageToken"] = str(page["nextPageToken"])
+            query["pageToken"] = token
 
     async def find(self, wanted: Find) -> Mapping[str, Fetched]:
         conditions = [f"labels.{key}={value}" for key, value in wanted.tags.items()]
