@@ -1,6 +1,7 @@
 """Specs as values: every rule that the other controller leaves to its webhook."""
 
 from datetime import UTC, datetime
+from time import process_time
 
 import pytest
 
@@ -150,10 +151,40 @@ def test_what_go_reads_no_duration_from_is_refused(text: str) -> None:
         parse_duration(text)
 
 
+def test_many_windows_are_looked_through_at_once_and_more_are_refused() -> None:
+    """Minute by minute that is ten thousand looks for each."""
+    never = {"schedule": "0 0 30 2 *", "duration": "2000000h"}
+    begun = process_time()
+    assert not parse_windows({"kind": "allow", "windows": [never] * 256}).open(1.7e9)
+    assert process_time() - begun < 1
+    with pytest.raises(Invalid, match="at most 256"):
+        parse_windows({"kind": "allow", "windows": [never] * 257})
+
+
+def test_a_window_is_looked_for_by_day_and_hour() -> None:
+    """As it is minute by minute: 2023-11-14 22:13 was a Tuesday."""
+    for schedule, duration, opened in (
+        ("13 22 14 11 *", "1m", True), ("12 22 14 11 *", "1m", False),
+        ("0 1 8 * *", "168h", True), ("0 1 7 * *", "168h", False),
+        ("30 23 * * mon", "23h", True), ("30 23 * * mon", "22h", False),
+        ("*/7 */5 13,14 * *", "24h", True), ("59 23 31 10 *", "400h", False),
+    ):  # fmt: skip
+        window = {"schedule": schedule, "duration": duration}
+        found = parse_windows({"kind": "allow", "windows": [window]}).open(1_700_000_000.0)
+        assert found is opened, schedule
+
+
 def test_windows_that_cannot_be_read_are_left_out() -> None:
     endless = {"windows": [{"schedule": "* * * * *", "duration": "999999999h"}]}
     assert parse_windows({"kind": "allow", **endless}).open(0.0)
-    for schedule in ("every day", "61 * * * *", "* * *"):
+    for schedule in (
+        "every day",
+        "61 * * * *",
+        "* * *",
+        "*/-1 * * * *",
+        "*/0 * * * *",
+        "٣ * * * *",
+    ):
         broken = {"kind": "allow", "windows": [{"schedule": schedule, "duration": "1h"}]}
         assert parse_windows(broken).open(0.0)
     assert parse_windows(None).open(0.0)

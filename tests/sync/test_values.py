@@ -151,6 +151,15 @@ def test_a_modifier_sees_the_text_as_it_was_written() -> None:
     assert pick(held, RemoteRef("k", "a.@tostr")) == b'{"x": 1.50, "y": "\\u00e9"}'
 
 
+def test_what_is_nested_deeper_than_can_be_written_is_refused_and_not_a_bug() -> None:
+    deep: dict[str, object] = {}
+    for _ in range(400):
+        deep = {"a": deep}
+    for work in (pick, extract):
+        with pytest.raises(Invalid, match="too deep"):
+            work(deep, RemoteRef("k"))
+
+
 SPACED = b"""{
   "z": {"b": [1, 2.50,  {"x": "<&>"}], "a" : null},
   "f": 1.50, "e": 1e3, "big": 123456789012345678901234567890, "u": "\\u003c", "t": true

@@ -42,6 +42,8 @@ _NAMES: Final = {
 # What 64 bits of nanoseconds hold, as Go counts.
 LONGEST_SECONDS: Final = 9_223_372_036
 _LONGEST_WINDOW: Final = timedelta(days=7)
+# All of them are gone through at each look.
+MOST_WINDOWS: Final = 256
 
 
 def parse_duration(text: Any, field: str = "refreshInterval") -> float:  # noqa: ANN401 - a manifest's value
@@ -68,9 +70,10 @@ class Window:
     seconds: float
     any_day: tuple[bool, bool] = (True, True)
 
-    def _begins(self, at: datetime) -> bool:
-        minutes, hours, days, months, weekdays = self.fields
-        if at.minute not in minutes or at.hour not in hours or at.month not in months:
+    def _on(self, at: datetime) -> bool:
+        """Whether a stretch may begin on that day."""
+        _, _, days, months, weekdays = self.fields
+        if at.month not in months:
             return False
         of_month, of_week = at.day in days, at.isoweekday() % 7 in weekdays
         # Two restricted day fields are joined with "or", as cron has it.
@@ -79,22 +82,31 @@ class Window:
     def holds(self, now: float) -> bool:
         """Whether the moment (epoch seconds) lies in a stretch that has begun."""
         at = datetime.fromtimestamp(now, UTC).replace(second=0, microsecond=0)
-        earliest = datetime.fromtimestamp(now, UTC) - min(
-            timedelta(seconds=self.seconds), _LONGEST_WINDOW
-        )
+        length = min(self.seconds, _LONGEST_WINDOW.total_seconds())
+        earliest = datetime.fromtimestamp(now, UTC) - timedelta(seconds=length)
+        minutes, hours = self.fields[:2]
         while at > earliest:
-            if self._begins(at):
+            if not self._on(at):
+                at = at.replace(hour=0, minute=0)
+            elif at.hour not in hours:
+                at = at.replace(minute=0)
+            elif at.minute in minutes:
                 return True
             at -= timedelta(minutes=1)
         return False
 
 
 def parse_windows(entry: Mapping[str, Any] | None) -> "Windows":
-    """`syncWindows`; what cannot be read is left out, as the other controller does."""
+    """`syncWindows`; what cannot be read is left out, as the other controller does.
+
+    Raises Invalid(`bad-windows`) for too many.
+    """
     if not entry:
         return Windows()
-    windows = []
-    for each in entry.get("windows") or []:
+    given, windows = entry.get("windows") or [], []
+    if len(given) > MOST_WINDOWS:
+        raise Invalid("bad-windows", f"syncWindows has at most {MOST_WINDOWS} windows")
+    for each in given:
         try:
             windows.append(_window(each))
         except (Invalid, ValueError):
@@ -139,9 +151,15 @@ def _values(text: str, low: int, high: int) -> frozenset[int]:
             last = _number(end) if dash else (high if step else first)
         if not low <= first <= last <= high:
             raise ValueError("out of bounds")
+        if step and not (step.isascii() and step.isdigit()):
+            raise ValueError("no step")
         found.update(range(first, last + 1, int(step or 1)))
     return frozenset(found)
 
 
 def _number(text: str) -> int:
-    return _NAMES[text] if text in _NAMES else int(text)
+    if text in _NAMES:
+        return _NAMES[text]
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError("no number")
+    return int(text)

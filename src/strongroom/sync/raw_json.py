@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import orjson
 
+from strongroom.model.errors import Invalid
+
 # Go's json.Marshal escapes these wherever they stand, so that a page may hold the text.
 _ESCAPED: Final = (
     (b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"),
@@ -97,8 +99,15 @@ def raw_text(value: Any) -> bytes:  # noqa: ANN401 - JSON
 
 
 def marshalled(value: Any, *, escaped: bool = True) -> bytes:  # noqa: ANN401 - JSON
-    """A value as Go writes it: keys in order, no spaces, and `<`, `>` and `&` escaped or not."""
-    text = orjson.dumps(value, default=_as_text, option=orjson.OPT_SORT_KEYS)
+    """A value as Go writes it: keys in order, no spaces, and `<`, `>` and `&` escaped or not.
+
+    Raises Invalid(`too-deep`).
+    """
+    try:
+        text = orjson.dumps(value, default=_as_text, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        said = "a secret cannot be written as JSON: it is nested too deep, or a number is too large"
+        raise Invalid("too-deep", said) from None
     if escaped:
         for each, form in _ESCAPED:
             text = text.replace(each, form)

@@ -10,6 +10,7 @@ import orjson
 
 from strongroom.model.errors import Invalid, Refusal
 from strongroom.sync.patterns import replace_all
+from strongroom.sync.raw_json import marshalled
 from strongroom.sync.rewrite_spec import (
     MergeRewrite,
     RegexpRewrite,
@@ -82,7 +83,7 @@ def _merged(operation: MergeRewrite, found: Mapping[str, bytes]) -> dict[str, by
             "merge-conflict", f"keys in more than one value: {', '.join(sorted(conflicts))}"
         )
     if operation.as_json:
-        return {**found, operation.into: orjson.dumps(merged, option=orjson.OPT_SORT_KEYS)}
+        return {**found, operation.into: marshalled(merged, escaped=False)}
     return {key: as_bytes(value) for key, value in merged.items()}
 
 

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import yaml
 
+from strongroom.model.errors import Invalid
 from strongroom.sync.values import as_bytes
 from strongroom.template.budget import Budget
+from strongroom.template.errors import BudgetSpent
 from strongroom.template.yaml_nodes import Loader, check_expanded, check_nodes
 
 _TAG: Final = "tag:yaml.org,2002:"
@@ -55,7 +57,9 @@ def _read(text: str, take: _Take, budget: Budget) -> dict[str, Any]:
         check_expanded(node, budget)
         loader.flatten_mapping(node)
         return {_key(key): take(loader, value) for key, value in node.value}
-    except (yaml.YAMLError, TypeError, ValueError, RecursionError):
+    except BudgetSpent:
+        raise
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError, Invalid):
         raise NoMap from None
 
 
