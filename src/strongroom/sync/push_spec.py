@@ -207,12 +207,24 @@ def _all(entry: Mapping[str, Any]) -> PushAll:
 def pushes_for(
     spec: PushSpec, store: StoreRef, chosen: Iterable[StoreChoice], source: Source, render: Render
 ) -> list[Push]:
-    """What one source gives one store; `data` rows win over `dataTo` at the same place."""
+    """What one source gives one store; `data` rows win over `dataTo` at the same place.
+
+    A key that a row names is pushed by that row alone. Raises Invalid(`key-collision`) for two
+    that `dataTo` would push to one place.
+    """
     found: dict[str, Push] = {}
     choices = set(map(id, chosen))
+    named = {row.secret_key for row in spec.rows if row.secret_key}
     for every in spec.everything:
-        if id(every.store) in choices:
-            found |= {each.place: each for each in _spread(every, store, source, render)}
+        if id(every.store) not in choices:
+            continue
+        for each in _spread(every, store, source, render):
+            if each.target.secret_key in named:
+                continue
+            if each.place in found:
+                said = f"dataTo pushes more than one key of the source to {each.place}"
+                raise Invalid("key-collision", said, hint="rewrite one of them, or leave it out")
+            found[each.place] = each
     for row in spec.rows:
         push = _push(row, store, source)
         found[push.place] = push
@@ -234,7 +246,7 @@ def pushes_of(
 
 def _push(row: PushRow, store: StoreRef, source: Source) -> Push:
     data = source.data
-    keys = {_named(key, reverse=row.reverse): key for key in data}
+    keys = _names(data, reverse=row.reverse)
     value: bytes | None = None
     whole: Mapping[str, bytes] | None = None
     if not row.secret_key:
@@ -253,11 +265,8 @@ def _push(row: PushRow, store: StoreRef, source: Source) -> Push:
 
 def _spread(every: PushAll, store: StoreRef, source: Source, render: Render) -> Iterable[Push]:
     matches = compile_pattern(every.pattern).search if every.pattern else bool
-    chosen = {
-        _named(key, reverse=every.reverse): value
-        for key, value in sorted(source.data.items())
-        if matches(key)
-    }
+    names = _names(source.data, reverse=every.reverse)
+    chosen = {name: source.data[key] for name, key in sorted(names.items()) if matches(name)}
     about: dict[str, Any] = {
         "metadata": metadata_spec(every.metadata), "source": source.metadata
     }  # fmt: skip
@@ -266,7 +275,9 @@ def _spread(every: PushAll, store: StoreRef, source: Source, render: Render) -> 
         yield Push(store, target, None, _shown(every, "", target))
         return
     for name, value in chosen.items():
-        (remote,) = rewrite(every.rewrites, {name: value}, render) or (name,)
+        (remote,) = rewrite(every.rewrites, {name: value}, render)
+        if not remote:
+            raise Invalid("bad-rewrite", f"the rewrite of dataTo leaves nothing of {name!r}")
         target = PushTarget(remote, secret_key=name, **about)
         yield Push(store, target, value, _shown(every, name, target))
 
@@ -289,11 +300,21 @@ def _as_object(data: Mapping[str, bytes]) -> bytes:
                       " key by key") from None  # fmt: skip
 
 
-def _named(key: str, *, reverse: bool) -> str:
-    """A key with its `_Uxxxx_` parts turned back into the characters they stand for."""
-    if not reverse:
-        return key
-    return _ENCODED.sub(lambda match: chr(int(match.group(1), 16)), key)
+def _names(data: Iterable[str], *, reverse: bool) -> dict[str, str]:
+    """The keys by what they are named at a store; raises Invalid(`key-collision`)."""
+    found: dict[str, str] = {}
+    for key in sorted(data):
+        name = _ENCODED.sub(_character, key) if reverse else key
+        if name in found:
+            raise Invalid("key-collision", f"{key} and {found[name]} of the source become one name")
+        found[name] = key
+    return found
+
+
+def _character(match: re.Match[str]) -> str:
+    """What `_Uxxxx_` stands for; half a pair is no character, and stands for none in Go either."""
+    code = int(match.group(1), 16)
+    return "\ufffd" if 0xD800 <= code <= 0xDFFF else chr(code)
 
 
 def metadata_spec(metadata: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a manifest's value

@@ -122,7 +122,8 @@ async def test_data_to_pushes_all_that_match_and_rows_win(source) -> None:
     }
     row = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/password"}}}
     await push(source, dataTo=[to], data=[row])
-    assert held(source, "out/user") == "u1"
+    # As with the other controller, a key that a row names is that row's alone.
+    assert "out/user" not in source.provider.secrets
     assert held(source, "out/password") == "u1"
     await push(source, "bundle", dataTo=[{"storeRef": {"name": "s"}, "remoteKey": "out/all"}])
     assert json.loads(held(source, "out/all")) == {"password": "p1", "user": "u1"}
@@ -133,6 +134,40 @@ async def test_encoded_keys_are_turned_back(bench) -> None:
     to = {"storeRef": {"name": "s"}, "conversionStrategy": "ReverseUnicode"}
     await push(bench, dataTo=[to])
     assert held(bench, "a/b") == "x"
+
+
+@pytest.mark.parametrize(
+    ("keys", "entry", "code"),
+    [
+        (("a", "b"), {"rewrite": [{"regexp": {"source": ".*", "target": "one"}}]}, "key-collision"),
+        (("a",), {"rewrite": [{"regexp": {"source": ".*", "target": ""}}]}, "bad-rewrite"),
+        (("a", "a_U0020_", "a_U00020_"), {"conversionStrategy": "ReverseUnicode"}, "key-collision"),
+    ],
+)  # fmt: skip
+async def test_data_to_never_pushes_one_key_in_place_of_another(
+    bench, keys: tuple[str, ...], entry: dict, code: str
+) -> None:
+    await bench.secret_of_somebody("source", **dict.fromkeys(keys, "x"))
+    before = set(bench.provider.secrets)
+    await push(bench, dataTo=[{"storeRef": {"name": "s"}, **entry}])
+    conditions = (await status(bench))["conditions"]
+    assert f"[{code}]" in conditions[0]["message"]
+    assert set(bench.provider.secrets) == before
+
+
+async def test_two_entries_of_data_to_for_one_place_are_refused(source) -> None:
+    to = {"storeRef": {"name": "s"}, "match": {"regexp": "user"}}
+    await push(source, dataTo=[to, to])
+    assert "[key-collision]" in (await status(source))["conditions"][0]["message"]
+
+
+async def test_keys_are_matched_by_what_they_are_turned_back_into(bench) -> None:
+    await bench.secret_of_somebody("source", a_U002f_b="x", half_Ud800_="y")
+    to = {"storeRef": {"name": "s"}, "conversionStrategy": "ReverseUnicode"}
+    await push(bench, dataTo=[{**to, "match": {"regexp": "^a/b$"}}])
+    assert held(bench, "a/b") == "x"
+    await push(bench, "half", dataTo=[{**to, "match": {"regexp": "half"}}])
+    assert held(bench, "half\ufffd") == "y"
 
 
 async def test_a_template_shapes_what_is_pushed(source) -> None:
@@ -474,8 +509,9 @@ async def test_a_rows_keys_are_turned_back_too_and_only_when_asked(bench) -> Non
         "match": {"secretKey": "a/b", "remoteRef": {"remoteKey": "turned"}},
         "conversionStrategy": "ReverseUnicode",
     }
-    await push(bench, data=[kept, turned], dataTo=[{"storeRef": {"name": "s"}}])
+    await push(bench, data=[kept, turned])
     assert (held(bench, "kept"), held(bench, "turned")) == ("x", "x")
+    await push(bench, "all", dataTo=[{"storeRef": {"name": "s"}}])
     assert held(bench, "a_U002f_b") == "x"
     places = (await status(bench))["syncedPushSecrets"]["SecretStore/s"]
     assert places["turned"]["conversionStrategy"] == "ReverseUnicode"
