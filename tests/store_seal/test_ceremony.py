@@ -229,3 +229,24 @@ async def test_no_keys_are_taken_for_a_migration_from_a_seal_that_is_not_named(s
     status, said = await node.ask("PUT", "sys/unseal", give)
     assert (status, "does not name" in said["errors"][0]) == (400, True)
     assert (await node.ask("GET", "sys/seal-status"))[1]["progress"] == 0
+
+
+async def test_a_rekey_of_unseal_keys_is_not_verified_after_the_seal_became_a_backend(
+    start,
+) -> None:
+    """It would put the root key under a key of people, which no backend opens again."""
+    node, keys, _ = await opened(start)
+    body = {"secret_shares": 2, "secret_threshold": 2, "require_verification": True}
+    nonce = (await node.ask("PUT", "sys/rekey/init", body))[1]["nonce"]
+    for key in keys[:2]:
+        _, made = await node.ask("PUT", "sys/rekey/update", {"key": key, "nonce": nonce})
+    backend = FakeWrapper("transit")
+    moved = start(backend)
+    assert (await moved.unseal(keys[:2], migrate=True))["sealed"] is False
+    for key in made["keys"]:
+        give = {"key": key, "nonce": made["verification_nonce"]}
+        status, reply = await moved.ask("PUT", "sys/rekey/verify", give)
+    assert (status, "has recovery keys" in reply["errors"][0]) == (400, True)
+    later = start(backend)
+    await later.seal.follow()
+    assert not later.seal.sealed

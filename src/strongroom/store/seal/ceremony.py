@@ -123,8 +123,7 @@ class Rekey(_Ceremony):
         super().__init__(engine, seal, "rekey" if target == "unseal" else "recovery rekey")
         self._target = target
 
-    def _check_target(self) -> None:
-        stored = self._seal.stored()
+    def _check_target(self, stored: StoredSeal | None) -> None:
         if stored and stored.is_shamir != (self._target == "unseal"):
             raise Invalid(
                 "wrong-target",
@@ -151,7 +150,7 @@ class Rekey(_Ceremony):
 
     async def begin(self, shares: int, threshold: int, *, verify: bool) -> None:
         """Start; raises Invalid."""
-        self._check_target()
+        self._check_target(self._seal.stored())
         into = check_split(shares, threshold)
         await self._begin(
             {
@@ -162,7 +161,7 @@ class Rekey(_Ceremony):
 
     async def give(self, text: str, nonce: str) -> dict[str, Any]:
         """One share of the present key; the new shares when it was the last."""
-        self._check_target()
+        self._check_target(self._seal.stored())
         new = new_key()
 
         def write(transaction: Transaction) -> _Given:
@@ -251,6 +250,8 @@ class Rekey(_Ceremony):
         if row is None:
             return
         stored, root = load_stored(row.wrapped_ring, row.seal_type), self._seal.root_key
+        # The seal may have been migrated since the new shares were handed out.
+        self._check_target(stored)
         split = Split(attempt["shares"], attempt["threshold"])
         if self._target == "unseal":
             wrapped = sealed_root(root, new, row.cluster_id)
