@@ -268,3 +268,25 @@ async def test_a_key_with_a_slash_is_no_name(gcp) -> None:
     with pytest.raises(NotFound):
         await provider.fetch(RemoteRef("absent"))
     await provider.close()
+
+
+async def test_the_other_properties_of_a_version_that_is_disabled_do_not_go(gcp) -> None:
+    provider = await gcp.provider(KEY)
+    user, password = (PushTarget("db", name) for name in ("user", "password"))
+    await provider.push(user, Secret("app"))
+    await provider.push(password, Secret("one"))
+    secret = gcp.fake.secrets["projects/p/secrets/db"]
+    secret.versions[-1][1] = "DISABLED"
+    with pytest.raises(Invalid, match="DISABLED"):
+        await provider.push(password, Secret("two"))
+    with pytest.raises(Invalid, match="DISABLED"):
+        await provider.delete(user)
+    assert len(secret.versions) == 2
+    # A value that is the whole of it is written anew.
+    assert (await provider.push(PushTarget("db"), Secret('{"user": "x", "n": 1}'))).changed
+    await provider.delete(user)
+    assert json.loads(secret.versions[-1][0]) == {"n": 1}
+    # Of what is destroyed nothing can be lost.
+    secret.versions[-1][1] = "DESTROYED"
+    assert (await provider.push(password, Secret("three"))).changed
+    await provider.close()

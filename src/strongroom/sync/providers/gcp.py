@@ -209,7 +209,7 @@ class GcpSecretManager(OneByOne):
             raise not_ours(target.key)
         elif target.metadata:
             await self._settle(name, secret, meta)
-        before = await self._latest(target.key)
+        before = await self._latest(target)
         content = value.reveal()
         if target.property:
             old = before.data if before and isinstance(before.data, bytes) else None
@@ -224,11 +224,17 @@ class GcpSecretManager(OneByOne):
         except NotFound:
             return None
 
-    async def _latest(self, key: str) -> Fetched | None:
+    async def _latest(self, target: PushTarget) -> Fetched | None:
+        """What is there, None for nothing; raises Invalid where a property is the target's."""
         try:
-            return await self._fetch(RemoteRef(key))
-        except (NotFound, Invalid):
-            # None yet, or disabled: the next version is the answer to both.
+            return await self._fetch(RemoteRef(target.key))
+        except NotFound:
+            return None
+        except Invalid as refusal:
+            # Disabled or destroyed: the next version is the answer, but for a property. What else
+            # a disabled one holds is not known, and would go.
+            if target.property and "DESTROYED" not in refusal.message:
+                raise
             return None
 
     async def _create(self, key: str, meta: Fields) -> dict[str, Any]:
@@ -265,7 +271,7 @@ class GcpSecretManager(OneByOne):
         if secret is None or not _ours(secret):
             return
         if target.property:
-            before = await self._latest(target.key)
+            before = await self._latest(target)
             old = before.data if before and isinstance(before.data, bytes) else b""
             rest = without_property(old, target.key, target.property)
             if rest is not None:
