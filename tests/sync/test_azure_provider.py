@@ -245,3 +245,17 @@ async def test_clouds_have_their_own_login(azure) -> None:
     )
     with pytest.raises(Invalid, match="customCloudConfig"):
         login(environmentType="AzureStackCloud")
+
+
+async def test_a_secret_keeps_its_end_and_its_type_when_a_property_is_taken_back(azure) -> None:
+    provider = await azure.provider(BY_SECRET)
+    meta = {"expirationDate": "2030-03-17T17:46:40Z", "contentType": "application/json"}
+    user, password = (PushTarget("db", name, metadata=meta) for name in ("user", "password"))
+    await provider.push(user, Secret("app"))
+    await provider.push(password, Secret("one"))
+    await provider.delete(user)
+    left = azure.fake.objects["secrets", "db"].versions[-1]
+    assert left["value"] == '{"password":"one"}'
+    assert (left["attributes"]["exp"], left["contentType"]) == (1_900_000_000, "application/json")
+    assert left["tags"]["managed-by"] == "external-secrets"
+    await provider.close()

@@ -513,6 +513,15 @@ async def test_a_push_that_broke_off_before_its_data_is_taken_up(ours, api, cloc
     await provider.close()
 
 
+async def test_metadata_that_were_there_before_the_first_version_stay(ours, api, clock) -> None:
+    await cluster(api, token=ours.root)
+    await ours.ask("POST", "secret/metadata/pushed", {"custom_metadata": {"owner": "blue"}})
+    provider = await provider_of(api, clock, ours.address, {"tokenSecretRef": key("token")})
+    assert (await provider.push(PushTarget("pushed", "p"), Secret("one"))).changed
+    assert await tags_of(ours) == {"owner": "blue", **MARK}
+    await provider.close()
+
+
 @pytest.mark.parametrize("mount", ["secret", "kv/team"])
 async def test_a_store_without_a_path_takes_the_mount_from_keys(ours, api, clock, mount) -> None:
     if mount != "secret":

@@ -248,7 +248,7 @@ class AzureKeyVault(OneByOne):
             rest = without_property(old, target.key, target.property)
             if rest is not None:
                 if rest != old:
-                    kept = {"value": rest.decode(), "tags": _tags(before)}
+                    kept = {"value": rest.decode(), "tags": _tags(before), **_lasting(before)}
                     await self._call("PUT", f"secrets/{name}", kept)
                 return
         await self._call("DELETE", f"{kind}/{name}")
@@ -285,6 +285,14 @@ def _times(said: Mapping[str, Any]) -> dict[str, str]:
         for name, field in _TIMES.items()
         if field in attributes
     }
+
+
+def _lasting(before: Mapping[str, Any]) -> dict[str, Any]:
+    """What a new version would lose of the one before it unless it is said again."""
+    held = before.get("attributes") or {}
+    attributes = {each: held[each] for each in ("enabled", "exp", "nbf") if each in held}
+    kind = {"contentType": before["contentType"]} if before.get("contentType") else {}
+    return {"attributes": attributes, **kind}
 
 
 def _same(before: Mapping[str, Any], body: Mapping[str, Any]) -> bool:

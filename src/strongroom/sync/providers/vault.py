@@ -359,11 +359,17 @@ class VaultProvider(OneByOne):
             return data, 0, dict(data.pop(_MARK, None) or {})
         try:
             found = await self._client.kv2_read(mount, path)
+        except NotFound:
+            found = None
+        try:
             metadata = await self._client.kv2_metadata(mount, path)
         except NotFound:
             return None, 0, {}
-        gone = bool(found.deletion_time or found.destroyed)
         tags = dict(metadata.get("custom_metadata") or {})
+        if found is None:
+            # Its metadata were written before its first version, and stay.
+            return None, 0, tags
+        gone = bool(found.deletion_time or found.destroyed)
         return (None if gone else dict(found.data)), found.version, tags
 
     async def _write(self, mount: str, path: str, data: dict[str, Any], version: int) -> int:
