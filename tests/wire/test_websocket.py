@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.model.clock import SystemClock
+from strongroom.model.clock import SimulatedClock, SystemClock
 from strongroom.model.errors import Invalid
 from strongroom.wire.client import HttpClient
 from strongroom.wire.exchange import Exchange
@@ -77,3 +77,25 @@ async def test_a_websocket_on_a_unix_socket_has_no_such_options(tmp_path: Path) 
     assert opened[0].closed.is_set()
     writer.close()
     server.close()
+
+
+async def test_a_websocket_outlives_the_time_that_idle_connections_have() -> None:
+    """It has no requests, and its subscriber may hear of nothing for days."""
+    opened: asyncio.Queue[WebSocket] = asyncio.Queue()
+
+    def handler(request: Request, exchange: Exchange) -> None:
+        opened.put_nowait(exchange.accept_websocket(request))
+
+    clock = SimulatedClock()
+    listener = Listener(handler, Limits(idle_seconds=10), clock)
+    host, port = await listener.start("127.0.0.1", 0)
+    async with HttpClient() as http:
+        messages = http.messages(f"http://{host}:{port}/v1/x")
+        told = asyncio.ensure_future(anext(messages))
+        websocket = await opened.get()
+        await clock.advance(60)
+        assert websocket.send_text("still here")
+        assert await told == "still here"
+        await messages.aclose()
+    websocket.close()
+    await asyncio.gather(listener.drain(0.2), clock.advance(1))

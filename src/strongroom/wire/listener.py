@@ -407,7 +407,8 @@ class Connection(asyncio.Protocol):
             self.deadline = self.listener.clock.monotonic() + self._limits.idle_seconds
             transport.close()
         elif self._idle:
-            self.deadline = self.listener.clock.monotonic() + self._limits.idle_seconds
+            seconds = self._limits.idle_seconds if self.websocket is None else float("inf")
+            self.deadline = self.listener.clock.monotonic() + seconds
             if self._peer_reads:
                 transport.resume_reading()
         elif self._incoming is None:
@@ -456,7 +457,6 @@ class Connection(asyncio.Protocol):
         if self.transport is None:
             raise ConnectionResetError("the peer has gone")
         self.websocket = WebSocket(self.transport)
-        self.deadline = float("inf")
         self.flush()
         return self.websocket
 
