@@ -4,7 +4,7 @@ Fields: https://external-secrets.io/latest/api/pushsecret/.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -152,7 +152,19 @@ def parse_push(item: Object) -> PushSpec:
     )
     if not parsed.rows and not parsed.everything:
         raise Invalid("no-data", "either data or dataTo should be specified")
+    for every in parsed.everything:
+        _check_meant(every.store, stores)
     return parsed
+
+
+def _check_meant(given: StoreChoice, stores: Iterable[StoreChoice]) -> None:
+    """Raises Invalid for a store by name that the PushSecret has not: nothing would be pushed."""
+    if given.name and not any(
+        each.kind == given.kind and each.name in ("", given.name) for each in stores
+    ):
+        raise Invalid(
+            "bad-store", f"dataTo.storeRef: {given.kind} {given.name} is not in secretStoreRefs"
+        )
 
 
 def _choice(entry: Mapping[str, Any] | None) -> StoreChoice:
@@ -207,27 +219,28 @@ def _all(entry: Mapping[str, Any]) -> PushAll:
 def pushes_for(
     spec: PushSpec, store: StoreRef, chosen: Iterable[StoreChoice], source: Source, render: Render
 ) -> list[Push]:
-    """What one source gives one store; `data` rows win over `dataTo` at the same place.
+    """What one source gives one store: keys that have a row of their own go by it alone.
 
-    A key that a row names is pushed by that row alone. Raises Invalid(`key-collision`) for two
-    that `dataTo` would push to one place.
+    Raises Invalid(`same-place`) where two would be written over each other.
     """
-    found: dict[str, Push] = {}
+    taken = {_names(source.data, reverse=row.reverse).get(row.secret_key, "") for row in spec.rows}
     choices = set(map(id, chosen))
-    named = {row.secret_key for row in spec.rows if row.secret_key}
-    for every in spec.everything:
-        if id(every.store) not in choices:
-            continue
-        for each in _spread(every, store, source, render):
-            if each.target.secret_key in named:
-                continue
-            if each.place in found:
-                said = f"dataTo pushes more than one key of the source to {each.place}"
-                raise Invalid("key-collision", said, hint="rewrite one of them, or leave it out")
-            found[each.place] = each
-    for row in spec.rows:
-        push = _push(row, store, source)
-        found[push.place] = push
+    pushes = [
+        push
+        for every in spec.everything
+        if id(every.store) in choices
+        for push in _spread(every, store, source, taken, render)
+    ]
+    found: dict[str, Push] = {}
+    for push in (*pushes, *(_push(row, store, source) for row in spec.rows)):
+        other = found.setdefault(push.place, push)
+        if other is not push:
+            both = " and ".join(each.target.secret_key or "all keys" for each in (other, push))
+            raise Invalid(
+                "same-place",
+                f"{both} would both be pushed to {push.place} of {store.kind} {store.name}",
+                hint="give each a remoteKey or property of its own",
+            )
     return list(found.values())
 
 
@@ -245,8 +258,7 @@ def pushes_of(
 
 
 def _push(row: PushRow, store: StoreRef, source: Source) -> Push:
-    data = source.data
-    keys = _names(data, reverse=row.reverse)
+    data, keys = source.data, _names(source.data, reverse=row.reverse)
     value: bytes | None = None
     whole: Mapping[str, bytes] | None = None
     if not row.secret_key:
@@ -263,10 +275,16 @@ def _push(row: PushRow, store: StoreRef, source: Source) -> Push:
     return Push(store, target, value, _shown(row, row.secret_key, target))
 
 
-def _spread(every: PushAll, store: StoreRef, source: Source, render: Render) -> Iterable[Push]:
+def _spread(
+    every: PushAll, store: StoreRef, source: Source, taken: Collection[str], render: Render
+) -> Iterable[Push]:
+    """Each key that matches, without those in `taken`; to one remote key, all that match."""
     matches = compile_pattern(every.pattern).search if every.pattern else bool
-    names = _names(source.data, reverse=every.reverse)
-    chosen = {name: source.data[key] for name, key in sorted(names.items()) if matches(name)}
+    chosen = {
+        name: source.data[key]
+        for name, key in _names(source.data, reverse=every.reverse).items()
+        if matches(name) and (every.remote_key or key not in taken)
+    }
     about: dict[str, Any] = {
         "metadata": metadata_spec(every.metadata), "source": source.metadata
     }  # fmt: skip

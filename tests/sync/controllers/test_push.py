@@ -114,19 +114,41 @@ async def test_properties_and_whole_secrets(source) -> None:
     }
 
 
-async def test_data_to_pushes_all_that_match_and_rows_win(source) -> None:
+async def test_data_to_pushes_all_that_match_and_have_no_row_of_their_own(source) -> None:
     to = {
         "storeRef": {"name": "s"},
         "match": {"regexp": "^(user|password)$"},
         "rewrite": [{"regexp": {"source": "^", "target": "out/"}}],
     }
-    row = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/password"}}}
+    row = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/name"}}}
     await push(source, dataTo=[to], data=[row])
-    # As with the other controller, a key that a row names is that row's alone.
+    assert (held(source, "out/name"), held(source, "out/password")) == ("u1", "p1")
     assert "out/user" not in source.provider.secrets
-    assert held(source, "out/password") == "u1"
-    await push(source, "bundle", dataTo=[{"storeRef": {"name": "s"}, "remoteKey": "out/all"}])
+    bundle = {"storeRef": {"name": "s"}, "remoteKey": "out/all"}
+    row = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/again"}}}
+    await push(source, "bundle", dataTo=[bundle], data=[row])
     assert json.loads(held(source, "out/all")) == {"password": "p1", "user": "u1"}
+
+
+SAME = {"regexp": {"source": ".*", "target": "out/x"}}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"data": [ROW, {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/db"}}}]},
+        {"dataTo": [{"storeRef": {"name": "s"}, "rewrite": [SAME]}]},
+        {"dataTo": [{"storeRef": {"name": "s"}}, {"storeRef": {"name": "s"}, "remoteKey": "user"}]},
+        {"dataTo": [{"storeRef": {"name": "s"}}, {"storeRef": {"name": "s"}}]},
+        {"data": [{"match": {"remoteRef": {"remoteKey": "out/db", "property": "p"}}},
+                  {"match": {"remoteRef": {"remoteKey": "out/db/p"}}}]},
+    ],
+)  # fmt: skip
+async def test_two_keys_are_not_pushed_over_each_other(source, spec: dict) -> None:
+    await push(source, **spec)
+    (condition,) = (await status(source))["conditions"]
+    assert "[same-place]" in condition["message"]
+    assert not [key for key in source.provider.secrets if key.startswith(("out/", "user"))]
 
 
 async def test_encoded_keys_are_turned_back(bench) -> None:
@@ -139,7 +161,7 @@ async def test_encoded_keys_are_turned_back(bench) -> None:
 @pytest.mark.parametrize(
     ("keys", "entry", "code"),
     [
-        (("a", "b"), {"rewrite": [{"regexp": {"source": ".*", "target": "one"}}]}, "key-collision"),
+        (("a", "b"), {"rewrite": [{"regexp": {"source": ".*", "target": "one"}}]}, "same-place"),
         (("a",), {"rewrite": [{"regexp": {"source": ".*", "target": ""}}]}, "bad-rewrite"),
         (("a", "a_U0020_", "a_U00020_"), {"conversionStrategy": "ReverseUnicode"}, "key-collision"),
     ],
@@ -153,12 +175,6 @@ async def test_data_to_never_pushes_one_key_in_place_of_another(
     conditions = (await status(bench))["conditions"]
     assert f"[{code}]" in conditions[0]["message"]
     assert set(bench.provider.secrets) == before
-
-
-async def test_two_entries_of_data_to_for_one_place_are_refused(source) -> None:
-    to = {"storeRef": {"name": "s"}, "match": {"regexp": "user"}}
-    await push(source, dataTo=[to, to])
-    assert "[key-collision]" in (await status(source))["conditions"][0]["message"]
 
 
 async def test_keys_are_matched_by_what_they_are_turned_back_into(bench) -> None:
@@ -289,6 +305,9 @@ async def test_a_store_that_is_away_is_told_and_tried_again(source) -> None:
         ({"data": []}, "no-data"),
         ({"data": [{"match": {"secretKey": "nosuch", "remoteRef": {"remoteKey": "x"}}}]}, "no-secret-key"),
         ({"dataTo": [{"storeRef": {"name": "s"}, "remoteKey": "x", "rewrite": [{"transform": {"template": ""}}]}]}, "bad-data-to"),
+        ({"dataTo": [{"storeRef": {"name": "s"}, "rewrite": [{"regexp": {"source": ".*", "target": ""}}]}]}, "bad-rewrite"),
+        ({"dataTo": [{"storeRef": {"name": "t"}}]}, "bad-store"),
+        ({"dataTo": [{"storeRef": {"name": "s", "kind": "ClusterSecretStore"}}]}, "bad-store"),
         ({"deletionPolicy": "Retain"}, "bad-value"),
     ],
 )  # fmt: skip
