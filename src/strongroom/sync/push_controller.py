@@ -124,12 +124,13 @@ class PushController:
     # reasons to look again
 
     def _object_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is not None and has_moved(old, new, "uid"):
+            # It is gone; another of its name may be there by now, which has pushed nothing yet.
+            self._forget(key_of(old))
         if new is None:
-            if old is not None:
-                self._forget(key_of(old))
             return
         self._parts.watches.use("Secret")
-        if has_moved(old, new, "generation", "labels", "annotations", "deletionTimestamp"):
+        if has_moved(old, new, "generation", "labels", "annotations", "deletionTimestamp", "uid"):
             self._concerns.put(key_of(new), new)
             self.queue.add(key_of(new), Lane.CHANGED)
 

@@ -247,6 +247,27 @@ async def test_nothing_is_taken_back_unless_the_policy_says_so(source) -> None:
     assert held(source, "out/db") == "p1"
 
 
+@pytest.mark.parametrize("watched", [True, False])
+async def test_what_another_of_its_name_left_is_not_taken_back(source, watched: bool) -> None:
+    """Also when nobody saw the one go: the watch had lapsed."""
+    await push(source)
+    await source.api.delete(PUSH_SECRETS, "ps", "n")
+    if watched:
+        await source.clock.advance(0.5)
+    spec = {
+        "secretStoreRefs": [{"name": "s", "kind": "SecretStore"}],
+        "selector": NAMED, "data": [USER], "deletionPolicy": "Delete", "refreshInterval": "0",
+    }  # fmt: skip
+    await source.api.create(
+        PUSH_SECRETS, {"metadata": {"name": "ps", "namespace": "n"}, "spec": spec}
+    )
+    if not watched:
+        source.api.forget_history()
+    await source.clock.advance(5)
+    assert (held(source, "out/user"), held(source, "out/db")) == ("u1", "p1")
+    assert set((await status(source))["syncedPushSecrets"]["SecretStore/s"]) == {"out/user"}
+
+
 async def test_delete_takes_back_rows_that_go_and_all_at_the_end(source) -> None:
     other = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/user"}}}
     await push(source, data=[ROW, other], deletionPolicy="Delete")
