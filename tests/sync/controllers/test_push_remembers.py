@@ -115,14 +115,6 @@ async def test_of_a_source_only_the_keys_that_match_are_pushed(source) -> None:
     assert set(json.loads(held(source, "out/all"))) == {"user", "password"}
 
 
-async def test_what_is_said_of_a_store_has_nothing_made_anew(source) -> None:
-    await push(source, selector=GENERATED)
-    said = {"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "x"}]}}
-    await source.api.merge_patch(SECRET_STORES, "s", "n", said, subresource="status")
-    await source.clock.advance(60)
-    assert source.generators.made == 1
-
-
 async def test_after_a_restart_a_push_that_was_refused_is_not_taken_for_done(source) -> None:
     await push(source, selector=GENERATED)
     item = await source.api.get(PUSH_SECRETS, "ps", "n")
