@@ -92,6 +92,45 @@ async def test_generate_root_xors_a_token_with_the_pad(start) -> None:
     assert (status, found["data"]["policies"]) == (200, ["root"])
 
 
+async def test_a_root_token_is_made_for_the_pad_that_was_given_and_for_the_right_keys_alone(
+    start,
+) -> None:
+    node, keys, _ = await opened(start)
+    pad = "0123456789abcdefghijklmnopqr"
+    _, begun = await node.ask("PUT", "sys/generate-root/attempt", {"otp": pad})
+    assert begun["otp"] == ""
+    wrong = bytes(31).hex() + "aa" + keys[1][-2:]
+    for key in (keys[0], wrong):
+        body = {"key": key, "nonce": begun["nonce"]}
+        status, reply = await node.ask("PUT", "sys/generate-root/update", body)
+    assert (status, "do not fit" in reply["errors"][0]) == (400, True)
+    assert (await node.ask("GET", "sys/generate-root/attempt"))[1]["progress"] == 0
+    for key in keys[1:]:
+        body = {"key": key, "nonce": begun["nonce"]}
+        _, done = await node.ask("PUT", "sys/generate-root/update", body)
+    token = decode_token(done["encoded_root_token"], pad)
+    assert (await node.ask("GET", "auth/token/lookup-self", token=token))[0] == 200
+
+
+async def test_a_verification_that_begins_again_forgets_the_new_shares_it_was_given(start) -> None:
+    node, keys, _ = await opened(start)
+    body = {"secret_shares": 3, "secret_threshold": 2, "require_verification": True}
+    nonce = (await node.ask("PUT", "sys/rekey/init", body))[1]["nonce"]
+    for key in keys[:2]:
+        _, made = await node.ask("PUT", "sys/rekey/update", {"key": key, "nonce": nonce})
+    before = node.seal.stored()
+    first = made["verification_nonce"]
+    path = "sys/rekey/verify"
+    await node.ask("PUT", path, {"key": made["keys"][0], "nonce": first})
+    _, again = await node.ask("DELETE", path)
+    assert (again["progress"], again["nonce"] != first) == (0, True)
+    status, _ = await node.ask("PUT", path, {"key": made["keys"][1], "nonce": first})
+    assert (status, node.seal.stored()) == (400, before)
+    for key in made["keys"][1:]:
+        _, done = await node.ask("PUT", path, {"key": key, "nonce": again["nonce"]})
+    assert done["complete"]
+
+
 async def test_without_the_switch_rekey_and_generate_root_want_sudo(start) -> None:
     node, _, root = await opened(start, open_paths=False)
     for path in ("sys/rekey/init", "sys/generate-root/attempt", "sys/rekey-recovery-key/init"):

@@ -239,8 +239,11 @@ async def test_seal_closes_the_whole_cluster_until_people_open_it(start) -> None
     keys, root = await one.init()
     await one.unseal(keys[:2])
     await two.seal.follow()
+    # Another group waits for its second share.
+    await start(join=WrappingKey([new_key()])).unseal(keys[:1])
     assert (await one.ask("PUT", "sys/seal"))[0] == 403
     assert one.seal.stored().shared
+    assert one.seal.stored().gathered
     assert (await one.ask("PUT", "sys/seal", token=root))[0] == 204
     # The database keeps nothing that a group's key alone would open.
     assert (one.seal.stored().shared, one.seal.stored().gathered) == ({}, {})
