@@ -109,11 +109,12 @@ async def test_many_are_read_together_and_one_that_is_missing_spoils_none(given)
 
 
 async def test_secrets_are_found_by_path_and_name(given) -> None:
-    for name in ("app/db", "app/deep/db", "app/cache", "other/db"):
+    for name in ("app/db", "app/deep/db", "app/cache", "other/db", "my-app/db"):
         await given.put(given.key(name), {"v": name}, None)
     db = re.compile("db$").search
     found = await given.provider.find(Find(matches=db))
-    assert set(found) == {given.key(name) for name in ("app/db", "app/deep/db", "other/db")}
+    every = ("app/db", "app/deep/db", "other/db", "my-app/db")
+    assert set(found) == {given.key(name) for name in every}
     assert whole(found[given.key("app/deep/db")]) == {"v": b"app/deep/db"}
     assert await given.provider.find(Find(matches=re.compile("zebra").search)) == {}
     without(given, "paths")
