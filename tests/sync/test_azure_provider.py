@@ -166,6 +166,28 @@ async def test_keys_and_certificates_are_pushed_once(azure) -> None:
     await provider.close()
 
 
+async def test_a_key_and_a_certificate_that_are_renewed_are_pushed_again(azure) -> None:
+    provider = await azure.provider(BY_SECRET)
+    one, two = (issue(("localhost",), azure.clock.now()) for _ in range(2))
+    for key, values in (
+        ("key/rsa", [private_key_text(new_key_pair("rsa-2048")).encode() for _ in range(2)]),
+        ("cert/web", [each.certificate + each.key for each in (one, two)]),
+    ):
+        for value in values:
+            assert (await provider.push(PushTarget(key), Secret(value))).changed
+    found = await provider.fetch(RemoteRef("cert/web"))
+    assert found.data == ssl.PEM_cert_to_DER_cert(two.certificate.decode())
+    await provider.close()
+
+
+async def test_a_secret_that_is_disabled_is_not_found_and_spoils_no_find(azure) -> None:
+    provider = await azure.provider(BY_SECRET)
+    azure.fake.put("secrets", "app-one", value="1")
+    azure.fake.put("secrets", "app-two", value="2", attributes={"enabled": False})
+    assert set(await provider.find(Find())) == {"app-one"}
+    await provider.close()
+
+
 async def test_a_push_has_a_date_a_type_and_tags(azure) -> None:
     provider = await azure.provider(BY_SECRET)
     meta = {
