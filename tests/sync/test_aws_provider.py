@@ -232,6 +232,23 @@ async def test_parameters_are_found_without_the_right_to_read_by_path(aws) -> No
 
 
 @pytest.mark.parametrize("service", ["SecretsManager", "ParameterStore"])
+async def test_tags_and_versions_that_are_read_among_others_are_what_was_asked(
+    aws, service: str
+) -> None:
+    provider = await aws.provider({"service": service})
+    for key in ("one", "two"):
+        meta = {"tags": {"team": key}}
+        for value in ("old", "new"):
+            await provider.push(PushTarget(key, metadata=meta), Secret(f"{value}-{key}"))
+    first = "AWSPREVIOUS" if service == "SecretsManager" else "1"
+    older, tags = RemoteRef("one", version=first), RemoteRef("two", metadata=True)
+    found = await provider.fetch_many([RemoteRef("one"), older, RemoteRef("two"), tags])
+    assert [each.data for each in found[:3]] == [b"new-one", b"old-one", b"new-two"]
+    assert found[3].data["team"] == "two"
+    await provider.close()
+
+
+@pytest.mark.parametrize("service", ["SecretsManager", "ParameterStore"])
 async def test_a_name_that_cannot_be_fails_whoever_asks_for_it(aws, service: str) -> None:
     """Manifests of all namespaces share a batch, and AWS refuses it as a whole."""
     provider = await aws.provider({"service": service})
