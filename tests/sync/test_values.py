@@ -89,7 +89,6 @@ def test_properties_exact_first_then_path_into_json_text() -> None:
         (r"marks.\[x]", "bracket"),
         (r"friends.\#", ABSENT),
         (r"children.\@this", ABSENT),
-        ("children.²", ABSENT),
         ("name.@flatten", {"first": "Tom", "last": "Anderson"}),
         ("children.@values", ["Sara", "Alex", "Jack"]),
         ("age.@values", [37]),
