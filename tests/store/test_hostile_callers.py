@@ -103,6 +103,20 @@ async def test_an_acknowledgement_names_a_path_as_it_is_decided(store) -> None:
     assert len(said["data"]["consumers"]) == 1
 
 
+async def test_an_acknowledgement_takes_no_other_batch_tokens_away(store) -> None:
+    """They have no accessor, so all had one row: what one still used was given up by the next."""
+    rule = 'path "secret/data/a" { capabilities = ["read"] }'
+    for version in (1, 2):
+        token = await store.token_with(rule, type="batch", ttl="1h")
+        asked = {"path": "secret/data/a", "version": version}
+        for _ in range(2):
+            assert (await store.ask("POST", "sys/consumers/ack", asked, token=token))[0] == 204
+    _, said = await store.ask("GET", "sys/consumers?path=secret/data/a")
+    shown = [(each["kind"], each["version"], each["lapsed"]) for each in said["data"]["consumers"]]
+    assert sorted(shown) == [("batch", 1, False), ("batch", 2, False)]
+    assert token not in str(said)
+
+
 def test_a_path_is_cut_at_its_slashes_only_for_patterns_that_it_begins_like() -> None:
     """A stranger's path of 30,000 segments was cut for each of the system's patterns."""
     long, patterns = "a/" * 30_000, [f"one/{{name}}/number-{each}" for each in range(1500)]

@@ -134,6 +134,8 @@ def from_acknowledgements(
             "wait until that token has ended, or if nobody uses it any more:"
             f" strongroom token revoke -accessor {name}"
         )
+        if row["kind"] == "batch":
+            remedy = "wait until that token has ended: a batch token cannot be revoked"
         if row["kind"] == "pod":
             name = f"{row['namespace']}/{row['pod']}"
             remedy = f"see kubectl logs of the agent in {name}"

@@ -45,10 +45,13 @@ class Consumers:
             raise Denied("not-a-reader", "permission denied")
         row, now = call.caller.row, self._context.clock.now()
         known = row.metadata
+        # A batch token has no accessor: without a name of its own each would replace the last.
+        name = row.accessor or self._context.fingerprint(call.token.encode())
+        kind = "token" if row.accessor else "batch"
         consumer = ConsumerRow(
             path=path,
-            actor=known.get("pod_uid") or row.accessor,
-            kind="pod" if known.get("pod_uid") else "token",
+            actor=known.get("pod_uid") or name,
+            kind="pod" if known.get("pod_uid") else kind,
             namespace=known.get("service_account_namespace", ""),
             service_account=known.get("service_account_name", ""),
             pod=known.get("pod_name", ""),
