@@ -9,10 +9,12 @@ import pytest
 from strongroom.kube.resource import SECRETS
 from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Throttled, Unavailable
 from strongroom.model.secret import Secret
+from strongroom.sync.crds import CLUSTER_SECRET_STORES
 from strongroom.sync.providers.contract import Find, PushTarget
 from strongroom.sync.providers.kinds import Providers
 from strongroom.sync.providers.references import Surroundings
-from strongroom.sync.spec import RemoteRef
+from strongroom.sync.spec import RemoteRef, StoreRef
+from strongroom.sync.stores import ApiLookup, Stores
 from strongroom.sync.values import extract, pick
 from strongroom.wire.http import Request, Response
 
@@ -270,3 +272,21 @@ async def test_a_key_that_exists_is_told_by_a_read(bed) -> None:
 async def test_a_spec_that_cannot_be_names_its_field(bed, spec: dict, said: str) -> None:
     with pytest.raises(Invalid, match=said):
         await bed.provider(**spec)
+
+
+async def test_a_store_of_all_namespaces_asks_in_the_name_of_each(bed) -> None:
+    """Whoever asked first gave its name to the requests of all, and so its secrets to them."""
+    hook = {"url": f"{bed.address}/{{{{ .remoteRef.namespace }}}}/{{{{ .remoteRef.key }}}}"}
+    store = {"metadata": {"name": "hook"}, "spec": {"provider": {"webhook": hook}}}
+    await bed.api.create(CLUSTER_SECRET_STORES, store)
+    for each in ("one", "two"):
+        bed.endpoint.says(f"/{each}/db", each)
+    around = Surroundings(bed.api, bed.clock)
+    stores = Stores(ApiLookup(bed.api), Providers(around), bed.clock)
+    # The first is the look at the store itself, for nobody.
+    for each in ("", "one", "two", "one"):
+        reads = await stores.reads(StoreRef("hook", "ClusterSecretStore"), each)
+        if not each:
+            await reads.provider.validate()
+            continue
+        assert (await reads.provider.fetch(RemoteRef("db"))).data == json.dumps(each).encode()

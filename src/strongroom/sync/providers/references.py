@@ -217,13 +217,13 @@ def session_namespace(store: Object, namespace: str) -> str:
     """The namespace whose identity a session has: stores with the same answer share one. Pure.
 
     "" when it does not matter who asks: all selectors of a ClusterSecretStore say where they
-    point, or it has none.
+    point, or it has none, and no template of a webhook may put the namespace into a request.
     """
     home = str(store["metadata"].get("namespace") or "")
     if home:
         return home
     provider = (store.get("spec") or {}).get("provider") or {}
-    return namespace if depends_on_namespace(provider) else ""
+    return namespace if "webhook" in provider or depends_on_namespace(provider) else ""
 
 
 def depends_on_namespace(part: Any) -> bool:  # noqa: ANN401 - a manifest's value
