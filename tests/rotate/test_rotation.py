@@ -230,6 +230,8 @@ ALL = {"envFrom": [{"secretRef": {"name": "db"}}]}
         ("2026-01-01T00:00:00Z", 0.0, 2),
         ("2026-01-01T00:00:00Z", 1767225605.0, 1),
         ("2026-01-01T00:00:08Z", 1767225605.0, 1),  # After the write, before the Secret moved.
+        # In the very second: times of a cluster say no more than that.
+        ("2026-01-01T00:00:10Z", 1767225605.0, 1),
         ("2026-01-01T00:00:12Z", 1767225605.0, 2),
     ],
 )
@@ -379,6 +381,38 @@ async def test_who_stays_behind_blocks_and_is_named(kv) -> None:
     assert await state(kv) == FINISHED
 
 
+class Hurried(SimulatedClock):
+    """Time passes as soon as somebody waits for it."""
+
+    async def sleep(self, seconds: float) -> None:
+        await self.advance(seconds)
+
+
+class Moving(Evidence):
+    """The consumer takes the new version up when it has been looked for so often."""
+
+    async def ledger(self, ref, written) -> Ledger:
+        found = await super().ledger(ref, written)
+        if len(self.written) == 4:
+            self.consumers = [Consumer("pod", "n/app", 2, "e")]
+        return found
+
+
+@pytest.mark.parametrize("seconds", [60.0, 0.5])
+async def test_who_moves_in_time_is_waited_for_and_nothing_ends_before(kv, seconds) -> None:
+    told: list[str] = []
+    run = runner(kv, Moving(Consumer("pod", "n/app", 1, "e")), Hurried())
+    if seconds < 1:
+        with pytest.raises(Blocked):
+            await run.run(REF, GENERATOR, seconds, told.append)
+        assert (await kv.ask("GET", f"{PATH}?version=1"))[0] == 200
+        return
+    await run.run(REF, GENERATOR, seconds, told.append)
+    assert [each for each in told if each.startswith("waiting")] == ["waiting for 1: pod n/app"]
+    assert told[-2:] == ["every consumer moved; deleted version 1", "done"]
+    assert await state(kv) == FINISHED
+
+
 async def test_evidence_is_asked_for_with_the_time_at_which_the_new_version_was_written(kv) -> None:
     """Who took the Secret into its environment before that holds the old one."""
     evidence = Evidence()
@@ -456,6 +490,9 @@ async def test_a_write_that_would_end_what_is_in_use_is_refused_beforehand(kv, w
     with pytest.raises(Invalid, match="destroy version 1 at once: pod n/app holds") as caught:
         await runner(kv, Evidence(holder), SimulatedClock()).plan(REF, GENERATOR)
     assert "-max-versions" in caught.value.hint
+    # Nor what nobody is known to hold: it could not be brought back.
+    with pytest.raises(Invalid, match="destroy version 1 at once"):
+        await runner(kv, Evidence(), SimulatedClock()).plan(REF, GENERATOR)
     # With two, the version before stays, and one that nobody holds any more may go.
     await kv.ask("POST", where, {"max_versions": 2})
     await runner(kv, Evidence(holder), SimulatedClock()).plan(REF, GENERATOR)
