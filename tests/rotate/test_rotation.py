@@ -465,6 +465,22 @@ async def test_a_write_in_between_stops_it_and_abandon_forgets_it(kv) -> None:
     assert current["data"]["data"]["password"] == "by hand"
 
 
+class Raced(VaultClient):
+    """Somebody writes between what is read here and what is written."""
+
+    async def kv2_read(self, mount, path, version=0):
+        found = await super().kv2_read(mount, path, version)
+        await self.request("POST", f"{mount}/data/{path}", {"data": {"password": "theirs"}})
+        return found
+
+
+async def test_what_somebody_writes_at_that_moment_is_not_written_over(kv) -> None:
+    with pytest.raises(Invalid, match="check-and-set"):
+        await runner(kv, Evidence(), SimulatedClock(), Raced).run(REF, GENERATOR, 0.0, str)
+    _, current = await kv.ask("GET", PATH)
+    assert current["data"]["data"] == {"password": "theirs"}
+
+
 async def test_where_no_consumer_is_known_nothing_else_is_said(kv) -> None:
     said: list[str] = []
     alone = runner(kv, Evidence(), SimulatedClock())
