@@ -343,6 +343,11 @@ async def test_a_role_bounds_what_is_made_with_it(roles) -> None:
     assert (await create(roles, caller, path=path, policies=["team-admin"]))[1] == {
         "errors": ['token policy "team-admin" is disallowed by this role']
     }
+    # As without a role: the period that was asked for is not passed over without a word.
+    assert (await create(roles, caller, path=path, period="1h"))[1] == {
+        "errors": ["root or sudo privileges required to create periodic token"]
+    }
+    assert (await made(roles, path=path, period="1h"))["lease_duration"] == 3600
     assert (await create(roles, path="auth/token/create/none"))[1] == {
         "errors": ["unknown role none"]
     }

@@ -170,12 +170,12 @@ def _times(
     call: Call, asker: Asker, role: Mapping[str, Any] | None
 ) -> tuple[int, int, tuple[str, ...]]:
     explicit, period = _positive(call, "explicit_max_ttl"), _positive(call, "period")
-    if period and not asker.powerful and role is None:
+    if period and not asker.powerful:
         raise Invalid("needs-sudo", "root or sudo privileges required to create periodic token")
     warnings: tuple[str, ...] = ()
     if role is not None:
         explicit = _smaller(explicit, role["token_explicit_max_ttl"])
-        period = _smaller(period if asker.powerful else 0, role["token_period"])
+        period = _smaller(period, role["token_period"])
     if explicit > asker.bounds.max_ttl:
         warnings = (
             f'Explicit max TTL of "{go_duration(explicit)}" is greater than system/mount allowed'
