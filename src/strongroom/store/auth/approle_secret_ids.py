@@ -233,10 +233,25 @@ def _metadata(call: Call) -> dict[str, str]:
         try:
             given = orjson.loads(given)
         except ValueError:
-            raise Invalid("bad-parameter", "failed to parse metadata: not a JSON object") from None
+            given = _pairs(given)
     if not isinstance(given, dict) or not all(isinstance(each, str) for each in given.values()):
         raise Invalid("bad-parameter", "metadata must be a map of strings")
     return given
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """`key=value` with commas between, as people write it on a command line."""
+    found = {}
+    for pair in filter(None, (each.strip() for each in text.split(","))):
+        key, equals, value = (each.strip() for each in pair.partition("="))
+        if not (key and equals and value) or "=" in value:
+            # Without the text itself, which may be anything.
+            raise Invalid(
+                "bad-parameter",
+                "failed to parse metadata: neither a JSON object nor key=value,key=value",
+            )
+        found[key] = value
+    return found
 
 
 def _shown(row: SecretIdRow) -> dict[str, Any]:
