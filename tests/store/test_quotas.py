@@ -3,6 +3,8 @@
 from dataclasses import asdict
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from strongroom.model.errors import Invalid
 from strongroom.store.quotas import (
@@ -276,3 +278,19 @@ async def test_a_quota_of_a_user_or_role_counts_every_spelling(store) -> None:
         for name in ("Dev", "dev", "DEV", "other")
     ]
     assert said == [400, 400, 429, 400]
+
+
+async def test_a_quota_of_a_role_counts_logins_that_get_it_by_default(store) -> None:
+    """Who left the name away went by the limit."""
+    await store.ask("POST", "sys/auth/jwt", {"type": "jwt"})
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    config = {"jwt_validation_pubkeys": [pem], "default_role": "dev"}
+    assert (await store.ask("POST", "auth/jwt/config", config))[0] == 204
+    quota = {"rate": 2, "interval": "60s", "path": "auth/jwt", "role": "dev"}
+    await store.ask("POST", "sys/quotas/rate-limit/role", quota)
+    said = [
+        (await store.ask("POST", "auth/jwt/login", {**body, "jwt": "x"}, token=""))[0]
+        for body in ({}, {"role": "dev"}, {}, {"role": ""}, {"role": "other"})
+    ]
+    assert said == [400, 400, 429, 429, 400]

@@ -119,6 +119,14 @@ def _is_role(asked: object, role: str) -> bool:
     return str(asked).lower() == role.lower()
 
 
+def _default_role(view: View, path: str) -> object:
+    """The role of a login that names none, by the config of the auth mount of a quota."""
+    mounts = (each for each in view.mounts() if f"auth/{each.path}" == path)
+    mount = next((each for each in mounts if each.kind == "auth"), None)
+    config = view.document(mount.uuid, "config", "") if mount else None
+    return (config or {}).get("default_role")
+
+
 @dataclass(slots=True)
 class _Known:
     rates: list[RateLimit] = field(default_factory=list)
@@ -200,7 +208,8 @@ class Quotas:
         login = path.startswith("auth/")
         for limit in known.rates:
             if fits(limit.path, path) and (
-                not limit.role or (login and _is_role(role(), limit.role))
+                not limit.role
+                or (login and _is_role(role() or _default_role(view, limit.path), limit.role))
             ):
                 try:
                     return self._take_or_spare(limit, path, peer, now, show=known.show), None
