@@ -85,7 +85,7 @@ async def test_list_cut_between_packets(bench, cut) -> None:
     peer = await bench.peer()
     data = get(method="LIST")
     await peer.send(data[:cut])
-    await asyncio.sleep(0.01)
+    await until(lambda: [each._held for each in bench.listener._connections] == [data[:cut]])
     await peer.send(data[cut:])
     assert json.loads((await peer.reply())[1])["method"] == "LIST"
 
