@@ -63,8 +63,8 @@ def test_decisions_are_written_down() -> None:
 
 
 def test_documents_a_stranger_looks_for_are_there() -> None:
-    """README, licence, change log and security policy."""
-    for name in ("README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md"):
+    """README, licence, change log, security policy and how to contribute."""
+    for name in ("README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"):
         assert (ROOT / name).stat().st_size > 200, name
 
 
