@@ -222,6 +222,11 @@ PREFIX = 'apiserver_storage_transformation_operations_total{resource="secrets",s
         ((5, 2), (9, 2), True, ""),
         ((0, 0), (9, 3), False, "plain text"),
         ((0, 0), (0, 0), False, "nothing covers"),
+        # A server that was started anew counts from nothing.
+        ((9, 0), (4, 0), False, "not of one process"),
+        ((9, 7), (9, 3), False, "not of one process"),
+        ((5, 0, 100), (9, 0, 200), False, "not of one process"),
+        ((5, 0, 100), (9, 0, 100), True, ""),
     ],
 )
 async def test_two_passes_prove_or_say_why_not(before, after, holds, word) -> None:
@@ -229,9 +234,10 @@ async def test_two_passes_prove_or_say_why_not(before, after, holds, word) -> No
     pages = [before, after]
 
     async def raw(path: str) -> bytes:
-        sealed, plain = pages.pop(0)
+        sealed, plain, *start = pages.pop(0)
+        lines = [PREFIX % ("k8s:enc:kms:v2:a:", sealed), PREFIX % ("identity", plain)]
         return "\n".join(
-            [PREFIX % ("k8s:enc:kms:v2:a:", sealed), PREFIX % ("identity", plain)]
+            [*lines, *(f"process_start_time_seconds {each}" for each in start)]
         ).encode()
 
     api.raw = raw

@@ -8,7 +8,14 @@ is touched once more; and reading it all must show no read by identity.
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from strongroom.encrypt.check.api_metrics import OPERATIONS, Sample, identity_reads, of, parse
+from strongroom.encrypt.check.api_metrics import (
+    OPERATIONS,
+    Sample,
+    identity_reads,
+    of,
+    parse,
+    started,
+)
 from strongroom.encrypt.rewrite import Progress, Rewriter, Touchable, name_of
 from strongroom.kube.resource import Resource
 from strongroom.model.clock import Clock
@@ -98,9 +105,15 @@ def _problems(
         )
         return found
     plain = sum(identity_reads(after, name) - identity_reads(before, name) for name in names)
+    sealed = _sealed_reads(after) - _sealed_reads(before)
+    if started(after) != started(before) or plain < 0 or sealed < 0:
+        found.append(
+            "the counters are not of one process: the server was started anew meanwhile, or another"
+            " one answered; prove it once more"
+        )
+        return found
     if plain:
         found.append(f"{plain:g} reads in the second pass were of values in plain text")
-    sealed = _sealed_reads(after) - _sealed_reads(before)
     if not sealed:
         found.append("no read in the second pass was of an encrypted value: nothing covers them")
     return found
