@@ -39,6 +39,7 @@ PLACE = Place("strongroom", "c")
 CLOCK = SystemClock()
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/encrypt.md").read_text()
+DASHBOARD = (ROOT / "deploy/grafana/strongroom-kms.json").read_text()
 RULES = (ROOT / "deploy/prometheus/strongroom-kms-rules.yaml").read_text()
 
 
@@ -203,6 +204,8 @@ async def test_the_page_for_probes_and_metrics(running: Running) -> None:
         there = set(re.findall(r"^# TYPE (\w+)", text, re.M))
         assert {name for name in there if f"`{name}`" not in PAGE} == set()
         assert set(re.findall(r"\bstrongroom_kms_\w+", RULES)) <= there
+        shown = set(re.findall(r"\bstrongroom_kms_\w+", DASHBOARD))
+        assert {name.removesuffix("_bucket") for name in shown} == there
         assert (await get("/other"))[0] == 404
     await listener.drain(0.1)
 

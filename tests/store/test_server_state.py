@@ -78,6 +78,9 @@ async def test_the_page_and_the_alert_rules_name_metrics_that_are_there(store) -
         for part in re.findall(r'part=~"([^"]*)"', rule["expr"]):
             known = {labels["part"] for labels, _ in samples(text)[BACKGROUND]}
             assert set(part.split("|")) <= known
+    dashboard = (ROOT / "deploy/grafana/strongroom-store.json").read_text()
+    shown = set(re.findall(r"\b(?:strongroom|vault)_\w+", dashboard))
+    assert {re.sub(r"_(sum|count)$", "", name) for name in shown} == there
 
 
 def test_a_number_of_a_metric_has_all_its_digits() -> None:

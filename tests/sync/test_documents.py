@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from strongroom.sync.metrics import FAMILIES
@@ -76,8 +77,9 @@ def test_an_operator_that_is_gone_or_has_no_cluster_stores_is_seen() -> None:
             assert ") + sum" not in target["expr"], panel["title"]
 
 
-def test_panels_do_not_overlap_and_have_numbers_of_their_own() -> None:
-    panels = json.loads((ROOT / "deploy/grafana/strongroom-sync.json").read_text())["panels"]
+@pytest.mark.parametrize("name", ["sync", "store", "kms"])
+def test_panels_do_not_overlap_and_have_numbers_of_their_own(name: str) -> None:
+    panels = json.loads((ROOT / f"deploy/grafana/strongroom-{name}.json").read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken = [
         (x, y)
