@@ -199,6 +199,13 @@ def _on_a_terminal(program: Program, *words: str, **extra: str) -> str:
         env={**program.env, "VAULT_TOKEN": "root", **extra}, stdout=side, stderr=side, stdin=side,
     )  # fmt: skip
     os.close(side)
+    shown = _read(main)
+    process.wait()
+    return shown.decode().replace("\r\n", "\n")
+
+
+def _read(main: int) -> bytes:
+    """What comes from a terminal until its other side is closed."""
     shown = b""
     while True:
         try:
@@ -208,9 +215,34 @@ def _on_a_terminal(program: Program, *words: str, **extra: str) -> str:
         if not piece:
             break
         shown += piece
-    process.wait()
     os.close(main)
-    return shown.decode().replace("\r\n", "\n")
+    return shown
+
+
+# A terminal sends Ctrl-C to those whose own it is.
+OWN_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    " os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+@pytest.mark.parametrize("words", [("login",), ("operator", "unseal")])
+@pytest.mark.parametrize(("key", "status"), [(b"\x03", 130), (b"\x04", 1)])
+def test_a_question_may_be_left(program: Program, words, key, status) -> None:
+    """By the first Ctrl-C, or by the end of the input, and without a traceback."""
+    main, side = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWN_TERMINAL, str(program.folder / "vault"), *words],
+        env={**program.env, "VAULT_TOKEN": ""}, start_new_session=True,
+        stdout=side, stderr=side, stdin=side,
+    )  # fmt: skip
+    os.close(side)
+    shown = b""
+    while b"(will be hidden): " not in shown:
+        shown += os.read(main, 4096)
+    os.write(main, key)
+    shown += _read(main)
+    assert (process.wait(timeout=60), b"Traceback" in shown) == (status, False)
 
 
 def test_colour_on_a_terminal_and_nowhere_else(program: Program) -> None:

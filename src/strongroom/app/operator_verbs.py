@@ -4,13 +4,13 @@ Words and output are the ones that scripts around a `vault` binary read.
 """
 
 import argparse
-import getpass
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.app.client.flags import Call, verb
 from strongroom.app.client.output import pick, print_document, print_rows, print_value, success
+from strongroom.app.client.prompt import hidden
 from strongroom.app.parser import flag, switch
 from strongroom.app.store_address import refused_flag
 from strongroom.model.errors import Invalid
@@ -111,7 +111,7 @@ def share(args: argparse.Namespace, prompt: str) -> str:
         return str(args.key)
     if args.non_interactive or not sys.stdin.isatty():
         raise Invalid("no-key", "no key was given", hint="give it as an argument, or - for stdin")
-    return getpass.getpass(prompt).strip()
+    return hidden(prompt).strip()
 
 
 # init

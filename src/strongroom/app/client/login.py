@@ -19,6 +19,7 @@ from strongroom.app.client.output import (
     print_value,
     success,
 )
+from strongroom.app.client.prompt import hidden
 from strongroom.app.client.token_file import store_token
 from strongroom.app.kv_values import parse_pairs
 from strongroom.app.parser import flag, switch
@@ -193,7 +194,7 @@ def asked(prompt: str, args: argparse.Namespace) -> str:
         what = prompt.partition(" (")[0]
         how = "strongroom login - reads it" if what == "Token" else "give it as KEY=-"
         raise Invalid("nobody-to-ask", f"{what}: {why}", hint=how)
-    answer = getpass.getpass(prompt)
+    answer = hidden(prompt)
     if not answer:
         raise Invalid("no-answer", "nothing was typed")
     return answer
