@@ -11,6 +11,7 @@ import orjson
 
 from strongroom.kube.api import EVERYTHING, Busy, Gone, Listing, Scope, WatchEvent
 from strongroom.kube.config import KubeConfig
+from strongroom.kube.nesting import decoded
 from strongroom.kube.resource import Object, Resource
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
@@ -93,7 +94,7 @@ class KubeClient:
             raise Busy(f"{path.partition('?')[0]}: too many requests", _retry_after(reply))
         if reply.status >= 300:
             raise refusal_of(reply.status, reply.body, path)
-        value = orjson.loads(reply.body or b"{}")
+        value = decoded(reply.body or b"{}")
         return value if isinstance(value, dict) else {}
 
     async def raw(self, path: str) -> bytes:
@@ -153,7 +154,7 @@ class KubeClient:
                 continue
             if not part.strip():
                 continue
-            event = orjson.loads(part)
+            event = decoded(part)
             if event["type"] == "ERROR":
                 status = event["object"]
                 raise refusal_of(int(status.get("code", 500)), orjson.dumps(status), path)

@@ -13,6 +13,7 @@ from typing import Final
 import orjson
 
 from strongroom.kube.api import EVERYTHING, Gone, KubeApi, Scope
+from strongroom.kube.nesting import writable
 from strongroom.kube.resource import Object, Resource, key_of
 from strongroom.model.clock import Clock
 from strongroom.model.errors import NotFound, Refusal
@@ -185,7 +186,12 @@ class Informer:
                 return
             self._trim(item)
             # A copy, for orjson's own bytes keep the whole buffer they were written in.
-            self._packed[key] = memoryview(orjson.dumps(item)).tobytes()
+            try:
+                packed = orjson.dumps(item)
+            except orjson.JSONEncodeError:
+                item = writable(item)
+                packed = orjson.dumps(item)
+            self._packed[key] = memoryview(packed).tobytes()
         elif old is None:
             return
         for handler in self._handlers:

@@ -177,6 +177,21 @@ async def test_data_to_never_pushes_one_key_in_place_of_another(
     assert set(bench.provider.secrets) == before
 
 
+async def test_an_object_that_is_nested_too_deep_stops_nobody_else(source) -> None:
+    """The field is free in form, and a cache that cannot keep one object would end the operator."""
+    deep: object = "x"
+    for _ in range(400):
+        deep = {"a": deep}
+    row = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/deep"}}}
+    await push(source, "deep", data=[{**row, "metadata": deep}])
+    row = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/user"}}}
+    await push(source, "other", data=[row])
+    assert held(source, "out/user") == "u1"
+    await source.external("after")
+    await source.clock.advance(5)
+    assert await source.has_secret("after")
+
+
 async def test_keys_are_matched_by_what_they_are_turned_back_into(bench) -> None:
     await bench.secret_of_somebody("source", a_U002f_b="x", half_Ud800_="y")
     to = {"storeRef": {"name": "s"}, "conversionStrategy": "ReverseUnicode"}
