@@ -16,6 +16,7 @@ from strongroom.app.waiting import until
 from strongroom.kube.api import Scope
 from strongroom.kube.client import KubeClient
 from strongroom.kube.election import Election
+from strongroom.kube.informer import Informer
 from strongroom.kube.resource import CONFIG_MAPS, CRDS, NAMESPACES, SECRETS, Object, Resource
 from strongroom.kube.token_review import request_token
 from strongroom.model.clock import SystemClock
@@ -38,6 +39,7 @@ from strongroom.sync.providers.kinds import Providers
 from strongroom.sync.providers.references import Surroundings
 from strongroom.sync.rbac import NAME, Rights, rbac
 from strongroom.sync.templates import GoTemplates
+from strongroom.wire.client import HttpClient
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 CLOCK = SystemClock()
@@ -189,6 +191,44 @@ async def test_the_api_server_refuses_what_cannot_be(
     with pytest.raises(Invalid) as error:
         await api.create(EXTERNAL_SECRETS, external(namespace, **spec))
     assert said in error.value.message
+
+
+@pytest.mark.parametrize("levels", [300, 3000])
+async def test_an_object_that_is_nested_deep_is_listed_and_watched(
+    cluster, api, namespace: str, levels: int
+) -> None:
+    """The server takes it, for the field is free in form."""
+    row = {"match": {"secretKey": "a", "remoteRef": {"remoteKey": "r"}}}
+    selector = {"secret": {"name": "source"}}
+    spec = {"secretStoreRefs": [{"name": "s"}], "selector": selector, "data": [row]}
+    metadata = {"name": "deep", "namespace": namespace}
+    made = await api.create(PUSH_SECRETS, {"metadata": metadata, "spec": spec})
+    deep = '{"a":' * levels + "1" + "}" * levels
+    patch = f'[{{"op": "add", "path": "/spec/data/0/metadata", "value": {deep}}}]'
+    config = cluster.config()
+    async with HttpClient(ca_data=config.ca_data) as http:
+        reply = await http.request(
+            "PATCH",
+            config.server + PUSH_SECRETS.path(namespace, "deep"),
+            headers={
+                "Authorization": f"Bearer {config.bearer().reveal_text()}",
+                "Content-Type": "application/json-patch+json",
+            },
+            body=patch.encode(),
+        )
+    assert reply.status == 200
+    scope = Scope(namespace)
+    assert [each["metadata"]["name"] for each in (await api.list(PUSH_SECRETS, scope)).items] == [
+        "deep"
+    ]
+    cache = Informer(api, PUSH_SECRETS, CLOCK, scope)
+    running = asyncio.create_task(cache.run())
+    await cache.synced.wait()
+    assert cache.get(namespace, "deep") is not None
+    running.cancel()
+    async for event in api.watch(PUSH_SECRETS, made["metadata"]["resourceVersion"], scope):
+        assert event.object["metadata"]["name"] == "deep"
+        break
 
 
 async def test_the_api_server_takes_what_the_other_takes(api, namespace: str) -> None:
