@@ -89,7 +89,7 @@ def test_a_computed_failure_message_is_not_told() -> None:
         "{{ $x := repeat 1000000 `x` }}{{ range until 300 }}{{ $_ := sha512sum $x }}{{ end }}",
         "{{ $x := repeat 1000000 `é` }}{{ range until 30 }}{{ $_ := upper $x | len }}{{ end }}",
         "{{ toYaml (repeat 500000 `a\n`) }}",
-        "{{ toYaml (until 99000) }}",
+        "{{ toYaml (until 150000) }}",
         "{{ fromYaml (repeat 60000 `- a\n`) }}",
         "{{ date (repeat 300000 `2`) now }}",
         "{{ toDate (repeat 30000 `2 `) (repeat 30000 `2 `) }}",

@@ -87,7 +87,7 @@ def to_yaml(value: Value, budget: Budget) -> bytes:
     """The value as YAML without its last newline; raises NotJson for what JSON cannot hold."""
     written = to_json(value, budget)
     # The writer looks at each character, and more than once.
-    budget.step(len(written))
+    budget.step(len(written) // 2)
     if _FORBIDDEN.search(written.decode()):
         raise NotJson("YAML has no such character")
     plain = json.loads(written, parse_int=_integer_or_float)

@@ -177,14 +177,14 @@ def _cut(separator: bytes, value: bytes, limit: int = -1) -> list[bytes]:
     return [piece.encode("utf-8", "surrogateescape") for piece in pieces]
 
 
-@STRINGS("split", "string, string", bytes_in_a_step=BY_CHARACTERS)
+@STRINGS("split", "string, string", bytes_in_a_step=BY_BYTES)
 def _split(separator: bytes, value: bytes) -> Value:
     """Parts in a map with the keys _0, _1, ..."""
     parts = _cut(separator, value)
     return Map("string", {b"_%d" % at: part for at, part in enumerate(parts)})
 
 
-@STRINGS("splitn", "string, int, string", bytes_in_a_step=BY_CHARACTERS)
+@STRINGS("splitn", "string, int, string", bytes_in_a_step=BY_BYTES)
 def _splitn(separator: bytes, limit: int, value: bytes) -> Value:
     """At most so many parts in a map with the keys _0, _1, ..."""
     parts = _cut(separator, value, limit)
@@ -273,13 +273,13 @@ def _wrapped(run: Run, value: bytes, width: int, newline: bytes, *, breaks_words
     return b"".join(out) + value[at:]
 
 
-@STRINGS("wrap", "int, string", bytes_in_a_step=BY_CHARACTERS)
+@STRINGS("wrap", "int, string", bytes_in_a_step=BY_BYTES)
 def _wrap(run: Run, width: int, value: bytes) -> bytes:
     """Lines of at most a width, broken at spaces."""
     return _wrapped(run, value, width, b"\n", breaks_words=False)
 
 
-@STRINGS("wrapWith", "int, string, string", bytes_in_a_step=BY_CHARACTERS)
+@STRINGS("wrapWith", "int, string, string", bytes_in_a_step=BY_BYTES)
 def _wrap_with(run: Run, width: int, newline: bytes, value: bytes) -> bytes:
     """Lines of at most a width with a separator of one's own; long words are broken."""
     return _wrapped(run, value, width, newline or b"\n", breaks_words=True)
