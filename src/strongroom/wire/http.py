@@ -75,7 +75,7 @@ def retry_after(response: Response, now: float | None = None) -> float | None:
                 return None
             try:
                 return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-            except ValueError:
+            except (ValueError, OverflowError):
                 return None
     return None
 
