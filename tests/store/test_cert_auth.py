@@ -273,8 +273,9 @@ def test_authorities_that_a_stranger_sends_are_not_tried_in_every_order() -> Non
     ]
     shown = read_certificate(der(stranger.client()), [*beside, *others])
     before = time.process_time()
-    assert trusted_chain(shown, [trusted.certificate], shown.beside, now) == ()
-    assert time.process_time() - before < 0.02
+    for _ in range(100):  # As many roles.
+        assert trusted_chain(shown, [trusted.certificate], shown.beside, now) == ()
+    assert time.process_time() - before < 0.3
     # What a trusted one has signed counts, whoever else was sent and in whatever order.
     first = Maker(now, "first", above=trusted)
     second = Maker(now, "second", above=first)

@@ -122,7 +122,7 @@ def test_a_path_is_cut_at_its_slashes_only_for_patterns_that_it_begins_like() ->
     long, patterns = "a/" * 30_000, [f"one/{{name}}/number-{each}" for each in range(1500)]
     before = time.process_time()
     assert not any(match(each, long) for each in patterns)
-    assert time.process_time() - before < 0.1
+    assert time.process_time() - before < 0.2
     assert match("one/{name}/two", "one/x/two") == {"name": "x"}
     assert match("one/{name*}", "one") == {"name": ""}
 
