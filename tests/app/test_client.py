@@ -114,7 +114,7 @@ async def test_every_verb_of_kv(cli) -> None:
     assert (await cli.json("kv", "get", "secret/app/x"))["data"]["data"] == {"n": "5", "same": "1"}
     assert "/n" in await cli("kv", "diff", "-from=1", "-to=2", "secret/app/x")
     await cli("kv", "delete", "secret/app/x")
-    await cli("kv", "get", "-field=n", "secret/app/x", expect=1)
+    await cli("kv", "get", "-field=n", "secret/app/x", expect=2)
     await cli("kv", "undelete", "-versions=5", "secret/app/x")
     await cli("kv", "destroy", "-versions=1,2", "secret/app/x")
     await cli("kv", "rollback", "-version=3", "secret/app/x")

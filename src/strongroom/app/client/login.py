@@ -80,8 +80,6 @@ async def _login(session: "Session", args: argparse.Namespace) -> int:
         raise Invalid("nothing-left", "-no-store and -no-print leave nothing of the token")
     keeps = not (args.no_store or args.token_only)
     if args.method != "token":
-        # Whoever logs in is nobody yet; a token that is kept has nothing to do with it.
-        session.token = None
         _take_mount(args)
     try:
         auth = await _authenticated(session.unwrapped() if keeps else session, args)
