@@ -79,6 +79,28 @@ async def test_a_role_id_in_another_case_is_not_another_roles_entity(store) -> N
     assert (await store.ask("PUT", "auth/approle/role/mine", {"role_id": "Payments"}))[0] == 204
 
 
+async def test_a_role_id_is_free_again_once_the_release_before_has_removed_its_role(store) -> None:
+    """That knows one of the two places of an id: the other refused it to everybody for good."""
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    path = "auth/approle/role/app"
+    assert (await store.ask("PUT", path, {"role_id": "Fixed"}))[0] == 204
+    mounts = await store.read(lambda view: view.mounts())
+    mount = next(each.uuid for each in mounts if each.type == "approle")
+    (index,) = await store.read(lambda view: view.document_names(mount, "role-id"))
+
+    def removed_by_the_release_before(transaction) -> None:
+        transaction.delete_document(mount, "role-id", index)
+        transaction.delete_document(mount, "role", "app")
+
+    await store.engine.transact(removed_by_the_release_before)
+    for name in ("other", "app"):
+        path = f"auth/approle/role/{name}"
+        assert (await store.ask("PUT", path, {"role_id": "fixed"}))[0] == 204
+        await store.ask("DELETE", path)
+    assert (await store.ask("PUT", "auth/approle/role/app", {"role_id": "Fixed"}))[0] == 204
+    assert (await store.ask("PUT", "auth/approle/role/other", {"role_id": "fixed"}))[0] == 400
+
+
 async def test_long_paths_in_a_body_are_refused_and_not_remembered(store) -> None:
     """Each path that was asked about was kept, megabytes long, thousands of them for a token."""
     nobody = await store.token_with('path "secret/data/+/x" { capabilities = ["read"] }')

@@ -184,7 +184,7 @@ class AppRole:
             if old is not None and old["role_id"] != role["role_id"]:
                 self._forget(transaction, mount, old["role_id"])
             if old is None or old["role_id"] != role["role_id"]:
-                self._check_free(transaction, mount, role["role_id"])
+                self._check_free(transaction, mount, role["role_id"], name)
             for kind, key in self._places(role["role_id"]):
                 transaction.put_document(mount, kind, key, {"role": name})
             transaction.put_document(mount, ROLE, name, role)
@@ -203,11 +203,15 @@ class AppRole:
         alias = self._role_id_key(canonical_alias("approle", role_id))
         return (ROLE_ID, self._role_id_key(role_id)), (ALIAS, alias)
 
-    def _check_free(self, transaction: Transaction, mount: str, role_id: str) -> None:
+    def _check_free(self, transaction: Transaction, mount: str, role_id: str, name: str) -> None:
         # Roles of earlier versions stand under the id as it is written alone.
         earlier = ROLE_ID, self._role_id_key(role_id.lower())
+        alias = canonical_alias("approle", role_id)
         for kind, key in (*self._places(role_id), earlier):
-            if transaction.document(mount, kind, key) is not None:
+            holder = (transaction.document(mount, kind, key) or {"role": name})["role"]
+            role = transaction.document(mount, ROLE, holder) if holder != name else None
+            # The release before takes the second place from no role that it removes or renames.
+            if role is not None and canonical_alias("approle", role["role_id"]) == alias:
                 raise Invalid("role-id-in-use", "role_id already in use by another role")
 
     def _forget(self, transaction: Transaction, mount: str, role_id: str) -> None:
