@@ -9,8 +9,9 @@ import pytest
 
 from strongroom.model.errors import Invalid, Unavailable
 from strongroom.model.secret import Secret
+from strongroom.store.assembly import upkeep
 from strongroom.store.notices import Notices
-from strongroom.store.upkeep import AGAIN_SECONDS, Chore, Upkeep
+from strongroom.store.upkeep import AGAIN_SECONDS, LATE_SECONDS, Chore, Upkeep
 from strongroom.wire.vault import VaultClient
 
 GARBAGE = b"\x00\x00\x00\x01" + bytes(60)
@@ -19,6 +20,12 @@ GARBAGE = b"\x00\x00\x00\x01" + bytes(60)
 async def sql(store: Any, statement: str, *values: object) -> Any:
     """What somebody does to the database behind the store's back."""
     return await store.engine.transact(lambda each: each._sql.one(statement, *values))
+
+
+async def turn(store: Any) -> None:
+    """One process's background work, once."""
+    keeping = upkeep(store.engine, store.barrier, store.clock, store.seal)
+    await store.engine.waiting(keeping.turn())
 
 
 async def counted(store: Any, part: str) -> float:
@@ -80,6 +87,20 @@ async def test_a_damaged_mount_refuses_alone_and_is_named(
     await store.engine.transact(lambda each: each.move_generation())
     _, found = await store.ask("GET", "other/data/a")
     assert found["data"]["data"] == {"k": "kept"}
+
+
+async def test_a_mount_keeps_what_it_has_while_its_row_is_put_back(store: Any) -> None:
+    """That is taken out and put in again; background work in between took all its secrets."""
+    await store.ask("POST", "secret/data/a", {"data": {"k": "kept"}})
+    taken = "DELETE FROM mount WHERE kind = 'secret' AND path = 'secret/' RETURNING version, body"
+    version, body = await sql(store, taken)
+    await turn(store)
+    store.clock.step_wall(2 * LATE_SECONDS)
+    await turn(store)
+    put_in = "INSERT INTO mount VALUES ('secret', 'secret/', ?, ?) RETURNING path"
+    await sql(store, put_in, version, bytes(body))
+    await store.engine.transact(lambda each: each.move_generation())
+    assert (await store.ask("GET", "secret/data/a"))[1]["data"]["data"] == {"k": "kept"}
 
 
 async def test_settings_that_are_damaged_keep_no_token_alive(store: Any) -> None:

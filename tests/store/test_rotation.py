@@ -7,7 +7,7 @@ from typing import Any
 from strongroom.model.clock import rfc3339
 from strongroom.store.assembly import upkeep
 from strongroom.store.engine.contract import KvMetadata, KvVersionInfo, Transaction
-from strongroom.store.upkeep import LEAD_SECONDS, Chore, Upkeep
+from strongroom.store.upkeep import LEAD_SECONDS, REMOVED, Chore, Upkeep
 
 
 async def turn(store: Any) -> None:
@@ -165,7 +165,6 @@ async def test_a_write_that_a_removal_has_overtaken_leaves_nothing(store: Any) -
     _, made = await store.ask("POST", "auth/approle/role/r/secret-id", {})
     mounts = {each.path: each for each in await store.read(lambda view: view.mounts())}
     gone = mounts["gone/"].uuid
-    there = await store.read(lambda view: view.mounts_with_rows())
     assert (await store.ask("DELETE", "sys/mounts/gone"))[0] == 204
     row = KvMetadata(gone, "a/b", 1.0, 1.0, 1, versions=(KvVersionInfo(1, 1.0),))
 
@@ -174,9 +173,13 @@ async def test_a_write_that_a_removal_has_overtaken_leaves_nothing(store: Any) -
         transaction.put_document(gone, "config", "", {"max_versions": 2})
 
     await store.engine.transact(late)
-    await turn(store)
-    assert await store.read(lambda view: view.mounts_with_rows()) >= there - {gone}
-    assert gone not in await store.read(lambda view: view.mounts_with_rows())
+    for minutes, left in ((30, {"max_versions": 2}), (31, None)):
+        store.clock.step_wall(60.0 * minutes)
+        await turn(store)
+        assert await store.read(lambda view: view.document(gone, "config", "")) == left
+        there = await store.read(lambda view: view.kv_metadata(gone, "a/b"))
+        assert (there is None) == (left is None)
+    assert await store.read(lambda view: view.document_names(*REMOVED)) == []
     assert (await store.ask("GET", "kept/data/a/b"))[1]["data"]["data"] == {"k": "v"}
     login = {"role_id": "rid", "secret_id": made["data"]["secret_id"]}
     assert (await store.ask("POST", "auth/approle/login", login, token=""))[0] == 200

@@ -56,7 +56,6 @@ def work(each: Any) -> None:
     each.forget_failed_logins(50.0, 10)
     each.alias_by_name("m", "n")
     each.kv_metadata("m", "a/b")
-    each.mounts_with_rows()
     each.delete_rows_of_mount("m")
 
 

@@ -10,7 +10,6 @@ pages, so that writes of requests come in between.
 """
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -33,6 +32,10 @@ RESEAL_PAGE: Final = 200
 EVENTS_KEPT: Final = 20_000
 EVENTS_PAGE: Final = 2_000
 CONSUMERS_KEPT_SECONDS: Final = 7 * 86400.0
+# After so long nothing is on its way to a removed mount any more.
+LATE_SECONDS: Final = 3600.0
+# Where the documents of mounts are that were removed, by their uuids: the mount and the kind.
+REMOVED: Final = ("system", "removed-mount")
 
 Step = Callable[[Transaction, float], bool]
 # What takes too long for a transaction, such as a key pair, and then the step that uses it.
@@ -102,30 +105,28 @@ async def old_terms(view: View, now: float) -> Step:  # noqa: ARG001 - a prepara
     return step
 
 
-async def rows_of_no_mount(view: View, now: float) -> Step:  # noqa: ARG001 - a preparation's shape
-    """Remove what was still on its way to a mount as that was removed.
+def late_rows(transaction: Transaction, now: float) -> bool:
+    """Remove what was still on its way to a mount as that was removed, a page of mounts at a time.
 
-    Such a write is committed after it, and nobody would ever find what it has left.
+    Such a write is committed after it, and nobody would ever find what it has left. Only what
+    somebody has removed is looked for: the row of a mount may be away because somebody repairs it.
     """
-    mounts = view.mounts_with_rows()
-
-    def step(transaction: Transaction, now: float) -> bool:  # noqa: ARG001 - a step's shape
-        # Which rows are those of a mount that does not open nobody knows.
-        if not transaction.damaged_mounts():
-            there = {each.uuid for each in transaction.mounts()}
-            for gone in filter(_is_uuid, mounts - there):
-                transaction.delete_rows_of_mount(gone)
+    due = []
+    for gone in transaction.document_names(*REMOVED):
+        removed = transaction.document(*REMOVED, gone)
+        if removed is not None and abs(now - removed["removed"]) >= LATE_SECONDS:
+            due.append(gone)
+        if len(due) == PAGE:
+            break
+    if not due or transaction.damaged_mounts():
+        # Whether one of those is back, from a backup, nobody knows.
         return False
-
-    return step
-
-
-def _is_uuid(mount: str) -> bool:
-    """Whether it is a mount's; what is nobody's has a name in its place."""
-    try:
-        return str(uuid.UUID(mount)) == mount
-    except ValueError:
-        return False
+    there = {each.uuid for each in transaction.mounts()}
+    for gone in due:
+        if gone not in there:
+            transaction.delete_rows_of_mount(gone)
+        transaction.delete_document(*REMOVED, gone)
+    return len(due) == PAGE
 
 
 def damaged_terms(view: View) -> Sequence[str]:
@@ -138,7 +139,7 @@ CHORES: Final[tuple[Chore, ...]] = (
     Chore("spent secret ids", 60.0, spent_secret_ids),
     Chore("old failed logins", 60.0, old_failures),
     Chore("old acknowledgements", 3600.0, old_consumers),
-    Chore("rows of removed mounts", 3600.0, nothing, prepare=rows_of_no_mount),
+    Chore("rows of removed mounts", 3600.0, late_rows),
     Chore("old events", TICK_SECONDS, old_events),
     Chore("old key terms", TICK_SECONDS, nothing, damaged_terms, old_terms),
 )

@@ -92,10 +92,6 @@ class ControlRows(SealedRows):
         for table in OF_MOUNTS:
             self._sql.run(f"DELETE FROM {table} WHERE mount = ?", mount)  # noqa: S608 - ours
 
-    def mounts_with_rows(self) -> frozenset[str]:
-        every = (self._sql.all(_mounts_of(table)) for table in OF_MOUNTS)
-        return frozenset(mount for rows in every for (mount,) in rows)
-
     def move_mount(self, row: MountRow, path: str) -> None:
         self._sql.run("DELETE FROM mount WHERE kind = ? AND path = ?", row.kind, row.path)
         self.put_mount(dataclasses.replace(row, path=path))
@@ -153,13 +149,3 @@ class ControlRows(SealedRows):
         self._sql.run(
             "DELETE FROM document WHERE mount = ? AND kind = ? AND name = ?", mount, kind, name
         )
-
-
-def _mounts_of(table: str) -> str:
-    """SQL of the mounts that have rows in a table: from each to the next, by the index."""
-    return (
-        f"WITH RECURSIVE found(mount) AS (SELECT MIN(mount) FROM {table} UNION ALL"  # noqa: S608
-        f" SELECT (SELECT MIN(mount) FROM {table} WHERE {table}.mount > found.mount)"
-        " FROM found WHERE found.mount IS NOT NULL)"
-        " SELECT mount FROM found WHERE mount IS NOT NULL"
-    )

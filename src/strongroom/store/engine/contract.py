@@ -253,9 +253,6 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
     def damaged_mounts(self) -> Sequence[DamagedMount]:
         """The others; their places are taken."""
 
-    def mounts_with_rows(self) -> frozenset[str]:
-        """What is in the place of a mount's uuid in rows that are there, its own row or not."""
-
     def policy(self, name: str) -> str | None:
         """The text of a policy."""
 

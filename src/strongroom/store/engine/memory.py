@@ -109,9 +109,6 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
         state.metadata = {key: each for key, each in state.metadata.items() if key[0] != mount}
         state.data = {key: each for key, each in state.data.items() if key[0] != mount}
 
-    def mounts_with_rows(self) -> frozenset[str]:
-        return frozenset(key[0] for key in (*self.state.documents, *self.state.metadata))
-
     def move_mount(self, row: MountRow, path: str) -> None:
         self.state.mounts.pop((row.kind, row.path), None)
         self.put_mount(dataclasses.replace(row, path=path))

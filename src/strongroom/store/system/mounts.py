@@ -19,6 +19,7 @@ from strongroom.store.parameters import fields
 from strongroom.store.quotas import remove_quotas
 from strongroom.store.routing import UnsupportedOperation, full_path
 from strongroom.store.tokens import Bounds
+from strongroom.store.upkeep import REMOVED
 
 RESERVED: Final = ("sys/", "auth/", "cubbyhole/", "identity/", "token/")
 _TUNABLE_SECONDS: Final = ("default_lease_ttl", "max_lease_ttl")
@@ -205,6 +206,7 @@ class Mounts:
             return
         # What was handed out is taken back while the mount still knows how.
         await self._leases.revoke_mount(row)
+        now = self._context.clock.now()
 
         def write(transaction: Transaction) -> None:
             if transaction.lease_ids(full_path(row), limit=1):
@@ -218,6 +220,7 @@ class Mounts:
                 transaction.revoke_tokens(full_path(row))
             for each in current:
                 transaction.delete_mount(each)
+                transaction.put_document(*REMOVED, each.uuid, {"removed": now})
                 remove_quotas(transaction, full_path(each))
 
         await self._context.engine.transact(write)
