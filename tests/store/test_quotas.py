@@ -294,3 +294,7 @@ async def test_a_quota_of_a_role_counts_logins_that_get_it_by_default(store) -> 
         for body in ({}, {"role": "dev"}, {}, {"role": ""}, {"role": "other"})
     ]
     assert said == [400, 400, 429, 429, 400]
+    # Nobody logs in by these, though they name no role.
+    for method, path in (("GET", "config"), ("LIST", "role"), ("GET", "config")):
+        status, _ = await store.ask(method, f"auth/jwt/{path}")
+        assert status == (404 if path == "role" else 200)

@@ -32,6 +32,8 @@ EXEMPT: Final = (
 LIFTING: Final = "sys/quotas/"
 # Below these are names that mean the same in any case.
 NAMED: Final = ("auth/", "identity/", "sys/")
+# Where a method with a default role lets in whoever names none.
+LOGINS: Final = ("login", "oidc/auth_url")
 RETRY_SECONDS: Final = 60
 # How long a count holds, with what this process has added; one that refuses is taken anew.
 COUNT_SECONDS: Final = 2.0
@@ -119,14 +121,6 @@ def _is_role(asked: object, role: str) -> bool:
     return str(asked).lower() == role.lower()
 
 
-def _default_role(view: View, path: str) -> object:
-    """The role of a login that names none, by the config of the auth mount of a quota."""
-    mounts = (each for each in view.mounts() if f"auth/{each.path}" == path)
-    mount = next((each for each in mounts if each.kind == "auth"), None)
-    config = view.document(mount.uuid, "config", "") if mount else None
-    return (config or {}).get("default_role")
-
-
 @dataclass(slots=True)
 class _Known:
     rates: list[RateLimit] = field(default_factory=list)
@@ -134,6 +128,21 @@ class _Known:
     exempt: tuple[str, ...] = ()
     show: bool = False
     recorded: bool = False
+    # The uuids of auth methods by full path, where a quota is of a role.
+    methods: Mapping[str, str] = field(default_factory=dict)
+
+    def asks(self, view: View, limit: RateLimit, path: str, role: Callable[[], object]) -> bool:
+        """Whether a request is one for the role of a quota; `role` reads whom its body names.
+
+        A login that names none gets the one that the method's config says.
+        """
+        if not path.startswith("auth/"):
+            return False
+        asked = role()
+        if not asked and path.removeprefix(limit.path) in LOGINS and limit.path in self.methods:
+            config = view.document(self.methods[limit.path], "config", "")
+            asked = (config or {}).get("default_role")
+        return _is_role(asked, limit.role)
 
 
 def _read(view: View) -> _Known:
@@ -145,6 +154,9 @@ def _read(view: View) -> _Known:
     )
     known.rates += [RateLimit(**each) for each in _documents(view, RATE)]
     known.counts += [LeaseCount(**each) for each in _documents(view, LEASES)]
+    if any(each.role for each in known.rates):
+        methods = (each for each in view.mounts() if each.kind == "auth")
+        known.methods = {f"auth/{each.path}": each.uuid for each in methods}
     known.rates.sort(key=lambda each: (bool(each.role), len(each.path)), reverse=True)
     known.counts.sort(key=lambda each: len(each.path), reverse=True)
     return known
@@ -205,12 +217,8 @@ class Quotas:
         known = self._known or self._rows(view)
         if not known.rates or any(fits(each, path) for each in known.exempt):
             return (), None
-        login = path.startswith("auth/")
         for limit in known.rates:
-            if fits(limit.path, path) and (
-                not limit.role
-                or (login and _is_role(role() or _default_role(view, limit.path), limit.role))
-            ):
+            if fits(limit.path, path) and (not limit.role or known.asks(view, limit, path, role)):
                 try:
                     return self._take_or_spare(limit, path, peer, now, show=known.show), None
                 except TooMany as refusal:
