@@ -26,7 +26,14 @@ def test_one_object_of_a_list_keeps_no_other_from_being_read(levels: int) -> Non
     assert (deep, depth) == (None, MOST_LEVELS)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b'{"a":' * 1500, b"[" * 5000 + b"]" * 4999])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"{", b'{"a":' * 1500, b"[" * 5000 + b"]" * 4999,
+        b'{"a":"', b'{"a":"\\', b'{"a":"' + b'\\"k' * 1_000_000,
+    ],
+    ids=lambda text: str(text[:12]),
+)  # fmt: skip
 def test_what_is_no_json_is_still_none(text: bytes) -> None:
     with pytest.raises(orjson.JSONDecodeError):
         decoded(text)
