@@ -8,7 +8,6 @@ import pytest
 
 from strongroom.app.audit_sources import (
     cluster_reach,
-    other_targets,
     pods_that_name,
     read_logs,
     secrets_made_of,
@@ -23,10 +22,10 @@ from strongroom.audit.timeline import Subject, fold, service_account_of, timelin
 from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import PODS, SECRETS
 from strongroom.model.clock import SimulatedClock, parse_rfc3339
-from strongroom.model.errors import Invalid, NotFound
+from strongroom.model.errors import Denied, Invalid, NotFound
 from strongroom.model.reach import Reach
 from strongroom.model.reference import SecretRef
-from strongroom.rotate.evidence import EXTERNAL_SECRETS
+from strongroom.rotate.evidence import EXTERNAL_SECRETS, external_secrets
 
 REF = SecretRef("secret", "prod/db")
 SUBJECT = Subject(REF, frozenset({("shop", "db")}), {1: 100.0, 2: 200.0})
@@ -281,7 +280,7 @@ async def test_the_secrets_made_of_a_path_are_those_that_name_it() -> None:
         metadata = {"name": name, "namespace": "shop", "labels": labels, "annotations": said}
         await api.create(SECRETS, {"metadata": metadata})
     ref = SecretRef("secret", "größe")
-    assert await secrets_made_of(api, ref) == {("shop", "ours")}
+    assert await secrets_made_of(api, ref) == ({("shop", "ours")}, [])
     # Of one that several are merged into, and of what is no Secret, their objects tell.
     for name, target in (
         ("a", {"name": "shared", "creationPolicy": "Merge"}),
@@ -291,8 +290,8 @@ async def test_the_secrets_made_of_a_path_are_those_that_name_it() -> None:
         item = {"metadata": metadata, "spec": {"target": target}}
         status = {"sourceVersions": "secret/data/größe@3"}
         await api.create(EXTERNAL_SECRETS, {**item, "status": status})
-    assert await secrets_made_of(api, ref) == {("shop", "ours"), ("shop", "shared")}
-    (said,) = await other_targets(api, ref)
+    secrets, (said,) = await secrets_made_of(api, ref)
+    assert secrets == {("shop", "ours"), ("shop", "shared")}
     assert said.startswith("ConfigMap shop/map is made of it as well")
 
 
@@ -371,6 +370,33 @@ async def test_the_pods_of_now_that_name_a_secret_are_known() -> None:
         spec = {"volumes": [{"name": "v", "secret": {"secretName": secret}}]}
         await api.create(PODS, {"metadata": {"name": name, "namespace": "shop"}, "spec": spec})
     assert await pods_that_name(api, frozenset({("shop", "db")})) == {("shop", "app")}
+
+
+class NotForAll(FakeKubeApi):
+    """The fake API server for somebody who may read no ExternalSecrets, there or not."""
+
+    async def list(self, resource, *args):
+        if resource == EXTERNAL_SECRETS:
+            raise Denied("kube-forbidden", "externalsecrets is forbidden")
+        return await super().list(resource, *args)
+
+
+async def test_who_may_not_read_external_secrets_is_told_where_there_are_any() -> None:
+    api, ref = NotForAll(SimulatedClock()), SecretRef("secret", "db")
+    labels = {"reconcile.external-secrets.io/managed": "true"}
+    said = {"strongroom.dev/source-versions": '{"secret/data/db": 3}'}
+    metadata = {"name": "db", "namespace": "shop", "labels": labels, "annotations": said}
+    await api.create(SECRETS, {"metadata": metadata})
+    # A cluster that does not know the kind refuses it all the same.
+    assert await secrets_made_of(api, ref) == ({("shop", "db")}, [])
+    assert await external_secrets(api) == ()
+    await api.create(EXTERNAL_SECRETS, {"metadata": {"name": "db", "namespace": "shop"}})
+    found, (line,) = await secrets_made_of(api, ref)
+    assert found == {("shop", "db")}
+    assert "could not be read: kube-forbidden" in line
+    # Rotation goes by them, and ends nothing where it may not see.
+    with pytest.raises(Denied):
+        await external_secrets(api)
 
 
 async def test_the_nodes_of_pods_that_name_a_secret_can_read_it() -> None:

@@ -23,7 +23,7 @@ from strongroom.kube.resource import (
     SECRETS,
     Object,
 )
-from strongroom.model.errors import Refusal
+from strongroom.model.errors import Denied, Refusal
 from strongroom.model.reach import Reach
 from strongroom.model.reference import SecretRef
 from strongroom.rotate.consumers import made_of, source_version
@@ -123,17 +123,30 @@ def _covered(name: str, times: Sequence[float], unreadable: int) -> LogCoverage:
     return LogCoverage(name, min(times, default=None), max(times, default=None), unreadable)
 
 
-async def secrets_made_of(api: KubeApi, ref: SecretRef) -> frozenset[tuple[str, str]]:
-    """Namespace and name of every synced Secret that records this path, or is merged from it."""
+async def secrets_made_of(
+    api: KubeApi, ref: SecretRef
+) -> tuple[frozenset[tuple[str, str]], list[str]]:
+    """Namespace and name of every synced Secret that records this path, or is merged from it.
+
+    Also what else is made of it, at whose readers nobody looks, and what could not be asked.
+    """
     scope = Scope(label_selector=MANAGED, metadata_only=True)
     found = set()
     for item in (await api.list(SECRETS, scope)).items:
         metadata = item["metadata"]
         if source_version(metadata, ref.api_path):
             found.add((metadata["namespace"], metadata["name"]))
-    made = made_of(ref.api_path, await external_secrets(api))
+    try:
+        made = made_of(ref.api_path, await external_secrets(api))
+    except Denied as refusal:
+        said = f"ExternalSecrets, for what is merged from them, could not be read: {refusal.code}"
+        return frozenset(found), [said]
     found |= {(each.namespace, each.name) for each in made if each.kind == SECRETS.kind}
-    return frozenset(found)
+    others = sorted({
+        f"{each.kind} {each.namespace}/{each.name}" for each in made if each.kind != SECRETS.kind
+    })  # fmt: skip
+    blind = [f"{name} is made of it as well: who reads or could read that" for name in others]
+    return frozenset(found), blind
 
 
 async def pods_that_name(
@@ -150,15 +163,6 @@ async def pods_that_name(
             if any((namespace, name) in secrets for name in secrets_of(pod.get("spec"))):
                 found.add((namespace, str(pod["metadata"]["name"])))
     return frozenset(found)
-
-
-async def other_targets(api: KubeApi, ref: SecretRef) -> list[str]:
-    """What else is made of this path, as sentences: nobody looks at who reads it."""
-    made = made_of(ref.api_path, await external_secrets(api))
-    named = sorted({
-        f"{each.kind} {each.namespace}/{each.name}" for each in made if each.kind != SECRETS.kind
-    })  # fmt: skip
-    return [f"{name} is made of it as well: who reads or could read that" for name in named]
 
 
 async def cluster_reach(

@@ -61,6 +61,9 @@ class KubeApi(Protocol):
     async def list(self, resource: Resource, scope: Scope = EVERYTHING) -> Listing:
         """All objects in scope, page by page."""
 
+    async def serves(self, group: str) -> bool:
+        """Whether there is an API group; who has no rights in one is Denied there or not."""
+
     def pages(self, resource: Resource, scope: Scope = EVERYTHING) -> AsyncIterator[Listing]:
         """The same page by page, so that no more than one is held at a time.
 

@@ -106,6 +106,13 @@ class KubeClient:
             raise refusal_of(reply.status, reply.body, path)
         return reply.body
 
+    async def serves(self, group: str) -> bool:
+        try:
+            await self.raw(f"/apis/{group}")
+        except NotFound:
+            return False
+        return True
+
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
         return await self._send("GET", resource.path(namespace, name))
 

@@ -60,6 +60,9 @@ class FakeKubeApi:
         items = [_shown(item, scope) for item in self._in_scope(resource, scope)]
         return Listing(items, str(self._version))
 
+    async def serves(self, group: str) -> bool:
+        return any(resource.group == group for resource, _, _ in self._objects)
+
     async def pages(self, resource: Resource, scope: Scope = EVERYTHING) -> AsyncIterator[Listing]:
         whole = await self.list(resource, scope)
         items = sorted(whole.items, key=lambda each: "/".join(key_of(each)))

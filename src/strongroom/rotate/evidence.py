@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from strongroom.kube.api import KubeApi, Scope
 from strongroom.kube.resource import PODS, SECRETS, Object, Resource
-from strongroom.model.errors import Invalid, NotFound
+from strongroom.model.errors import Denied, Invalid, NotFound
 from strongroom.model.reference import SecretRef
 from strongroom.rotate.consumers import (
     Ledger,
@@ -27,6 +27,11 @@ async def external_secrets(api: KubeApi) -> Sequence[Object]:
     try:
         return (await api.list(EXTERNAL_SECRETS)).items
     except NotFound:
+        return ()
+    except Denied:
+        # Rights are asked for before the kind is, so this is said where there is none too.
+        if await api.serves(EXTERNAL_SECRETS.group):
+            raise
         return ()
 
 

@@ -95,17 +95,18 @@ def run_timeline(args: argparse.Namespace) -> int:
     from strongroom.audit.exposure import unreadable_lines
 
     since = since_of(args.since, SystemClock().now())
-    subject, entries, coverage = asyncio.run(_timeline(args, since))
+    subject, entries, coverage, blind = asyncio.run(_timeline(args, since))
     if args.format == "json":
         said = {
             "secret": str(subject.ref),
             "entries": [each.as_data() for each in entries],
             "unreadable_lines": {each.name: each.unreadable for each in coverage},
+            "blind_spots": blind,
         }
         print(json.dumps(said, indent=2))
     else:
         _print_timeline(subject.ref, entries, since)
-        for line in unreadable_lines(coverage):
+        for line in (*unreadable_lines(coverage), *(f"not in it: {each}" for each in blind)):
             say(line)
     return 0
 
@@ -156,15 +157,17 @@ async def _open(
 
 async def _subject(
     args: argparse.Namespace, store: "VaultClient | None", api: "KubeApi | None"
-) -> "tuple[Subject, dict[str, Any]]":
+) -> "tuple[Subject, dict[str, Any], list[str]]":
     from strongroom.app.audit_sources import pods_that_name, secrets_made_of
     from strongroom.audit.timeline import Subject
 
     ref = asked_of(args)
     ref = SecretRef(ref.mount, ref.path)
     secrets, pods = _named(args.secret), frozenset[tuple[str, str]]()
+    blind: list[str] = []
     if api is not None:
-        secrets |= await secrets_made_of(api, ref)
+        made, blind = await secrets_made_of(api, ref)
+        secrets |= made
         pods = await pods_that_name(api, secrets)
     versions: dict[str, Any] = {}
     if store is not None:
@@ -177,7 +180,7 @@ async def _subject(
     created = {
         int(number): parse_rfc3339(entry["created_time"]) for number, entry in versions.items()
     }
-    return Subject(ref, secrets, created, pods), versions
+    return Subject(ref, secrets, created, pods), versions, blind
 
 
 def asked_of(args: argparse.Namespace) -> SecretRef:
@@ -217,34 +220,29 @@ def _check_logs(args: argparse.Namespace) -> None:
 
 async def _timeline(
     args: argparse.Namespace, since: float
-) -> "tuple[Subject, list[Entry], list[LogCoverage]]":
+) -> "tuple[Subject, list[Entry], list[LogCoverage], list[str]]":
     from strongroom.app.audit_sources import read_logs
     from strongroom.audit.timeline import timeline
 
     _check_logs(args)
     async with AsyncExitStack() as stack:
         store, api = await _open(args, stack)
-        subject, _ = await _subject(args, store, api)
+        subject, _, blind = await _subject(args, store, api)
     read = read_logs(args.store_log, args.kube_log, subject.ref)
     # What came before is read all the same: it says whose token a later touch was by.
     entries = timeline(subject, read.records, read.events)
-    return subject, [each for each in entries if each.time >= since], read.coverage
+    return subject, [each for each in entries if each.time >= since], read.coverage, blind
 
 
 async def _exposure(args: argparse.Namespace) -> "Exposure":
-    from strongroom.app.audit_sources import (
-        cluster_reach,
-        other_targets,
-        read_logs,
-        store_reach,
-    )
+    from strongroom.app.audit_sources import cluster_reach, read_logs, store_reach
     from strongroom.audit.exposure import Exposure, blind_spots, readers, window_of
     from strongroom.audit.timeline import timeline
 
     _check_logs(args)
     async with AsyncExitStack() as stack:
         store, api = await _open(args, stack)
-        subject, versions = await _subject(args, store, api)
+        subject, versions, untold = await _subject(args, store, api)
         number = asked_of(args).version or max(subject.created, default=0)
         if str(number) not in versions:
             raise NotFound(
@@ -258,8 +256,7 @@ async def _exposure(args: argparse.Namespace) -> "Exposure":
             could, blind = await store_reach(store, subject.ref)
         if api is not None:
             reach, missed = await cluster_reach(api, subject.secrets)
-            could, blind = could + reach, blind + missed
-            blind += await other_targets(api, subject.ref)
+            could, blind = could + reach, blind + missed + untold
     window = window_of(number, versions[str(number)])
     read = read_logs(args.store_log, args.kube_log, subject.ref)
     entries = timeline(subject, read.records, read.events)
