@@ -223,3 +223,20 @@ async def test_how_long_a_refusal_takes_does_not_tell_what_is_there(serve_with) 
             assert tuple(found) == statuses
         _, said = await store.ask("POST", "looked/none", {})
         assert said["data"]["done"] == "create"
+
+
+async def test_an_id_beside_a_lease_in_the_path_leads_to_no_other_lease(store) -> None:
+    """Who may revoke the leases of one path revoked any token, and renewed any lease."""
+    await store.ask("POST", "sys/mounts/iss", {"type": "issuer"})
+    _, made = await store.ask("GET", "iss/creds/other?ttl=1h")
+    lease = made["lease_id"]
+    mine = await store.token_with(
+        'path "sys/leases/revoke/iss/creds/mine/*" { capabilities = ["update"] }\n'
+        'path "sys/leases/renew/iss/creds/mine/*" { capabilities = ["update"] }'
+    )
+    for way in ("renew", "revoke"):
+        for name in ("lease_id", "url_lease_id"):
+            path = f"sys/leases/{way}/iss/creds/mine/x"
+            await store.ask("PUT", path, {name: lease, "increment": "9h"}, token=mine)
+    status, said = await store.ask("PUT", "sys/leases/lookup", {"lease_id": lease})
+    assert (status, said["data"]["ttl"]) == (200, 3600)

@@ -23,6 +23,9 @@ HASH_CHARACTERS: Final = 64
 STUCK: Final = 10_000
 RENEW: Final = fields(text="lease_id url_lease_id", seconds="increment")
 REVOKE: Final = fields(text="lease_id url_lease_id", flag="sync")
+# The path was decided about: an id beside the one in it would lead to another lease.
+RENEW_NAMED: Final = fields(seconds="increment")
+REVOKE_NAMED: Final = fields(flag="sync")
 TIDY_STARTED: Final = (
     "Tidy operation successfully started. Any information from the operation will be printed to"
     " Vault's server logs."
@@ -47,9 +50,9 @@ class LeaseEndpoints:
             # The names before Vault 0.8 (sys/renew, sys/revoke) are not there: rules about
             # sys/leases/ would not hold for them.
             Endpoint("leases/renew", {"update": self._renew}, takes=RENEW),
-            Endpoint("leases/renew/{id*}", {"update": self._renew}, takes=RENEW),
+            Endpoint("leases/renew/{id*}", {"update": self._renew}, takes=RENEW_NAMED),
             Endpoint("leases/revoke", {"update": self._revoke}, takes=REVOKE),
-            Endpoint("leases/revoke/{id*}", {"update": self._revoke}, takes=REVOKE),
+            Endpoint("leases/revoke/{id*}", {"update": self._revoke}, takes=REVOKE_NAMED),
             Endpoint(
                 "leases/revoke-prefix/{prefix*}",
                 {"update": self._revoke_prefix},
@@ -176,7 +179,7 @@ class LeaseEndpoints:
 
 
 def _lease_id(call: Call) -> str:
-    lease_id = call.text("lease_id") or call.args.get("id", "") or call.text("url_lease_id")
+    lease_id = call.args.get("id") or call.text("lease_id") or call.text("url_lease_id")
     if not lease_id:
         raise Invalid("no-lease-id", "lease_id must be specified")
     return lease_id
