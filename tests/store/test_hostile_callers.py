@@ -240,3 +240,35 @@ async def test_an_id_beside_a_lease_in_the_path_leads_to_no_other_lease(store) -
             await store.ask("PUT", path, {name: lease, "increment": "9h"}, token=mine)
     status, said = await store.ask("PUT", "sys/leases/lookup", {"lease_id": lease})
     assert (status, said["data"]["ttl"]) == (200, 3600)
+
+
+DENIED_IN_PART = """\
+path "secret/*" { capabilities = ["create", "read", "update", "list", "scan"] }
+path "secret/data/hr/*" { capabilities = ["deny"] }
+path "secret/metadata/hr/*" { capabilities = ["deny"] }
+path "secret/metadata/open/one" { capabilities = ["deny"] }
+"""
+
+
+async def test_a_denial_of_a_secret_denies_what_tells_the_same_beside_it(store) -> None:
+    """Vault's policies do not know these paths: a wildcard over the mount gave them away."""
+    for path in ("hr/pay/one", "hr/one", "open/one", "open/two"):
+        for value in ("a", "b"):
+            await store.ask("PUT", f"secret/data/{path}", {"data": {"k": value}})
+    mine = await store.token_with(DENIED_IN_PART)
+    for verb, path in (
+        ("LIST", "detailed-metadata/hr"),
+        ("LIST", "detailed-metadata/hr/pay"),
+        ("GET", "diff/hr/one"),
+        ("SCAN", "metadata/hr"),
+    ):
+        assert (await store.ask(verb, f"secret/{path}", token=mine))[0] == 403, path
+    _, said = await store.ask("LIST", "secret/detailed-metadata/open", token=mine)
+    assert said["data"]["keys"] == ["one", "two"]
+    assert list(said["data"]["key_info"]) == ["two"]
+    for after in ("", "?after=hr/a", "?after=hr/pay/a"):
+        _, said = await store.ask("SCAN", f"secret/metadata{after}", token=mine)
+        told = said.get("data", {}).get("keys", [])
+        assert set(told) <= {"open/one", "open/two"}
+        assert after or len(told) == 2
+    assert (await store.ask("GET", "secret/diff/open/two", token=mine))[0] == 200

@@ -95,6 +95,11 @@ class Session:
         acl = self.acl.lowered(lowered) if lowered else self.acl
         return acl.decide(path, capability, parameters, wrap_seconds=wrap_seconds)
 
+    def denies(self, path: str, *, listing: bool = False) -> bool:
+        """Whether a rule denies a path, which is more than that none allows it."""
+        grant = None if self.is_root else self.acl.governing(path, listing=listing)
+        return grant is not None and "deny" in grant.capabilities
+
     def may_write(self, path: str, lowered: int = 0) -> bool:
         """Whether it may create or update what is at a path, whatever with."""
         if self.is_root:

@@ -17,7 +17,7 @@ from strongroom.store.envelope import nothing_here
 from strongroom.store.parameters import PAGE, fields
 from strongroom.store.secrets.kv_copy import Copying
 from strongroom.store.secrets.kv_diff import difference
-from strongroom.store.secrets.kv_listing import Listing
+from strongroom.store.secrets.kv_listing import Listing, refuse_denied
 from strongroom.store.secrets.kv_settings import CONFIG, Settings, settings_of
 from strongroom.store.secrets.kv_value import encoded, positive, secret_path
 from strongroom.store.secrets.kv_versions import (
@@ -248,7 +248,11 @@ class Kv2:
         return Result({"subkeys": hidden, "metadata": data["metadata"]})
 
     async def _diff(self, call: Call) -> Result:
-        """Which keys differ between two versions, by keyed fingerprints. Beyond Vault."""
+        """Which keys differ between two versions, by keyed fingerprints. Beyond Vault.
+
+        Policies that were written for Vault deny the value alone, so that denies this too.
+        """
+        refuse_denied(call, f"{call.mount.path}data/{secret_path(call)}")
         newer = self._version(call, call.integer("to"))
         number = (newer.data or {})["metadata"]["version"]
         older = self._version(call, call.integer("from", number - 1) or number)

@@ -5,11 +5,11 @@ and the verb SCAN. https://openbao.org/api-docs/secret/kv/kv-v2/
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Final
 
-from strongroom.model.errors import Invalid
+from strongroom.model.errors import Denied, Invalid
 from strongroom.store.call import Call, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import View
@@ -30,20 +30,29 @@ def page_of(call: Call) -> tuple[str, int]:
     return call.text("after"), limit
 
 
-def tree(view: View, mount: str, folder: str, after: str = "") -> Iterator[str]:
+def tree(
+    view: View,
+    mount: str,
+    folder: str,
+    after: str = "",
+    closed: Callable[[str], bool] = lambda _: False,
+) -> Iterator[str]:
     """Paths of secrets under a folder, a folder's own name first, from the one after `after`.
 
     Paths are relative to the folder. The order is the storage order of names, which is stable.
+    Nothing comes from folders that are `closed`.
     """
+    if closed(folder):
+        return
     head, slash, rest = after.partition("/")
     start = head + slash
     if slash:
-        for path in tree(view, mount, _joined(folder, head), rest):
+        for path in tree(view, mount, _joined(folder, head), rest, closed):
             yield start + path
     while page := view.kv_list(mount, folder, after=start, limit=PAGE):
         for name in page:
             if name.endswith("/"):
-                for path in tree(view, mount, _joined(folder, name)):
+                for path in tree(view, mount, _joined(folder, name), closed=closed):
                     yield name + path
             else:
                 yield name
@@ -93,25 +102,42 @@ class Listing:
         return list(chain.from_iterable(runs)) if limit else await merged(runs)
 
     async def detailed(self, call: Call) -> Result:
-        """LIST with the metadata of each secret of the page beside its name."""
+        """LIST with the metadata of each secret of the page beside its name.
+
+        Policies that were written for Vault deny `metadata/` alone: what they deny of the folder
+        or of a secret is not told here either.
+        """
+        above, caller = f"{call.mount.path}metadata/", call.caller
+        folder = call.args["path"].strip("/")
+        refuse_denied(call, f"{above}{folder}/" if folder else above, listing=True)
         keys, limit, is_all = self._first(call)
         if not is_all:
             keys = await self._after(call, keys, limit)
         info: dict[str, Any] = {}
         for number, key in enumerate(keys):
             path = _joined(call.args["path"], key)
-            row = None if key.endswith("/") else self._context.view.kv_metadata(_uuid(call), path)
-            if row is not None:
-                info[key] = metadata_data(row)
+            if not key.endswith("/") and not caller.denies(above + path):
+                row = self._context.view.kv_metadata(_uuid(call), path)
+                if row is not None:
+                    info[key] = metadata_data(row)
             if number % ROWS == ROWS - 1:
                 await asyncio.sleep(0)
         return Result({"keys": keys, "key_info": info}, long=len(keys) > ROWS)
 
     async def scan(self, call: Call) -> Result:
-        """SCAN: every secret under a folder, at most MAX_SCANNED at once."""
+        """SCAN: every secret under a folder, at most MAX_SCANNED at once.
+
+        What lies in a folder whose listing is denied is not told.
+        """
         after, limit = page_of(call)
         limit = min(limit or MAX_SCANNED, MAX_SCANNED)
-        paths = tree(self._context.view, _uuid(call), call.args["path"].strip("/"), after)
+        folder = call.args["path"].strip("/")
+        above = call.path.rstrip("/").removesuffix(folder).rstrip("/")
+
+        def closed(each: str) -> bool:
+            return call.caller.denies(f"{above}/{each}/", listing=True)
+
+        paths = tree(self._context.view, _uuid(call), folder, after, closed)
         keys: list[str] = []
         while part := list(islice(paths, min(PAGE, limit + 1 - len(keys)))):
             keys += part
@@ -123,6 +149,12 @@ class Listing:
 
     def _page(self, call: Call, after: str, limit: int) -> Sequence[str]:
         return self._context.view.kv_list(_uuid(call), call.args["path"], after=after, limit=limit)
+
+
+def refuse_denied(call: Call, path: str, *, listing: bool = False) -> None:
+    """Raise Denied where a rule denies a path that says the same as the one that was asked."""
+    if call.caller.denies(path, listing=listing):
+        raise Denied("not-allowed", "permission denied", hint=f"{path} is denied")
 
 
 async def merged(runs: Sequence[list[str]]) -> list[str]:
