@@ -272,3 +272,20 @@ async def test_a_denial_of_a_secret_denies_what_tells_the_same_beside_it(store) 
         assert set(told) <= {"open/one", "open/two"}
         assert after or len(told) == 2
     assert (await store.ask("GET", "secret/diff/open/two", token=mine))[0] == 200
+
+
+async def test_a_token_speaks_for_no_pod_that_its_maker_wrote_into_it(store) -> None:
+    """Its acknowledgement replaced that of the pod, and a rotation ended what the pod still used."""
+    maker = await store.token_with(
+        'path "secret/data/a" { capabilities = ["read"] }\n'
+        'path "auth/token/create" { capabilities = ["update"] }'
+    )
+    meta = {"pod_uid": "of-another", "pod_name": "api-1", "service_account_namespace": "prod"}
+    _, made = await store.ask("POST", "auth/token/create", {"meta": meta}, token=maker)
+    body = {"path": "secret/data/a", "version": 9}
+    child = made["auth"]["client_token"]
+    assert (await store.ask("PUT", "sys/consumers/ack", body, token=child))[0] == 204
+    _, said = await store.ask("GET", "sys/consumers?path=secret/data/a")
+    (row,) = said["data"]["consumers"]
+    assert (row["kind"], row["pod"], row["pod_uid"], row["namespace"]) == ("token", "", "", "")
+    assert row["actor"] == made["auth"]["accessor"]
