@@ -289,3 +289,26 @@ async def test_a_token_speaks_for_no_pod_that_its_maker_wrote_into_it(store) -> 
     (row,) = said["data"]["consumers"]
     assert (row["kind"], row["pod"], row["pod_uid"], row["namespace"]) == ("token", "", "", "")
     assert row["actor"] == made["auth"]["accessor"]
+
+
+async def test_a_secret_id_is_no_wider_than_its_role_is_now(store) -> None:
+    """A role that was narrowed went on giving tokens for the networks of before."""
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    role = "auth/approle/role/one"
+    await store.ask("PUT", role, {"role_id": "id-of-one"})
+    _, made = await store.ask("POST", f"{role}/secret-id", {"token_bound_cidrs": "127.0.0.0/8"})
+    body = {"role_id": "id-of-one", "secret_id": made["data"]["secret_id"]}
+    for networks, found in (
+        (["127.0.0.0/16", "10.0.0.0/8"], ["127.0.0.0/16"]),
+        (["0.0.0.0/0"], ["127.0.0.0/8"]),
+        ([], ["127.0.0.0/8"]),
+    ):
+        await store.ask("PUT", role, {"token_bound_cidrs": networks})
+        status, said = await store.ask("POST", "auth/approle/login", body, token="")
+        assert status == 200
+        _, shown = await store.ask(
+            "GET", "auth/token/lookup-self", token=said["auth"]["client_token"]
+        )
+        assert shown["data"]["bound_cidrs"] == found
+    await store.ask("PUT", role, {"token_bound_cidrs": ["10.0.0.0/8"]})
+    assert (await store.ask("POST", "auth/approle/login", body, token=""))[0] == 403

@@ -15,6 +15,7 @@ from strongroom.store.auth.login import log_in
 from strongroom.store.auth.role_fields import (
     TOKEN_FIELDS,
     RoleReader,
+    overlap,
     role_grant,
     shown_role,
     within,
@@ -319,12 +320,25 @@ class AppRole:
             self._lockout.succeeded(transaction, call.mount, role["role_id"].lower())
 
         metadata = {**(secret.metadata if secret else {}), "role_name": name}
-        narrower = (
-            {"token_bound_cidrs": list(secret.token_cidrs)} if secret and secret.token_cidrs else {}
-        )
-        grant = role_grant(call.mount, name, {**role, **narrower}, "", metadata)
+        networks = _token_networks(role, secret)
+        grant = role_grant(call.mount, name, {**role, "token_bound_cidrs": networks}, "", metadata)
         alias = LoginAlias(role["role_id"], {"role_name": name})
         return await log_in(self._context, call, grant, alias, still)
+
+
+def _token_networks(role: Mapping[str, Any], secret: SecretIdRow | None) -> list[str]:
+    """Where a token may be used: the role may be narrower than when the secret id was made.
+
+    Raises Denied where that leaves no place.
+    """
+    of_role: list[str] = role["token_bound_cidrs"]
+    of_secret = secret.token_cidrs if secret else ()
+    if not of_secret or not of_role:
+        return list(of_secret or of_role)
+    both = overlap(of_secret, of_role)
+    if not both:
+        raise Denied("outside-networks", "permission denied")
+    return both
 
 
 def _check_networks(call: Call, role: Mapping[str, Any], secret: SecretIdRow | None) -> None:

@@ -6,7 +6,7 @@ and a role that was written with them shows them too: programs that know no othe
 """
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from strongroom.model.errors import Invalid
@@ -191,6 +191,22 @@ def covered(networks: list[str], wider: list[str]) -> bool:
         if not any(inner.subnet_of(one) for one in around):  # type: ignore[arg-type]
             return False
     return True
+
+
+def overlap(networks: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The networks that lie in both of two lists, neither of them empty."""
+    both = (
+        (ipaddress.ip_network(one, strict=False), ipaddress.ip_network(two, strict=False))
+        for one in networks
+        for two in others
+    )
+    # Of two networks that meet, one lies within the other.
+    met = (
+        max(pair, key=lambda each: each.prefixlen)
+        for pair in both
+        if pair[0].version == pair[1].version and pair[0].overlaps(pair[1])
+    )
+    return list(dict.fromkeys(map(str, met)))
 
 
 def resolved_type(role_type: str, mount: MountRow) -> str:
