@@ -60,3 +60,10 @@ def test_equality_compares_values() -> None:
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"
     assert (len(Secret("abc")), bool(Secret(""))) == (3, False)
+
+
+@pytest.mark.parametrize("value", [1_000_000, 0, True, None, [104, 105], {"a": 1}, 1.5])
+def test_what_is_neither_bytes_nor_text_is_no_secret(value) -> None:
+    """Of a number where a reply has its token, `bytes` makes as many zeros: gigabytes of them."""
+    with pytest.raises(TypeError, match="bytes or text"):
+        Secret(value)

@@ -36,6 +36,10 @@ REPLIES = {
     "/v1/status/412": (412, {"errors": []}),
     "/v1/status/503": (503, {"errors": ["sealed"]}),
     "/v1/status/204": (204, None),
+    **{
+        f"/v1/auth/{name}/login": (200, {"auth": {"client_token": token, "lease_duration": 1}})
+        for name, token in (("number", 1_000_000), ("null", None), ("list", ["t"]), ("map", {}))
+    },
 }
 
 
@@ -103,3 +107,12 @@ async def test_errors_that_the_server_wraps_are_one_line(client: VaultClient) ->
     with pytest.raises(Denied) as caught:
         await client.request("GET", "wrapped")
     assert caught.value.message == "wrapped: one; two; three (status 403)"
+
+
+@pytest.mark.parametrize("name", ["number", "null", "list", "map"])
+async def test_a_login_without_a_text_for_a_token_is_no_answer(
+    client: VaultClient, name: str
+) -> None:
+    """A tenant's own server gave a number, and the operator made gigabytes of zeros of it."""
+    with pytest.raises(Unavailable, match="holds no token"):
+        await client.login(f"auth/{name}/login", {})

@@ -20,6 +20,10 @@ class Secret:
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, value: bytes | str) -> None:
+        """Raises TypeError for anything else, as a reply may hold one where a token should be."""
+        if not isinstance(value, bytes | bytearray | memoryview | str):
+            # Of a number `bytes` would make so many zeros.
+            raise TypeError(f"a Secret is made of bytes or text, not of {type(value).__name__}")
         self._value: Final = value.encode() if isinstance(value, str) else bytes(value)
 
     def reveal(self) -> bytes:
