@@ -15,6 +15,10 @@ NOW = 1_792_567_600.0
         ("Wed, 21 Oct 2026 07:28:00 GMT", NOW, 80.0),
         ("Wed, 21 Oct 2026 07:28:00 GMT", None, None),
         ("Wed, 21 Oct 2026 07:28:00 GMT", NOW + 100, 0.0),
+        # Nobody is left alone for ever, and is asked in an hour.
+        ("9" * 400, None, 3600.0),
+        ("86400", NOW, 3600.0),
+        ("Wed, 21 Oct 9999 07:28:00 GMT", NOW, 3600.0),
         # What is no time is no wish.
         ("soon", NOW, None),
         ("²", NOW, None),

@@ -16,7 +16,7 @@ from strongroom.kube.resource import Object, Resource
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
 from strongroom.wire.client import HttpClient
-from strongroom.wire.http import Response
+from strongroom.wire.http import Response, retry_after
 
 PAGE: Final = 500
 USER_AGENT: Final = "strongroom"
@@ -237,10 +237,8 @@ def _identified(resource: Resource, item: Object) -> Object:
 
 
 def _retry_after(reply: Response) -> float:
-    for name, value in reply.headers:
-        if name.lower() == "retry-after" and value.isascii() and value.isdigit():
-            return float(value)
-    return 1.0
+    wish = retry_after(reply)
+    return 1.0 if wish is None else wish
 
 
 def refusal_of(status: int, body: bytes, path: str) -> Refusal:

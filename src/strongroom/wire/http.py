@@ -62,19 +62,24 @@ class Response:
     file: BinaryIO | None = field(default=None, kw_only=True, repr=False)
 
 
+# A server that wants to be left alone for longer is asked whether it still does.
+LONGEST_WISH: Final = 3600.0
+
+
 def retry_after(response: Response, now: float | None = None) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, 10.2.3); None without one.
+    """Seconds of a Retry-After header (RFC 9110, 10.2.3), an hour at most; None without one.
 
     A date counts only when the wall-clock time is given.
     """
     for name, value in response.headers:
         if name.lower() == "retry-after":
             if value.strip().isascii() and value.strip().isdigit():
-                return float(value)
+                return min(float(value), LONGEST_WISH)
             if now is None:
                 return None
             try:
-                return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+                wish = parsedate_to_datetime(value).timestamp() - now
+                return min(max(0.0, wish), LONGEST_WISH)
             except (ValueError, OverflowError):
                 return None
     return None
