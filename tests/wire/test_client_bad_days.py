@@ -1,6 +1,7 @@
 """Servers that answer badly on the wire: each is a refusal that names no more than the address."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from io import BytesIO
 
@@ -28,7 +29,8 @@ async def serve() -> AsyncIterator[Serve]:
 
     async def start(answer: bytes, *, stays: bool = False) -> str:
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                await reader.readuntil(b"\r\n\r\n")
             writer.write(answer)
             if stays:
                 await left.wait()
@@ -110,3 +112,51 @@ async def test_an_address_is_told_without_what_it_lets_in_with(url: str) -> None
     assert "127.0.0.1:1/a" in caught.value.message
     assert "canary" not in str(caught.value)
     assert shown_address("nowhere/x?y") == "nowhere/x"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a..b/v1", f"http://{'a' * 64}.example/v1", "http://.localhost:1/v1"]
+)
+async def test_a_host_that_cannot_be_is_no_address(url: str) -> None:
+    async with HttpClient() as http:
+        with pytest.raises(Unavailable, match="that is no address"):
+            await http.request("GET", url)
+
+
+@pytest.mark.parametrize(
+    "how", [{"headers": {"X-Vault-Token": "canary\ncanary"}}, {"method": "canary x"}]
+)
+async def test_what_would_break_a_request_apart_is_refused(serve: Serve, how: dict) -> None:
+    """Two lines in a token's file were a traceback."""
+    url = await serve(HEAD + b"Content-Length: 2\r\n\r\n{}")
+    async with HttpClient() as http:
+        with pytest.raises(Unavailable, match="cannot be sent") as caught:
+            await http.request(how.get("method", "GET"), url, headers=how.get("headers"))
+        assert "canary" not in str(caught.value)
+        if "headers" in how:
+            for call in (http.download(url, BytesIO(), **how), anext(http.lines(url, **how))):
+                with pytest.raises(Unavailable, match="cannot be sent"):
+                    await call
+
+
+async def test_a_cookie_of_one_identity_is_not_sent_with_anothers_request() -> None:
+    """Namespaces share the client of a store; a session that a server opened was the first one's."""
+    seen: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                seen.append(await reader.readuntil(b"\r\n\r\n"))
+            except asyncio.IncompleteReadError:
+                break
+            writer.write(HEAD + b"Set-Cookie: session=one; Path=/\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    url = f"http://localhost:{server.sockets[0].getsockname()[1]}/"
+    async with HttpClient() as http:
+        for who in ("one", "two"):
+            await http.request("GET", url, headers={"Authorization": who})
+    server.close()
+    assert len(seen) == 2
+    assert b"cookie" not in seen[1].lower()

@@ -114,6 +114,8 @@ class HttpClient:
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
+                # What a server gave to one identity is not shown with the next one's request.
+                cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=True,
                 skip_auto_headers=("User-Agent",),
                 trace_configs=[_first_alone()] if self._route.one_connection else [],
@@ -171,7 +173,7 @@ class HttpClient:
                 return Response(
                     reply.status, content, tuple(reply.headers.items()), reply.content_type or ""
                 )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise _unreachable(url, error) from None
 
     async def download(
@@ -199,7 +201,7 @@ class HttpClient:
                 async for part in reply.content.iter_chunked(STREAMED_BYTES):
                     into.write(part)
                 return Response(200, b"", tuple(reply.headers.items()))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise _unreachable(url, error) from None
 
     async def upload(
@@ -228,7 +230,7 @@ class HttpClient:
             ) as reply:
                 content = await self._bounded(reply)
                 return Response(reply.status, content, tuple(reply.headers.items()))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise _unreachable(url, error) from None
 
     async def _bounded(self, reply: "aiohttp.ClientResponse") -> bytes:
@@ -270,7 +272,7 @@ class HttpClient:
                         yield line
                     if len(rest) > LINE_BYTES:
                         raise TooLarge("reply-too-large", f"a line is over {LINE_BYTES} bytes")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise _unreachable(url, error) from None
 
     async def messages(
@@ -290,7 +292,7 @@ class HttpClient:
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.TEXT:
                         yield message.data
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise _unreachable(url, error) from None
 
 
@@ -348,8 +350,12 @@ def _unreachable(url: str, error: BaseException) -> Unavailable:
         hint = "https:// in place of http://, or another port?" if url.startswith("http:") else hint
     elif isinstance(error, aiohttp.ClientConnectorError):
         reason = str(error.os_error.strerror or error.os_error)
-    elif isinstance(error, aiohttp.InvalidURL):
+    elif isinstance(error, aiohttp.InvalidURL | UnicodeError):
+        # A host's name whose parts are empty or too long is found out when it is looked up.
         reason, hint = "that is no address", "http://HOST:PORT or https://HOST:PORT"
+    elif isinstance(error, ValueError):
+        reason = "the request cannot be sent"
+        hint = "is there a line break in a header, such as the one with the token?"
     elif isinstance(error, aiohttp.WSServerHandshakeError):
         reason = f"status {error.status}"
     return Unavailable(
