@@ -248,6 +248,19 @@ async def test_tags_and_versions_that_are_read_among_others_are_what_was_asked(
     await provider.close()
 
 
+@pytest.mark.parametrize("keys", [["/db", "/db:1"], ["/db:1", "/db"]])
+async def test_a_key_that_names_a_version_is_not_taken_for_the_newest(aws, keys: list[str]) -> None:
+    """AWS answers both by the same name."""
+    provider = await aws.provider({"service": "ParameterStore"})
+    for value in ("old", "new"):
+        await provider.push(PushTarget("/db"), Secret(value))
+    found = await provider.fetch_many([RemoteRef(each) for each in keys])
+    assert {key: each.data for key, each in zip(keys, found, strict=True)} == {
+        "/db": b"new", "/db:1": b"old",
+    }  # fmt: skip
+    await provider.close()
+
+
 @pytest.mark.parametrize("service", ["SecretsManager", "ParameterStore"])
 async def test_a_name_that_cannot_be_fails_whoever_asks_for_it(aws, service: str) -> None:
     """Manifests of all namespaces share a batch, and AWS refuses it as a whole."""

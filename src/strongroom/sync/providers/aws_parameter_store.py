@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/systems-manager/latest/APIReference/.
 """
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -114,12 +115,15 @@ class ParameterStore(OneByOne):
         except Invalid:
             # A name that cannot be is the trouble of whoever asks for it, not of the others.
             return {}
-        found: dict[str, Fetched | Refusal] = {}
-        for each in _entries(said):
-            for name in (each["Name"], each.get("ARN", "")):
-                if name in names:
-                    found[name] = _fetched(each)
-        return found
+        entries = [
+            (name, each)
+            for each in _entries(said)
+            for name in (each["Name"], each.get("ARN", ""))
+            if name in names
+        ]
+        # Of `db` and `db:3` both are called `db`: nobody can tell which of them is which.
+        count = Counter(name for name, _ in entries)
+        return {name: _fetched(each) for name, each in entries if count[name] == 1}
 
     async def find(self, wanted: Find) -> Mapping[str, Fetched]:
         if wanted.tags:
