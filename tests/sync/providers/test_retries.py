@@ -1,5 +1,6 @@
 """`retrySettings`: how often a call is made again, of each provider, and when it is not."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from strongroom.sync.providers.fake import FakeProvider
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.kinds import KINDS, Providers
 from strongroom.sync.providers.references import Surroundings
-from strongroom.sync.providers.retries import LONGEST_SECONDS, Persistent, Retries
+from strongroom.sync.providers.retries import LONGEST_SECONDS, Ends, Persistent, Retries
 from strongroom.sync.spec import RemoteRef
 from strongroom.wire.http import Request, Response
 from strongroom.wire.listener import Exchange
@@ -96,6 +97,62 @@ async def test_nobody_waits_longer_than_a_minute(clock: Pauses) -> None:
     assert sum(clock.slept) <= LONGEST_SECONDS
 
 
+async def test_what_the_calls_take_counts_as_well(clock: Pauses) -> None:
+    """Each may wait for its time-out, and a worker of all waits with it."""
+
+    class Hanging(Failing):
+        async def __call__(self) -> str:
+            await clock.advance(30)
+            return await super().__call__()
+
+    call = Hanging(*[AWAY] * 99)
+    with pytest.raises(Unavailable):
+        await Retries(50, 1.0).run(clock, call)
+    assert call.calls == 2
+
+
+async def test_a_batch_is_asked_again_for_no_longer_than_a_minute(clock: Pauses) -> None:
+    class Away(FakeProvider):
+        async def fetch_many(self, refs: Any) -> list[Fetched | Refusal]:
+            return [AWAY for _ in refs]
+
+    provider = Persistent(Away(Traits(batch=10)), Retries(1000, 25.0), clock)
+    assert await provider.fetch_many([RemoteRef("a")]) == [AWAY]
+    assert clock.slept == [25.0, 25.0]
+
+
+async def test_every_call_comes_to_an_end(clock: Pauses) -> None:
+    """A server may answer each request in time, and a list never end."""
+    from strongroom.model.secret import Secret
+
+    class Endless(FakeProvider):
+        async def _endless(self, *_: Any) -> Any:
+            while True:
+                await asyncio.sleep(0)
+
+        validate = fetch = fetch_many = find = push = delete = exists = _endless
+
+    target = PushTarget("a")
+    calls: list[Callable[[Persistent], Any]] = [
+        lambda p: p.validate(),
+        lambda p: p.fetch(RemoteRef("a")),
+        lambda p: p.fetch_many([RemoteRef("a")]),
+        lambda p: p.find(Find()),
+        lambda p: p.push(target, Secret("x")),
+        lambda p: p.delete(target),
+        lambda p: p.exists(target),
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable, match="did not come to an end in 0 s"):
+            await call(Persistent(Endless(), Retries(), clock, Ends(0, 0)))
+
+
+async def test_a_store_without_retries_has_ends_too(api: FakeKubeApi, clock: Pauses) -> None:
+    spec = {"provider": {"fake": {"data": []}}}
+    store = {"metadata": {"name": "s", "namespace": "n"}, "spec": spec}
+    assert isinstance(await Providers(Surroundings(api, clock))(store, "n"), Persistent)
+
+
 @pytest.mark.parametrize(
     ("given", "found"),
     [
@@ -105,6 +162,8 @@ async def test_nobody_waits_longer_than_a_minute(clock: Pauses) -> None:
         ({"maxRetries": 5}, Retries(5, 1.0)),
         ({"retryInterval": "500ms"}, Retries(2, 0.5)),
         ({"maxRetries": 0, "retryInterval": "1s"}, Retries(0, 1.0)),
+        # A store that is away is not asked without a break.
+        ({"maxRetries": 5, "retryInterval": "0s"}, Retries(5, 0.1)),
     ],
 )
 def test_the_fields(given: Any, found: Retries) -> None:

@@ -14,8 +14,11 @@ from strongroom.model.clock import SimulatedClock, SystemClock
 from strongroom.model.errors import Invalid, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.contract import Provider, PushTarget
+from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.kinds import Providers
 from strongroom.sync.providers.references import Surroundings
+from strongroom.sync.providers.retries import CALL_SECONDS
+from strongroom.sync.providers.webhook import WebhookTemplates
 from strongroom.sync.spec import RemoteRef
 from strongroom.wire.http import Request, Response
 from strongroom.wire.listener import Exchange
@@ -115,3 +118,13 @@ async def test_an_authority_of_ones_own(
 async def test_an_authority_that_is_none_is_named(api: FakeKubeApi) -> None:
     with pytest.raises(Invalid, match=r"webhook\.caBundle is not base64"):
         await provider_of(api, "https://x", caBundle="%")
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("", 30.0), ("5s", 5.0), ("0s", CALL_SECONDS), ("87600h", CALL_SECONDS)],
+)
+def test_no_request_may_take_for_ever(given: str, seconds: float) -> None:
+    """Two dozen that hang were all workers that an operator has for every namespace."""
+    spec = Fields({"url": "http://hook", "timeout": given}, "spec.provider.webhook")
+    assert WebhookTemplates.from_spec(spec).timeout == seconds

@@ -66,4 +66,4 @@ class Providers:
             )
         references = References(self._around, store, namespace)
         made = await build(provider.needed(names[0]), references, self._around)
-        return Persistent(made, retries, self._around.clock) if retries.times else made
+        return Persistent(made, retries, self._around.clock)

@@ -1,9 +1,11 @@
 """`retrySettings` of a store: a call without an answer is made again before anybody is told.
 
 Fields: https://external-secrets.io/latest/api/secretstore/. Without them nothing is repeated here:
-the pace of the store says when it is asked again.
+the pace of the store says when it is asked again. And every call has an end, for a server may
+answer each request in time and a list never come to its last page.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -29,8 +31,14 @@ R = TypeVar("R")
 # What counts when one of the two fields stands alone.
 USUAL_RETRIES: Final = 2
 USUAL_SECONDS: Final = 1.0
-# Pauses of one call end after this, for somebody waits for it.
+# Repetitions of one call end after this, for somebody waits for it.
 LONGEST_SECONDS: Final = 60.0
+# A store that is away is not asked without a break.
+SHORTEST_SECONDS: Final = 0.1
+# A worker that all namespaces share waits for a call.
+CALL_SECONDS: Final = 300.0
+# A find may be thousands of requests.
+FIND_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +62,26 @@ class Retries:
             pause = parse_duration(text) if text else USUAL_SECONDS
         except Invalid:
             raise given.bad("retryInterval", f"is no duration: {text!r}") from None
-        return cls(times, pause)
+        return cls(times, max(pause, SHORTEST_SECONDS))
 
     async def run(self, clock: Clock, call: Callable[[], Awaitable[R]]) -> R:
         """Make a call until it is answered; raises what the last one raised.
 
         A server that says when to come back is not asked before: the whole store waits for that.
         """
-        waited = 0.0
-        for _ in range(self.times):
+        began = clock.monotonic()
+        for again in range(self.times):
             try:
                 return await call()
             except Unavailable as refusal:
-                if not worth_another(refusal) or waited + self.pause > LONGEST_SECONDS:
+                if not worth_another(refusal) or not self.left(again, clock.monotonic() - began):
                     raise
-            waited += self.pause
             await clock.sleep(self.pause)
         return await call()
+
+    def left(self, pauses: int, passed: float) -> bool:
+        """Whether there is time for one more pause, after so many and so many seconds. Pure."""
+        return max(pauses * self.pause, passed) + self.pause <= LONGEST_SECONDS
 
 
 def worth_another(answer: object) -> bool:
@@ -80,16 +91,38 @@ def worth_another(answer: object) -> bool:
     return isinstance(answer, Unavailable)
 
 
-class Persistent:
-    """A provider whose calls are made again. Implements Provider."""
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Seconds after which a call is given up."""
 
-    def __init__(self, provider: Provider, retries: Retries, clock: Clock) -> None:
+    call: float = CALL_SECONDS
+    find: float = FIND_SECONDS
+
+
+class Persistent:
+    """A provider whose calls are made again, and come to an end. Implements Provider."""
+
+    def __init__(
+        self, provider: Provider, retries: Retries, clock: Clock, ends: Ends = Ends()
+    ) -> None:
         self._provider = provider
         self._retries = retries
         self._clock = clock
+        self._ends = ends
 
     async def _run(self, call: Callable[[], Awaitable[R]]) -> R:
-        return await self._retries.run(self._clock, call)
+        return await self._ended(self._retries.run(self._clock, call), self._ends.call)
+
+    async def _ended(self, call: Awaitable[R], seconds: float) -> R:
+        try:
+            async with asyncio.timeout(seconds):
+                return await call
+        except TimeoutError:
+            raise Unavailable(
+                "too-long",
+                f"the store did not come to an end in {seconds:g} s",
+                hint="does its server hang, or is there more to find than can be read in that time?",
+            ) from None
 
     @property
     def traits(self) -> Traits:
@@ -102,11 +135,15 @@ class Persistent:
         return await self._run(lambda: self._provider.fetch(ref))
 
     async def fetch_many(self, refs: Sequence[RemoteRef]) -> Sequence[Fetched | Refusal]:
-        found = list(await self._run(lambda: self._provider.fetch_many(refs)))
-        for _ in range(self._retries.times):
+        return await self._ended(self._fetched(refs), self._ends.call)
+
+    async def _fetched(self, refs: Sequence[RemoteRef]) -> Sequence[Fetched | Refusal]:
+        began = self._clock.monotonic()
+        found = list(await self._retries.run(self._clock, lambda: self._provider.fetch_many(refs)))
+        for again in range(self._retries.times):
             # Of what was asked for together, only what got no answer is asked for again.
             left = [at for at, each in enumerate(found) if worth_another(each)]
-            if not left:
+            if not left or not self._retries.left(again, self._clock.monotonic() - began):
                 break
             await self._clock.sleep(self._retries.pause)
             answers = await self._provider.fetch_many([refs[at] for at in left])
@@ -115,7 +152,8 @@ class Persistent:
         return found
 
     async def find(self, wanted: Find) -> Mapping[str, Fetched]:
-        return await self._run(lambda: self._provider.find(wanted))
+        found = self._retries.run(self._clock, lambda: self._provider.find(wanted))
+        return await self._ended(found, self._ends.find)
 
     async def push(self, target: PushTarget, value: Secret) -> Pushed:
         return await self._run(lambda: self._provider.push(target, value))

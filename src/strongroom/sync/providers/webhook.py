@@ -28,6 +28,7 @@ from strongroom.sync.providers.contract import (
 )
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References, Surroundings
+from strongroom.sync.providers.retries import CALL_SECONDS
 from strongroom.sync.spec import RemoteRef
 from strongroom.sync.values import Parsed, as_bytes
 from strongroom.template.engine import Template
@@ -77,8 +78,13 @@ class WebhookTemplates:
             },
             path=parsed(result, "jsonPath"),
             method=spec.text("method").upper(),
-            timeout=parse_duration(timeout, "timeout") if timeout else TIMEOUT_SECONDS,
+            timeout=_seconds(timeout) if timeout else TIMEOUT_SECONDS,
         )
+
+
+def _seconds(timeout: str) -> float:
+    """Of a request; 0 is as long as it may take, which is not for ever: a worker waits for it."""
+    return min(parse_duration(timeout, "timeout") or CALL_SECONDS, CALL_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
