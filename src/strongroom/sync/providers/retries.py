@@ -121,7 +121,7 @@ class Persistent:
             raise Unavailable(
                 "too-long",
                 f"the store did not come to an end in {seconds:g} s",
-                hint="does its server hang, or is there more to find than can be read in that time?",
+                hint="does its server hang, or is there more to find than is read in that time?",
             ) from None
 
     @property
