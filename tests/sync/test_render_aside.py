@@ -86,8 +86,9 @@ def of_aliases(merged: str) -> str:
         "a: &a [*a]",
         "{{ repeat 60000 `k: v\n` }}",
         "a: [{{ range until 60000 }}b,{{ end }}]",
+        "a: " + "[" * 12_000,
     ],
-    ids=["lists", "merged", "itself", "many-keys", "many-items"],
+    ids=["lists", "merged", "itself", "many-keys", "many-items", "deep"],
 )  # fmt: skip
 async def test_a_map_that_stands_for_too_much_is_refused(text: str, target: str) -> None:
     source = {"literal": text, "target": target}

@@ -230,7 +230,9 @@ MERGED = "\n".join(
 
 
 @pytest.mark.parametrize(
-    "text", [MERGED, "a: " + "x" * 300_000, "[" * 5000], ids=["aliases", "large", "deep"]
+    "text",
+    [MERGED, "a: " + "x" * 300_000, "[" * 5000, "- " * 100_000 + "a"],
+    ids=["aliases", "large", "deep", "deeper-than-a-stack"],
 )
 async def test_a_kubeconfig_that_stands_for_too_much_holds_nobody_up(bed: Bed, text: str) -> None:
     await bed.keep(config=text.encode())
