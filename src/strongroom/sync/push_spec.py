@@ -223,7 +223,9 @@ def pushes_for(
 
     Raises Invalid(`same-place`) where two would be written over each other.
     """
-    taken = {_names(source.data, reverse=row.reverse).get(row.secret_key, "") for row in spec.rows}
+    # Once for all rows: of a large source there may be thousands of either.
+    names = {way: _names(source.data, reverse=way) for way in {row.reverse for row in spec.rows}}
+    taken = {names[row.reverse].get(row.secret_key, "") for row in spec.rows}
     choices = set(map(id, chosen))
     pushes = [
         push
@@ -232,7 +234,7 @@ def pushes_for(
         for push in _spread(every, store, source, taken, render)
     ]
     found: dict[str, Push] = {}
-    for push in (*pushes, *(_push(row, store, source) for row in spec.rows)):
+    for push in (*pushes, *(_push(row, store, source, names[row.reverse]) for row in spec.rows)):
         other = found.setdefault(push.place, push)
         if other is not push:
             both = " and ".join(each.target.secret_key or "all keys" for each in (other, push))
@@ -257,8 +259,9 @@ def pushes_of(
     ]
 
 
-def _push(row: PushRow, store: StoreRef, source: Source) -> Push:
-    data, keys = source.data, _names(source.data, reverse=row.reverse)
+def _push(row: PushRow, store: StoreRef, source: Source, keys: Mapping[str, str]) -> Push:
+    """What a row pushes, of a source whose `keys` stand by what they are named at the store."""
+    data = source.data
     value: bytes | None = None
     whole: Mapping[str, bytes] | None = None
     if not row.secret_key:
@@ -289,6 +292,8 @@ def _spread(
         "metadata": metadata_spec(every.metadata), "source": source.metadata
     }  # fmt: skip
     if every.remote_key:
+        if not chosen:
+            return
         target = PushTarget(every.remote_key, whole=chosen, **about)
         yield Push(store, target, None, _shown(every, "", target))
         return

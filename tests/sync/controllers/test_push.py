@@ -14,6 +14,9 @@ from strongroom.sync.providers.contract import Pushed, PushTarget
 from strongroom.sync.providers.fake import FakeProvider
 from strongroom.sync.providers.kubernetes import KubernetesProvider, KubernetesSettings
 from strongroom.sync.providers.session import Session
+from strongroom.sync.push_source import Source
+from strongroom.sync.push_spec import parse_push, pushes_for
+from strongroom.sync.spec import StoreRef
 
 ROW = {"match": {"secretKey": "password", "remoteRef": {"remoteKey": "out/db"}}}
 USER = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/user"}}}
@@ -140,6 +143,8 @@ SAME = {"regexp": {"source": ".*", "target": "out/x"}}
         {"dataTo": [{"storeRef": {"name": "s"}, "rewrite": [SAME]}]},
         {"dataTo": [{"storeRef": {"name": "s"}}, {"storeRef": {"name": "s"}, "remoteKey": "user"}]},
         {"dataTo": [{"storeRef": {"name": "s"}}, {"storeRef": {"name": "s"}}]},
+        {"dataTo": [{"storeRef": {"name": "s"}}],
+         "data": [{"match": {"secretKey": "password", "remoteRef": {"remoteKey": "user"}}}]},
         {"data": [{"match": {"remoteRef": {"remoteKey": "out/db", "property": "p"}}},
                   {"match": {"remoteRef": {"remoteKey": "out/db/p"}}}]},
     ],
@@ -149,6 +154,35 @@ async def test_two_keys_are_not_pushed_over_each_other(source, spec: dict) -> No
     (condition,) = (await status(source))["conditions"]
     assert "[same-place]" in condition["message"]
     assert not [key for key in source.provider.secrets if key.startswith(("out/", "user"))]
+
+
+async def test_what_matches_nothing_is_not_written_over_what_was_pushed(source) -> None:
+    """An object of no keys would be in the place of all that applications read there."""
+    to = {"storeRef": {"name": "s"}, "remoteKey": "out/all", "match": {"regexp": "^user$"}}
+    await push(source, dataTo=[to])
+    other = {**to, "remoteKey": "out/b"}
+    await push(source, "taken-back", deletionPolicy="Delete", dataTo=[other])
+    await source.api.merge_patch(SECRETS, "source", "n", {"data": {"user": None}})
+    await source.clock.advance(0.2)
+    assert json.loads(held(source, "out/all")) == {"user": "u1"}
+    assert "out/b" not in source.provider.secrets
+
+
+async def test_many_rows_of_many_keys_are_gone_through_once() -> None:
+    row = {"conversionStrategy": "ReverseUnicode"}
+    spec = parse_push({
+        "spec": {
+            "secretStoreRefs": [{"name": "s"}],
+            "selector": NAMED,
+            "data": [
+                {**row, "match": {"secretKey": f"k/{at}", "remoteRef": {"remoteKey": f"r{at}"}}}
+                for at in range(3000)
+            ],
+        }
+    })  # fmt: skip
+    source = Source({f"k_U002f_{at}": b"v" for at in range(30_000)})
+    found = pushes_for(spec, StoreRef("s", "SecretStore"), [], source, lambda *_: b"")
+    assert len(found) == 3000
 
 
 async def test_encoded_keys_are_turned_back(bench) -> None:
