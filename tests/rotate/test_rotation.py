@@ -398,6 +398,26 @@ class Moving(Evidence):
         return found
 
 
+class Large(Evidence):
+    """Of a cluster where a look takes four seconds."""
+
+    def __init__(self, clock: SimulatedClock, *consumers: Consumer) -> None:
+        super().__init__(*consumers)
+        self._clock = clock
+
+    async def ledger(self, ref, written) -> Ledger:
+        await self._clock.advance(4.0)
+        return await super().ledger(ref, written)
+
+
+async def test_a_cluster_where_a_look_takes_long_is_left_alone_for_as_long(kv) -> None:
+    clock = Hurried()
+    evidence = Large(clock, Consumer("pod", "n/app", 1, "e"))
+    with pytest.raises(Blocked):
+        await runner(kv, evidence, clock).run(REF, GENERATOR, 60.0, str)
+    assert len(evidence.written) <= 9
+
+
 @pytest.mark.parametrize("seconds", [60.0, 0.5])
 async def test_who_moves_in_time_is_waited_for_and_nothing_ends_before(kv, seconds) -> None:
     told: list[str] = []

@@ -130,7 +130,7 @@ def _check_ours(ref: SecretRef, ours: Rotation | None, seen: Observed) -> None:
         raise Conflict(
             "changed-meanwhile",
             f"the rotation of {ref} was finished or abandoned by somebody else,"
-            " and nothing was begun",
+            " and this one goes no further",
             hint="look at it, and run rotate again if it is to be rotated once more",
         )
 
@@ -219,7 +219,9 @@ class Runner:
             checked = checked or await self._check_written(ref, seen)
             # By a clock behind the store's, what was just deleted has its deletion before it.
             seen = replace(seen, live=tuple(each for each in seen.live if each not in ended))
+            began = self._clock.monotonic()
             behind, known = await self._behind(ref, seen)
+            took = self._clock.monotonic() - began
             step = next_step(seen, all_moved=not behind)
             if step is Step.INTEND:
                 ours = await self._intend(ref, generator, seen, plan, tell)
@@ -231,7 +233,8 @@ class Runner:
                     tell(f"waiting for {len(behind)}: {names}")
                 if self._clock.monotonic() >= deadline:
                     raise Blocked(ref, behind)
-                await self._clock.sleep(POLL_SECONDS)
+                # A cluster with so much in it that a look takes long has others to serve too.
+                await self._clock.sleep(max(POLL_SECONDS, took))
                 continue
             if step is Step.RETIRE:
                 said = "every consumer moved" if known else "no consumer is known"
