@@ -3,8 +3,9 @@
 API: https://kubernetes.io/docs/reference/using-api/api-concepts/.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import urlencode
 
 import orjson
@@ -43,12 +44,16 @@ _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
 class KubeClient:
     """One API server, one identity; an async context manager. Implements KubeApi.
 
-    `page` is how many objects of a list are asked for at once.
+    `page` is how many objects of a list are asked for at once; `cuts` is whether objects that are
+    nested too deep to be read are cut, which takes seconds for a reply made to that end.
     """
 
-    def __init__(self, config: KubeConfig, clock: Clock, page: int = PAGE) -> None:
+    def __init__(
+        self, config: KubeConfig, clock: Clock, page: int = PAGE, *, cuts: bool = True
+    ) -> None:
         self._config = config
         self._page = page
+        self._cuts = cuts
         self._clock = clock
         self._http = HttpClient(
             ca_data=config.ca_data,
@@ -94,8 +99,17 @@ class KubeClient:
             raise Busy(f"{path.partition('?')[0]}: too many requests", _retry_after(reply))
         if reply.status >= 300:
             raise refusal_of(reply.status, reply.body, path)
-        value = decoded(reply.body or b"{}")
+        value = await self._decoded(reply.body or b"{}")
         return value if isinstance(value, dict) else {}
+
+    async def _decoded(self, body: bytes) -> Any:  # noqa: ANN401 - JSON
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError:
+            if not self._cuts:
+                raise
+            # Beside the loop: whoever may write in one namespace decides how long it takes.
+            return await asyncio.to_thread(decoded, body)
 
     async def raw(self, path: str) -> bytes:
         """GET a path that is no object, such as `/readyz`."""
@@ -161,7 +175,7 @@ class KubeClient:
                 continue
             if not part.strip():
                 continue
-            event = decoded(part)
+            event = await self._decoded(part)
             if event["type"] == "ERROR":
                 status = event["object"]
                 raise refusal_of(int(status.get("code", 500)), orjson.dumps(status), path)

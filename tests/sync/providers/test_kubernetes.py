@@ -272,6 +272,20 @@ async def test_who_is_not_known_is_denied_and_nothing_is_taken_for_absent(bed: B
     await provider.close()
 
 
+async def test_a_reply_made_to_be_cut_is_no_answer(bed: Bed) -> None:
+    """What the own API server holds is cut where it lies too deep, which takes its time."""
+    bed.far.tokens = {"t"}
+    await bed.keep(token=b"t")
+    deep = b'{"metadata":{"name":"db","resourceVersion":"7"},"data":{},"x":%b}'
+    provider = await bed.provider(server=bed.server, auth=TOKEN)
+    for inside in (b"[" * 5000 + b"]" * 5000, b"[" * 4_000_000):
+        bed.far.answer = Response(200, deep % inside)
+        with pytest.raises(Unavailable) as caught:
+            await provider.fetch(RemoteRef("db"))
+        assert caught.value.code == "bad-reply"
+    await provider.close()
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [

@@ -72,7 +72,8 @@ class Cluster:
         self.session: Session[Secret | None] = Session(self._enter, clock)
         if login is not _certificate_speaks:
             config = replace(config, token_source=lambda: self._token)
-        self.api = KubeClient(config, clock)
+        # Secrets have no depth, and a server that a namespace chose may answer anything.
+        self.api = KubeClient(config, clock, cuts=False)
 
     async def _enter(self) -> tuple[Secret | None, float]:
         self._token, seconds = await self._login()
