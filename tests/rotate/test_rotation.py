@@ -600,7 +600,7 @@ async def test_a_rotation_that_was_abandoned_meanwhile_is_not_begun_again(kv) ->
     plan = await late.plan(REF, GENERATOR)
     assert plan.resumed
     assert await late.abandon(REF)
-    with pytest.raises(Conflict, match="nothing was begun"):
+    with pytest.raises(Conflict, match="goes no further"):
         await late.run(REF, GENERATOR, 0.0, str, plan)
     _, said = await kv.ask("GET", "secret/metadata/prod/db")
     assert (said["data"]["current_version"], said["data"]["custom_metadata"]) == (1, None)
