@@ -14,7 +14,7 @@ from strongroom.encrypt.kms.api_server_fake import ApiServerFake
 from strongroom.encrypt.kms.config import read_config
 from strongroom.encrypt.kms.high_water import mark_file
 from strongroom.encrypt.kms.keeper import Keeper
-from strongroom.encrypt.kms.keys import Backends, Keks, Place, make, open_key
+from strongroom.encrypt.kms.keys import Backends, Keks, Place, make, open_key, wrapped_anew
 from strongroom.encrypt.kms.messages import (
     DecryptRequest,
     EncryptRequest,
@@ -292,11 +292,16 @@ async def test_too_few_backends_make_no_key(tmp_path: Path) -> None:
 
 async def test_a_backend_that_hangs_is_not_waited_for_for_ever(tmp_path: Path, bed: Bed) -> None:
     class Slow(FakeWrapper):
+        hangs = False
+
         async def unwrap(self, wrapped, aad):
-            await asyncio.Event().wait()
+            if self.hangs:
+                await asyncio.Event().wait()
+            return await super().unwrap(wrapped, aad)
 
     slow = Slow("b9")
     entry, _ = await make(Backends((bed.fakes[0], slow)), PLACE, 1.0)
+    slow.hangs = True
     opened = await open_key(entry, (bed.fakes[0], slow), PLACE, seconds=0.5)
     assert set(opened.failed) == {"b9"}
 
@@ -326,6 +331,58 @@ async def test_a_backend_with_an_odd_answer_stops_nobody(
     await ApiServerFake(calling(plugin), bed.clock).poll()
     with pytest.raises(Unavailable, match="b0: "):
         await open_key(load(bed.state).keys[0], bed.fakes[:1], PLACE)
+
+
+class Spoiling(FakeWrapper):
+    """Wraps what nobody will open: bytes that were changed, another's key, no right to unwrap."""
+
+    def __init__(self, name: str, how: str) -> None:
+        super().__init__(name)
+        self.how = how
+
+    async def wrap(self, secret: bytes, aad: bytes) -> bytes:
+        if self.how == "another":
+            return await super().wrap(bytes(len(secret)), aad)
+        return b"None" if self.how == "changed" else await super().wrap(secret, aad)
+
+    async def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
+        if self.how == "denied":
+            raise Denied("aws-denied", "Decrypt: not authorized")
+        return await super().unwrap(wrapped, aad)
+
+
+@pytest.mark.parametrize("how", ["changed", "another", "denied"])
+@pytest.mark.parametrize("threshold", [1, 2])
+async def test_a_wrap_that_does_not_open_counts_for_none(
+    tmp_path: Path, how: str, threshold: int
+) -> None:
+    """It was found by the first start at which nothing else opened the key."""
+    good, other = FakeWrapper("good"), FakeWrapper("other")
+    bad = Spoiling("bad", how)
+    for wrappers in ((bad,), (good, bad, other)):
+        backends = Backends(wrappers, min(threshold, len(wrappers)))
+        if len(wrappers) == 1:
+            with pytest.raises(Unavailable, match="no-quorum"):
+                await make(backends, PLACE, 0.0)
+            continue
+        entry, key = await make(backends, PLACE, 0.0)
+        assert {each.by for each in entry.wraps} == {"good", "other"}
+        with pytest.raises(Unavailable, match="not-wrapped"):
+            await wrapped_anew(entry, key, backends, PLACE)
+
+
+async def test_a_backend_that_rotates_while_it_wraps_is_told(bed: Bed) -> None:
+    """Else nobody would wrap anew before the version that wrapped is put away."""
+
+    class Rotating(FakeWrapper):
+        async def wrap(self, secret: bytes, aad: bytes) -> bytes:
+            wrapped = await super().wrap(secret, aad)
+            self.rotate()
+            return wrapped
+
+    rotating = Rotating("r")
+    entry, _ = await make(Backends((rotating,)), PLACE, 0.0)
+    assert entry.wraps[0].identity != await rotating.identity()
 
 
 async def test_a_rotated_backend_is_told_and_a_remade_one_too(bed: Bed) -> None:

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from strongroom.crypto.aead import KEY_BYTES, Aead, Tampered, new_key
 from strongroom.crypto.shamir import combine, split
-from strongroom.crypto.tokens import BASE62, random_text
+from strongroom.crypto.tokens import BASE62, constant_time_equal, random_text
 from strongroom.encrypt.kms.state import Wrap, WrappedKey
 from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavailable
 from strongroom.wire.keywrap.contract import Wary, Wrapper
@@ -112,7 +112,11 @@ async def make(backends: Backends, place: Place, now: float) -> tuple[WrappedKey
 async def _wrapped(
     entry: WrappedKey, key: bytes, backends: Backends, place: Place
 ) -> tuple[WrappedKey, dict[str, Refusal]]:
-    """The entry with the wraps it lacks. A key in shares is shared anew as a whole."""
+    """The entry with the wraps it lacks. A key in shares is shared anew as a whole.
+
+    Each wrap is opened once before anybody relies on it, except an escrow's, for which nobody here
+    has the key: one that does not open would be found when nothing else is left.
+    """
     parts: dict[str, bytes] = {each.name: key for each in backends.escrows}
     shared = backends.threshold > 1
     if shared:
@@ -124,9 +128,13 @@ async def _wrapped(
     aad = place.aad("wrap", entry.id)
 
     async def one(wrapper: Wrapper) -> Wrap:
+        counts = wrapper in backends.wrappers
+        # Asked first: a backend that rotates meanwhile is then found to be behind, and wraps anew.
+        identity = await wrapper.identity()
         blob = await wrapper.wrap(parts[wrapper.name], aad)
-        is_share = shared and wrapper in backends.wrappers
-        return Wrap(wrapper.name, await wrapper.identity(), blob, is_share)
+        if counts and not constant_time_equal(await wrapper.unwrap(blob, aad), parts[wrapper.name]):
+            raise Denied("not-the-key", "it opens another key than it wrapped")
+        return Wrap(wrapper.name, identity, blob, shared and counts)
 
     missing = [each for each in (*backends.wrappers, *backends.escrows) if each.name not in kept]
     made, failed = await _each(missing, one)
