@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from strongroom.kube.resource import CONFIG_MAPS, SECRETS
-from strongroom.model.errors import Invalid, Unavailable
+from strongroom.model.errors import Invalid, Refusal, Unavailable
 from strongroom.sync.crds import CLUSTER_GENERATORS
 from strongroom.sync.generators.contract import Sources
 from strongroom.sync.generators.kinds import ServedKinds
@@ -99,6 +99,52 @@ async def test_a_registry_of_somebodys_hears_no_token_of_the_machine(
     with pytest.raises(Invalid, match=r"ACRAccessToken .*own-identity") as caught:
         await workshop.make(item, "n")
     assert "let a ClusterGenerator say it, or" in caught.value.hint
+
+
+FEDERATED = {"workloadIdentityFederation": {"credConfig": {"name": "c", "key": "k"}}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("GCRAccessToken", {"projectID": "p"}),
+        ("GCRAccessToken", {"projectID": "p", "auth": {}}),
+        ("GCRAccessToken", {"projectID": "p", "auth": FEDERATED}),
+        ("STSSessionToken", {"region": "eu-west-1"}),
+        ("STSSessionToken", {"region": "eu-west-1", "auth": {}, "role": "arn:aws:iam::1:role/r"}),
+    ],
+)
+async def test_a_namespaces_generator_does_not_give_it_away(
+    api, clock, kind: str, spec: dict[str, Any]
+) -> None:
+    """Whoever may write one had the operator's own credentials in a Secret of theirs."""
+    metadata = {"name": "g", "namespace": "n"}
+    item = {"kind": kind, "metadata": metadata, "spec": spec}
+    around = {"GCE_METADATA_HOST": "127.0.0.1:1", "AWS_STS_ENDPOINT": "http://127.0.0.1:1"}
+    around |= {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+    workshop = ServedKinds(Sources(Surroundings(api, clock, around), Random(1)))
+    with pytest.raises(Invalid, match="own-identity") as caught:
+        await workshop.make(item, "n")
+    assert f"the {kind} of a namespace" in caught.value.message
+    # Somebody else's, what is of the whole cluster, and what the operator lends, go on.
+    lent = ServedKinds(Sources(Surroundings(api, clock, around, ("n",)), Random(1)))
+    name = f"{kind[0].lower()}{kind[1:]}Spec"
+    whole = {
+        "kind": "ClusterGenerator", "metadata": {"name": "g"},
+        "spec": {"kind": kind, "generator": {name: spec}},
+    }  # fmt: skip
+    absent = {"name": "absent", "key": "k"}
+    own: dict[str, Any] = {"secretRef": {"secretAccessKeySecretRef": absent}}
+    if kind == "STSSessionToken":
+        own["secretRef"]["accessKeyIDSecretRef"] = absent
+    for makes, what in (
+        (lent, item),
+        (workshop, whole),
+        (workshop, item | {"spec": {**spec, "auth": own}}),
+    ):
+        with pytest.raises(Refusal) as caught:
+            await makes.make(what, "n")
+        assert caught.value.code != "own-identity"
 
 
 HOSTS = ["evil.example/", "x@evil.example", "evil.example#", "evil.example?", "a.b", "eu\\x", "EU"]

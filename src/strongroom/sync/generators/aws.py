@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from strongroom.model.errors import Unavailable
 from strongroom.sync.generators.contract import Made, Sources
-from strongroom.sync.providers.aws_session import identity_of, sts_of
+from strongroom.sync.providers.aws_session import identity_of, is_own, sts_of
 from strongroom.sync.providers.fields import Fields
 from strongroom.sync.providers.references import References
 from strongroom.wire.aws import AwsJson, regional_endpoint
@@ -50,7 +50,9 @@ def _login(found: Any) -> dict[str, bytes]:  # noqa: ANN401 - a reply
 
 
 async def session_token(spec: Fields, references: References, sources: Sources) -> Made:
-    """Temporary credentials of the identity itself."""
+    """Temporary credentials of the identity itself; the operator's own are not given away."""
+    if is_own(spec):
+        references.lend(Fields({}, f"{spec.where}.auth"))
     part = spec.part("requestParameters") or Fields({}, f"{spec.where}.requestParameters")
     async with HttpClient() as http:
         identity = identity_of(spec, references, sources.around, http)

@@ -71,6 +71,12 @@ def sts_of(region: str, around: Surroundings, http: HttpClient) -> Sts:
     return Sts(endpoint, region, http, around.clock)
 
 
+def is_own(spec: Fields) -> bool:
+    """Whether the operator's own identity is asked for. Pure."""
+    auth = spec.part("auth")
+    return auth is None or auth.first_of(*LOGINS, default="ambient") == "ambient"
+
+
 def identity_of(
     spec: Fields, references: References, around: Surroundings, http: HttpClient
 ) -> AwsIdentity:

@@ -30,6 +30,14 @@ _IMPERSONATION: Final = re.compile(r"/v1/projects/-/serviceAccounts/([^/:\s]+):g
 LOGINS: Final = ("secretRef", "workloadIdentity", "workloadIdentityFederation")
 
 
+def is_own(auth: Fields) -> bool:
+    """Whether the operator's own identity is asked for, or what its pod holds or can ask. Pure."""
+    kind = auth.first_of(*LOGINS, default="ambient")
+    if kind == "workloadIdentityFederation":
+        return auth.needed(kind).part("credConfig") is not None
+    return kind == "ambient"
+
+
 class GcpLogin:
     """Makes the login of one store."""
 

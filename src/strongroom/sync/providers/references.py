@@ -168,11 +168,11 @@ class References:
         return Route(shuns=None if self.lends else is_metadata)
 
     def lend(self, part: Fields) -> None:
-        """Before the operator shows who it is at an address that the store's author chose.
+        """Before the operator shows who it is to an author, or at an address that one chose.
 
-        Whoever may write a SecretStore would have it shown to a server of theirs, and be taken for
-        the operator everywhere. Raises Invalid(`own-identity`), unless the author speaks for the
-        cluster or the operator lends it to that namespace.
+        Whoever may write a SecretStore or a generator would be taken for the operator everywhere.
+        Raises Invalid(`own-identity`), unless the author speaks for the cluster or the operator
+        lends it to that namespace.
         """
         if not self.lends:
             whole = "ClusterGenerator say it"
@@ -181,7 +181,7 @@ class References:
             raise Invalid(
                 "own-identity",
                 f"{part.where}: the {self._kind} of a namespace cannot use the operator's own"
-                " identity at an address of its choice",
+                " identity at an address of its choice, nor be given it",
                 hint=f"name a serviceAccountRef or secretRef of the namespace, let a {whole},"
                 f" or start the operator with --lend-identity {self._home}",
             )
