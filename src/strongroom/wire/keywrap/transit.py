@@ -5,6 +5,7 @@ another issuer, each from files on the host.
 API: https://developer.hashicorp.com/vault/api-docs/secret/transit.
 """
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ from strongroom.wire.client import HttpClient
 from strongroom.wire.vault import VaultClient
 
 RENEW_AT = 0.66
+# A login younger than this is not to blame for a refusal. Each makes a token in the other store,
+# and may be one of few that a secret id has.
+BLAME_SECONDS = 30.0
 _NO_RIGHT = "the token has ended or was revoked, or its policies do not allow this path"
 SHORTEST_SECONDS = 1.0
 # A token that lives long is looked at all the same: it may have been revoked.
@@ -54,12 +58,24 @@ class TransitWrapper:
         self._http = http
         self._clock = clock
         self._client = VaultClient(address, None, http, login.namespace)
-        self._until = 0.0
+        self._until = self._since = 0.0
+        # Many calls at once make one login.
+        self._turn = asyncio.Lock()
 
     async def _ready(self) -> VaultClient:
-        if self._client.token is None or self._clock.monotonic() >= self._until:
-            await self._log_in()
+        async with self._turn:
+            if self._client.token is None or self._clock.monotonic() >= self._until:
+                await self._log_in()
         return self._client
+
+    async def _has_another(self, refused: Secret | None) -> bool:
+        """Whether there is a token to try after one was refused; the login is repeated for that."""
+        async with self._turn:
+            if self._client.token is refused:
+                if self._login.path and self._clock.monotonic() - self._since < BLAME_SECONDS:
+                    return False
+                await self._log_in()
+            return True
 
     async def _log_in(self) -> None:
         login = self._login
@@ -76,20 +92,23 @@ class TransitWrapper:
         self._client.token = None
         auth = (await self._client.request("POST", login.path, body))["auth"]
         self._client.token = Secret(auth["client_token"])
+        self._since = self._clock.monotonic()
         life = float(auth["lease_duration"])
         self._until = self._clock.monotonic() + (life * RENEW_AT if life else float("inf"))
 
     async def _call(self, method: str, path: str, body: Mapping[str, str] | None = None) -> dict:  # type: ignore[type-arg]
         client = await self._ready()
+        used = client.token
         try:
             reply = await client.request(method, f"{self._mount}/{path}", body)
-        except Denied:
+        except Denied as refusal:
             # The token may have been revoked; one fresh one tells that from a missing right.
-            await self._log_in()
+            if not await self._has_another(used):
+                raise Denied(refusal.code, refusal.message, hint=_NO_RIGHT) from None
             try:
                 reply = await client.request(method, f"{self._mount}/{path}", body)
-            except Denied as refusal:
-                raise Denied(refusal.code, refusal.message, hint=_NO_RIGHT) from None
+            except Denied as again:
+                raise Denied(again.code, again.message, hint=_NO_RIGHT) from None
         return dict(reply["data"])
 
     async def renew(self) -> float:
