@@ -248,6 +248,18 @@ async def test_what_cannot_be_compared_is_written_each_time_and_told_once(bed) -
     await provider.close()
 
 
+@pytest.mark.parametrize("method", ["PUT", "post", "PATCH"])
+async def test_who_asks_whether_a_key_exists_writes_nothing(bed, method: str) -> None:
+    """The body came without its value, and took the place of what IfNotExists is to leave alone."""
+    bed.endpoint.says("/x/db", {})
+    body = '{"v": "{{ index .remoteRef .remoteRef.remoteKey }}"}'
+    provider = await bed.provider(url="/x/{{ .remoteRef.remoteKey }}", body=body, method=method)
+    with pytest.raises(Invalid, match="no-exists"):
+        await provider.exists(PushTarget("db"))
+    assert bed.endpoint.requests == []
+    await provider.close()
+
+
 async def test_a_key_that_exists_is_told_by_a_read(bed) -> None:
     bed.endpoint.says("/get?key=db", {})
     provider = await bed.provider()

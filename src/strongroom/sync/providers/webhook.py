@@ -321,6 +321,14 @@ class WebhookProvider(OneByOne):
             return
 
     async def exists(self, target: PushTarget) -> bool:
+        if self._templates.method not in ("", "GET"):
+            # The question would be a write without a value, over what is to be left alone.
+            raise Invalid(
+                "no-exists",
+                f"a webhook store with the method {self._templates.method} cannot be asked whether"
+                " something is there",
+                hint="leave spec.provider.webhook.method out, or push with updatePolicy Replace",
+            )
         try:
             await self._held(target, self._templates.body)
         except NotFound:
