@@ -271,6 +271,10 @@ async def test_a_denial_of_a_secret_denies_what_tells_the_same_beside_it(store) 
         told = said.get("data", {}).get("keys", [])
         assert set(told) <= {"open/one", "open/two"}
         assert after or len(told) == 2
+    _, said = await store.ask("SCAN", "secret/detailed-metadata", token=mine)
+    assert sorted(said["data"]["keys"]) == ["open/one", "open/two"]
+    assert list(said["data"]["key_info"]) == ["open/two"]
+    assert (await store.ask("SCAN", "secret/detailed-metadata/hr", token=mine))[0] == 404
     assert (await store.ask("GET", "secret/diff/open/two", token=mine))[0] == 200
 
 

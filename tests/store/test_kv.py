@@ -212,6 +212,10 @@ async def test_pages_details_and_the_whole_tree(store) -> None:
     assert sorted(said["data"]["keys"]) == ["a", "b", "b/", "f/"]
     assert said["data"]["key_info"]["a"]["current_version"] == 1
     assert set(said["data"]["key_info"]) == {"a", "b"}
+    _, said = await store.ask("SCAN", "secret/detailed-metadata/b?limit=1")
+    assert (list(said["data"]["key_info"]), said["data"]["keys"]) == (["c"], ["c"])
+    assert said["data"]["key_info"]["c"]["current_version"] == 1
+    assert said["warnings"] == ["there are more; go on with after=c"]
     assert (await store.ask("LIST", "secret/metadata?scan=true"))[0] == 400
     assert (await store.ask("LIST", "secret/metadata?limit=-1"))[0] == 400
 
@@ -222,6 +226,7 @@ async def test_scan_needs_a_capability_of_its_own(store) -> None:
     token = await store.token_with(policy)
     assert (await store.ask("SCAN", "secret/metadata/app", token=token))[0] == 403
     assert (await store.ask("GET", "secret/metadata/app?scan=true", token=token))[0] == 403
+    assert (await store.ask("SCAN", "secret/detailed-metadata/app", token=token))[0] == 403
     token = await store.token_with(policy.replace('"list"', '"scan"'))
     assert (await store.ask("SCAN", "secret/metadata/app", token=token))[0] == 200
     assert (await store.ask("LIST", "secret/metadata/app", token=token))[0] == 403

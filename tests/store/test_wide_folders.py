@@ -2,6 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
@@ -80,11 +81,13 @@ class Turns:
             await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("kind", ["names", "detailed", "scan"])
+@pytest.mark.parametrize("kind", ["names", "detailed", "scan", "scan_detailed"])
 async def test_others_have_their_turn_between_the_pages_of_a_listing(kind: str) -> None:
     view = Turns()
     counting = asyncio.create_task(view.count())
-    call = Call("list", "secret/metadata/wide", {}, MOUNT, "", args={"path": "wide"})
+    caller: Any = SimpleNamespace(denies=lambda *_, **__: False)
+    call = Call("list", "secret/metadata/wide", {}, MOUNT, "", session=caller)
+    call.args = {"path": "wide"}
     answer = getattr(Listing(SimpleNamespace(view=view)), kind)(call)
     result = await answer
     counting.cancel()

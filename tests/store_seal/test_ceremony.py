@@ -112,6 +112,33 @@ async def test_a_root_token_is_made_for_the_pad_that_was_given_and_for_the_right
     assert (await node.ask("GET", "auth/token/lookup-self", token=token))[0] == 200
 
 
+async def test_openbaos_paths_are_the_same_attempts_under_data_and_opened_to_nobody(start) -> None:
+    """`bao operator rotate-keys` and `generate-root`, as OpenBao's Go client asks for them."""
+    node, keys, root = await opened(start)
+
+    async def ask(method: str, path: str, body=None):
+        return (await node.ask(method, f"sys/{path}", body, token=root))[1]
+
+    for path in ("rotate/root/init", "rotate/recovery/init", "generate-root-token/attempt"):
+        assert (await node.ask("GET", f"sys/{path}"))[0] == 403, path
+        assert "nonce" in (await ask("GET", path))["data"], path
+    body = {"secret_shares": 1, "secret_threshold": 1}
+    nonce = (await ask("POST", "rotate/root/init", body))["data"]["nonce"]
+    assert (await node.ask("GET", "sys/rekey/init"))[1]["nonce"] == nonce
+    for key in keys[:2]:
+        done = await ask("PUT", "rotate/root/update", {"key": key, "nonce": nonce})
+    (new,) = done["data"]["keys"]
+    assert (await ask("POST", "rotate/root/init", body))["data"]["started"]
+    await ask("DELETE", "rotate/root/init")
+    assert (await node.ask("GET", "sys/rekey/init"))[1]["started"] is False
+    begun = (await ask("PUT", "generate-root-token/attempt", {"otp": "", "pgp_key": ""}))["data"]
+    give = {"key": new, "nonce": begun["nonce"]}
+    made = (await ask("PUT", "generate-root-token/update", give))["data"]
+    token = decode_token(made["encoded_root_token"], begun["otp"])
+    assert (await node.ask("POST", "sys/rotate/keyring", token=token))[0] == 204
+    assert (await ask("GET", "key-status"))["data"]["term"] == 2
+
+
 async def test_a_verification_that_begins_again_forgets_the_new_shares_it_was_given(start) -> None:
     node, keys, _ = await opened(start)
     body = {"secret_shares": 3, "secret_threshold": 2, "require_verification": True}

@@ -31,6 +31,7 @@ SUDO: Final = (
     "sys/config/cors",
     "sys/generate-root",
     "sys/generate-root/*",
+    "sys/generate-root-token/*",
     "sys/leases",
     "sys/leases/lookup/*",
     "sys/leases/revoke-force/*",
@@ -44,6 +45,9 @@ SUDO: Final = (
     "sys/remount",
     "sys/rotate",
     "sys/rotate/config",
+    "sys/rotate/keyring",
+    "sys/rotate/recovery/*",
+    "sys/rotate/root/*",
     "sys/seal",
     "sys/step-down",
 )

@@ -94,7 +94,11 @@ class Kv2:
                     object="custom_metadata",
                 ),
             ),
-            Endpoint("detailed-metadata/{path*}", {"list": self._listing.detailed}, takes=PAGE),
+            Endpoint(
+                "detailed-metadata/{path*}",
+                {"list": self._listing.detailed, "scan": self._listing.scan_detailed},
+                takes=PAGE,
+            ),
             *(
                 Endpoint(
                     f"{word}/{{path*}}",

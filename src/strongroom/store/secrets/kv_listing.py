@@ -107,35 +107,55 @@ class Listing:
         Policies that were written for Vault deny `metadata/` alone: what they deny of the folder
         or of a secret is not told here either.
         """
-        above, caller = f"{call.mount.path}metadata/", call.caller
+        above = f"{call.mount.path}metadata/"
         folder = call.args["path"].strip("/")
         refuse_denied(call, f"{above}{folder}/" if folder else above, listing=True)
         keys, limit, is_all = self._first(call)
         if not is_all:
             keys = await self._after(call, keys, limit)
+        return await self._with_metadata(call, above, keys)
+
+    async def _with_metadata(
+        self, call: Call, above: str, keys: list[str], *warnings: str
+    ) -> Result:
         info: dict[str, Any] = {}
         for number, key in enumerate(keys):
             path = _joined(call.args["path"], key)
-            if not key.endswith("/") and not caller.denies(above + path):
+            if not key.endswith("/") and not call.caller.denies(above + path):
                 row = self._context.view.kv_metadata(_uuid(call), path)
                 if row is not None:
                     info[key] = metadata_data(row)
             if number % ROWS == ROWS - 1:
                 await asyncio.sleep(0)
-        return Result({"keys": keys, "key_info": info}, long=len(keys) > ROWS)
+        return Result({"keys": keys, "key_info": info}, warnings=warnings, long=len(keys) > ROWS)
 
     async def scan(self, call: Call) -> Result:
         """SCAN: every secret under a folder, at most MAX_SCANNED at once.
 
         What lies in a folder whose listing is denied is not told.
         """
+        folder = call.args["path"].strip("/")
+        above = call.path.rstrip("/").removesuffix(folder).rstrip("/") + "/"
+        keys, more = await self._tree(call, above)
+        return Result({"keys": keys}, warnings=more, long=len(keys) > PAGE)
+
+    async def scan_detailed(self, call: Call) -> Result:
+        """SCAN with the metadata of each secret beside its name; see `detailed` for denials."""
+        above = f"{call.mount.path}metadata/"
+        keys, more = await self._tree(call, above)
+        return await self._with_metadata(call, above, keys, *more)
+
+    async def _tree(self, call: Call, above: str) -> tuple[list[str], tuple[str, ...]]:
+        """The paths under a folder, and a warning where there are more of them.
+
+        `above` is where a policy speaks of the folders.
+        """
         after, limit = page_of(call)
         limit = min(limit or MAX_SCANNED, MAX_SCANNED)
         folder = call.args["path"].strip("/")
-        above = call.path.rstrip("/").removesuffix(folder).rstrip("/")
 
         def closed(each: str) -> bool:
-            return call.caller.denies(f"{above}/{each}/", listing=True)
+            return call.caller.denies(f"{above}{each}/" if each else above, listing=True)
 
         paths = tree(self._context.view, _uuid(call), folder, after, closed)
         keys: list[str] = []
@@ -145,7 +165,7 @@ class Listing:
         if not keys:
             raise nothing_here()
         more = (f"there are more; go on with after={keys[limit - 1]}",) if len(keys) > limit else ()
-        return Result({"keys": keys[:limit]}, warnings=more, long=len(keys) > PAGE)
+        return keys[:limit], more
 
     def _page(self, call: Call, after: str, limit: int) -> Sequence[str]:
         return self._context.view.kv_list(_uuid(call), call.args["path"], after=after, limit=limit)

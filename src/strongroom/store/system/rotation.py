@@ -68,6 +68,8 @@ class KeyRotation:
     def endpoints(self) -> Sequence[Endpoint]:
         return (
             Endpoint("rotate", {"update": self._rotate}, sudo=True),
+            # OpenBao's name for it.
+            Endpoint("rotate/keyring", {"update": self._rotate}, sudo=True),
             Endpoint(
                 "rotate/config",
                 {"read": self._config, "update": self._write_config},

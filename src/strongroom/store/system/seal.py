@@ -2,17 +2,19 @@
 
 API: https://developer.hashicorp.com/vault/api-docs/system/unseal and its neighbours. Rekey and
 generate-root without a token are Vault's way; here they need sudo unless the configuration
-opens them, because shares alone should not be enough to try for ever.
+opens them, because shares alone should not be enough to try for ever. OpenBao's paths for who has
+a token, `sys/rotate/root`, `sys/rotate/recovery` and `sys/generate-root-token`, are the same
+attempts, answered under `data`: https://openbao.org/api-docs/system/rotate/.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
-from strongroom.store.parameters import fields
+from strongroom.store.parameters import Fields, fields
 from strongroom.store.seal.ceremony import GenerateRoot, Rekey
 from strongroom.store.seal.cluster import ClusterSeal
 from strongroom.store.system.status import Status, raw
@@ -25,6 +27,7 @@ BEGIN_REKEY: Final = fields(
 )
 BEGIN_ROOT: Final = fields(text="otp pgp_key")
 SHARE: Final = fields(text="key nonce")
+Reply = Callable[[Mapping[str, Any]], Result]
 ROOT_GRANT: Final = Grant(policies=("root",), display_name="root", path="auth/token/root")
 
 
@@ -76,15 +79,13 @@ class SealPaths:
     def endpoints(self) -> Sequence[Endpoint]:
         return (
             Endpoint("seal", {"update": self._seal_up}, sudo=True),
-            *(each for name, rekey in self._rekeys.items() for each in self._rekey(name, rekey)),
-            *(
-                _guarded(f"generate-root{end}", "generate-root", **handlers)
-                for end, handlers in (
-                    ("/attempt", self._attempt()),
-                    ("/update", {"update": self._give_for_root}),
-                    ("", self._attempt()),
-                )
-            ),
+            *self._rekey("rekey", self._rekeys["rekey"], raw, "rekey"),
+            *self._rekey("rekey-recovery-key", self._rekeys["rekey-recovery-key"], raw, "rekey"),
+            *self._generate_root("generate-root", raw, "generate-root"),
+            _guarded("generate-root", BEGIN_ROOT, "generate-root", **self._attempt(raw)),
+            *self._rekey("rotate/root", self._rekeys["rekey"], Result, ""),
+            *self._rekey("rotate/recovery", self._rekeys["rekey-recovery-key"], Result, ""),
+            *self._generate_root("generate-root-token", Result, ""),
         )
 
     def _put_root(self, transaction: Transaction, token: str) -> None:
@@ -93,59 +94,64 @@ class SealPaths:
     async def _seal_up(self, call: Call) -> None:  # noqa: ARG002
         await self._seal.seal()
 
-    def _rekey(self, name: str, rekey: Rekey) -> Sequence[Endpoint]:
+    def _rekey(self, name: str, rekey: Rekey, reply: Reply, opened_by: str) -> Sequence[Endpoint]:
         async def begin(call: Call) -> Result:
             _no_pgp(call, "pgp_keys", "backup")
             shares, threshold = call.integer("secret_shares"), call.integer("secret_threshold")
             await rekey.begin(shares, threshold, verify=call.flag("require_verification"))
-            return raw(rekey.status())
+            return reply(rekey.status())
 
         async def give(call: Call) -> Result:
-            return raw(await rekey.give(_key(call), call.text("nonce")))
+            return reply(await rekey.give(_key(call), call.text("nonce")))
 
         async def verify(call: Call) -> Result:
-            return raw(await rekey.verify(_key(call), call.text("nonce")))
+            return reply(await rekey.verify(_key(call), call.text("nonce")))
 
         async def cancel(call: Call) -> None:  # noqa: ARG001
             await rekey.cancel()
 
         async def restart(call: Call) -> Result:  # noqa: ARG001
             await rekey.restart_verification()
-            return raw(rekey.verification())
+            return reply(rekey.verification())
 
         return (
             _guarded(
-                f"{name}/init", "rekey",
-                read=lambda _: raw(rekey.status()), update=begin, delete=cancel,
+                f"{name}/init", BEGIN_REKEY, opened_by,
+                read=lambda _: reply(rekey.status()), update=begin, delete=cancel,
             ),
-            _guarded(f"{name}/update", "rekey", update=give),
+            _guarded(f"{name}/update", SHARE, opened_by, update=give),
             _guarded(
-                f"{name}/verify", "rekey",
-                read=lambda _: raw(rekey.verification()), update=verify, delete=restart,
+                f"{name}/verify", SHARE, opened_by,
+                read=lambda _: reply(rekey.verification()), update=verify, delete=restart,
             ),
         )  # fmt: skip
 
-    def _attempt(self) -> dict[str, Any]:
-        return {"read": self._root_status, "update": self._begin_root, "delete": self._cancel_root}
+    def _generate_root(self, name: str, reply: Reply, opened_by: str) -> Sequence[Endpoint]:
+        async def give(call: Call) -> Result:
+            return reply(await self._root.give(_key(call), call.text("nonce")))
 
-    def _root_status(self, call: Call) -> Result:  # noqa: ARG002
-        return raw(self._root.status())
+        return (
+            _guarded(f"{name}/attempt", BEGIN_ROOT, opened_by, **self._attempt(reply)),
+            _guarded(f"{name}/update", SHARE, opened_by, update=give),
+        )
 
-    async def _begin_root(self, call: Call) -> Result:
-        _no_pgp(call, "pgp_key")
-        return raw(await self._root.begin(call.text("otp")))
+    def _attempt(self, reply: Reply) -> dict[str, Any]:
+        async def begin(call: Call) -> Result:
+            _no_pgp(call, "pgp_key")
+            return reply(await self._root.begin(call.text("otp")))
 
-    async def _cancel_root(self, call: Call) -> None:  # noqa: ARG002
-        await self._root.cancel()
+        async def cancel(call: Call) -> None:  # noqa: ARG001 - the handler's shape
+            await self._root.cancel()
 
-    async def _give_for_root(self, call: Call) -> Result:
-        return raw(await self._root.give(_key(call), call.text("nonce")))
+        return {"read": lambda _: reply(self._root.status()), "update": begin, "delete": cancel}
 
 
-def _guarded(pattern: str, opened_by: str, **handlers: Any) -> Endpoint:  # noqa: ANN401
-    takes = BEGIN_ROOT if opened_by == "generate-root" else BEGIN_REKEY
-    if pattern.endswith(("/update", "/verify")):
-        takes = SHARE
+def _guarded(
+    pattern: str,
+    takes: Fields,
+    opened_by: str,
+    **handlers: Any,  # noqa: ANN401
+) -> Endpoint:
     found: Any = handlers
     return Endpoint(pattern, found, sudo=True, takes=takes, opened_by=opened_by)
 
