@@ -156,11 +156,13 @@ class Kv2:
         return Result(answer, cache_until=until, cache_mark=row.mark)
 
     def _write(self, call: Call) -> Write:
-        if call.data.get("data") is None:
+        if "data" not in call.data:
             raise Invalid("no-data", "no data provided")
-        if not isinstance(call.data["data"], dict):
+        # What Vault's Go client sends of an empty map is null, and makes a version with nothing.
+        given = {} if call.data["data"] is None else call.data["data"]
+        if not isinstance(given, dict):
             raise Invalid("bad-data", "data must be an object")
-        body = encoded(call.data["data"])
+        body = encoded(given)
         return self._new_version(call, lambda _view, _row: body, must_exist=False)
 
     async def _patch(self, call: Call) -> Result:
