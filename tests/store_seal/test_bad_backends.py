@@ -127,6 +127,7 @@ async def test_an_answer_that_cannot_be_used_is_named_and_asked_for_again(
     status, reply = await late.ask("GET", "sys/seal-status")
     assert (status, reply["sealed"]) == (200, True)
     assert said in reply["waiting_for"]
+    assert (await late.ask("GET", "sys/seal-backend-status"))[1]["healthy"] is False
     assert "s3cret" not in reply["waiting_for"]
     backend.answer = None
     await late.clock.advance(1.1)

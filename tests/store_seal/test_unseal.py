@@ -514,9 +514,13 @@ async def test_a_backend_that_would_not_open_the_next_start_is_reported(start, c
     for path in ("sys/seal-status", "sys/health"):
         status, body = await node.ask("GET", path)
         assert (status, body["seal_backend_problem"]) == (200, said)
+        _, asked = await node.ask("GET", "sys/seal-backend-status")
+        assert (asked["healthy"], asked["backends"][0]["healthy"]) == (False, False)
     await node.clock.advance(30)
     assert sum(said in each.getMessage() for each in caplog.records) == 1
     backend.broken = None
     await node.clock.advance(11)
     assert "seal_backend_problem" not in (await node.ask("GET", "sys/health"))[1]
+    _, asked = await node.ask("GET", "sys/seal-backend-status")
+    assert (asked["healthy"], asked["fully_wrapped"]) == (True, True)
     keeping.cancel()

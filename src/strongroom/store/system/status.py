@@ -82,6 +82,7 @@ class Status:
         return (
             Endpoint("health", {"read": self._health}, public=True, takes=HEALTH),
             Endpoint("seal-status", {"read": self._seal_status}, public=True),
+            Endpoint("seal-backend-status", {"read": self._backend_status}, public=True),
             Endpoint("leader", {"read": self._leader}, public=True),
         )
 
@@ -121,6 +122,15 @@ class Status:
 
     def _seal_status(self, call: Call) -> Result:  # noqa: ARG002
         return raw(self.seal_status())
+
+    def _backend_status(self, call: Call) -> Result:  # noqa: ARG002
+        """Whether the seal's backend would open the root key; people with shares always would."""
+        _, stored = self._found()
+        name = stored.type if stored else self._seal.setting.type
+        asked_in_vain = self._seal.setting.auto is not None and self._seal.sealed
+        healthy = not (asked_in_vain or self._seal.backend_problem)
+        backends = [{"name": name, "healthy": healthy}]
+        return raw({"healthy": healthy, "backends": backends, "fully_wrapped": True})
 
     def seal_status(self) -> dict[str, Any]:
         """The body of `sys/seal-status` and `sys/unseal`."""
