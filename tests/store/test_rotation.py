@@ -91,6 +91,12 @@ async def test_rotation_needs_sudo(store: Any) -> None:
     assert (await store.ask("PUT", "sys/rotate", token=token))[0] == 403
 
 
+async def test_how_it_rotates_by_itself_needs_none_as_in_vault(store: Any) -> None:
+    token = await store.token_with('path "sys/rotate/config" { capabilities = ["read"] }')
+    assert (await store.ask("GET", "sys/rotate/config", token=token))[0] == 200
+    assert (await store.ask("POST", "sys/rotate/config", {}, token=token))[0] == 403
+
+
 async def test_one_process_of_a_cluster_does_the_background_work(store: Any) -> None:
     one, two = (upkeep(store.engine, store.barrier, store.clock, store.seal) for _ in range(2))
     await store.ask("PUT", "sys/rotate")

@@ -211,7 +211,9 @@ async def test_the_catalog_names_what_can_be_mounted_and_is_not_changed(store) -
         status, said = await store.ask(method, f"{at}/auth/approle", {"command": "x"})
         assert (status, "cannot be changed" in said["errors"][0]) == (400, True)
     token = await store.token_with(f'path "{at}" {{ capabilities = ["read"] }}')
-    assert (await store.ask("GET", at, token=token))[0] == 403
+    assert (await store.ask("GET", at, token=token))[0] == 200
+    token = await store.token_with(f'path "{at}/*" {{ capabilities = ["read"] }}')
+    assert (await store.ask("GET", f"{at}/auth/approle", token=token))[0] == 403
     assert (await store.ask("POST", "sys/plugins/reload/backend", {}))[0] == 404
 
 

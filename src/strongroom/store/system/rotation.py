@@ -73,7 +73,6 @@ class KeyRotation:
             Endpoint(
                 "rotate/config",
                 {"read": self._config, "update": self._write_config},
-                sudo=True,
                 takes=fields(flag="enabled", number="max_operations", seconds="interval"),
             ),
             Endpoint("rotate/status", {"read": self._status}),
