@@ -42,11 +42,16 @@ async def test_a_login_by_role_and_secret_id(role) -> None:
 
 async def test_metadata_may_be_written_as_on_a_command_line(role) -> None:
     """`vault write auth/approle/role/ci/secret-id metadata=env=prod,job=7`, as in Vault."""
-    for text, wanted in (("env=prod", {"env": "prod"}), (" a = b ,,c=d", {"a": "b", "c": "d"})):
+    for text, wanted in (
+        ("env=prod", {"env": "prod"}),
+        (" a = b ,,c=d", {"a": "b", "c": "d"}),
+        ("eyJhIjoiYiJ9", {"a": "b"}),
+        ("ZW52PXByb2Q=", {"env": "prod"}),
+    ):
         made = await secret_id(role, metadata=text)
         _, said = await login(role, await role_id(role), made["secret_id"])
         assert said["auth"]["metadata"] == {**wanted, "role_name": "ci"}
-    for text in ("a=b=c", "a=", "=b", "alone", "a=b,alone", '{"a": "b"', "[1]"):
+    for text in ("a=b=c", "a=", "=b", "alone", "a=b,alone", '{"a": "b"', "[1]", "WzFd", "////"):
         path = "auth/approle/role/ci/secret-id"
         assert (await role.ask("POST", path, {"metadata": text}))[0] == 400, text
 

@@ -3,6 +3,7 @@
 Only a keyed hash of a secret id is kept. An accessor finds a secret id within its role alone.
 """
 
+import base64
 import dataclasses
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -230,6 +231,7 @@ def _networks(call: Call, name: str, of_role: list[str]) -> tuple[str, ...]:
 def _metadata(call: Call) -> dict[str, str]:
     given = call.data.get("metadata") or {}
     if isinstance(given, str):
+        given = _decoded(given.strip())
         try:
             given = orjson.loads(given)
         except ValueError:
@@ -237,6 +239,14 @@ def _metadata(call: Call) -> dict[str, str]:
     if not isinstance(given, dict) or not all(isinstance(each, str) for each in given.values()):
         raise Invalid("bad-parameter", "metadata must be a map of strings")
     return given
+
+
+def _decoded(text: str) -> str:
+    """What Vault takes as base64 as well, JSON or pairs, as it is meant."""
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except ValueError:
+        return text
 
 
 def _pairs(text: str) -> dict[str, str]:
