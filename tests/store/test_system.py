@@ -352,6 +352,8 @@ async def test_an_auth_method_is_read_and_tuned_among_the_mounts_too(store) -> N
         data = (await store.ask("GET", shown))[1]["data"]
         assert (data["default_lease_ttl"], data["user_lockout_threshold"]) == (1200, 7)
     assert "token_type" not in (await store.ask("GET", "sys/mounts/secret"))[1]["data"]["config"]
+    status, said = await store.ask("POST", "sys/mounts/secret/tune", {"token_type": "service"})
+    assert (status, "can only be modified on auth mounts" in said["errors"][0]) == (400, True)
     for gone in ("sys/mounts/auth/none", "sys/mounts/auth/secret", "sys/auth/auth/team/up"):
         assert (await store.ask("GET", gone))[0] == 400
     assert (await store.ask("POST", "sys/mounts/auth/team/up", {"type": "kv"}))[0] == 400

@@ -128,6 +128,8 @@ class Mounts:
     async def _tune(self, call: Call) -> Result | None:
         row, version = self._found(call), _options(call).get("version")
         before = row.options.get("version", "1")
+        if row.kind == "secret" and call.data.get("token_type"):
+            raise Invalid("not-tunable", "'token_type' can only be modified on auth mounts")
         if row.type == "token" and call.data.get("token_type"):
             raise Invalid(
                 "not-tunable",
