@@ -179,6 +179,10 @@ async def test_a_login_is_kept_for_the_next_command(cli, monkeypatch) -> None:
     await cli("login", "-method=userpass", "username=ada", "password=wrong", expect=2)
     await cli("login", "-method=userpass", "username=ada", expect=1)
     await cli("login", "wrong", expect=2)
+    # The whole of a reply, as scripts for Vault's command line read it.
+    said = await cli.json("login", "-method=userpass", "username=ada", "password=pw")
+    assert said.keys() >= {"request_id", "lease_duration", "data", "warnings", "auth"}
+    assert said["auth"]["token_policies"] == ["default"]
 
 
 @pytest.mark.long
@@ -189,6 +193,7 @@ async def test_tokens_policies_and_mounts(cli, tmp_path) -> None:
     assert "capabilities" in await cli("policy", "read", "app")
     await cli("policy", "fmt", str(tmp_path / "app.hcl"))
     await cli("policy", "read", "none", expect=2)
+    await cli("policy", "write", "app", str(tmp_path / "none.hcl"), expect=2)
     token = await cli("token", "create", "-policy=app", "-ttl=1h", "-metadata=a=b", "-field=token")
     looked = (await cli.json("token", "lookup", token))["data"]
     assert (looked["policies"], looked["meta"]) == (["app", "default"], {"a": "b"})

@@ -69,12 +69,12 @@ WITHOUT = [
 # Bytes that are no text, or numbers that JSON or the store does not have; \udcff stands for a byte
 # in what the system hands over.
 NO_TEXT = [
-    (["kv", "put", "secret/a", "k=hunter2\udcff"], "", "a value is no text", "base64"),
+    (["kv", "put", "secret/a", "k=hunter2\udcff"], "", "is no text in UTF-8 [", "LANG=C.UTF-8"),
     (["kv", "put", "secret/\udcff", "k=v"], "", "what was given is not text", "base64"),
     (
         ["kv", "put", "secret/a", "-"],
         '{"k": 1e9, "n": 184467440737095516160}',
-        "64 bits",
+        "a value is a whole number beyond 64 bits",
         "as text",
     ),
     (["kv", "put", "secret/a", "-"], '{"k": "hunter2", "n": NaN}', "is not JSON", "JSON object"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from strongroom.app.client.flags import verb
 from strongroom.app.client.oidc_login import oidc_login
 from strongroom.app.client.output import (
+    BARE,
     auth_fields,
     error_text,
     field_of,
@@ -119,7 +120,8 @@ def _stored(token: Secret) -> bool:
 
 def _show(auth: Auth, args: argparse.Namespace) -> None:
     if args.format != "table":
-        print_document({"auth": auth}, args.format)
+        # The whole of a reply, as Vault's command line prints it.
+        print_document({**BARE, "data": None, "warnings": None, "auth": auth}, args.format)
     else:
         print_pairs(auth_fields(auth))
 

@@ -8,6 +8,10 @@ from typing import Any, Final, TextIO
 
 from strongroom.model.errors import Invalid
 
+# What a reply's envelope says where there is nothing to say.
+BARE: Final[Mapping[str, Any]] = {
+    "request_id": "", "lease_id": "", "renewable": False, "lease_duration": 0,
+}  # fmt: skip
 _RED: Final = "31"
 _GREEN: Final = "32"
 _DIM: Final = "2"
@@ -167,8 +171,7 @@ def _enveloped(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The reply of a path that answers without the envelope, such as `sys/health`, put in one."""
     if not body or "data" in body or "request_id" in body or body.get("auth"):
         return body
-    empty = {"request_id": "", "lease_id": "", "renewable": False, "lease_duration": 0}
-    return {**empty, "data": body, "wrap_info": None, "warnings": None, "auth": None}
+    return {**BARE, "data": body, "wrap_info": None, "warnings": None, "auth": None}
 
 
 def field_of(body: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - JSON

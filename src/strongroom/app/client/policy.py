@@ -61,7 +61,8 @@ def _text(name: str) -> str:
         return Path(name).read_text()
     except OSError as error:
         why = error.strerror
-        raise Invalid(
+        # No mistake in the words of the command: status 2, as in Vault.
+        raise Unavailable(
             "bad-file", f"cannot read {name}: {why}", hint="a file, or - for standard input"
         ) from error
     except UnicodeDecodeError:

@@ -236,11 +236,15 @@ def _says_what_was(method: str, status: int, found: Mapping[str, Any]) -> bool:
 def _written(body: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(body)
-    except TypeError:
+    except TypeError as error:
+        if "surrogates" in str(error):
+            raise Invalid(
+                "not-text",
+                "a value is no text in UTF-8",
+                hint="write bytes as base64; under LANG=C.UTF-8 letters are taken as such",
+            ) from None
         raise Invalid(
-            "bad-value",
-            "a value is no text in UTF-8, or a whole number beyond 64 bits",
-            hint="write bytes as base64, and such a number as text",
+            "bad-value", "a value is a whole number beyond 64 bits", hint="write it as text"
         ) from None
 
 
