@@ -83,6 +83,28 @@ async def test_the_page_and_the_alert_rules_name_metrics_that_are_there(store) -
     assert {re.sub(r"_(sum|count)$", "", name) for name in shown} == there
 
 
+def test_rules_and_dashboard_look_back_over_many_scrapes() -> None:
+    """A scrape shows one of the workers: a number alone is there now and gone at the next."""
+    rules = (ROOT / "deploy/prometheus/strongroom-store-rules.yaml").read_text()
+    asked = [rule["expr"] for each in yaml.safe_load(rules)["groups"] for rule in each["rules"]]
+    dashboard = json.loads((ROOT / "deploy/grafana/strongroom-store.json").read_text())
+    asked += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    for expression in asked:
+        for found in re.finditer(r"(absent\()?\b(?:strongroom|vault)_\w+", expression):
+            after = expression[found.end() :]
+            assert found[1] or re.match(r"(\{[^}]*\})?\[\d+[mh]\]", after), expression
+
+
+async def test_a_scrape_ends_its_connection(store) -> None:
+    """The next one may meet another worker, whose failures nobody would see otherwise."""
+    for form, ends in (("?format=prometheus", True), ("", False)):
+        reply = await store.http.request(
+            "GET", f"{store.address}/v1/sys/metrics{form}", headers={"X-Vault-Token": store.root}
+        )
+        assert reply.status == 200
+        assert (("connection", "close") in {(n.lower(), v) for n, v in reply.headers}) is ends
+
+
 def test_a_number_of_a_metric_has_all_its_digits() -> None:
     """Of a rounded sum nobody can say by how much it has grown."""
     counted = Sample("summary", "a.b", 12_345_678_901, "Help.", sum=123_456_789.125)

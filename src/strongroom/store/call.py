@@ -217,6 +217,8 @@ class Result:
     lease_duration: int = 0
     renewable: bool = False
     wrap_info: Mapping[str, Any] | None = None
+    # Whether the connection ends with a `raw` answer.
+    close: bool = False
     # Those that the mount allows by `allowed_response_headers` are sent.
     headers: tuple[tuple[str, str], ...] = ()
 

@@ -51,7 +51,9 @@ def encode(result: Result | None, request_id: str) -> Response:
     if result.file is not None:
         return Response(200, content_type=result.content_type, file=result.file)
     if result.raw is not None:
-        return Response(result.status or 200, result.raw, content_type=result.content_type)
+        return Response(
+            result.status or 200, result.raw, content_type=result.content_type, close=result.close
+        )
     if not (
         result.data is not None
         or result.auth is not None

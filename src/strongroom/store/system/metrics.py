@@ -69,7 +69,8 @@ class Metrics:
             raise Invalid("bad-format", "metric response format unknown", hint="use prometheus")
         samples = list(self._samples())
         if wanted:
-            return Result(raw=as_text(samples).encode(), content_type=TEXT)
+            # A scraper keeps its connection, and would see the same one of the workers for ever.
+            return Result(raw=as_text(samples).encode(), content_type=TEXT, close=True)
         stamp = datetime.fromtimestamp(self._context.clock.now(), UTC)
         return raw(as_json(samples, f"{stamp:%Y-%m-%d %H:%M:%S} +0000 UTC"))
 
