@@ -52,6 +52,9 @@ async def test_a_server_with_identity_in_front_does_not_undo_what_is_encrypted(l
     await lab.put("open")
     status, said = await lab.run(*words)
     assert (status, "Every object" in said) == (2, False), said
+    # By its own file there is nothing to be rewritten, which is no success.
+    status, said = await lab.run(*words, "--covered-by", str(last))
+    assert (status, "encrypts nothing" in said) == (2, True), said
     for number in range(5):
         await lab.put(f"sealed-{number}", second)
     status, said = await lab.run(*words, "--api-server", second.server)

@@ -172,3 +172,18 @@ def test_a_configuration_says_what_is_read_and_under_what_each_should_be() -> No
     assert dict(proof.uncovered) == {"events": 1, "": 1}
     named = of_configuration(configured(f"{{resources: [secrets], providers: [{KMS_A}]}}"))
     assert named.folders() == ["/registry/secrets/"]
+
+
+def test_what_a_configuration_names_and_leaves_in_plain_text_is_said() -> None:
+    """As with `identity` in front: the proof is of the rest, and says so."""
+    coverage = of_configuration(
+        configured(
+            f"{{resources: [secrets], providers: [{{identity: {{}}}}, {KMS_A}]}}",
+            f"{{resources: [configmaps], providers: [{KMS_A}]}}",
+        )
+    )
+    assert (coverage.resources, coverage.plain) == (("configmaps",), ("secrets",))
+    assert coverage.folders() == ["/registry/configmaps/", "/registry/secrets/"]
+    pairs = [("/registry/configmaps/d/c", kms("a", "k")), ("/registry/secrets/d/s", b"k8s\x00")]
+    proof = prove(pairs, coverage)
+    assert (proof.holds, proof.empty, dict(proof.uncovered)) == (True, [], {"secrets": 1})

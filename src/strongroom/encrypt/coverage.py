@@ -22,7 +22,8 @@ class Coverage:
     """The resources by name, or `everything` there is, for wildcards.
 
     With a configuration each value should be under its writer, and what it does not encrypt is
-    left out. `key_ids` are the ids of KMS providers by name.
+    left out; `plain` are those of them that it names. `key_ids` are the ids of KMS providers by
+    name.
     """
 
     resources: tuple[str, ...] = ("secrets",)
@@ -30,12 +31,13 @@ class Coverage:
     configuration: Configuration | None = None
     key_ids: Mapping[str, str] | None = None
     everything: bool = False
+    plain: tuple[str, ...] = ()
 
     def folders(self, prefix: str = DEFAULT_PREFIX) -> list[str]:
         """The key prefixes to read."""
         if self.everything:
             return [prefix.rstrip("/") + "/"]
-        return [folder_of(name, prefix) for name in self.resources]
+        return [folder_of(name, prefix) for name in (*self.resources, *self.plain)]
 
     def expected(self, resource: str) -> Expected | None:
         """What a value of the resource should be under, None when it need not be encrypted."""
@@ -62,12 +64,14 @@ def of_configuration(
     configuration: Configuration, key_ids: Mapping[str, str] | None = None
 ) -> Coverage:
     """Whatever the configuration encrypts, each under its writer."""
-    names = dict.fromkeys(
-        name
-        for rule in configuration.rules
-        for name in rule.resources
-        if not name.startswith("*.") and chain_of(configuration, name).encrypts
+    named = dict.fromkeys(
+        name for rule in configuration.rules for name in rule.resources if not name.startswith("*.")
     )
+    encrypted = {name: chain_of(configuration, name).encrypts for name in named}
     return Coverage(
-        tuple(names), configuration=configuration, key_ids=key_ids, everything=wild(configuration)
+        tuple(name for name in named if encrypted[name]),
+        configuration=configuration,
+        key_ids=key_ids,
+        everything=wild(configuration),
+        plain=tuple(name for name in named if not encrypted[name]),
     )

@@ -80,7 +80,15 @@ async def _migrate(args: argparse.Namespace) -> int:
                 other = KubeClient(config.at(url.rstrip("/")), clock)
                 servers[url] = await stack.enter_async_context(other)
         resources = covered(await discover(api, "patch"), coverage)
+        if not resources:
+            raise Invalid(
+                "nothing-covered",
+                f"{args.covered_by} encrypts nothing that the cluster serves and lets us patch",
+                hint="does identity stand first? strongroom encrypt check --config says so",
+            )
         total = await _plan(api, resources, servers, args)
+        for name in coverage.plain:
+            print(f"  !  {name} stay as they are: {args.covered_by} does not encrypt them")
         if args.dry_run:
             return 0
         if not args.no_barrier:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -198,7 +199,9 @@ async def _two_pass(args: argparse.Namespace) -> "TwoPass":
 
     clock, coverage = SystemClock(), await coverage_of(args)
     async with KubeClient(cluster_config(args), clock) as api:
-        return await two_pass(api, clock, covered(await discover(api, "patch"), coverage))
+        shown = await two_pass(api, clock, covered(await discover(api, "patch"), coverage))
+    left = [f"{each}: the configuration does not encrypt them" for each in coverage.plain]
+    return replace(shown, blind=(*left, *shown.blind))
 
 
 def covered(served: dict[str, Any], coverage: "Coverage") -> list[Any]:
