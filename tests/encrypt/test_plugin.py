@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.encrypt.kms.keeper import Keeper
@@ -41,6 +42,18 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/encrypt.md").read_text()
 DASHBOARD = (ROOT / "deploy/grafana/strongroom-kms.json").read_text()
 RULES = (ROOT / "deploy/prometheus/strongroom-kms-rules.yaml").read_text()
+
+
+def test_a_plugin_that_is_gone_is_seen_and_clusters_are_not_compared() -> None:
+    """What is gone has no sum, and others have; two clusters never have one key."""
+    by_name = {
+        rule["alert"]: rule["expr"]
+        for group in yaml.safe_load(RULES)["groups"]
+        for rule in group["rules"]
+    }
+    assert by_name["StrongroomKmsNotServing"].startswith('up{job=~"kms.*"} == 0 or ')
+    assert by_name["StrongroomKmsKeysDiffer"].startswith("count by (job) (count by (job, ")
+    assert "  - job_name: kms\n" in PAGE
 
 
 class Running:
