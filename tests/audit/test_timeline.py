@@ -348,6 +348,22 @@ def test_a_pod_that_never_got_the_value_shows_none() -> None:
     assert readers(touched, 1) == ()
 
 
+@pytest.mark.parametrize(
+    ("asked", "held"),
+    [
+        ({"error": "permission denied", "response": {}}, [2]),
+        ({"response": {"data": {"data": {"a": "b"}, "metadata": {"version": 1}}}}, [1, 2]),
+    ],
+    ids=["never-got-it", "got-an-older-one"],
+)
+def test_a_pod_that_asked_the_store_shows_the_secret_that_it_mounts_too(asked, held) -> None:
+    records = [parse_record(store_line(110, auth=APP, **asked))]
+    subject = Subject(REF, SUBJECT.secrets, SUBJECT.created, frozenset({("shop", "app")}))
+    touched = timeline(subject, records, [parse_line(session(250))])
+    seen = [n for n in (1, 2) for each in readers(touched, n) if each.actor == "eve"]
+    assert seen == held
+
+
 def test_whom_somebody_impersonated_is_told_beside_him() -> None:
     """The rights were those of the other; two that he acted as are two ways."""
     line = json.loads(kube_line(150))

@@ -420,17 +420,22 @@ def _reads_by_pod(
 def _entered(
     event: KubeEvent, subject: Subject, reads: Sequence[tuple[int, float]] | None
 ) -> Entry:
-    """Who goes into a pod sees what it holds: what it read last, or the Secret has at the time."""
-    if reads is None:
-        version = subject.version_at(event.time)
-        later = subject.made_between(event.time, event.until)
-    else:
-        version = next((each for each, time in reversed(reads) if time <= event.time), 0)
-        came: dict[int, float] = {}
-        for each, time in reads:
-            if event.time < time <= event.until and each != version:
-                came.setdefault(each, time)
-        later = tuple(came.items())
+    """Who goes into a pod sees what it holds: what it read last, and what the Secret has then."""
+    holds: list[tuple[int, float]] = []
+    if reads is not None:
+        before = [version for version, time in reads if time <= event.time][-1:]
+        holds += [(version, event.time) for version in before or [0]]
+        holds += [each for each in reads if event.time < each[1] <= event.until]
+    if reads is None or _pod(event) in subject.pods:
+        holds.append((subject.version_at(event.time), event.time))
+        holds += subject.made_between(event.time, event.until)
+    (version, _), *rest = sorted(holds, key=lambda each: (each[1], -each[0]))
+    came: dict[int, float] = {}
+    for each, time in rest:
+        if each and each != version:
+            came.setdefault(each, time)
+    later = tuple(came.items())
+    inside = event.subresource in INSIDE and (reads != [] or _pod(event) in subject.pods)
     return Entry(
         time=event.time,
         source="kubernetes",
@@ -442,7 +447,7 @@ def _entered(
         inferred=bool(version) or bool(later),
         joined_by="pod name",
         # A pod that never got the value holds none.
-        reads=event.allowed and event.subresource in INSIDE and reads != [],
+        reads=event.allowed and inside,
         address=_address(event),
         later=later,
     )
