@@ -25,6 +25,7 @@ from strongroom.sync.push_source import Source, made_for, source_of
 from strongroom.sync.push_spec import (
     Push,
     PushSpec,
+    check_meant,
     parse_push,
     place_of,
     pushed_before,
@@ -228,6 +229,7 @@ class PushController:
             return None
         spec = parse_push(item)
         await self._hold(item, spec)
+        check_meant(spec)
         if spec.generator is not None and not await self._parts.generators.managed(
             spec.generator, key[0]
         ):

@@ -152,19 +152,21 @@ def parse_push(item: Object) -> PushSpec:
     )
     if not parsed.rows and not parsed.everything:
         raise Invalid("no-data", "either data or dataTo should be specified")
-    for every in parsed.everything:
-        _check_meant(every.store, stores)
     return parsed
 
 
-def _check_meant(given: StoreChoice, stores: Iterable[StoreChoice]) -> None:
-    """Raises Invalid for a store by name that the PushSecret has not: nothing would be pushed."""
-    if given.name and not any(
-        each.kind == given.kind and each.name in ("", given.name) for each in stores
-    ):
-        raise Invalid(
-            "bad-store", f"dataTo.storeRef: {given.kind} {given.name} is not in secretStoreRefs"
-        )
+def check_meant(spec: PushSpec) -> None:
+    """Raises Invalid for a store that dataTo names and secretStoreRefs do not.
+
+    Apart from `parse_push`: what was pushed before needs its stores until it is taken back.
+    """
+    for given in (every.store for every in spec.everything):
+        if given.name and not any(
+            each.kind == given.kind and each.name in ("", given.name) for each in spec.stores
+        ):
+            raise Invalid(
+                "bad-store", f"dataTo.storeRef: {given.kind} {given.name} is not in secretStoreRefs"
+            )
 
 
 def _choice(entry: Mapping[str, Any] | None) -> StoreChoice:

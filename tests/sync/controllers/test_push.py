@@ -156,6 +156,15 @@ async def test_two_keys_are_not_pushed_over_each_other(source, spec: dict) -> No
     assert not [key for key in source.provider.secrets if key.startswith(("out/", "user"))]
 
 
+async def test_who_names_another_store_keeps_the_one_that_was_pushed_to(source) -> None:
+    """Without it nobody could take back what is there."""
+    to = {"storeRef": {"name": "t"}}
+    await push(source, deletionPolicy="Delete", data=[ROW], dataTo=[to])
+    assert "[bad-store]" in (await status(source))["conditions"][0]["message"]
+    store = await source.api.get(SECRET_STORES, "s", "n")
+    assert store["metadata"]["finalizers"] == ["secretstore.externalsecrets.io/finalizer"]
+
+
 async def test_what_matches_nothing_is_not_written_over_what_was_pushed(source) -> None:
     """An object of no keys would be in the place of all that applications read there."""
     to = {"storeRef": {"name": "s"}, "remoteKey": "out/all", "match": {"regexp": "^user$"}}
