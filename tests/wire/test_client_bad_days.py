@@ -9,6 +9,7 @@ import pytest
 
 from strongroom.model.errors import TooLarge, Unavailable
 from strongroom.wire.client import LINE_BYTES, HttpClient, Route, shown_address
+from strongroom.wire.http import Response
 
 Serve = Callable[..., Awaitable[str]]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -160,3 +161,36 @@ async def test_a_cookie_of_one_identity_is_not_sent_with_anothers_request() -> N
     server.close()
     assert len(seen) == 2
     assert b"cookie" not in seen[1].lower()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("call", ["request", "download", "upload", "lines", "messages"])
+async def test_no_call_goes_elsewhere(serve: Serve, status: int, call: str) -> None:
+    """The token would go along: a change feed was sent on with it to whatever host was named."""
+    asked: list[str] = []
+
+    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readline()).decode())
+        writer.close()
+
+    elsewhere = await asyncio.start_server(other, "127.0.0.1", 0)
+    place = f"http://127.0.0.1:{elsewhere.sockets[0].getsockname()[1]}/"
+    head = f"HTTP/1.1 {status} Moved\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n"
+    url, token = await serve(head.encode()), {"X-Vault-Token": "canary"}
+    async with HttpClient() as http:
+        if call == "messages":
+            with pytest.raises(Unavailable, match=f"status {status}"):
+                await anext(http.messages(url.replace("http", "ws", 1), headers=token))
+        elif call == "lines":
+            first = await anext(http.lines(url, headers=token))
+            assert isinstance(first, Response)
+            assert first.status == status
+        else:
+            calls = {
+                "request": lambda: http.request("GET", url, headers=token),
+                "download": lambda: http.download(url, BytesIO(), headers=token),
+                "upload": lambda: http.upload(url, BytesIO(b"x"), headers=token),
+            }
+            assert (await calls[call]()).status == status
+    elsewhere.close()
+    assert asked == []

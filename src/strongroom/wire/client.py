@@ -118,7 +118,7 @@ class HttpClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=True,
                 skip_auto_headers=("User-Agent",),
-                trace_configs=[_first_alone()] if self._route.one_connection else [],
+                trace_configs=[_stays(), *([_first_alone()] if self._route.one_connection else [])],
             )
         return self._session
 
@@ -294,6 +294,25 @@ class HttpClient:
                         yield message.data
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise _unreachable(url, error) from None
+
+
+def _stays() -> "aiohttp.TraceConfig":
+    """Keeps a session from following redirects, also where aiohttp cannot be told: of websockets.
+
+    What lets us in would go along, wherever that is and by whichever way.
+    """
+    import aiohttp
+
+    async def elsewhere(
+        _session: object, _context: object, told: "aiohttp.TraceRequestRedirectParams"
+    ) -> None:
+        told.response.close()
+        where = shown_address(str(told.response.url))
+        raise Unavailable("unreachable", f"no answer from {where}: status {told.response.status}")
+
+    watch = aiohttp.TraceConfig()
+    watch.on_request_redirect.append(elsewhere)
+    return watch
 
 
 def _first_alone() -> "aiohttp.TraceConfig":
