@@ -89,3 +89,16 @@ async def test_calls_whose_token_was_revoked_are_made_again_after_one_login(
     calls = (wrapper.wrap(b"k", b"") for _ in range(10))
     assert set(await asyncio.gather(*calls)) == {b"vault:v1:x"}
     assert store.logins == 2
+
+
+async def test_a_login_is_made_again_before_its_token_ends(
+    store: Store, clock: SimulatedClock, wrapper: TransitWrapper
+) -> None:
+    store.good = {"t1", "t2"}
+    await wrapper.wrap(b"k", b"")
+    await clock.advance(0.65 * 3600)
+    await wrapper.wrap(b"k", b"")
+    assert store.logins == 1
+    await clock.advance(0.02 * 3600)
+    await wrapper.wrap(b"k", b"")
+    assert store.logins == 2

@@ -436,3 +436,21 @@ async def test_a_secret_that_is_a_push_alone_goes_with_it(
     await provider.delete(PushTarget("own", "nothing"))
     await provider.delete(PushTarget("own"))
     assert not await provider.exists(PushTarget("own"))
+
+
+@pytest.mark.parametrize("call", ["push", "exists", "delete"])
+async def test_a_namespaces_store_pushes_into_no_other_namespace_than_its_own(
+    bed: Bed, call: str
+) -> None:
+    bed.far.tokens = {"t"}
+    await bed.keep(token=b"t")
+    provider = await bed.provider(server=bed.server, auth=TOKEN)
+    target = PushTarget("db", "p", metadata={"remoteNamespace": "kube-system"})
+    calls = {
+        "push": lambda: provider.push(target, Secret("x")),
+        "exists": lambda: provider.exists(target),
+        "delete": lambda: provider.delete(target),
+    }
+    with pytest.raises(Invalid, match="ClusterSecretStores alone"):
+        await calls[call]()
+    await provider.close()
