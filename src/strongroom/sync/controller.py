@@ -107,6 +107,7 @@ class SyncController:
         self.queue: WorkQueue[Key] = WorkQueue(clock)
         self.controller = Controller("externalsecret", self.queue, self.reconcile, self._patience)
         self._known: dict[Key, Known] = {}
+        self._uids: dict[Key, str] = {}
         self._stale: set[Key] = set()
         self._contests: dict[Key, Contest] = {}
         parts.watches.on_reason(self._wake, self._touched, self._wrote)
@@ -205,6 +206,10 @@ class SyncController:
         if item is None:
             self._forget(key)
             return None
+        if self._uids.get(key, item["metadata"]["uid"]) != item["metadata"]["uid"]:
+            # Made anew before anybody looked: what is known is of the one before.
+            self._forget(key)
+        self._uids[key] = item["metadata"]["uid"]
         began = self._clock.monotonic()
         try:
             again = await self._reconcile(key, item)
@@ -229,7 +234,7 @@ class SyncController:
         return again
 
     def _forget(self, key: Key) -> None:
-        for held in (self._known, self._pending, self._unsaid):
+        for held in (self._known, self._pending, self._unsaid, self._uids):
             held.pop(key, None)
         self._stale.discard(key)
         self._contests.pop(key, None)

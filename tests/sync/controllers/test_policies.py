@@ -4,6 +4,7 @@ import pytest
 
 from strongroom.kube.resource import SECRETS
 from strongroom.model.errors import Denied, NotFound, Unavailable
+from strongroom.sync.controller import FINALIZER
 from strongroom.sync.crds import EXTERNAL_SECRETS
 
 FROM = [{"extract": {"key": "prod/db"}}]
@@ -273,3 +274,30 @@ async def test_what_was_refused_before_a_restart_is_tried_at_the_start(bench) ->
     await bench.clock.advance(1)
     assert await bench.secret() == {"password": "two"}
     assert (await bench.condition())["status"] == "True"
+
+
+@pytest.mark.parametrize("creation", ["Orphan", "Merge", "None"])
+@pytest.mark.parametrize("watched", [True, False])
+async def test_what_is_made_anew_under_its_name_is_told_of(
+    bench, creation: str, watched: bool
+) -> None:
+    """Also when nobody looked in between: with a queue that is long, or a watch that had lapsed."""
+    await bench.secret_of_somebody("t", other="x")
+    target = {"name": "t" if creation == "Merge" else "db", "creationPolicy": creation}
+    await bench.external(target=target)
+    await bench.api.delete(EXTERNAL_SECRETS, "db", "n")
+    if watched:
+        await bench.clock.advance(0.5)
+    await bench.external(target=target)
+    await bench.clock.advance(5)
+    assert (await bench.condition())["status"] == "True"
+
+
+async def test_what_is_made_anew_under_its_name_holds_what_goes_with_it(bench) -> None:
+    target = {"creationPolicy": "Owner", "deletionPolicy": "Delete"}
+    await bench.external(target=target)
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", {"metadata": {"finalizers": None}})
+    await bench.api.delete(EXTERNAL_SECRETS, "db", "n")
+    await bench.external(target=target)
+    await bench.clock.advance(5)
+    assert (await bench.item())["metadata"]["finalizers"] == [FINALIZER]
