@@ -53,6 +53,15 @@ class _Gone(Exception):
         self.result = Result(version_data(info, row.custom), status=404)
 
 
+METADATA: Final = fields(
+    PAGE,
+    number="max_versions",
+    flag="cas_required",
+    seconds="delete_version_after",
+    object="custom_metadata",
+)
+
+
 class Kv2:
     """The backend of every KV v2 mount."""
 
@@ -86,13 +95,7 @@ class Kv2:
                     "patch": self._patch_metadata,
                     "delete": self._delete_secret,
                 },
-                takes=fields(
-                    PAGE,
-                    number="max_versions",
-                    flag="cas_required",
-                    seconds="delete_version_after",
-                    object="custom_metadata",
-                ),
+                takes=METADATA,
             ),
             Endpoint(
                 "detailed-metadata/{path*}",
