@@ -99,9 +99,8 @@ class Kv2:
             ),
             Endpoint(
                 "detailed-metadata/{path*}",
-                {"list": self._listing.detailed, "scan": self._listing.scan_detailed},
-                takes=PAGE,
-            ),
+                {"list": self._listing.detailed, "scan": self._listing.scan_detailed}, takes=PAGE,
+            ),  # fmt: skip
             *(
                 Endpoint(
                     f"{word}/{{path*}}",
