@@ -66,6 +66,24 @@ async def test_policies_of_the_entity_count_at_once(people) -> None:
     assert said[1]["data"]["capabilities"] == ["read"]
 
 
+async def test_an_entity_that_is_named_twice_is_merged_once(people) -> None:
+    first, second = [
+        (await people.ask("POST", "identity/entity", {"name": name}))[1]["data"]["id"]
+        for name in ("first", "second")
+    ]
+    body = {"from_entity_ids": [second, second], "to_entity_id": first}
+    assert await people.ask("POST", "identity/entity/merge", body) == (204, None)
+    _, shown = await people.ask("GET", f"identity/entity/id/{first}")
+    assert shown["data"]["merged_entity_ids"] == [second]
+
+
+async def test_metadata_of_numbers_is_kept_as_their_digits(people) -> None:
+    body = {"name": "counted", "metadata": {"uid": 1000, "admin": True, "team": "red"}}
+    assert (await people.ask("POST", "identity/entity", body))[0] == 200
+    _, shown = await people.ask("GET", "identity/entity/name/counted")
+    assert shown["data"]["metadata"] == {"uid": "1000", "admin": "1", "team": "red"}
+
+
 async def test_a_disabled_or_deleted_entity_is_refused(people) -> None:
     auth = await login(people, "ada")
     entity, token = auth["entity_id"], auth["client_token"]
@@ -260,7 +278,7 @@ async def test_what_is_not_there_and_what_cannot_be(people) -> None:
     assert (await people.ask("LIST", "identity/group/id"))[0] == 404
     for path, body in (
         ("entity", {"name": " "}),
-        ("entity", {"metadata": {"k": 1}}),
+        ("entity", {"metadata": {"k": ["x"]}}),
         ("entity", {"metadata": {"k": "v" * 513}}),
         ("entity/id/none", {"name": "x"}),
         ("group", {"type": "odd"}),

@@ -155,6 +155,24 @@ def parse_flag(value: object, name: str) -> bool:
         raise Invalid("bad-parameter", f"{name} must be true or false") from None
 
 
+def parse_pairs(value: object, name: str) -> dict[str, str]:
+    """A map of texts, also as `key=value` words; raises Invalid.
+
+    A number is its digits and true is 1, as in Vault.
+    """
+    if isinstance(value, str):
+        value = [value] if value else {}
+    if isinstance(value, list) and all(isinstance(each, str) and "=" in each for each in value):
+        value = dict(each.split("=", 1) for each in value)
+    if not isinstance(value, dict) or not all(
+        isinstance(each, str | int | float) for each in value.values()
+    ):
+        raise Invalid("bad-parameter", f"{name} must be a map of strings")
+    return {
+        key: str(int(each) if isinstance(each, bool) else each) for key, each in value.items()
+    }
+
+
 def parse_seconds(value: Any, name: str = "ttl", default: int = 0) -> int:  # noqa: ANN401 - JSON
     """A duration parameter in whole seconds; raises Invalid(`bad-parameter`).
 

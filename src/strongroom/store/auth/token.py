@@ -232,7 +232,11 @@ class TokenAuth:
     async def _revoke_orphan(self, call: Call) -> None:
         if not call.text("token"):
             raise Invalid("no-token", "missing token ID")
-        await self._revoked(self._by_text(call)[0], orphan=True)
+        try:
+            row, _ = self._by_text(call)
+        except Denied:
+            raise Invalid("no-token", "token to revoke not found") from None
+        await self._revoked(row, orphan=True)
 
     async def _revoked(self, row: TokenRow, *, orphan: bool = False) -> None:
         if row.type == BATCH:

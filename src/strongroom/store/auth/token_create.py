@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from strongroom.model.errors import Denied, Invalid
+from strongroom.model.errors import Invalid
 from strongroom.store.auth.role_fields import check_cidrs, covered
 from strongroom.store.auth.token_roles import glob_matches, role_policies
-from strongroom.store.call import Call, go_duration
+from strongroom.store.call import Call, go_duration, parse_pairs
 from strongroom.store.engine.contract import TokenRow
 from strongroom.store.tokens import (
     BATCH,
@@ -58,7 +58,7 @@ class Wanted:
 def decide_new_token(
     call: Call, asker: Asker, role: Mapping[str, Any] | None, *, orphan_path: bool
 ) -> Wanted:
-    """Everything about the new token but its entity; raises Invalid or Denied."""
+    """Everything about the new token but its entity; raises Invalid."""
     if asker.row.type == BATCH:
         raise Invalid("batch-parent", "batch tokens cannot create more tokens")
     if asker.row.uses_left:
@@ -242,7 +242,7 @@ def _entity_alias(call: Call, role: Mapping[str, Any] | None) -> str:
             "alias-without-role", "'entity_alias' is only allowed in combination with token role"
         )
     if not any(glob_matches(each, alias) for each in role["allowed_entity_aliases"]):
-        raise Denied("alias-not-allowed", "invalid 'entity_alias' value")
+        raise Invalid("alias-not-allowed", "invalid 'entity_alias' value")
     return alias
 
 
@@ -257,15 +257,7 @@ def _display_name(given: str) -> str:
 
 
 def _metadata(call: Call) -> dict[str, str]:
-    given = call.data.get("meta") or call.data.get("metadata") or {}
-    if not isinstance(given, dict) or not all(
-        isinstance(each, str | int | float) for each in given.values()
-    ):
-        raise Invalid("bad-parameter", "meta must be a map of strings")
-    # Vault's is as lenient: a number is its digits, and true is 1.
-    meta = {
-        key: str(int(value) if isinstance(value, bool) else value) for key, value in given.items()
-    }
+    meta = parse_pairs(call.data.get("meta") or call.data.get("metadata") or {}, "meta")
     if sum(len(key) + len(value) for key, value in meta.items()) > METADATA_BYTES:
         raise Invalid("too-much-metadata", "the token metadata is too large")
     return meta

@@ -15,7 +15,9 @@ def merge(call: Call, transaction: Transaction, now: float) -> None:
     Where both entities have an alias of one auth method, the request names the one to keep.
     Raises Invalid when it does not, or for an entity that is not there.
     """
-    sources, target_id = call.texts("from_entity_ids"), call.text("to_entity_id")
+    # One that is named twice is merged once, as in Vault.
+    sources = tuple(dict.fromkeys(call.texts("from_entity_ids")))
+    target_id = call.text("to_entity_id")
     if not sources:
         raise Invalid("no-sources", "missing entity ids to merge from")
     target = transaction.entity(target_id)

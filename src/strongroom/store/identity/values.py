@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Invalid
-from strongroom.store.call import Call
+from strongroom.store.call import Call, parse_pairs
 from strongroom.store.engine.contract import MountRow, View
 from strongroom.store.engine.identity_contract import AliasRow, EntityRow, GroupRow
 from strongroom.store.identity.resolve import ancestors
@@ -24,13 +24,7 @@ def metadata_of(call: Call, name: str, old: Mapping[str, str]) -> dict[str, str]
     """A map of strings within Vault's limits, also as `key=value` words; raises Invalid."""
     if name not in call.data or call.data[name] is None:
         return dict(old)
-    value = call.data[name]
-    if isinstance(value, str):
-        value = [value] if value else {}
-    if isinstance(value, list) and all(isinstance(each, str) and "=" in each for each in value):
-        value = dict(each.split("=", 1) for each in value)
-    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
-        raise Invalid("bad-parameter", f"{name} must be a map of strings")
+    value = parse_pairs(call.data[name], name)
     if len(value) > METADATA_PAIRS:
         raise Invalid("too-much-metadata", f"{name} has more than {METADATA_PAIRS} pairs")
     for key, each in value.items():
