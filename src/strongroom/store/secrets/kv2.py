@@ -72,6 +72,8 @@ class Kv2:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
+        lists = self._listing
+        detailed: Any = {"list": lists.detailed, "scan": lists.scan_detailed}
         return (
             Endpoint(
                 "data/{path*}",
@@ -88,8 +90,8 @@ class Kv2:
                 "metadata/{path*}",
                 {
                     "read": self._read_metadata,
-                    "list": self._listing.names,
-                    "scan": self._listing.scan,
+                    "list": lists.names,
+                    "scan": lists.scan,
                     "create": self._write_metadata,
                     "update": self._write_metadata,
                     "patch": self._patch_metadata,
@@ -97,10 +99,7 @@ class Kv2:
                 },
                 takes=METADATA,
             ),
-            Endpoint(
-                "detailed-metadata/{path*}",
-                {"list": self._listing.detailed, "scan": self._listing.scan_detailed}, takes=PAGE,
-            ),  # fmt: skip
+            Endpoint("detailed-metadata/{path*}", detailed, takes=PAGE),
             *(
                 Endpoint(
                     f"{word}/{{path*}}",
