@@ -194,9 +194,8 @@ def among(value: Any, values: list[Any]) -> bool:
 
 
 def fits_parameters(rules: list[Rule], sent: dict[str, Any]) -> bool:
-    names = {name.lower() for name in sent}
     for rule in rules:
-        if any(name.lower() not in names for name in rule.required):
+        if any(name not in sent and name.lower() not in sent for name in rule.required):
             return False
     denied = merged([rule.denied for rule in rules])
     allowed = merged([rule.allowed for rule in rules])

@@ -125,6 +125,7 @@ PARAMETERS = """path "x" {
         ({"name": "n", "ttl": "24h"}, ""),
         ({"name": "n", "TTL": "1h"}, ""),
         ({"ttl": "1h"}, "the parameter 'name' is required"),
+        ({"NAME": "n"}, "the parameter 'name' is required"),
         ({"name": "n", "ttl": "3h"}, "the parameter 'ttl' is not allowed"),
         ({"name": "n", "policies": "root"}, "the parameter 'policies' is denied"),
         ({"name": "n", "other": 1}, "the parameter 'other' is not allowed"),

@@ -291,9 +291,11 @@ def _parameter_problem(rules: Sequence[PathRule], parameters: Mapping[str, Any])
     """Why the parameters are refused, or "". Several rules of one path join their lists."""
     # Pairs, and no mapping: "a" and "A" may both be there, and the handler reads one of them.
     given = [(name.lower(), value) for name, value in parameters.items()]
-    required = {name.lower() for rule in rules for name in rule.required_parameters}
-    for name in sorted(required - {name for name, _ in given}):
-        return f"the parameter {name!r} is required"
+    # As it is written: a handler reads no other spelling, so "TTL" would be no "ttl" that is kept.
+    required = {name for rule in rules for name in rule.required_parameters}
+    for name in sorted(required):
+        if name not in parameters and name.lower() not in parameters:
+            return f"the parameter {name.lower()!r} is required"
     denied = _joined(rule.denied_parameters for rule in rules)
     for name, value in given:
         listed = name in denied and (not denied[name] or _listed(value, denied[name]))

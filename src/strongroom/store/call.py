@@ -168,9 +168,7 @@ def parse_pairs(value: object, name: str) -> dict[str, str]:
         isinstance(each, str | int | float) for each in value.values()
     ):
         raise Invalid("bad-parameter", f"{name} must be a map of strings")
-    return {
-        key: str(int(each) if isinstance(each, bool) else each) for key, each in value.items()
-    }
+    return {key: str(int(each) if isinstance(each, bool) else each) for key, each in value.items()}
 
 
 def parse_seconds(value: Any, name: str = "ttl", default: int = 0) -> int:  # noqa: ANN401 - JSON
