@@ -3,7 +3,7 @@
 import pytest
 
 from strongroom.access.policy import parse_policy
-from strongroom.access.templates import render
+from strongroom.access.templates import render, unbalanced
 from strongroom.model.errors import Invalid
 from strongroom.store.identity.claims import check_template
 
@@ -13,6 +13,23 @@ VALUES = {"identity.entity.name": "ada"}
 def rendered(path: str) -> list[str]:
     policy = parse_policy("p", f'path "{path}" {{ capabilities = ["read"] }}')
     return [rule.path for rule in render(policy, VALUES).rules]
+
+
+@pytest.mark.parametrize(
+    ("path", "whole"),
+    [
+        ("a/b", True),
+        ("a/{{identity.entity.name}}/{{identity.entity.id}}", True),
+        ("a/{b}", True),
+        ("a/{{identity.entity.name", False),
+        ("a/identity.entity.name}}", False),
+        ("{{identity.entity.name}}}}", False),
+        ("{{a}}/{{b", False),
+    ],
+)
+def test_braces_open_and_close_a_template(path, whole) -> None:
+    policy = parse_policy("p", f'path "{path}" {{ capabilities = ["deny"] }}')
+    assert unbalanced(policy) == ("" if whole else path)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,13 @@ async def test_metadata_of_numbers_is_kept_as_their_digits(people) -> None:
     assert shown["data"]["metadata"] == {"uid": "1000", "admin": "1", "team": "red"}
 
 
+async def test_a_template_that_does_not_close_is_refused_when_it_is_written(people) -> None:
+    body = {"policy": 'path "secret/data/{{identity.entity.name/*" { capabilities = ["deny"] }'}
+    status, said = await people.ask("PUT", "sys/policies/acl/half", body)
+    assert (status, "unbalanced templating" in said["errors"][0]) == (400, True)
+    assert (await people.ask("GET", "sys/policies/acl/half"))[0] == 404
+
+
 async def test_a_disabled_or_deleted_entity_is_refused(people) -> None:
     auth = await login(people, "ada")
     entity, token = auth["entity_id"], auth["client_token"]

@@ -23,6 +23,16 @@ def is_templated(policy: Policy) -> bool:
     return any("{{" in rule.path for rule in policy.rules)
 
 
+def unbalanced(policy: Policy) -> str:
+    """The path of a rule whose braces do not open and close a template, or ""."""
+    return next((rule.path for rule in policy.rules if not _balanced(rule.path)), "")
+
+
+def _balanced(path: str) -> bool:
+    before, *opened = path.split("{{")
+    return "}}" not in before and all(part.count("}}") == 1 for part in opened)
+
+
 def render(policy: Policy, values: Mapping[str, str]) -> Policy:
     """The policy for one caller; `values` has full names such as `identity.entity.id`."""
     rules = (_rendered(rule, values) for rule in policy.rules)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from strongroom.access.policy import parse_policy
+from strongroom.access.templates import unbalanced
 from strongroom.model.errors import Denied, Invalid, Refusal
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
@@ -102,7 +103,9 @@ class Policies:
         text = policy_text(call.text("policy") or call.text("rules"))
         if not text:
             raise Invalid("no-policy", "'policy' parameter not supplied or empty")
-        parse_policy(name, text)
+        # Asked of who writes it, and not of what is kept: it would name nobody, and deny nothing.
+        if path := unbalanced(parse_policy(name, text)):
+            raise Invalid("bad-policy", f"unbalanced templating characters in {path!r}")
         await self._context.engine.transact(lambda each: each.put_policy(name, text))
         if call.asked_path != call.path:
             return Result(warnings=(f"policy name was converted to {name!r}",))
