@@ -85,7 +85,7 @@ async def test_list_cut_between_packets(bench, cut) -> None:
     peer = await bench.peer()
     data = get(method="LIST")
     await peer.send(data[:cut])
-    await until(lambda: [each._held for each in bench.listener._connections] == [data[:cut]])
+    await until(lambda: [each._held for each in bench.listener.places] == [data[:cut]])
     await peer.send(data[cut:])
     assert json.loads((await peer.reply())[1])["method"] == "LIST"
 
@@ -191,14 +191,48 @@ async def test_slow_headers_are_answered_408_and_idle_peers_closed(bench) -> Non
     assert await idle.ended()
 
 
-async def test_a_thousand_idle_connections_are_held_and_the_next_refused(bench) -> None:
-    """Bounded: beyond the limit a peer is cut at once."""
+async def test_silent_peers_keep_nobody_out(bench) -> None:
+    """Bounded: beyond the limit the one that was silent for longest is cut."""
     peers = [await bench.peer() for _ in range(1200)]
     await until(lambda: bench.listener.connections == 1200)
-    extra = await bench.peer()
-    assert await extra.ended()
     await peers[0].send(get())
     assert (await peers[0].reply())[0] == 200
+    assert await bench.ask(get()) == 200
+    assert await peers[1].ended()
+    assert bench.listener.connections == 1200
+    # Whoever has asked something since then stays, and those that came later too.
+    for peer in (peers[0], peers[2]):
+        await peer.send(get())
+        assert (await peer.reply())[0] == 200
+
+
+async def test_who_waits_for_a_reply_makes_no_room(bench) -> None:
+    few = Listener(bench.echo, Limits(connections=3), bench.clock)
+    _, bench.port = await few.start("127.0.0.1", 0)
+    bench.echo.held = []
+    peers = [await bench.peer() for _ in range(3)]
+    for peer in peers:
+        await peer.send(get())
+    await until(lambda: len(bench.echo.held) == 3)
+    assert await (await bench.peer()).ended()
+    # One in the midst of a request is owed nothing.
+    for each in bench.echo.held:
+        each.reply(Response(200, b"done"))
+    for peer in peers:
+        assert await peer.reply() == (200, b"done")
+    await peers[0].send(get()[:20])
+    for peer in peers[1:]:
+        await peer.send(get())
+    await until(lambda: len(bench.echo.held) == 5)
+    last = await bench.peer()
+    await last.send(get())
+    assert await peers[0].ended()
+    await until(lambda: len(bench.echo.held) == 6)
+    for each in bench.echo.held[3:]:
+        each.reply(Response(200, b"done"))
+    for peer in (*peers[1:], last):
+        assert await peer.reply() == (200, b"done")
+    await few.drain(0.2)
 
 
 async def test_drain_answers_what_is_under_way(bench) -> None:

@@ -115,7 +115,7 @@ async def test_a_body_in_small_chunks_takes_no_more_memory_than_its_bytes(bench)
     async with asyncio.timeout(60):
         while listener.buffered < len(whole):
             await asyncio.sleep(0.01)
-    (connection,) = listener._connections
+    (connection,) = listener.places
     assert sum(sys.getsizeof(each) for each in connection._body) < 1.5 * len(whole)
     await peer.send(b"0\r\n\r\n")
     assert (await peer.reply())[0] == 200
@@ -149,7 +149,7 @@ async def test_a_peer_that_reads_no_replies_is_not_read_from(bench) -> None:
             await asyncio.sleep(0)
 
     asking = asyncio.create_task(ask())
-    (connection,) = bench.listener._connections
+    (connection,) = bench.listener.places
     async with asyncio.timeout(60):
         while connection.transport.is_reading():
             await asyncio.sleep(0.01)

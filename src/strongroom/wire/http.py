@@ -13,6 +13,25 @@ REASONS: Final = {status.value: status.phrase for status in http.HTTPStatus} | {
 }
 
 
+# Sent twice, these would let two readers of the same request see two different ones.
+SINGLE_HEADERS: Final = frozenset(
+    {
+        "host",
+        "content-length",
+        "content-type",
+        "x-vault-token",
+        "authorization",
+        "x-vault-namespace",
+    }
+)
+
+# The names of nearly every request, as clients spell them.
+SPELLED: Final = {
+    spelled.encode(): name
+    for name in (*SINGLE_HEADERS, "accept", "accept-encoding", "connection", "user-agent")
+    for spelled in (name, name.title())
+}
+
 # What clients send to a proxy, and every server takes (RFC 9112, 3.2.2): the host is in it too.
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 

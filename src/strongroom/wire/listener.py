@@ -21,8 +21,9 @@ from strongroom.model.background import keep_running
 from strongroom.model.clock import Clock
 from strongroom.wire.addresses import bound, peer_of
 from strongroom.wire.exchange import Exchange
-from strongroom.wire.http import Request, error_response, origin_form
+from strongroom.wire.http import SINGLE_HEADERS, SPELLED, Request, error_response, origin_form
 from strongroom.wire.limits import Limits
+from strongroom.wire.places import Places
 from strongroom.wire.spool import Incoming, Spool
 from strongroom.wire.tls import sent_beside
 from strongroom.wire.tls_door import BACKLOG, TlsDoor
@@ -37,6 +38,8 @@ VERB_BYTES: Final = 5
 # A method of another protocol's: refused as such, where what is no request at all is not.
 METHOD: Final = re.compile(rb"[A-Z]{1,20} /")
 INVALID: Final = "the request is not valid HTTP"
+# Peers that may be in a TLS handshake where all places are taken.
+HANDSHAKES: Final = 64
 SWEEP_SECONDS: Final = 1.0
 PIECE_BYTES: Final = 64 * 1024
 # A piece of a body that is smaller is put to those before it: by itself it would take many times
@@ -46,25 +49,6 @@ SMALL_BYTES: Final = 1024
 MOST_FRAMING: Final = 16
 # How many times as many requests as may be pipelined one packet may bring.
 MOST_WAITING: Final = 4
-# Sent twice, these would let two readers of the same request see two different ones.
-SINGLE_HEADERS: Final = frozenset(
-    {
-        "host",
-        "content-length",
-        "content-type",
-        "x-vault-token",
-        "authorization",
-        "x-vault-namespace",
-    }
-)
-
-# The names of nearly every request, as clients spell them.
-_SPELLED: Final = {
-    spelled.encode(): name
-    for name in (*SINGLE_HEADERS, "accept", "accept-encoding", "connection", "user-agent")
-    for spelled in (name, name.title())
-}
-
 UPGRADE_HEADERS: Final = frozenset({"upgrade", "connection", "http2-settings"})
 
 Handler = Callable[[Request, Exchange], None]
@@ -126,14 +110,14 @@ class Connection(asyncio.Protocol):
         tls = transport.get_extra_info("ssl_object")
         self._certificate = tls.getpeercert(binary_form=True) if tls else None
         self._chain = sent_beside(tls) if self._certificate else ()
-        if not self.listener.admit(self):
+        if not self.listener.places.take(self):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         self.transport = None
         self._reset()
         self._set_unread(0)
-        self.listener.forget(self)
+        self.listener.places.leave(self)
         self._waiting.clear()
         if self._file is not None:
             self._file.close()
@@ -150,6 +134,7 @@ class Connection(asyncio.Protocol):
             return
         if self._closing:
             return
+        self.listener.places.heard(self)
         fresh = self._idle
         if fresh:
             data = self._held + data
@@ -254,7 +239,7 @@ class Connection(asyncio.Protocol):
         if not self._in_headers:
             # A trailer is no header: whoever stands in front has judged the headers alone.
             return
-        key = _SPELLED.get(name) or name.decode("latin-1").lower()
+        key = SPELLED.get(name) or name.decode("latin-1").lower()
         # The parser leaves the white space behind a value (RFC 9110, 5.5: no part of it).
         text = value.rstrip(b" \t").decode("latin-1")
         if key in self._headers and key in SINGLE_HEADERS:
@@ -321,7 +306,7 @@ class Connection(asyncio.Protocol):
         self.listener.buffered += len(body)
         if self.listener.buffered > self._limits.buffered_bytes:
             # Not whoever comes last: it may have sent a few bytes, and others megabytes.
-            most = self.listener.most(lambda each: (each.buffered, each is self))
+            most = self.listener.places.most(lambda each: (each.buffered, each is self))
             most.refuse(503, "too many request bodies arrive at once")
         elif self._body_bytes > self._limits.body_bytes:
             self.refuse(413, "the request body is too large")
@@ -434,7 +419,7 @@ class Connection(asyncio.Protocol):
             size += self.transport.get_write_buffer_size()
         self._set_unread(size)
         if self.listener.unread > self._limits.unread_bytes:
-            self.listener.most(lambda each: (each.unread, each is self)).cut()
+            self.listener.places.most(lambda each: (each.unread, each is self)).cut()
         return self.transport is not None
 
     def _set_unread(self, size: int) -> None:
@@ -471,6 +456,12 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         else:
             self.refuse(408, "the request did not arrive in time")
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether it waits for something that it asked for, or is told of as it comes."""
+        held = self._file is not None or self.websocket is not None or not self._peer_reads
+        return held or bool(self._waiting or self._spooling)
 
     def drain(self) -> None:
         """Answer what is under way, then close; close at once when nothing is."""
@@ -513,7 +504,7 @@ class Listener:
         # Bytes of bodies that are not whole yet, and of replies that nobody reads.
         self.buffered = 0
         self.unread = 0
-        self._connections: set[Connection] = set()
+        self.places: Places[Connection] = Places(limits.connections)
         self._servers: list[asyncio.Server | TlsDoor] = []
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -552,42 +543,27 @@ class Listener:
         while True:
             await self.clock.sleep(SWEEP_SECONDS)
             now = self.clock.monotonic()
-            for connection in tuple(self._connections):
+            for connection in self.places:
                 connection.expire(now)
 
     def _room(self) -> int:
-        return max(0, self.limits.connections - len(self._connections))
-
-    def admit(self, connection: Connection) -> bool:
-        """Whether there is room for one more."""
-        if not self._room():
-            return False
-        self._connections.add(connection)
-        return True
-
-    def forget(self, connection: Connection) -> None:
-        """The connection is gone."""
-        self._connections.discard(connection)
-
-    def most(self, what: Callable[[Connection], tuple[int, bool]]) -> Connection:
-        """The peer of which there is most."""
-        return max(self._connections, key=what)
+        return max(min(HANDSHAKES, self.limits.connections), self.places.free)
 
     @property
     def connections(self) -> int:
         """How many peers are connected."""
-        return len(self._connections)
+        return len(self.places)
 
     async def drain(self, seconds: float = 5.0) -> None:
         """Stop accepting, let requests under way finish, then cut what is left."""
         for server in self._servers:
             server.close()
-        for connection in tuple(self._connections):
+        for connection in self.places:
             connection.drain()
         end = self.clock.monotonic() + seconds
-        while self._connections and self.clock.monotonic() < end:
+        while self.places and self.clock.monotonic() < end:
             await self.clock.sleep(0.01)
-        for connection in tuple(self._connections):
+        for connection in self.places:
             if connection.transport:
                 connection.transport.abort()
         if self._sweeper:
