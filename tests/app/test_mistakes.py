@@ -33,7 +33,7 @@ AT_A_STORE = [
     ("kv put -cas=7 secret/a k=v", 2, "check-and-set", "name its version: -cas=N"),
     ("kv undelete -versions=x secret/a", 1, "versions are numbers", "-versions=1,2"),
     ("kv undelete -versions=² secret/a", 1, "versions are numbers", "-versions=1,2"),
-    ("policy write p missing.hcl", 1, "cannot read missing.hcl: No such file", "- for standard"),
+    ("policy write p missing.hcl", 2, "cannot read missing.hcl: No such file", "- for standard"),
     ("policy write p bad.hcl", 2, "line 3, column 1: expected ',' or ']'", ""),
     ("write nope/x a=b", 2, "no handler for route", "secrets list and auth list"),
     ("secrets enable nosuch", 2, "not found in the catalog", "secrets enable -h"),
