@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,21 +18,27 @@ from strongroom.wire.listener import Exchange, Listener
 
 
 class Store:
-    """Gives a new token at each login; `good` are those that it takes."""
+    """Gives a new token at each login; `good` are those that it takes, `uses` times each."""
 
     def __init__(self) -> None:
-        self.logins = 0
+        self.logins = self.uses = 0
         self.good: set[str] = set()
+        self.used = Counter[str]()
 
     def __call__(self, request: Request, exchange: Exchange) -> None:
         if request.target.endswith("/login"):
             self.logins += 1
             auth = {"client_token": f"t{self.logins}", "lease_duration": 3600}
+            auth["num_uses"] = self.uses
             exchange.reply(Response(200, json.dumps({"auth": auth}).encode()))
-        elif request.headers.get("x-vault-token") in self.good:
+        elif self._takes(request.headers.get("x-vault-token", "")):
             exchange.reply(Response(200, b'{"data": {"ciphertext": "vault:v1:x"}}'))
         else:
             exchange.reply(Response(403, b'{"errors": ["permission denied"]}'))
+
+    def _takes(self, token: str) -> bool:
+        self.used[token] += 1
+        return token in self.good and not 0 < self.uses < self.used[token]
 
 
 @pytest.fixture
@@ -89,6 +96,18 @@ async def test_calls_whose_token_was_revoked_are_made_again_after_one_login(
     calls = (wrapper.wrap(b"k", b"") for _ in range(10))
     assert set(await asyncio.gather(*calls)) == {b"vault:v1:x"}
     assert store.logins == 2
+
+
+async def test_a_token_of_few_uses_is_replaced_when_they_are_over(
+    store: Store, wrapper: TransitWrapper
+) -> None:
+    """Its refusal is no missing right, however young the login is."""
+    store.uses, store.good = 2, {"t1", "t2", "t3"}
+    await wrapper.wrap(b"k", b"")
+    assert set(await asyncio.gather(*(wrapper.wrap(b"k", b"") for _ in range(5)))) == {
+        b"vault:v1:x"
+    }
+    assert store.used == {"t1": 2, "t2": 2, "t3": 2}
 
 
 async def test_a_login_is_made_again_before_its_token_ends(

@@ -59,13 +59,17 @@ class TransitWrapper:
         self._clock = clock
         self._client = VaultClient(address, None, http, login.namespace)
         self._until = self._since = 0.0
+        # How often the token may be used yet.
+        self._uses = float("inf")
         # Many calls at once make one login.
         self._turn = asyncio.Lock()
 
     async def _ready(self) -> VaultClient:
         async with self._turn:
-            if self._client.token is None or self._clock.monotonic() >= self._until:
+            over = self._clock.monotonic() >= self._until or self._uses < 1
+            if self._client.token is None or over:
                 await self._log_in()
+            self._uses -= 1
         return self._client
 
     async def _has_another(self, refused: Secret | None) -> bool:
@@ -75,6 +79,7 @@ class TransitWrapper:
                 if self._login.path and self._clock.monotonic() - self._since < BLAME_SECONDS:
                     return False
                 await self._log_in()
+            self._uses -= 1
             return True
 
     async def _log_in(self) -> None:
@@ -93,6 +98,7 @@ class TransitWrapper:
         auth = (await self._client.request("POST", login.path, body))["auth"]
         self._client.token = Secret(auth["client_token"])
         self._since = self._clock.monotonic()
+        self._uses = float(auth.get("num_uses") or "inf")
         life = float(auth["lease_duration"])
         self._until = self._clock.monotonic() + (life * RENEW_AT if life else float("inf"))
 
