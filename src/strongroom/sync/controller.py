@@ -208,7 +208,9 @@ class SyncController:
             return None
         if self._uids.get(key, item["metadata"]["uid"]) != item["metadata"]["uid"]:
             # Made anew before anybody looked: what is known is of the one before.
+            stale = self._stale & {key}
             self._forget(key)
+            self._stale |= stale
         self._uids[key] = item["metadata"]["uid"]
         began = self._clock.monotonic()
         try:

@@ -1,5 +1,7 @@
 """creationPolicy and deletionPolicy, every pair that may be."""
 
+import asyncio
+
 import pytest
 
 from strongroom.kube.resource import SECRETS
@@ -301,3 +303,20 @@ async def test_what_is_made_anew_under_its_name_holds_what_goes_with_it(bench) -
     await bench.external(target=target)
     await bench.clock.advance(5)
     assert (await bench.item())["metadata"]["finalizers"] == [FINALIZER]
+
+
+async def test_what_the_store_told_of_one_that_was_made_anew_is_read(bench) -> None:
+    """Another replica had the lead and synced it, and its status is believed."""
+    await bench.external(target={"creationPolicy": "Orphan"})
+    old = await bench.item()
+    bench.running.cancel()
+    await asyncio.gather(bench.running, return_exceptions=True)
+    await bench.api.delete(EXTERNAL_SECRETS, "db", "n")
+    metadata = {"name": "db", "namespace": "n"}
+    await bench.api.create(EXTERNAL_SECRETS, {**old, "metadata": metadata})
+    # Told of before the lead was lost, and not read yet.
+    bench.provider.secrets["prod/db"].append({"password": "two"})
+    bench.operator.sync.catch_up([("n", "db")])
+    bench.running = asyncio.create_task(bench.operator.run())
+    await bench.clock.advance(5)
+    assert await bench.secret() == {"password": "two"}
