@@ -14,7 +14,15 @@ from strongroom.encrypt.kms.api_server_fake import ApiServerFake
 from strongroom.encrypt.kms.config import read_config
 from strongroom.encrypt.kms.high_water import mark_file
 from strongroom.encrypt.kms.keeper import Keeper
-from strongroom.encrypt.kms.keys import Backends, Keks, Place, make, open_key, wrapped_anew
+from strongroom.encrypt.kms.keys import (
+    BACKEND_SECONDS,
+    Backends,
+    Keks,
+    Place,
+    make,
+    open_key,
+    wrapped_anew,
+)
 from strongroom.encrypt.kms.messages import (
     DecryptRequest,
     EncryptRequest,
@@ -369,6 +377,41 @@ async def test_a_wrap_that_does_not_open_counts_for_none(
         assert {each.by for each in entry.wraps} == {"good", "other"}
         with pytest.raises(Unavailable, match="not-wrapped"):
             await wrapped_anew(entry, key, backends, PLACE)
+
+
+async def test_a_slow_backend_has_its_time_for_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a look at whether a wrap opens it had to answer three calls in the time of one."""
+    loop, passed = asyncio.get_running_loop(), 0.0
+    now = loop.time
+    monkeypatch.setattr(loop, "time", lambda: now() + passed)
+
+    class Slow(FakeWrapper):
+        hangs = 0.4 * BACKEND_SECONDS
+
+        async def _wait(self) -> None:
+            nonlocal passed
+            passed += self.hangs
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+        async def identity(self) -> str:
+            await self._wait()
+            return await super().identity()
+
+        async def wrap(self, secret: bytes, aad: bytes) -> bytes:
+            await self._wait()
+            return await super().wrap(secret, aad)
+
+        async def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
+            await self._wait()
+            return await super().unwrap(wrapped, aad)
+
+    slow = Slow("s")
+    entry, _ = await make(Backends((slow,)), PLACE, 0.0)
+    assert [each.by for each in entry.wraps] == ["s"]
+    slow.hangs = BACKEND_SECONDS
+    with pytest.raises(Unavailable, match="no answer in 5 s"):
+        await make(Backends((slow,)), PLACE, 0.0)
 
 
 async def test_a_backend_that_rotates_while_it_wraps_is_told(bed: Bed) -> None:

@@ -16,6 +16,8 @@ from strongroom.wire.keywrap.contract import Wary, Wrapper
 T = TypeVar("T")
 ID_CHARACTERS: Final = 24
 BACKEND_SECONDS: Final = 5.0
+# Which key, the wrap, and whether that opens: a slow backend has its time for each.
+CALLS_TO_WRAP: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +132,16 @@ async def _wrapped(
     async def one(wrapper: Wrapper) -> Wrap:
         counts = wrapper in backends.wrappers
         # Asked first: a backend that rotates meanwhile is then found to be behind, and wraps anew.
-        identity = await wrapper.identity()
-        blob = await wrapper.wrap(parts[wrapper.name], aad)
-        if counts and not constant_time_equal(await wrapper.unwrap(blob, aad), parts[wrapper.name]):
-            raise Denied("not-the-key", "it opens another key than it wrapped")
+        identity = await _answer(wrapper.identity())
+        blob = await _answer(wrapper.wrap(parts[wrapper.name], aad))
+        if counts:
+            opened = await _answer(wrapper.unwrap(blob, aad))
+            if not constant_time_equal(opened, parts[wrapper.name]):
+                raise Denied("not-the-key", "it opens another key than it wrapped")
         return Wrap(wrapper.name, identity, blob, shared and counts)
 
     missing = [each for each in (*backends.wrappers, *backends.escrows) if each.name not in kept]
-    made, failed = await _each(missing, one)
+    made, failed = await _each(missing, one, CALLS_TO_WRAP * BACKEND_SECONDS)
     wraps = (*kept.values(), *made.values())
     return dataclasses.replace(entry, threshold=backends.threshold, wraps=wraps), failed
 
@@ -232,10 +236,7 @@ async def _each(
 
     async def one(wrapper: Wrapper) -> T | Refusal:
         try:
-            async with asyncio.timeout(seconds):
-                return await work(wrapper)
-        except TimeoutError:
-            return Unavailable("backend-slow", f"no answer in {seconds:g} s")
+            return await _answer(work(wrapper), seconds)
         except Refusal as refusal:
             return refusal
         except Exception as error:  # noqa: BLE001 - its message may hold what was answered
@@ -246,6 +247,14 @@ async def _each(
     pairs = [(each.name, result) for each, result in zip(wrappers, given, strict=True)]
     good = {name: result for name, result in pairs if not isinstance(result, Refusal)}
     return good, {name: result for name, result in pairs if isinstance(result, Refusal)}
+
+
+async def _answer(call: Awaitable[T], seconds: float = BACKEND_SECONDS) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await call
+    except TimeoutError:
+        raise Unavailable("backend-slow", f"no answer in {seconds:g} s") from None
 
 
 def _said(failed: Mapping[str, Refusal]) -> str:
