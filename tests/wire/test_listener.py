@@ -235,6 +235,29 @@ async def test_who_waits_for_a_reply_makes_no_room(bench) -> None:
     await few.drain(0.2)
 
 
+async def test_who_reads_a_long_reply_is_not_silent(bench) -> None:
+    """Its end waits to be sent when nothing else is owed any more, and would be lost."""
+    few = Listener(bench.echo, Limits(connections=2), bench.clock)
+    _, bench.port = await few.start("127.0.0.1", 0)
+    bench.echo.held = []
+    peer = await bench.peer()
+    await peer.send(get())
+    await until(lambda: bench.echo.held)
+    (reading,) = few.places
+    bench.echo.held.pop().reply(Response(200, bytes(16 * 1024 * 1024)))
+    await until(lambda: not reading._peer_reads)
+    bench.echo.held = None
+    silent = await bench.peer()
+    await silent.send(get())
+    assert (await silent.reply())[0] == 200
+    while not reading._peer_reads:
+        assert await peer.reader.read(4096)
+    assert await bench.ask(get()) == 200
+    assert reading.transport is not None
+    assert await silent.ended()
+    await few.drain(0.2)
+
+
 async def test_drain_answers_what_is_under_way(bench) -> None:
     """And refuses new connections."""
     bench.echo.held = []

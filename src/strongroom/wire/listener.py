@@ -212,6 +212,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._peer_reads = True
+        self.listener.places.heard(self)
         self._may_be_kept()
         self._send_file()
         if self.transport and len(self._waiting) < self._limits.pipelined:
