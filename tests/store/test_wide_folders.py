@@ -10,6 +10,7 @@ import pytest
 from strongroom.audit.devices import AuditBroker
 from strongroom.audit.record import RecordWriter
 from strongroom.crypto.mac import KeyedHmac
+from strongroom.model.errors import NotFound
 from strongroom.store.call import Call, Result
 from strongroom.store.engine.contract import KvMetadata, KvVersionInfo, MountRow
 from strongroom.store.recording import Recording
@@ -63,14 +64,14 @@ async def test_a_wide_folder_is_listed_whole_and_sorted_and_by_any_limit(store) 
 class Turns:
     """A view of a folder that notes in which turn of the event loop it was asked."""
 
-    def __init__(self) -> None:
-        self.now = 0
+    def __init__(self, end: str = "") -> None:
+        self.now, self.end = 0, end
         self.asked: list[tuple[int, int]] = []
 
     def kv_list(self, mount: str, folder: str, *, after: str = "", limit: int = 0) -> list[str]:
         self.asked.append((self.now, limit))
-        first = int(after or -1) + 1
-        return [f"{each:05}" for each in range(first, min(MANY, first + limit))]
+        first = int(after.rstrip("/") or -1) + 1
+        return [f"{each:05}{self.end}" for each in range(first, min(MANY, first + limit))]
 
     def kv_metadata(self, mount: str, path: str) -> None:
         self.asked.append((self.now, 1))
@@ -98,6 +99,21 @@ async def test_others_have_their_turn_between_the_pages_of_a_listing(kind: str) 
         of_turn[turn] = of_turn.get(turn, 0) + names
     # A page that ends is followed by the next one in the same turn at most.
     assert max(of_turn.values()) <= 2 * PAGE
+
+
+async def test_others_have_their_turn_while_folders_are_left_out() -> None:
+    """A tree of folders that a rule denies gives no name to make a pause at."""
+    view = Turns(end="/")
+    counting = asyncio.create_task(view.count())
+    caller: Any = SimpleNamespace(denies=lambda path, **_: path != "secret/metadata/wide/")
+    call = Call("scan", "secret/metadata/wide", {}, MOUNT, "", session=caller)
+    call.args = {"path": "wide"}
+    with pytest.raises(NotFound):
+        await Listing(SimpleNamespace(view=view)).scan(call)
+    counting.cancel()
+    turns = [turn for turn, _ in view.asked]
+    assert len(turns) == MANY // PAGE + 2
+    assert max(turns.count(each) for each in turns) <= 2
 
 
 async def test_runs_are_merged_in_order() -> None:

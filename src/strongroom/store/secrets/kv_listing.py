@@ -40,20 +40,21 @@ def tree(
     """Paths of secrets under a folder, a folder's own name first, from the one after `after`.
 
     Paths are relative to the folder. The order is the storage order of names, which is stable.
-    Nothing comes from folders that are `closed`.
+    Of a folder that is `closed` comes "" alone, so that who reads can make pauses.
     """
     if closed(folder):
+        yield ""
         return
     head, slash, rest = after.partition("/")
     start = head + slash
     if slash:
         for path in tree(view, mount, _joined(folder, head), rest, closed):
-            yield start + path
+            yield path and start + path
     while page := view.kv_list(mount, folder, after=start, limit=PAGE):
         for name in page:
             if name.endswith("/"):
                 for path in tree(view, mount, _joined(folder, name), closed=closed):
-                    yield name + path
+                    yield path and name + path
             else:
                 yield name
         start = page[-1]
@@ -160,7 +161,7 @@ class Listing:
         paths = tree(self._context.view, _uuid(call), folder, after, closed)
         keys: list[str] = []
         while part := list(islice(paths, min(PAGE, limit + 1 - len(keys)))):
-            keys += part
+            keys += filter(None, part)
             await asyncio.sleep(0)
         if not keys:
             raise nothing_here()
