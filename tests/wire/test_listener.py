@@ -5,11 +5,12 @@ import io
 import json
 import os
 from collections.abc import Callable
+from typing import BinaryIO
 
 import pytest
 
 from strongroom.model.errors import Misuse
-from strongroom.wire.http import Response
+from strongroom.wire.http import Request, Response
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Listener
 
@@ -232,6 +233,40 @@ async def test_who_waits_for_a_reply_makes_no_room(bench) -> None:
         each.reply(Response(200, b"done"))
     for peer in (*peers[1:], last):
         assert await peer.reply() == (200, b"done")
+    await few.drain(0.2)
+
+
+class Kept:
+    """A spool for every body, from who says so."""
+
+    most_bytes = 4096
+
+    def wants(self, method: str, target: str) -> bool:
+        return method == "POST"
+
+    async def admits(self, request: Request) -> bool:
+        return "x-known" in request.headers
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO()
+
+
+async def test_who_sends_a_body_that_nobody_wants_makes_room(bench) -> None:
+    """It needs no token, and would keep a place for a minute by a line."""
+    few = Listener(bench.echo, Limits(connections=2), bench.clock, spool=Kept())
+    _, bench.port = await few.start("127.0.0.1", 0)
+    peers = []
+    for more in ("", "x-known: 1\r\n"):
+        peers.append(await bench.peer())
+        head = get(method="POST", headers=f"Content-Length: 4\r\nExpect: 100-continue\r\n{more}")
+        await peers[-1].send(head)
+        await peers[-1].reader.readuntil(b"\r\n\r\n")
+    unwanted, sends = peers
+    assert await bench.ask(get()) == 200
+    assert await unwanted.ended()
+    assert await bench.ask(get()) == 200
+    await sends.send(b"body")
+    assert (await sends.reply())[0] == 200
     await few.drain(0.2)
 
 

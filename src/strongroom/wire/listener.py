@@ -462,7 +462,7 @@ class Connection(asyncio.Protocol):
     def is_owed(self) -> bool:
         """Whether it waits for something that it asked for, or is told of as it comes."""
         held = self._file is not None or self.websocket is not None or not self._peer_reads
-        return held or bool(self._waiting or self._spooling)
+        return held or bool(self._waiting) or any(each.is_wanted for each in self._spooling)
 
     def drain(self) -> None:
         """Answer what is under way, then close; close at once when nothing is."""

@@ -54,6 +54,8 @@ class Incoming:
         self._pieces: list[bytes] = []
         self._bytes = 0
         self._dropping = False
+        # Whether its sender may send it, as far as that is known.
+        self.is_wanted = False
         self._more = asyncio.Event()
         self._deliver: Callable[[Request], None] | None = None
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -93,6 +95,7 @@ class Incoming:
         if not await self._spool.admits(self._request):
             self._drop()
             return
+        self.is_wanted = True
         with contextlib.ExitStack() as stack:
             try:
                 file = stack.enter_context(await asyncio.to_thread(self._spool.open))
