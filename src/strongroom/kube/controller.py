@@ -9,6 +9,7 @@ from typing import Final
 from strongroom.kube.queue import LAST_BACKOFF, Lane, WorkQueue
 from strongroom.model.errors import Refusal
 
+# Namespace and name.
 Key = tuple[str, str]
 # Returns the seconds until the key is due again, or None for "when something changes".
 Reconcile = Callable[[Key], Awaitable[float | None]]
@@ -51,6 +52,7 @@ class Controller:
 
     async def run(self, workers: int = WORKERS) -> None:
         """Work with that many keys at a time."""
+        self._queue.workers = workers
         async with asyncio.TaskGroup() as group:
             for _ in range(workers):
                 group.create_task(self._work())

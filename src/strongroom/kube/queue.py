@@ -1,12 +1,16 @@
 """Keys waiting for work: three lanes, each key once, never two workers on the same key.
 
-A key that is added while it is being worked on comes again afterwards.
+A key that is added while it is being worked on comes again afterwards. A group of keys, as those of
+a namespace, is worked on by fewer workers than it leaves free, so that one whose work hangs keeps
+nobody else waiting: of 48 the first such has 24, the next 12, and so on. Keys of a group that has
+its share are set aside until it has room.
 """
 
 import asyncio
 import heapq
 import itertools
-from collections import OrderedDict
+import math
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from enum import IntEnum
 from typing import Any, Final, Generic, TypeVar
@@ -26,12 +30,26 @@ class Lane(IntEnum):
     PERIODIC = 2
 
 
-class WorkQueue(Generic[K]):
-    """One queue for one event loop."""
+_Lanes = dict[Lane, OrderedDict[K, float]]
 
-    def __init__(self, clock: Clock) -> None:
+
+def _no_lanes() -> _Lanes[K]:
+    return {lane: OrderedDict() for lane in Lane}
+
+
+class WorkQueue(Generic[K]):
+    """One queue for one event loop; `group` says whose a key is, without it each is its own."""
+
+    def __init__(self, clock: Clock, group: Callable[[K], Hashable] = lambda key: key) -> None:
         self.clock = clock
-        self._lanes: dict[Lane, OrderedDict[K, float]] = {lane: OrderedDict() for lane in Lane}
+        # How many work on it at a time.
+        self.workers = math.inf
+        self._group = group
+        self._lanes: _Lanes[K] = _no_lanes()
+        # Keys of groups that have their share, by group.
+        self._aside: dict[Hashable, _Lanes[K]] = {}
+        self._brought_back: set[K] = set()
+        self._shares: Counter[Hashable] = Counter()
         # Since when each is worked on.
         self._busy: dict[K, float] = {}
         self._last_done = clock.monotonic()
@@ -49,13 +67,19 @@ class WorkQueue(Generic[K]):
         if key in self._busy:
             self._again[key] = min(lane, self._again.get(key, lane))
             return
-        for other in Lane:
-            if key in self._lanes[other]:
-                if other <= lane:
-                    return
-                del self._lanes[other][key]
+        for lanes in self._lanes_of(key):
+            for other in Lane:
+                if key in lanes[other]:
+                    if other <= lane:
+                        return
+                    del lanes[other][key]
         self._lanes[lane][key] = self.clock.monotonic()
         self._ready.set()
+
+    def _lanes_of(self, key: K) -> list[_Lanes[K]]:
+        """Where a key may wait."""
+        aside = self._aside.get(self._group(key))
+        return [self._lanes] if aside is None else [self._lanes, aside]
 
     def add_after(self, key: K, seconds: float, lane: Lane = Lane.PERIODIC) -> None:
         """Add once that time has passed; only the earliest of several counts."""
@@ -71,7 +95,8 @@ class WorkQueue(Generic[K]):
 
         But not where it waits for another reason than that it is its turn.
         """
-        self._lanes[Lane.PERIODIC].pop(key, None)
+        for lanes in self._lanes_of(key):
+            lanes[Lane.PERIODIC].pop(key, None)
         self._due.pop(key, None)
         self.add_after(key, seconds)
 
@@ -94,12 +119,41 @@ class WorkQueue(Generic[K]):
         while True:
             self._move_due()
             for lane in Lane:
-                if self._lanes[lane]:
-                    key, _ = self._lanes[lane].popitem(last=False)
-                    self._busy[key] = self.clock.monotonic()
-                    return key
+                while self._lanes[lane]:
+                    key, since = self._lanes[lane].popitem(last=False)
+                    if self._has_room(self._group(key)):
+                        self._busy[key] = self.clock.monotonic()
+                        self._shares[self._group(key)] += 1
+                        self._brought_back.discard(key)
+                        return key
+                    self._set_aside(key, lane, since)
             self._ready.clear()
             await self._wait()
+
+    def _has_room(self, group: Hashable) -> bool:
+        return self._shares[group] < self.workers - len(self._busy)
+
+    def _set_aside(self, key: K, lane: Lane, since: float) -> None:
+        waiting = self._aside.setdefault(self._group(key), _no_lanes())[lane]
+        waiting[key] = since
+        if key in self._brought_back:
+            # Somebody else has taken the place that it was to have; it goes on being the first.
+            waiting.move_to_end(key, last=False)
+            self._brought_back.remove(key)
+
+    def _bring_back(self) -> None:
+        """One key of each group that has room, to the front of its lane."""
+        for group in [each for each in self._aside if self._has_room(each)]:
+            lanes = self._aside[group]
+            lane = next((each for each in Lane if lanes[each]), None)
+            if lane is None:
+                del self._aside[group]
+                continue
+            key, since = lanes[lane].popitem(last=False)
+            self._lanes[lane][key] = since
+            self._lanes[lane].move_to_end(key, last=False)
+            self._brought_back.add(key)
+            self._ready.set()
 
     async def _wait(self) -> None:
         waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._ready.wait())}
@@ -124,8 +178,12 @@ class WorkQueue(Generic[K]):
         """The work on a taken key has ended."""
         now = self._last_done = self.clock.monotonic()
         self.on_done(key, now - self._busy.pop(key, now))
+        self._shares[self._group(key)] -= 1
+        if self._shares[self._group(key)] <= 0:
+            del self._shares[self._group(key)]
         if key in self._again:
             self.add(key, self._again.pop(key))
+        self._bring_back()
 
     def oldest(self) -> float:
         """Seconds for which the key that has waited longest could have been worked on."""
@@ -142,7 +200,8 @@ class WorkQueue(Generic[K]):
 
     def lengths(self) -> dict[Lane, int]:
         """How many keys wait in each lane."""
-        return {lane: len(keys) for lane, keys in self._lanes.items()}
+        everywhere = (self._lanes, *self._aside.values())
+        return {lane: sum(len(lanes[lane]) for lanes in everywhere) for lane in Lane}
 
     def __len__(self) -> int:
-        return sum(len(lane) for lane in self._lanes.values())
+        return sum(self.lengths().values())

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Final
 
 from strongroom.kube.api import KubeApi
@@ -52,7 +53,7 @@ from strongroom.sync.template_texts import template_texts
 from strongroom.sync.watches import Watches
 
 FINALIZER: Final = "externalsecrets.external-secrets.io/externalsecret-cleanup"
-WORKERS: Final = 24
+WORKERS: Final = 48
 # With more keys than this at once, and for so long after, a status says enough without an Event.
 CROWD: Final = 32
 CROWD_SECONDS: Final = 5.0
@@ -104,7 +105,7 @@ class SyncController:
         self._api = api
         self._parts = parts
         self._clock = clock
-        self.queue: WorkQueue[Key] = WorkQueue(clock)
+        self.queue: WorkQueue[Key] = WorkQueue(clock, itemgetter(0))
         self.controller = Controller("externalsecret", self.queue, self.reconcile, self._patience)
         self._known: dict[Key, Known] = {}
         self._uids: dict[Key, str] = {}

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 from strongroom.kube.api import EVERYTHING, KubeApi, Scope
@@ -95,7 +96,7 @@ class PushController:
         self._clock = clock
         scope = Scope(namespace=namespace) if namespace else EVERYTHING
         self.objects = Informer(api, PUSH_SECRETS, clock, scope)
-        self.queue: WorkQueue[Key] = WorkQueue(clock)
+        self.queue: WorkQueue[Key] = WorkQueue(clock, itemgetter(0))
         self._done: dict[Key, _Done] = {}
         # The ConfigMaps and Secrets that templates are kept in.
         self._inputs = Index[tuple[str, str, str]]()
@@ -120,7 +121,7 @@ class PushController:
         """Work; the watches run beside it. May be run again after it was cancelled."""
         for each in self._parts.watches.needed_at_start():
             await each.synced.wait()
-        await Controller("pushsecret", self.queue, self.reconcile, self._patience).run(4)
+        await Controller("pushsecret", self.queue, self.reconcile, self._patience).run(8)
 
     # reasons to look again
 

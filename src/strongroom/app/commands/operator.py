@@ -97,7 +97,7 @@ def _add_scope(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--controller-class", default="", metavar="C", help="leave stores of other classes alone"
     )
-    group.add_argument("--workers", type=int, default=24, metavar="N", help="objects at a time")
+    group.add_argument("--workers", type=int, default=48, metavar="N", help="objects at a time")
     group.add_argument(
         "--reads-per-second", type=float, default=500.0, metavar="N", help="of each store"
     )
