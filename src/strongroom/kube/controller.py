@@ -18,6 +18,11 @@ WORKERS: Final = 8
 _log = logging.getLogger(__name__)
 
 
+def namespace_of(key: Key) -> str:
+    """Whose a key is."""
+    return key[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
     """Bounds of the pause after a refusal, in seconds."""

@@ -4,11 +4,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from typing import Final
 
 from strongroom.kube.api import KubeApi
-from strongroom.kube.controller import Controller, Key, Pause
+from strongroom.kube.controller import Controller, Key, Pause, namespace_of
 from strongroom.kube.queue import Lane, WorkQueue
 from strongroom.kube.resource import Object, key_of
 from strongroom.model.clock import Clock
@@ -105,7 +104,7 @@ class SyncController:
         self._api = api
         self._parts = parts
         self._clock = clock
-        self.queue: WorkQueue[Key] = WorkQueue(clock, itemgetter(0))
+        self.queue: WorkQueue[Key] = WorkQueue(clock, namespace_of)
         self.controller = Controller("externalsecret", self.queue, self.reconcile, self._patience)
         self._known: dict[Key, Known] = {}
         self._uids: dict[Key, str] = {}

@@ -3,11 +3,10 @@
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from operator import itemgetter
 from typing import Any, Final
 
 from strongroom.kube.api import EVERYTHING, KubeApi, Scope
-from strongroom.kube.controller import Controller, Key, Pause
+from strongroom.kube.controller import Controller, Key, Pause, namespace_of
 from strongroom.kube.events import EventRecorder
 from strongroom.kube.informer import Informer
 from strongroom.kube.queue import LAST_BACKOFF, Lane, WorkQueue
@@ -96,7 +95,7 @@ class PushController:
         self._clock = clock
         scope = Scope(namespace=namespace) if namespace else EVERYTHING
         self.objects = Informer(api, PUSH_SECRETS, clock, scope)
-        self.queue: WorkQueue[Key] = WorkQueue(clock, itemgetter(0))
+        self.queue: WorkQueue[Key] = WorkQueue(clock, namespace_of)
         self._done: dict[Key, _Done] = {}
         # The ConfigMaps and Secrets that templates are kept in.
         self._inputs = Index[tuple[str, str, str]]()
