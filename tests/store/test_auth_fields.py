@@ -4,11 +4,14 @@ That a field does what it says is in the test of its method; what all methods sh
 Fields: https://developer.hashicorp.com/vault/api-docs/auth, as of 1.16.
 """
 
+from collections.abc import Iterator
+
 import pytest
 from tests.store.test_cert_auth import Maker, der, pem
 from tests.store.test_kubernetes_auth import jwt as kubernetes_jwt
 
 from strongroom.model.principal import ReviewedToken
+from strongroom.store.auth.role_fields import overlap
 
 REFUSED = object()
 NETWORKS = ["10.0.0.0/8"]
@@ -300,3 +303,23 @@ async def test_a_role_shows_the_old_names_that_it_was_written_with(method) -> No
     assert await shown() == written
     assert (await method.ask(path, {"token_policies": "a", "token_ttl": 0}))[0] == 204
     assert await shown() == plain
+
+
+class Read(list[str]):
+    """A list that counts how often it was read through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_what_two_lists_of_networks_share_is_found_by_reading_each_once() -> None:
+    """A login asks: to read one again for each of the other held up everybody for a second."""
+    networks = Read(["10.0.0.0/8", "::/0", "10.0.0.1", "192.168.0.0/16"])
+    others = Read(["10.1.0.0/16", "10.0.0.0/24", "::1", "0.0.0.0/1"])
+    found = ["10.1.0.0/16", "10.0.0.0/24", "10.0.0.0/8", "::1/128", "10.0.0.1/32"]
+    assert overlap(networks, others) == found
+    assert (networks.times, others.times) == (1, 1)
+    assert overlap(["10.0.0.0/8"], ["::/0", "11.0.0.0/8"]) == []

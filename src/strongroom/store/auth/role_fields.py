@@ -195,18 +195,17 @@ def covered(networks: list[str], wider: list[str]) -> bool:
 
 def overlap(networks: Sequence[str], others: Sequence[str]) -> list[str]:
     """The networks that lie in both of two lists, neither of them empty."""
-    both = (
-        (ipaddress.ip_network(one, strict=False), ipaddress.ip_network(two, strict=False))
-        for one in networks
-        for two in others
-    )
-    # Of two networks that meet, one lies within the other.
-    met = (
-        max(pair, key=lambda each: each.prefixlen)
-        for pair in both
-        if pair[0].version == pair[1].version and pair[0].overlaps(pair[1])
-    )
-    return list(dict.fromkeys(map(str, met)))
+    # A login reads them, and either list may be long.
+    inner = [ipaddress.ip_network(each, strict=False) for each in networks]
+    outer = [ipaddress.ip_network(each, strict=False) for each in others]
+    met = {}
+    for one in inner:
+        for two in outer:
+            # Of two networks that meet, one lies within the other.
+            wide, narrow = (one, two) if one.prefixlen <= two.prefixlen else (two, one)
+            if narrow.network_address in wide:
+                met[narrow] = str(narrow)
+    return list(met.values())
 
 
 def resolved_type(role_type: str, mount: MountRow) -> str:
