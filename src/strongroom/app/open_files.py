@@ -5,6 +5,7 @@ import resource
 from typing import Final
 
 from strongroom.wire.limits import Limits
+from strongroom.wire.listener import HANDSHAKES
 
 MOST_FILES: Final = 65_536
 # For the database, audit devices and requests to others.
@@ -25,5 +26,6 @@ def allow_open_files() -> int:
 
 def connections_for(files: int, listeners: int) -> int:
     """How many connections each of so many listeners takes in a process with so many files."""
-    left = files - min(KEPT_FREE, files // 2)
-    return max(1, min(Limits().connections, left // max(1, listeners)))
+    share = (files - min(KEPT_FREE, files // 2)) // max(1, listeners)
+    # Where all of them are taken, peers in a handshake have files as well.
+    return max(1, min(Limits().connections, max(share - HANDSHAKES, share // 2)))
