@@ -69,6 +69,10 @@ async def test_what_is_set_aside_waits_once_and_may_be_put_off() -> None:
     queue.add("a1", Lane.PERIODIC)
     queue.add("a2", Lane.CHANGED)
     assert queue.lengths() == {Lane.CHANGED: 1, Lane.EVENT: 0, Lane.PERIODIC: 1}
+    assert isinstance(queue.clock, SimulatedClock)
+    await queue.clock.advance(3)
+    assert await taken(queue) == []
+    assert queue.oldest() == 3
     queue.put_off("a1", 60.0)
     queue.done("a0")
     assert await taken(queue) == ["a2"]

@@ -186,8 +186,10 @@ class WorkQueue(Generic[K]):
         self._bring_back()
 
     def oldest(self) -> float:
-        """Seconds for which the key that has waited longest could have been worked on."""
-        since = [next(iter(lane.values())) for lane in self._lanes.values() if lane]
+        """Seconds for which the key that has waited longest is due, its group's share or not."""
+        everywhere = (self._lanes, *self._aside.values())
+        waiting = [lane for lanes in everywhere for lane in lanes.values() if lane]
+        since = [next(iter(lane.values())) for lane in waiting]
         return self.clock.monotonic() - min(since) if since else 0.0
 
     def idle(self) -> float:
