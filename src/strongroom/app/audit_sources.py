@@ -153,16 +153,27 @@ async def pods_that_name(
     api: KubeApi, secrets: frozenset[tuple[str, str]]
 ) -> frozenset[tuple[str, str]]:
     """The pods of now that name one of the Secrets; none where nobody may ask."""
+    pods, _ = await _pods_beside(api, secrets)
     found = set()
+    for pod in pods:
+        namespace, name = str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"])
+        if any((namespace, each) in secrets for each in secrets_of(pod.get("spec"))):
+            found.add((namespace, name))
+    return frozenset(found)
+
+
+async def _pods_beside(
+    api: KubeApi, secrets: frozenset[tuple[str, str]]
+) -> tuple[list[Object], list[str]]:
+    """The pods of now in the namespaces of the Secrets; and what could not be asked."""
+    pods: list[Object] = []
+    blind: list[str] = []
     for namespace in sorted({each for each, _ in secrets}):
         try:
-            pods = (await api.list(PODS, Scope(namespace))).items
-        except Refusal:
-            continue
-        for pod in pods:
-            if any((namespace, name) in secrets for name in secrets_of(pod.get("spec"))):
-                found.add((namespace, str(pod["metadata"]["name"])))
-    return frozenset(found)
+            pods += (await api.list(PODS, Scope(namespace))).items
+        except Refusal as refusal:
+            blind.append(f"pods of {namespace}, for their nodes, could not be read: {refusal.code}")
+    return pods, blind
 
 
 async def cluster_reach(
@@ -179,13 +190,7 @@ async def cluster_reach(
     except Refusal as refusal:
         return [], [f"roles and bindings of the cluster could not be read: {refusal.code}"]
     found: list[Reach] = []
-    pods: list[Object] = []
-    blind: list[str] = []
-    for namespace in sorted({each for each, _ in secrets}):
-        try:
-            pods += (await api.list(PODS, Scope(namespace))).items
-        except Refusal as refusal:
-            blind.append(f"pods of {namespace}, for their nodes, could not be read: {refusal.code}")
+    pods, blind = await _pods_beside(api, secrets)
     for namespace, name in sorted(secrets):
         reach = who_can_read_secret(objects, namespace, name)
         for each in (*reach, *nodes_that_read(pods, namespace, name)):

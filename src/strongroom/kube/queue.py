@@ -178,17 +178,17 @@ class WorkQueue(Generic[K]):
         """The work on a taken key has ended."""
         now = self._last_done = self.clock.monotonic()
         self.on_done(key, now - self._busy.pop(key, now))
-        self._shares[self._group(key)] -= 1
-        if self._shares[self._group(key)] <= 0:
-            del self._shares[self._group(key)]
+        group = self._group(key)
+        self._shares[group] -= 1
+        if self._shares[group] <= 0:
+            del self._shares[group]
         if key in self._again:
             self.add(key, self._again.pop(key))
         self._bring_back()
 
     def oldest(self) -> float:
         """Seconds for which the key that has waited longest is due, its group's share or not."""
-        everywhere = (self._lanes, *self._aside.values())
-        waiting = [lane for lanes in everywhere for lane in lanes.values() if lane]
+        waiting = [lane for lanes in self._everywhere() for lane in lanes.values() if lane]
         since = [next(iter(lane.values())) for lane in waiting]
         return self.clock.monotonic() - min(since) if since else 0.0
 
@@ -202,8 +202,10 @@ class WorkQueue(Generic[K]):
 
     def lengths(self) -> dict[Lane, int]:
         """How many keys wait in each lane."""
-        everywhere = (self._lanes, *self._aside.values())
-        return {lane: sum(len(lanes[lane]) for lanes in everywhere) for lane in Lane}
+        return {lane: sum(len(each[lane]) for each in self._everywhere()) for lane in Lane}
+
+    def _everywhere(self) -> tuple[_Lanes[K], ...]:
+        return (self._lanes, *self._aside.values())
 
     def __len__(self) -> int:
         return sum(self.lengths().values())

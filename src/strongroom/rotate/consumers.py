@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from strongroom.kube.resource import Object
 from strongroom.model.clock import parse_rfc3339
+from strongroom.model.digits import whole_number
 
 SOURCE_VERSIONS: Final = "strongroom.dev/source-versions"
 
@@ -95,8 +96,8 @@ def _version_in(said: str, path: str) -> int:
     """The version of a path in `PATH@3, OTHER@7`, 0 where it does not stand there."""
     for each in said.split(", "):
         named, _, number = each.rpartition("@")
-        if named == path and number.isascii() and number.isdigit():
-            return int(number)
+        if named == path and (version := whole_number(number)) is not None:
+            return version
     return 0
 
 

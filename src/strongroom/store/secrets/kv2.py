@@ -41,6 +41,14 @@ CAS_MANDATED: Final = (
     '"cas_required" set to false, but is mandated by backend config. This value will be ignored.'
 )
 _VERBS: Final = {"create": "put", "update": "put", "read": "get", "scan": "list"}
+# What metadata take.
+METADATA: Final = fields(
+    PAGE,
+    number="max_versions",
+    flag="cas_required",
+    seconds="delete_version_after",
+    object="custom_metadata",
+)
 
 Change = Callable[[KvMetadata, list[int], float, KvSettings], KvMetadata]
 
@@ -53,15 +61,6 @@ class _Gone(Exception):
         self.result = Result(version_data(info, row.custom), status=404)
 
 
-METADATA: Final = fields(
-    PAGE,
-    number="max_versions",
-    flag="cas_required",
-    seconds="delete_version_after",
-    object="custom_metadata",
-)
-
-
 class Kv2:
     """The backend of every KV v2 mount."""
 
@@ -72,8 +71,6 @@ class Kv2:
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        lists = self._listing
-        detailed: Any = {"list": lists.detailed, "scan": lists.scan_detailed}
         return (
             Endpoint(
                 "data/{path*}",
@@ -90,8 +87,8 @@ class Kv2:
                 "metadata/{path*}",
                 {
                     "read": self._read_metadata,
-                    "list": lists.names,
-                    "scan": lists.scan,
+                    "list": self._listing.names,
+                    "scan": self._listing.scan,
                     "create": self._write_metadata,
                     "update": self._write_metadata,
                     "patch": self._patch_metadata,
@@ -99,7 +96,11 @@ class Kv2:
                 },
                 takes=METADATA,
             ),
-            Endpoint("detailed-metadata/{path*}", detailed, takes=PAGE),
+            Endpoint(
+                "detailed-metadata/{path*}",
+                {"list": self._listing.detailed, "scan": self._listing.scan_detailed},
+                takes=PAGE,
+            ),
             *(
                 Endpoint(
                     f"{word}/{{path*}}",
