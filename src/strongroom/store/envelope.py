@@ -6,8 +6,8 @@ Form: https://developer.hashicorp.com/vault/api-docs#http-status-codes. A float 
 
 import logging
 import traceback
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -27,6 +27,8 @@ from strongroom.store.quotas import TooMany
 from strongroom.store.routing import UnsupportedOperation
 from strongroom.wire.http import Request, Response
 from strongroom.wire.listener import Exchange
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +114,32 @@ def _sentence(refusal: Refusal) -> str:
 def nothing_here() -> NotFound:
     """404 with an empty list of errors."""
     return NotFound("nothing-here", "nothing there")
+
+
+def present(found: T | None) -> T:
+    """What was found; raises NotFound(`nothing-here`)."""
+    if found is None:
+        raise nothing_here()
+    return found
+
+
+def listed(
+    names: Sequence[str],
+    *,
+    info: Mapping[str, Any] | None = None,
+    warnings: tuple[str, ...] = (),
+    long: bool = False,
+) -> Result:
+    """The answer to a LIST; raises NotFound(`nothing-here`) where there is nothing to say.
+
+    `info` tells more of each; for `long` see Result.
+    """
+    if not names and not warnings:
+        raise nothing_here()
+    data: dict[str, Any] = {"keys": list(names)}
+    if info is not None:
+        data["key_info"] = info
+    return Result(data, warnings=warnings, long=long)
 
 
 def encode_bug(error: Exception) -> Response:

@@ -24,7 +24,7 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.auth_contract import SecretIdRow
 from strongroom.store.engine.contract import Transaction
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed, nothing_here, present
 from strongroom.store.identity.at_login import LoginAlias, canonical_alias
 from strongroom.store.parameters import fields
 
@@ -127,16 +127,11 @@ class AppRole:
     # roles
 
     def _list(self, call: Call) -> Result:
-        names = self._context.view.document_names(call.mount.uuid, ROLE)
-        if not names:
-            raise nothing_here()
-        return Result({"keys": list(names)})
+        return listed(self._context.view.document_names(call.mount.uuid, ROLE))
 
     def _role(self, call: Call) -> dict[str, Any]:
-        role = self._context.view.document(call.mount.uuid, ROLE, call.args["role_name"].lower())
-        if role is None:
-            raise nothing_here()
-        return role
+        name = call.args["role_name"].lower()
+        return present(self._context.view.document(call.mount.uuid, ROLE, name))
 
     def _read(self, call: Call) -> Result:
         shown = shown_role(self._role(call))

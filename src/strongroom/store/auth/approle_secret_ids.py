@@ -18,7 +18,7 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.auth_contract import SecretIdRow
 from strongroom.store.engine.contract import Transaction
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed
 from strongroom.store.parameters import fields
 
 ROLE: Final = "role"
@@ -133,10 +133,7 @@ class SecretIds:
 
     async def _list(self, call: Call) -> Result:
         name, _ = self._role(call)
-        accessors = self._context.view.secret_id_accessors(call.mount.uuid, name)
-        if not accessors:
-            raise nothing_here()
-        return Result({"keys": list(accessors)}, long=True)
+        return listed(self._context.view.secret_id_accessors(call.mount.uuid, name), long=True)
 
     def _by_text(self, call: Call) -> SecretIdRow | None:
         name, _ = self._role(call)

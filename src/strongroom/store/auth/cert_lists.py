@@ -24,7 +24,7 @@ from strongroom.store.auth.fetching import Fetch, check_address
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed
 from strongroom.store.parameters import fields
 
 LIST_BYTES: Final = 16 * 1024 * 1024
@@ -57,10 +57,7 @@ class CertLists:
         )
 
     def _list(self, call: Call) -> Result:
-        names = self._context.view.document_names(call.mount.uuid, CRL)
-        if not names:
-            raise nothing_here()
-        return Result({"keys": list(names)})
+        return listed(self._context.view.document_names(call.mount.uuid, CRL))
 
     async def _delete(self, call: Call) -> None:
         mount, name = call.mount.uuid, call.args["name"].lower()

@@ -40,7 +40,7 @@ from strongroom.store.auth.roles import Roles
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import present
 from strongroom.store.identity.at_login import LoginAlias
 from strongroom.store.parameters import fields
 from strongroom.store.routing import UnsupportedOperation
@@ -98,9 +98,7 @@ class JwtAuth:
         return config
 
     def _read_config(self, call: Call) -> Result:
-        config = self._context.view.document(call.mount.uuid, CONFIG, "")
-        if config is None:
-            raise nothing_here()
+        config = present(self._context.view.document(call.mount.uuid, CONFIG, ""))
         return Result({key: value for key, value in config.items() if key != SECRET})
 
     async def _write_config(self, call: Call) -> None:

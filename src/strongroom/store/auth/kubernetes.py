@@ -36,7 +36,7 @@ from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, role_gra
 from strongroom.store.auth.roles import Roles
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import present
 from strongroom.store.identity.at_login import LoginAlias
 from strongroom.store.parameters import fields
 from strongroom.store.tokens import Grant
@@ -92,9 +92,7 @@ class KubernetesAuth:
     # configuration
 
     def _read_config(self, call: Call) -> Result:
-        config = self._context.view.document(call.mount.uuid, CONFIG, "")
-        if config is None:
-            raise nothing_here()
+        config = present(self._context.view.document(call.mount.uuid, CONFIG, ""))
         shown = {key: value for key, value in config.items() if key != "token_reviewer_jwt"}
         return Result({**shown, "token_reviewer_jwt_set": bool(config["token_reviewer_jwt"])})
 

@@ -8,7 +8,7 @@ from strongroom.store.auth.role_fields import shown_role
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed, present
 from strongroom.store.parameters import Fields
 
 Role = dict[str, Any]
@@ -76,15 +76,10 @@ class Roles:
         return still
 
     def _list(self, call: Call) -> Result:
-        names = self.names(call.mount.uuid)
-        if not names:
-            raise nothing_here()
-        return Result({"keys": list(names)})
+        return listed(self.names(call.mount.uuid))
 
     def _read(self, call: Call) -> Result:
-        role = self.get(call.mount.uuid, call.args["name"])
-        if role is None:
-            raise nothing_here()
+        role = present(self.get(call.mount.uuid, call.args["name"]))
         return Result(shown_role(role))
 
     async def _write(self, call: Call) -> None:

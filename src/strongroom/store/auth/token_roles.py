@@ -13,7 +13,7 @@ from strongroom.store.auth.role_fields import RoleReader, token_type
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed, present
 from strongroom.store.parameters import fields
 from strongroom.store.tokens import BATCH, clean_policies
 
@@ -57,15 +57,12 @@ class TokenRoles:
         return self._context.view.document(call.mount.uuid, KIND, name) is not None
 
     def _list(self, call: Call) -> Result:
-        names = self._context.view.document_names(call.mount.uuid, KIND)
-        if not names:
-            raise nothing_here()
-        return Result({"keys": list(names)})
+        return listed(self._context.view.document_names(call.mount.uuid, KIND))
 
     def _read(self, call: Call) -> Result:
-        role = self._context.view.document(call.mount.uuid, KIND, call.args["role_name"].lower())
-        if role is None:
-            raise nothing_here()
+        role = present(
+            self._context.view.document(call.mount.uuid, KIND, call.args["role_name"].lower())
+        )
         shown = {key: value for key, value in role.items() if key not in _INNER}
         older = {name: role[f"token_{name}"] for name in ("period", "explicit_max_ttl")}
         return Result({"name": call.args["role_name"].lower(), **older, **shown})

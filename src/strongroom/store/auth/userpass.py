@@ -15,7 +15,7 @@ from strongroom.store.auth.role_fields import TOKEN_FIELDS, RoleReader, role_gra
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed, present
 from strongroom.store.identity.at_login import LoginAlias
 from strongroom.store.parameters import fields
 
@@ -71,15 +71,10 @@ class Userpass:
     # users
 
     def _list(self, call: Call) -> Result:
-        names = self._context.view.document_names(call.mount.uuid, USER)
-        if not names:
-            raise nothing_here()
-        return Result({"keys": list(names)})
+        return listed(self._context.view.document_names(call.mount.uuid, USER))
 
     def _read(self, call: Call) -> Result:
-        user = self._user(call, call.args["username"])
-        if user is None:
-            raise nothing_here()
+        user = present(self._user(call, call.args["username"]))
         return Result({key: value for key, value in shown_role(user).items() if key != HASH})
 
     async def _write(self, call: Call) -> None:

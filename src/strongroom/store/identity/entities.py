@@ -12,7 +12,7 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import MountRow, Transaction, View
 from strongroom.store.engine.identity_contract import AliasRow, EntityRow, GroupRow
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed, present
 from strongroom.store.identity.at_login import canonical_alias
 from strongroom.store.identity.merge import merge
 from strongroom.store.identity.named import Named
@@ -130,16 +130,9 @@ class Entities:
                     "name": each.name,
                 }
             )
-        return _listed(
-            {row.id: {"name": row.name, "aliases": aliases.get(row.id, [])} for row in entities},
-            self._context.left_out(entities, every),
-        )
-
-
-def _listed(info: dict[str, dict[str, object]], warnings: tuple[str, ...]) -> Result:
-    if not info and not warnings:
-        raise nothing_here()
-    return Result({"keys": list(info), "key_info": info}, warnings=warnings, long=True)
+        info = {row.id: {"name": row.name, "aliases": aliases.get(row.id, [])} for row in entities}
+        warnings = self._context.left_out(entities, every)
+        return listed(list(info), info=info, warnings=warnings, long=True)
 
 
 class Aliases:
@@ -259,9 +252,7 @@ class Aliases:
                 )
 
     def _read(self, call: Call) -> Result:
-        row = self._found(call.args["id"], self._context.view)
-        if row is None:
-            raise nothing_here()
+        row = present(self._found(call.args["id"], self._context.view))
         return Result(show_alias(row, mounts_by_accessor(self._context.view)))
 
     async def _delete(self, call: Call) -> None:
@@ -280,7 +271,5 @@ class Aliases:
             "canonical_id", "custom_metadata", "local", "mount_accessor", "mount_path",
             "mount_type", "name",
         )  # fmt: skip
-        return _listed(
-            {each["id"]: {name: each[name] for name in names} for each in shown},
-            self._context.left_out(rows),
-        )
+        info = {each["id"]: {name: each[name] for name in names} for each in shown}
+        return listed(list(info), info=info, warnings=self._context.left_out(rows), long=True)

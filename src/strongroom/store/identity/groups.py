@@ -12,7 +12,7 @@ from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
 from strongroom.store.engine.identity_contract import GroupRow
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed
 from strongroom.store.identity.named import Named
 from strongroom.store.identity.resolve import ancestors
 from strongroom.store.identity.values import checked_name, metadata_of, policies_of, show_group
@@ -88,10 +88,7 @@ class Groups:
             }
             for row in groups
         }
-        warnings = self._context.left_out(groups)
-        if not info and not warnings:
-            raise nothing_here()
-        return Result({"keys": list(info), "key_info": info}, warnings=warnings, long=True)
+        return listed(list(info), info=info, warnings=self._context.left_out(groups), long=True)
 
 
 def _type(call: Call) -> str:

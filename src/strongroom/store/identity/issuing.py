@@ -18,7 +18,7 @@ from strongroom.store.auth.jwt_verify import key_id, keys_of_set, verified_claim
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed, present
 from strongroom.store.identity import named_keys
 from strongroom.store.identity.claims import check_template, claims_of, template_text
 from strongroom.store.identity.key_rotation import KEY_KIND
@@ -119,10 +119,7 @@ class IdentityTokens:
         return Result(warnings=(ISSUER_SET,)) if issuer else None
 
     def _names(self, call: Call, kind: str) -> Result:
-        names = self._context.view.document_names(call.mount.uuid, kind)
-        if not names:
-            raise nothing_here()
-        return Result({"keys": list(names)})
+        return listed(self._context.view.document_names(call.mount.uuid, kind))
 
     # keys
 
@@ -133,9 +130,7 @@ class IdentityTokens:
         return await self._new_pair(algorithm), await self._new_pair(algorithm)
 
     def _read_key(self, call: Call) -> Result:
-        key = self._context.view.document(call.mount.uuid, KEY, call.args["name"])
-        if key is None:
-            raise nothing_here()
+        key = present(self._context.view.document(call.mount.uuid, KEY, call.args["name"]))
         return Result(named_keys.show(key))
 
     async def _write_key(self, call: Call) -> None:
@@ -216,9 +211,7 @@ class IdentityTokens:
     # roles
 
     def _read_role(self, call: Call) -> Result:
-        role = self._context.view.document(call.mount.uuid, ROLE, call.args["name"])
-        if role is None:
-            raise nothing_here()
+        role = present(self._context.view.document(call.mount.uuid, ROLE, call.args["name"]))
         return Result(role)
 
     async def _write_role(self, call: Call) -> None:

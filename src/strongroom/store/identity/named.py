@@ -12,7 +12,7 @@ from strongroom.store.call import Call, Endpoint, Handler, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
 from strongroom.store.engine.listed import Listed
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed, present
 from strongroom.store.parameters import Fields
 
 
@@ -70,9 +70,7 @@ class Named(Generic[Row]):
         return self.by_name(view, name) if name else None
 
     def _read(self, call: Call) -> Result:
-        row = self.found(call, self.context.view)
-        if row is None:
-            raise nothing_here()
+        row = present(self.found(call, self.context.view))
         return Result(self.show(row, self.context.view))
 
     async def _delete(self, call: Call) -> None:
@@ -94,7 +92,4 @@ class Named(Generic[Row]):
     async def _list_names(self, call: Call) -> Result:  # noqa: ARG002 - the shape of a handler
         rows = self.every(self.context.view)
         names = sorted(row.name for row in rows)
-        warnings = self.context.left_out(rows)
-        if not names and not warnings:
-            raise nothing_here()
-        return Result({"keys": names}, warnings=warnings, long=True)
+        return listed(names, warnings=self.context.left_out(rows), long=True)

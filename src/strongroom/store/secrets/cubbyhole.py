@@ -12,7 +12,7 @@ from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed, present
 from strongroom.store.secrets.kv_value import encoded, secret_path
 from strongroom.store.sessions import invalid_token
 
@@ -54,9 +54,7 @@ class Cubbyhole:
         return call.caller.row.id
 
     def _read(self, call: Call) -> Result:
-        body = self._context.view.cubbyhole(self._token(call), secret_path(call))
-        if body is None:
-            raise nothing_here()
+        body = present(self._context.view.cubbyhole(self._token(call), secret_path(call)))
         return Result(orjson.loads(body))
 
     async def _write(self, call: Call) -> None:
@@ -88,6 +86,4 @@ class Cubbyhole:
             if path.startswith(prefix):
                 head, slash, _ = path[len(prefix) :].partition("/")
                 names.add(head + slash)
-        if not names:
-            raise nothing_here()
-        return Result({"keys": sorted(names)})
+        return listed(sorted(names))

@@ -13,7 +13,7 @@ from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result, Write, no_reply, whole_number
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import About, EventRow, KvMetadata, KvVersionInfo, Transaction
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import nothing_here, present
 from strongroom.store.parameters import PAGE, fields
 from strongroom.store.secrets.kv_copy import Copying
 from strongroom.store.secrets.kv_diff import difference
@@ -174,9 +174,7 @@ class Kv2:
         now = self._context.clock.now()
 
         def merged(transaction: Transaction, row: KvMetadata) -> bytes:
-            info = row.info(row.current_version)
-            if info is None:
-                raise nothing_here()
+            info = present(row.info(row.current_version))
             if info.destroyed or is_deleted(info, now):
                 raise _Gone(row, info)
             body = transaction.kv_data(row.mount, row.path, row.current_version)
@@ -282,9 +280,7 @@ class Kv2:
     def _read_metadata(self, call: Call) -> Result:
         if not call.args["path"]:
             return self._stray(call)
-        row = self._context.view.kv_metadata(call.mount.uuid, secret_path(call))
-        if row is None:
-            raise nothing_here()
+        row = present(self._context.view.kv_metadata(call.mount.uuid, secret_path(call)))
         return Result(metadata_data(row))
 
     async def _write_metadata(self, call: Call) -> Result | None:

@@ -14,7 +14,7 @@ from strongroom.model.errors import Denied, Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import EventRow, KvMetadata, Transaction
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import nothing_here, present
 from strongroom.store.normalise import canonical_segments
 from strongroom.store.parameters import fields
 from strongroom.store.secrets.kv_settings import settings_of
@@ -85,9 +85,7 @@ class Copying:
         self._require(call, f"data/{target}", "create")
 
         def write(transaction: Transaction) -> KvMetadata:
-            row = transaction.kv_metadata(mount, source)
-            if row is None:
-                raise nothing_here()
+            row = present(transaction.kv_metadata(mount, source))
             if transaction.kv_metadata(mount, target) is not None:
                 raise Invalid(
                     "destination-exists",

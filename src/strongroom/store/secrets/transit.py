@@ -28,7 +28,7 @@ from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result, whole_number
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed, nothing_here
 from strongroom.store.parameters import fields
 from strongroom.store.secrets.transit_certificates import TransitCertificates
 from strongroom.store.secrets.transit_data import TransitData
@@ -225,10 +225,7 @@ class Transit:
     # keys
 
     def _list(self, call: Call) -> Result:
-        names = list(self._context.view.document_names(call.mount.uuid, KEY))
-        if not names:
-            raise nothing_here()
-        return Result({"keys": names})
+        return listed(self._context.view.document_names(call.mount.uuid, KEY))
 
     def _read(self, call: Call) -> Result:
         key = self._stored(self._context.view, call, call.args["name"])

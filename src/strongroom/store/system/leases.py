@@ -12,7 +12,7 @@ from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import TokenRow, Transaction, View
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed
 from strongroom.store.leases import PAGE, children, describe
 from strongroom.store.leasing import Leases
 from strongroom.store.parameters import fields
@@ -96,9 +96,7 @@ class LeaseEndpoints:
 
         keys = await children(prefix, lambda after: view.lease_ids(prefix, after=after, limit=PAGE))
         keys += await children(prefix, token_leases)
-        if not keys:
-            raise nothing_here()
-        return Result({"keys": sorted(set(keys))}, long=True)
+        return listed(sorted(set(keys)), long=True)
 
     def _count(self, call: Call) -> Result:
         if call.text("type") != "irrevocable":

@@ -12,7 +12,7 @@ from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import View
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed, nothing_here, present
 from strongroom.store.parameters import fields
 from strongroom.store.password_policy import PasswordPolicy, parse_password_policy
 from strongroom.store.system.policies import policy_text
@@ -48,15 +48,10 @@ class PasswordPolicies:
         )
 
     def _list(self, call: Call) -> Result:  # noqa: ARG002 - the shape of a handler
-        names = list(self._context.view.document_names(MOUNT, KIND))
-        if not names:
-            raise nothing_here()
-        return Result({"keys": names})
+        return listed(self._context.view.document_names(MOUNT, KIND))
 
     def _read(self, call: Call) -> Result:
-        document = self._context.view.document(MOUNT, KIND, call.args["name"])
-        if document is None:
-            raise nothing_here()
+        document = present(self._context.view.document(MOUNT, KIND, call.args["name"]))
         return Result({"policy": document["policy"]}, top_level=True)
 
     async def _write(self, call: Call) -> None:

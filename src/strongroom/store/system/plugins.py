@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import listed, nothing_here
 
 AT: Final = "plugins/catalog"
 READ_ONLY: Final = "engines and auth methods are part of the program; there are no plugins"
@@ -46,9 +46,7 @@ class PluginCatalog:
         found = self._types.get(call.args["type"])
         if found is None:
             raise Invalid("bad-type", "unsupported plugin type", hint="auth, database or secret")
-        if not found:
-            raise nothing_here()
-        return Result({"keys": sorted(found)})
+        return listed(sorted(found))
 
     def _one(self, call: Call) -> Result:
         name = call.args["name"]

@@ -14,7 +14,7 @@ from strongroom.access.templates import unbalanced
 from strongroom.model.errors import Denied, Invalid, Refusal
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import present
 from strongroom.store.normalise import LONGEST_PATH, Operation
 from strongroom.store.parameters import fields
 from strongroom.store.routing import Route
@@ -83,9 +83,7 @@ class Policies:
 
     def _text(self, call: Call) -> tuple[str, str]:
         name = call.args["name"].lower()
-        text = "" if name == "root" else self._context.view.policy(name)
-        if text is None:
-            raise nothing_here()
+        text = present("" if name == "root" else self._context.view.policy(name))
         return name, text
 
     def _read(self, call: Call) -> Result:

@@ -12,7 +12,7 @@ from strongroom.model.errors import Conflict, Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import DamagedMount, MountRow, Transaction
-from strongroom.store.envelope import nothing_here
+from strongroom.store.envelope import present
 from strongroom.store.leasing import Leases
 from strongroom.store.normalise import canonical_segments
 from strongroom.store.parameters import fields
@@ -79,9 +79,7 @@ class Remount:
         raise Invalid("no-mount", f"no matching mount at {path!r}")
 
     def _status(self, call: Call) -> Result:
-        document = self._context.view.document(MOUNT, KIND, call.args["id"])
-        if document is None:
-            raise nothing_here()
+        document = present(self._context.view.document(MOUNT, KIND, call.args["id"]))
         return Result(document)
 
 
