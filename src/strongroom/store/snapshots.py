@@ -16,14 +16,14 @@ from typing import BinaryIO, Final
 from strongroom.crypto.aead import Tampered
 from strongroom.crypto.keyring import KeyRing
 from strongroom.crypto.mac import KeyedHmac
-from strongroom.model.errors import Denied, Invalid, Unavailable
+from strongroom.model.errors import Denied, Invalid
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import RESTORED, ClusterRow, Engine, EventRow, Transaction
 from strongroom.store.engine.schema import STEPS
 from strongroom.store.engine.snapshot_file import PURPOSE, Summary, inspect, read_pages
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.seal.cluster import ClusterSeal
-from strongroom.store.seal.stored import load_stored
+from strongroom.store.seal.stored import cluster_of, load_stored
 
 # Above every term, so that each row is opened once.
 _ABOVE: Final = 2**32 - 1
@@ -137,9 +137,7 @@ async def restore(
     """
 
     def work(transaction: Transaction) -> None:
-        current = transaction.cluster()
-        if current is None:
-            raise Unavailable("not-initialised", "Vault is not initialized")
+        current = cluster_of(transaction)
         transaction.replace_rows(read_pages(file))
         if found.ring is None:
             transaction.replace_cluster(_closed(found.summary.cluster), now)
@@ -158,7 +156,7 @@ async def restore(
 
 def _closed(row: ClusterRow) -> ClusterRow:
     """Another cluster's row, sealed until its own keys open it."""
-    stored = load_stored(row.wrapped_ring, row.seal_type)
+    stored = load_stored(row)
     if not stored.root:
         return row  # The first form has no place for a note.
     closed = dataclasses.replace(stored, sealed=True, shared={}, gathered={})

@@ -55,7 +55,7 @@ class _Ceremony:
         row = transaction.cluster()
         if row is None:
             raise Invalid("not-initialised", "Vault is not initialized")
-        stored = load_stored(row.wrapped_ring, row.seal_type)
+        stored = load_stored(row)
         if not stored.is_shamir and not stored.check:
             raise Invalid("no-recovery-keys", "this cluster has no recovery keys")
         return stored
@@ -249,7 +249,7 @@ class Rekey(_Ceremony):
         row = transaction.cluster()
         if row is None:
             return
-        stored, root = load_stored(row.wrapped_ring, row.seal_type), self._seal.root_key
+        stored, root = load_stored(row), self._seal.root_key
         # The seal may have been migrated since the new shares were handed out.
         self._check_target(stored)
         split = Split(attempt["shares"], attempt["threshold"])

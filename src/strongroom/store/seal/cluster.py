@@ -34,6 +34,7 @@ from strongroom.store.seal.stored import (
     SHAMIR,
     Split,
     StoredSeal,
+    cluster_of,
     load_stored,
     merged,
     opens_when_closed,
@@ -117,7 +118,7 @@ class ClusterSeal:
     def stored(self) -> StoredSeal | None:
         """The stored seal, None before init."""
         row = self.row()
-        return load_stored(row.wrapped_ring, row.seal_type) if row else None
+        return load_stored(row) if row else None
 
     @property
     def root_key(self) -> bytes:
@@ -318,19 +319,17 @@ class ClusterSeal:
         if earlier is None:
             return root
         # Another node was first, and its root key is the cluster's.
-        stored = load_stored(earlier.wrapped_ring, earlier.seal_type)
+        stored = load_stored(earlier)
         return await self._root_by_backend(earlier, stored)
 
     async def give_share(self, text: str, *, migrate: bool = False) -> None:
         """Take one share; opens when it was the last. Raises Invalid for a wrong one."""
         share = parse_share(text)
         async with self._turn:
-            row = self.row()
-            if row is None:
-                raise Unavailable("not-initialised", "Vault is not initialized")
+            row = cluster_of(self._engine.view)
             if not self.sealed:
                 return
-            stored = load_stored(row.wrapped_ring, row.seal_type)
+            stored = load_stored(row)
             self._check_migration(stored, migrate=migrate)
             if not stored.is_shamir and not stored.check:
                 raise Invalid(
@@ -443,7 +442,7 @@ class ClusterSeal:
     async def _use(self, root: bytes, row: ClusterRow) -> None:
         """Open, unless somebody has closed the cluster since it was as in `row`."""
         fresh = self._engine.view.cluster() or row
-        before, stored = (load_stored(each.wrapped_ring, each.seal_type) for each in (row, fresh))
+        before, stored = load_stored(row), load_stored(fresh)
         ring, better = opened_ring(fresh, root), stored
         if before.sealed or not stored.sealed:
             better = await self._refreshed(stored, root, row.cluster_id)
@@ -543,10 +542,8 @@ class ClusterSeal:
         """Replace the stored seal in one transaction; returns the new one."""
 
         def write(transaction: Transaction) -> StoredSeal:
-            row = transaction.cluster()
-            if row is None:
-                raise Unavailable("not-initialised", "Vault is not initialized")
-            old = load_stored(row.wrapped_ring, row.seal_type)
+            row = cluster_of(transaction)
+            old = load_stored(row)
             better = step(old)
             if better != old:
                 transaction.replace_ring(better.dumps())
@@ -563,7 +560,7 @@ class ClusterSeal:
 
         Raises Refusal when the backend is another, is away, or refuses, and for a Shamir seal.
         """
-        stored = load_stored(row.wrapped_ring, row.seal_type)
+        stored = load_stored(row)
         if stored.is_shamir:
             raise Invalid(
                 "keys-of-people",
@@ -577,10 +574,8 @@ class ClusterSeal:
 
     def put_ring(self, transaction: Transaction, ring: KeyRing) -> None:
         """Store a rotated key ring inside a transaction; the seal itself is not asked."""
-        row = transaction.cluster()
-        if row is None:
-            raise Unavailable("not-initialised", "Vault is not initialized")
-        stored = load_stored(row.wrapped_ring, row.seal_type)
+        row = cluster_of(transaction)
+        stored = load_stored(row)
         sealed = sealed_ring(ring, self.root_key, row.cluster_id)
         transaction.replace_ring(dataclasses.replace(stored, ring=sealed).dumps())
 

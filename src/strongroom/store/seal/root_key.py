@@ -39,7 +39,7 @@ def opens_root(stored: StoredSeal, key: bytes, cluster_id: str) -> bool:
 
 def opened_ring(row: ClusterRow, root: bytes) -> KeyRing:
     """The key ring of a cluster row; raises Denied(`key-ring-changed`)."""
-    stored = load_stored(row.wrapped_ring, row.seal_type)
+    stored = load_stored(row)
     try:
         return KeyRing.loads(Aead(root).open(stored.ring, place_of("ring", row.cluster_id)))
     except Tampered:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from strongroom.crypto.aead import Tampered
+from strongroom.model.errors import Unavailable
+from strongroom.store.engine.contract import ClusterRow, View
 
 SHAMIR: Final = "shamir"
 # Groups of processes whose notes are kept; the oldest goes first.
@@ -68,13 +70,22 @@ class StoredSeal:
         return json.dumps(found).encode()
 
 
-def load_stored(data: bytes, seal_type: str) -> StoredSeal:
+def cluster_of(view: View) -> ClusterRow:
+    """The row of the cluster; raises Unavailable(`not-initialised`)."""
+    row = view.cluster()
+    if row is None:
+        raise Unavailable("not-initialised", "Vault is not initialized")
+    return row
+
+
+def load_stored(row: ClusterRow) -> StoredSeal:
     """Read what `dumps` wrote; raises Tampered.
 
     The first form, the bare ring wrapped by the key file, reads as a seal without a root key.
     """
+    data = row.wrapped_ring
     if not data.startswith(b'{"v": 1,'):
-        return StoredSeal(seal_type, root=b"", ring=data)
+        return StoredSeal(row.seal_type, root=b"", ring=data)
     try:
         found: dict[str, Any] = json.loads(data)
         return StoredSeal(

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from strongroom.model.clock import rfc3339
-from strongroom.model.errors import Invalid, Unavailable
+from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result, go_duration
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import Transaction, View
 from strongroom.store.parameters import fields
 from strongroom.store.seal.cluster import ClusterSeal
+from strongroom.store.seal.stored import cluster_of
 
 DOCUMENT: Final = ("seal", "rotation", "config")
 # AES-GCM with random nonces: 0.9 of 2^32 messages under one key (NIST SP 800-38D, 8.3).
@@ -30,9 +31,7 @@ DEFAULTS: Final[dict[str, Any]] = {
 
 def rotate(transaction: Transaction, seal: ClusterSeal, now: float) -> int:
     """Give the key ring one more term; returns it."""
-    row = transaction.cluster()
-    if row is None:
-        raise Unavailable("not-initialised", "Vault is not initialized")
+    row = cluster_of(transaction)
     ring = seal.ring_of(row).rotated(now)
     seal.put_ring(transaction, ring)
     transaction.begin_reseal(ring.current_term, now)
@@ -97,9 +96,7 @@ class KeyRotation:
 
     def _key_status(self, call: Call) -> Result:  # noqa: ARG002
         view = self._context.view
-        row = view.cluster()
-        if row is None:
-            raise Unavailable("not-initialised", "Vault is not initialized")
+        row = cluster_of(view)
         ring = self._context.seal.ring_of(row)
         term = ring.current_term
         data = {

@@ -88,7 +88,7 @@ class Status:
 
     def _found(self) -> tuple[ClusterRow | None, StoredSeal | None]:
         row = self._seal.row()
-        return row, load_stored(row.wrapped_ring, row.seal_type) if row else None
+        return row, load_stored(row) if row else None
 
     def _health(self, call: Call) -> Result:
         (row, stored), sealed = self._found(), self._seal.sealed
