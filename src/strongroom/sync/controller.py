@@ -11,7 +11,7 @@ from strongroom.kube.controller import Controller, Key, Pause, namespace_of
 from strongroom.kube.queue import Lane, WorkQueue
 from strongroom.kube.resource import Object, key_of
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
+from strongroom.model.errors import Conflict, Invalid, Refusal, Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS
 from strongroom.sync.desired import (
     MANIFEST,
@@ -38,6 +38,7 @@ from strongroom.sync.due import (
     start_lane,
     still_good,
 )
+from strongroom.sync.finalizers import hold, is_held, let_go
 from strongroom.sync.pace import Rate, turn_at
 from strongroom.sync.reader import Collected, Generated, Generators, Reader, Unsettled, slots_of
 from strongroom.sync.render import Rendered
@@ -316,11 +317,14 @@ class SyncController:
             left = truce_left(find(status, CONTENDED).get("lastTransitionTime"), wall)
             if left:
                 self._contests[key] = Contest(until=monotonic + left)
-        return self._contests.get(key, Contest()).truce(monotonic)
+        return self._truce_left(key)
+
+    def _truce_left(self, key: Key) -> float:
+        return self._contests.get(key, Contest()).truce(self._clock.monotonic())
 
     def _rests(self, key: Key, fresh: Known, known: Known | None) -> bool:
         """Whether what was read says nothing new while repairs are stopped."""
-        truce = self._contests.get(key, Contest()).truce(self._clock.monotonic())
+        truce = self._truce_left(key)
         if not truce or known is None or known.wanted != fresh.wanted:
             return False
         self._known[key] = replace(
@@ -352,7 +356,7 @@ class SyncController:
         try:
             return await self._read(key, item, spec, known)
         except StoreAway:
-            truce = self._contests.get(key, Contest()).truce(self._clock.monotonic())
+            truce = self._truce_left(key)
             if known is not None and known.version == synced_version(item) and not truce:
                 target = self._parts.watches.target_of(key, spec)
                 if is_drifted(known, target) and spec.creation not in ("None", "Orphan"):
@@ -475,7 +479,7 @@ class SyncController:
                 await self._repaired(key, item, spec, outcome)
             if again or known is None or known.wanted.name != spec.target:
                 await self._delete_orphans(item, spec)
-        if not self._contests.get(key, Contest()).truce(self._clock.monotonic()):
+        if not self._truce_left(key):
             await self._parts.reporter.synced(item, spec, outcome, said, quiet=self._crowded())
         self._unsaid.pop(key, None)
         if unsettled is not None:
@@ -565,14 +569,11 @@ class SyncController:
 
     async def _hold(self, item: Object, spec: Spec) -> None:
         """An ExternalSecret whose Secret has to go with it stays until that is gone."""
-        if spec.deletes and FINALIZER not in (item["metadata"].get("finalizers") or []):
-            await self._set_finalizers(
-                item, [*(item["metadata"].get("finalizers") or []), FINALIZER]
-            )
+        if spec.deletes:
+            await hold(self._api, EXTERNAL_SECRETS, item, FINALIZER)
 
     async def _finalize(self, item: Object) -> None:
-        finalizers = item["metadata"].get("finalizers") or []
-        if FINALIZER not in finalizers:
+        if not is_held(item, FINALIZER):
             return
         try:
             spec = parse_spec(item)
@@ -584,16 +585,7 @@ class SyncController:
                 await self._parts.targets.delete(item, spec)
             except Conflict as refusal:
                 _log.warning("%s/%s: %s", *key_of(item), refusal.code)
-        await self._set_finalizers(item, [each for each in finalizers if each != FINALIZER])
-
-    async def _set_finalizers(self, item: Object, finalizers: list[str]) -> None:
-        namespace, name = key_of(item)
-        metadata = {"finalizers": finalizers or None}
-        metadata["resourceVersion"] = item["metadata"]["resourceVersion"]
-        try:
-            await self._api.merge_patch(EXTERNAL_SECRETS, name, namespace, {"metadata": metadata})
-        except NotFound:
-            return
+        await let_go(self._api, EXTERNAL_SECRETS, item, FINALIZER)
 
     def _patience(self, key: Key, refusal: Refusal) -> Pause | None:
         item = self._parts.watches.objects.get(*key)

@@ -20,6 +20,7 @@ from strongroom.sync.crds import (
 )
 from strongroom.sync.desired import owned_fields, owner_reference, refers_to
 from strongroom.sync.durations import parse_duration
+from strongroom.sync.finalizers import let_go
 from strongroom.sync.remedies import worded
 from strongroom.sync.reporting import put_status
 from strongroom.sync.selectors import namespaces_of
@@ -234,31 +235,15 @@ class FanOut:
     async def _finalize(self, item: Object) -> None:
         await self._withdraw(item, "", set())
         await self._let_namespaces_go(item)
-        finalizers = item["metadata"].get("finalizers") or []
-        if FINALIZER in finalizers:
-            left = [each for each in finalizers if each != FINALIZER]
-            await self._set_finalizers(self._shape.resource, item, left)
+        await let_go(self._api, self._shape.resource, item, FINALIZER)
 
     async def _let_namespaces_go(self, item: Object) -> None:
         """Take off the other controller's finalizers where they would hold a namespace back."""
         ending = bool(item["metadata"].get("deletionTimestamp"))
         mark = f"{NAMESPACE_FINALIZER}{item['metadata']['name']}"
         for each in self._namespaces:
-            finalizers = each["metadata"].get("finalizers") or []
-            if mark in finalizers and (ending or each["metadata"].get("deletionTimestamp")):
-                left = [other for other in finalizers if other != mark]
-                await self._set_finalizers(NAMESPACES, each, left)
-
-    async def _set_finalizers(
-        self, resource: Resource, item: Object, finalizers: list[str]
-    ) -> None:
-        # On the version that was looked at: what another has added since must not go with it.
-        version = item["metadata"]["resourceVersion"]
-        patch = {"metadata": {"finalizers": finalizers or None, "resourceVersion": version}}
-        try:
-            await self._api.merge_patch(resource, item["metadata"]["name"], "", patch)
-        except NotFound:
-            return
+            if ending or each["metadata"].get("deletionTimestamp"):
+                await let_go(self._api, NAMESPACES, each, mark)
 
     async def _say(self, item: Object, status: Object, trouble: str) -> None:
         before = item.get("status") or {}

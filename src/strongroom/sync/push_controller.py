@@ -10,7 +10,7 @@ from strongroom.kube.controller import Controller, Key, Pause, namespace_of
 from strongroom.kube.events import EventRecorder
 from strongroom.kube.informer import Informer
 from strongroom.kube.queue import LAST_BACKOFF, Lane, WorkQueue
-from strongroom.kube.resource import SECRETS, Object, Resource, has_moved, key_of
+from strongroom.kube.resource import SECRETS, Object, has_moved, key_of
 from strongroom.model.clock import Clock
 from strongroom.model.errors import NotFound, Refusal, Unavailable
 from strongroom.model.labels import Labels, selects
@@ -18,6 +18,7 @@ from strongroom.model.secret import Secret
 from strongroom.sync.crds import CLUSTER_SECRET_STORES, PUSH_SECRETS, SECRET_STORES
 from strongroom.sync.desired import synced_version
 from strongroom.sync.due import FUTURE_SECONDS, JITTER, SHORTEST, refresh_time
+from strongroom.sync.finalizers import hold, is_held, let_go
 from strongroom.sync.index import Index
 from strongroom.sync.providers.contract import PushTarget
 from strongroom.sync.push_concerns import PushConcerns
@@ -499,16 +500,11 @@ class PushController:
 
     async def _hold(self, item: Object, spec: PushSpec) -> None:
         """What is to be taken back at the end holds the object, and the stores that it needs."""
-        finalizers = item["metadata"].get("finalizers") or []
         if not spec.delete:
-            if FINALIZER in finalizers:
-                # Its policy was Delete before; it goes last, or nobody would let the stores go.
-                await self._release_stores(item)
-                left = [each for each in finalizers if each != FINALIZER]
-                await self._set_finalizers(PUSH_SECRETS, item, left)
+            if is_held(item, FINALIZER):  # Its policy was Delete before.
+                await self._let_go(item)
             return
-        if FINALIZER not in finalizers:
-            await self._set_finalizers(PUSH_SECRETS, item, [*finalizers, FINALIZER])
+        await hold(self._api, PUSH_SECRETS, item, FINALIZER)
         for choice in spec.stores:
             for ref in choice.chosen(self._known_stores(item["metadata"]["namespace"])):
                 await self._hold_store(ref, item["metadata"]["namespace"])
@@ -520,21 +516,20 @@ class PushController:
         store = informer.get("" if cluster else namespace, ref.name) if informer else None
         if store is None or store["metadata"].get("deletionTimestamp"):
             return
-        finalizers = store["metadata"].get("finalizers") or []
-        if STORE_FINALIZER not in finalizers:
-            resource = CLUSTER_SECRET_STORES if cluster else SECRET_STORES
-            await self._set_finalizers(resource, store, [*finalizers, STORE_FINALIZER])
+        resource = CLUSTER_SECRET_STORES if cluster else SECRET_STORES
+        await hold(self._api, resource, store, STORE_FINALIZER)
 
     async def _finalize(self, item: Object, places: Places) -> None:
-        finalizers = item["metadata"].get("finalizers") or []
-        if FINALIZER not in finalizers:
+        if not is_held(item, FINALIZER):
             return
         if (item.get("spec") or {}).get("deletionPolicy") == "Delete":
             await self._take_back_all(item, places, places)
-        # The object goes last: nobody would let the stores go after it.
+        await self._let_go(item)
+
+    async def _let_go(self, item: Object) -> None:
+        """The object goes last: nobody would let the stores go after it."""
         await self._release_stores(item)
-        left = [each for each in finalizers if each != FINALIZER]
-        await self._set_finalizers(PUSH_SECRETS, item, left)
+        await let_go(self._api, PUSH_SECRETS, item, FINALIZER)
 
     async def _release_stores(self, gone: Object | None = None) -> None:
         """Let stores go that no other PushSecret with deletionPolicy Delete needs."""
@@ -542,12 +537,10 @@ class PushController:
         watches = self._parts.watches
         for informer in (watches.stores, watches.cluster_stores):
             for store in informer or ():
-                finalizers = store["metadata"].get("finalizers") or []
-                if STORE_FINALIZER not in finalizers or informer is None:
+                if informer is None or not is_held(store, STORE_FINALIZER):
                     continue
                 if not self._needed(store, informer.resource.kind, gone):
-                    left = [each for each in finalizers if each != STORE_FINALIZER]
-                    await self._set_finalizers(informer.resource, store, left)
+                    await let_go(self._api, informer.resource, store, STORE_FINALIZER)
 
     def _needed(self, store: Object, kind: str, gone: Object | None) -> bool:
         thing = (kind, *key_of(store))
@@ -558,17 +551,6 @@ class PushController:
             if item["spec"].get("deletionPolicy") == "Delete":
                 return True
         return False
-
-    async def _set_finalizers(
-        self, resource: Resource, item: Object, finalizers: list[str]
-    ) -> None:
-        namespace, name = key_of(item)
-        version = item["metadata"]["resourceVersion"]
-        patch = {"metadata": {"finalizers": finalizers or None, "resourceVersion": version}}
-        try:
-            await self._api.merge_patch(resource, name, namespace, patch)
-        except NotFound:
-            return
 
 
 def _labels(*items: Object | None) -> list[Labels]:

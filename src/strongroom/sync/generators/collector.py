@@ -19,6 +19,7 @@ from strongroom.kube.resource import Object, key_of
 from strongroom.model.clock import Clock, parse_rfc3339
 from strongroom.model.errors import Invalid, NotFound, Refusal
 from strongroom.sync.crds import GENERATOR_STATES
+from strongroom.sync.finalizers import is_held, let_go
 from strongroom.sync.generators.kinds import Workshop, class_of
 from strongroom.sync.generators.states import (
     DEADLINE,
@@ -147,9 +148,9 @@ class StateCollector:
             return await self._sustain(item, key)
         if since < 0:
             return -since
-        if FINALIZER in (item["metadata"].get("finalizers") or []):
+        if is_held(item, FINALIZER):
             await self._release(item, key[0], since)
-            await self._let_go(item, key)
+            await let_go(self._api, GENERATOR_STATES, item, FINALIZER)
         with contextlib.suppress(NotFound):
             await self._api.delete(GENERATOR_STATES, key[1], key[0])
         return None
@@ -196,13 +197,6 @@ class StateCollector:
             if since < GIVE_UP_SECONDS:
                 raise
             _log.warning("generatorstate %s/%s: given up: %s", *key_of(item), refusal.code)
-
-    async def _let_go(self, item: Object, key: Key) -> None:
-        rest = [each for each in item["metadata"]["finalizers"] if each != FINALIZER]
-        version = item["metadata"]["resourceVersion"]
-        patch = {"metadata": {"finalizers": rest, "resourceVersion": version}}
-        with contextlib.suppress(NotFound):
-            await self._api.merge_patch(GENERATOR_STATES, key[1], key[0], patch)
 
 
 def owners(item: Object | None) -> list[str]:
