@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from strongroom.app.client.flags import Call, group, verb
 from strongroom.app.client.kv_metadata import register_metadata
-from strongroom.app.client.kv_path import KvPath, find
+from strongroom.app.client.kv_path import KvPath, asked, find
 from strongroom.app.client.output import (
     pick,
     print_heading,
@@ -16,7 +16,7 @@ from strongroom.app.client.output import (
     section,
     success,
 )
-from strongroom.app.client.paths import no_names, print_list
+from strongroom.app.client.paths import no_names, no_value, print_list
 from strongroom.app.kv_values import parse_pairs
 from strongroom.app.parser import flag, switch
 from strongroom.model.digits import whole_number
@@ -98,25 +98,10 @@ def _arguments(parser: argparse.ArgumentParser, name: str) -> None:
         switch(parser, "recursive", "everything below as well")
 
 
-def _missing(place: KvPath, kind: str) -> NotFound:
-    return NotFound("no-value", f"No value found at {place.api(kind)}")
-
-
-async def _asked(session: "Session", place: KvPath, kind: str, query: Any = None) -> "Reply":  # noqa: ANN401
-    from strongroom.app.client.session import ApiError
-
-    try:
-        return await session.ask("GET", place.api(kind), query=query)
-    except ApiError as error:
-        if error.status == 404 and not error.errors:
-            raise _missing(place, kind) from None
-        raise
-
-
 async def _get(session: "Session", args: argparse.Namespace) -> int:
     place = await find(session, args.path, args.mount)
     query = {"version": str(args.version)} if args.version else None
-    reply = await _asked(session, place, "data", query)
+    reply = await asked(session, place, "data", query)
     if place.version == 1 or args.format != "table" or args.field:
         shown = reply.body
         if args.field and place.version == 2:
@@ -195,14 +180,14 @@ async def _patch(session: "Session", args: argparse.Namespace) -> int:
             body = {"data": data, "options": options}
             return _written(place, await session.ask("PATCH", place.api("data"), body), args)
         except ApiError as error:
-            if error.status == 404 and not error.errors:
-                raise _missing(place, "data") from None
+            if error.is_absence:
+                raise no_value(place.api("data")) from None
             # A token without the patch capability may still read and write.
             if error.status not in (403, 405) or args.method == "patch":
                 raise
-    reply = await _asked(session.unwrapped(), place, "data")
+    reply = await asked(session.unwrapped(), place, "data")
     if not reply.data.get("data"):
-        raise _missing(place, "data")
+        raise no_value(place.api("data"))
     joined = {**(reply.data.get("data") or {}), **data}
     body = {
         "data": {key: value for key, value in joined.items() if value is not None},
@@ -222,7 +207,7 @@ async def _list(session: "Session", args: argparse.Namespace) -> int:
     try:
         reply = await session.list(place.api("metadata"))
     except ApiError as error:
-        if error.status == 404 and not error.errors:
+        if error.is_absence:
             raise no_names(place.api("metadata"), args) from None
         raise
     return print_list(reply, args)
@@ -265,8 +250,8 @@ def _on_versions(action: str, said: str = "Data written to") -> Call:
 async def _rollback(session: "Session", args: argparse.Namespace) -> int:
     place = await find(session, args.path, args.mount)
     place.needs_v2()
-    newest = await _asked(session.unwrapped(), place, "metadata")
-    old = await _asked(session.unwrapped(), place, "data", {"version": str(args.version)})
+    newest = await asked(session.unwrapped(), place, "metadata")
+    old = await asked(session.unwrapped(), place, "data", {"version": str(args.version)})
     if not old.data.get("data"):
         raise Invalid(
             "version-gone",
@@ -315,7 +300,7 @@ async def _diff(session: "Session", args: argparse.Namespace) -> int:
     for name, value in (("from", args.first), ("to", args.second)):
         if value:
             query[name] = str(value)
-    reply = await _asked(session, place, "diff", query)
+    reply = await asked(session, place, "diff", query)
     if args.format != "table" or args.field:
         return print_reply(reply.body, args.format, args.field, reply.raw)
     rows = []

@@ -4,10 +4,11 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from strongroom.app.client.flags import Call, group, verb
-from strongroom.app.client.kv_path import find
+from strongroom.app.client.kv_path import asked, find
 from strongroom.app.client.output import print_heading, print_pairs, print_reply, section, success
+from strongroom.app.client.paths import no_value
 from strongroom.app.parser import flag, switch
-from strongroom.model.errors import Invalid, NotFound
+from strongroom.model.errors import Invalid
 
 if TYPE_CHECKING:
     from strongroom.app.client.session import Session
@@ -42,16 +43,9 @@ def register_metadata(verbs: Any) -> None:  # noqa: ANN401
 
 
 async def _get(session: "Session", args: argparse.Namespace) -> int:
-    from strongroom.app.client.session import ApiError
-
     place = await find(session, args.path, args.mount)
     place.needs_v2()
-    try:
-        reply = await session.ask("GET", place.api("metadata"))
-    except ApiError as error:
-        if error.status == 404 and not error.errors:
-            raise NotFound("no-value", f"No value found at {place.api('metadata')}") from None
-        raise
+    reply = await asked(session, place, "metadata")
     if args.format != "table" or args.field:
         return print_reply(reply.body, args.format, args.field, reply.raw)
     data = dict(reply.data)
@@ -92,8 +86,8 @@ def _changed(method: str) -> Call:
         try:
             await session.ask(method, place.api("metadata"), body)
         except ApiError as error:
-            if error.status == 404 and not error.errors:
-                raise NotFound("no-value", f"No value found at {place.api('metadata')}") from None
+            if error.is_absence:
+                raise no_value(place.api("metadata")) from None
             raise
         success(f"Data written to: {place.api('metadata')}", args.format)
         return 0

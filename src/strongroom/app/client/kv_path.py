@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from strongroom.app.client.paths import no_value
 from strongroom.model.errors import Invalid
 from strongroom.model.spelling import nearest
 
 if TYPE_CHECKING:
-    from strongroom.app.client.session import Session
+    from strongroom.app.client.session import Reply, Session
 
 # So many mounts are named in a hint.
 NAMED: Final = 5
@@ -59,7 +60,7 @@ async def find(session: "Session", path: str, mount: str | None) -> KvPath:
         reply = await session.preflight(f"sys/internal/ui/mounts/{whole}")
     except ApiError as error:
         # Servers before 0.10 had no such path, and no version of KV but the first.
-        if error.status == 404 and not error.errors:
+        if error.is_absence:
             return KvPath("", whole, 1)
         if error.status == 403 and any(PREFLIGHT in each for each in error.errors):
             error.hint = missing_mount(typed, (mount or "").strip("/"), await _mounts(session))
@@ -70,6 +71,20 @@ async def find(session: "Session", path: str, mount: str | None) -> KvPath:
         session.hint = f"{found}/ is a mount of {kind}, not of KV: strongroom path-help {found}"
     version = int((reply.data.get("options") or {}).get("version") or 1)
     return KvPath(found, _without_kind(whole[len(found) :].strip("/"), version), version)
+
+
+async def asked(
+    session: "Session", place: KvPath, kind: str, query: Mapping[str, str] | None = None
+) -> "Reply":
+    """What the store has of a kind there; raises NotFound(`no-value`)."""
+    from strongroom.app.client.session import ApiError
+
+    try:
+        return await session.ask("GET", place.api(kind), query=query)
+    except ApiError as error:
+        if error.is_absence:
+            raise no_value(place.api(kind)) from None
+        raise
 
 
 async def _mounts(session: "Session") -> Mapping[str, Mapping[str, Any]]:

@@ -53,8 +53,8 @@ async def _read(session: "Session", args: argparse.Namespace) -> int:
     try:
         reply = await session.ask("GET", args.path, query=_query(args))
     except ApiError as error:
-        if error.status == 404 and not error.errors:
-            raise NotFound("no-value", f"No value found at {args.path}") from None
+        if error.is_absence:
+            raise no_value(args.path) from None
         raise
     except NoJson as answer:
         if args.format == "raw":
@@ -64,7 +64,7 @@ async def _read(session: "Session", args: argparse.Namespace) -> int:
             "no-json", f"what is at {args.path} is not JSON", hint="-format=raw prints it as it is"
         ) from None
     if not reply.raw:
-        raise NotFound("no-value", f"No value found at {args.path}")
+        raise no_value(args.path)
     return print_reply(reply.body, args.format, args.field, reply.raw)
 
 
@@ -116,17 +116,22 @@ async def _list(session: "Session", args: argparse.Namespace) -> int:
     try:
         reply = await session.ask("GET", args.path, query=query)
     except ApiError as error:
-        if error.status == 404 and not error.errors:
+        if error.is_absence:
             raise no_names(args.path, args) from None
         raise
     return print_list(reply, args)
+
+
+def no_value(path: str) -> NotFound:
+    """What to raise where nothing is."""
+    return NotFound("no-value", f"No value found at {path}")
 
 
 def no_names(path: str, args: argparse.Namespace) -> NotFound:
     """What to raise where there are no names; who asked for JSON or YAML gets {}, as from Vault."""
     if args.format in ("json", "yaml"):
         print_document({}, args.format)
-    return NotFound("no-value", f"No value found at {path}")
+    return no_value(path)
 
 
 def print_list(reply: "Reply", args: argparse.Namespace) -> int:

@@ -79,6 +79,11 @@ class ApiError(Exception):
         self.hint = ""
 
     @property
+    def is_absence(self) -> bool:
+        """Whether nothing is there, which is no mistake: the store has no sentence about it."""
+        return self.status == 404 and not self.errors
+
+    @property
     def text(self) -> str:
         """As Vault's command line writes it."""
         lines = "\n".join(f"* {each}" for each in self.errors)
