@@ -4,19 +4,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.store_engine.opened import opened
 
-from strongroom.crypto.keyring import KeyRing
-from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine
 from strongroom.store.engine.memory import MemoryEngine
 from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.sqlite import SqliteEngine
-
-
-def opened() -> Barrier:
-    barrier = Barrier()
-    barrier.unseal(KeyRing.new(0.0))
-    return barrier
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.component)])

@@ -2,17 +2,14 @@
 
 import asyncio
 import dataclasses
-import functools
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.store_engine.opened import opened, reads
 
-from strongroom.crypto.keyring import KeyRing
 from strongroom.model.errors import Conflict, Invalid
-from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import (
     LONG_PAST,
     NO_MARK,
@@ -28,22 +25,6 @@ from strongroom.store.engine.contract import (
     Transaction,
 )
 from strongroom.store.engine.sqlite import SqliteEngine
-
-
-def opened() -> Barrier:
-    barrier = Barrier()
-    barrier.unseal(KeyRing.new(0.0))
-    return barrier
-
-
-def reads(test: Callable[[Engine], Coroutine[Any, Any, None]]) -> Callable[..., Any]:
-    """The test may read the view wherever it stands, as handlers of requests may."""
-
-    @functools.wraps(test)
-    async def run(engine: Engine) -> None:
-        await engine.waiting(test(engine))
-
-    return run
 
 
 def token(number: int, parent: bytes | None = None, expires: float | None = None) -> TokenRow:

@@ -1,24 +1,12 @@
 """Identity, secret ids and failed logins: one suite for the fake and the real engines."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Coroutine
-from typing import Any
+
+from tests.store_engine.opened import reads
 
 from strongroom.store.engine.auth_contract import FailedLoginRow, SecretIdRow
 from strongroom.store.engine.contract import Engine, MountRow, Transaction
 from strongroom.store.engine.identity_contract import AliasRow, EntityRow, GroupRow
-
-
-def reads(test: Callable[[Engine], Coroutine[Any, Any, None]]) -> Callable[..., Any]:
-    """The test may read the view wherever it stands, as handlers of requests may."""
-
-    @functools.wraps(test)
-    async def run(engine: Engine) -> None:
-        await engine.waiting(test(engine))
-
-    return run
-
 
 ADA = EntityRow("e1", "Ada", {"team": "red"}, ("p",), created=1.0, updated=1.0)
 ALIAS = AliasRow("a1", "e1", "auth_userpass_1", "ada", {"username": "ada"})

@@ -1,16 +1,15 @@
 """Writes that wait together: every one sees what those before it left, on every engine."""
 
 import asyncio
-import functools
 import gc
 import random
 import weakref
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import asyncpg
 import msgspec
 import pytest
+from tests.store_engine.opened import reads
 
 from strongroom.crypto.keyring import KeyRing
 from strongroom.model.errors import Conflict
@@ -26,16 +25,6 @@ from strongroom.store.engine.contract import (
     Transaction,
 )
 from strongroom.store.engine.postgres import PostgresEngine
-
-
-def reads(test: Callable[[Engine], Coroutine[Any, Any, None]]) -> Callable[..., Any]:
-    """The test may read the view wherever it stands, as handlers of requests may."""
-
-    @functools.wraps(test)
-    async def run(engine: Engine) -> None:
-        await engine.waiting(test(engine))
-
-    return run
 
 
 def next_version(path: str, *, refuse: bool = False) -> Callable[[Transaction], int]:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.store_engine.opened import opened
 
 from strongroom.app.server import Opened, _followed, no_writes
-from strongroom.crypto.keyring import KeyRing
 from strongroom.model.clock import SimulatedClock
 from strongroom.model.errors import Unavailable
 from strongroom.store.clock_watch import ClockWatch
-from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine, Transaction
 from strongroom.store.engine.postgres import TURN, PostgresEngine
 from strongroom.store.engine.sqlite import SqliteEngine
@@ -21,12 +20,6 @@ from strongroom.store.notices import Notices
 from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 
 SECONDS = 60.0  # of a wait that ends when it should
-
-
-def opened() -> Barrier:
-    barrier = Barrier()
-    barrier.unseal(KeyRing.new(0.0))
-    return barrier
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.component)])
