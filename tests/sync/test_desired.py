@@ -240,9 +240,8 @@ def test_the_actor_is_the_newest_manager_of_data_that_is_not_us() -> None:
 
 def test_five_repairs_in_a_minute_are_a_fight_and_five_in_an_hour_are_not() -> None:
     calm, heated = Contest(), Contest()
-    assert not any(calm.repaired(now * 600.0, "x") for now in range(6))
-    assert [heated.repaired(now * 2.0, "argocd") for now in range(5)] == [False] * 4 + [True]
-    assert heated.opponent == "argocd"
+    assert not any(calm.repaired(now * 600.0) for now in range(6))
+    assert [heated.repaired(now * 2.0) for now in range(5)] == [False] * 4 + [True]
     assert heated.truce(10.0) > 500
     assert heated.truce(8.0 + 601) == 0
 

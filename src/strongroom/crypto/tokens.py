@@ -9,9 +9,9 @@ BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 BODY_CHARACTERS: Final = 24  # 142 bits; with "hvs." the 28 characters clients count on
 
 
-def new_token(prefix: str = "hvs.") -> str:
-    """A fresh token: the prefix and 24 base62 characters."""
-    return prefix + random_text(BODY_CHARACTERS, BASE62)
+def new_token() -> str:
+    """A fresh token: `hvs.` and 24 base62 characters."""
+    return "hvs." + random_text(BODY_CHARACTERS, BASE62)
 
 
 def new_accessor() -> str:
@@ -19,13 +19,8 @@ def new_accessor() -> str:
     return random_text(BODY_CHARACTERS, BASE62)
 
 
-def random_password(length: int, alphabet: str) -> str:
-    """Characters drawn evenly and independently from the alphabet."""
-    return random_text(length, alphabet)
-
-
 def random_text(length: int, alphabet: str) -> str:
-    """The same, for names that are not passwords."""
+    """Characters drawn evenly and independently from the alphabet: a password, or a name."""
     size = len(alphabet)
     width = 1 if size <= 1 << 8 else 4
     # Values beyond it would favour the first characters.

@@ -312,7 +312,7 @@ def _parts(context: Context) -> tuple[Part, ...]:
     """What `sys/` has that needs nothing but the context."""
     return (
         Cors(context),
-        Tools(),
+        _Alone(tools.endpoints("tools/")),
         UserInterface(context),
         QuotaEndpoints(context),
         WrappingEndpoints(Wrapping(context)),
@@ -322,7 +322,7 @@ def _parts(context: Context) -> tuple[Part, ...]:
         Consumers(context),
         HostInfo(context),
         Counters(context),
-        _FeedEndpoint(),
+        _Alone((Endpoint("events/subscribe/{type*}", {"read": _subscribed}),)),
     )
 
 
@@ -358,24 +358,16 @@ def front(engine: Engine, barrier: Barrier, around: Surroundings) -> Front:
     )
 
 
-class Tools:
-    """`sys/tools/`."""
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """Endpoints that need nothing."""
 
-    @property
-    def endpoints(self) -> Sequence[Endpoint]:
-        return tools.endpoints("tools/")
+    endpoints: Sequence[Endpoint]
 
 
-class _FeedEndpoint:
-    """The feed's place in the table; the pipeline hands its connection over."""
-
-    @property
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        return (Endpoint("events/subscribe/{type*}", {"read": self._never}),)
-
-    @staticmethod
-    def _never(call: Call) -> Result:  # noqa: ARG004 - the handler's shape
-        raise no_event_type()
+def _subscribed(call: Call) -> Result:  # noqa: ARG001 - the handler's shape
+    """The feed has a place in the table; the pipeline hands its connection over."""
+    raise no_event_type()
 
 
 def _in_turn(notices: Notices, *steps: Callable[[], None]) -> Callable[[], None]:

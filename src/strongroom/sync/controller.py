@@ -547,7 +547,7 @@ class SyncController:
         # Of labels and annotations nobody is told, unless they are fought about.
         if outcome.difference.of_data or outcome.difference.shape == MANIFEST:
             await self._parts.reporter.drift(item, spec, outcome.difference, who, repaired=True)
-        if contest.repaired(self._clock.monotonic(), who):
+        if contest.repaired(self._clock.monotonic()):
             rivals = self._parts.watches.competitors(key, spec)
             named = f"ExternalSecret {rivals[0][1]}" if rivals else opponent_of(who)
             await self._parts.reporter.fight(item, named)

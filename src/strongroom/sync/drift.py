@@ -162,9 +162,8 @@ class Contest:
 
     repairs: deque[float] = field(default_factory=deque)
     until: float = 0.0
-    opponent: str = ""
 
-    def repaired(self, now: float, who: str) -> bool:
+    def repaired(self, now: float) -> bool:
         """Note a repair at a monotonic time; True when this one makes it a fight."""
         self.repairs.append(now)
         while self.repairs and now - self.repairs[0] > FIGHT_SECONDS:
@@ -172,7 +171,7 @@ class Contest:
         if len(self.repairs) < FIGHT_REPAIRS:
             return False
         self.repairs.clear()
-        self.until, self.opponent = now + TRUCE_SECONDS, who
+        self.until = now + TRUCE_SECONDS
         return True
 
     def truce(self, now: float) -> float:

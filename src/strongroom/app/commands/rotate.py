@@ -118,7 +118,7 @@ def _say(args: argparse.Namespace, data: dict[str, Any], text: str = "") -> None
 
 
 async def _runner(args: argparse.Namespace, stack: AsyncExitStack) -> "Runner":
-    from strongroom.crypto.tokens import random_password
+    from strongroom.crypto.tokens import random_text
     from strongroom.kube.client import KubeClient
     from strongroom.model.clock import SystemClock
     from strongroom.rotate.evidence import LiveEvidence
@@ -129,7 +129,7 @@ async def _runner(args: argparse.Namespace, stack: AsyncExitStack) -> "Runner":
     api = None
     if not args.no_cluster:
         api = await stack.enter_async_context(KubeClient(cluster_config(args), clock))
-    return Runner(store, LiveEvidence(store, api), clock, random_password)
+    return Runner(store, LiveEvidence(store, api), clock, random_text)
 
 
 def plan_data(plan: "Plan") -> dict[str, Any]:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from strongroom.crypto.tokens import random_password
+from strongroom.crypto.tokens import random_text
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
@@ -79,4 +79,4 @@ class PasswordPolicies:
 
 async def _made(policy: PasswordPolicy) -> str:
     """A password of a policy; one that asks for much takes its time, so not on the loop."""
-    return await asyncio.to_thread(policy.generate, random_password)
+    return await asyncio.to_thread(policy.generate, random_text)
