@@ -215,11 +215,16 @@ def verify(kind: str, der: bytes, message: bytes, signature: bytes, form: Signat
     return True
 
 
-def _hash(form: SignatureForm) -> hashes.HashAlgorithm | Prehashed:
-    made = HASHES.get(form.hash_name)
+def _hash_named(name: str) -> hashes.HashAlgorithm:
+    made = HASHES.get(name)
     if made is None:
-        raise Invalid("bad-hash", f"unsupported hash algorithm {form.hash_name!r}")
-    return Prehashed(made()) if form.prehashed else made()
+        raise Invalid("bad-hash", f"unsupported hash algorithm {name!r}")
+    return made()
+
+
+def _hash(form: SignatureForm) -> hashes.HashAlgorithm | Prehashed:
+    made = _hash_named(form.hash_name)
+    return Prehashed(made) if form.prehashed else made
 
 
 def _rsa_hash(form: SignatureForm) -> hashes.HashAlgorithm | Prehashed | NoDigestInfo:
@@ -237,10 +242,7 @@ def _padding(form: SignatureForm, *, verifies: bool = False) -> padding.Asymmetr
     """`auto` makes a salt as long as the hash, and verifies one of any length."""
     if not form.pss:
         return padding.PKCS1v15()
-    made = HASHES.get(form.hash_name)
-    if made is None:
-        raise Invalid("bad-hash", f"unsupported hash algorithm {form.hash_name!r}")
-    algorithm = made()
+    algorithm = _hash_named(form.hash_name)
     if form.salt_length == "auto" and verifies:
         return padding.PSS(padding.MGF1(algorithm), padding.PSS.AUTO)
     if form.salt_length in ("auto", "hash"):
@@ -275,10 +277,8 @@ def _from_jws(key: ec.EllipticCurvePublicKey, made: bytes) -> bytes:
 
 
 def _oaep(hash_name: str) -> padding.OAEP:
-    made = HASHES.get(hash_name)
-    if made is None:
-        raise Invalid("bad-hash", f"unsupported hash algorithm {hash_name!r}")
-    return padding.OAEP(padding.MGF1(made()), made(), None)
+    made = _hash_named(hash_name)
+    return padding.OAEP(padding.MGF1(made), made, None)
 
 
 def rsa_encrypt(kind: str, der: bytes, plaintext: bytes, hash_name: str = "sha2-256") -> bytes:
@@ -303,10 +303,7 @@ def rsa_decrypt(kind: str, der: bytes, ciphertext: bytes, hash_name: str = "sha2
 
 def digest(hash_name: str, message: bytes) -> bytes:
     """A plain hash; raises Invalid."""
-    made = HASHES.get(hash_name)
-    if made is None:
-        raise Invalid("bad-hash", f"unsupported hash algorithm {hash_name!r}")
-    hasher = hashes.Hash(made())
+    hasher = hashes.Hash(_hash_named(hash_name))
     hasher.update(message)
     return hasher.finalize()
 
