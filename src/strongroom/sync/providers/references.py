@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from strongroom.kube.api import KubeApi
-from strongroom.kube.resource import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, Object
+from strongroom.kube.resource import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, Object, Resource
 from strongroom.kube.token_review import request_token
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, NotFound, Unavailable
@@ -103,15 +103,18 @@ class References:
 
     async def secret(self, selector: Fields, key: str = "") -> Secret:
         """A value of a Secret; `key` when the selector names none."""
+        return Secret(base64.b64decode(await self._entry(SECRETS, "no-secret-key", selector, key)))
+
+    async def _entry(self, resource: Resource, absent: str, selector: Fields, key: str) -> str:
         name, wanted = selector.required("name"), selector.text("key") or key
         if not wanted:
             raise selector.bad("key", "is needed")
         with _there(selector):
-            found = await self._api.get(SECRETS, name, self.where(selector))
+            found = await self._api.get(resource, name, self.where(selector))
             value = (found.get("data") or {}).get(wanted)
             if value is None:
-                raise NotFound("no-secret-key", f"the Secret {name} has no key {wanted}")
-        return Secret(base64.b64decode(value))
+                raise NotFound(absent, f"the {resource.kind} {name} has no key {wanted}")
+        return str(value)
 
     async def whole_secret(self, selector: Fields) -> "WholeSecret":
         """All keys of a Secret and its labels."""
@@ -144,15 +147,7 @@ class References:
 
     async def config_map(self, selector: Fields, key: str = "") -> str:
         """A value of a ConfigMap; `key` when the selector names none."""
-        name, key = selector.required("name"), selector.text("key") or key
-        if not key:
-            raise selector.bad("key", "is needed")
-        with _there(selector):
-            found = await self._api.get(CONFIG_MAPS, name, self.where(selector))
-            text = (found.get("data") or {}).get(key)
-            if text is None:
-                raise NotFound("no-config-map-key", f"the ConfigMap {name} has no key {key}")
-        return str(text)
+        return await self._entry(CONFIG_MAPS, "no-config-map-key", selector, key)
 
     @property
     def lends(self) -> bool:
