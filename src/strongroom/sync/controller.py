@@ -216,25 +216,24 @@ class SyncController:
         began = self._clock.monotonic()
         try:
             again = await self._reconcile(key, item)
-        except Unsettled:
-            # The Secret is right, so nobody is told; it is done with the next try.
-            self._parts.measured(key, self._clock.monotonic() - began, False)
-            raise
-        except Refusal as refusal:
-            self._parts.measured(key, self._clock.monotonic() - began, False)
-            await self._parts.generators.abandon(item)
-            manifest = bool(((item.get("spec") or {}).get("target") or {}).get("manifest"))
-            await self._parts.reporter.failed(item, refusal, manifest=manifest)
-            raise
         except Exception as error:
-            # A bug of ours is no reason to be silent at the object.
             self._parts.measured(key, self._clock.monotonic() - began, False)
-            await self._parts.generators.abandon(item)
-            said = Conflict("internal-error", f"the operator failed with {type(error).__name__}")
-            await self._parts.reporter.failed(item, said)
+            if not isinstance(error, Unsettled):
+                await self._failed(item, error)
+            # Else the Secret is right, so nobody is told; it is done with the next try.
             raise
         self._parts.measured(key, self._clock.monotonic() - began, True)
         return again
+
+    async def _failed(self, item: Object, error: Exception) -> None:
+        await self._parts.generators.abandon(item)
+        if isinstance(error, Refusal):
+            manifest = bool(((item.get("spec") or {}).get("target") or {}).get("manifest"))
+            await self._parts.reporter.failed(item, error, manifest=manifest)
+        else:
+            # A bug of ours is no reason to be silent at the object.
+            said = Conflict("internal-error", f"the operator failed with {type(error).__name__}")
+            await self._parts.reporter.failed(item, said)
 
     def _forget(self, key: Key) -> None:
         for held in (self._known, self._pending, self._unsaid, self._uids):

@@ -16,8 +16,6 @@ from strongroom.sync.desired import (
     Difference,
     Wanted,
     build,
-    check_changeable,
-    compare,
     synced_version,
 )
 from strongroom.sync.drift import ADOPT, check_consent, describe, describe_repair, written_by
@@ -47,7 +45,7 @@ from strongroom.sync.spec import (
 )
 from strongroom.sync.status import find
 from strongroom.sync.stores import Lookup, Stores, is_managed
-from strongroom.sync.target import Targets, manifest_object, missing_paths
+from strongroom.sync.target import Targets, change_of, manifest_object, missing_paths
 from strongroom.sync.template_texts import template_texts
 from strongroom.sync.values import pick
 
@@ -357,10 +355,7 @@ async def _target(walk: _Walk, spec: Spec, wanted: Wanted, made: Rendered) -> No
         return
     current = await walk.chain.targets.current(wanted.namespace, wanted.name)
     try:
-        check_consent(walk.item, spec, current)
-        difference = compare(current, wanted)
-        if current is not None:
-            check_changeable(current, wanted, difference)
+        difference = change_of(walk.item, spec, current, wanted)
     except Conflict as refusal:
         raise walk.broken("target", refusal) from None
     if not difference.any:
@@ -484,10 +479,7 @@ async def _would(
         return await _would_apply(chain, item, spec, made)
     current = await chain.targets.current(wanted.namespace, wanted.name)
     try:
-        check_consent(item, spec, current)
-        difference = compare(current, wanted)
-        if current is not None:
-            check_changeable(current, wanted, difference)
+        difference = change_of(item, spec, current, wanted)
     except Conflict as refusal:
         return "refuse", str(refusal), refusal.code
     return _action(item, spec, wanted, current, difference)

@@ -97,14 +97,12 @@ class Targets:
     async def _write_on(
         self, item: Object, spec: Spec, wanted: Wanted, current: Object | None, *, may_create: bool
     ) -> Outcome:
-        check_consent(item, spec, current)
-        difference = compare(current, wanted)
+        difference = change_of(item, spec, current, wanted)
         if current is None:
             if not may_create:
                 return Outcome(Difference(), None, "", absent=True)
             made = await self._api.create(SECRETS, new_secret(wanted), manager=wanted.manager)
             return Outcome(difference, None, _version(made))
-        check_changeable(current, wanted, difference)
         if not difference.any:
             return Outcome(difference, current, _version(current))
         patch = repair(current, wanted, difference)
@@ -120,40 +118,42 @@ class Targets:
         """
         if spec.creation == "None":
             return True
-        resource = SECRETS if spec.manifest is None else await self.kind_of(spec.manifest)
-        try:
-            current = await self._api.get(resource, spec.target, item["metadata"]["namespace"])
-        except NotFound:
+        current = await self.found(item, spec)
+        if current is None:
             return spec.creation != "Merge"
-        check_consent(item, spec, current)
         if spec.manifest is None and current.get("immutable"):
             raise immutable(spec.target)
         return True
 
     async def found(self, item: Object, spec: Spec) -> Object | None:
         """The target as it is; raises Conflict for one that is somebody else's."""
-        resource = SECRETS if spec.manifest is None else await self.kind_of(spec.manifest)
-        try:
-            current = await self._api.get(resource, spec.target, item["metadata"]["namespace"])
-        except NotFound:
-            return None
-        check_consent(item, spec, current)
+        resource = await self._resource(spec)
+        current = await self._there(resource, item["metadata"]["namespace"], spec.target)
+        if current is not None:
+            check_consent(item, spec, current)
         return current
 
     async def current(self, namespace: str, name: str) -> Object | None:
         """The Secret as it is."""
+        return await self._there(SECRETS, namespace, name)
+
+    async def _resource(self, spec: Spec) -> Resource:
+        return SECRETS if spec.manifest is None else await self.kind_of(spec.manifest)
+
+    async def _there(self, resource: Resource, namespace: str, name: str) -> Object | None:
         try:
-            return await self._api.get(SECRETS, name, namespace)
+            return await self._api.get(resource, name, namespace)
         except NotFound:
             return None
 
     async def delete(self, item: Object, spec: Spec) -> bool:
         """Delete the target if it is there and ours; whether it was."""
-        namespace = item["metadata"]["namespace"]
-        resource = SECRETS if spec.manifest is None else await self.kind_of(spec.manifest)
+        resource, namespace = await self._resource(spec), item["metadata"]["namespace"]
+        current = await self._there(resource, namespace, spec.target)
+        if current is None:
+            return False
+        check_consent(item, spec, current)
         try:
-            current = await self._api.get(resource, spec.target, namespace)
-            check_consent(item, spec, current)
             await self._api.delete(resource, spec.target, namespace, current["metadata"]["uid"])
         except NotFound:
             return False
@@ -180,10 +180,7 @@ class Targets:
     ) -> tuple[Resource, Object | None]:
         """The kind of a target that is no Secret, and what is there."""
         resource = await self.kind_of(manifest)
-        try:
-            return resource, await self._api.get(resource, wanted.name, wanted.namespace)
-        except NotFound:
-            return resource, None
+        return resource, await self._there(resource, wanted.namespace, wanted.name)
 
     async def write_manifest(
         self, item: Object, spec: Spec, wanted: Wanted, made: Rendered
@@ -203,6 +200,15 @@ class Targets:
             return Outcome(Difference(), current, _version(current))
         changed = Difference(missing=current is None, shape=MANIFEST)
         return Outcome(changed, current, _version(applied))
+
+
+def change_of(item: Object, spec: Spec, current: Object | None, wanted: Wanted) -> Difference:
+    """What a write would change of a Secret; raises Conflict when it may not. Pure."""
+    check_consent(item, spec, current)
+    difference = compare(current, wanted)
+    if current is not None:
+        check_changeable(current, wanted, difference)
+    return difference
 
 
 def missing_paths(current: Any, wanted: Any, path: str = "") -> list[str]:  # noqa: ANN401 - JSON
