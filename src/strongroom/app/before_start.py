@@ -55,7 +55,7 @@ async def make_schema(settings: ServerSettings) -> None:
 
     SQLite does not wait for another process that makes the file a WAL one; it refuses.
     """
-    engine = await open_engine(settings, Barrier())
+    engine = await open_engine(settings.storage, Barrier())
     await engine.close()
 
 
@@ -63,7 +63,7 @@ async def prepare(settings: ServerSettings, clock: Clock) -> Secret | None:
     """Initialise by itself, with the static seal's key file; the root token of a new cluster."""
     key_file = Path(settings.seal.fields["key_file"]) if settings.seal else None
     barrier = Barrier()
-    engine = await open_engine(settings, barrier)
+    engine = await open_engine(settings.storage, barrier)
     try:
         if key_file and not key_file.exists() and not await engine.waiting(_has_cluster(engine)):
             # Nodes that start together on one machine share the file of whoever was first.

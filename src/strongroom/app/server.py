@@ -109,13 +109,8 @@ class Opened:
     seal: ClusterSeal
 
 
-async def open_engine(settings: ServerSettings, barrier: Barrier) -> Engine:
-    """The engine of the settings, its schema up to date; raises Unavailable."""
-    return await open_storage(settings.storage, barrier)
-
-
-async def open_storage(storage: StorageSetting, barrier: Barrier) -> Engine:
-    """The same for a database alone."""
+async def open_engine(storage: StorageSetting, barrier: Barrier) -> Engine:
+    """The engine of a database, its schema up to date; raises Unavailable."""
     if storage.engine == POSTGRESQL:
         from strongroom.store.engine.postgres import PostgresEngine
 
@@ -134,7 +129,7 @@ async def open_storage(storage: StorageSetting, barrier: Barrier) -> Engine:
 async def open_parts(settings: ServerSettings, worker: Worker, clock: Clock) -> Opened:
     """Engine, barrier and seal, not yet unsealed."""
     barrier = Barrier()
-    engine = await open_engine(settings, barrier)
+    engine = await open_engine(settings.storage, barrier)
     try:
         seal = ClusterSeal(engine, barrier, seal_setting(settings, worker, clock), clock)
     except BaseException:

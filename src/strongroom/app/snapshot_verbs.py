@@ -125,14 +125,14 @@ async def _restore(session: "Session", args: argparse.Namespace) -> int:
 
 
 async def _restore_directly(args: argparse.Namespace, file: BinaryIO) -> None:
-    from strongroom.app.server import open_storage
+    from strongroom.app.server import open_engine
     from strongroom.app.store_config.settings import POSTGRESQL, SQLITE, StorageSetting
     from strongroom.model.clock import SystemClock
     from strongroom.store.engine.barrier import Barrier
     from strongroom.store.snapshots import restore_directly
 
     kind = POSTGRESQL if args.database else SQLITE
-    engine = await open_storage(StorageSetting(kind, args.data, args.database), Barrier())
+    engine = await open_engine(StorageSetting(kind, args.data, args.database), Barrier())
     try:
         ring_of = _seal(args, engine).ring_by_backend if _has_seal(args) else None
         await restore_directly(engine, file, SystemClock().now(), ring_of, force=args.force)

@@ -114,11 +114,16 @@ class Status:
         failing = self._about.audit()
         if failing:
             body["audit_failures"] = dict(failing)
+        return raw(body | self._troubles(), _status(call, "activecode", 200))
+
+    def _troubles(self) -> dict[str, Any]:
+        """What goes wrong beside the requests; {} while nothing does."""
+        found: dict[str, Any] = {}
         if ended := self._about.background():
-            body["background_failures"] = dict(ended)
+            found["background_failures"] = dict(ended)
         if self._seal.backend_problem:
-            body["seal_backend_problem"] = self._seal.backend_problem
-        return raw(body, _status(call, "activecode", 200))
+            found["seal_backend_problem"] = self._seal.backend_problem
+        return found
 
     def _seal_status(self, call: Call) -> Result:  # noqa: ARG002
         return raw(self.seal_status())
@@ -158,11 +163,7 @@ class Status:
             body |= {"cluster_name": row.cluster_name, "cluster_id": row.cluster_id}
         if sealed:
             body["waiting_for"] = self._seal.waits_for(stored)
-        if ended := self._about.background():
-            body["background_failures"] = dict(ended)
-        if self._seal.backend_problem:
-            body["seal_backend_problem"] = self._seal.backend_problem
-        return body
+        return body | self._troubles()
 
     def _leader(self, call: Call) -> Result:  # noqa: ARG002
         sealed, about = self._seal.sealed, self._about
