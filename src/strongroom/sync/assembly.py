@@ -137,8 +137,7 @@ class Operator:
         """Who says of each kind of store whether it can be used."""
         made = [
             StoreController(api, each, self.stores, self._clock, options.controller_class)
-            for each in (self.watches.stores, self.watches.cluster_stores)
-            if each is not None
+            for each in self.watches.store_caches
         ]
         for each in made:
             each.on_mended.append(self._mended)

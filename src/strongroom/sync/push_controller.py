@@ -113,9 +113,8 @@ class PushController:
         parts.watches.secrets.on_change(self._secret_changed)
         for each in (parts.watches.secrets, parts.watches.config_maps):
             each.on_change(self._input_changed)
-        parts.watches.stores.on_change(self._store_changed)
-        if parts.watches.cluster_stores is not None:
-            parts.watches.cluster_stores.on_change(self._store_changed)
+        for each in parts.watches.store_caches:
+            each.on_change(self._store_changed)
 
     async def run(self) -> None:
         """Work; the watches run beside it. May be run again after it was cancelled."""
@@ -367,13 +366,10 @@ class PushController:
         return pushes
 
     def _known_stores(self, namespace: str) -> Iterable[tuple[StoreRef, Mapping[str, str]]]:
-        watches = self._parts.watches
-        for informer in (watches.stores, watches.cluster_stores):
-            for each in informer or ():
-                metadata = each["metadata"]
-                if metadata.get("namespace", namespace) == namespace:
-                    kind = informer.resource.kind if informer else ""
-                    yield StoreRef(metadata["name"], kind), metadata.get("labels") or {}
+        for resource, store in self._parts.watches.all_stores():
+            metadata = store["metadata"]
+            if metadata.get("namespace", namespace) == namespace:
+                yield StoreRef(metadata["name"], resource.kind), metadata.get("labels") or {}
 
     async def _push_all(self, item: Object, spec: PushSpec, progress: _Progress) -> bool:
         """Write what differs, then take back what is no longer asked for.
@@ -510,12 +506,10 @@ class PushController:
                 await self._hold_store(ref, item["metadata"]["namespace"])
 
     async def _hold_store(self, ref: StoreRef, namespace: str) -> None:
-        watches = self._parts.watches
-        cluster = ref.kind == "ClusterSecretStore"
-        informer = watches.cluster_stores if cluster else watches.stores
-        store = informer.get("" if cluster else namespace, ref.name) if informer else None
+        store = self._parts.watches.store_of(ref, namespace)
         if store is None or store["metadata"].get("deletionTimestamp"):
             return
+        cluster = ref.kind == CLUSTER_SECRET_STORES.kind
         resource = CLUSTER_SECRET_STORES if cluster else SECRET_STORES
         await hold(self._api, resource, store, STORE_FINALIZER)
 
@@ -534,13 +528,10 @@ class PushController:
     async def _release_stores(self, gone: Object | None = None) -> None:
         """Let stores go that no other PushSecret with deletionPolicy Delete needs."""
         await self.objects.synced.wait()
-        watches = self._parts.watches
-        for informer in (watches.stores, watches.cluster_stores):
-            for store in informer or ():
-                if informer is None or not is_held(store, STORE_FINALIZER):
-                    continue
-                if not self._needed(store, informer.resource.kind, gone):
-                    await let_go(self._api, informer.resource, store, STORE_FINALIZER)
+        for resource, store in self._parts.watches.all_stores():
+            held = is_held(store, STORE_FINALIZER)
+            if held and not self._needed(store, resource.kind, gone):
+                await let_go(self._api, resource, store, STORE_FINALIZER)
 
     def _needed(self, store: Object, kind: str, gone: Object | None) -> bool:
         thing = (kind, *key_of(store))

@@ -1,7 +1,7 @@
 """Every reason to look at an ExternalSecret again: its caches, and the indexes between them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
@@ -63,6 +63,9 @@ class Watches:
         self.cluster_stores = (
             Informer(api, CLUSTER_SECRET_STORES, clock, trim=trim_store) if wide else None
         )
+        self.store_caches = [
+            each for each in (self.stores, self.cluster_stores) if each is not None
+        ]
         self.namespaces = (
             Informer(api, NAMESPACES, clock, Scope(metadata_only=True)) if wide else None
         )
@@ -83,8 +86,7 @@ class Watches:
 
     def needed_for_new(self) -> list[Informer]:
         """The caches without which nothing can be done for an object that was never synced."""
-        every = (self.stores, self.cluster_stores, self.namespaces)
-        return [each for each in every if each is not None]
+        return [*self.store_caches, *([] if self.namespaces is None else [self.namespaces])]
 
     def needed_at_start(self) -> list[Informer]:
         """The caches without which no other decision is right."""
@@ -123,9 +125,8 @@ class Watches:
         self._wrote = wrote
         self.objects.on_change(self._object_changed)
         self.targets.on_change(self._target_changed)
-        self.stores.on_change(self._store_changed)
-        if self.cluster_stores is not None:
-            self.cluster_stores.on_change(self._store_changed)
+        for each in self.store_caches:
+            each.on_change(self._store_changed)
         self.config_maps.on_change(self._input_changed)
         self.secrets.on_change(self._input_changed)
 
@@ -175,6 +176,11 @@ class Watches:
         if ref.kind == "ClusterSecretStore":
             return self.cluster_stores.get("", ref.name) if self.cluster_stores else None
         return self.stores.get(namespace, ref.name)
+
+    def all_stores(self) -> Iterator[tuple[Resource, Object]]:
+        """Every store of both kinds that is watched, as last seen."""
+        for informer in self.store_caches:
+            yield from ((informer.resource, each) for each in informer)
 
     def readers(self, kind: str, store: Key) -> frozenset[Key]:
         """The ExternalSecrets that name a store."""
