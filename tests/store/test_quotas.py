@@ -1,5 +1,6 @@
 """Quotas: 429 with the time to wait, before anything is authenticated; leases counted on their own."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
 import pytest
@@ -237,13 +238,13 @@ async def test_a_quota_of_a_transaction_that_is_undone_limits_nobody(store) -> N
 
     def undone(transaction) -> None:
         transaction.put_document(MOUNT, LEASES, phantom.name, asdict(phantom))
-        quotas.admit_lease(transaction, "secret/a", 0.0)
+        quotas.admit_lease(transaction, "secret/a", "ada", 0.0)
         raise Invalid("undone", "undone")
 
     with pytest.raises(Invalid):
         await store.engine.transact(undone)
     for _ in range(3):
-        await store.engine.transact(lambda each: quotas.admit_lease(each, "secret/a", 0.0))
+        await store.engine.transact(lambda each: quotas.admit_lease(each, "secret/a", "ada", 0.0))
 
 
 def test_a_count_is_taken_anew_after_its_time_and_when_the_clock_was_set_back() -> None:
@@ -257,8 +258,10 @@ def test_a_count_is_taken_anew_after_its_time_and_when_the_clock_was_set_back() 
 
     quotas, quota = Quotas(), LeaseCount("all", "", 5)
     for now, times in ((100.0, 1), (101.9, 1), (102.0, 2), (50.0, 3), (51.0, 3)):
-        quotas._count(Counting(), quota, now, COUNT_SECONDS)
+        quotas._count(Counting(), quota, "", now, COUNT_SECONDS)
         assert len(taken) == times, now
+    # While more than half is free nobody is counted alone.
+    assert quotas._has_room(Counting(), quota, "ada", 51.0, COUNT_SECONDS)
 
 
 async def test_a_quota_of_a_user_or_role_counts_every_spelling(store) -> None:
@@ -298,3 +301,98 @@ async def test_a_quota_of_a_role_counts_logins_that_get_it_by_default(store) -> 
     for method, path in (("GET", "config"), ("LIST", "role"), ("GET", "config")):
         status, _ = await store.ask(method, f"auth/jwt/{path}")
         assert status == (404 if path == "role" else 200)
+
+
+@pytest.fixture
+async def nine(store) -> Callable[..., Awaitable[tuple[int, dict]]]:
+    """A store with room for nine tokens beside root, and two users, who log in by what it gives."""
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    for user in ("ada", "bob"):
+        await store.ask("POST", f"auth/userpass/users/{user}", {"password": "pw"})
+    await store.ask("PUT", "sys/quotas/lease-count/default", {"path": "", "max_leases": 10})
+
+    async def login(user: str = "bob", wrap: str = "") -> tuple[int, dict]:
+        headers = {"X_Vault_Wrap_TTL": wrap} if wrap else {}
+        path, body = f"auth/userpass/login/{user}", {"password": "pw"}
+        return await store.ask("POST", path, body, token="", **headers)
+
+    return login
+
+
+async def _until_refused(ask: Callable[[], Awaitable[tuple[int, dict]]]) -> int:
+    for made in range(9):
+        status, said = await ask()
+        if status != 200:
+            assert status == 429
+            assert "lease count quota exceeded" in said["errors"][0]
+            return made
+    pytest.fail("nobody was refused")
+
+
+async def test_one_client_leaves_as_much_of_the_default_quota_as_it_has(store, nine) -> None:
+    """By logins for a month, or by wrapping anything, one kept everybody else out."""
+    assert await _until_refused(lambda: nine("ada")) == 5
+    # Whoever comes second leaves half of the rest, and there is room for a third.
+    assert await _until_refused(nine) == 2
+    status, said = await store.ask("POST", "auth/token/create", {"ttl": "1h"})
+    assert status == 200, said
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "wrap"),
+    [
+        ("sys/wrapping/wrap", {"a": "b"}, "700h"),
+        ("sys/capabilities-self", {"paths": ["a"]}, "700h"),
+        ("auth/token/create", {"ttl": "700h"}, ""),
+        ("auth/token/create", {"ttl": "700h"}, "700h"),
+        ("auth/token/create-orphan", {"ttl": "700h"}, ""),
+    ],
+)
+@pytest.mark.parametrize("kind", ["service", "batch"])
+async def test_what_a_client_makes_counts_for_it(store, nine, path, body, wrap, kind) -> None:
+    rule = 'path "auth/token/*" { capabilities = ["create", "update", "sudo"] }'
+    await store.ask("POST", "sys/policies/acl/maker", {"policy": rule})
+    role = {"token_type": kind, "orphan": True, "renewable": False}
+    await store.ask("POST", "auth/token/roles/team", role)
+    asked = {"policies": ["maker"]}
+    _, said = await store.ask("POST", "auth/token/create/team", asked)
+    token = said["auth"]["client_token"]
+    headers = {"X_Vault_Wrap_TTL": wrap} if wrap else {}
+    made = _until_refused(lambda: store.ask("POST", path, body, token=token, **headers))
+    if kind == "batch" and "create" in path:
+        made.close()  # It may make none.
+        return
+    # Two of each where the answer is a token and is wrapped in another.
+    assert await made == (2 if wrap and "create" in path else 4)
+    assert (await nine())[0] == 200
+
+
+async def test_a_wrapped_login_counts_for_who_logs_in(store, nine) -> None:
+    await _until_refused(lambda: nine("ada", "700h"))
+    assert (await nine())[0] == 200
+
+
+async def test_a_wrapping_token_that_is_wrapped_anew_counts_for_its_maker(store, nine) -> None:
+    _, login = await nine("ada")
+    token = login["auth"]["client_token"]
+    wrap = {"X_Vault_Wrap_TTL": "700h"}
+    _, said = await store.ask("POST", "sys/wrapping/wrap", {"a": "b"}, token=token, **wrap)
+    one = {"token": said["wrap_info"]["token"]}
+    _, again = await store.ask("POST", "sys/wrapping/rewrap", one)
+    accessors = [login["auth"]["accessor"], again["wrap_info"]["accessor"]]
+    clients = await store.engine.transact(
+        lambda each: {each.token_by_accessor(accessor).client for accessor in accessors}
+    )
+    assert clients == {login["auth"]["entity_id"]}
+
+
+async def test_root_makes_tokens_for_others_up_to_the_quota(store, nine) -> None:
+    for _ in range(9):
+        assert (await store.ask("POST", "auth/token/create", {"ttl": "1h"}))[0] == 200
+    assert (await store.ask("POST", "auth/token/create", {"ttl": "1h"}))[0] == 429
+
+
+async def test_a_quota_of_a_mount_may_be_used_up_by_one_client(store, nine) -> None:
+    quota = {"path": "auth/userpass", "max_leases": 4}
+    await store.ask("POST", "sys/quotas/lease-count/users", quota)
+    assert await _until_refused(nine) == 4

@@ -475,6 +475,12 @@ async def test_tokens_are_found_and_cut_short_by_their_path(engine: Engine) -> N
     await engine.transact(lambda each: each.put_lease(lease("auth/b/x", 500.0)))
     assert engine.view.count_under("auth/b/", 10) == 2
     assert engine.view.count_under("", 3) == 3
+    mine = dataclasses.replace(rows[0], entity_id="ada")
+    made = dataclasses.replace(rows[1], entity_id="bob", maker="ada")
+    await engine.transact(lambda each: [each.put_token(row) for row in (mine, made)])
+    # The lease is with the first of them.
+    assert [engine.view.count_of(each, 10) for each in ("ada", "bob", rows[2].client)] == [3, 0, 1]
+    assert engine.view.count_of("ada", 2) == 2
     await engine.transact(lambda each: each.revoke_tokens("auth/a/login"))
     ends = [(engine.view.token(row.id) or row).expires for row in rows]
     assert ends == [LONG_PAST, LONG_PAST, None, None]

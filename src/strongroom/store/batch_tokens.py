@@ -23,7 +23,7 @@ MAX_TEXT: Final = 64 * 1024
 _TABLE: Final = "batch token"
 _KEPT: Final = (
     "policies", "display_name", "path", "created", "ttl", "expires", "metadata",
-    "bound_cidrs", "role", "entity_id", "mount", "internal",
+    "bound_cidrs", "role", "entity_id", "mount", "internal", "maker",
 )  # fmt: skip
 
 
@@ -58,7 +58,8 @@ class BatchTokens:
         except (Tampered, binascii.Error, ValueError):
             return None
         parent = bytes.fromhex(kept["parent"]) if kept["parent"] else None
-        fields = {name: kept[name] for name in _KEPT}
+        # One of the release before has no maker.
+        fields = {name: kept[name] for name in _KEPT if name in kept}
         for name in ("policies", "bound_cidrs"):
             fields[name] = tuple(fields[name])
         row = TokenRow(id=b"", accessor="", parent=parent, type=BATCH, renewable=False, **fields)

@@ -104,8 +104,6 @@ class Context:
         if grant.type == BATCH:
             row = new_row(grant, b"", "", now, parent=parent, bounds=bounds)
             return Issued(row, self.batch.seal(row), warnings)
-        if not is_eternal(grant):
-            self.quotas.admit_lease(transaction, grant.path, now)
         text = token or self.make_token()
         row = new_row(
             grant,
@@ -115,5 +113,7 @@ class Context:
             parent=parent,
             bounds=bounds,
         )
+        if not is_eternal(grant):
+            self.quotas.admit_lease(transaction, grant.path, row.client, now)
         transaction.put_token(row)
         return Issued(row, text, warnings)

@@ -106,7 +106,7 @@ class Leases:
                 raise invalid_token()
             if call.mount not in transaction.mounts():
                 raise Invalid("no-mount", "the mount was changed or removed meanwhile")
-            self._quotas.admit_lease(transaction, call.path, now)
+            self._quotas.admit_lease(transaction, call.path, holder.client, now)
             transaction.put_lease(row)
 
         await self._engine.transact(write)

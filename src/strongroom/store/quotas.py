@@ -44,10 +44,16 @@ class TooMany(Refusal):
     """A quota is used up (429). `retry_after` in seconds; `headers` tell how much there is."""
 
     def __init__(
-        self, path: str, what: str, retry_after: int, headers: tuple[tuple[str, str], ...] = ()
+        self,
+        path: str,
+        what: str,
+        retry_after: int,
+        headers: tuple[tuple[str, str], ...] = (),
+        *,
+        hint: str = "",
     ) -> None:
-        shown = without_tokens(path)
-        super().__init__("quota-exceeded", f'request path "{shown}": {what} quota exceeded')
+        message = f'request path "{without_tokens(path)}": {what} quota exceeded'
+        super().__init__("quota-exceeded", message, hint=hint)
         self.retry_after = retry_after
         self.headers = (("Retry-After", str(retry_after)), *headers)
 
@@ -70,11 +76,19 @@ RESERVE: Final = RateLimit("", LIFTING, rate=10.0)
 
 @dataclass(frozen=True, slots=True)
 class LeaseCount:
-    """At most `most` leases and tokens under a path."""
+    """At most `most` leases and tokens under a path.
+
+    One over everything is everybody's: no client has more of it than is left for all others.
+    """
 
     name: str
     path: str
     most: int
+
+    @property
+    def shared(self) -> bool:
+        """Whether one client could keep everybody else out."""
+        return not self.path
 
 
 @dataclass(slots=True)
@@ -178,7 +192,8 @@ class Quotas:
         self._epoch = 0
         self._before: dict[str, RateLimit] = {}
         self._buckets: dict[tuple[str, str], Bucket] = {}
-        self._counted: dict[str, tuple[float, int]] = {}
+        # By quota, and by quota and client.
+        self._counted: dict[tuple[str, str], tuple[float, int]] = {}
 
     def forget(self) -> None:
         """The generation has moved."""
@@ -262,27 +277,40 @@ class Quotas:
             raise TooMany(path, "rate limit", math.ceil(wait), shown)
         return shown
 
-    def admit_lease(self, view: View, path: str, now: float) -> None:
-        """Refuse one more lease or token where there are enough; raises TooMany.
+    def admit_lease(self, view: View, path: str, client: str, now: float) -> None:
+        """Refuse one more lease or token of a client where there are enough; raises TooMany.
 
         `view` may be a transaction: of what is yet undecided no row is kept. A count holds for a
         moment, so the bound may be passed by what other processes add in that moment.
         """
         for quota in (self._known or _read(view)).counts:
             if fits(quota.path, path):
-                count = self._count(view, quota, now, COUNT_SECONDS)
-                if count >= quota.most:
-                    count = self._count(view, quota, now, RECOUNT_SECONDS)
-                if count >= quota.most:
-                    raise TooMany(path, "lease count", RETRY_SECONDS)
-                self._counted[quota.name] = self._counted[quota.name][0], count + 1
+                ages = (COUNT_SECONDS, RECOUNT_SECONDS)
+                if not any(self._has_room(view, quota, client, now, holds) for holds in ages):
+                    raise TooMany(path, "lease count", RETRY_SECONDS, hint=_hint(quota))
+                for key in ((quota.name, ""), (quota.name, client)):
+                    if counted := self._counted.get(key):
+                        self._counted[key] = counted[0], counted[1] + 1
                 return
 
-    def _count(self, view: View, quota: LeaseCount, now: float, holds: float) -> int:
-        at, count = self._counted.get(quota.name, (float("-inf"), 0))
+    def _has_room(
+        self, view: View, quota: LeaseCount, client: str, now: float, holds: float
+    ) -> bool:
+        count = self._count(view, quota, "", now, holds)
+        free = quota.most - count
+        if free <= 0 or not quota.shared or count < free:
+            # While less than half is used nobody can have more than is left.
+            return free > 0
+        return self._count(view, quota, client, now, holds) < free
+
+    def _count(self, view: View, quota: LeaseCount, client: str, now: float, holds: float) -> int:
+        key = quota.name, client
+        at, count = self._counted.get(key, (float("-inf"), 0))
         if not 0 <= now - at < holds:
-            count = leases_under(view, quota)
-            self._counted[quota.name] = now, count
+            count = view.count_of(client, quota.most) if client else leases_under(view, quota)
+            if len(self._counted) >= CLIENTS:
+                self._counted.clear()
+            self._counted[key] = now, count
         return count
 
 
@@ -318,6 +346,14 @@ def _quotas_under(transaction: Transaction, mount: str) -> list[tuple[str, str, 
 def leases_under(view: View, quota: LeaseCount) -> int:
     """How many leases and tokens count against a quota, no further than its bound."""
     return view.count_under(quota.path.rstrip("*"), quota.most)
+
+
+def _hint(quota: LeaseCount) -> str:
+    whose = "one client has as many as are left for all others, or " if quota.shared else ""
+    return (
+        f"{whose}there are {quota.most:,}: shorten the token_ttl of roles, revoke what nobody"
+        f" needs, or raise max_leases of sys/quotas/lease-count/{quota.name}"
+    )
 
 
 def _fields(document: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -52,7 +52,8 @@ class Grant:
     """What a login or a parent grants a new token. Durations in seconds, 0 for not set.
 
     `mount` is the uuid of the auth method: a token does not outlive it. `internal` is kept with
-    the token and never shown, such as the key a certificate login is bound to.
+    the token and never shown, such as the key a certificate login is bound to. `maker` is the
+    token's, see `TokenRow`.
     """
 
     policies: tuple[str, ...]
@@ -71,6 +72,7 @@ class Grant:
     entity_id: str = ""
     mount: str = ""
     internal: Mapping[str, str] = field(default_factory=dict)
+    maker: str = ""
 
 
 def clean_policies(names: Iterable[str], *, with_default: bool = True) -> tuple[str, ...]:
@@ -157,6 +159,7 @@ def new_row(
         entity_id=grant.entity_id,
         mount=grant.mount,
         internal=dict(grant.internal),
+        maker=grant.maker,
     )
 
 

@@ -75,9 +75,10 @@ class Wrapping:
             creation_path=call.path,
             wrapped_accessor=str(accessor or ""),
         )
-        return await self._context.engine.transact(lambda each: self._keep(each, info, body))
+        maker = _maker(call, result)
+        return await self._context.engine.transact(lambda each: self._keep(each, info, body, maker))
 
-    def _keep(self, transaction: Transaction, info: Wrapped, body: str) -> Result:
+    def _keep(self, transaction: Transaction, info: Wrapped, body: str, maker: str) -> Result:
         grant = Grant(
             policies=(WRAPPING,),
             display_name="",
@@ -86,6 +87,7 @@ class Wrapping:
             explicit_max_ttl=info.creation_ttl,
             uses=1,
             renewable=False,
+            maker=maker,
         )
         row, text = self._context.issue(transaction, grant)
         transaction.put_cubbyhole(row.id, RESPONSE, orjson.dumps({"response": body}))
@@ -131,7 +133,7 @@ class Wrapping:
             transaction.delete_token(row.id)
             if kept is None:
                 raise bad_wrapping_token()
-            return self._keep(transaction, info, orjson.loads(kept)["response"])
+            return self._keep(transaction, info, orjson.loads(kept)["response"], row.maker)
 
         return await self._context.engine.transact(write)
 
@@ -154,6 +156,13 @@ class Wrapping:
         if kept is None:
             raise bad_wrapping_token()
         return Wrapped(**orjson.loads(kept))
+
+
+def _maker(call: Call, result: Result) -> str:
+    """For whom a wrapping token counts: whoever asked, or logged in; root's counts for itself."""
+    if call.session is not None:
+        return "" if call.session.is_root else call.session.row.client
+    return str((result.auth or {}).get("entity_id") or "")
 
 
 def bad_wrapping_token() -> Invalid:

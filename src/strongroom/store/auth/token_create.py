@@ -84,6 +84,8 @@ def decide_new_token(
         type=kind,
         entity_id="" if orphan else asker.row.entity_id,
         mount=call.mount.uuid,
+        # Root makes tokens for others. Batch tokens are no clients: they have no row.
+        maker="" if asker.is_root and kind == SERVICE else asker.row.client,
     )
     _check_root(grant, asker)
     return Wanted(grant, orphan, _own_text(call, asker, kind), _entity_alias(call, role), warnings)

@@ -73,6 +73,17 @@ class LeaseRows(SealedRows):
         )
         return int(found[0])
 
+    def count_of(self, client: str, limit: int) -> int:
+        found = self._sql.one(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM token WHERE client = ? UNION ALL"
+            " SELECT 1 FROM lease JOIN token ON token.id = lease.token WHERE token.client = ?"
+            " LIMIT ?) AS found",
+            client,
+            client,
+            limit,
+        )
+        return int(found[0])
+
     def next_due(self) -> float | None:
         (found,) = self._sql.one(
             "SELECT MIN(at) FROM (SELECT MIN(due) AS at FROM lease WHERE due IS NOT NULL"

@@ -8,7 +8,9 @@ from strongroom.store.engine._sealed_rows import SealedRows, pack, unpack
 from strongroom.store.engine.contract import LONG_PAST, TokenRow
 from strongroom.store.engine.sql import NO_LIMIT, upsert
 
-PUT: Final = upsert("token", "id", "accessor, parent, expires, uses_left, path, version, body")
+PUT: Final = upsert(
+    "token", "id", "accessor, parent, expires, uses_left, path, client, version, body"
+)
 READ: Final = "id, parent, uses_left, expires, version, body"
 # The token and everything it made, the token itself first.
 FAMILY: Final = (
@@ -86,6 +88,7 @@ class TokenRows(SealedRows):
             row.expires,
             row.uses_left,
             row.path,
+            row.client,
             version,
             body,
         )

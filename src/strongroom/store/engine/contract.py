@@ -67,6 +67,7 @@ class TokenRow:
 
     `expires` is None for a token that does not expire; `uses_left` 0 means unlimited. `mount` is
     the uuid of the auth method that made it; `internal` is kept for the method and never shown.
+    `maker` is the client whose token asked for this one, "" for a login and for what root made.
     """
 
     id: bytes = field(repr=False)
@@ -90,6 +91,12 @@ class TokenRow:
     entity_id: str = ""
     mount: str = ""
     internal: dict[str, str] = field(default_factory=dict)
+    maker: str = ""
+
+    @property
+    def client(self) -> str:
+        """For whom it counts: its maker, its entity, or itself; batch tokens of none together."""
+        return self.maker or self.entity_id or self.id.hex() or self.type
 
 
 # The end of a token that is revoked: it has come by every node's clock, also by one that is slow.
@@ -281,6 +288,12 @@ class View(IdentityView, AuthView, UpkeepView, Protocol):
 
     def count_under(self, prefix: str, limit: int) -> int:
         """How many tokens and leases have a path that begins so, counted to `limit`."""
+
+    def count_of(self, client: str, limit: int) -> int:
+        """How many tokens a client has, and leases with them, counted to `limit`.
+
+        What the release before has written counts for nobody.
+        """
 
     def next_due(self) -> float | None:
         """When the next token or lease comes to its end, or a lease is to be tried again."""

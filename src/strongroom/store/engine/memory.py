@@ -179,6 +179,11 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
         paths = [row.path for row in self.state.tokens.values()] + list(self.state.leases)
         return min(limit, sum(path.startswith(prefix) for path in paths))
 
+    def count_of(self, client: str, limit: int) -> int:
+        tokens = {row.id for row in self.state.tokens.values() if row.client == client}
+        leases = sum(row.token in tokens for row in self.state.leases.values())
+        return min(limit, len(tokens) + leases)
+
     def next_due(self) -> float | None:
         ends = [row.due for row in self.state.leases.values()]
         ends += [row.expires for row in self.state.tokens.values()]

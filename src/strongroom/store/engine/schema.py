@@ -164,6 +164,13 @@ STEPS: Final[tuple[Step, ...]] = (
         ) {compact}
         """
     ),
+    # For whom a token counts: a quota that is everybody's is not one client's.
+    Step(
+        """
+        ALTER TABLE token ADD COLUMN client {text};
+        CREATE INDEX token_client ON token (client) WHERE client IS NOT NULL
+        """
+    ),
 )
 # From so many steps on a release is named, and a revision says that something has moved.
 _SAYS_RELEASE: Final = 6
