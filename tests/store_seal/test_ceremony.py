@@ -139,6 +139,24 @@ async def test_openbaos_paths_are_the_same_attempts_under_data_and_opened_to_nob
     assert (await ask("GET", "key-status"))["data"]["term"] == 2
 
 
+async def test_new_keys_are_not_wrapped_since_a_wrapping_that_fails_would_lose_them(start) -> None:
+    """With the quota of leases full they were lost after the keys of before had ended."""
+    node, keys, root = await opened(start)
+    wrapped = {"x_vault_wrap_ttl": "60"}
+    body = {"secret_shares": 1, "secret_threshold": 1}
+    for begin, update in (
+        ("rotate/root/init", "rotate/root/update"),
+        ("generate-root-token/attempt", "generate-root-token/update"),
+    ):
+        _, begun = await node.ask("POST", f"sys/{begin}", body, token=root)
+        give = {"key": keys[0], "nonce": begun["data"]["nonce"]}
+        path = f"sys/{update}"
+        status, said = await node.ask("PUT", path, give, token=root, **wrapped)
+        assert (status, "are not wrapped" in said["errors"][0]) == (400, True)
+        _, progress = await node.ask("GET", f"sys/{begin}", token=root)
+        assert progress["data"]["progress"] == 0
+
+
 async def test_a_verification_that_begins_again_forgets_the_new_shares_it_was_given(start) -> None:
     node, keys, _ = await opened(start)
     body = {"secret_shares": 3, "secret_threshold": 2, "require_verification": True}

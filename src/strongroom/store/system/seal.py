@@ -102,6 +102,7 @@ class SealPaths:
             return reply(rekey.status())
 
         async def give(call: Call) -> Result:
+            _refuse_wrapped(call, reply)
             return reply(await rekey.give(_key(call), call.text("nonce")))
 
         async def verify(call: Call) -> Result:
@@ -128,6 +129,7 @@ class SealPaths:
 
     def _generate_root(self, name: str, reply: Reply, opened_by: str) -> Sequence[Endpoint]:
         async def give(call: Call) -> Result:
+            _refuse_wrapped(call, reply)
             return reply(await self._root.give(_key(call), call.text("nonce")))
 
         return (
@@ -161,6 +163,19 @@ def _key(call: Call) -> str:
     if not key:
         raise Invalid("no-key", "'key' must be specified in request body as JSON")
     return key
+
+
+def _refuse_wrapped(call: Call, reply: Reply) -> None:
+    """Raise Invalid(`not-wrapped`) where what is told once would be wrapped, which may fail.
+
+    The keys of before are out of force by then: with the new ones lost the cluster never opens
+    again. What is answered `raw` is not wrapped, whatever is asked.
+    """
+    if reply is not raw and call.wrap_seconds:
+        raise Invalid(
+            "not-wrapped", "new keys and root tokens are not wrapped",
+            hint="ask without X-Vault-Wrap-TTL (-wrap-ttl, VAULT_WRAP_TTL)",
+        )  # fmt: skip
 
 
 def _no_pgp(call: Call, *names: str) -> None:
