@@ -137,6 +137,14 @@ def test_parameters(given_parameters, problem) -> None:
     assert (decision.allowed, decision.reason) == (not problem, problem or "allowed")
 
 
+@pytest.mark.parametrize(
+    "second", ['"n" = ["x"] }', "}\ndenied_parameters = { n = [1] }", '"N" = [1] }']
+)
+def test_a_second_list_takes_nothing_back_of_a_denial_of_any_value(second) -> None:
+    text = f'path "x" {{ capabilities = ["update"]\ndenied_parameters = {{ "n" = []\n {second} }}'
+    assert not acl(text).decide("x", "update", {"n": "y"}).allowed
+
+
 def test_what_one_policy_bounds_another_without_bounds_does_not_loosen() -> None:
     """Though both are about the same path, and a rule that denies it is no rule that lets in."""
     plain = rule("x", "update")

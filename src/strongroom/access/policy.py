@@ -7,6 +7,7 @@ Rules: https://developer.hashicorp.com/vault/docs/concepts/policies. A rule's pa
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
 from strongroom.access.hcl import Attribute, Block, Body, parse
@@ -137,7 +138,7 @@ def _rule(path: str, body: Body, line: int) -> PathRule:
         prefix=prefix,
         capabilities=_capabilities(values, line),
         allowed_parameters=_parameters(values.get("allowed_parameters", ()), line),
-        denied_parameters=_parameters(values.get("denied_parameters", ()), line),
+        denied_parameters=_parameters(values.get("denied_parameters", ()), line, denies=True),
         required_parameters=_strings(values.get("required_parameters", ()), line),
         min_wrapping_ttl=least,
         max_wrapping_ttl=most,
@@ -179,10 +180,10 @@ def _strings(items: Sequence[Item], line: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _parameters(items: Sequence[Item], line: int) -> Parameters | None:
+def _parameters(items: Sequence[Item], line: int, *, denies: bool = False) -> Parameters | None:
     if not items:
         return None
-    found: dict[str, list[Any]] = {}
+    lists: dict[str, list[tuple[Any, ...]]] = {}
     for item in items:
         body = item.body if isinstance(item, Block) else item.value
         if not isinstance(body, Body):
@@ -190,8 +191,12 @@ def _parameters(items: Sequence[Item], line: int) -> Parameters | None:
         for entry in body.items:
             if not isinstance(entry, Attribute) or not isinstance(entry.value, list):
                 raise _bad(entry.line or line, f"{item_name(entry)} in {item_name(item)} is a list")
-            found.setdefault(entry.name.lower(), []).extend(entry.value)
-    return {name: tuple(values) for name, values in found.items()}
+            lists.setdefault(entry.name.lower(), []).append(tuple(entry.value))
+    # An empty list means any value: a second list narrows no denial, and widens nothing allowed.
+    return {
+        name: () if denies and () in each else tuple(chain.from_iterable(each))
+        for name, each in lists.items()
+    }
 
 
 def _ttl(items: Sequence[Item], line: int) -> float:
