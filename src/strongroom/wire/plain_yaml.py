@@ -31,5 +31,6 @@ def plain_yaml(text: str, most: int) -> Any:  # noqa: ANN401 - YAML
             if levels > MOST_LEVELS or isinstance(each, yaml.AliasEvent):
                 raise ValueError("aliases, or nested too deep")
         return yaml.load(text, loader)  # noqa: S506 - both are safe
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, LookupError, AttributeError) as error:
+        # A tag such as !!bool or !!int is believed, whatever stands behind it.
         raise ValueError(type(error).__name__) from None

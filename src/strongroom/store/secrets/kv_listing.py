@@ -135,9 +135,7 @@ class Listing:
 
         What lies in a folder whose listing is denied is not told.
         """
-        folder = call.args["path"].strip("/")
-        above = call.path.rstrip("/").removesuffix(folder).rstrip("/") + "/"
-        keys, more = await self._tree(call, above)
+        keys, more = await self._tree(call)
         return Result({"keys": keys}, warnings=more, long=len(keys) > PAGE)
 
     async def scan_detailed(self, call: Call) -> Result:
@@ -146,17 +144,20 @@ class Listing:
         keys, more = await self._tree(call, above)
         return await self._with_metadata(call, above, keys, *more)
 
-    async def _tree(self, call: Call, above: str) -> tuple[list[str], tuple[str, ...]]:
+    async def _tree(self, call: Call, *others: str) -> tuple[list[str], tuple[str, ...]]:
         """The paths under a folder, and a warning where there are more of them.
 
-        `above` is where a policy speaks of the folders.
+        A policy speaks of the folders where they are asked for, and above them in `others` too.
         """
         after, limit = page_of(call)
         limit = min(limit or MAX_SCANNED, MAX_SCANNED)
         folder = call.args["path"].strip("/")
 
+        asked = call.path.rstrip("/").removesuffix(folder).rstrip("/") + "/"
+
         def closed(each: str) -> bool:
-            return call.caller.denies(f"{above}{each}/" if each else above, listing=True)
+            names = (f"{above}{each}/" if each else above for above in (asked, *others))
+            return any(call.caller.denies(name, listing=True) for name in names)
 
         paths = tree(self._context.view, _uuid(call), folder, after, closed)
         keys: list[str] = []
