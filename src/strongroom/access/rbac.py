@@ -109,17 +109,25 @@ def _borrowed(objects: RbacObjects, namespace: str, readers: Iterable[Reach]) ->
     for each in readers:
         home, account = _accounts_of(each)
         accounts.setdefault(home, set()).add(account)
-    for home in {binding["metadata"]["namespace"] for binding in objects.role_bindings}:
+    # Each namespace's by itself: there may be thousands of them, and of bindings more.
+    roles, bindings = _by_namespace(objects.roles), _by_namespace(objects.role_bindings)
+    for home, bound in bindings.items():
         borrowed = (accounts.get(home, set()) | accounts.get(EVERYWHERE, set())) - {""}
         if home == namespace or not borrowed:
             continue
-        for binding, cite, rules in _bound_rules(objects, home):
-            if binding["metadata"].get("namespace") and any(
-                _becomes(rule, borrowed) for rule in rules
-            ):
+        there = RbacObjects(tuple(roles.get(home, ())), objects.cluster_roles, tuple(bound))
+        for binding, cite, rules in _bound_rules(there, home):
+            if any(_becomes(rule, borrowed) for rule in rules):
                 how = f"as a service account of {home} that can read it"
                 for subject in binding.get("subjects") or []:
                     yield Reach(*_subject(subject, binding), how, cite, False)
+
+
+def _by_namespace(objects: Iterable[Manifest]) -> dict[str, list[Manifest]]:
+    found: dict[str, list[Manifest]] = {}
+    for each in objects:
+        found.setdefault(each["metadata"]["namespace"], []).append(each)
+    return found
 
 
 def _accounts_of(reader: Reach) -> tuple[str, str]:
