@@ -385,7 +385,24 @@ async def test_the_pods_of_now_that_name_a_secret_are_known() -> None:
     for name, secret in (("app", "db"), ("other", "x")):
         spec = {"volumes": [{"name": "v", "secret": {"secretName": secret}}]}
         await api.create(PODS, {"metadata": {"name": name, "namespace": "shop"}, "spec": spec})
-    assert await pods_that_name(api, frozenset({("shop", "db")})) == {("shop", "app")}
+    assert await pods_that_name(api, frozenset({("shop", "db")})) == ({("shop", "app")}, [])
+
+
+class NoPods(FakeKubeApi):
+    """The fake API server for somebody who may read no pods."""
+
+    async def list(self, resource, *args):
+        if resource == PODS:
+            raise Denied("kube-forbidden", "pods is forbidden")
+        return await super().list(resource, *args)
+
+
+async def test_a_timeline_says_that_it_could_not_see_which_pods_hold_the_value() -> None:
+    found, (line,) = await pods_that_name(NoPods(SimulatedClock()), frozenset({("shop", "db")}))
+    assert found == frozenset()
+    assert line == (
+        "pods of shop, for their nodes and who went into them, could not be read: kube-forbidden"
+    )
 
 
 class NotForAll(FakeKubeApi):

@@ -151,15 +151,15 @@ async def secrets_made_of(
 
 async def pods_that_name(
     api: KubeApi, secrets: frozenset[tuple[str, str]]
-) -> frozenset[tuple[str, str]]:
-    """The pods of now that name one of the Secrets; none where nobody may ask."""
-    pods, _ = await _pods_beside(api, secrets)
+) -> tuple[frozenset[tuple[str, str]], list[str]]:
+    """The pods of now that name one of the Secrets; and what could not be asked."""
+    pods, blind = await _pods_beside(api, secrets)
     found = set()
     for pod in pods:
         namespace, name = str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"])
         if any((namespace, each) in secrets for each in secrets_of(pod.get("spec"))):
             found.add((namespace, name))
-    return frozenset(found)
+    return frozenset(found), blind
 
 
 async def _pods_beside(
@@ -172,7 +172,10 @@ async def _pods_beside(
         try:
             pods += (await api.list(PODS, Scope(namespace))).items
         except Refusal as refusal:
-            blind.append(f"pods of {namespace}, for their nodes, could not be read: {refusal.code}")
+            blind.append(
+                f"pods of {namespace}, for their nodes and who went into them, could not be read:"
+                f" {refusal.code}"
+            )
     return pods, blind
 
 

@@ -168,7 +168,8 @@ async def _subject(
     if api is not None:
         made, blind = await secrets_made_of(api, ref)
         secrets |= made
-        pods = await pods_that_name(api, secrets)
+        pods, missed = await pods_that_name(api, secrets)
+        blind += missed
     versions: dict[str, Any] = {}
     if store is not None:
         try:
@@ -256,7 +257,8 @@ async def _exposure(args: argparse.Namespace) -> "Exposure":
             could, blind = await store_reach(store, subject.ref)
         if api is not None:
             reach, missed = await cluster_reach(api, subject.secrets)
-            could, blind = could + reach, blind + missed + untold
+            # The pods are looked for twice, and what could not be read of them is said once.
+            could, blind = could + reach, list(dict.fromkeys(blind + missed + untold))
     window = window_of(number, versions[str(number)])
     read = read_logs(args.store_log, args.kube_log, subject.ref)
     entries = timeline(subject, read.records, read.events)
