@@ -10,6 +10,7 @@ import pytest
 from tests.store_engine.opened import opened, reads
 
 from strongroom.model.errors import Conflict, Invalid
+from strongroom.store.engine.auth_contract import SecretIdRow
 from strongroom.store.engine.contract import (
     LONG_PAST,
     NO_MARK,
@@ -171,10 +172,13 @@ async def test_what_came_to_a_mount_after_it_was_removed_goes(engine: Engine) ->
     await put_secret(engine, "a/b", b"1")
     await engine.transact(lambda each: each.put_document("late", "config", "", {"x": 1}))
     await engine.transact(lambda each: each.put_document("other", "config", "", {"x": 1}))
+    late = SecretIdRow("late", "role", b"\x01" * 32, "accessor1", 1.0, None)
+    await engine.transact(lambda each: each.put_secret_id(late))
     await engine.transact(lambda each: each.delete_rows_of_mount("m"))
     await engine.transact(lambda each: each.delete_rows_of_mount("late"))
     assert engine.view.kv_metadata("m", "a/b") is None
     assert engine.view.document("late", "config", "") is None
+    assert engine.view.secret_id("late", late.id) is None
     assert engine.view.document("other", "config", "") == {"x": 1}
 
 

@@ -101,13 +101,14 @@ class MemoryRows(MemoryAuthRows, MemoryUpkeepRows):
         self.state.generation += 1
         self.state.mounts.pop((row.kind, row.path), None)
         self.delete_rows_of_mount(row.uuid)
-        self.forget_method(row)
+        self.forget_aliases(row)
 
     def delete_rows_of_mount(self, mount: str) -> None:
         state = self.state
         state.documents = {key: each for key, each in state.documents.items() if key[0] != mount}
         state.metadata = {key: each for key, each in state.metadata.items() if key[0] != mount}
         state.data = {key: each for key, each in state.data.items() if key[0] != mount}
+        self.forget_logins(mount)
 
     def move_mount(self, row: MountRow, path: str) -> None:
         self.state.mounts.pop((row.kind, row.path), None)

@@ -27,14 +27,16 @@ class MemoryAuthRows:
 
     state: AuthState
 
-    def forget_method(self, row: MountRow) -> None:
-        """A mount is removed, and with it what its logins left."""
-        state, gone = self.state, row.uuid
-        state.secret_ids = {key: each for key, each in state.secret_ids.items() if key[0] != gone}
-        state.failed = {key: each for key, each in state.failed.items() if key[0] != gone}
-        state.aliases = {
-            key: each for key, each in state.aliases.items() if each.mount != row.accessor
-        }
+    def forget_logins(self, mount: str) -> None:
+        """What logins have left under the uuid of a mount that is removed."""
+        state = self.state
+        state.secret_ids = {key: each for key, each in state.secret_ids.items() if key[0] != mount}
+        state.failed = {key: each for key, each in state.failed.items() if key[0] != mount}
+
+    def forget_aliases(self, row: MountRow) -> None:
+        """A mount is removed, and with it who logged in by it."""
+        state, gone = self.state, row.accessor
+        state.aliases = {key: each for key, each in state.aliases.items() if each.mount != gone}
 
     # identity
 
