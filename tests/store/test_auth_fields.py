@@ -4,14 +4,16 @@ That a field does what it says is in the test of its method; what all methods sh
 Fields: https://developer.hashicorp.com/vault/api-docs/auth, as of 1.16.
 """
 
+import time
 from collections.abc import Iterator
 
 import pytest
 from tests.store.test_cert_auth import Maker, der, pem
 from tests.store.test_kubernetes_auth import jwt as kubernetes_jwt
 
+from strongroom.model.errors import Invalid
 from strongroom.model.principal import ReviewedToken
-from strongroom.store.auth.role_fields import overlap
+from strongroom.store.auth.role_fields import MOST_NETWORKS, check_cidrs, covered, overlap, within
 
 REFUSED = object()
 NETWORKS = ["10.0.0.0/8"]
@@ -320,6 +322,50 @@ def test_what_two_lists_of_networks_share_is_found_by_reading_each_once() -> Non
     networks = Read(["10.0.0.0/8", "::/0", "10.0.0.1", "192.168.0.0/16"])
     others = Read(["10.1.0.0/16", "10.0.0.0/24", "::1", "0.0.0.0/1"])
     found = ["10.1.0.0/16", "10.0.0.0/24", "10.0.0.0/8", "::1/128", "10.0.0.1/32"]
-    assert overlap(networks, others) == found
+    assert sorted(overlap(networks, others)) == sorted(found)
     assert (networks.times, others.times) == (1, 1)
     assert overlap(["10.0.0.0/8"], ["::/0", "11.0.0.0/8"]) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "inside"),
+    [("10.1.2.3", True), ("192.168.0.9", False), ("192.168.0.8", True), ("::1", True), ("::2", False),
+     ("11.0.0.1", False), ("::ffff:10.1.2.3", False), ("nowhere", False)],
+)  # fmt: skip
+def test_an_address_is_looked_for_among_networks_of_both_kinds(address, inside) -> None:
+    networks = ["10.0.0.0/8", "192.168.0.8", "::1/128", "10.9.9.9/16"]
+    assert within(address, networks) is inside
+    assert within(address, []) is True
+    assert covered(["10.0.0.0/9", "::1"], networks)
+    assert not covered(["10.0.0.0/7"], networks)
+
+
+def test_a_long_list_of_networks_costs_no_more_at_each_use_of_a_token() -> None:
+    """Whoever may make tokens could have each request with one of them take seconds."""
+    networks = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(MOST_NETWORKS)]
+    assert check_cidrs(networks) == networks
+    begun = time.process_time()
+    assert not any(within("127.0.0.1", networks) for _ in range(100))
+    assert covered(networks, networks)
+    assert len(overlap(networks, networks)) == MOST_NETWORKS
+    assert time.process_time() - begun < 5
+    with pytest.raises(Invalid, match="at most 10,000 networks"):
+        check_cidrs([*networks, "127.0.0.1"])
+
+
+async def test_a_role_with_more_networks_than_are_taken_now_can_be_changed_otherwise(store) -> None:
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    many = ["10.0.0.0/8"] * (MOST_NETWORKS + 1)
+    path = "auth/approle/role/one"
+    assert (await store.ask("PUT", path, {"token_bound_cidrs": many}))[0] == 400
+    assert (await store.ask("PUT", path, {"token_bound_cidrs": many[1:]}))[0] == 204
+    mount = (await store.ask("GET", "sys/auth"))[1]["data"]["approle/"]["uuid"]
+
+    def as_before(transaction) -> None:
+        role = transaction.document(mount, "role", "one")
+        transaction.put_document(mount, "role", "one", {**role, "token_bound_cidrs": many})
+
+    await store.engine.transact(as_before)
+    assert (await store.ask("PUT", path, {"token_ttl": 60}))[0] == 204
+    _, said = await store.ask("GET", path)
+    assert (len(said["data"]["token_bound_cidrs"]), said["data"]["token_ttl"]) == (len(many), 60)

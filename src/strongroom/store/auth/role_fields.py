@@ -5,8 +5,9 @@ method. The names of before 1.2 (`policies`, `ttl`, ...) are read where the new 
 and a role that was written with them shows them too: programs that know no others compare.
 """
 
+import functools
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final
 
 from strongroom.model.errors import Invalid
@@ -24,6 +25,8 @@ _OLD_NAMES: Final = {
     "token_num_uses": "num_uses",
     "token_bound_cidrs": "bound_cidrs",
 }
+# Each is read when a list is written, and when it is asked for the first time.
+MOST_NETWORKS: Final = 10_000
 # Which old names a role was written with; shown to nobody as such.
 _WRITTEN_AS: Final = "written_as"
 # What `RoleReader.token_fields` reads, under both names.
@@ -88,7 +91,8 @@ class RoleReader:
 
     def cidrs(self, name: str, *older: str) -> list[str]:
         """A list of networks; raises Invalid naming the one that is none."""
-        return check_cidrs(self.texts(name, *older))
+        found = self.texts(name, *older)
+        return check_cidrs(found) if self._given(name, *older) else found
 
     def token_fields(self) -> dict[str, Any]:
         """All `token_*` fields, checked against each other; raises Invalid."""
@@ -163,6 +167,8 @@ def check_token_fields(fields: Mapping[str, Any]) -> None:
 
 def check_cidrs(networks: list[str]) -> list[str]:
     """The same networks; raises Invalid naming the one that is none."""
+    if len(networks) > MOST_NETWORKS:
+        raise Invalid("too-many-networks", f"at most {MOST_NETWORKS:,} networks in a list")
     for each in networks:
         try:
             ipaddress.ip_network(each, strict=False)
@@ -171,41 +177,57 @@ def check_cidrs(networks: list[str]) -> list[str]:
     return networks
 
 
-def within(peer: str, networks: list[str] | tuple[str, ...]) -> bool:
+@functools.lru_cache(maxsize=16)
+def _blocks(networks: tuple[str, ...]) -> Mapping[tuple[int, int], Set[int]]:
+    """The first bits of networks, by the version and how many bits those are.
+
+    Kept, since each use of a token asks for the same, and a list may be long.
+    """
+    found: dict[tuple[int, int], set[int]] = {}
+    for each in networks:
+        network = ipaddress.ip_network(each, strict=False)
+        length = network.prefixlen
+        bits = int(network.network_address) >> (network.max_prefixlen - length)
+        found.setdefault((network.version, length), set()).add(bits)
+    return found
+
+
+def _lies_in(
+    place: ipaddress.IPv4Network | ipaddress.IPv6Network,
+    blocks: Mapping[tuple[int, int], Set[int]],
+) -> bool:
+    number, most = int(place.network_address), place.max_prefixlen
+    return any(
+        version == place.version and length <= place.prefixlen and number >> most - length in bits
+        for (version, length), bits in blocks.items()
+    )
+
+
+def within(peer: str, networks: Sequence[str]) -> bool:
     """Whether an address lies in one of the networks; none at all means everywhere."""
     if not networks:
         return True
     try:
-        address = ipaddress.ip_address(peer)
-        return any(address in ipaddress.ip_network(each, strict=False) for each in networks)
+        return _lies_in(ipaddress.ip_network(ipaddress.ip_address(peer)), _blocks(tuple(networks)))
     except ValueError:
         return False
 
 
-def covered(networks: list[str], wider: list[str]) -> bool:
+def covered(networks: Sequence[str], wider: Sequence[str]) -> bool:
     """Whether each network lies inside one of the wider ones."""
-    outer = [ipaddress.ip_network(each, strict=False) for each in wider]
-    for each in networks:
-        inner = ipaddress.ip_network(each, strict=False)
-        around = (one for one in outer if one.version == inner.version)
-        if not any(inner.subnet_of(one) for one in around):  # type: ignore[arg-type]
-            return False
-    return True
+    blocks = _blocks(tuple(wider))
+    return all(_lies_in(ipaddress.ip_network(each, strict=False), blocks) for each in networks)
 
 
 def overlap(networks: Sequence[str], others: Sequence[str]) -> list[str]:
     """The networks that lie in both of two lists, neither of them empty."""
-    # A login reads them, and either list may be long.
-    inner = [ipaddress.ip_network(each, strict=False) for each in networks]
-    outer = [ipaddress.ip_network(each, strict=False) for each in others]
-    met = {}
-    for one in inner:
-        for two in outer:
-            # Of two networks that meet, one lies within the other.
-            wide, narrow = (one, two) if one.prefixlen <= two.prefixlen else (two, one)
-            if narrow.network_address in wide:
-                met[narrow] = str(narrow)
-    return list(met.values())
+    met: dict[str, None] = {}
+    both = tuple(networks), tuple(others)
+    for some, rest in (both, both[::-1]):
+        # Of two networks that meet, one lies within the other.
+        inner = (ipaddress.ip_network(each, strict=False) for each in some)
+        met |= {str(each): None for each in inner if _lies_in(each, _blocks(rest))}
+    return list(met)
 
 
 def resolved_type(role_type: str, mount: MountRow) -> str:
