@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from strongroom.app.server import admits_behind_proxy, behind_proxy
+from strongroom.model.clock import SystemClock
+from strongroom.wire.client import HttpClient
 from strongroom.wire.forwarded import ForwardedFor
-from strongroom.wire.http import Request
+from strongroom.wire.http import Request, Response
 from strongroom.wire.limits import Limits
-from strongroom.wire.listener import Listener
+from strongroom.wire.listener import Exchange, Listener
 
 HERE = (ipaddress.ip_network("127.0.0.0/8"),)
 ELSEWHERE = (ipaddress.ip_network("192.0.2.0/24"),)
@@ -72,6 +74,23 @@ async def test_who_is_no_trusted_proxy_says_nothing_about_its_client(store) -> N
     async with proxied(store, ForwardedFor(ELSEWHERE, needed=False, trusted_only=False)):
         assert (await store.ask(*look, **CLIENT))[0] == 200
         assert store.records()[-1]["request"]["remote_address"] == "127.0.0.1"
+
+
+async def test_probes_are_answered_whoever_asks() -> None:
+    """A kubelet names no client, and whoever is refused here is killed."""
+
+    def alive(_: Request, exchange: Exchange) -> None:
+        exchange.reply(Response(200))
+
+    for rules, headers in ((ForwardedFor(HERE), {}), (ForwardedFor(ELSEWHERE), CLIENT)):
+        listener = Listener(behind_proxy(alive, rules), Limits(), SystemClock())
+        host, port = await listener.start("127.0.0.1", 0)
+        said = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with HttpClient() as http:
+            for path, status in (("livez", 200), ("readyz?verbose", 200), ("v1/sys/health", 400)):
+                asked = await http.request("GET", f"http://{host}:{port}/{path}", headers=said)
+                assert (path, asked.status) == (path, status)
+        await listener.drain(0)
 
 
 async def test_a_large_body_is_admitted_for_the_client_and_not_for_the_proxy() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import socket
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -180,6 +181,26 @@ async def test_a_body_arrives_whole_and_expect_is_answered(bench) -> None:
     assert json.loads((await peer.reply())[1])["size"] == 6
 
 
+async def test_who_sends_first_and_reads_then_learns_why_it_was_refused(bench) -> None:
+    """As proxies do. What is more than the limit is dropped, and not for ever."""
+    many = 16 * 1024 * 1024
+
+    def send_then_read() -> bytes:
+        with socket.create_connection(("127.0.0.1", bench.port), 60) as peer:
+            peer.sendall(get(method="PUT", headers=f"Content-Length: {many}\r\n") + bytes(many))
+            return peer.recv(1000)
+
+    assert b" 413 " in await asyncio.to_thread(send_then_read)
+    assert (len(bench.echo.seen), bench.listener.buffered) == (0, 0)
+    endless = await bench.peer()
+    await endless.send(get(method="PUT", headers="Content-Length: 100000\r\n"))
+    assert (await endless.reply())[0] == 413
+    assert await endless.ended()
+    await until(lambda: bench.listener.connections == 1)
+    bench.clock.ahead = 6.0
+    await until(lambda: bench.listener.connections == 0)
+
+
 async def test_slow_headers_are_answered_408_and_idle_peers_closed(bench) -> None:
     """By the clock, not by luck."""
     slow, idle = await bench.peer(), await bench.peer()
@@ -307,6 +328,21 @@ async def test_drain_answers_what_is_under_way(bench) -> None:
     await draining
     with pytest.raises(OSError, match=r"refused|Connect"):
         await bench.peer()
+
+
+async def test_drain_answers_what_was_sent_as_it_began(bench) -> None:
+    """A proxy that has just put a request on a pooled connection would answer 502."""
+    pooled, unused = await bench.peer(), await bench.peer()
+    for each in (pooled, unused):
+        await each.send(get())
+        assert (await each.reply())[0] == 200
+    draining = asyncio.create_task(bench.listener.drain(30))
+    await asyncio.sleep(0)
+    await pooled.send(get())
+    assert b"Connection: close" in await pooled.reader.readuntil(b"\r\n\r\n")
+    assert await unused.ended()
+    async with asyncio.timeout(20):
+        await draining
 
 
 async def test_head_and_204_have_no_body(bench) -> None:

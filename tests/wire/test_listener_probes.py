@@ -421,7 +421,10 @@ def test_idle_connections_with_tls_are_held_in_bounded_memory(tmp_path: Path) ->
 
     async def hold() -> int:
         listener = Listener(
-            lambda _, exchange: exchange.reply(Response(200, b"{}")), Limits(), SystemClock()
+            lambda _, exchange: exchange.reply(Response(200, b"{}")),
+            # The handshakes of all come one after the other, and nobody asks before.
+            Limits(header_seconds=120.0),
+            SystemClock(),
         )
         _, port = await listener.start("127.0.0.1", 0, tls=server_context(certificate, key))
         before = resident()

@@ -311,6 +311,26 @@ def test_silent_peers_take_no_more_places_than_there_are(tmp_path: Path, run) ->
     run(flood())
 
 
+async def test_who_sends_too_much_and_reads_then_learns_why(start) -> None:
+    """A side of TLS cannot be closed alone: the reply says that it is the last one."""
+    served = await start()
+    context = ssl.create_default_context(cafile=served.folder / "server.ca")
+    many = 64 * 1024 * 1024
+
+    def send_then_read() -> bytes:
+        with (
+            socket.create_connection(("127.0.0.1", served.port), 60) as raw,
+            context.wrap_socket(raw, server_hostname="localhost") as tls,
+        ):
+            head = f"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {many}\r\n\r\n"
+            tls.sendall(head.encode() + bytes(many))
+            return tls.recv(1000)
+
+    reply = await asyncio.to_thread(send_then_read)
+    assert b" 413 " in reply
+    assert b"Connection: close" in reply
+
+
 async def test_a_peer_that_begins_no_handshake_is_let_go(tmp_path: Path) -> None:
     """A place that nobody else asks for is taken for a while alone."""
     served = Served(tmp_path)

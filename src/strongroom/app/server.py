@@ -48,7 +48,7 @@ from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Engine
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.envelope import encode_refusal
-from strongroom.store.front import Front
+from strongroom.store.front import Front, is_probe
 from strongroom.store.leasing import Leases
 from strongroom.store.notices import Notices
 from strongroom.store.presence import Presence
@@ -437,9 +437,15 @@ async def _listen(
 
 
 def behind_proxy(handler: Handler, rules: ForwardedFor) -> Handler:
-    """The handler for requests that a proxy passes on: their peer is the proxy's client."""
+    """The handler for requests that a proxy passes on: their peer is the proxy's client.
+
+    Probes come from the kubelet, or from the proxy on its own account, and count for nobody.
+    """
 
     def handle(request: Request, exchange: Exchange) -> None:
+        if is_probe(request):
+            handler(request, exchange)
+            return
         try:
             request.peer = client_of(request.peer, request.headers.get(HEADER), rules)
         except Refusal as refusal:

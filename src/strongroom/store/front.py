@@ -22,10 +22,17 @@ from strongroom.wire.http import Request, Response
 from strongroom.wire.listener import Exchange
 
 API: Final = "/v1/"
+ALIVE: Final = "/livez"
+READY: Final = "/readyz"
 SYSTEM: Final = "sys/"
 _SEALED: Final = b'{"errors":["Vault is sealed"]}\n'
 
 _log = logging.getLogger(__name__)
+
+
+def is_probe(request: Request) -> bool:
+    """Whether it asks only how this process is."""
+    return request.target.partition("?")[0] in (ALIVE, READY)
 
 
 class Front:
@@ -96,9 +103,9 @@ class Front:
         self._start(self._engine.waiting(self._while_sealed(request, exchange)))
 
     def _probe(self, path: str) -> Response | None:
-        if path == "/livez":
+        if path == ALIVE:
             return Response(200, b'{"live":true}\n')
-        if path != "/readyz":
+        if path != READY:
             return None
         problems = dict(self._problems())
         if self._seal.sealed:

@@ -3,6 +3,7 @@
 import http
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import BinaryIO, Final
@@ -42,6 +43,20 @@ def origin_form(target: bytes) -> str:
         rest = target[found.end() :]
         target = rest if rest.startswith(b"/") else b"/" + rest
     return target.decode("latin-1")
+
+
+_UPGRADE_HEADERS: Final = frozenset({"upgrade", "connection", "http2-settings"})
+
+
+def plain_head(method: bytes, target: bytes, headers: Mapping[str, str]) -> bytes:
+    """The head of a request without its wish for another protocol."""
+    lines = [b"%b %b HTTP/1.1" % (method, target)]
+    for name, value in headers.items():
+        if name not in _UPGRADE_HEADERS:
+            lines.append(f"{name}: {value}".encode("latin-1"))
+    if "close" in headers.get("connection", "").lower():
+        lines.append(b"connection: close")
+    return b"\r\n".join((*lines, b"", b""))
 
 
 @dataclass(slots=True)

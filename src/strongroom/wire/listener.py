@@ -21,7 +21,14 @@ from strongroom.model.background import keep_running
 from strongroom.model.clock import Clock
 from strongroom.wire.addresses import bound, peer_of
 from strongroom.wire.exchange import Exchange
-from strongroom.wire.http import SINGLE_HEADERS, SPELLED, Request, error_response, origin_form
+from strongroom.wire.http import (
+    SINGLE_HEADERS,
+    SPELLED,
+    Request,
+    error_response,
+    origin_form,
+    plain_head,
+)
 from strongroom.wire.limits import Limits
 from strongroom.wire.places import Places
 from strongroom.wire.spool import Incoming, Spool
@@ -41,6 +48,11 @@ INVALID: Final = "the request is not valid HTTP"
 # Peers that may be in a TLS handshake where all places are taken.
 HANDSHAKES: Final = 64
 SWEEP_SECONDS: Final = 1.0
+# How long what a refused peer goes on sending is dropped, so that it lives to read why.
+LINGER_SECONDS: Final = 5.0
+# At the end, until peers that ask nothing are closed. Pooled connections that are in use are told
+# so with a reply by then: whoever closes one under a request makes a proxy answer 502.
+QUIET_SECONDS: Final = 0.1
 PIECE_BYTES: Final = 64 * 1024
 # A piece of a body that is smaller is put to those before it: by itself it would take many times
 # its bytes.
@@ -49,7 +61,6 @@ SMALL_BYTES: Final = 1024
 MOST_FRAMING: Final = 16
 # How many times as many requests as may be pipelined one packet may bring.
 MOST_WAITING: Final = 4
-UPGRADE_HEADERS: Final = frozenset({"upgrade", "connection", "http2-settings"})
 
 Handler = Callable[[Request, Exchange], None]
 
@@ -78,6 +89,8 @@ class Connection(asyncio.Protocol):
         # Whether the request asks for another protocol, which it does not get.
         self._declined = False
         self._closing = False
+        # Refused in the middle of what it sends, which is dropped from then on.
+        self._refused = self._lingering = False
         self._peer_reads = True
         self._begun = 0
         # Bytes of a body that is not whole, and of replies that wait or that nobody reads.
@@ -172,26 +185,14 @@ class Connection(asyncio.Protocol):
             if self._closing or not self._declined:
                 self._closing = self.websocket is None
                 return b""
-            head = self._plain_head()
+            # The parser takes all that comes behind the wish, the body too, for that protocol's.
+            head = plain_head(self._parser.get_method(), self._target, self._headers)
             self._parser = httptools.HttpRequestParser(self)
             self._reset()
             self._declined = False
             self._begun -= 1
             return head + data[upgrade.args[0] :]
         return b""
-
-    def _plain_head(self) -> bytes:
-        """The head of a request without its wish for another protocol.
-
-        The parser takes whatever comes behind such a wish, the body too, for that protocol's.
-        """
-        lines = [b"%b %b HTTP/1.1" % (self._parser.get_method(), self._target)]
-        for name, value in self._headers.items():
-            if name not in UPGRADE_HEADERS:
-                lines.append(f"{name}: {value}".encode("latin-1"))
-        if "close" in self._headers.get("connection", "").lower():
-            lines.append(b"connection: close")
-        return b"\r\n".join((*lines, b"", b""))
 
     def _count_raw(self, number: int) -> None:
         """Bound what the callbacks do not see: a field that is not whole, and chunk extensions.
@@ -390,6 +391,9 @@ class Connection(asyncio.Protocol):
     def _go_on_reading(self, transport: asyncio.Transport) -> None:
         """Every reply is out: close, or wait for the next request."""
         if self._closing and self.websocket is None:
+            if self._refused:
+                self._linger(transport)
+                return
             self.deadline = self.listener.clock.monotonic() + self._limits.idle_seconds
             transport.close()
         elif self._idle:
@@ -399,6 +403,15 @@ class Connection(asyncio.Protocol):
                 transport.resume_reading()
         elif self._incoming is None:
             self._continue()
+
+    def _linger(self, transport: asyncio.Transport) -> None:
+        """Close only this side, and drop what comes: a connection that is closed before all was
+        read is reset, and whoever sends first, as proxies do, never reads the reply."""
+        self._lingering = True
+        self.deadline = self.listener.clock.monotonic() + LINGER_SECONDS
+        if transport.can_write_eof():  # Not over TLS, where the reply says that it is the last.
+            transport.write_eof()
+        transport.resume_reading()
 
     def _send_file(self) -> None:
         """Write pieces of the file whose turn it is, as far as the peer reads."""
@@ -450,8 +463,9 @@ class Connection(asyncio.Protocol):
         """Close when the deadline has passed: 408 in the middle of a request, silence when idle."""
         if now < self.deadline or self.transport is None:
             return
-        if self._file is not None or not self._peer_reads or self.transport.is_closing():
-            # It reads nothing: what is to be sent would wait for ever.
+        reads = self._peer_reads and self._file is None
+        if not reads or self._lingering or self.transport.is_closing():
+            # It reads nothing: what is to be sent would wait for ever. Or it has been told enough.
             self.transport.abort()
         elif self._idle and not self._held:
             self.transport.close()
@@ -465,18 +479,23 @@ class Connection(asyncio.Protocol):
         return held or bool(self._waiting) or any(each.is_wanted for each in self._spooling)
 
     def drain(self) -> None:
-        """Answer what is under way, then close; close at once when nothing is."""
+        """Answer what is under way and what comes meanwhile, then close."""
         self.draining = True
         if self.websocket:
             self.websocket.close()
-        elif self._idle and not self._waiting and self._file is None and self.transport:
+
+    def close_if_quiet(self) -> None:
+        """Close when nothing is under way."""
+        if self.transport is None or self.websocket:
+            return
+        if self._lingering or (self._idle and not self._waiting and self._file is None):
             self.transport.close()
 
     def refuse(self, status: int, message: str) -> None:
         """Answer at once and read no more."""
         if self._closing:
             return
-        self._closing = True
+        self._closing = self._refused = True
         self._reset()
         exchange = Exchange(self, head_only=False, keep_alive=False)
         self._waiting.append(exchange)
@@ -561,8 +580,11 @@ class Listener:
             server.close()
         for connection in self.places:
             connection.drain()
-        end = self.clock.monotonic() + seconds
-        while self.places and self.clock.monotonic() < end:
+        begun, quiet = self.clock.monotonic(), min(QUIET_SECONDS, seconds / 2)
+        while self.places and (past := self.clock.monotonic() - begun) < seconds:
+            if past >= quiet:
+                for connection in self.places:
+                    connection.close_if_quiet()
             await self.clock.sleep(0.01)
         for connection in self.places:
             if connection.transport:
