@@ -197,7 +197,7 @@ async def test_who_sends_first_and_reads_then_learns_why_it_was_refused(bench) -
     assert (await endless.reply())[0] == 413
     assert await endless.ended()
     await until(lambda: bench.listener.connections == 1)
-    bench.clock.ahead = 6.0
+    bench.clock.ahead = 31.0
     await until(lambda: bench.listener.connections == 0)
 
 

@@ -315,7 +315,7 @@ async def test_who_sends_too_much_and_reads_then_learns_why(start) -> None:
     """A side of TLS cannot be closed alone: the reply says that it is the last one."""
     served = await start()
     context = ssl.create_default_context(cafile=served.folder / "server.ca")
-    many = 64 * 1024 * 1024
+    many = 40 * 1024 * 1024
 
     def send_then_read() -> bytes:
         with (

@@ -49,7 +49,7 @@ INVALID: Final = "the request is not valid HTTP"
 HANDSHAKES: Final = 64
 SWEEP_SECONDS: Final = 1.0
 # How long what a refused peer goes on sending is dropped, so that it lives to read why.
-LINGER_SECONDS: Final = 5.0
+LINGER_SECONDS: Final = 30.0
 # At the end, until peers that ask nothing are closed. Pooled connections that are in use are told
 # so with a reply by then: whoever closes one under a request makes a proxy answer 502.
 QUIET_SECONDS: Final = 0.1
