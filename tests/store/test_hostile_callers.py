@@ -279,6 +279,15 @@ async def test_a_denial_of_a_secret_denies_what_tells_the_same_beside_it(store) 
     assert (await store.ask("GET", "secret/diff/open/two", token=mine))[0] == 200
 
 
+async def test_the_pattern_of_a_subscription_is_short(store) -> None:
+    """Each `[` is looked through to the end: the next event took minutes, for everybody."""
+    mine = await store.token_with("")
+    for pattern, code in (("[" * 256, "websocket"), ("[" * 257, "at most 256 characters")):
+        status, said = await store.ask("GET", f"sys/events/subscribe/{pattern}", token=mine)
+        assert status == 400
+        assert code in said["errors"][0]
+
+
 async def test_a_token_speaks_for_no_pod_that_its_maker_wrote_into_it(store) -> None:
     """Its acknowledgement replaced that of the pod, and a rotation ended what the pod still used."""
     maker = await store.token_with(

@@ -21,6 +21,9 @@ from strongroom.store.sessions import Session, Sessions
 from strongroom.wire.websocket import WebSocket
 
 POLL_SECONDS: Final = 0.1
+# Of the types that a subscription names: those there are have 21 at most, and a longer pattern may
+# take minutes to be read, in which nobody is served.
+MOST_CHARACTERS: Final = 256
 NOT_ALLOWED: Final = 1008  # RFC 6455: a policy is violated
 TRY_AGAIN: Final = 1013  # RFC 6455's registry: come back later
 PAGE: Final = 500
@@ -244,6 +247,8 @@ def pattern_of(types: str, data: Mapping[str, Any]) -> str:
     """The types of events that a subscription is to; raises Invalid for what it would not do."""
     if not types:
         raise no_event_type()
+    if len(types) > MOST_CHARACTERS:
+        raise Invalid("bad-event-type", f"an event type has at most {MOST_CHARACTERS} characters")
     if data.get("filter"):
         # Who would be told more than it asked for might act on all of it.
         raise Invalid(
