@@ -116,6 +116,39 @@ async def test_others_have_their_turn_while_folders_are_left_out() -> None:
     assert max(turns.count(each) for each in turns) <= 2
 
 
+class Deep(Turns):
+    """A folder in a folder in a folder, and at the end a secret."""
+
+    def kv_list(self, mount: str, folder: str, *, after: str = "", limit: int = 0) -> list[str]:
+        self.asked.append((self.now, 1))
+        return [] if after else ["x"] if folder.count("/") >= 400 else ["a/"]
+
+
+async def test_others_have_their_turn_on_the_way_down_a_tree() -> None:
+    """A dozen secrets that lay 500 folders deep kept everybody waiting for more than a minute."""
+    view = Deep()
+    counting = asyncio.create_task(view.count())
+    caller: Any = SimpleNamespace(denies=lambda *_, **__: False)
+    call = Call("scan", "secret/metadata/a", {}, MOUNT, "", session=caller)
+    call.args = {"path": "a"}
+    result = await Listing(SimpleNamespace(view=view)).scan(call)
+    counting.cancel()
+    assert result.data["keys"] == ["a/" * 400 + "x"]
+    turns = [turn for turn, _ in view.asked]
+    assert max(turns.count(each) for each in turns) <= 2
+
+
+async def test_a_page_begins_behind_what_can_be_a_path(store) -> None:
+    """Going down to where it would begin came to no end that anybody was told of."""
+    for verb, after, refused in (
+        ("SCAN", "a/" * 512, False),
+        ("SCAN", "a/" * 513, True),
+        ("LIST", "a/" * 9000, True),
+    ):
+        status, _ = await store.ask(verb, f"secret/metadata/?after={after}")
+        assert status == (400 if refused else 404)
+
+
 async def test_runs_are_merged_in_order() -> None:
     runs = [[f"{each:04}" for each in range(start, 1000, 7)] for start in range(7)]
     assert await merged(runs) == [f"{each:04}" for each in range(1000)]

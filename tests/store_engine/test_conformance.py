@@ -234,6 +234,20 @@ async def test_folders_list_names_and_pages_go_on(engine: Engine) -> None:
 
 
 @reads
+async def test_a_folder_that_was_removed_and_made_again_is_found(engine: Engine) -> None:
+    for body in (b"1", b"2"):
+        await put_secret(engine, "top/mid/one", body)
+        # Who has gone down it knows where it lies, until it lies somewhere else.
+        assert engine.view.kv_list("m", "top") == ["mid/"]
+        assert engine.view.kv_list("m", "top/mid") == ["one"]
+        assert engine.view.kv_list("m", "top/mid/one") == []
+        assert engine.view.kv_exists("m", "top/mid/one")
+        await engine.transact(lambda each: each.delete_kv("m", "top/mid/one"))
+        assert engine.view.kv_list("m", "top/mid") == []
+        assert not engine.view.kv_exists("m", "top/mid/one")
+
+
+@reads
 async def test_a_page_ends_between_a_secret_and_the_folder_of_its_name(engine: Engine) -> None:
     for path in ("a", "b", "b/x", "c/y"):
         await put_secret(engine, path, b"1")

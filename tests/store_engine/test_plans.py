@@ -10,7 +10,7 @@ import pytest
 
 from strongroom.crypto.keyring import KeyRing
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.contract import Engine, LeaseRow, TokenRow
+from strongroom.store.engine.contract import Engine, KvMetadata, LeaseRow, TokenRow
 from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.sqlite import SqliteEngine
 
@@ -103,6 +103,27 @@ async def test_background_work_reads_no_table_from_end_to_end(place: str) -> Non
             if statement.startswith("SELECT path, id"):
                 # A page that sorts reads all that is behind it, and so does the next.
                 assert not re.search(r"TEMP B-TREE|Sort", plan), plan
+    finally:
+        await engine.close()
+
+
+async def test_a_step_down_a_tree_costs_the_same_at_every_depth(tmp_path: Path) -> None:
+    barrier = Barrier()
+    barrier.unseal(KeyRing.new(0.0))
+    engine: Any = SqliteEngine(tmp_path / "db", barrier)
+    deep = "/".join(["a"] * 200)
+    asked: Asked = []
+    try:
+        await engine.transact(
+            lambda each: each.put_kv_metadata(KvMetadata("m", f"{deep}/x", 1.0, 1.0, 1))
+        )
+        view = engine.view
+        view.nodes.forget()
+        view._sql = Heard(view._sql, asked)
+        for depth in range(200):
+            assert view.kv_list("m", deep[: 2 * depth], limit=500) == ["a/"]
+        assert view.kv_list("m", deep, limit=500) == ["x"]
+        assert len(asked) < 5 * 200
     finally:
         await engine.close()
 

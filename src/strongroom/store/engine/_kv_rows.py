@@ -103,13 +103,25 @@ class KvRows(SealedRows):
         return row[0] if row else None
 
     def _walk(self, mount: str, path: str) -> int | None:
-        node = ROOT_FOLDER
-        for name in path.split("/"):
+        node, names = self._known_above(mount, path)
+        for name in names:
             child = self._child(mount, node, self._barrier.seal_name(mount, node, name))
             if child is None:
                 return None
             node = child
         return node
+
+    def _known_above(self, mount: str, path: str) -> tuple[int, Sequence[str]]:
+        """Where the walk to a path begins, and the names from there on.
+
+        Who goes down a tree knows the folder above: a path of hundreds of names would be walked
+        from its beginning at each of them.
+        """
+        above, slash, name = path.rpartition("/")
+        node = self.nodes.get((mount, above)) if slash else None
+        if node is not None and self._sql.one("SELECT 1 FROM node WHERE id = ?", node):
+            return node, (name,)
+        return ROOT_FOLDER, path.split("/")
 
     def _row(self, mount: str, path: str, columns: str) -> tuple[int, Any] | None:
         """A path's node and some of its columns, or None."""

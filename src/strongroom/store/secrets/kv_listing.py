@@ -6,7 +6,7 @@ and the verb SCAN. https://openbao.org/api-docs/secret/kv/kv-v2/
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final
 
 from strongroom.model.errors import Denied, Invalid
@@ -14,6 +14,7 @@ from strongroom.store.call import Call, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import View
 from strongroom.store.envelope import nothing_here
+from strongroom.store.secrets.kv_value import MAX_PATH_CHARACTERS
 from strongroom.store.secrets.kv_versions import metadata_data
 
 # Names, and secrets with what is known of them, that are read while others wait: milliseconds.
@@ -23,11 +24,14 @@ MAX_SCANNED: Final = 10_000
 
 
 def page_of(call: Call) -> tuple[str, int]:
-    """The `after` and `limit` of a request; raises Invalid for a negative limit."""
-    limit = call.integer("limit")
+    """The `after` and `limit` of a request; raises Invalid for what they cannot be."""
+    limit, after = call.integer("limit"), call.text("after")
     if limit < 0:
         raise Invalid("bad-parameter", "limit must not be negative")
-    return call.text("after"), limit
+    # One with thousands of folders would be gone down into one by one.
+    if len(after) > MAX_PATH_CHARACTERS:
+        raise Invalid("bad-parameter", f"after has at most {MAX_PATH_CHARACTERS} characters")
+    return after, limit
 
 
 def tree(
@@ -40,10 +44,11 @@ def tree(
     """Paths of secrets under a folder, a folder's own name first, from the one after `after`.
 
     Paths are relative to the folder. The order is the storage order of names, which is stable.
-    Of a folder that is `closed` comes "" alone, so that who reads can make pauses.
+    Before each look into a folder comes "", so that who reads can make a pause; of a `closed` one
+    nothing more.
     """
+    yield ""
     if closed(folder):
-        yield ""
         return
     head, slash, rest = after.partition("/")
     start = head + slash
@@ -58,6 +63,7 @@ def tree(
             else:
                 yield name
         start = page[-1]
+        yield ""
 
 
 def _joined(folder: str, name: str) -> str:
@@ -161,9 +167,14 @@ class Listing:
 
         paths = tree(self._context.view, _uuid(call), folder, after, closed)
         keys: list[str] = []
-        while part := list(islice(paths, min(PAGE, limit + 1 - len(keys)))):
-            keys += filter(None, part)
-            await asyncio.sleep(0)
+        for path in paths:
+            if path:
+                keys.append(path)
+            else:
+                # At each folder: one that lies deep takes milliseconds to be found.
+                await asyncio.sleep(0)
+            if len(keys) > limit:
+                break
         if not keys:
             raise nothing_here()
         more = (f"there are more; go on with after={keys[limit - 1]}",) if len(keys) > limit else ()
