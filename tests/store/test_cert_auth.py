@@ -7,6 +7,7 @@ import time
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -283,6 +284,29 @@ def test_authorities_that_a_stranger_sends_are_not_tried_in_every_order() -> Non
     shown = read_certificate(der(second.client()), sent)
     chain = trusted_chain(shown, [trusted.certificate], shown.beside, now)
     assert [each.subject for each in chain[1:]] == [second.name, first.name, trusted.name]
+
+
+class Claimed:
+    """A certificate that says it comes from an authority, and does not; counts who checks it."""
+
+    def __init__(self, issuer: x509.Name, subject: x509.Name) -> None:
+        self.issuer, self.subject, self.checked = issuer, subject, 0
+
+    def verify_directly_issued_by(self, _: x509.Certificate) -> None:
+        self.checked += 1
+        raise InvalidSignature
+
+
+def test_what_a_stranger_sends_is_checked_once_however_many_roles_there_are() -> None:
+    """Ten that named the authority of 200 roles as theirs kept everybody waiting for a second."""
+    now = 1_800_000_000.0
+    trusted, stranger = Maker(now), Maker(now, "stranger")
+    shown = read_certificate(der(stranger.client()))
+    sent = [Claimed(trusted.name, stranger.name) for _ in range(10)]
+    for _ in range(50):  # As many roles, and each reads its authority anew.
+        authority = x509.load_der_x509_certificate(der(trusted.certificate))
+        assert trusted_chain(shown, [authority], sent, now) == ()
+    assert [each.checked for each in sent] == [1] * 10
 
 
 def test_one_list_of_the_chain_that_is_too_old_leaves_a_role_unsure() -> None:

@@ -6,7 +6,7 @@ that is no authority is trusted only as itself, byte for byte, and one that is b
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cryptography import x509
@@ -45,6 +45,10 @@ class ClientCertificate:
     uris: tuple[str, ...]
     extensions: dict[str, bytes]
     beside: tuple[x509.Certificate, ...] = ()
+    # Who has signed what, as far as it was looked at: hundreds of roles may trust one authority.
+    _issued: dict[tuple[Certificate, Certificate], bool] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def fingerprint(self) -> str:
@@ -67,6 +71,15 @@ class ClientCertificate:
             _colons(subject.digest.hex()) if subject else "",
             _colons(issuer.hex()) if issuer else "",
         )
+
+    def is_signed(self, certificate: Certificate, authority: Certificate) -> bool:
+        """Whether an authority has issued this certificate, or one that came beside it."""
+        if certificate.issuer != authority.subject:
+            return False
+        pair = (authority, certificate)
+        if pair not in self._issued:
+            self._issued[pair] = has_issued(authority, certificate)
+        return self._issued[pair]
 
     def _extension(self, oid: x509.ObjectIdentifier) -> Any:  # noqa: ANN401 - one of many types
         return _extension(self.certificate, oid)
@@ -153,8 +166,8 @@ def trusted_chain(
     authorities = [each for each in trusted if is_authority(each)]
     if not authorities or is_authority(certificate):
         return ()
-    known = _vouched_for(authorities, between)
-    if all(each.subject != certificate.issuer for each in known):
+    known = _vouched_for(leaf, authorities, between)
+    if not any(leaf.is_signed(certificate, each) for each in known):
         return ()
     builder = PolicyBuilder().store(Store(authorities)).time(moment)
     builder = builder.extension_policies(
@@ -168,7 +181,9 @@ def trusted_chain(
 
 
 def _vouched_for(
-    authorities: Sequence[x509.Certificate], between: Sequence[x509.Certificate]
+    leaf: ClientCertificate,
+    authorities: Sequence[x509.Certificate],
+    between: Sequence[x509.Certificate],
 ) -> list[x509.Certificate]:
     """The authorities, and what was sent that one of them has signed, or one of those in turn.
 
@@ -177,7 +192,7 @@ def _vouched_for(
     """
     known, fresh, left = list(authorities), list(authorities), list(between)
     while fresh:
-        fresh = [each for each in left if any(has_issued(one, each) for one in fresh)]
+        fresh = [each for each in left if any(leaf.is_signed(each, one) for one in fresh)]
         left = [each for each in left if each not in fresh]
         known += fresh
     return known
