@@ -295,6 +295,42 @@ async def test_copy_and_move_need_what_doing_it_by_hand_needs(store) -> None:
     assert (await store.ask("PUT", "secret/move/from/a", body, token=token))[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "body", "status"),
+    [
+        ("", "", {}, 200),
+        ("min_wrapping_ttl = 60", "", {}, 403),
+        ('allowed_parameters = { "version" = ["2"] }', "", {"version": 1}, 403),
+        ('allowed_parameters = { "version" = ["2"] }', "", {"version": 2}, 200),
+        ('required_parameters = ["version"]', "", {}, 403),
+        ("", 'required_parameters = ["options"]', {}, 403),
+        ("", 'required_parameters = ["options"]', {"options": {"cas": 0}}, 200),
+    ],
+)
+async def test_a_copy_is_bound_by_what_policies_say_of_parameters_and_wrapping(
+    store, source: str, target: str, body: dict, status: int
+) -> None:
+    for value in (1, 2):
+        await write(store, "from", k=value)
+    token = await store.token_with(
+        'path "secret/copy/*" { capabilities = ["update"] }\n'
+        f'path "secret/data/from" {{ capabilities = ["read"]\n{source} }}\n'
+        f'path "secret/data/to" {{ capabilities = ["create"]\n{target} }}'
+    )
+    asked = {"destination": "to", **body}
+    assert (await store.ask("PUT", "secret/copy/from", asked, token=token))[0] == status
+
+
+async def test_what_has_to_be_wrapped_is_not_moved_to_where_it_has_not(store) -> None:
+    await write(store, "from", k=1)
+    token = await store.token_with(
+        'path "secret/*" { capabilities = ["create", "read", "update", "delete"] }\n'
+        'path "secret/data/from" { capabilities = ["read"]\nmin_wrapping_ttl = 60 }'
+    )
+    body = {"destination": "to"}
+    assert (await store.ask("PUT", "secret/move/from", body, token=token))[0] == 403
+
+
 async def test_a_refused_copy_names_the_other_path_and_not_whether_it_is_there(store) -> None:
     await write(store, "from", k=1)
     await write(store, "taken", k=1)

@@ -222,6 +222,27 @@ async def test_batches_keep_their_order_and_tell_failures(transit) -> None:
     assert status == 207
 
 
+async def test_what_a_batch_has_decrypted_is_wrapped_whatever_has_failed(transit) -> None:
+    """Beside a status that is no success it went out as it was, past a policy that wraps."""
+    await transit("create_key", name="k")
+    sealed = (await transit("encrypt_data", name="k", plaintext=b64("x")))["data"]["ciphertext"]
+    token = await transit.store.token_with(
+        'path "transit/decrypt/k" { capabilities = ["update"]\nmin_wrapping_ttl = 60 }'
+    )
+    wrap = {"X-Vault-Wrap-TTL": "60"}
+    for code in ({}, {"partial_failure_response_code": 500}):
+        body = {"batch_input": [{"ciphertext": sealed}, {"ciphertext": "x"}], **code}
+        status, said = await transit.store.ask(
+            "POST", "transit/decrypt/k", body, token=token, **wrap
+        )
+        assert (status, said["data"]) == (200, None)
+        given = {"token": said["wrap_info"]["token"]}
+        _, said = await transit.store.ask("POST", "sys/wrapping/unwrap", given)
+        first, second = said["data"]["batch_results"]
+        assert first["plaintext"] == b64("x")
+        assert "error" in second
+
+
 async def test_a_batch_to_rewrap_gives_what_could_be_rewrapped(transit) -> None:
     """200 as in Vault: beside a 400 its Go client reads no body, and all others were lost."""
     await transit("create_key", name="k")

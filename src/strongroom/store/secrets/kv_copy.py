@@ -6,8 +6,9 @@ the caller needs what the same thing by hand would need, and check-and-set works
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
+import orjson
 from msgspec.structs import replace
 
 from strongroom.model.errors import Denied, Invalid
@@ -53,10 +54,9 @@ class Copying:
 
     async def _copy(self, call: Call) -> Result:
         mount, source, now = call.mount.uuid, secret_path(call), self._context.clock.now()
-        target = _destination(call, source)
-        self._require(call, f"data/{source}", "read")
+        target, wanted = _destination(call, source), positive(call.integer("version"))
+        self._require_read(call, source, {"version": str(wanted)} if wanted else {})
         self._require_write(call, target, there=self._context.view.kv_exists(mount, target))
-        wanted = positive(call.integer("version"))
 
         def write(transaction: Transaction) -> KvMetadata:
             row = transaction.kv_metadata(mount, source)
@@ -65,9 +65,12 @@ class Copying:
                 raise nothing_here()
             body = transaction.kv_data(mount, source, info.version)
             settings, old = settings_of(transaction, mount), transaction.kv_metadata(mount, target)
+            options = call.data.get("options")
+            given = {"data": orjson.loads(body or b"{}")}
+            given |= {"options": options} if options else {}
             # It may have come or gone since.
-            self._require_write(call, target, there=old is not None)
-            check_cas(old, settings, call.data.get("options"))
+            self._require_write(call, target, given, there=old is not None)
+            check_cas(old, settings, options)
             fresh = KvMetadata(mount, target, created=now, updated=now, custom=row.custom)
             made = with_new_version(old or fresh, settings, now)
             transaction.put_kv_version(made, body or b"{}")
@@ -80,7 +83,7 @@ class Copying:
     async def _move(self, call: Call) -> Result:
         mount, source, now = call.mount.uuid, secret_path(call), self._context.clock.now()
         target = _destination(call, source)
-        self._require(call, f"data/{source}", "read")
+        self._require_read(call, source, {})
         self._require(call, f"metadata/{source}", "delete")
         self._require(call, f"data/{target}", "create")
 
@@ -110,12 +113,26 @@ class Copying:
         moved = await self._context.engine.transact(write)
         return Result({"destination": target, "current_version": moved.current_version})
 
-    def _require_write(self, call: Call, target: str, *, there: bool) -> None:
-        self._require(call, f"data/{target}", "update" if there else "create", _WRITE)
+    def _require_read(self, call: Call, source: str, given: dict[str, Any]) -> None:
+        """Also that it may be read as it is: a copy of what has to be wrapped is not."""
+        path = f"data/{source}"
+        if not call.caller.decide(call.mount.path + path, "read", given, wrap_seconds=0).allowed:
+            raise _denied(call, path, "read")
+
+    def _require_write(
+        self, call: Call, target: str, given: dict[str, Any] | None = None, *, there: bool
+    ) -> None:
+        self._require(call, f"data/{target}", "update" if there else "create", _WRITE, given)
 
     @staticmethod
-    def _require(call: Call, path: str, capability: str, named: str = "") -> None:
-        if not call.caller.decide(call.mount.path + path, capability).allowed:
+    def _require(
+        call: Call,
+        path: str,
+        capability: str,
+        named: str = "",
+        given: dict[str, Any] | None = None,
+    ) -> None:
+        if not call.caller.decide(call.mount.path + path, capability, given).allowed:
             raise _denied(call, path, named or capability)
 
 

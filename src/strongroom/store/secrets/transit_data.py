@@ -98,14 +98,17 @@ class TransitData:
                 work = asyncio.to_thread(act, key, call.data, common) if _slow(key) else None
                 return Result(await work if work else act(key, call.data, common))
             found = await in_batch(key, batch, common, asked)
-            for each in (found.data or {})["batch_results"]:
+            results = (found.data or {})["batch_results"]
+            for each in results:
                 if act is verify_item:
                     # Vault's have it always.
                     each.setdefault("valid", False)
                 if "public_key" in each:
                     # In a batch it has another name there.
                     each["publickey"] = each.pop("public_key")
-            return found if tells else Result(found.data)
+            # What is no success is not wrapped, and a policy may want what has succeeded to be.
+            hides = call.wrap_seconds and any("error" not in each for each in results)
+            return found if tells and not hides else Result(found.data)
 
         return handler
 
