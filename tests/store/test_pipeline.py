@@ -340,12 +340,17 @@ class _View:
 
     def __init__(self, view: Any) -> None:
         self._view = view
+        self.asked_for_mounts = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._view, name)
 
     def last_event(self) -> int:
         raise Unavailable("storage-down", "the database does not answer")
+
+    def mounts(self) -> Any:
+        self.asked_for_mounts += 1
+        return self._view.mounts()
 
 
 class _Engine:
@@ -379,6 +384,17 @@ async def test_a_reader_acknowledges_and_is_listed(store) -> None:
     _, said = await store.ask("GET", "sys/consumers?path=secret/data/a")
     assert [each["version"] for each in said["data"]["consumers"]] == [1]
     assert (await store.ask("GET", "sys/consumers?path=secret/data/a", token=token))[0] == 403
+
+
+async def test_an_acknowledgement_opens_no_row_of_a_mount(tmp_path: Path) -> None:
+    barrier = Barrier()
+    engine: Any = _Engine(SqliteEngine(tmp_path / "db", barrier))
+    async with serving(engine, barrier, tmp_path / "key", SimulatedClock()) as store:
+        body = {"path": "secret/data/a", "version": 1}
+        await store.ask("PUT", "sys/consumers/ack", body)
+        before = engine.view.asked_for_mounts
+        assert (await store.ask("PUT", "sys/consumers/ack", body))[0] == 204
+        assert engine.view.asked_for_mounts == before
 
 
 async def test_an_acknowledgement_lives_as_long_as_its_token_renewed_or_revoked(store) -> None:

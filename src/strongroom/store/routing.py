@@ -191,6 +191,12 @@ class Router:
             self._mounts = mounts
         return mounts
 
+    def type_of(self, uuid: str) -> str:
+        """The type of a mount, "" of one that is gone or does not open."""
+        rows = (row for _, row in self.mounts)
+        of_it = (row.type for row in rows if isinstance(row, MountRow) and row.uuid == uuid)
+        return next(of_it, "")
+
     def known(self, written: Written) -> Way | None:
         """The way of a request line that was asked before, if it is remembered."""
         return self._ways.get(written)

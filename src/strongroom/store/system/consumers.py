@@ -6,14 +6,14 @@ lapsed one is still shown for a week: the pod may be there, and hold what it rea
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, Invalid
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
-from strongroom.store.engine.contract import ConsumerRow, TokenRow
+from strongroom.store.engine.contract import ConsumerRow
 from strongroom.store.normalise import canonical_segments
 from strongroom.store.parameters import fields
 from strongroom.store.tokens import claim_end
@@ -25,8 +25,9 @@ REVIEWED: Final = frozenset({"kubernetes", "jwt", "oidc"})
 class Consumers:
     """Acknowledge and list."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, type_of: Callable[[str], str]) -> None:
         self._context = context
+        self._type_of = type_of
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
@@ -48,7 +49,9 @@ class Consumers:
         if not call.caller.decide(path, "read").allowed:
             raise Denied("not-a-reader", "permission denied")
         row, now = call.caller.row, self._context.clock.now()
-        known = row.metadata if self._is_reviewed(row) else {}
+        # Whoever makes a token, or a secret id, writes into its metadata what they like: also the
+        # pod of somebody else, whose acknowledgement theirs would replace.
+        known = row.metadata if self._type_of(row.mount) in REVIEWED else {}
         # A batch token has no accessor: without a name of its own each would replace the last.
         name = row.accessor or self._context.fingerprint(call.token.encode())
         kind = "token" if row.accessor else "batch"
@@ -67,15 +70,6 @@ class Consumers:
             expires=row.expires,
         )
         await self._context.engine.transact(lambda each: each.put_consumer(consumer))
-
-    def _is_reviewed(self, row: TokenRow) -> bool:
-        """Whether an issuer vouches for what the token says of its pod.
-
-        Whoever makes a token, or a secret id, writes into its metadata what they like: also the
-        pod of somebody else, whose acknowledgement theirs would replace.
-        """
-        mounts = self._context.view.mounts()
-        return any(each.uuid == row.mount and each.type in REVIEWED for each in mounts)
 
     def _list(self, call: Call) -> Result:
         path = call.text("path").strip("/")
