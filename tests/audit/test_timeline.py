@@ -8,6 +8,7 @@ import pytest
 
 from strongroom.app.audit_sources import (
     cluster_reach,
+    pods_beside,
     pods_that_name,
     read_logs,
     secrets_made_of,
@@ -385,24 +386,32 @@ async def test_the_pods_of_now_that_name_a_secret_are_known() -> None:
     for name, secret in (("app", "db"), ("other", "x")):
         spec = {"volumes": [{"name": "v", "secret": {"secretName": secret}}]}
         await api.create(PODS, {"metadata": {"name": name, "namespace": "shop"}, "spec": spec})
-    assert await pods_that_name(api, frozenset({("shop", "db")})) == ({("shop", "app")}, [])
+    secrets = frozenset({("shop", "db")})
+    pods, blind = await pods_beside(api, secrets)
+    assert (pods_that_name(pods, secrets), blind) == ({("shop", "app")}, [])
 
 
-class NoPods(FakeKubeApi):
-    """The fake API server for somebody who may read no pods."""
+class Counting(FakeKubeApi):
+    """The fake API server, and what was listed of it; pods of "closed" are for nobody."""
+
+    def __init__(self, clock: SimulatedClock) -> None:
+        super().__init__(clock)
+        self.listed: list[tuple[str, str]] = []
 
     async def list(self, resource, *args):
-        if resource == PODS:
+        self.listed += [(resource.plural, each.namespace) for each in args]
+        if resource == PODS and args[0].namespace == "closed":
             raise Denied("kube-forbidden", "pods is forbidden")
         return await super().list(resource, *args)
 
 
-async def test_a_timeline_says_that_it_could_not_see_which_pods_hold_the_value() -> None:
-    found, (line,) = await pods_that_name(NoPods(SimulatedClock()), frozenset({("shop", "db")}))
-    assert found == frozenset()
-    assert line == (
-        "pods of shop, for their nodes and who went into them, could not be read: kube-forbidden"
-    )
+async def test_the_pods_of_a_namespace_are_listed_once_and_a_refusal_is_said() -> None:
+    api, secrets = Counting(SimulatedClock()), frozenset({("shop", "db"), ("closed", "db")})
+    pods, (said,) = await pods_beside(api, secrets)
+    await cluster_reach(api, secrets, pods)
+    pods_that_name(pods, secrets)
+    assert sorted(api.listed) == [("pods", "closed"), ("pods", "shop")]
+    assert said.startswith("pods of closed, for who went into them")
 
 
 class NotForAll(FakeKubeApi):
@@ -436,7 +445,9 @@ async def test_the_nodes_of_pods_that_name_a_secret_can_read_it() -> None:
     api = FakeKubeApi(SimulatedClock())
     spec = {"nodeName": "n1", "imagePullSecrets": [{"name": "db"}], "containers": []}
     await api.create(PODS, {"metadata": {"name": "app", "namespace": "shop"}, "spec": spec})
-    found, blind = await cluster_reach(api, frozenset({("shop", "db"), ("shop", "x")}))
+    secrets = frozenset({("shop", "db"), ("shop", "x")})
+    pods, _ = await pods_beside(api, secrets)
+    found, blind = await cluster_reach(api, secrets, pods)
     named = [(each.how, each.rule) for each in found if each.subject == "system:node:n1"]
     assert named == [
         ("get list watch (Secret shop/db)", "Node authorizer: pod shop/app names it")

@@ -149,20 +149,19 @@ async def secrets_made_of(
     return frozenset(found), blind
 
 
-async def pods_that_name(
-    api: KubeApi, secrets: frozenset[tuple[str, str]]
-) -> tuple[frozenset[tuple[str, str]], list[str]]:
-    """The pods of now that name one of the Secrets; and what could not be asked."""
-    pods, blind = await _pods_beside(api, secrets)
+def pods_that_name(
+    pods: Iterable[Object], secrets: frozenset[tuple[str, str]]
+) -> frozenset[tuple[str, str]]:
+    """Namespace and name of those that name one of the Secrets. Pure."""
     found = set()
     for pod in pods:
         namespace, name = str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"])
         if any((namespace, each) in secrets for each in secrets_of(pod.get("spec"))):
             found.add((namespace, name))
-    return frozenset(found), blind
+    return frozenset(found)
 
 
-async def _pods_beside(
+async def pods_beside(
     api: KubeApi, secrets: frozenset[tuple[str, str]]
 ) -> tuple[list[Object], list[str]]:
     """The pods of now in the namespaces of the Secrets; and what could not be asked."""
@@ -173,16 +172,16 @@ async def _pods_beside(
             pods += (await api.list(PODS, Scope(namespace))).items
         except Refusal as refusal:
             blind.append(
-                f"pods of {namespace}, for their nodes and who went into them, could not be read:"
-                f" {refusal.code}"
+                f"pods of {namespace}, for who went into them and for their nodes, could not be"
+                f" read: {refusal.code}"
             )
     return pods, blind
 
 
 async def cluster_reach(
-    api: KubeApi, secrets: frozenset[tuple[str, str]]
+    api: KubeApi, secrets: frozenset[tuple[str, str]], pods: Sequence[Object]
 ) -> tuple[list[Reach], list[str]]:
-    """Who can read the Secrets by RBAC, and the nodes; and what could not be asked."""
+    """Who can read the Secrets by RBAC, and the nodes of the pods; and what could not be asked."""
     try:
         objects = RbacObjects(
             *[
@@ -193,13 +192,12 @@ async def cluster_reach(
     except Refusal as refusal:
         return [], [f"roles and bindings of the cluster could not be read: {refusal.code}"]
     found: list[Reach] = []
-    pods, blind = await _pods_beside(api, secrets)
     for namespace, name in sorted(secrets):
         reach = who_can_read_secret(objects, namespace, name)
         for each in (*reach, *nodes_that_read(pods, namespace, name)):
             how = f"{each.how} (Secret {namespace}/{name})"
             found.append(Reach(each.kind, each.subject, how, each.rule, each.direct))
-    return found, blind
+    return found, []
 
 
 async def store_reach(store: VaultClient, ref: SecretRef) -> tuple[list[Reach], list[str]]:

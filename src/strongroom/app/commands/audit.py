@@ -7,8 +7,9 @@ import argparse
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from strongroom.audit.exposure import Exposure, LogCoverage, Reader
     from strongroom.audit.timeline import Entry, Subject
     from strongroom.kube.api import KubeApi
+    from strongroom.kube.resource import Object
     from strongroom.model.reach import Reach
     from strongroom.wire.vault import VaultClient
 
@@ -155,21 +157,35 @@ async def _open(
     return store, await stack.enter_async_context(KubeClient(cluster_config(args), SystemClock()))
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What store and cluster say of a secret: its versions, the pods beside its Secrets.
+
+    `blind` is what could not be asked.
+    """
+
+    subject: "Subject"
+    versions: Mapping[str, Any]
+    pods: "Sequence[Object]"
+    blind: Sequence[str]
+
+
 async def _subject(
     args: argparse.Namespace, store: "VaultClient | None", api: "KubeApi | None"
-) -> "tuple[Subject, dict[str, Any], list[str]]":
-    from strongroom.app.audit_sources import pods_that_name, secrets_made_of
+) -> _Asked:
+    from strongroom.app.audit_sources import pods_beside, pods_that_name, secrets_made_of
     from strongroom.audit.timeline import Subject
 
     ref = asked_of(args)
     ref = SecretRef(ref.mount, ref.path)
-    secrets, pods = _named(args.secret), frozenset[tuple[str, str]]()
+    secrets = _named(args.secret)
+    pods: list[Object] = []
     blind: list[str] = []
     if api is not None:
-        made, blind = await secrets_made_of(api, ref)
+        made, unmade = await secrets_made_of(api, ref)
         secrets |= made
-        pods, missed = await pods_that_name(api, secrets)
-        blind += missed
+        pods, unlisted = await pods_beside(api, secrets)
+        blind = unmade + unlisted
     versions: dict[str, Any] = {}
     if store is not None:
         try:
@@ -181,7 +197,8 @@ async def _subject(
     created = {
         int(number): parse_rfc3339(entry["created_time"]) for number, entry in versions.items()
     }
-    return Subject(ref, secrets, created, pods), versions, blind
+    subject = Subject(ref, secrets, created, pods_that_name(pods, secrets))
+    return _Asked(subject, versions, pods, blind)
 
 
 def asked_of(args: argparse.Namespace) -> SecretRef:
@@ -228,11 +245,13 @@ async def _timeline(
     _check_logs(args)
     async with AsyncExitStack() as stack:
         store, api = await _open(args, stack)
-        subject, _, blind = await _subject(args, store, api)
+        asked = await _subject(args, store, api)
+    subject = asked.subject
     read = read_logs(args.store_log, args.kube_log, subject.ref)
     # What came before is read all the same: it says whose token a later touch was by.
     entries = timeline(subject, read.records, read.events)
-    return subject, [each for each in entries if each.time >= since], read.coverage, blind
+    later = [each for each in entries if each.time >= since]
+    return subject, later, read.coverage, list(asked.blind)
 
 
 async def _exposure(args: argparse.Namespace) -> "Exposure":
@@ -243,7 +262,8 @@ async def _exposure(args: argparse.Namespace) -> "Exposure":
     _check_logs(args)
     async with AsyncExitStack() as stack:
         store, api = await _open(args, stack)
-        subject, versions, untold = await _subject(args, store, api)
+        asked = await _subject(args, store, api)
+        subject, versions = asked.subject, asked.versions
         number = asked_of(args).version or max(subject.created, default=0)
         if str(number) not in versions:
             raise NotFound(
@@ -256,9 +276,8 @@ async def _exposure(args: argparse.Namespace) -> "Exposure":
         if store is not None:
             could, blind = await store_reach(store, subject.ref)
         if api is not None:
-            reach, missed = await cluster_reach(api, subject.secrets)
-            # The pods are looked for twice, and what could not be read of them is said once.
-            could, blind = could + reach, list(dict.fromkeys(blind + missed + untold))
+            reach, missed = await cluster_reach(api, subject.secrets, asked.pods)
+            could, blind = could + reach, blind + missed + list(asked.blind)
     window = window_of(number, versions[str(number)])
     read = read_logs(args.store_log, args.kube_log, subject.ref)
     entries = timeline(subject, read.records, read.events)
