@@ -165,6 +165,42 @@ async def test_what_is_no_store_is_told_apart(cli, monkeypatch, words, status, b
     assert words[0] == "status" or "hint: is the address (-address, VAULT_ADDR)" in cli.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("kv", "get", "secret/a"), ("kv", "metadata", "get", "secret/a"), ("status",),
+        ("token", "create"), ("token", "renew"), ("policy", "list"),
+        ("policy", "read", "a"), ("auth", "list"), ("secrets", "list", "-detailed"),
+        ("operator", "init"), ("operator", "init", "-status"),
+        ("operator", "unseal", "k"), ("operator", "key-status"),
+        ("operator", "generate-root", "-status"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("body", [b"{}", b'{"data": null, "auth": null}', b'{"data": {"a": "b"}}'])
+async def test_a_reply_without_what_it_should_have_is_refused(
+    cli, monkeypatch, words, body
+) -> None:
+    async with _serving(lambda request: Response(200, body=body)) as address:
+        monkeypatch.setenv("VAULT_ADDR", address)
+        await cli(*words, expect=1 if words[0] == "status" else 2)
+    assert "the reply to " in cli.err
+    assert "hint: is the address the store's" in cli.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("token", "lookup"), ("login", "t"),
+        ("audit", "timeline", "a", "--no-cluster", "--store-log", "/dev/null"),
+    ],
+)  # fmt: skip
+async def test_a_reply_without_data_is_no_login_and_no_timeline(cli, monkeypatch, words) -> None:
+    async with _serving(lambda request: Response(200, body=b"{}")) as address:
+        monkeypatch.setenv("VAULT_ADDR", address)
+        assert await cli(*words, expect=2) == ""
+    assert "has no data [bad-reply]" in cli.err
+
+
 async def test_a_silent_store_is_waited_for_as_long_as_was_said(cli, monkeypatch) -> None:
     async with _serving(lambda request: None) as address:
         monkeypatch.setenv("VAULT_ADDR", address)

@@ -205,11 +205,7 @@ async def store_reach(store: VaultClient, ref: SecretRef) -> tuple[list[Reach], 
     blind: list[str] = []
     try:
         names = await store.list("sys/policies/acl")
-        policies = {
-            name: (await store.request("GET", f"sys/policies/acl/{name}"))["data"]["policy"] or ""
-            for name in names
-            if name != "root"
-        }
+        policies = {name: await _policy(store, name) for name in names if name != "root"}
     except Refusal as refusal:
         return [], [f"policies of the store could not be read: {refusal.code}"]
     holders: list[Holder] = []
@@ -233,15 +229,21 @@ async def store_reach(store: VaultClient, ref: SecretRef) -> tuple[list[Reach], 
     return reach, blind
 
 
+async def _policy(store: VaultClient, name: str) -> str:
+    reply = await store.request("GET", f"sys/policies/acl/{name}")
+    return str(reply.within("data")["policy"] or "")
+
+
 async def _roles(store: VaultClient) -> tuple[list[Holder], list[str]]:
-    mounts = (await store.request("GET", "sys/auth"))["data"]
+    mounts = (await store.request("GET", "sys/auth")).within("data")
     found, blind = [], []
-    for path, mount in mounts.items():
+    for path in mounts:
+        mount = mounts.within(path)
         if mount["type"] == "kubernetes":
             name = path.rstrip("/")
             for role in await store.list(f"auth/{name}/role"):
                 reply = await store.request("GET", f"auth/{name}/role/{role}")
-                found.append(role_holder(name, role, reply["data"]))
+                found.append(role_holder(name, role, reply.within("data")))
         elif mount["type"] != "token":
             blind.append(f"roles of auth/{path} ({mount['type']}) were not asked")
     return found, blind
@@ -258,7 +260,7 @@ async def _tokens(store: VaultClient, path: str) -> tuple[list[Holder], list[str
             reply = await store.request("POST", "auth/token/lookup-accessor", body)
         except Refusal:
             continue  # It ended between the list and the question.
-        data = reply["data"]
+        data = reply.within("data")
         meta = data.get("meta") or {}
         pod = f" pod {meta['pod_name']}" if meta.get("pod_name") else ""
         name = f"{data['display_name']}{pod} (accessor {accessor})"

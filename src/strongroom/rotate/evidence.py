@@ -60,7 +60,7 @@ class LiveEvidence:
         made = made_of(path, await external_secrets(self._api)) if self._api else []
         try:
             reply = await self._store.request("GET", "sys/consumers", query={"path": path})
-            rows = reply["data"]["consumers"]
+            rows = reply.within("data").listed("consumers")
         except (NotFound, Invalid) as refusal:
             # A store of another make has no acknowledgements, and no such path.
             if isinstance(refusal, Invalid) and refusal.code != "store-no-route":

@@ -351,7 +351,7 @@ class Runner:
         of_secret, of_mount = int(metadata.get("max_versions") or 0), 0
         try:
             reply = await self._store.request("GET", f"{ref.mount}/config")
-            of_mount = int(reply["data"].get("max_versions") or 0)
+            of_mount = int(reply.within("data").get("max_versions") or 0)
         except Refusal:
             pass  # A token of an application's owner need not read it.
         return max(of_secret, of_mount) or VERSIONS_KEPT

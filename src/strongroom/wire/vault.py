@@ -24,6 +24,7 @@ from strongroom.model.errors import (
 )
 from strongroom.model.secret import Secret
 from strongroom.wire.client import HttpClient
+from strongroom.wire.fields import Fields, read_fields
 from strongroom.wire.http import Response, retry_after
 
 _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
@@ -121,7 +122,7 @@ class VaultClient:
         path: str,
         body: Mapping[str, Any] | None = None,
         query: Query = (),
-    ) -> dict[str, Any]:
+    ) -> Fields:
         """Call `/v1/PATH`; returns the reply's JSON, {} for 204. Raises a Refusal by status."""
         reply = await self._send(method, path, body, query)
         if reply.status >= 300:
@@ -197,11 +198,11 @@ class VaultClient:
         """
         query = {"version": str(version)} if version else {}
         reply = await self._send("GET", f"{mount}/data/{path}", query=query)
-        envelope = _object_or_none(reply)
-        data = envelope.get("data") if envelope else None
-        if reply.status not in (200, 404) or not isinstance(data, dict) or "metadata" not in data:
+        envelope = read_fields(reply.body, f"{mount}/data/{path}")
+        data: Fields | None = envelope.get("data") if envelope else None
+        if reply.status not in (200, 404) or data is None or "metadata" not in data:
             raise refusal_of(reply, f"{mount}/data/{path}")
-        metadata = data["metadata"]
+        metadata = data.within("metadata")
         return KvVersion(
             data=data.get("data") or {},
             version=int(metadata["version"]),
@@ -218,12 +219,12 @@ class VaultClient:
         if cas is not None:
             body["options"] = {"cas": cas}
         reply = await self.request("POST", f"{mount}/data/{path}", body)
-        return int(reply["data"]["version"])
+        return int(reply.within("data")["version"])
 
     async def kv2_metadata(self, mount: str, path: str) -> dict[str, Any]:
         """The secret's metadata: current_version, versions, custom_metadata and settings."""
         reply = await self.request("GET", f"{mount}/metadata/{path}")
-        return dict(reply["data"])
+        return reply.within("data")
 
     async def kv2_delete(self, mount: str, path: str, versions: tuple[int, ...]) -> None:
         """Delete versions; they can be undeleted."""
@@ -235,7 +236,7 @@ class VaultClient:
             reply = await self.request("GET", path, query={"list": "true"})
         except NotFound:
             return []
-        return [str(key) for key in reply["data"]["keys"]]
+        return [str(key) for key in reply.within("data").listed("keys")]
 
     async def subscribe(
         self, events: str = "kv*", after: str = ""
@@ -256,19 +257,11 @@ class VaultClient:
                 yield event
 
 
-def _object_or_none(reply: Response) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(reply.body)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def decode_object(reply: Response, path: str) -> dict[str, Any]:
+def decode_object(reply: Response, path: str) -> Fields:
     """The reply's JSON object; raises Unavailable(`bad-reply`) when it is none."""
     if not reply.body:
-        return {}
-    value = _object_or_none(reply)
+        return Fields({}, path)
+    value = read_fields(reply.body, path)
     if value is None:
         raise Unavailable("bad-reply", f"the reply to {path} is not a JSON object")
     return value
@@ -281,14 +274,14 @@ def refusal_of(reply: Response, path: str) -> Refusal:
     Invalid(`store-no-route`), a namespace an Invalid(`store-no-namespace`), a page of somebody
     else's an Unavailable(`bad-reply`).
     """
-    envelope = _object_or_none(reply)
+    envelope = read_fields(reply.body, path)
     if reply.status == 404 and envelope is None:
         return Unavailable(
             "bad-reply",
             f"{path}: a page that no store gives (status 404)",
             hint="is the address the store's own?",
         )
-    envelope = envelope or {}
+    envelope = envelope or Fields({}, path)
     said = _sentences(envelope.get("errors"))
     about = said or _sentences(envelope.get("warnings"))
     if reply.status == 404 and _NO_NAMESPACE.search(about):

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from strongroom.app.client.flags import verb
@@ -38,7 +37,7 @@ def register_devices(verbs: Any) -> None:  # noqa: ANN401 - argparse's action of
 
 async def _list(session: "Session", args: argparse.Namespace) -> int:
     reply = await session.ask("GET", "sys/audit")
-    found: Mapping[str, Any] = reply.data
+    found = reply.data
     if args.format != "table":
         print_document(found, args.format)
         return 0
@@ -46,7 +45,7 @@ async def _list(session: "Session", args: argparse.Namespace) -> int:
         raise NotFound("no-device", "No audit devices are enabled.")
     rows = []
     for path in sorted(found):
-        each = found[path]
+        each = found.within(path)
         row = [path, each["type"], each.get("description") or "n/a"]
         if args.detailed:
             options = each.get("options") or {}

@@ -24,6 +24,7 @@ from strongroom.model.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
     from strongroom.app.client.session import Reply, Session
+    from strongroom.wire.fields import Fields
 
 
 def register(commands: Any) -> None:  # noqa: ANN401
@@ -127,11 +128,12 @@ def _print_field(place: KvPath, found: dict[str, Any], args: argparse.Namespace)
     return 0
 
 
-def _print_secret(place: KvPath, data: dict[str, Any]) -> None:
+def _print_secret(place: KvPath, data: "Fields") -> None:
     path = place.api("data")
     print_heading("Secret Path", max(len(path), 17))
     print(path + "\n")
-    metadata = {key: data["metadata"][key] for key in sorted(data["metadata"])}
+    found = data.within("metadata")
+    metadata = {key: found[key] for key in sorted(found)}
     metadata["deletion_time"] = metadata.get("deletion_time") or "n/a"
     section("Metadata", metadata)
     if data.get("data"):
@@ -191,7 +193,7 @@ async def _patch(session: "Session", args: argparse.Namespace) -> int:
     joined = {**(reply.data.get("data") or {}), **data}
     body = {
         "data": {key: value for key, value in joined.items() if value is not None},
-        "options": {"cas": reply.data["metadata"]["version"], **options},
+        "options": {"cas": reply.data.within("metadata")["version"], **options},
     }
     return _written(place, await session.ask("PUT", place.api("data"), body), args)
 

@@ -173,7 +173,7 @@ async def _by_token(session: "Session", args: argparse.Namespace) -> Auth:
     token = word or asked("Token (will be hidden): ", args)
     asking = session.unwrapped()
     reply = await asking.ask("GET", "auth/token/lookup-self", token=Secret(token))
-    data = reply.data
+    data = reply.body.within("data")
     identity = data.get("identity_policies") or []
     return {
         "client_token": token,

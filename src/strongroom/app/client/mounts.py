@@ -1,7 +1,6 @@
 """`strongroom auth` and `strongroom secrets`: auth methods and secrets engines, on and off."""
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -130,10 +129,10 @@ async def _help(session: "Session", args: argparse.Namespace) -> int:
 
     name, where = args.name, ""
     if name.endswith("/"):
-        found = (await session.ask("GET", AUTH.path)).data.get(name)
-        if not found:
+        found = (await session.ask("GET", AUTH.path)).data
+        if not found.get(name):
             raise NotFound("no-mount", f"No auth method is mounted at: {name}")
-        where, name = name.rstrip("/"), str(found["type"])
+        where, name = name.rstrip("/"), str(found.within(name)["type"])
     if name not in USES:
         raise NotFound("no-method", f"No auth method of type: {name}")
     use = USES[name]
@@ -149,13 +148,13 @@ async def _help(session: "Session", args: argparse.Namespace) -> int:
 
 async def _list(kind: Kind, session: "Session", args: argparse.Namespace) -> int:
     reply = await session.ask("GET", kind.path)
-    found: Mapping[str, Any] = reply.data
+    found = reply.body.within("data")
     if args.format != "table":
         print_document(found, args.format)
         return 0
     rows = []
     for path in sorted(found):
-        each = found[path]
+        each = found.within(path)
         row = [path, each["type"], each["accessor"], each.get("description") or "n/a"]
         if args.detailed:
             config = each.get("config") or {}

@@ -78,7 +78,9 @@ def print_document(value: Any, form: str) -> None:  # noqa: ANN401 - JSON
     if form == "yaml":
         import yaml
 
-        sys.stdout.write(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+        # It writes the types of JSON, and none made of them.
+        plain = json.loads(json.dumps(value))
+        sys.stdout.write(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     else:
         print(json.dumps(value, indent=2, ensure_ascii=False))
 

@@ -139,11 +139,11 @@ def print_list(reply: "Reply", args: argparse.Namespace) -> int:
     if getattr(args, "detailed", False) and args.format != "raw":
         return _print_detailed(reply, args.format)
     if args.format == "table":
-        print_names([str(each) for each in reply.data.get("keys") or []])
+        print_names(reply.keys)
     elif args.format == "raw":
         print_raw(reply.raw)
     else:
-        print_document(reply.data.get("keys") or [], args.format)
+        print_document(reply.keys, args.format)
     return 0
 
 
@@ -153,10 +153,7 @@ def _print_detailed(reply: "Reply", form: str) -> int:
         return print_reply(reply.body, form, None)
     about: Mapping[str, Any] = reply.data.get("key_info") or {}
     fields = sorted({name for each in about.values() for name in each})
-    rows = [
-        [key, *(about.get(key, {}).get(name, "n/a") for name in fields)]
-        for key in map(str, reply.data.get("keys") or [])
-    ]
+    rows = [[key, *(about.get(key, {}).get(name, "n/a") for name in fields)] for key in reply.keys]
     print_rows(rows, ["Keys", *fields])
     return 0
 

@@ -30,7 +30,7 @@ def register(commands: Any) -> None:  # noqa: ANN401
 
 async def _list(session: "Session", args: argparse.Namespace) -> int:
     reply = await session.list("sys/policies/acl")
-    names = reply.data.get("keys") or []
+    names = [str(each) for each in reply.body.within("data").listed("keys")]
     if args.format == "table":
         print("\n".join(names))
     else:
@@ -48,9 +48,9 @@ async def _read(session: "Session", args: argparse.Namespace) -> int:
             raise NotFound("no-policy", f"No policy named: {args.name}") from None
         raise
     if args.format == "table":
-        print(reply.data.get("policy", "").rstrip("\n"))
+        print(str(reply.data["policy"]).rstrip("\n"))
     else:
-        print_document({"policy": reply.data.get("policy", "")}, args.format)
+        print_document({"policy": reply.data["policy"]}, args.format)
     return 0
 
 

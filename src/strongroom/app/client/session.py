@@ -20,6 +20,7 @@ from strongroom.app.client.output import error_text, print_reply
 from strongroom.app.store_address import StoreAddress, check_sendable, store_address
 from strongroom.model.errors import Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.secret import Secret
+from strongroom.wire.fields import Fields, read_fields
 
 if TYPE_CHECKING:
     from strongroom.wire.client import HttpClient
@@ -44,20 +45,24 @@ class Reply:
     """A reply; `body` is the envelope, {} when there was none."""
 
     status: int
-    body: dict[str, Any] = field(repr=False)
+    body: Fields = field(repr=False)
     raw: bytes = field(repr=False)
 
     @property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> Fields:
         """The envelope's data."""
-        data = self.body.get("data")
-        return data if isinstance(data, dict) else {}
+        return self.body.get("data") or Fields({}, self.body.path)
+
+    @property
+    def keys(self) -> list[str]:
+        """The names of a LIST, [] where there are none."""
+        return [str(each) for each in self.data.get("keys") or ()]
 
 
 class Wrapped(Exception):
     """A reply that holds a wrapping token in place of what was asked for."""
 
-    def __init__(self, body: dict[str, Any], raw: bytes) -> None:
+    def __init__(self, body: Fields, raw: bytes) -> None:
         super().__init__("the reply is wrapped")
         self.body, self.raw = body, raw
 
@@ -162,8 +167,8 @@ class Session:
         self, method: str, full: str, headers: dict[str, str], content: bytes | None
     ) -> Reply:
         reply = await self._http.request(method, full, headers=headers, body=content)
-        read = _object(reply.body)
-        found = read or {}
+        read = read_fields(reply.body, full)
+        found = read or Fields({}, full)
         for each in found.get("warnings") or []:
             print(f"WARNING! {each}", file=sys.stderr)
         if reply.status >= 300 and not _says_what_was(method, reply.status, found):
@@ -192,7 +197,7 @@ class Session:
         reply = await self._http.upload(url, file, headers=headers)
         if reply.status >= 300:
             raise _error("POST", url, reply)
-        return Reply(reply.status, _object(reply.body) or {}, reply.body)
+        return Reply(reply.status, read_fields(reply.body, url) or Fields({}, url), reply.body)
 
     async def messages(self, path: str) -> AsyncIterator[str]:
         """Texts of a websocket until it closes; raises as `ask`."""
@@ -230,7 +235,7 @@ class Session:
         return await self.ask("GET", path, query={"list": "true"})
 
 
-def _says_what_was(method: str, status: int, found: Mapping[str, Any]) -> bool:
+def _says_what_was(method: str, status: int, found: Fields) -> bool:
     """Whether a 404 has something to show, as of a deleted version: no error, as in Vault.
 
     With nothing but a warning it is one, also where Vault's command line goes on with none.
@@ -254,21 +259,12 @@ def _written(body: Mapping[str, Any]) -> bytes:
 
 
 def _error(method: str, url: str, reply: "Response") -> ApiError:
-    found = _object(reply.body)
-    errors = (found or {}).get("errors")
+    found = read_fields(reply.body, url)
+    errors = found.get("errors") if found else None
     said = [str(each) for each in errors] if isinstance(errors, list) else []
     # Where there is nothing, a store says so with a list of errors, empty or not, or an envelope.
     known = found is not None and (reply.status != 404 or {"errors", "request_id"} & found.keys())
     return ApiError(method, url, reply.status, said if known or not reply.body else [NO_STORES])
-
-
-def _object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object of a reply, or None where it is none."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def run_call(args: argparse.Namespace) -> int:

@@ -62,6 +62,7 @@ async def _create(session: "Session", args: argparse.Namespace) -> int:
         path += "-orphan"
     sent = {name: value for name, value in body.items() if value is not None}
     reply = await session.ask("POST", path, sent)
+    reply.body.within("auth")
     return print_reply(reply.body, args.format, args.field, reply.raw)
 
 
@@ -84,6 +85,7 @@ def _by(args: argparse.Namespace, action: str) -> tuple[str, dict[str, Any]]:
 async def _lookup(session: "Session", args: argparse.Namespace) -> int:
     path, body = _by(args, "lookup")
     reply = await session.ask("POST" if body else "GET", path, body or None)
+    reply.body.within("data")
     return print_reply(reply.body, args.format, args.field, reply.raw)
 
 
@@ -98,6 +100,7 @@ async def _renew(session: "Session", args: argparse.Namespace) -> int:
     if args.increment:
         body["increment"] = args.increment
     reply = await session.ask("PUT", path, body)
+    reply.body.within("auth")
     return print_reply(reply.body, args.format, args.field, reply.raw)
 
 

@@ -36,17 +36,15 @@ async def _status(session: "Session", args: argparse.Namespace) -> int:
     try:
         status = (await session.ask("GET", "sys/seal-status")).body
         leader = (await session.ask("GET", "sys/leader")).body
+        status["ha_enabled"] = leader.get("ha_enabled", False)
+        status["active_time"] = leader.get("active_time", "")
+        status.update({name: leader[name] for name in OF_LEADER if leader.get(name)})
+        rows, closed = status_rows(status), status["sealed"]
     except (Refusal, ApiError) as refusal:
         said = refusal.text if isinstance(refusal, ApiError) else refusal.message
         print(error_text(f"Error checking seal status: {said}"), file=sys.stderr)
         if isinstance(refusal, Refusal) and (hint := hint_of(refusal)):
             print(f"hint: {hint}", file=sys.stderr)
         return 1
-    found = {
-        **status,
-        "ha_enabled": leader.get("ha_enabled", False),
-        "active_time": leader.get("active_time", ""),
-        **{name: leader[name] for name in OF_LEADER if leader.get(name)},
-    }
-    print_fields(args, found, status_rows(found))
-    return 2 if status["sealed"] else 0
+    print_fields(args, status, rows)
+    return 2 if closed else 0

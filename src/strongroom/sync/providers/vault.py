@@ -292,7 +292,7 @@ class VaultProvider(OneByOne):
             said = f"nothing is below {mount}/{folder}"
             hint = "write what find looks for, or correct find.path"
             raise NotFound(refusal.code, said, hint=hint) from None
-        pages = [("", [str(each) for each in reply["data"]["keys"]])]
+        pages = [("", [str(each) for each in reply.within("data").listed("keys")])]
         while pages:
             at, names = pages.pop()
             for name in names:
@@ -353,7 +353,7 @@ class VaultProvider(OneByOne):
         """What is there (None: nothing), its version, and its custom metadata."""
         if self._settings.version == "v1":
             try:
-                data = (await self._client.request("GET", f"{mount}/{path}"))["data"]
+                data = (await self._client.request("GET", f"{mount}/{path}")).within("data")
             except NotFound:
                 return None, 0, {}
             return data, 0, dict(data.pop(_MARK, None) or {})
