@@ -153,3 +153,88 @@ async def test_every_endpoint_that_answers_names_a_parameter_it_does_not_know(st
                     silent.append((verb, path, said))
     assert silent == []
     assert asked > 60
+
+
+WORDS = 'length=20 rule "charset" { charset = "abcdefghijklmnopqrstuvwxyz" }'
+
+
+async def _three_of_each(store) -> dict[str, list[str]]:
+    """Whole lists, by their paths."""
+    for kind in ("approle", "userpass"):
+        await store.ask("POST", f"sys/auth/{kind}", {"type": kind})
+    await store.ask("POST", "sys/mounts/transit", {"type": "transit"})
+    for name, mount in (("c", "secret"), ("a", "transit"), ("b", "auth/approle")):
+        for path, body in (
+            (f"sys/policies/acl/{name}", {"policy": "# none"}),
+            (f"sys/policies/password/{name}", {"policy": WORDS}),
+            (f"sys/quotas/rate-limit/{name}", {"rate": 1000, "path": mount}),
+            (f"auth/token/roles/{name}", {}),
+            (f"auth/approle/role/{name}", {}),
+            (f"auth/userpass/users/{name}", {"password": "p"}),
+            (f"transit/keys/{name}", {}),
+            (f"identity/entity/name/{name}", {}),
+            (f"identity/group/name/{name}", {}),
+            (f"identity/oidc/role/{name}", {"key": "default"}),
+            (f"cubbyhole/{name}", {"k": "v"}),
+            ("auth/token/create", {}),
+        ):
+            status, said = await store.ask("POST", path, body)
+            assert status in (200, 204), (path, said)
+    for _ in range(3):
+        await store.ask("POST", "auth/approle/role/a/secret-id", {})
+    paths = (
+        "sys/policies/acl", "sys/policy", "sys/policies/password", "sys/quotas/rate-limit",
+        "auth/token/roles", "auth/token/accessors", "auth/approle/role", "auth/userpass/users",
+        "auth/approle/role/a/secret-id", "transit/keys", "identity/entity/id",
+        "identity/entity/name", "identity/group/id", "identity/group/name", "identity/oidc/role",
+        "cubbyhole", "sys/leases/lookup/auth/token/create", "sys/plugins/catalog/auth",
+    )  # fmt: skip
+    found = {}
+    for path in paths:
+        status, said = await store.ask("LIST", path)
+        assert status == 200, (path, said)
+        found[path] = said["data"]["keys"]
+    return found
+
+
+async def test_every_list_is_read_in_pages(store) -> None:
+    """A client that asks for pages until one is short comes to an end, and has them all."""
+    for path, whole in (await _three_of_each(store)).items():
+        assert len(whole) >= 3, path
+        names: list[str] = []
+        while True:
+            after = f"&after={names[-1]}" if names else ""
+            status, said = await store.ask("GET", f"{path}?list=true&limit=2{after}")
+            if status == 404:
+                assert said == {"errors": []}
+                break
+            page = said["data"]["keys"]
+            assert (said["warnings"], len(page) <= 2) == (None, True), path
+            assert page == said["data"].get("policies", page)
+            assert set(said["data"].get("key_info", {})) <= set(page)
+            names += page
+            if len(page) < 2:
+                break
+        assert names == sorted(whole), path
+
+
+async def test_a_page_begins_after_a_name_that_need_not_be_there(store) -> None:
+    await _three_of_each(store)
+
+    async def page(query: str) -> tuple[int, object]:
+        status, said = await store.ask("GET", f"transit/keys?list=true&{query}")
+        return status, said["data"]["keys"] if status == 200 else said["errors"]
+
+    assert await page("after=aa") == (200, ["b", "c"])
+    assert await page("after=c") == (404, [])
+    assert await page("limit=0") == (200, ["a", "b", "c"])
+    assert await page("limit=9999999") == (200, ["a", "b", "c"])
+    assert await page("limit=-1") == (400, ["limit must not be negative"])
+    assert (await page("limit=x"))[0] == 400
+    # Nothing is listed there, and nothing is: as without pages.
+    assert (await store.ask("GET", "sys/policies/egp?list=true&limit=1"))[0] == (
+        await store.ask("GET", "sys/policies/egp?list=true")
+    )[0]
+    # What is no list has no pages.
+    _, said = await store.ask("GET", "transit/keys/a?limit=1")
+    assert said["warnings"] == [IGNORED + "[limit]"]

@@ -13,8 +13,9 @@ from strongroom.crypto.mac import KeyedHmac
 from strongroom.model.errors import NotFound
 from strongroom.store.call import Call, Result
 from strongroom.store.engine.contract import KvMetadata, KvVersionInfo, MountRow
+from strongroom.store.paging import merged
 from strongroom.store.recording import Recording
-from strongroom.store.secrets.kv_listing import PAGE, Listing, merged
+from strongroom.store.secrets.kv_listing import PAGE, Listing
 
 MANY = 2 * PAGE + 203
 MOUNT = MountRow("secret", "secret/", "kv", "m", "kv_m")

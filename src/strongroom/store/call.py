@@ -267,6 +267,7 @@ class Endpoint:
     What is not `published` answers, but is no part of the API's description. What is `opened_by`
     a word needs no token on a listener whose configuration says so. `takes` are the
     parameters beside those of the path, None for an endpoint that takes whatever it is given.
+    One that `pages` cuts its LIST by itself; others are cut behind them.
     """
 
     pattern: str
@@ -277,6 +278,7 @@ class Endpoint:
     ungoverned: bool = False
     takes: Fields | None = field(default_factory=dict)
     opened_by: str = ""
+    pages: bool = False
 
 
 class Backend(Protocol):

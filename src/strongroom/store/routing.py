@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import orjson
@@ -13,7 +14,8 @@ from strongroom.store.call import Backend, Call, Endpoint, Handler, Result, Writ
 from strongroom.store.engine.contract import DamagedMount, MountRow, SecretName, View
 from strongroom.store.normalise import Canonical, Operation
 from strongroom.store.notices import Notices
-from strongroom.store.parameters import set_aside, warnings_of
+from strongroom.store.paging import in_pages, page_of
+from strongroom.store.parameters import PAGE, set_aside, warnings_of
 from strongroom.store.tokens import without_tokens
 from strongroom.wire.http import NO_CONTENT
 
@@ -81,6 +83,11 @@ class Route:
         UnsupportedOperation.
         """
         handler, takes = self.handler(call.operation), self.endpoint.takes
+        if call.operation == "list" and not self.endpoint.pages and PAGE.keys() & call.data.keys():
+            after, limit = page_of(call)
+            data = {name: value for name, value in call.data.items() if name not in PAGE}
+            call = dataclasses.replace(call, data=data)
+            handler = partial(in_pages, handler, after=after, limit=limit)
         if not call.data or takes is None:
             return handler(call)
         ignored, replaced = set_aside(takes, call.data, self.args)

@@ -50,6 +50,7 @@ class Kv1:
                     "scan": self._listing.scan,
                 },
                 takes=None,
+                pages=True,
             ),
         )
 

@@ -95,11 +95,13 @@ class Kv2:
                     "delete": self._delete_secret,
                 },
                 takes=METADATA,
+                pages=True,
             ),
             Endpoint(
                 "detailed-metadata/{path*}",
                 {"list": self._listing.detailed, "scan": self._listing.scan_detailed},
                 takes=PAGE,
+                pages=True,
             ),
             *(
                 Endpoint(

@@ -9,29 +9,18 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final
 
-from strongroom.model.errors import Denied, Invalid
+from strongroom.model.errors import Denied
 from strongroom.store.call import Call, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import View
 from strongroom.store.envelope import nothing_here
-from strongroom.store.secrets.kv_value import MAX_PATH_CHARACTERS
+from strongroom.store.paging import merged, page_of
 from strongroom.store.secrets.kv_versions import metadata_data
 
 # Names, and secrets with what is known of them, that are read while others wait: milliseconds.
 PAGE: Final = 500
 ROWS: Final = 100
 MAX_SCANNED: Final = 10_000
-
-
-def page_of(call: Call) -> tuple[str, int]:
-    """The `after` and `limit` of a request; raises Invalid for what they cannot be."""
-    limit, after = call.integer("limit"), call.text("after")
-    if limit < 0:
-        raise Invalid("bad-parameter", "limit must not be negative")
-    # One with thousands of folders would be gone down into one by one.
-    if len(after) > MAX_PATH_CHARACTERS:
-        raise Invalid("bad-parameter", f"after has at most {MAX_PATH_CHARACTERS} characters")
-    return after, limit
 
 
 def tree(
@@ -188,19 +177,6 @@ def refuse_denied(call: Call, path: str, *, listing: bool = False) -> None:
     """Raise Denied where a rule denies a path that says the same as the one that was asked."""
     if call.caller.denies(path, listing=listing):
         raise Denied("not-allowed", "permission denied", hint=f"{path} is denied")
-
-
-async def merged(runs: Sequence[list[str]]) -> list[str]:
-    """One sorted list of several, in steps that take a few milliseconds each."""
-    left = list(runs)
-    while len(left) > 1:
-        pairs = []
-        for number in range(0, len(left), 2):
-            # Two sorted runs are merged, not sorted.
-            pairs.append(sorted(chain.from_iterable(left[number : number + 2])))
-            await asyncio.sleep(0)
-        left = pairs
-    return left[0]
 
 
 def _uuid(call: Call) -> str:

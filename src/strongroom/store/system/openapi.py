@@ -13,7 +13,7 @@ import orjson
 from strongroom.store.call import Call, Endpoint, Result
 from strongroom.store.context import Context
 from strongroom.store.engine.contract import MountRow
-from strongroom.store.parameters import Kind, fields
+from strongroom.store.parameters import PAGE, Kind, fields
 from strongroom.store.routing import backend_name, full_path
 
 OPENAPI: Final = "3.0.3"
@@ -154,7 +154,9 @@ def _operation(
         if not {"update", "create"} & endpoint.handlers.keys():
             said["parameters"] += [
                 {"name": name, "in": "query", "required": False, "schema": _SCHEMAS[kind]}
-                for name, kind in sorted((endpoint.takes or {}).items())
+                for name, kind in sorted(
+                    {**(PAGE if "list" in served else {}), **(endpoint.takes or {})}.items()
+                )
             ]
     if verb in ("post", "patch"):
         kind = "application/merge-patch+json" if verb == "patch" else "application/json"
