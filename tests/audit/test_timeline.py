@@ -127,9 +127,27 @@ def test_both_logs_stand_in_order_and_join_by_the_token() -> None:
     ],
 )
 def test_a_weaker_join_says_so(metadata, joined) -> None:
-    auth = {"display_name": "root", "metadata": metadata}
+    auth = {"display_name": "kubernetes-app", "metadata": metadata}
     (read,) = entries([store_line(1, auth=auth)], [])
     assert read.joined_by == joined
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "shown"),
+    [
+        ("root", {}, "root"), ("token", {}, "token"), ("token-ci", {}, "token-ci"),
+        ("approle", {"role_name": "ci"}, "approle (ci)"),
+    ],
+)  # fmt: skip
+def test_nobody_reads_in_the_name_of_a_pod_that_they_wrote_into_a_token(name, more, shown) -> None:
+    """As the ledger of rotation: who makes a token or a secret id says in it what they like."""
+    pod = {"service_account_name": "app", "service_account_namespace": "shop", "pod_name": "app-1"}
+    metadata = {**pod, "pod_uid": "u1", "node_name": "n1", "token_id": "JTI=7", **more}
+    auth = {"display_name": name, "metadata": metadata}
+    touched = entries([store_line(110, auth=auth)], [issued(100, "JTI=7"), session(120)])
+    assert [(each.actor.name, each.actor.pod, each.joined_by) for each in touched] == [
+        (shown, "", "")
+    ]
 
 
 def test_reads_without_a_name_and_reading_writes_count() -> None:

@@ -46,6 +46,21 @@ class StoreRecord:
     tokens: tuple[str, ...] = field(default=())
     chosen: bool = False
 
+    @property
+    def vouched(self) -> Mapping[str, str]:
+        """The metadata where an issuer stands for what they say of a pod, else none.
+
+        A record does not say by which method its token came. Whoever makes a token or a secret id
+        writes into its metadata what they like; a login by AppRole always names its role there.
+        """
+        named = made_by_hand(self.display_name) or "role_name" in self.metadata
+        return {} if named else self.metadata
+
+
+def made_by_hand(display_name: str) -> bool:
+    """Whether a token came from no login, so that its name says nothing of who holds it."""
+    return display_name in ("root", "token") or display_name.startswith("token-")
+
 
 def parse_record(line: bytes) -> StoreRecord | None:
     """A record; None for a line that is none (torn, or of another program)."""

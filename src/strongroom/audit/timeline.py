@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from strongroom.audit.kubernetes_log import KubeEvent
-from strongroom.audit.store_log import UNWRAPPING, StoreRecord, paths_of
+from strongroom.audit.store_log import UNWRAPPING, StoreRecord, made_by_hand, paths_of
 from strongroom.model.clock import rfc3339
 from strongroom.model.reference import SecretRef
 
@@ -129,7 +129,7 @@ def timeline(
 
     What stands in the logs of two devices, or is an event's second stage, is one touch.
     """
-    tokens = {each.metadata["token_id"] for each in records if each.metadata.get("token_id")}
+    tokens = {each.vouched["token_id"] for each in records if each.vouched.get("token_id")}
     pods = _reads_by_pod(records)
     first = min(subject.created.values(), default=0.0)
     found, issued = [], set()
@@ -201,11 +201,12 @@ def _timeless(entry: Entry) -> Entry:
 
 
 def _stored(record: StoreRecord, paths: Mapping[str, str], issued: set[str]) -> Entry:
-    known = record.metadata
+    known = record.vouched
     name = known.get("service_account_name", "")
     account = f"{known.get('service_account_namespace', '')}/{name}" if name else ""
     # An AppRole login is called after its mount alone; roles are told apart.
-    role = f" ({known['role_name']})" if known.get("role_name") else ""
+    named = record.metadata.get("role_name")
+    role = f" ({named})" if named else ""
     actor = Actor(
         name=account or f"{record.display_name or 'nobody'}{role}",
         service_account=account,
@@ -240,11 +241,6 @@ def _stored(record: StoreRecord, paths: Mapping[str, str], issued: set[str]) -> 
         reads=bool(record.keys) and record.operation == "read",
         address=record.remote_address,
     )
-
-
-def made_by_hand(display_name: str) -> bool:
-    """Whether a token came from no login, so that its name says nothing of who holds it."""
-    return display_name in ("root", "token") or display_name.startswith("token-")
 
 
 def short_accessor(accessor: str) -> str:
@@ -409,8 +405,9 @@ def _reads_by_pod(
     """The pods that asked the store, each with the versions it got and when."""
     found: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for each in records:
-        if each.metadata.get("pod_name"):
-            pod = each.metadata.get("service_account_namespace", ""), each.metadata["pod_name"]
+        known = each.vouched
+        if known.get("pod_name"):
+            pod = known.get("service_account_namespace", ""), known["pod_name"]
             reads = found.setdefault(pod, [])
             if each.answered and each.operation == "read" and each.keys:
                 reads.append((max(each.versions, default=0), each.time))
