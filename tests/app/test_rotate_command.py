@@ -43,3 +43,36 @@ async def test_what_cannot_be_meant_is_refused(cli, rotate) -> None:
     assert "newest version" in said + cli.err
     said = await cli("rotate", "prod/db", "--no-cluster", "--timeout", "soon", expect=2)
     assert "--timeout 'soon' is no duration" in said + cli.err
+
+
+@pytest.mark.parametrize(
+    ("left_out", "missing"),
+    [
+        ("delete", "update on secret/delete/prod/db"),
+        ("data", "update on secret/data/prod/db"),
+        ("", ""),
+    ],
+)
+async def test_a_token_that_may_not_do_it_all_begins_nothing(
+    cli, rotate, monkeypatch, left_out, missing
+) -> None:
+    rules = {"data": '"read", "update"', "metadata": '"read", "patch"', "delete": '"update"'}
+    policy = "".join(
+        f'path "secret/{kind}/prod/*" {{ capabilities = [{words}] }} '
+        for kind, words in rules.items()
+        if kind != left_out
+    )
+    policy += 'path "sys/consumers" { capabilities = ["read"] }'
+    if left_out == "data":
+        # Of a plan it reads the value; that it may not write is what the run finds out.
+        policy += 'path "secret/data/prod/*" { capabilities = ["read"] }'
+    monkeypatch.setenv("VAULT_TOKEN", await cli.store.token_with(policy))
+    planned = await rotate("--dry-run")
+    assert planned["outcome"] == "planned"
+    said = await rotate(expect=2 if missing else 0)
+    if missing:
+        assert said["reason"] == "rights-missing"
+        assert said["error"].endswith(f"does: {missing}")
+    _, found = await cli.store.ask("GET", "secret/metadata/prod/db")
+    assert found["data"]["current_version"] == (1 if missing else 2)
+    assert bool(found["data"]["custom_metadata"]) != bool(missing)

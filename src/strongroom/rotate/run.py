@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from strongroom.model.clock import Clock, parse_rfc3339, rfc3339
-from strongroom.model.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
+from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
 from strongroom.model.reference import SecretRef
 from strongroom.rotate.consumers import Consumer, Ledger
 from strongroom.rotate.evidence import Evidence
@@ -145,6 +145,25 @@ def _begun_too_late(ref: SecretRef, rotation: Rotation, seen: Observed) -> Confl
     )
 
 
+def rights_for(ref: SecretRef, *, is_written: bool) -> dict[str, tuple[str, ...]]:
+    """The capabilities that a rotation needs by path, all or what is left once it is written."""
+    needed = {
+        f"{ref.mount}/metadata/{ref.path}": ("read", "patch"),
+        f"{ref.mount}/delete/{ref.path}": ("update",),
+    }
+    return needed if is_written else {ref.api_path: ("read", "update"), **needed}
+
+
+def missing_rights(needed: Mapping[str, tuple[str, ...]], said: Mapping[str, Any]) -> list[str]:
+    """What of them a store's answer about the token's capabilities lacks."""
+    return [
+        f"{capability} on {path}"
+        for path, capabilities in needed.items()
+        for capability in capabilities
+        if not {capability, "root"} & set(said.get(path) or ())
+    ]
+
+
 class Blocked(Unavailable):
     """Consumers did not move in time; nothing was retired."""
 
@@ -213,6 +232,7 @@ class Runner:
         told: tuple[Consumer, ...] = ()
         ended: set[int] = set()
         ours, checked = await self._under_way(ref, plan), False
+        await self._check_rights(ref)
         while True:
             seen = await self._observe(ref)
             _check_ours(ref, ours, seen)
@@ -243,6 +263,24 @@ class Runner:
                 await self._take(step, ref, generator, seen, tell)
             if step is Step.FINISH:
                 return
+
+    async def _check_rights(self, ref: SecretRef) -> None:
+        """Raises Denied where the token may not do what is left; nothing has been written then."""
+        seen = await self._observe(ref)
+        is_written = seen.rotation is not None and seen.current == seen.rotation.new
+        needed = rights_for(ref, is_written=is_written)
+        try:
+            body = {"paths": list(needed)}
+            reply = await self._store.request("POST", "sys/capabilities-self", body)
+        except (Denied, Invalid, NotFound):
+            return  # A token may be kept from asking what it may do.
+        missing = missing_rights(needed, reply.get("data") or reply)
+        if missing:
+            raise Denied(
+                "rights-missing",
+                f"{ref}: the token may not do all that a rotation does: {', '.join(missing)}",
+                hint="nothing was begun or changed; a policy with these is needed",
+            )
 
     async def abandon(self, ref: SecretRef) -> bool:
         """Forget a rotation that was begun; no version is touched. False when there was none."""
