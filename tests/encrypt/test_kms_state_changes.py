@@ -60,7 +60,7 @@ SEEN = KmsState(5, USED.id, (OLD, USED, NEXT))
         (KmsState(4, USED.id, SEEN.keys), "has epoch 4, the plugin has seen 5"),
         (KmsState(5, NEXT.id, SEEN.keys), "has epoch 5, the plugin has seen 5"),
         (KmsState(6, OLD.id, SEEN.keys), "the key a was in use before"),
-        (KmsState(6, NEXT.id, (OLD, NEXT)), "lacks the key b"),
+        (KmsState(6, NEXT.id, (OLD, NEXT)), "epoch 6. lacks the key b"),
     ],
 )
 def test_a_state_that_goes_back_is_refused_and_says_how(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from strongroom.app.main import main
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.encrypt.kms.keeper import Keeper
 from strongroom.encrypt.kms.keys import Backends, Place, make
@@ -26,7 +27,7 @@ from strongroom.encrypt.kms.messages import (
 from strongroom.encrypt.kms.page import HealthPage
 from strongroom.encrypt.kms.plugin import Plugin, ask_status, serve
 from strongroom.encrypt.kms.standing import Policy
-from strongroom.encrypt.kms.state import first, load, prepared, promoted, save
+from strongroom.encrypt.kms.state import first, load, prepared, promoted, retired, save
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Unavailable
 from strongroom.wire.client import HttpClient
@@ -238,3 +239,40 @@ def test_memory_is_locked_and_dumped_nowhere() -> None:
     assert dumpable == 0
     # Where the limit forbids it the plugin says so; see strongroom_kms_memory_locked.
     assert (kibibytes > 1000) == bool(locked)
+
+
+def kms(running: Running, *words: str) -> int:
+    """A verb of the command line, for the plugin that runs."""
+    backend = {"name": "file", "type": "key_file", "path": str(running.state.with_name("key"))}
+    given = {"socket": str(running.path), "state": str(running.state), "backends": [backend]}
+    given |= {"provider": PLACE.provider, "cluster": PLACE.cluster}
+    config = running.state.with_name("kms.yaml")
+    config.write_text(json.dumps(given))
+    return main(["kms", *words, "--config", str(config)])
+
+
+async def test_the_key_that_a_plugin_still_encrypts_with_is_not_retired(
+    running: Running, socket: Path, capsys
+) -> None:
+    """A promotion is read within a minute; retired before that, the key would be in no file."""
+    old = (await ask_status(socket)).key_id
+    await asyncio.to_thread(kms, running, "prepare")
+    assert await asyncio.to_thread(kms, running, "promote", "--alone") == 0
+    before = running.state.read_bytes()
+    assert await asyncio.to_thread(kms, running, "retire", old) == 2
+    assert "still encrypts with" in capsys.readouterr().err
+    assert running.state.read_bytes() == before
+    # By a file from another node it comes all the same: it is refused, and status says so.
+    save(running.state, retired(load(running.state), old))
+    await running.keeper.probe()
+    assert (await ask_status(socket)).key_id == old
+    assert "lacks the key" in running.keeper.snapshot.reason
+    assert await asyncio.to_thread(kms, running, "status") == 1
+    assert "lacks the key" in capsys.readouterr().out
+    # The file from before, a reload, and then it may go.
+    running.state.write_bytes(before)
+    await running.keeper.probe()
+    assert (await ask_status(socket)).key_id != old
+    assert await asyncio.to_thread(kms, running, "retire", old) == 0
+    await running.keeper.probe()
+    assert await asyncio.to_thread(kms, running, "status") == 0

@@ -333,13 +333,17 @@ def run_status(args: argparse.Namespace) -> int:
         }
         for key in state.keys
     ]  # fmt: skip
+    # Another key of the file is one that was promoted a moment ago.
+    well = said["key_id"] in {key.id for key in state.keys}
     if args.format == "json":
         print(json.dumps({"plugin": said, "epoch": state.epoch, "keys": rows}, indent=2))
-        return 0 if said["key_id"] else 1
+        return 0 if well else 1
     print(f"plugin: {said['healthz']}, key id {said['key_id'] or 'none'}; epoch {state.epoch}")
     for row in rows:
         print(f"  {row['id']}  {row['use']:8}  {row['created']}  {row['wrapped_by']}")
-    return 0 if said["key_id"] else 1
+    if said["key_id"] and not well:
+        print("The state file lacks the key that the plugin encrypts with; its log says more.")
+    return 0 if well else 1
 
 
 def run_prepare(args: argparse.Namespace) -> int:
@@ -403,16 +407,34 @@ def run_retire(args: argparse.Namespace) -> int:
     """Forget an old key."""
     from strongroom.encrypt.kms.high_water import mark_file
     from strongroom.encrypt.kms.state import load, retired, save_over
+    from strongroom.model.errors import Conflict
 
     config = _config(args)
     state = load(config.state)
-    save_over(config.state, state, retired(state, args.key_id))
+    after = retired(state, args.key_id)
+    if args.key_id == asyncio.run(_key_here(config.socket)):
+        raise Conflict(
+            "in-use", f"the plugin on {config.socket} still encrypts with the key {args.key_id}",
+            hint="it reads a promotion within a minute, or on SIGHUP (systemctl reload)",
+        )  # fmt: skip
+    save_over(config.state, state, after)
     print(f"retired {args.key_id}; copy {config.state} to the other nodes")
     print(
         "What it sealed opens no more. Should something need it: the state file of before, without"
     )
     print(f"{mark_file(config.state)}, and a restart of the plugin")
     return 0
+
+
+async def _key_here(socket: Path) -> str:
+    """The key that this node's plugin encrypts with, "" when none says."""
+    from strongroom.encrypt.kms.plugin import ask_status
+    from strongroom.model.errors import Refusal
+
+    try:
+        return (await ask_status(socket)).key_id if socket.exists() else ""
+    except (OSError, Refusal):
+        return ""
 
 
 def run_rewrap(args: argparse.Namespace) -> int:

@@ -143,8 +143,10 @@ def check_successor(seen: KmsState, read: KmsState) -> None:
     if all(each.id != seen.current for each in read.keys):
         raise Conflict(
             "rolled-back",
-            f"the state file lacks the key {seen.current}, which this plugin encrypts with",
-            hint="copy the newest state file to this node; retire a key when no node uses it",
+            f"the state file (epoch {read.epoch}) lacks the key {seen.current}, which this plugin"
+            " encrypts with",
+            hint="copy the file from before kms retire to this node, and retire the key when every"
+            " node uses another; a restart takes this one, and what the key sealed is lost then",
         )
 
 
