@@ -4,6 +4,8 @@ import argparse
 import base64
 import hashlib
 import json
+import struct
+import tracemalloc
 
 import pytest
 
@@ -62,6 +64,7 @@ async def test_values_of_a_megabyte_are_read_in_smaller_pages() -> None:
     [
         (COMPACTED, "required revision has been compacted"),
         (b'{"error":"etcdserver: user name is empty"}', "user name is empty"),
+        (b'{"message":"etcdserver: rpc not supported for learner"}', "for learner"),
         (b'{"message":"marked-value"}', ""),
         (b"marked-value", ""),
     ],
@@ -75,6 +78,7 @@ async def test_what_etcd_refuses_is_told_in_its_own_words_alone(body: bytes, sai
     assert "marked-value" not in caught.value.message
     assert ("run it again" in caught.value.hint) is (body == COMPACTED)
     assert ("--snapshot" in caught.value.hint) is ("user name" in said)
+    assert ("voting member" in caught.value.hint) is ("learner" in said)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:2379", "http://a:2379,http://b:2379", ""])
@@ -118,3 +122,62 @@ def test_a_snapshot_that_is_not_what_was_saved_is_refused(tmp_path, content, sai
     (tmp_path / "f").write_bytes(content)
     with pytest.raises(Invalid, match=said):
         read_snapshot(tmp_path / "f")
+
+
+def leaf(entries: list[tuple[int, bytes, bytes]]) -> bytes:
+    """A leaf page of bbolt with everything in it: flag, key and value of each entry."""
+    table, content = b"", b""
+    for number, (flag, key, value) in enumerate(entries):
+        offset = (len(entries) - number) * 16 + len(content)
+        table += struct.pack("<IIII", flag, offset, len(key), len(value))
+        content += key + value
+    page = struct.pack("<QHHI", 0, 2, len(entries), 0) + table + content
+    return page + bytes(-len(page) % 4096)
+
+
+def database(records: list[tuple[int, bytes, bytes, bool]]) -> bytes:
+    """A member's file: revision, key, value and whether it is gone, in the order of revisions."""
+    meta = struct.pack("<QHHI", 0, 4, 0, 0)
+    meta += struct.pack("<IIIIQQQQQ", 0xED0CDAED, 2, 4096, 0, 2, 0, 0, 0, 1)
+    meta += bytes(4096 - len(meta))
+    root = leaf([(1, b"key", struct.pack("<QQ", 3, 0))])
+    entries = [
+        (
+            0,
+            struct.pack(">QcQ", revision, b"_", 0) + b"t" * gone,
+            encode([(1, key), (5, value)]),
+        )
+        for revision, key, value, gone in records
+    ]
+    return meta + meta + root + leaf(entries)
+
+
+def test_a_file_of_gigabytes_is_read_with_little_memory(tmp_path) -> None:
+    """It is read on control-plane nodes, beside etcd."""
+    secrets = [f"/registry/secrets/n/s{number:02}".encode() for number in range(48)]
+    values = [b"k8s:enc:kms:v2:a:" + bytes([number]) * 500_000 for number in range(48)]
+    gone = b"/registry/secrets/n/t"
+    records = [(1, secrets[0], b"k8s\0old", False), (2, gone, b"k8s\0gone", False)]
+    records += [(3 + n, *pair, False) for n, pair in enumerate(zip(secrets, values, strict=True))]
+    (tmp_path / "db").write_bytes(database([*records, (99, gone, b"", True)]))
+    del records
+    tracemalloc.start()
+    snapshot = read_snapshot(tmp_path / "db")
+    for number, (key, value) in enumerate(snapshot.under("/registry/secrets/")):
+        assert (key.encode(), value == values[number]) == (secrets[number], True)
+    assert number == 47
+    assert {value for _, value in snapshot.older_under("/registry/")} == {b"k8s\0old", b"k8s\0gone"}
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4_000_000
+
+
+def test_a_file_that_changes_while_it_is_read_proves_nothing(tmp_path) -> None:
+    key = b"/registry/secrets/n/s"
+    (tmp_path / "db").write_bytes(database([(1, key, b"k8s:enc:kms:v2:a:x", False)]))
+    snapshot = read_snapshot(tmp_path / "db")
+    other = database([(1, b"/registry/secrets/n/t", b"k8s:enc:kms:v2:a:x", False)])
+    with (tmp_path / "db").open("r+b") as file:
+        file.write(other)
+    with pytest.raises(Invalid, match="not an etcd snapshot"):
+        list(snapshot.under("/registry/"))

@@ -68,6 +68,11 @@ def _refused(reply: Response) -> Unavailable:
     hint = ""
     if "compacted" in reason:
         hint = "it was compacted meanwhile: run it again"
+    elif "learner" in reason:
+        hint = "it is a learner, which does not serve reads yet: the address of a voting member"
+    elif reply.status == 404:
+        hint = "its client address, not its peers'; without its gateway (--enable-grpc-gateway):"
+        hint += " etcdctl snapshot save F, then --snapshot F"
     elif "user name is empty" in reason:
         # Its gateway takes no user from a certificate.
         # https://etcd.io/docs/v3.6/op-guide/authentication/rbac/#using-tls-common-name

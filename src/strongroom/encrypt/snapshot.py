@@ -31,34 +31,49 @@ DIGEST_BYTES: Final = 32
 _CHUNK: Final = 1024 * 1024
 
 
-@dataclass(slots=True)
-class Snapshot:
-    """The newest value of every key, and the older ones that are still in the file."""
+# Where a record begins in the file, and its length.
+Place = tuple[int, int]
 
-    current: dict[bytes, bytes] = field(default_factory=dict)
-    older: list[tuple[bytes, bytes]] = field(default_factory=list)
-    revision: int = 0
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Where the newest value of every key is, and the older ones that are still in the file.
+
+    A file may have gigabytes, more than a node has to spare: values are read when they are wanted.
+    """
+
+    data: mmap.mmap
+    path: Path
+    current: dict[bytes, Place] = field(default_factory=dict)
+    older: list[tuple[bytes, Place]] = field(default_factory=list)
 
     def under(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """Current keys and values that begin with a prefix, in order."""
         start = prefix.encode()
         for key in sorted(key for key in self.current if key.startswith(start)):
-            yield key.decode(errors="replace"), self.current[key]
+            yield key.decode(errors="replace"), self._value(key, self.current[key])
 
     def older_under(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """The same for values that were replaced or deleted and are still there."""
         start = prefix.encode()
-        for key, value in self.older:
+        for key, place in self.older:
             if key.startswith(start):
-                yield key.decode(errors="replace"), value
+                yield key.decode(errors="replace"), self._value(key, place)
+
+    def _value(self, key: bytes, place: Place) -> bytes:
+        found, value = _key_value(self.data[place[0] : sum(place)])
+        if found != key:  # A member's own file, whose page has another use by now.
+            raise _bad(self.path)
+        return value
 
 
 def read_snapshot(path: Path) -> Snapshot:
     """Read a file; raises NotFound, or Invalid(`bad-snapshot`) for one that is none."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _check_whole(data, path)
-            return _Reader(data, path).read()
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        _check_whole(data, path)
+        return _Reader(data, path).read()
     except FileNotFoundError:
         raise NotFound("no-snapshot", f"there is no file {path}") from None
     except (OSError, ValueError, struct.error, IndexError, OverflowError, RecursionError):
@@ -88,21 +103,15 @@ class _Reader:
         self._page_bytes = 4096
 
     def read(self) -> Snapshot:
-        root = self._root()
-        keys = self._bucket(root, b"key")
-        found = Snapshot()
-        newest: dict[bytes, tuple[int, bytes | None]] = {}
-        for revision, value in self._leaves(keys, 0):
-            main = int.from_bytes(revision[:8], "big")
-            gone = len(revision) > REVISION_BYTES
-            key, content = _key_value(value)
+        found = Snapshot(self._data, self._path)
+        for revision, start, length in self._leaves(self._bucket(self._root(), b"key"), 0):
             # Records come in the order of their revisions, so the last of a key is its newest.
-            before = newest.get(key)
-            if before is not None and before[1] is not None:
-                found.older.append((key, before[1]))
-            newest[key] = (main, None if gone else content)
-            found.revision = max(found.revision, main)
-        found.current = {key: value for key, (_, value) in newest.items() if value is not None}
+            key, _ = _key_value(self._data[start : start + length])
+            before = found.current.pop(key, None)
+            if before is not None:
+                found.older.append((key, before))
+            if len(revision) <= REVISION_BYTES:  # That of a deletion is longer.
+                found.current[key] = start, length
         return found
 
     def _root(self) -> int:
@@ -122,16 +131,17 @@ class _Reader:
         return best[1]
 
     def _bucket(self, root: int, name: bytes) -> int:
-        for key, value in self._leaves(root, 0, buckets=True):
+        for key, start, _ in self._leaves(root, 0, buckets=True):
             if key == name:
-                page = _BUCKET.unpack_from(value)[0]
+                page = _BUCKET.unpack_from(self._data, start)[0]
                 if page:
                     return int(page)
         raise _bad(self._path)
 
     def _leaves(
         self, page: int, depth: int, *, buckets: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
+    ) -> Iterator[tuple[bytes, int, int]]:
+        """Each key, where its value begins, and how long that is."""
         if depth > DEEPEST:
             raise _bad(self._path)
         start = page * self._page_bytes
@@ -144,7 +154,7 @@ class _Reader:
                 key = place + offset
                 if bool(kind & BUCKET_FLAG) == buckets:
                     middle = key + key_bytes
-                    yield self._data[key:middle], self._data[middle : middle + value_bytes]
+                    yield self._data[key:middle], middle, value_bytes
             elif flags & BRANCH:
                 place = first + index * _BRANCH.size
                 _, _, child = _BRANCH.unpack_from(self._data, place)
