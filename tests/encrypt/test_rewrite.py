@@ -9,10 +9,11 @@ from strongroom.app.encrypt.migrate import Teller
 from strongroom.encrypt.rewrite import Pace, Progress, Rewriter, load_progress
 from strongroom.encrypt.two_pass import TwoPass, two_pass
 from strongroom.kube.api import Busy, Gone
+from strongroom.kube.client import NO_ROUTE
 from strongroom.kube.fake import FakeKubeApi
-from strongroom.kube.resource import SECRETS
+from strongroom.kube.resource import CONFIG_MAPS, SECRETS
 from strongroom.model.clock import SimulatedClock
-from strongroom.model.errors import Denied, Invalid, Unavailable
+from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
 
 
 async def cluster(count: int, stale: int) -> tuple[FakeKubeApi, SimulatedClock]:
@@ -75,8 +76,8 @@ async def test_each_rewrite_is_looked_at_and_a_look_may_end_the_pass() -> None:
     api, clock = await cluster(30, 12)
     rewriter, looks = Rewriter(api, clock), []
 
-    async def look() -> None:
-        looks.append(1)
+    async def look(changed: bool) -> None:
+        looks.append(changed)
         if len(looks) == 3:
             raise Denied("enough", "enough")
 
@@ -246,6 +247,36 @@ async def test_two_passes_prove_or_say_why_not(before, after, holds, word) -> No
     assert word in " ".join(shown.problems)
     assert shown.first.rewritten == 5
     assert shown.as_data()["cannot_see"]
+
+
+async def test_what_nothing_covers_is_not_proved_by_what_lies_beside_it() -> None:
+    """Reads of what no entry covers are counted nowhere, so those of secrets must not count for it."""
+    api, clock = await cluster(5, 5)
+    sealed = iter((0, 9))
+
+    async def raw(path: str) -> bytes:
+        return (PREFIX % ("k8s:enc:kms:v2:a:", next(sealed))).encode()
+
+    api.raw = raw
+    work = two_pass(api, clock, [SECRETS, CONFIG_MAPS])
+    assert (await finished(clock, work)).holds  # There is none.
+    await api.create(CONFIG_MAPS, {"metadata": {"name": "c", "namespace": "n"}})
+    sealed = iter((0, 9))
+    shown = await finished(clock, two_pass(api, clock, [SECRETS, CONFIG_MAPS]))
+    assert not shown.holds
+    assert "no read of configmaps in the second pass" in " ".join(shown.problems)
+
+
+async def test_an_api_that_is_not_served_has_not_deleted_everything() -> None:
+    api, clock = await cluster(5, 5)
+    said = [NotFound(NO_ROUTE, "page not found")] * 5
+    done = await finished(clock, Rewriter(Moody(api, said), clock).run_pass([SECRETS], Progress()))
+    assert (len(done.failed), done.touched.total()) == (5, 0)
+    assert "does not serve" in done.failed[0]
+    # What is really gone is none of ours any more.
+    said = [NotFound("kube-not-found", "gone")] * 2
+    done = await finished(clock, Rewriter(Moody(api, said), clock).run_pass([SECRETS], Progress()))
+    assert (done.failed, done.done, done.touched) == ([], 5, {"secrets": 3})
 
 
 def test_passes_over_nothing_prove_nothing() -> None:

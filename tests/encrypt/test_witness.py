@@ -2,11 +2,12 @@
 
 import argparse
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from strongroom.app.encrypt.witness import LOOK_EVERY, Witness, wait_at_barrier
+from strongroom.app.encrypt.witness import KEPT, LOOK_EVERY, Witness, wait_at_barrier
 from strongroom.encrypt.check.api_metrics import key_hash
 from strongroom.kube.api import Busy
 from strongroom.kube.resource import SECRETS
@@ -69,30 +70,96 @@ BEFORE = page(counted("to_storage", "", 5), counted("from_storage", "identity", 
     ],
 )
 async def test_a_server_that_writes_in_plain_text_is_found_out(after, wrote, read) -> None:
-    for ends, expected in ((False, wrote), (True, read)):
-        witness = Witness(Server(BEFORE, after), [SECRETS])
+    for ends, expected in ((False, wrote), (True, wrote or read)):
+        witness = Witness({"s": Server(BEFORE, after)}, [SECRETS])
         await witness.begin()
-        look = partial(witness.end, again=False) if ends else witness.after_a_rewrite
+        look = partial(witness.end, {}, again=False)
+        look = look if ends else partial(witness.after_a_touch, changed=True)
         if expected:
             with pytest.raises(Conflict) as caught:
                 await look()
-            assert caught.value.code == ("reads-plaintext" if ends else "writes-plaintext")
+            assert caught.value.code == ("reads-plaintext" if read else "writes-plaintext")
         else:
             await look()
-        if ends:
+        if ends and not wrote:
             # What a pass rewrites it reads in plain text itself: the next one tells.
-            witness = Witness(Server(BEFORE, after), [SECRETS])
+            witness = Witness({"s": Server(BEFORE, after)}, [SECRETS])
             await witness.begin()
-            assert await witness.end(again=True) is not expected
+            assert await witness.end({}, again=True) is not read
 
 
 async def test_the_first_rewrite_is_looked_at_and_then_few() -> None:
     server = Server(BEFORE)
-    witness = Witness(server, [SECRETS])
+    witness = Witness({"s": server}, [SECRETS])
     await witness.begin()
     for _ in range(LOOK_EVERY + 1):
-        await witness.after_a_rewrite()
+        await witness.after_a_touch(changed=True)
     assert server.looked == 3
+
+
+async def test_a_server_beside_the_one_that_rewrites_is_watched_too() -> None:
+    """It hears the key, and what comes to it is written in plain text."""
+    servers = {"s1": Server(BEFORE), "s2": Server(BEFORE, page(counted("to_storage", "", 6)))}
+    witness = Witness(servers, [SECRETS])
+    await witness.begin()
+    with pytest.raises(Conflict, match="API server s2 writes secrets in plain text"):
+        await witness.end({}, again=True)
+
+
+def reads(plain: int, sealed: int, resource: str = "secrets") -> bytes:
+    return page(
+        counted("from_storage", "identity", plain, resource),
+        counted("from_storage", "k8s:enc:kms:v2:a:", sealed, resource),
+    )
+
+
+@pytest.mark.parametrize(
+    ("plain", "sealed", "found"),
+    [
+        (KEPT, 0, True),
+        (KEPT + 9, KEPT - 1, True),  # Others read what is encrypted.
+        (KEPT, KEPT, False),  # All were encrypted, and others read plain text.
+        (KEPT - 1, 0, False),  # A balancer led elsewhere.
+    ],
+)
+async def test_a_file_that_is_not_loaded_yet_is_noticed_after_a_few_touches(
+    plain, sealed, found
+) -> None:
+    """Identity in front leaves plain text as it is: a whole pass would change nothing."""
+    server = Server(reads(100, 100), reads(100 + plain, 100 + sealed))
+    witness = Witness({"s": server}, [SECRETS])
+    await witness.begin()
+    for _ in range(KEPT - 1):
+        await witness.after_a_touch(changed=False)
+    assert server.looked == 1
+    if found:
+        with pytest.raises(Conflict, match="in plain text"):
+            await witness.after_a_touch(changed=False)
+        return
+    for _ in range(KEPT):
+        await witness.after_a_touch(changed=False)
+    assert server.looked == 2
+
+
+async def test_what_no_entry_covers_is_not_called_done() -> None:
+    """Its reads are counted nowhere, as if there were none."""
+    for name, touched, bare in (
+        ("pods", {"pods": 1}, True),
+        ("pods", {}, False),
+        ("secrets", {"secrets": 1}, False),
+    ):
+        server = Server(reads(0, 1), reads(0, 2))
+        witness = Witness({"s": server}, [replace(SECRETS, plural=name)])
+        await witness.begin()
+        if bare:
+            with pytest.raises(Conflict, match="no value of pods"):
+                await witness.end(touched, again=False)
+        else:
+            assert await witness.end(touched, again=False)
+    # What is not shown says nothing.
+    witness = Witness({"s": Server(page())}, [SECRETS])
+    await witness.begin()
+    assert await witness.end({"secrets": 1}, again=False)
 
 
 async def reached(clock: SimulatedClock, *servers: Server) -> None:

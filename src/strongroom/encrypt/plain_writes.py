@@ -4,7 +4,14 @@ That a server hears a key id says that the provider is in its list, and not that
 with identity in front, a rewrite makes plain text of what was encrypted.
 """
 
-from strongroom.encrypt.check.api_metrics import OPERATIONS, Sample, identity_reads, of, started
+from strongroom.encrypt.check.api_metrics import (
+    OPERATIONS,
+    Sample,
+    identity_reads,
+    of,
+    sealed_reads,
+    started,
+)
 
 
 def one_process(before: tuple[Sample, ...], after: tuple[Sample, ...]) -> bool:
@@ -28,13 +35,35 @@ def read_plain(
     before: tuple[Sample, ...], after: tuple[Sample, ...], resources: list[str]
 ) -> float:
     """How many reads were of values in plain text; 0 where it cannot be told."""
-    if not one_process(before, after):
+    if not one_process(before, after) or not _says_of_which(after):
         return 0.0
-    return sum(
-        identity_reads(after, each) - identity_reads(before, each)
-        for each in resources
-        if _says_of_which(after)
-    )
+    return sum(identity_reads(after, each) - identity_reads(before, each) for each in resources)
+
+
+def never_sealed(
+    before: tuple[Sample, ...], after: tuple[Sample, ...], resources: list[str]
+) -> list[str]:
+    """The resources of which no encrypted value was read; empty where it cannot be told.
+
+    What the configuration does not cover is counted nowhere, not even as plain text.
+    """
+    if not one_process(before, after) or not of(after, OPERATIONS) or not _says_of_which(after):
+        return []
+    return [each for each in resources if sealed_reads(after, each) <= sealed_reads(before, each)]
+
+
+def kept_plain(
+    before: tuple[Sample, ...], after: tuple[Sample, ...], resources: list[str], touches: int
+) -> bool:
+    """Whether, of so many touches that changed nothing, some were of values in plain text for sure.
+
+    Each has read its value once or more, so all of them were encrypted only if as many encrypted
+    values were read; and who else reads in plain text at the same time does not add to those.
+    """
+    if read_plain(before, after, resources) < touches:
+        return False
+    sealed = sum(sealed_reads(after, each) - sealed_reads(before, each) for each in resources)
+    return sealed < touches
 
 
 def _says_of_which(samples: tuple[Sample, ...]) -> bool:

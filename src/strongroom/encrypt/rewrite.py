@@ -7,12 +7,14 @@ Source: kubernetes/apiserver pkg/storage/etcd3/store.go (GuaranteedUpdate, stale
 
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from strongroom.kube.api import Busy, Gone, Listing, Scope
+from strongroom.kube.client import NO_ROUTE
 from strongroom.kube.resource import Object, Resource, key_of
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
@@ -64,7 +66,8 @@ class Progress:
     `total` is what is known of the number of objects, `rewritten` how many changed, whoever changed
     them, `unsettled` how many of those changed again at every further touch, which only servers
     that do not agree on the key bring about; `waited` how often the server was busy. `aim` is the
-    key and the resources: what was done for others counts for nothing.
+    key and the resources: what was done for others counts for nothing. `touched` counts by resource
+    what was there and took the touch; it is of this run alone.
     """
 
     number: int = 1
@@ -77,6 +80,7 @@ class Progress:
     waited: int = 0
     failed: list[str] = field(default_factory=list)
     aim: str = ""
+    touched: Counter[str] = field(default_factory=Counter)
 
     def as_data(self) -> dict[str, Any]:
         """For the file."""
@@ -94,15 +98,15 @@ class Progress:
 
 # Hears the progress, and how many objects a second were touched.
 Tell = Callable[[Progress, float], None]
-# Looks at what a rewrite has done, and raises to end the pass.
-Look = Callable[[], Awaitable[None]]
+# Hears whether a touch has changed something, and raises to end the pass.
+Look = Callable[[bool], Awaitable[None]]
 
 
 def _silent(_progress: Progress, _rate: float) -> None:
     """Nobody watches."""
 
 
-async def _blind() -> None:
+async def _blind(_changed: bool) -> None:  # noqa: FBT001 - as Look has it
     """Nobody looks."""
 
 
@@ -182,10 +186,10 @@ class Rewriter:
             for item in page.items:
                 if _place(item) <= progress.after:
                     continue
-                rewritten = progress.rewritten
-                await self._one(resource, item, progress)
-                if progress.rewritten > rewritten:
-                    await self.look()
+                changed = await self._one(resource, item, progress)
+                if changed is not None:
+                    progress.touched[progress.resource] += 1
+                    await self.look(changed)
                 progress.after = _place(item)
                 progress.done += 1
                 if progress.done % KEEP_EVERY == 0:
@@ -194,12 +198,13 @@ class Rewriter:
                 self.tell(progress, (progress.done - before) / max(seconds, 0.001))
                 await self._clock.sleep(1.0 / self.pace.rate)
 
-    async def _one(self, resource: Resource, item: Object, progress: Progress) -> None:
+    async def _one(self, resource: Resource, item: Object, progress: Progress) -> bool | None:
+        """Whether it changed, None when it is gone or could not be touched."""
         before = item["metadata"]["resourceVersion"]
         try:
             after = await self._touched(resource, item, progress)
             if after in (before, GONE):
-                return
+                return None if after == GONE else False
             progress.rewritten += 1
             # From the second pass on a change is another writer's, or the sign of two keys. Whoever
             # wrote it, under one key a further touch changes nothing.
@@ -208,11 +213,13 @@ class Rewriter:
                 tries, before = tries - 1, after
                 after = await self._touched(resource, item, progress)
                 if after in (before, GONE):
-                    return
+                    return True
             progress.unsettled += progress.number > 1
         except (Denied, Invalid, Unavailable) as refusal:
             if len(progress.failed) < FAILURES_LISTED:
                 progress.failed.append(f"{_place(item)}: {_reason(refusal)}")
+            return None
+        return True
 
     async def _touched(self, resource: Resource, item: Object, progress: Progress) -> str:
         """The resourceVersion after a touch, GONE for what was deleted meanwhile.
@@ -224,7 +231,9 @@ class Rewriter:
         while tries and self._clock.monotonic() < patience:
             try:
                 after = await self._api.touch(resource, name, namespace)
-            except NotFound:
+            except NotFound as missing:
+                if missing.code == NO_ROUTE:  # Which says nothing of the object.
+                    raise Unavailable("no-route", "the server does not serve them now") from None
                 return GONE
             except Conflict:
                 tries -= 1  # Written meanwhile; once more, because by whom is not known.

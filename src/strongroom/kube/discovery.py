@@ -20,19 +20,21 @@ class Readable(Protocol):
 
 
 async def discover(api: Readable, *verbs: str) -> dict[str, Resource]:
-    """All resources that can be listed, and `verbs`, in their group's preferred version.
+    """All resources that can be listed, and `verbs`, in their group's preferred version, or in the
+    first that has them: a group's kinds need not all have come to its newest.
 
-    A group whose server does not answer is left out, as kubectl does.
+    A version whose server does not answer is left out, as kubectl does.
     """
     wanted = {"list", *verbs}
     found = dict(_resources("", "v1", orjson.loads(await api.raw("/api/v1")), wanted))
     for group in orjson.loads(await api.raw("/apis"))["groups"]:
         preferred = group["preferredVersion"]
-        try:
-            listing = orjson.loads(await api.raw(f"/apis/{preferred['groupVersion']}"))
-        except Refusal:
-            continue
-        found |= dict(_resources(group["name"], preferred["version"], listing, wanted))
+        for each in [preferred, *(one for one in group["versions"] if one != preferred)]:
+            try:
+                listing = orjson.loads(await api.raw(f"/apis/{each['groupVersion']}"))
+            except Refusal:
+                continue
+            found = dict(_resources(group["name"], each["version"], listing, wanted)) | found
     return found
 
 

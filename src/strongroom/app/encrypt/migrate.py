@@ -94,7 +94,7 @@ async def _migrate(args: argparse.Namespace) -> int:
         if not args.no_barrier:
             await wait_at_barrier(servers, args, key_id, clock)
         rewriter = Rewriter(api, clock, args.resume, Pace(min(50.0, args.rate), args.rate))
-        witness = Witness(api, resources) if key_id else None
+        witness = Witness(servers, resources) if key_id else None
         aim = " ".join([key_id, *(name_of(each) for each in resources)])
         await _passes(rewriter, resources, _begun(args, aim, total), args, witness)
     if not args.etcd and not args.snapshot:
@@ -153,7 +153,7 @@ async def _passes(
     # What was done before may have been for another local key, or while identity stood first.
     whole = not progress.done
     if witness:
-        rewriter.look = witness.after_a_rewrite
+        rewriter.look = witness.after_a_touch
     for left in reversed(range(MOST_PASSES)):
         if witness:
             await witness.begin()
@@ -169,7 +169,8 @@ async def _passes(
         # What others wrote during the second pass or later was touched again, and stayed.
         settled = not progress.rewritten or (progress.number > 1 and not progress.unsettled)
         if settled and witness and whole and not progress.failed:
-            settled = await witness.end(again=bool(progress.rewritten and left))
+            again = bool(progress.rewritten and left)
+            settled = await witness.end(progress.touched, again=again)
         if settled and whole and not progress.failed:
             if args.resume:
                 args.resume.unlink(missing_ok=True)

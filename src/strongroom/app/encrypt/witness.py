@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from strongroom.model.clock import Clock
 
 LOOK_EVERY: Final = 1000
-HINT: Final = "put the kms provider first on every API server, then migrate again"
+# Touches that change nothing, after which it is looked whether what they left is encrypted.
+KEPT: Final = 20
+HINT: Final = (
+    "put the kms provider first on every API server, which reloads its file within a minute if it"
+    " does at all, then migrate again"
+)
 
 
 async def wait_at_barrier(
@@ -69,43 +74,52 @@ async def _measured(
 
 
 class Witness:
-    """Ends a migration to a key when the server turns out to write with identity."""
+    """Ends a migration to a key when a server turns out to write with identity.
 
-    def __init__(self, api: "KubeClient", resources: list[Any]) -> None:
-        self._api = api
+    The first of the servers is the one that rewrites.
+    """
+
+    def __init__(self, servers: Mapping[str, "KubeClient"], resources: list[Any]) -> None:
+        self._servers = servers
         self._names = [name_of(each) for each in resources]
-        self._before: tuple[Sample, ...] = ()
-        self._rewrites = 0
+        self._before: dict[str, tuple[Sample, ...]] = {}
+        self._rewrites = self._kept = 0
 
     async def begin(self) -> None:
         """Before a pass."""
-        self._before, self._rewrites = await self._look(), 0
+        self._before, self._rewrites, self._kept = await self._look(), 0, 0
 
-    async def after_a_rewrite(self) -> None:
-        """After the first, and then now and then; raises Conflict(`writes-plaintext`)."""
-        from strongroom.encrypt.plain_writes import wrote_plain
+    async def after_a_touch(self, changed: bool) -> None:  # noqa: FBT001 - as Rewriter.look has it
+        """After the first rewrite and then now and then; and after some touches without one.
 
-        self._rewrites += 1
-        if self._rewrites % LOOK_EVERY != 1:
-            return
-        plain = wrote_plain(self._before, await self._look(), self._names)
-        if plain:
-            raise Conflict(
-                "writes-plaintext",
-                f"the API server writes {', '.join(plain)} in plain text: it knows the key, and"
-                " identity stands first in its configuration",
-                hint=HINT,
-            )
+        Raises Conflict(`writes-plaintext`).
+        """
+        from strongroom.encrypt.plain_writes import kept_plain
 
-    async def end(self, *, again: bool) -> bool:
+        self._rewrites += changed
+        self._kept += not changed
+        if changed and self._rewrites % LOOK_EVERY == 1:
+            self._nobody_writes_plain(await self._look())
+        elif self._kept == KEPT and not self._rewrites:
+            after = await self._look()
+            rewrites = next(iter(self._servers))
+            if kept_plain(self._before[rewrites], after[rewrites], self._names, self._kept):
+                raise _plain(rewrites, self._names)
+
+    async def end(self, touched: Mapping[str, int], *, again: bool) -> bool:
         """After a pass that may be the last: whether nothing was read in plain text.
 
         Raises Conflict(`reads-plaintext`), unless there is to be one more pass `again`, for what
-        this one rewrote it read in plain text itself.
+        this one rewrote it read in plain text itself; Conflict(`writes-plaintext`) when another
+        server did; and Conflict(`not-encrypted`) when nothing covers what was touched.
         """
-        from strongroom.encrypt.plain_writes import read_plain
+        from strongroom.encrypt.plain_writes import never_sealed, read_plain
 
-        reads = read_plain(self._before, await self._look(), self._names)
+        after = await self._look()
+        self._nobody_writes_plain(after)
+        rewrites = next(iter(self._servers))
+        pair = self._before[rewrites], after[rewrites]
+        reads = read_plain(*pair, self._names)
         if reads > 0 and not again:
             raise Conflict(
                 "reads-plaintext",
@@ -113,12 +127,42 @@ class Witness:
                 " first in the API server's configuration, or on another server",
                 hint=HINT,
             )
+        bare = never_sealed(*pair, [each for each in self._names if touched.get(each)])
+        if bare and reads <= 0:
+            raise Conflict(
+                "not-encrypted",
+                f"no value of {', '.join(bare)} that was read in the last pass is encrypted: no"
+                " entry of the configuration that the API server has loaded covers them",
+                hint="strongroom encrypt check --config F says what it covers, and --live whether"
+                " it is loaded",
+            )
         return reads <= 0
 
-    async def _look(self) -> "tuple[Sample, ...]":
-        from strongroom.encrypt.check.api_metrics import parse
+    def _nobody_writes_plain(self, after: "Mapping[str, tuple[Sample, ...]]") -> None:
+        from strongroom.encrypt.plain_writes import wrote_plain
 
-        try:
-            return parse((await self._api.raw("/metrics")).decode(errors="replace"))
-        except (Denied, Unavailable):
-            return ()
+        for name, samples in after.items():
+            written = wrote_plain(self._before[name], samples, self._names)
+            if written:
+                raise _plain(name, written)
+
+    async def _look(self) -> "dict[str, tuple[Sample, ...]]":
+        return {name: await _samples(api) for name, api in self._servers.items()}
+
+
+async def _samples(api: "KubeClient") -> "tuple[Sample, ...]":
+    from strongroom.encrypt.check.api_metrics import parse
+
+    try:
+        return parse((await api.raw("/metrics")).decode(errors="replace"))
+    except (Denied, Unavailable):
+        return ()
+
+
+def _plain(server: str, names: list[str]) -> Conflict:
+    return Conflict(
+        "writes-plaintext",
+        f"the API server {server} writes {', '.join(names)} in plain text: it knows the key, and"
+        " identity stands first in the configuration that it has loaded",
+        hint=HINT,
+    )

@@ -84,6 +84,17 @@ def identity_reads(samples: tuple[Sample, ...], resource: str) -> float:
     return sum(each.value for each in found if each.labels.get("resource", resource) == resource)
 
 
+def sealed_reads(samples: tuple[Sample, ...], resource: str) -> float:
+    """Reads of values that were encrypted."""
+    found = of(samples, OPERATIONS, transformation_type="from_storage", status="OK")
+    return sum(
+        each.value
+        for each in found
+        if each.labels.get("transformer_prefix", "").startswith("k8s:enc:")
+        and each.labels.get("resource", resource) == resource
+    )
+
+
 def status_times(samples: tuple[Sample, ...], provider: str) -> dict[str, float]:
     """Key-id hash to the time the server last heard it from the plugin's Status."""
     found = of(samples, STATUS_TIME, provider_name=provider)
