@@ -6,6 +6,7 @@ import json
 import pytest
 
 from strongroom.app.encrypt.migrate import Teller
+from strongroom.encrypt.keyspace import built_in
 from strongroom.encrypt.rewrite import Pace, Progress, Rewriter, load_progress
 from strongroom.encrypt.two_pass import TwoPass, two_pass
 from strongroom.kube.api import Busy, Gone
@@ -76,15 +77,15 @@ async def test_each_rewrite_is_looked_at_and_a_look_may_end_the_pass() -> None:
     api, clock = await cluster(30, 12)
     rewriter, looks = Rewriter(api, clock), []
 
-    async def look(changed: bool) -> None:
-        looks.append(changed)
+    async def look(resource: str, changed: bool) -> None:
+        looks.append((resource, changed))
         if len(looks) == 3:
             raise Denied("enough", "enough")
 
     rewriter.look = look
     with pytest.raises(Denied):
         await finished(clock, rewriter.run_pass([SECRETS], Progress()))
-    assert (len(looks), len(api.stale)) == (3, 9)
+    assert (looks, len(api.stale)) == ([("secrets", True)] * 3, 9)
 
 
 class Moody:
@@ -242,7 +243,7 @@ async def test_two_passes_prove_or_say_why_not(before, after, holds, word) -> No
         ).encode()
 
     api.raw = raw
-    shown = await finished(clock, two_pass(api, clock, [SECRETS]))
+    shown = await finished(clock, two_pass(api, clock, [SECRETS], built_in))
     assert shown.holds is holds
     assert word in " ".join(shown.problems)
     assert shown.first.rewritten == 5
@@ -257,14 +258,17 @@ async def test_what_nothing_covers_is_not_proved_by_what_lies_beside_it() -> Non
     async def raw(path: str) -> bytes:
         return (PREFIX % ("k8s:enc:kms:v2:a:", next(sealed))).encode()
 
-    api.raw = raw
-    work = two_pass(api, clock, [SECRETS, CONFIG_MAPS])
+    api.raw, counted = raw, built_in
+    work = two_pass(api, clock, [SECRETS, CONFIG_MAPS], counted)
     assert (await finished(clock, work)).holds  # There is none.
     await api.create(CONFIG_MAPS, {"metadata": {"name": "c", "namespace": "n"}})
     sealed = iter((0, 9))
-    shown = await finished(clock, two_pass(api, clock, [SECRETS, CONFIG_MAPS]))
+    shown = await finished(clock, two_pass(api, clock, [SECRETS, CONFIG_MAPS], counted))
     assert not shown.holds
     assert "no read of configmaps in the second pass" in " ".join(shown.problems)
+    # What an aggregated server stores, and a wildcard led to, is none of this one's.
+    sealed, counted = iter((0, 9)), "secrets".__eq__
+    assert (await finished(clock, two_pass(api, clock, [SECRETS, CONFIG_MAPS], counted))).holds
 
 
 async def test_an_api_that_is_not_served_has_not_deleted_everything() -> None:

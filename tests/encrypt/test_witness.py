@@ -9,6 +9,7 @@ import pytest
 
 from strongroom.app.encrypt.witness import KEPT, LOOK_EVERY, Witness, wait_at_barrier
 from strongroom.encrypt.check.api_metrics import key_hash
+from strongroom.encrypt.keyspace import built_in
 from strongroom.kube.api import Busy
 from strongroom.kube.resource import SECRETS
 from strongroom.model.clock import SimulatedClock
@@ -71,10 +72,10 @@ BEFORE = page(counted("to_storage", "", 5), counted("from_storage", "identity", 
 )
 async def test_a_server_that_writes_in_plain_text_is_found_out(after, wrote, read) -> None:
     for ends, expected in ((False, wrote), (True, wrote or read)):
-        witness = Witness({"s": Server(BEFORE, after)}, [SECRETS])
+        witness = Witness({"s": Server(BEFORE, after)}, [SECRETS], built_in)
         await witness.begin()
         look = partial(witness.end, {}, again=False)
-        look = look if ends else partial(witness.after_a_touch, changed=True)
+        look = look if ends else partial(witness.after_a_touch, "secrets", changed=True)
         if expected:
             with pytest.raises(Conflict) as caught:
                 await look()
@@ -83,24 +84,24 @@ async def test_a_server_that_writes_in_plain_text_is_found_out(after, wrote, rea
             await look()
         if ends and not wrote:
             # What a pass rewrites it reads in plain text itself: the next one tells.
-            witness = Witness({"s": Server(BEFORE, after)}, [SECRETS])
+            witness = Witness({"s": Server(BEFORE, after)}, [SECRETS], built_in)
             await witness.begin()
             assert await witness.end({}, again=True) is not read
 
 
 async def test_the_first_rewrite_is_looked_at_and_then_few() -> None:
     server = Server(BEFORE)
-    witness = Witness({"s": server}, [SECRETS])
+    witness = Witness({"s": server}, [SECRETS], built_in)
     await witness.begin()
     for _ in range(LOOK_EVERY + 1):
-        await witness.after_a_touch(changed=True)
+        await witness.after_a_touch("secrets", changed=True)
     assert server.looked == 3
 
 
 async def test_a_server_beside_the_one_that_rewrites_is_watched_too() -> None:
     """It hears the key, and what comes to it is written in plain text."""
     servers = {"s1": Server(BEFORE), "s2": Server(BEFORE, page(counted("to_storage", "", 6)))}
-    witness = Witness(servers, [SECRETS])
+    witness = Witness(servers, [SECRETS], built_in)
     await witness.begin()
     with pytest.raises(Conflict, match="API server s2 writes secrets in plain text"):
         await witness.end({}, again=True)
@@ -127,17 +128,19 @@ async def test_a_file_that_is_not_loaded_yet_is_noticed_after_a_few_touches(
 ) -> None:
     """Identity in front leaves plain text as it is: a whole pass would change nothing."""
     server = Server(reads(100, 100), reads(100 + plain, 100 + sealed))
-    witness = Witness({"s": server}, [SECRETS])
+    witness = Witness({"s": server}, [SECRETS], built_in)
     await witness.begin()
+    for _ in range(KEPT):  # Of what is stored elsewhere nothing is counted here.
+        await witness.after_a_touch("things.example.com", changed=False)
     for _ in range(KEPT - 1):
-        await witness.after_a_touch(changed=False)
+        await witness.after_a_touch("secrets", changed=False)
     assert server.looked == 1
     if found:
         with pytest.raises(Conflict, match="in plain text"):
-            await witness.after_a_touch(changed=False)
+            await witness.after_a_touch("secrets", changed=False)
         return
     for _ in range(KEPT):
-        await witness.after_a_touch(changed=False)
+        await witness.after_a_touch("secrets", changed=False)
     assert server.looked == 2
 
 
@@ -149,15 +152,20 @@ async def test_what_no_entry_covers_is_not_called_done() -> None:
         ("secrets", {"secrets": 1}, False),
     ):
         server = Server(reads(0, 1), reads(0, 2))
-        witness = Witness({"s": server}, [replace(SECRETS, plural=name)])
+        witness = Witness({"s": server}, [replace(SECRETS, plural=name)], built_in)
         await witness.begin()
         if bare:
             with pytest.raises(Conflict, match="no value of pods"):
                 await witness.end(touched, again=False)
         else:
             assert await witness.end(touched, again=False)
+    # Nor is anything said of what a wildcard led to and an aggregated server may store.
+    things = replace(SECRETS, group="example.com", plural="things")
+    witness = Witness({"s": Server(reads(0, 1), reads(0, 2))}, [things], built_in)
+    await witness.begin()
+    assert await witness.end({"things.example.com": 1}, again=False)
     # What is not shown says nothing.
-    witness = Witness({"s": Server(page())}, [SECRETS])
+    witness = Witness({"s": Server(page())}, [SECRETS], built_in)
     await witness.begin()
     assert await witness.end({"secrets": 1}, again=False)
 

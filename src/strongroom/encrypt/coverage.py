@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from strongroom.encrypt.check.chain import chain_of
 from strongroom.encrypt.check.configuration import Configuration, Provider
-from strongroom.encrypt.keyspace import DEFAULT_PREFIX, folder_of
+from strongroom.encrypt.keyspace import DEFAULT_PREFIX, built_in, folder_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,12 @@ class Coverage:
             return self.given
         chain = chain_of(self.configuration, resource)
         return self._under(chain.writer) if chain.encrypts else None
+
+    def counted(self, resource: str) -> bool:
+        """Whether the API server counts its reads if it is encrypted. By a wildcard there may be
+        what an aggregated server stores.
+        """
+        return resource in self.resources or built_in(resource)
 
     def _under(self, writer: Provider) -> Expected:
         if writer.kind == "kms":

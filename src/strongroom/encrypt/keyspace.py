@@ -80,6 +80,12 @@ _NAMES: Final = {
 }
 
 
+def built_in(resource: str) -> bool:
+    """Whether it is kube-apiserver's own: of other groups it may serve what another stores."""
+    plural, _, group = resource.partition(".")
+    return plural in _BUILT_IN.get(group, ())
+
+
 def resource_of(key: str, prefix: str = DEFAULT_PREFIX) -> str:
     """Which resource a key is of, `secrets` or `things.example.com`; "" for bookkeeping.
 

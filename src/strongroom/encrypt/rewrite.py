@@ -98,15 +98,15 @@ class Progress:
 
 # Hears the progress, and how many objects a second were touched.
 Tell = Callable[[Progress, float], None]
-# Hears whether a touch has changed something, and raises to end the pass.
-Look = Callable[[bool], Awaitable[None]]
+# Hears what was touched and whether that has changed something, and raises to end the pass.
+Look = Callable[[str, bool], Awaitable[None]]
 
 
 def _silent(_progress: Progress, _rate: float) -> None:
     """Nobody watches."""
 
 
-async def _blind(_changed: bool) -> None:  # noqa: FBT001 - as Look has it
+async def _blind(_resource: str, _changed: bool) -> None:  # noqa: FBT001 - as Look has it
     """Nobody looks."""
 
 
@@ -189,7 +189,7 @@ class Rewriter:
                 changed = await self._one(resource, item, progress)
                 if changed is not None:
                     progress.touched[progress.resource] += 1
-                    await self.look(changed)
+                    await self.look(progress.resource, changed)
                 progress.after = _place(item)
                 progress.done += 1
                 if progress.done % KEEP_EVERY == 0:

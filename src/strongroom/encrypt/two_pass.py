@@ -5,6 +5,7 @@ pass must change no resourceVersion, and what another writer changed in between 
 is touched once more; and reading it all must show no read by identity.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -64,14 +65,16 @@ class TwoPass:
         }
 
 
-async def two_pass(api: Measured, clock: Clock, resources: list[Resource]) -> TwoPass:
-    """Run both passes; raises what the API refuses."""
+async def two_pass(
+    api: Measured, clock: Clock, resources: list[Resource], counted: Callable[[str], bool]
+) -> TwoPass:
+    """Run both passes; of what is `counted` reads must be seen. Raises what the API refuses."""
     rewriter = Rewriter(api, clock)
     first = await rewriter.run_pass(resources, Progress(1))
     before = await _metrics(api)
     second = await rewriter.run_pass(resources, Progress(2))
     after = await _metrics(api)
-    names = [name_of(each) for each in resources]
+    names = {name_of(each): counted(name_of(each)) for each in resources}
     return TwoPass(first, second, tuple(_problems(first, second, before, after, names)))
 
 
@@ -87,8 +90,9 @@ def _problems(
     second: Progress,
     before: tuple[Sample, ...] | None,
     after: tuple[Sample, ...] | None,
-    names: list[str],
+    names: Mapping[str, bool],
 ) -> list[str]:
+    """What speaks against it; of the names it is said whether their reads must be counted."""
     found = []
     if second.unsettled:
         found.append(
@@ -105,7 +109,7 @@ def _problems(
         return found
     plain = sum(identity_reads(after, name) - identity_reads(before, name) for name in names)
     sealed = {name: sealed_reads(after, name) - sealed_reads(before, name) for name in names}
-    if started(after) != started(before) or min(plain, *sealed.values()) < 0:
+    if started(after) != started(before) or min([plain, *sealed.values()]) < 0:
         found.append(
             "the counters are not of one process: the server was started anew meanwhile, or another"
             " one answered; prove it once more"
@@ -114,10 +118,10 @@ def _problems(
     if plain:
         found.append(f"{plain:g} reads in the second pass were of values in plain text")
     # What no entry covers is counted nowhere, neither as plain text nor as encrypted.
-    bare = [name for name in names if second.touched[name] and not sealed[name]]
-    if bare:
+    bare = [name for name in names if names[name] and second.touched[name] and not sealed[name]]
+    if bare or not any(sealed.values()):
         found.append(
-            f"no read of {', '.join(bare)} in the second pass was of an encrypted value: nothing"
-            " covers them"
+            f"no read of {', '.join(bare or names)} in the second pass was of an encrypted value:"
+            " nothing covers them"
         )
     return found

@@ -94,7 +94,7 @@ async def _migrate(args: argparse.Namespace) -> int:
         if not args.no_barrier:
             await wait_at_barrier(servers, args, key_id, clock)
         rewriter = Rewriter(api, clock, args.resume, Pace(min(50.0, args.rate), args.rate))
-        witness = Witness(servers, resources) if key_id else None
+        witness = Witness(servers, resources, coverage.counted) if key_id else None
         aim = " ".join([key_id, *(name_of(each) for each in resources)])
         await _passes(rewriter, resources, _begun(args, aim, total), args, witness)
     if not args.etcd and not args.snapshot:

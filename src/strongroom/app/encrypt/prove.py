@@ -199,7 +199,8 @@ async def _two_pass(args: argparse.Namespace) -> "TwoPass":
 
     clock, coverage = SystemClock(), await coverage_of(args)
     async with KubeClient(cluster_config(args), clock) as api:
-        shown = await two_pass(api, clock, covered(await discover(api, "patch"), coverage))
+        resources = covered(await discover(api, "patch"), coverage)
+        shown = await two_pass(api, clock, resources, coverage.counted)
     left = [f"{each}: the configuration does not encrypt them" for each in coverage.plain]
     return replace(shown, blind=(*left, *shown.blind))
 

@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.encrypt.rewrite import name_of
@@ -76,12 +76,18 @@ async def _measured(
 class Witness:
     """Ends a migration to a key when a server turns out to write with identity.
 
-    The first of the servers is the one that rewrites.
+    The first of the servers is the one that rewrites; it counts the reads of what is `counted`.
     """
 
-    def __init__(self, servers: Mapping[str, "KubeClient"], resources: list[Any]) -> None:
+    def __init__(
+        self,
+        servers: Mapping[str, "KubeClient"],
+        resources: list[Any],
+        counted: Callable[[str], bool],
+    ) -> None:
         self._servers = servers
         self._names = [name_of(each) for each in resources]
+        self._counted = [each for each in self._names if counted(each)]
         self._before: dict[str, tuple[Sample, ...]] = {}
         self._rewrites = self._kept = 0
 
@@ -89,7 +95,7 @@ class Witness:
         """Before a pass."""
         self._before, self._rewrites, self._kept = await self._look(), 0, 0
 
-    async def after_a_touch(self, changed: bool) -> None:  # noqa: FBT001 - as Rewriter.look has it
+    async def after_a_touch(self, resource: str, changed: bool) -> None:  # noqa: FBT001 - as Look
         """After the first rewrite and then now and then; and after some touches without one.
 
         Raises Conflict(`writes-plaintext`).
@@ -97,14 +103,15 @@ class Witness:
         from strongroom.encrypt.plain_writes import kept_plain
 
         self._rewrites += changed
-        self._kept += not changed
+        kept = not changed and resource in self._counted
+        self._kept += kept
         if changed and self._rewrites % LOOK_EVERY == 1:
             self._nobody_writes_plain(await self._look())
-        elif self._kept == KEPT and not self._rewrites:
+        elif kept and self._kept == KEPT and not self._rewrites:
             after = await self._look()
             rewrites = next(iter(self._servers))
-            if kept_plain(self._before[rewrites], after[rewrites], self._names, self._kept):
-                raise _plain(rewrites, self._names)
+            if kept_plain(self._before[rewrites], after[rewrites], self._counted, KEPT):
+                raise _plain(rewrites, self._counted)
 
     async def end(self, touched: Mapping[str, int], *, again: bool) -> bool:
         """After a pass that may be the last: whether nothing was read in plain text.
@@ -127,7 +134,7 @@ class Witness:
                 " first in the API server's configuration, or on another server",
                 hint=HINT,
             )
-        bare = never_sealed(*pair, [each for each in self._names if touched.get(each)])
+        bare = never_sealed(*pair, [each for each in self._counted if touched.get(each)])
         if bare and reads <= 0:
             raise Conflict(
                 "not-encrypted",
