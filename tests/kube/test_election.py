@@ -1,6 +1,7 @@
 """Leader election: one leader, a dead one replaced, a lost Lease that stops the work first."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import ClassVar
 
@@ -49,19 +50,22 @@ class Replica:
 class Breakable:
     """The fake API for one replica, which may be cut off from it.
 
-    `silent` answers nothing at all, and `slow` lets each answer wait for so many seconds.
+    `silent` answers nothing at all, and `slow` lets each answer wait for so many seconds; `asked`
+    counts the requests.
     """
 
     def __init__(self, api: FakeKubeApi, clock: SimulatedClock) -> None:
         self._api, self._clock = api, clock
         self.cut = self.silent = False
         self.slow = 0.0
+        self.asked: Counter[str] = Counter()
 
     def __getattr__(self, name: str):
         if self.cut:
             raise Unavailable("unreachable", "no answer")
 
         async def ask(*args):
+            self.asked[name] += 1
             if self.silent:
                 await asyncio.Event().wait()
             answer = await getattr(self._api, name)(*args)
@@ -185,6 +189,43 @@ async def test_a_renewal_counts_from_when_it_was_asked_for(clock: SimulatedClock
     assert second.working
     await first.stop()
     await second.stop()
+
+
+async def test_a_slow_server_keeps_its_leader(clock: SimulatedClock) -> None:
+    api, log = FakeKubeApi(clock), []
+    slow = Breakable(api, clock)
+    first = Replica(slow, clock, "first", log)
+    await clock.advance(1)
+    second = Replica(api, clock, "second", log)
+    slow.slow = 4.0
+    await never_both(clock, first, second, 240)
+    assert log == ["first"]
+    assert first.working
+    slow.slow = 0.0
+    await first.stop()
+    await second.stop()
+
+
+async def test_a_lease_that_nobody_else_writes_is_renewed_without_a_look(
+    clock: SimulatedClock,
+) -> None:
+    api = FakeKubeApi(clock)
+    counted = Breakable(api, clock)
+    first = Replica(counted, clock, "first", [])
+    await clock.advance(60)
+    assert (counted.asked["get"], counted.asked["replace"]) == (1, 30)
+    # Somebody else has: it is looked at, and renewed where it still is this one's.
+    lease = await api.get(LEASES, "op", "ns")
+    await api.replace(LEASES, {**lease, "metadata": {**lease["metadata"], "labels": {"a": "b"}}})
+    await clock.advance(4)
+    assert counted.asked["get"] == 2
+    assert (await api.get(LEASES, "op", "ns"))["metadata"]["labels"] == {"a": "b"}
+    # And one that was deleted is made again.
+    await api.delete(LEASES, "op", "ns")
+    await clock.advance(4)
+    assert (await api.get(LEASES, "op", "ns"))["spec"]["holderIdentity"] == "first"
+    assert first.working
+    await first.stop()
 
 
 async def test_a_lease_that_was_taken_too_long_ago_is_not_led_by(clock: SimulatedClock) -> None:

@@ -69,6 +69,8 @@ class Election:
         self._terms = terms
         self._seen = ""
         self._seen_at = clock.monotonic()
+        # The Lease as this replica wrote it last, until somebody else is seen to have.
+        self._ours: Object | None = None
         # Before the write that took or renewed the Lease last, for that is what others count from.
         self._renewed = float("-inf")
         self.leading = False
@@ -110,9 +112,15 @@ class Election:
         return self._renewed + self._terms.renew_within - self._clock.monotonic()
 
     async def _keep(self) -> None:
-        """Renew; return when the Lease is another's or could not be renewed in time."""
+        """Renew; return when the Lease is another's or could not be renewed in time.
+
+        Between two tries is their pause from start to start: a slow server has no time to lose.
+        """
+        began = self._renewed
         while (left := self._left()) > 0:
-            await self._clock.sleep(min(self._terms.retry, left))
+            pause = began + self._terms.retry - self._clock.monotonic()
+            await self._clock.sleep(max(0.0, min(pause, left)))
+            began = self._clock.monotonic()
             if await self._within(self._left(), self._try()) is False:
                 return
 
@@ -130,6 +138,11 @@ class Election:
 
     async def _try(self) -> bool | None:
         """Take or renew: True when done, False when it is another's, None when nobody knows."""
+        if self.leading and self._ours is not None:
+            # One request where nobody else has written it, which that shows.
+            held, self._ours = self._ours, None
+            if await self._hold(held):
+                return True
         try:
             lease: Object | None = await self._api.get(LEASES, self._name, self._namespace)
         except NotFound:
@@ -143,13 +156,19 @@ class Election:
             self._seen, self._seen_at = version, now
         if turn(lease, self._identity, now - self._seen_at) is Turn.WAIT:
             return False if self.leading else None
+        return True if await self._hold(lease) else None
+
+    async def _hold(self, lease: Object | None) -> bool:
+        """Write this replica's name into the Lease as it was seen; whether that was taken."""
+        now = self._clock.monotonic()
         try:
             written = await self._write(lease, self._identity, self._terms.duration)
-        except Conflict:
-            return None
+        except (Conflict, NotFound):
+            return False
         except Refusal as refusal:
             _log.warning("lease: %s", refusal.code)
-            return None
+            return False
+        self._ours = written
         self._seen, self._seen_at = written["metadata"]["resourceVersion"], now
         self._renewed = now
         return True
