@@ -442,14 +442,12 @@ class SyncController:
                 await self._parts.reporter.deleted(
                     item, "secret deleted due to DeletionPolicy=Delete"
                 )
-            gone = replace(outcome, absent=True)
-            await self._parts.reporter.synced(item, spec, gone, DELETED)
+            await self._parts.reporter.synced(item, spec, replace(outcome, absent=True), DELETED)
         elif spec.deletion == "Delete":
             raise not_deleted(spec)
         else:
             await self._parts.reporter.synced(item, spec, outcome, RETAINED)
-        empty = self._fresh(item, spec, Rendered(), Collected(), ())
-        self._known[key] = empty
+        self._known[key] = self._fresh(item, spec, Rendered(), Collected(), ())
 
     async def _write(
         self, key: Key, item: Object, spec: Spec, fresh: Known, known: Known | None
@@ -505,10 +503,13 @@ class SyncController:
         """Write; what was done before and could not be told is part of the outcome."""
         try:
             outcome = await self._put(item, spec, fresh)
-        except Unavailable:
-            # Written or not, nobody knows, so the same is written again.
+        except Refusal as refusal:
+            if isinstance(refusal, Unavailable):
+                self._parts.generators.hold(item)
+            elif not refusal.code.startswith("kube-") or fresh.generated:
+                raise
+            # Written or not, nobody knows, or it may be later: the same is, without a read.
             self._pending[key] = fresh
-            self._parts.generators.hold(item)
             raise
         untold = self._unsaid.get(key)
         if untold is None or outcome.difference.any:

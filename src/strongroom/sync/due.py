@@ -289,6 +289,7 @@ def patience(item: Object, refusal: Refusal) -> Pause | None:
         return Pause(0.0, LAST_API_PAUSE)
     if isinstance(refusal, Conflict) and not refusal.code.startswith("kube-"):
         return Pause(min(UNSEEN_SECONDS, interval), interval)
-    # What is wrong in the cluster costs the store nothing, and may be put right any time.
-    here = refusal.code in HERE
+    # What is wrong in the cluster costs the store nothing, and may be put right any time: a right
+    # that was taken away, a quota that is full, an admission webhook that refuses.
+    here = refusal.code in HERE or refusal.code.startswith("kube-")
     return Pause(0.0, min(UNSEEN_SECONDS, interval) if here else interval)

@@ -412,3 +412,21 @@ async def test_a_change_that_cannot_be_written_at_first_is_written(
     await idle.clock.advance(5)
     assert unruly.failures == {"get": []}
     assert await idle.secret() == {"password": "two"}
+
+
+async def test_what_the_cluster_has_refused_for_hours_is_written_soon_after_it_may(
+    idle, unruly
+) -> None:
+    """As with a right that was taken away, or a quota; the store is not asked for each try."""
+    await idle.external(refreshInterval="24h")
+    refused = [Denied("kube-forbidden", "exceeded quota")] * 1000
+    unruly.only, unruly.failures = SECRETS, {"merge_patch": refused}
+    idle.provider.put("prod/db", password="two")
+    reads = idle.provider.reads
+    await idle.clock.advance(6 * 3600)
+    assert idle.provider.reads - reads == 1
+    assert (await idle.condition())["status"] == "False"
+    unruly.failures = {}
+    await idle.clock.advance(301)
+    assert await idle.secret() == {"password": "two"}
+    assert (await idle.condition())["status"] == "True"
