@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.kube.api import Gone, Listing, Scope
+from strongroom.kube.api import Gone, Listing, Scope, WatchEvent
 from strongroom.kube.config import in_cluster, load_kubeconfig
 from strongroom.kube.controller import Controller
 from strongroom.kube.events import EventRecorder
@@ -45,6 +45,41 @@ async def test_the_cache_follows_and_lists_again_after_410() -> None:
     assert informer.get("n", "old") is None
     assert seen == [(None, "old"), (None, "new"), ("old", None)]
     again.cancel()
+
+
+async def test_a_server_that_was_put_back_is_listed_again_when_its_watch_tells_nothing() -> None:
+    """It takes a position that it has yet to reach, and tells nothing, as etcd's restore leaves it.
+
+    One that says each minute where it is, and has nothing else to say, is not listed again.
+    """
+    clock = SimulatedClock()
+    api = FakeKubeApi(clock)
+    await api.create(CONFIG_MAPS, item("old"))
+
+    class PutBack:
+        lists = 0
+        bookmarks, every = True, 60.0
+
+        def pages(self, *args):
+            self.lists += 1
+            return api.pages(*args)
+
+        async def watch(self, _resource, position, *_args):
+            for _ in range(5):
+                await clock.sleep(self.every)
+                if self.bookmarks:
+                    yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": position}})
+
+    server = PutBack()
+    informer = Informer(server, CONFIG_MAPS, clock)  # type: ignore[arg-type]
+    running = asyncio.create_task(informer.run())
+    await clock.advance(3600)
+    assert server.lists == 1
+    server.bookmarks = False
+    await api.create(CONFIG_MAPS, item("new"))
+    await clock.advance(600)
+    assert informer.get("n", "new") is not None
+    running.cancel()
 
 
 @pytest.mark.parametrize("ends", ["forgotten", "closed"])

@@ -24,6 +24,9 @@ ABSENT_SECONDS: Final = 30.0
 # A watch that has told nothing and ends sooner than this, or one that the server has forgotten as
 # often as it was listed for, is a failure: else a server at its worst is asked without a pause.
 SHORT_SECONDS: Final = 1.0
+# Bookmarks come each minute. A watch that has told nothing for so long is of a position which that
+# server has yet to reach, as when its etcd was put back: it would hide all that happens until then.
+QUIET_SECONDS: Final = 240.0
 # For so long what is first has the server and the loop to itself, before the rest is listed.
 HEAD_START_SECONDS: Final = 0.3
 # Objects of a list that are taken in before others have their turn.
@@ -115,7 +118,7 @@ class Informer:
                     self._last_contact = self._clock.monotonic()
                     if event.type != "BOOKMARK":
                         self._seen(event.object, gone=event.type == "DELETED")
-                self._last_contact = self._clock.monotonic()
+                position = self._after(position)
                 if self._last_contact - began >= SHORT_SECONDS:
                     failures = forgotten = 0
                 else:
@@ -136,6 +139,12 @@ class Informer:
                 # A server that has just started serves no definitions for a moment.
                 gone = absent and failures >= len(BACKOFF_SECONDS)
                 failures = await self._pause(failures, ABSENT_SECONDS if gone else 0.0)
+
+    def _after(self, position: str) -> str:
+        """Where to go on when a watch has ended in order; "" is with a list."""
+        quiet = self.silence() >= QUIET_SECONDS
+        self._last_contact = self._clock.monotonic()
+        return "" if quiet else position
 
     async def _pause(self, failures: int, least: float = 0.0) -> int:
         """Wait, longer with each failure; how many there have been."""
