@@ -270,8 +270,9 @@ async def test_a_key_with_a_slash_is_no_name(gcp) -> None:
     await provider.close()
 
 
-async def test_the_other_properties_of_a_version_that_is_disabled_do_not_go(gcp) -> None:
-    provider = await gcp.provider(KEY)
+@pytest.mark.parametrize("policy", ["LatestOrFail", "LatestOrFetch"])
+async def test_the_other_properties_of_a_version_that_is_disabled_do_not_go(gcp, policy) -> None:
+    provider = await gcp.provider({**KEY, "secretVersionSelectionPolicy": policy})
     user, password = (PushTarget("db", name) for name in ("user", "password"))
     await provider.push(user, Secret("app"))
     await provider.push(password, Secret("one"))

@@ -227,7 +227,7 @@ class GcpSecretManager(OneByOne):
     async def _latest(self, target: PushTarget) -> Fetched | None:
         """What is there, None for nothing; raises Invalid where a property is the target's."""
         try:
-            return await self._fetch(RemoteRef(target.key))
+            return await self._access(self._name(target.key), target.key, "latest")
         except NotFound:
             return None
         except Invalid as refusal:
@@ -235,6 +235,10 @@ class GcpSecretManager(OneByOne):
             # a disabled one holds is not known, and would go.
             if target.property and "DESTROYED" not in refusal.message:
                 raise
+        try:
+            # An older one, where that is what the store's readers have.
+            return await self._fetch(RemoteRef(target.key))
+        except (NotFound, Invalid):
             return None
 
     async def _create(self, key: str, meta: Fields) -> dict[str, Any]:
