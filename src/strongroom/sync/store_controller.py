@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from strongroom.kube.api import KubeApi
-from strongroom.kube.controller import Controller, Key
+from strongroom.kube.controller import Controller, Key, namespace_of
 from strongroom.kube.informer import Informer
 from strongroom.kube.queue import WorkQueue
 from strongroom.kube.resource import Object, Resource, has_moved, key_of
@@ -46,7 +46,7 @@ class StoreController:
         self._stores = stores
         self._clock = clock
         self._class = controller_class
-        self.queue: WorkQueue[Key] = WorkQueue(clock)
+        self.queue: WorkQueue[Key] = WorkQueue(clock, namespace_of)
         self._closing: set[asyncio.Task[None]] = set()
         # Told of the kind and key of a store that can be used, and could not be before.
         self.on_mended: list[Callable[[str, Key], None]] = []
@@ -56,7 +56,7 @@ class StoreController:
         """Validate until cancelled."""
         for item in self._informer:
             self.queue.add(key_of(item))
-        await Controller(self.name, self.queue, self.reconcile).run(2)
+        await Controller(self.name, self.queue, self.reconcile).run(8)
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
         if new is None and old is not None:

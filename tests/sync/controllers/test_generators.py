@@ -1,5 +1,6 @@
 """Generated values in Secrets, and the states that remember what has to be ended."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ class Leasing:
         self.held.remove(state["leaseID"])
 
     async def sustain(self, generator: Object, namespace: str, state, age: float) -> Life | None:
+        if namespace == "hangs":
+            await asyncio.Event().wait()
         self.ages.append(age)
         return self.lives.get(state["leaseID"])
 
@@ -128,6 +131,18 @@ async def test_what_was_replaced_is_ended_when_its_readers_had_time(bed) -> None
     await bed.bench.clock.advance(61)
     assert bed.leasing.held == ["n/db/2"]
     assert len(await bed.states()) == 1
+
+
+async def test_what_hangs_in_one_namespace_keeps_nothing_elsewhere_from_living_on(bed) -> None:
+    resource = {"kind": "VaultDynamicSecret", "metadata": {"name": "g"}, "spec": {}}
+    for number in range(20):
+        made = {"metadata": {"name": f"s{number}", "namespace": "hangs"}}
+        spec = {"resource": resource, "state": {"leaseID": "l"}}
+        await bed.bench.api.create(GENERATOR_STATES, {**made, "spec": spec})
+    await bed.bench.clock.advance(1)
+    await external(bed)
+    await bed.bench.clock.advance(1)
+    assert bed.leasing.ages
 
 
 BROKEN = {"template": {"data": {"x": "{{ .absent }}"}}}

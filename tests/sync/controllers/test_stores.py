@@ -1,5 +1,7 @@
 """Stores: when they are validated again, whose they are, and which namespaces may use them."""
 
+import asyncio
+
 import pytest
 
 from strongroom.kube.resource import Object
@@ -48,6 +50,31 @@ async def test_a_store_is_validated_again_by_its_interval(idle, interval, times:
     for _ in range(610):
         await idle.clock.advance(1)
     assert idle.provider.validated == times
+
+
+class Hanging(FakeProvider):
+    """Never says whether it is good, from when it is told to."""
+
+    hangs = False
+
+    async def validate(self) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
+
+
+async def test_stores_that_hang_in_one_namespace_keep_none_from_being_validated(idle) -> None:
+    provider = idle.provider = Hanging()
+    await idle.start()
+    provider.hangs = True
+    for number in range(20):
+        store = {"metadata": {"name": f"s{number}", "namespace": "hangs"}}
+        await idle.api.create(SECRET_STORES, store | {"spec": {"provider": {"fake": {}}}})
+    await idle.clock.advance(1)
+    provider.hangs = False
+    store = {"metadata": {"name": "t", "namespace": "n"}, "spec": {"provider": {"fake": {}}}}
+    await idle.api.create(SECRET_STORES, store)
+    await idle.clock.advance(1)
+    assert (await idle.api.get(SECRET_STORES, "t", "n"))["status"]["conditions"]
 
 
 async def test_what_a_store_can_be_used_in_spite_of_is_said_at_it(idle) -> None:

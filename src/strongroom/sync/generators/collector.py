@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from strongroom.kube.api import EVERYTHING, KubeApi, Scope
-from strongroom.kube.controller import Controller, Key
+from strongroom.kube.controller import Controller, Key, namespace_of
 from strongroom.kube.events import EventRecorder
 from strongroom.kube.informer import Informer
 from strongroom.kube.queue import WorkQueue
@@ -63,7 +63,7 @@ class StateCollector:
         self._told: set[Key] = set()
         scope = Scope(namespace=namespace) if namespace else EVERYTHING
         self.objects = Informer(api, GENERATOR_STATES, clock, scope)
-        self.queue: WorkQueue[Key] = WorkQueue(clock)
+        self.queue: WorkQueue[Key] = WorkQueue(clock, namespace_of)
         self.objects.on_change(self._changed)
         # The states of each owner, by its uid.
         self._owned: dict[str, set[Key]] = {}
@@ -128,7 +128,7 @@ class StateCollector:
         """Work; the watch runs beside it."""
         for item in self.objects:
             self.queue.add(key_of(item))
-        await Controller(self.name, self.queue, self.reconcile).run(2)
+        await Controller(self.name, self.queue, self.reconcile).run(8)
 
     async def reconcile(self, key: Key) -> float | None:
         """Let go of one state that has ended, keep another alive; the seconds to the next time."""
