@@ -27,10 +27,12 @@ from strongroom.sync.push_spec import (
     Push,
     PushSpec,
     check_meant,
+    merged,
     parse_push,
     place_of,
     pushed_before,
     pushes_of,
+    those_that_stay,
 )
 from strongroom.sync.reader import Generators, Unsettled
 from strongroom.sync.remedies import worded
@@ -363,7 +365,7 @@ class PushController:
         for _, source in sources:
             work = partial(pushes_of, spec, chosen, source, inputs, self._parts.render.together())
             pushes += await aside(texts, work)
-        return pushes
+        return those_that_stay(spec, pushes)
 
     def _known_stores(self, namespace: str) -> Iterable[tuple[StoreRef, Mapping[str, str]]]:
         for resource, store in self._parts.watches.all_stores():
@@ -489,7 +491,7 @@ class PushController:
             name: (None if name not in shown else dict.fromkeys(set(places) - set(shown[name])))
             for name, places in old.items()
         }
-        status["syncedPushSecrets"] = _merged(shown, gone)
+        status["syncedPushSecrets"] = merged(shown, gone)
         await put_status(self._api, PUSH_SECRETS, item, status)
 
     # the end of an object
@@ -558,14 +560,3 @@ def _shows(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return {name: set(places) for name, places in before.items()} == {
         name: set(places) for name, places in wanted.items()
     } and holds(before, wanted)
-
-
-def _merged(shown: Mapping[str, Any], gone: Mapping[str, Any]) -> dict[str, Any]:
-    """A merge patch of nested maps: what is shown, and null for what is no longer."""
-    merged: dict[str, Any] = {name: dict(places) for name, places in shown.items()}
-    for name, places in gone.items():
-        if places is None:
-            merged[name] = None
-        else:
-            merged.setdefault(name, {}).update(places)
-    return merged

@@ -4,7 +4,7 @@ Fields: https://external-secrets.io/latest/api/pushsecret/.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -261,6 +261,15 @@ def pushes_of(
     ]
 
 
+def those_that_stay(spec: PushSpec, pushes: Sequence[Push]) -> list[Push]:
+    """Of pushes of several sources for one place the one that is there when all are done.
+
+    Else readers would get the values of the others in between, each time anew.
+    """
+    last = pushes if spec.replace else reversed(pushes)
+    return list({(each.store, each.place): each for each in last}.values())
+
+
 def _push(row: PushRow, store: StoreRef, source: Source, keys: Mapping[str, str]) -> Push:
     """What a row pushes, of a source whose `keys` stand by what they are named at the store."""
     data = source.data
@@ -368,3 +377,14 @@ def pushed_before(status: Mapping[str, Any]) -> dict[tuple[StoreRef, str], PushT
             )
             found[StoreRef(name, kind), place] = target
     return found
+
+
+def merged(shown: Mapping[str, Any], gone: Mapping[str, Any]) -> dict[str, Any]:
+    """A merge patch of nested maps: what is shown, and null for what is no longer."""
+    patch: dict[str, Any] = {name: dict(places) for name, places in shown.items()}
+    for name, places in gone.items():
+        if places is None:
+            patch[name] = None
+        else:
+            patch.setdefault(name, {}).update(places)
+    return patch

@@ -297,6 +297,19 @@ async def test_stores_and_sources_are_chosen_by_label(source) -> None:
     assert set((await status(source))["syncedPushSecrets"]) == {"SecretStore/t"}
 
 
+@pytest.mark.parametrize(("policy", "there"), [("Replace", b"two"), ("IfNotExists", b"one")])
+async def test_sources_for_one_place_are_not_written_over_each_other(
+    bench, policy: str, there: bytes
+) -> None:
+    for name in ("one", "two"):
+        metadata = {"name": name, "namespace": "n", "labels": {"push": "yes"}}
+        await bench.api.create(SECRETS, {"metadata": metadata, "stringData": {"password": name}})
+    selector = {"secret": {"selector": {"matchLabels": {"push": "yes"}}}}
+    await push(bench, selector=selector, updatePolicy=policy)
+    await bench.clock.advance(3600)
+    assert bench.provider.secrets["out/db"] == [there]
+
+
 async def test_nothing_is_taken_back_unless_the_policy_says_so(source) -> None:
     await push(source)
     await source.api.delete(PUSH_SECRETS, "ps", "n")
