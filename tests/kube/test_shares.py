@@ -81,6 +81,16 @@ async def test_what_is_set_aside_waits_once_and_may_be_put_off() -> None:
     assert len(queue) == 0
 
 
+async def test_the_place_of_what_is_put_off_is_anothers() -> None:
+    queue = queue_of(2)
+    for name in ("a0", "a1", "a2"):
+        queue.add(name, Lane.PERIODIC)
+    assert await taken(queue) == ["a0"]
+    queue.done("a0")
+    queue.put_off("a1", 60.0)
+    assert await taken(queue) == ["a2"]
+
+
 async def test_every_key_is_worked_on_whatever_order_they_come_and_end_in() -> None:
     draw = random.Random(7)
     for _ in range(200):

@@ -95,8 +95,11 @@ class WorkQueue(Generic[K]):
 
         But not where it waits for another reason than that it is its turn.
         """
-        for lanes in self._lanes_of(key):
-            lanes[Lane.PERIODIC].pop(key, None)
+        waited = [lanes[Lane.PERIODIC].pop(key, None) for lanes in self._lanes_of(key)]
+        if key in self._brought_back and waited[0] is not None:
+            # Another of its group has its place: it may be that nothing else ends soon.
+            self._brought_back.remove(key)
+            self._bring_back()
         self._due.pop(key, None)
         self.add_after(key, seconds)
 
