@@ -114,6 +114,11 @@ def test_a_hostile_regular_expression_takes_linear_time() -> None:
     assert render("{{ regexMatch `^(a+)+$` .v }}", v=b"a" * 5000 + b"!") == b"false"
 
 
+def test_of_several_yaml_documents_the_first_is_read() -> None:
+    """As with Go, whatever comes after it."""
+    assert render("{{ (fromYaml .v).a }}", v=b"a: x\n---\nb: {") == b"x"
+
+
 def test_what_is_random_comes_from_the_source_given() -> None:
     """So that a test, or a generator, decides it."""
     template = engine.compile("{{ randAlphaNum 12 }} {{ uuidv4 }} {{ randInt 5 9 }}", "random")

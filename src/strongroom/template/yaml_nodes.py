@@ -19,7 +19,7 @@ NODE_STEPS: Final = 8
 
 
 def check_nodes(text: str, budget: Budget) -> None:
-    """Charge for reading a text; raises BudgetSpent, or YAMLError for what is no YAML.
+    """Charge for reading a document; raises BudgetSpent, or YAMLError for what is no YAML.
 
     Before anything is made of it: libyaml takes as long as the square of its depth, and composing
     what is nested deep enough ends the process.
@@ -33,6 +33,9 @@ def check_nodes(text: str, budget: Budget) -> None:
             check_depth(depth)
         elif isinstance(each, yaml.CollectionEndEvent):
             depth -= 1
+        elif isinstance(each, yaml.DocumentEndEvent):
+            # What comes after the first document nobody reads.
+            return
 
 
 def check_expanded(node: yaml.Node, budget: Budget, depth: int = 0) -> None:
