@@ -208,10 +208,10 @@ class SyncController:
             self._forget(key)
             return None
         if self._uids.get(key, item["metadata"]["uid"]) != item["metadata"]["uid"]:
-            # Made anew before anybody looked: what is known is of the one before.
-            stale = self._stale & {key}
+            # Made anew before anybody looked: what is known is of the one before, and so is a
+            # status, if that was being worked on.
             self._forget(key)
-            self._stale |= stale
+            self._stale.add(key)
         self._uids[key] = item["metadata"]["uid"]
         began = self._clock.monotonic()
         try:

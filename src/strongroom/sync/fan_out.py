@@ -94,7 +94,7 @@ class FanOut:
 
     def _object_changed(self, old: Object | None, new: Object | None) -> None:
         if new is not None and has_moved(
-            old, new, "generation", "annotations", "deletionTimestamp"
+            old, new, "generation", "annotations", "deletionTimestamp", "uid"
         ):
             self.queue.add(key_of(new), Lane.CHANGED)
 

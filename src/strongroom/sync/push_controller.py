@@ -168,14 +168,14 @@ class PushController:
     def _store_changed(self, old: Object | None, new: Object | None) -> None:
         """Others' stores are none of its business: what is pushed anew may be made anew."""
         item = new or old
-        if item is None or not has_moved(old, new, "generation", "labels"):
+        if item is None or not has_moved(old, new, "generation", "labels", "uid"):
             return
         namespace, name = key_of(item)
         kind = (SECRET_STORES if namespace else CLUSTER_SECRET_STORES).kind
         for key in self._concerns.of((kind, namespace, name), *_labels(old, new)):
             self._done.pop(key, None)
             self._moved.add(key)
-            if old is not None and has_moved(old, new, "generation"):
+            if old is not None and has_moved(old, new, "generation", "uid"):
                 # It may be another store by now, whatever was pushed to it.
                 self._stale.add(key)
             self.queue.add(key, Lane.EVENT)
@@ -261,7 +261,7 @@ class PushController:
             await self._release_stores()
         said = ("Synced", "PushSecret synced successfully")
         await self._say(item, progress.places, *said, progress.pushes, made=_is_made(spec))
-        if key not in self._moved:
+        if key not in self._moved and self._is_there(item):
             self._done[key] = _Done(synced_version(item), versions, now)
         await self._parts.settled(item, {SLOT} if _is_made(spec) else ())
         await self._parts.generators.settle(item)
@@ -274,6 +274,10 @@ class PushController:
             self._parts.watches.use(kind)
         self._inputs.put(key, ((kind, key[0], name) for kind, name in named))
         return await template_texts(self._api, key[0], spec.template)
+
+    def _is_there(self, item: Object) -> bool:
+        """Whether it has not been deleted meanwhile; another of its name has pushed nothing yet."""
+        return not has_moved(item, self.objects.get(*key_of(item)), "uid")
 
     def _is_done(self, key: Key, item: Object, spec: PushSpec, versions: tuple[str, ...]) -> bool:
         """Whether these sources were pushed for this spec, not too long ago."""
@@ -465,6 +469,8 @@ class PushController:
         made: bool = False,
     ) -> None:
         """With the reason "" only what is where; `made` is something new, so its time is told."""
+        if not self._is_there(item):
+            return
         before = item.get("status") or {}
         rows = {(each.store, each.place): each.row for each in pushes}
         shown: dict[str, dict[str, Any]] = {}

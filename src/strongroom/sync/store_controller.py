@@ -59,12 +59,13 @@ class StoreController:
         await Controller(self.name, self.queue, self.reconcile).run(8)
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
-        if new is None and old is not None:
+        if old is not None and has_moved(old, new, "uid"):
+            # It is gone; another of its name may be there by now.
             for reads in self._stores.forget(old["metadata"]["uid"]):
                 task = asyncio.get_running_loop().create_task(reads.close())
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
-        elif new is not None and has_moved(old, new, "generation"):
+        if new is not None and has_moved(old, new, "generation", "uid"):
             self.queue.add(key_of(new))
 
     async def reconcile(self, key: Key) -> float | None:

@@ -227,7 +227,7 @@ class Watches:
 
     def _store_changed(self, old: Object | None, new: Object | None) -> None:
         item = new or old
-        if item is None or (old and new and _generation(old) == _generation(new)):
+        if item is None or not has_moved(old, new, "generation", "uid"):
             return
         namespace, name = key_of(item)
         kind = "SecretStore" if namespace else "ClusterSecretStore"
@@ -254,10 +254,6 @@ class Watches:
 def _asked_for(old: Object, new: Object) -> bool:
     """Whether somebody asks for something; a write of the status does not."""
     return has_moved(old, new, "generation", "labels", "annotations", "deletionTimestamp", "uid")
-
-
-def _generation(item: Object) -> object:
-    return item["metadata"].get("generation")
 
 
 def _target_input(key: Key, spec: Spec) -> Input:

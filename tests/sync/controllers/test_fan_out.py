@@ -79,6 +79,18 @@ async def test_namespaces_come_and_go(wide) -> None:
     assert (await status(wide))["provisionedNamespaces"] == ["b", "c"]
 
 
+async def test_what_was_made_anew_while_the_watch_had_lapsed_has_its_children(wide) -> None:
+    await fan_out(wide, namespaceSelectors=[{"matchLabels": {"env": "none"}}])
+    await wide.api.delete(CLUSTER_EXTERNAL_SECRETS, "everywhere")
+    spec = {"externalSecretSpec": SPEC, "namespaceSelectors": PROD}
+    made = {"metadata": {"name": "everywhere", "annotations": {}}, "spec": spec}
+    await wide.api.create(CLUSTER_EXTERNAL_SECRETS, made)
+    wide.api.forget_history()
+    await wide.clock.advance(5)
+    assert await namespaces_with(wide, EXTERNAL_SECRETS) == ["a", "b"]
+    assert (await status(wide))["provisionedNamespaces"] == ["a", "b"]
+
+
 async def test_a_child_is_put_right_and_an_edit_reaches_it(wide) -> None:
     await fan_out(wide)
     await wide.api.merge_patch(

@@ -8,6 +8,9 @@ from strongroom.kube.resource import SECRETS
 from strongroom.model.errors import Denied, NotFound, Unavailable
 from strongroom.sync.controller import FINALIZER
 from strongroom.sync.crds import EXTERNAL_SECRETS
+from strongroom.sync.providers.contract import Fetched
+from strongroom.sync.providers.fake import FakeProvider
+from strongroom.sync.spec import RemoteRef
 
 FROM = [{"extract": {"key": "prod/db"}}]
 BOTH = {"password": "one", "username": "app"}
@@ -293,6 +296,35 @@ async def test_what_is_made_anew_under_its_name_is_told_of(
     await bench.external(target=target)
     await bench.clock.advance(5)
     assert (await bench.condition())["status"] == "True"
+
+
+class Slow(FakeProvider):
+    """Reads wait until they may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+        self.put("prod/db", password="one", username="app")
+
+    async def fetch(self, ref: RemoteRef) -> Fetched:
+        await self.may.wait()
+        return await super().fetch(ref)
+
+
+@pytest.mark.parametrize("creation", ["Owner", "Orphan", "Merge"])
+async def test_what_is_made_anew_while_its_forerunner_is_read_is_read(idle, creation: str) -> None:
+    provider = idle.provider = Slow()
+    await idle.start()
+    await idle.secret_of_somebody("t", other="x")
+    target = {"name": "t" if creation == "Merge" else "db", "creationPolicy": creation}
+    await idle.external(target=target, refreshInterval="0")
+    await idle.api.delete(EXTERNAL_SECRETS, "db", "n")
+    await idle.clock.advance(0.5)
+    user = [{"secretKey": "user", "remoteRef": {"key": "prod/db", "property": "username"}}]
+    await idle.external(target=target, refreshInterval="0", data=user)
+    provider.may.set()
+    await idle.clock.advance(5)
+    assert (await idle.secret(target["name"]))["user"] == "app"
 
 
 async def test_what_is_made_anew_under_its_name_holds_what_goes_with_it(bench) -> None:

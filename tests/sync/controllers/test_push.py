@@ -339,6 +339,37 @@ async def test_what_another_of_its_name_left_is_not_taken_back(source, watched: 
     assert set((await status(source))["syncedPushSecrets"]["SecretStore/s"]) == {"out/user"}
 
 
+class Waiting(FakeProvider):
+    """What is pushed to `out/db` waits until it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+
+    async def push(self, target: PushTarget, value: Secret) -> Pushed:
+        if target.key == "out/db":
+            await self.may.wait()
+        return await super().push(target, value)
+
+
+@pytest.mark.parametrize("first", ["ended", "anew"])
+async def test_what_is_made_anew_while_its_forerunner_is_pushed_is_pushed(idle, first: str) -> None:
+    provider = idle.provider = Waiting()
+    await idle.secret_of_somebody("source", password="p1", user="u1")
+    await idle.start()
+    await push(idle, refreshInterval="0")
+    await idle.api.delete(PUSH_SECRETS, "ps", "n")
+    await idle.clock.advance(0.5)
+    if first == "ended":
+        provider.may.set()
+        await idle.clock.advance(0.5)
+    await push(idle, refreshInterval="0", data=[USER], deletionPolicy="Delete")
+    provider.may.set()
+    await idle.clock.advance(5)
+    assert (held(idle, "out/user"), held(idle, "out/db")) == ("u1", "p1")
+    assert set((await status(idle))["syncedPushSecrets"]["SecretStore/s"]) == {"out/user"}
+
+
 async def test_delete_takes_back_rows_that_go_and_all_at_the_end(source) -> None:
     other = {"match": {"secretKey": "user", "remoteRef": {"remoteKey": "out/user"}}}
     await push(source, data=[ROW, other], deletionPolicy="Delete")

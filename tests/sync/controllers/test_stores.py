@@ -52,6 +52,21 @@ async def test_a_store_is_validated_again_by_its_interval(idle, interval, times:
     assert idle.provider.validated == times
 
 
+async def test_a_store_that_was_made_anew_while_the_watch_had_lapsed_is_another(bench) -> None:
+    await bench.external(refreshInterval="24h")
+    await push(bench, refreshInterval="24h")
+    reads, made = bench.provider.reads, bench.providers_made
+    del bench.provider.secrets["out/db"]
+    await bench.api.delete(SECRET_STORES, "s", "n")
+    store = {"metadata": {"name": "s", "namespace": "n"}, "spec": {"provider": {"fake": {}}}}
+    await bench.api.create(SECRET_STORES, store)
+    bench.api.forget_history()
+    await bench.clock.advance(5)
+    assert (await bench.api.get(SECRET_STORES, "s", "n"))["status"]["conditions"]
+    assert (bench.provider.reads, bench.providers_made) == (reads + 1, made + 1)
+    assert bench.provider.secrets["out/db"] == [b"p1"]
+
+
 class Hanging(FakeProvider):
     """Never says whether it is good, from when it is told to."""
 
