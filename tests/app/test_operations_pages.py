@@ -172,6 +172,15 @@ async def test_the_page_about_encryption_at_rest(place: Place) -> None:
     await until("the prepared key", both, CLOCK, seconds=60)
     old = json.loads((place.folder / "cp2.json").read_text())["current"]
     await place.run(promote)
+    await place.run(retire.replace("OLD_KEY_ID", old), expect=2)  # the plugin uses it still
+    processes["kms"].send_signal(signal.SIGHUP)
+    here = ask.replace(str(ports["two"]), str(ports["kms"]))
+
+    async def moved() -> bool | None:
+        await place.run(here)
+        return json.loads((place.folder / "cp2.json").read_text())["current"] != old or None
+
+    await until("the promoted key", moved, CLOCK, seconds=60)
     await place.run(retire.replace("OLD_KEY_ID", old))
     for process in processes.values():
         await place.end(process)
