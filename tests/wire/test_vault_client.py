@@ -25,7 +25,15 @@ def version(data: object, number: int, deleted: str = "") -> dict:
     return {"data": {"data": data, "metadata": metadata | {"deletion_time": deleted}}}
 
 
+def nested(levels: int) -> dict:
+    found: dict = {}
+    for _ in range(levels):
+        found = {"a": found}
+    return found
+
+
 REPLIES = {
+    "/v1/secret/data/deep": (200, version(nested(330), 1)),
     "/v1/secret/data/gone": (404, version(None, 2, "d")),
     "/v1/secret/data/db?version=1": (200, version({"password": "canary-1"}, 1)),
     "/v1/secret/metadata/prod?list=true": (200, {"data": {"keys": ["db", "web/"]}}),
@@ -116,3 +124,12 @@ async def test_a_login_without_a_text_for_a_token_is_no_answer(
     """A tenant's own server gave a number, and the operator made gigabytes of zeros of it."""
     with pytest.raises(Unavailable, match="holds no token"):
         await client.login(f"auth/{name}/login", {})
+
+
+async def test_a_secret_may_be_nested_deeper_than_functions_call_each_other(client) -> None:
+    """Where any tenant may write one, whoever read it met a bug in place of a value."""
+    found = (await client.kv2_read("secret", "deep")).data
+    levels = 0
+    while found:
+        found, levels = found["a"], levels + 1
+    assert levels == 330

@@ -11,7 +11,7 @@ _FORMS: Final = {"data": dict, "auth": dict, "wrap_info": dict, "warnings": list
 
 
 class Fields(dict[str, Any]):
-    """An object of the reply to a path; so are all objects in it.
+    """An object of the reply to a path; so are all objects in one that `read_fields` has read.
 
     A member that is asked for by `[]` and is not there raises Unavailable(`bad-reply`).
     """
@@ -19,7 +19,7 @@ class Fields(dict[str, Any]):
     __slots__ = ("path",)
 
     def __init__(self, members: dict[str, Any], path: str) -> None:
-        super().__init__({name: _inside(each, path) for name, each in members.items()})
+        super().__init__(members)
         self.path = path
 
     def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
@@ -47,12 +47,18 @@ class Fields(dict[str, Any]):
         )
 
 
-def _inside(value: Any, path: str) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(value, dict):
-        return Fields(value, path)
-    if isinstance(value, list):
-        return [_inside(each, path) for each in value]
-    return value
+def _with_inner(members: dict[str, Any], path: str) -> Fields:
+    """Step by step: a secret may be nested deeper than a function may call itself."""
+    whole = Fields(members, path)
+    left: list[Any] = [whole]
+    while left:
+        each = left.pop()
+        for place, value in each.items() if isinstance(each, dict) else enumerate(each):
+            if isinstance(value, dict):
+                each[place] = Fields(value, path)
+            if isinstance(value, dict | list):
+                left.append(each[place])
+    return whole
 
 
 def read_fields(body: bytes, path: str) -> Fields | None:
@@ -66,4 +72,4 @@ def read_fields(body: bytes, path: str) -> Fields | None:
     for name, form in _FORMS.items():
         if value.get(name) is not None and not isinstance(value[name], form):
             return None
-    return Fields(value, path)
+    return _with_inner(value, path)
