@@ -261,7 +261,26 @@ def test_a_count_is_taken_anew_after_its_time_and_when_the_clock_was_set_back() 
         quotas._count(Counting(), quota, "", now, COUNT_SECONDS)
         assert len(taken) == times, now
     # While more than half is free nobody is counted alone.
-    assert quotas._has_room(Counting(), quota, "ada", 51.0, COUNT_SECONDS)
+    assert quotas._has_room(Counting(), quota, "ada", 51.0)
+
+
+def test_a_client_that_is_refused_is_not_counted_each_time() -> None:
+    """Nobody wrote while the half of the default quota that it has was counted again and again."""
+    counted: list[str] = []
+
+    class Counting:
+        def count_under(self, prefix: str, most: int) -> int:
+            counted.append("all")
+            return 60
+
+        def count_of(self, client: str, most: int) -> int:
+            counted.append(client)
+            return 40
+
+    quotas, quota = Quotas(), LeaseCount("all", "", 100)
+    asked = [(100 + step / 10, who) for step in range(19) for who in ("ada", "ada")]
+    assert not any(quotas._has_room(Counting(), quota, who, now) for now, who in asked)
+    assert counted == ["all", "ada"]
 
 
 async def test_a_quota_of_a_user_or_role_counts_every_spelling(store) -> None:

@@ -35,7 +35,7 @@ NAMED: Final = ("auth/", "identity/", "sys/")
 # Where a method with a default role lets in whoever names none.
 LOGINS: Final = ("login", "oidc/auth_url")
 RETRY_SECONDS: Final = 60
-# How long a count holds, with what this process has added; one that refuses is taken anew.
+# How long a count holds, with what this process has added; one that refuses all is taken anew.
 COUNT_SECONDS: Final = 2.0
 RECOUNT_SECONDS: Final = 0.2
 
@@ -285,23 +285,23 @@ class Quotas:
         """
         for quota in (self._known or _read(view)).counts:
             if fits(quota.path, path):
-                ages = (COUNT_SECONDS, RECOUNT_SECONDS)
-                if not any(self._has_room(view, quota, client, now, holds) for holds in ages):
+                if not self._has_room(view, quota, client, now):
                     raise TooMany(path, "lease count", RETRY_SECONDS, hint=_hint(quota))
                 for key in ((quota.name, ""), (quota.name, client)):
                     if counted := self._counted.get(key):
                         self._counted[key] = counted[0], counted[1] + 1
                 return
 
-    def _has_room(
-        self, view: View, quota: LeaseCount, client: str, now: float, holds: float
-    ) -> bool:
-        count = self._count(view, quota, "", now, holds)
-        free = quota.most - count
-        if free <= 0 or not quota.shared or count < free:
+    def _has_room(self, view: View, quota: LeaseCount, client: str, now: float) -> bool:
+        free = quota.most - self._count(view, quota, "", now, COUNT_SECONDS)
+        if free <= 0:
+            free = quota.most - self._count(view, quota, "", now, RECOUNT_SECONDS)
+        if free <= 0 or not quota.shared or quota.most - free < free:
             # While less than half is used nobody can have more than is left.
             return free > 0
-        return self._count(view, quota, client, now, holds) < free
+        # Not taken anew where it refuses: nobody writes while 150,000 are counted, and a client
+        # that is refused asks again at once.
+        return self._count(view, quota, client, now, COUNT_SECONDS) < free
 
     def _count(self, view: View, quota: LeaseCount, client: str, now: float, holds: float) -> int:
         key = quota.name, client
