@@ -274,13 +274,13 @@ def test_a_client_that_is_refused_is_not_counted_each_time() -> None:
             return 60
 
         def count_of(self, client: str, most: int) -> int:
-            counted.append(client)
+            counted.append(f"{client} to {most}")
             return 40
 
     quotas, quota = Quotas(), LeaseCount("all", "", 100)
     asked = [(100 + step / 10, who) for step in range(19) for who in ("ada", "ada")]
     assert not any(quotas._has_room(Counting(), quota, who, now) for now, who in asked)
-    assert counted == ["all", "ada"]
+    assert counted == ["all", "ada to 40"]
 
 
 async def test_a_quota_of_a_user_or_role_counts_every_spelling(store) -> None:

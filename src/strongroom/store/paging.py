@@ -30,13 +30,16 @@ def page_of(call: Call) -> tuple[str, int]:
 
 
 async def in_pages(handler: Handler, call: Call, after: str, limit: int) -> Result | None:
-    """What a handler lists, in the alphabet's order and cut; raises NotFound beyond the end."""
+    """What a handler lists, in the alphabet's order and cut; raises NotFound beyond the end.
+
+    What it says of rows that do not open is said with each page, also of an empty one.
+    """
     found = handler(call)
     result = await found if isinstance(found, Awaitable) else found
     if not isinstance(result, Result) or result.data is None:
         return None
     keys = await _cut(result.data["keys"], after, limit)
-    if not keys:
+    if not keys and not result.warnings:
         raise NotFound("nothing-here", "nothing there")
     data = {**result.data, "keys": keys}
     if "policies" in data:

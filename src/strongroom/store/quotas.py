@@ -8,7 +8,7 @@ https://developer.hashicorp.com/vault/api-docs/system/rate-limit-quotas.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from strongroom.model.errors import Refusal
@@ -301,7 +301,8 @@ class Quotas:
             return free > 0
         # Not taken anew where it refuses: nobody writes while 150,000 are counted, and a client
         # that is refused asks again at once.
-        return self._count(view, quota, client, now, COUNT_SECONDS) < free
+        counted_to = replace(quota, most=free)
+        return self._count(view, counted_to, client, now, COUNT_SECONDS) < free
 
     def _count(self, view: View, quota: LeaseCount, client: str, now: float, holds: float) -> int:
         key = quota.name, client
