@@ -321,6 +321,32 @@ async def test_a_copy_is_bound_by_what_policies_say_of_parameters_and_wrapping(
     assert (await store.ask("PUT", "secret/copy/from", asked, token=token))[0] == status
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "status"),
+    [
+        ("", "", 200),
+        ('denied_parameters = { "version" = ["1"] }', "", 403),
+        ("", 'required_parameters = ["options"]', 403),
+        ("", 'required_parameters = ["data"]', 200),
+    ],
+)
+async def test_a_move_is_bound_by_what_policies_say_of_each_version(
+    store, source: str, target: str, status: int
+) -> None:
+    """What nobody may read of one secret was read where it had been moved to."""
+    for value in (1, 2):
+        await write(store, "from", k=value)
+    token = await store.token_with(
+        'path "secret/move/*" { capabilities = ["update"] }\n'
+        'path "secret/metadata/from" { capabilities = ["delete"] }\n'
+        f'path "secret/data/from" {{ capabilities = ["read"]\n{source} }}\n'
+        f'path "secret/data/to" {{ capabilities = ["create"]\n{target} }}'
+    )
+    asked = {"destination": "to"}
+    assert (await store.ask("PUT", "secret/move/from", asked, token=token))[0] == status
+    assert (await store.ask("GET", "secret/data/from"))[0] == (404 if status == 200 else 200)
+
+
 async def test_what_has_to_be_wrapped_is_not_moved_to_where_it_has_not(store) -> None:
     await write(store, "from", k=1)
     token = await store.token_with(

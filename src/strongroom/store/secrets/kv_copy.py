@@ -65,12 +65,9 @@ class Copying:
                 raise nothing_here()
             body = transaction.kv_data(mount, source, info.version)
             settings, old = settings_of(transaction, mount), transaction.kv_metadata(mount, target)
-            options = call.data.get("options")
-            given = {"data": orjson.loads(body or b"{}")}
-            given |= {"options": options} if options else {}
             # It may have come or gone since.
-            self._require_write(call, target, given, there=old is not None)
-            check_cas(old, settings, options)
+            self._require_write(call, target, _given(call, body), there=old is not None)
+            check_cas(old, settings, call.data.get("options"))
             fresh = KvMetadata(mount, target, created=now, updated=now, custom=row.custom)
             made = with_new_version(old or fresh, settings, now)
             transaction.put_kv_version(made, body or b"{}")
@@ -100,6 +97,9 @@ class Copying:
                 info.version: transaction.kv_data(mount, source, info.version)
                 for info in row.versions
             }
+            for version, body in bodies.items():
+                self._require_read(call, source, {"version": str(version)})
+                self._require(call, f"data/{target}", "create", given=_given(call, body))
             moved = replace(row, path=target, updated=now)
             transaction.put_kv_metadata(moved)
             for version, body in bodies.items():
@@ -134,6 +134,12 @@ class Copying:
     ) -> None:
         if not call.caller.decide(call.mount.path + path, capability, given).allowed:
             raise _denied(call, path, named or capability)
+
+
+def _given(call: Call, body: bytes | None) -> dict[str, Any]:
+    """What whoever wrote a version by hand would send."""
+    given, options = {"data": orjson.loads(body or b"{}")}, call.data.get("options")
+    return {**given, "options": options} if options else given
 
 
 def _denied(call: Call, path: str, capability: str) -> Denied:
