@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Denied, Refusal, Unavailable
 from strongroom.store.engine._greenlets import answer_of, drive
 from strongroom.store.engine.contract import EventRow
-from strongroom.store.feed import PER_TURN, ChangeFeed, Subscriber
+from strongroom.store.feed import PER_TURN, ChangeFeed, Subscriber, pattern_of
 
 
 class _View:
@@ -95,8 +96,8 @@ class _Socket:
         return [int(each["id"]) for each in self.said if "kv-" in each["data"]["event_type"]]
 
 
-def _subscriber(socket: _Socket, told: int = 0) -> Subscriber:
-    return Subscriber(socket, "kv*", "token", "peer", told)  # type: ignore[arg-type]
+def _subscriber(socket: _Socket, told: int = 0, types: str = "kv*") -> Subscriber:
+    return Subscriber(socket, pattern_of(types, {}), "token", "peer", told)  # type: ignore[arg-type]
 
 
 async def _until(true: Callable[[], bool]) -> None:
@@ -190,3 +191,22 @@ async def test_others_are_served_while_many_are_told_of_many_changes() -> None:
     assert most <= PER_TURN + len(sockets)
     assert all(each.changes == list(range(1, 101)) for each in sockets)
     feed.cut()
+
+
+async def test_the_patterns_of_all_who_listen_are_not_read_at_each_event() -> None:
+    """Any token kept everybody waiting for seconds, by a thousand of which no two are the same."""
+    engine, listening = _Engine(), _Socket()
+    feed = ChangeFeed(engine, _Anybody(), SystemClock())  # type: ignore[arg-type]
+    odd = [_subscriber(_Socket(), types="[" * 250 + f"{number}") for number in range(600)]
+
+    async def follow() -> None:
+        for each in (*odd, _subscriber(listening)):
+            feed.subscribe(each)
+
+    await engine.waiting(follow())
+    engine.commit()
+    began = time.process_time()
+    feed.wake()
+    await _until(lambda: listening.changes == [1])
+    assert time.process_time() - began < 0.3
+    assert not any(each.socket.changes for each in odd)  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ Form: CloudEvents 1.0 as Vault sends them, https://developer.hashicorp.com/vault
 
 import asyncio
 import fnmatch
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ class Subscriber:
     """One websocket and whose it is."""
 
     socket: WebSocket
-    pattern: str
+    # Of the types it hears of. Read once: of a thousand who listen each may have another.
+    pattern: re.Pattern[str]
     token: str
     peer: str
     # The last entry that it was told of, or was not to be told of: the newest when it came.
@@ -243,7 +245,7 @@ def no_event_type() -> Invalid:
     return Invalid("no-event-type", "missing event type", hint="sys/events/subscribe/kv*")
 
 
-def pattern_of(types: str, data: Mapping[str, Any]) -> str:
+def pattern_of(types: str, data: Mapping[str, Any]) -> re.Pattern[str]:
     """The types of events that a subscription is to; raises Invalid for what it would not do."""
     if not types:
         raise no_event_type()
@@ -256,12 +258,12 @@ def pattern_of(types: str, data: Mapping[str, Any]) -> str:
             "events are not filtered by an expression",
             hint="leave filter out; the path has the types, and policies the secrets",
         )
-    return types
+    return re.compile(fnmatch.translate(types))
 
 
 def _hears(subscriber: Subscriber, session: Session, event: EventRow) -> bool:
     """Whoever may read a value may hear of its change; others need the capability of that name."""
-    return fnmatch.fnmatchcase(event_type(event), subscriber.pattern) and any(
+    return subscriber.pattern.match(event_type(event)) is not None and any(
         session.decide(event.path, each).allowed for each in ("read", "subscribe")
     )
 
