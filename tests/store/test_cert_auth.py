@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from strongroom.crypto.client_certificates import RevocationList, read_certificate, trusted_chain
+from strongroom.model.errors import Invalid
 from strongroom.store.auth.cert_match import Verdict, judge
 
 _LISTS = (
@@ -307,6 +308,16 @@ def test_what_a_stranger_sends_is_checked_once_however_many_roles_there_are() ->
         authority = x509.load_der_x509_certificate(der(trusted.certificate))
         assert trusted_chain(shown, [authority], sent, now) == ()
     assert [each.checked for each in sent] == [1] * 10
+
+
+def test_a_certificate_whose_names_cannot_be_read_is_none() -> None:
+    """Anybody may send one, as theirs or beside it: it was answered as a bug of ours."""
+    maker = Maker(1_800_000_000.0, "AAAAAAAA")
+    good = der(maker.client())
+    bad = good.replace(b"AAAAAAAA", b"\xff" * 8)
+    for sent, beside in ((bad, ()), (good, (bad,))):
+        with pytest.raises(Invalid, match="failed to parse certificate"):
+            read_certificate(sent, beside)
 
 
 def test_one_list_of_the_chain_that_is_too_old_leaves_a_role_unsure() -> None:

@@ -95,6 +95,10 @@ def read_certificate(data: bytes, beside: Sequence[bytes] = ()) -> ClientCertifi
             certificate = x509.load_pem_x509_certificate(data)
         else:
             certificate = x509.load_der_x509_certificate(data)
+        sent = tuple(x509.load_der_x509_certificate(each) for each in beside)
+        for each in (certificate, *sent):
+            # They are read when they are asked for the first time.
+            _ = each.subject, each.issuer
         names = _extension(certificate, ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
         subject = certificate.subject
         return ClientCertificate(
@@ -108,7 +112,7 @@ def read_certificate(data: bytes, beside: Sequence[bytes] = ()) -> ClientCertifi
             tuple(names.get_values_for_type(x509.RFC822Name)) if names else (),
             tuple(names.get_values_for_type(x509.UniformResourceIdentifier)) if names else (),
             {each.oid.dotted_string: each.value.public_bytes() for each in certificate.extensions},
-            tuple(x509.load_der_x509_certificate(each) for each in beside),
+            sent,
         )
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise Invalid("bad-certificate", "failed to parse certificate") from None
