@@ -29,9 +29,10 @@ from strongroom.sync.due import (
     Need,
     concerns,
     follows_the_store,
-    interval_of,
     is_drifted,
+    is_of_the_cluster,
     is_the_same,
+    kept_for,
     need,
     next_look,
     patience,
@@ -346,7 +347,7 @@ class SyncController:
         if held is None or key in self._stale or held.version != synced_version(item):
             return None
         age = self._clock.monotonic() - held.refreshed
-        return held if not spec.refresh_seconds or age < interval_of(spec, item) else None
+        return held if age < kept_for(item, spec, held) else None
 
     async def _read_or_keep(
         self, key: Key, item: Object, spec: Spec, known: Known | None
@@ -506,7 +507,7 @@ class SyncController:
         except Refusal as refusal:
             if isinstance(refusal, Unavailable):
                 self._parts.generators.hold(item)
-            elif not refusal.code.startswith("kube-") or fresh.generated:
+            elif not is_of_the_cluster(refusal) or fresh.generated:
                 raise
             # Written or not, nobody knows, or it may be later: the same is, without a read.
             self._pending[key] = fresh

@@ -1,6 +1,7 @@
 """What an ExternalSecret needs now: nothing, a look at its target, or a read of the store. Pure."""
 
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -162,6 +163,20 @@ def still_good(
     return ({}, now) if due else (known.generated, known.asked)
 
 
+def is_of_the_cluster(refusal: Refusal) -> bool:
+    """Whether a write is refused as such, and not what it says, which may be mended at a store."""
+    return refusal.code.startswith("kube-") and not isinstance(refusal, Invalid)
+
+
+def kept_for(item: Object, spec: Spec, read: Known) -> float:
+    """For how many seconds what was read and could not be written is tried without another read.
+
+    What is not read again once it is written would stay as old as it is then.
+    """
+    every = interval_of(spec, item) if spec.refresh_seconds else math.inf
+    return every if _periodic(spec) or read.generated else min(every, UNSEEN_SECONDS)
+
+
 def is_behind(
     item: Object, spec: Spec, target: Object | None, name: str, changed: Mapping[str, Version]
 ) -> bool:
@@ -289,7 +304,7 @@ def patience(item: Object, refusal: Refusal) -> Pause | None:
         return Pause(0.0, LAST_API_PAUSE)
     if isinstance(refusal, Conflict) and not refusal.code.startswith("kube-"):
         return Pause(min(UNSEEN_SECONDS, interval), interval)
-    # What is wrong in the cluster costs the store nothing, and may be put right any time: a right
+    # What is wrong in the cluster costs the store little, and may be put right any time: a right
     # that was taken away, a quota that is full, an admission webhook that refuses.
     here = refusal.code in HERE or refusal.code.startswith("kube-")
     return Pause(0.0, min(UNSEEN_SECONDS, interval) if here else interval)

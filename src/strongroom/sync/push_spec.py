@@ -266,8 +266,12 @@ def those_that_stay(spec: PushSpec, pushes: Sequence[Push]) -> list[Push]:
 
     Else readers would get the values of the others in between, each time anew.
     """
-    last = pushes if spec.replace else reversed(pushes)
-    return list({(each.store, each.place): each for each in last}.values())
+    stay: dict[tuple[StoreRef, str], Push] = {}
+    for each in pushes:
+        # In the order of the manifest in either case: a whole secret comes before its properties.
+        place = each.store, each.place
+        stay[place] = each if spec.replace else stay.get(place, each)
+    return list(stay.values())
 
 
 def _push(row: PushRow, store: StoreRef, source: Source, keys: Mapping[str, str]) -> Push:

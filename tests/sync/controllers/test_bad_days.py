@@ -10,7 +10,7 @@ from strongroom.kube.election import Election
 from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import SECRETS
 from strongroom.model.clock import SimulatedClock
-from strongroom.model.errors import Conflict, Denied, Refusal, Throttled, Unavailable
+from strongroom.model.errors import Conflict, Denied, Invalid, Refusal, Throttled, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.assembly import Doors, Operator, Options
 from strongroom.sync.crds import EXTERNAL_SECRETS, SECRET_STORES
@@ -430,3 +430,32 @@ async def test_what_the_cluster_has_refused_for_hours_is_written_soon_after_it_m
     await idle.clock.advance(301)
     assert await idle.secret() == {"password": "two"}
     assert (await idle.condition())["status"] == "True"
+
+
+async def test_what_was_refused_for_what_it_says_is_read_anew(idle, unruly) -> None:
+    """It may be mended at a store that tells nobody, such as the key that a TLS Secret lacks."""
+    await idle.external(refreshInterval="24h")
+    refused = [Invalid("kube-invalid", "data[tls.key]: Required value")] * 1000
+    unruly.only, unruly.failures = SECRETS, {"merge_patch": refused}
+    idle.provider.put("prod/db", password="wrong")
+    await idle.clock.advance(60)
+    idle.provider.secrets["prod/db"].append({"password": "right"})
+    unruly.failures = {}
+    await idle.clock.advance(120)
+    assert await idle.secret() == {"password": "right"}
+
+
+@pytest.mark.parametrize("refusal", [Denied("kube-forbidden", "no"), Unavailable("kube-x", "no")])
+@pytest.mark.parametrize("policy", [{"refreshInterval": "0"}, {"refreshPolicy": "CreatedOnce"}])
+async def test_what_is_read_once_is_not_as_old_as_the_refusal_was_long(
+    idle, unruly, policy: dict[str, str], refusal: Refusal
+) -> None:
+    """Nothing would ever bring the newer value: what was read days ago is not written now."""
+    unruly.only, unruly.failures = SECRETS, {"create": [refusal] * 100_000}
+    await idle.external(**policy)
+    await idle.clock.advance(2400)
+    idle.provider.secrets["prod/db"].append({"password": "two"})
+    await idle.clock.advance(600)
+    unruly.failures = {}
+    await idle.clock.advance(301)
+    assert await idle.secret() == {"password": "two"}

@@ -310,6 +310,17 @@ async def test_sources_for_one_place_are_not_written_over_each_other(
     assert bench.provider.secrets["out/db"] == [there]
 
 
+async def test_a_whole_source_and_a_property_of_one_key_are_both_there_if_not_exists(
+    source,
+) -> None:
+    """In the order of the manifest: of a key that a property has made the rest would be missing."""
+    whole = {"match": {"remoteRef": {"remoteKey": "out/db"}}}
+    remote = {"remoteKey": "out/db", "property": "login"}
+    one = {"match": {"secretKey": "user", "remoteRef": remote}}
+    await push(source, data=[whole, one], updatePolicy="IfNotExists")
+    assert json.loads(held(source, "out/db")) == {"password": "p1", "user": "u1", "login": "u1"}
+
+
 async def test_nothing_is_taken_back_unless_the_policy_says_so(source) -> None:
     await push(source)
     await source.api.delete(PUSH_SECRETS, "ps", "n")
