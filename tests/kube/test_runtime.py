@@ -47,10 +47,13 @@ async def test_the_cache_follows_and_lists_again_after_410() -> None:
     again.cancel()
 
 
-async def test_a_server_that_was_put_back_is_listed_again_when_its_watch_tells_nothing() -> None:
+@pytest.mark.parametrize(("ends", "breaks"), [(300, False), (60, False), (60, True)])
+async def test_a_server_that_was_put_back_is_listed_again_when_its_watch_tells_nothing(
+    ends: int, breaks: bool
+) -> None:
     """It takes a position that it has yet to reach, and tells nothing, as etcd's restore leaves it.
 
-    One that says each minute where it is, and has nothing else to say, is not listed again.
+    Also behind a proxy that ends what is idle. One that says each minute where it is, and has nothing else to say, is not listed again.
     """
     clock = SimulatedClock()
     api = FakeKubeApi(clock)
@@ -58,17 +61,19 @@ async def test_a_server_that_was_put_back_is_listed_again_when_its_watch_tells_n
 
     class PutBack:
         lists = 0
-        bookmarks, every = True, 60.0
+        bookmarks = True
 
         def pages(self, *args):
             self.lists += 1
             return api.pages(*args)
 
         async def watch(self, _resource, position, *_args):
-            for _ in range(5):
-                await clock.sleep(self.every)
+            for _ in range(ends // 30):
+                await clock.sleep(30)
                 if self.bookmarks:
                     yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": position}})
+            if breaks:
+                raise Unavailable("unreachable", "the reply ended early")
 
     server = PutBack()
     informer = Informer(server, CONFIG_MAPS, clock)  # type: ignore[arg-type]

@@ -24,8 +24,8 @@ ABSENT_SECONDS: Final = 30.0
 # A watch that has told nothing and ends sooner than this, or one that the server has forgotten as
 # often as it was listed for, is a failure: else a server at its worst is asked without a pause.
 SHORT_SECONDS: Final = 1.0
-# Bookmarks come each minute. A watch that has told nothing for so long is of a position which that
-# server has yet to reach, as when its etcd was put back: it would hide all that happens until then.
+# Bookmarks come each minute. Watches that have told nothing for so long are of a position that the
+# server has yet to reach, as when its etcd was put back: they would hide what happens until then.
 QUIET_SECONDS: Final = 240.0
 # For so long what is first has the server and the loop to itself, before the rest is listed.
 HEAD_START_SECONDS: Final = 0.3
@@ -106,19 +106,21 @@ class Informer:
     async def run(self) -> None:
         """Follow for ever; a refusal is noted, waited out and tried again."""
         failures = forgotten = 0
-        position = ""
+        position, told = "", 0.0
         while True:
             began = self._clock.monotonic()
             try:
-                if not position:
+                # However the watches in between have ended, in order or by a proxy's patience.
+                if not position or began - told >= QUIET_SECONDS:
                     position = await self._list()
+                    told = self._clock.monotonic()
                 async for event in self._api.watch(self.resource, position, self._scope):
                     position = event.object["metadata"]["resourceVersion"]
                     failures = forgotten = 0
-                    self._last_contact = self._clock.monotonic()
+                    told = self._last_contact = self._clock.monotonic()
                     if event.type != "BOOKMARK":
                         self._seen(event.object, gone=event.type == "DELETED")
-                position = self._after(position)
+                self._last_contact = self._clock.monotonic()
                 if self._last_contact - began >= SHORT_SECONDS:
                     failures = forgotten = 0
                 else:
@@ -139,12 +141,6 @@ class Informer:
                 # A server that has just started serves no definitions for a moment.
                 gone = absent and failures >= len(BACKOFF_SECONDS)
                 failures = await self._pause(failures, ABSENT_SECONDS if gone else 0.0)
-
-    def _after(self, position: str) -> str:
-        """Where to go on when a watch has ended in order; "" is with a list."""
-        quiet = self.silence() >= QUIET_SECONDS
-        self._last_contact = self._clock.monotonic()
-        return "" if quiet else position
 
     async def _pause(self, failures: int, least: float = 0.0) -> int:
         """Wait, longer with each failure; how many there have been."""
