@@ -172,11 +172,15 @@ def test_a_file_of_gigabytes_is_read_with_little_memory(tmp_path) -> None:
     assert most < 4_000_000
 
 
-def test_a_file_that_changes_while_it_is_read_proves_nothing(tmp_path) -> None:
+@pytest.mark.parametrize("now", [b"", bytes([8, 1]) * 8, bytes([255]) * 16])
+def test_a_file_that_changes_while_it_is_read_proves_nothing(tmp_path, now: bytes) -> None:
+    """What is in a place by now is another key's record, no record, or no message at all."""
     key = b"/registry/secrets/n/s"
     (tmp_path / "db").write_bytes(database([(1, key, b"k8s:enc:kms:v2:a:x", False)]))
     snapshot = read_snapshot(tmp_path / "db")
     other = database([(1, b"/registry/secrets/n/t", b"k8s:enc:kms:v2:a:x", False)])
+    start, length = snapshot.current[key]
+    other = other[:start] + (now * 9)[:length] + other[start + len((now * 9)[:length]) :]
     with (tmp_path / "db").open("r+b") as file:
         file.write(other)
     with pytest.raises(Invalid, match="not an etcd snapshot"):

@@ -61,7 +61,10 @@ class Snapshot:
                 yield key.decode(errors="replace"), self._value(key, place)
 
     def _value(self, key: bytes, place: Place) -> bytes:
-        found, value = _key_value(self.data[place[0] : sum(place)])
+        try:
+            found, value = _key_value(self.data[place[0] : sum(place)])
+        except (Invalid, ValueError):
+            found = value = b""
         if found != key:  # A member's own file, whose page has another use by now.
             raise _bad(self.path)
         return value
