@@ -293,9 +293,10 @@ def next_look(
 def patience(item: Object, refusal: Refusal) -> Pause | None:
     """How long to stay away: no shorter than the store asks, no longer than the interval."""
     try:
-        interval = parse_spec(item).refresh_seconds or LAST_BACKOFF
+        spec = parse_spec(item)
     except Invalid:
         return None
+    interval = spec.refresh_seconds or LAST_BACKOFF
     asked = getattr(refusal, "retry_after", None)
     if isinstance(refusal, StoreAway):
         # The store's pace lets one in that long through; the others only look at it.
@@ -305,6 +306,7 @@ def patience(item: Object, refusal: Refusal) -> Pause | None:
     if isinstance(refusal, Conflict) and not refusal.code.startswith("kube-"):
         return Pause(min(UNSEEN_SECONDS, interval), interval)
     # What is wrong in the cluster costs the store little, and may be put right any time: a right
-    # that was taken away, a quota that is full, an admission webhook that refuses.
-    here = refusal.code in HERE or refusal.code.startswith("kube-")
+    # that was taken away, a quota that is full, an admission webhook that refuses. But what is
+    # generated is made anew for each try.
+    here = refusal.code in HERE or (refusal.code.startswith("kube-") and not spec.generators)
     return Pause(0.0, min(UNSEEN_SECONDS, interval) if here else interval)

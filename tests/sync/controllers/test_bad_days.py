@@ -459,3 +459,14 @@ async def test_what_is_read_once_is_not_as_old_as_the_refusal_was_long(
     unruly.failures = {}
     await idle.clock.advance(301)
     assert await idle.secret() == {"password": "two"}
+
+
+async def test_for_what_is_refused_a_generator_is_not_asked_every_five_minutes(
+    idle, unruly
+) -> None:
+    """Each try makes a credential, which ends again, as nobody can know when it will be taken."""
+    unruly.only, unruly.failures = SECRETS, {"create": [Denied("kube-forbidden", "no")] * 1000}
+    source = [{"sourceRef": {"generatorRef": {"kind": "Password", "name": "p"}}}]
+    await idle.external(dataFrom=source, refreshInterval="12h")
+    await idle.clock.advance(12 * 3600)
+    assert idle.generators.made < 20
