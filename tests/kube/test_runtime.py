@@ -61,15 +61,15 @@ async def test_a_server_that_was_put_back_is_listed_again_when_its_watch_tells_n
 
     class PutBack:
         lists = 0
-        bookmarks = True
+        bookmarks, every = True, 30
 
         def pages(self, *args):
             self.lists += 1
             return api.pages(*args)
 
         async def watch(self, _resource, position, *_args):
-            for _ in range(ends // 30):
-                await clock.sleep(30)
+            for _ in range(ends // self.every):
+                await clock.sleep(self.every)
                 if self.bookmarks:
                     yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": position}})
             if breaks:
