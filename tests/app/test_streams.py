@@ -1,22 +1,27 @@
 """What a command does where its output, its input or its complaints can go nowhere."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 
-def run(redirect: str, *words: str) -> subprocess.CompletedProcess[str]:
+def run(redirect: str, *words: str, unbuffered: str = "") -> subprocess.CompletedProcess[str]:
     shell = f'exec "$@" {redirect}'
     return subprocess.run(
         ["sh", "-c", shell, "sh", sys.executable, "-m", "strongroom", *words],
         capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("words", [("version",), ("completion", "bash"), ("--help",)])
-def test_a_full_disk_is_told(words) -> None:
-    done = run(">/dev/full", *words)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words", [("version",), ("completion", "bash"), ("--help",), ("kv", "get", "-h")]
+)
+def test_a_full_disk_is_told(words, unbuffered) -> None:
+    done = run(">/dev/full", *words, unbuffered=unbuffered)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert "No space left on device" in done.stderr

@@ -4,10 +4,13 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from strongroom.model.spelling import nearest
 from strongroom.model.truth import truth
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 # Commands of Vault's that are not here: why, and what to do instead.
 ABSENT: Final[dict[str, tuple[str, str]]] = {
@@ -218,6 +221,10 @@ class Parser(argparse.ArgumentParser):
         if self.epilog:
             parts += [self.epilog.rstrip(), ""]
         return "\n".join(parts) + "\n" + self._listed()
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        """Newer versions of argparse leave out, without a word, what cannot be written."""
+        print(self.format_help(), end="", file=file)
 
     def _listed(self) -> str:
         formatter = self._get_formatter()
