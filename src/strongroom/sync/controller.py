@@ -22,7 +22,7 @@ from strongroom.sync.desired import (
     shown_versions,
     synced_version,
 )
-from strongroom.sync.drift import Contest, opponent_of, truce_left
+from strongroom.sync.drift import opponent_of
 from strongroom.sync.due import (
     SHORTEST,
     Known,
@@ -40,6 +40,7 @@ from strongroom.sync.due import (
     still_good,
 )
 from strongroom.sync.finalizers import hold, is_held, let_go
+from strongroom.sync.memory import Memory
 from strongroom.sync.pace import Rate, turn_at
 from strongroom.sync.reader import Collected, Generated, Generators, Reader, Unsettled, slots_of
 from strongroom.sync.render import Rendered
@@ -47,7 +48,7 @@ from strongroom.sync.render_aside import rendered
 from strongroom.sync.reporting import Reporter
 from strongroom.sync.rewrite import Renderer
 from strongroom.sync.spec import Spec, not_deleted, parse_spec
-from strongroom.sync.status import CONTENDED, DELETED, MISSING, RETAINED, SYNCED, StoreAway, find
+from strongroom.sync.status import DELETED, MISSING, RETAINED, SYNCED, StoreAway
 from strongroom.sync.stores import Stores
 from strongroom.sync.target import Outcome, Targets
 from strongroom.sync.template_texts import template_texts
@@ -108,29 +109,14 @@ class SyncController:
         self._clock = clock
         self.queue: WorkQueue[Key] = WorkQueue(clock, namespace_of)
         self.controller = Controller("externalsecret", self.queue, self.reconcile, self._patience)
-        self._known: dict[Key, Known] = {}
-        self._uids: dict[Key, str] = {}
-        self._stale: set[Key] = set()
-        self._contests: dict[Key, Contest] = {}
+        self._memories: dict[Key, Memory] = {}
         parts.watches.on_reason(self._wake, self._touched, self._wrote)
         self._crowded_until = clock.monotonic()
-        # Never read so far, for their store did not answer.
-        self._failed_first: set[Key] = set()
-        # Read, and perhaps written; and written, but not told.
-        self._pending: dict[Key, Known] = {}
-        self._unsaid: dict[Key, Outcome] = {}
 
     async def run(self, workers: int = WORKERS) -> None:
-        """Work; the watches run beside it. May be run again after it was cancelled.
-
-        Another replica may have written since, so nothing is known at the beginning.
-        """
-        # What was read and could not be written is asked for again, for nothing else shows it.
-        self._stale.update(self._pending)
-        self._known.clear()
-        self._pending.clear()
-        self._unsaid.clear()
-        self._contests.clear()
+        """Work; the watches run beside it. May be run again after it was cancelled."""
+        for memory in self._memories.values():
+            memory.begin_anew()
         watches = self._parts.watches
         for each in watches.needed_for_new():
             await each.synced.wait()
@@ -147,27 +133,32 @@ class SyncController:
         for each in (*watches.needed_at_start(), watches.objects):
             await each.synced.wait()
         for item in watches.objects:
-            if key_of(item) not in self._known:
+            if self._known(key_of(item)) is None:
                 self.queue.add(key_of(item), start_lane(item))
+
+    def _memory(self, key: Key) -> Memory:
+        return self._memories.setdefault(key, Memory())
+
+    def _known(self, key: Key) -> Known | None:
+        memory = self._memories.get(key)
+        return None if memory is None else memory.known
 
     def _wake(self, key: Key, lane: Lane, read: bool) -> None:  # noqa: FBT001 - the callback's shape
         if read and self._concerns(key):
-            self._stale.add(key)
+            self._memory(key).stale = True
         self.queue.add(key, lane)
 
     def _concerns(self, key: Key) -> bool:
         item = self._parts.watches.objects.get(*key)
-        return item is not None and concerns(item, known=key in self._known)
+        return item is not None and concerns(item, known=self._known(key) is not None)
 
     def _touched(self, key: Key) -> None:
         """Somebody changed a target that is no Secret; what was in it may be known no more."""
-        self._wake(key, Lane.EVENT, key not in self._known)
+        self._wake(key, Lane.EVENT, self._known(key) is None)
 
     def _wrote(self, key: Key, version: str) -> bool:
         """Whether a version of the target is what this key wrote last, and said."""
-        known = self._known.get(key)
-        ours = known is not None and known.written and known.target_version == version
-        return ours and key not in self._unsaid
+        return key in self._memories and self._memories[key].wrote(version)
 
     def changed_at_store(self, key: Key, lane: Lane = Lane.EVENT) -> None:
         """The store says that something this key reads has changed."""
@@ -177,23 +168,31 @@ class SyncController:
         """What a generator made for a key ends, so that another has to be made."""
         item = self._parts.watches.objects.get(*key)
         if item is not None and follows_the_store(item):
-            if key in self._known:
-                self._known[key] = replace(self._known[key], generated={})
-            self._stale.add(key)
+            memory = self._memory(key)
+            if memory.known is not None:
+                memory.known = replace(memory.known, generated={})
+            memory.stale = True
             self.queue.add(key, Lane.EVENT)
 
     def store_is_back(self, readers: Iterable[Key]) -> None:
         """A store answers again: those that it failed are tried soon, not at their next turn."""
-        failed, self._failed_first = self._failed_first, set()
-        self._in_turn([*sorted(failed), *sorted(self._stale.intersection(readers) - failed)])
+        failed = [key for key, memory in self._memories.items() if memory.failed_first]
+        for key in failed:
+            self._memories[key].failed_first = False
+        others = self._stale(readers).difference(failed)
+        self._in_turn([*sorted(failed), *sorted(others)])
 
     def catch_up(self, readers: Iterable[Key]) -> None:
         """Nobody knows what has changed at a store: all who read it do so again, in turn."""
-        wanted = [key for key in readers if key in self._stale or self._concerns(key)]
         # Those that a store has failed come first.
-        wanted.sort(key=lambda key: (key not in self._stale, key))
-        self._stale.update(wanted)
-        self._in_turn(wanted)
+        failed = self._stale(readers)
+        others = [key for key in readers if key not in failed and self._concerns(key)]
+        for key in others:
+            self._memory(key).stale = True
+        self._in_turn([*sorted(failed), *sorted(others)])
+
+    def _stale(self, keys: Iterable[Key]) -> set[Key]:
+        return {key for key in keys if key in self._memories and self._memories[key].stale}
 
     def _in_turn(self, keys: Iterable[Key]) -> None:
         """Ten thousand that are read at once would bring down a store that has just come up."""
@@ -208,12 +207,13 @@ class SyncController:
         if item is None:
             self._forget(key)
             return None
-        if self._uids.get(key, item["metadata"]["uid"]) != item["metadata"]["uid"]:
+        uid = item["metadata"]["uid"]
+        if self._memory(key).uid not in ("", uid):
             # Made anew before anybody looked: what is known is of the one before, and so is a
             # status, if that was being worked on.
             self._forget(key)
-            self._stale.add(key)
-        self._uids[key] = item["metadata"]["uid"]
+            self._memory(key).stale = True
+        self._memory(key).uid = uid
         began = self._clock.monotonic()
         try:
             again = await self._reconcile(key, item)
@@ -237,10 +237,7 @@ class SyncController:
             await self._parts.reporter.failed(item, said)
 
     def _forget(self, key: Key) -> None:
-        for held in (self._known, self._pending, self._unsaid, self._uids):
-            held.pop(key, None)
-        self._stale.discard(key)
-        self._contests.pop(key, None)
+        self._memories.pop(key, None)
         self._parts.watches.forget(key)
         self._parts.generators.forget(EXTERNAL_SECRETS.kind, key)
         self._parts.forgotten(key)
@@ -254,7 +251,8 @@ class SyncController:
         if not await self._are_managed(spec, key[0]):
             return None
         now = (self._clock.now(), self._clock.monotonic())
-        known = self._known.get(key)
+        memory = self._memory(key)
+        known = memory.known
         what = await self._need(key, item, spec, now)
         if what is Need.NOTHING:
             if known is None:
@@ -263,10 +261,10 @@ class SyncController:
             return next_look(spec, item, known, now)
         for generator in spec.generators:
             if not await self._parts.generators.managed(generator, key[0]):
-                self._known.pop(key, None)
+                memory.known = None
                 return None
-        truce = self._truce(key, item, now)
-        if truce and (what is Need.CHECK or (known is None and key not in self._stale)):
+        truce = memory.truce(item, now)
+        if truce and (what is Need.CHECK or (known is None and not memory.stale)):
             due = None if known is None else next_look(spec, item, known, now)
             return max(SHORTEST, truce if due is None else min(truce, due))
         if what is Need.CHECK and known is not None and await self._is_gone(key, item, spec, known):
@@ -275,7 +273,7 @@ class SyncController:
             await self._renew(key, item, spec, known)
         else:
             await self._write(key, item, spec, known, known)
-        return next_look(spec, item, self._known.get(key), now)
+        return next_look(spec, item, memory.known, now)
 
     async def _is_gone(self, key: Key, item: Object, spec: Spec, known: Known) -> bool:
         """Whether the target was deleted: what is made then is what the store has now."""
@@ -293,8 +291,9 @@ class SyncController:
                 await self._write(key, item, spec, fresh, known)
         except BaseException:
             # Cancelled too: the lead may be lost in the middle of a write.
-            if self._known.get(key) is known and key not in self._pending:
-                self._stale.add(key)
+            memory = self._memory(key)
+            if memory.known is known and memory.pending is None:
+                memory.stale = True
             raise
 
     async def _are_managed(self, spec: Spec, namespace: str) -> bool:
@@ -303,31 +302,15 @@ class SyncController:
                 return False
         return True
 
-    def _truce(self, key: Key, item: Object, now: tuple[float, float]) -> float:
-        """Seconds for which nothing is repaired. One that another process called holds as well.
-
-        An edit ends it: somebody may have settled what was fought about.
-        """
-        wall, monotonic = now
-        known, status = self._known.get(key), item.get("status") or {}
-        before = status.get("syncedResourceVersion") if known is None else known.version
-        if before != synced_version(item):
-            self._contests.pop(key, None)
-        elif key not in self._contests:
-            left = truce_left(find(status, CONTENDED).get("lastTransitionTime"), wall)
-            if left:
-                self._contests[key] = Contest(until=monotonic + left)
-        return self._truce_left(key)
-
     def _truce_left(self, key: Key) -> float:
-        return self._contests.get(key, Contest()).truce(self._clock.monotonic())
+        return self._memory(key).truce_left(self._clock.monotonic())
 
     def _rests(self, key: Key, fresh: Known, known: Known | None) -> bool:
         """Whether what was read says nothing new while repairs are stopped."""
         truce = self._truce_left(key)
         if not truce or known is None or known.wanted != fresh.wanted:
             return False
-        self._known[key] = replace(
+        self._memory(key).known = replace(
             fresh, target_version=known.target_version, written=known.written
         )
         return True
@@ -335,16 +318,18 @@ class SyncController:
     async def _need(self, key: Key, item: Object, spec: Spec, now: tuple[float, float]) -> Need:
         if spec.manifest is not None and spec.creation != "None":
             self._parts.watches.follow(await self._parts.targets.kind_of(spec.manifest))
-        if key in self._stale or key in self._pending:
+        memory = self._memory(key)
+        if memory.stale or memory.pending is not None:
             return Need.READ
         target = self._parts.watches.target_of(key, spec)
-        what = need(item, spec, self._known.get(key), target, now)
-        return Need.CHECK if what is Need.NOTHING and key in self._unsaid else what
+        what = need(item, spec, memory.known, target, now)
+        return Need.CHECK if what is Need.NOTHING and memory.unsaid is not None else what
 
     def _pending_of(self, key: Key, item: Object, spec: Spec) -> Known | None:
         """What was read and not written for certain: a generator is not asked again for that."""
-        held = self._pending.pop(key, None)
-        if held is None or key in self._stale or held.version != synced_version(item):
+        memory = self._memory(key)
+        held, memory.pending = memory.pending, None
+        if held is None or memory.stale or held.version != synced_version(item):
             return None
         age = self._clock.monotonic() - held.refreshed
         return held if age < kept_for(item, spec, held) else None
@@ -366,13 +351,14 @@ class SyncController:
     async def _keep(self, key: Key, item: Object, spec: Spec, known: Known) -> None:
         outcome = await self._put(item, spec, known)
         written = not outcome.absent
-        self._known[key] = replace(known, target_version=outcome.version, written=written)
+        self._memory(key).known = replace(known, target_version=outcome.version, written=written)
         if outcome.difference.of_data or outcome.difference.shape == MANIFEST:
             await self._repaired(key, item, spec, outcome)
 
     async def _read(self, key: Key, item: Object, spec: Spec, known: Known | None) -> Known | None:
         """The target as the store says it should be; None when there is nothing to write."""
-        self._stale.discard(key)
+        memory = self._memory(key)
+        memory.stale = memory.failed_first = False
         try:
             await self._hold(item, spec)
             if slots_of(spec) and not await self._parts.targets.check_free(item, spec):
@@ -384,10 +370,9 @@ class SyncController:
             collected = await self._collect(item, spec, good)
             inputs, versions = await template_texts(self._api, key[0], spec.template)
         except Refusal as refusal:
-            self._stale.add(key)
+            memory.stale = True
             self._parts.awaited(key, spec)
-            if isinstance(refusal, StoreAway) and known is None:
-                self._failed_first.add(key)
+            memory.failed_first = known is None and isinstance(refusal, StoreAway)
             raise
         self._parts.noted(key, spec, collected)
         if known is None or known.version != synced_version(item):
@@ -448,13 +433,14 @@ class SyncController:
             raise not_deleted(spec)
         else:
             await self._parts.reporter.synced(item, spec, outcome, RETAINED)
-        self._known[key] = self._fresh(item, spec, Rendered(), Collected(), ())
+        self._memory(key).known = self._fresh(item, spec, Rendered(), Collected(), ())
 
     async def _write(
         self, key: Key, item: Object, spec: Spec, fresh: Known, known: Known | None
     ) -> None:
         outcome = Outcome(Difference(), None, "")
-        said, again = SYNCED, key in self._unsaid
+        memory = self._memory(key)
+        said, again = SYNCED, memory.unsaid is not None
         if spec.creation != "None":
             # What differs for an edit, or for what the store has now, is nobody's drift.
             drifted = known is not None and known.written and is_the_same(known, fresh)
@@ -465,12 +451,12 @@ class SyncController:
             said = MISSING if outcome.absent else SYNCED
         outcome = replace(outcome, sources=shown_versions(fresh.wanted.annotations))
         # Known from now on, but looked at again until it could be said.
-        self._known[key] = replace(
+        memory.known = replace(
             fresh,
             target_version=outcome.version,
             written=spec.creation != "None" and not outcome.absent,
         )
-        self._unsaid[key] = outcome
+        memory.unsaid = outcome
         unsettled = await self._settle(item, spec)
         if spec.creation != "None":
             if drifted and outcome.difference.any:
@@ -479,7 +465,7 @@ class SyncController:
                 await self._delete_orphans(item, spec)
         if not self._truce_left(key):
             await self._parts.reporter.synced(item, spec, outcome, said, quiet=self._crowded())
-        self._unsaid.pop(key, None)
+        memory.unsaid = None
         if unsettled is not None:
             raise unsettled
 
@@ -510,9 +496,9 @@ class SyncController:
             elif not is_of_the_cluster(refusal) or fresh.generated:
                 raise
             # Written or not, nobody knows, or it may be later: the same is, without a read.
-            self._pending[key] = fresh
+            self._memory(key).pending = fresh
             raise
-        untold = self._unsaid.get(key)
+        untold = self._memory(key).unsaid
         if untold is None or outcome.difference.any:
             return outcome
         return replace(outcome, difference=untold.difference, before=untold.before)
@@ -536,7 +522,7 @@ class SyncController:
         kept = Outcome(Difference(), current, metadata["resourceVersion"], sources=sources)
         # A condition that told of trouble with the store has to go as well.
         await self._parts.reporter.synced(item, spec, kept)
-        self._known[key] = replace(fresh, target_version=kept.version, written=True)
+        self._memory(key).known = replace(fresh, target_version=kept.version, written=True)
         if difference.of_data:
             who = await self._parts.reporter.who(item, spec, current)
             await self._parts.reporter.drift(item, spec, difference, who, repaired=False)
@@ -544,7 +530,7 @@ class SyncController:
 
     async def _repaired(self, key: Key, item: Object, spec: Spec, outcome: Outcome) -> None:
         who = await self._parts.reporter.who(item, spec, outcome.before)
-        contest = self._contests.setdefault(key, Contest())
+        contest = self._memory(key).fought()
         # Of labels and annotations nobody is told, unless they are fought about.
         if outcome.difference.of_data or outcome.difference.shape == MANIFEST:
             await self._parts.reporter.drift(item, spec, outcome.difference, who, repaired=True)
