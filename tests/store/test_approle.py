@@ -2,6 +2,9 @@
 
 import pytest
 
+from strongroom.store.auth.approle import AppRole
+from strongroom.store.auth.lockout import Lockout
+
 
 @pytest.fixture
 async def role(store):
@@ -222,6 +225,27 @@ async def test_a_long_role_id_is_counted_and_not_kept(role) -> None:
     path = f"sys/locked-users/{locked['mount_accessor']}/unlock/{name}"
     assert (await role.ask("POST", path, {}))[0] == 204
     assert (await login(role, long, "wrong"))[0] == 400
+
+
+async def test_made_up_role_ids_leave_a_bounded_number_of_rows(serve_with) -> None:
+    """Strangers made the database grow by one for each; whether a role has the id is not seen."""
+
+    def bounded(context, _):
+        return AppRole(context, lockout=Lockout(context, most=30, trimmed_every=10))
+
+    async with serve_with(approle=bounded) as store:
+        await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+        await store.ask("POST", "auth/approle/role/ci", {"role_id": "known"})
+        for number in range(100):
+            assert (await login(store, f"made-up-{number}", "x"))[0] == 400
+            store.clock.step_wall(1)
+        rows = await store.read(lambda view: list(view.failed_logins()))
+        assert 30 <= len(rows) <= 40
+        # The newest stay, and one that is tried again and again is locked as before.
+        assert "made-up-99" in {row.name for row in rows}
+        for each in ("known", "unknown"):
+            said = [(await login(store, each, "wrong"))[0] for _ in range(6)]
+            assert said == [400] * 5 + [403]
 
 
 async def test_ids_from_files_end_in_a_line_break(role) -> None:

@@ -121,6 +121,18 @@ async def test_failed_logins_are_kept_until_they_lapse(engine: Engine) -> None:
 
 
 @reads
+async def test_of_failed_logins_those_stay_that_lapse_last(engine: Engine) -> None:
+    rows = [FailedLoginRow("m", f"u{number}", 1, 100.0 - number) for number in range(6)]
+    other = FailedLoginRow("n", "u", 1, 1.0)
+    for row in (*rows, other):
+        await engine.transact(lambda each, row=row: each.put_failed_login(row))
+    assert await engine.transact(lambda each: each.trim_failed_logins("m", 6, 10)) == 0
+    assert await engine.transact(lambda each: each.trim_failed_logins("m", 3, 2)) == 2
+    assert await engine.transact(lambda each: each.trim_failed_logins("m", 3, 2)) == 1
+    assert list(engine.view.failed_logins()) == [*rows[:3], other]
+
+
+@reads
 async def test_a_removed_method_leaves_nothing(engine: Engine) -> None:
     mount = MountRow("auth", "userpass/", "userpass", "m", "auth_userpass_1")
 

@@ -54,6 +54,7 @@ def work(each: Any) -> None:
     each.token_by_accessor("a1")
     each.delete_spent_secret_ids(50.0, 10)
     each.forget_failed_logins(50.0, 10)
+    each.trim_failed_logins("m", 10, 10)
     each.alias_by_name("m", "n")
     each.kv_metadata("m", "a/b")
     each.delete_rows_of_mount("m")

@@ -71,10 +71,15 @@ def _names_of(word: str) -> frozenset[str]:
 class AppRole:
     """The backend of every approle mount."""
 
-    def __init__(self, context: Context, new_id: Callable[[], uuid.UUID] = uuid.uuid4) -> None:
+    def __init__(
+        self,
+        context: Context,
+        new_id: Callable[[], uuid.UUID] = uuid.uuid4,
+        lockout: Lockout | None = None,
+    ) -> None:
         self._context = context
         self._new_id = new_id
-        self._lockout = Lockout(context)
+        self._lockout = lockout or Lockout(context)
         self._secret_ids = SecretIds(context, new_id)
 
     @property

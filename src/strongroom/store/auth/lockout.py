@@ -7,6 +7,7 @@ Settings: https://developer.hashicorp.com/vault/docs/concepts/user-lockout.
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -25,6 +26,11 @@ ALL: Final = "all"
 FORCED: Final = "forced"
 METHODS: Final = frozenset({"userpass", "approle"})
 FORGOTTEN_AT_ONCE: Final = 20
+# Of a mount: strangers make a new one with each name they think of.
+MOST_ROWS: Final = 50_000
+# A process looks once in so many failures whether there are more, and takes away so many at once.
+TRIMMED_EVERY: Final = 1_000
+TRIMMED_AT_ONCE: Final = 5_000
 # Of a name, in a row that strangers make.
 MOST_CHARACTERS: Final = 512
 RESET: Final = "lockout_counter_reset_duration"
@@ -116,10 +122,19 @@ def counted(name: str) -> str:
 
 
 class Lockout:
-    """The rule kept for the users of every mount."""
+    """The rule kept for the users of every mount.
 
-    def __init__(self, context: Context) -> None:
+    Of a mount's rows the `most` that lapse last are kept, whether or not there is such a user.
+    """
+
+    def __init__(
+        self, context: Context, most: int = MOST_ROWS, trimmed_every: int = TRIMMED_EVERY
+    ) -> None:
         self._context = context
+        self._most = most
+        self._trimmed_every = trimmed_every
+        # Failures of a mount, by its uuid, since its rows were counted.
+        self._since: Counter[str] = Counter()
 
     def check(self, mount: MountRow, name: str, view: AuthView | None = None) -> None:
         """Refuse a locked user; raises Denied with the sentence of any other refusal."""
@@ -153,14 +168,25 @@ class Lockout:
         rules, name = rules_of(mount, self._context.lockout), counted(name)
         if rules.disabled:
             return
+        trims = self._is_due(mount)
 
         def write(transaction: Transaction) -> None:
             transaction.forget_failed_logins(now, FORGOTTEN_AT_ONCE)
+            if trims:
+                transaction.trim_failed_logins(mount.uuid, self._most, TRIMMED_AT_ONCE)
             row = self._row(transaction, mount, name)
             _refuse_locked(row, now)
             transaction.put_failed_login(after_failure(row, rules, now, mount.uuid, name))
 
         await self._context.engine.transact(write)
+
+    def _is_due(self, mount: MountRow) -> bool:
+        """Whether it is time to look at how many rows a mount has."""
+        self._since[mount.uuid] += 1
+        if self._since[mount.uuid] < self._trimmed_every:
+            return False
+        del self._since[mount.uuid]
+        return True
 
     def succeeded(self, transaction: Transaction, mount: MountRow, name: str) -> None:
         """A right password: forget the failures, unless the user was locked meanwhile."""

@@ -122,9 +122,24 @@ class AuthRows(SealedRows):
         )
 
     def forget_failed_logins(self, before: float, limit: int) -> int:
-        rows = self._sql.all(
-            "SELECT mount, name FROM failed_login WHERE lapses < ? LIMIT ?", before, limit
+        return self._remove_failed(
+            self._sql.all(
+                "SELECT mount, name FROM failed_login WHERE lapses < ? LIMIT ?", before, limit
+            )
         )
+
+    def trim_failed_logins(self, mount: str, kept: int, limit: int) -> int:
+        return self._remove_failed(
+            self._sql.all(
+                "SELECT mount, name FROM failed_login WHERE mount = ?"
+                " ORDER BY lapses DESC LIMIT ? OFFSET ?",
+                mount,
+                limit,
+                kept,
+            )
+        )
+
+    def _remove_failed(self, rows: Sequence[Any]) -> int:
         for mount, key in rows:
             self._sql.run("DELETE FROM failed_login WHERE mount = ? AND name = ?", mount, key)
         return len(rows)

@@ -88,3 +88,6 @@ class AuthTransaction(AuthView, Protocol):
 
     def forget_failed_logins(self, before: float, limit: int) -> int:
         """Remove up to `limit` that lapsed before a time; returns how many."""
+
+    def trim_failed_logins(self, mount: str, kept: int, limit: int) -> int:
+        """Remove up to `limit` of a mount's beside the `kept` that lapse last; returns how many."""

@@ -187,6 +187,14 @@ class MemoryAuthRows:
 
     def forget_failed_logins(self, before: float, limit: int) -> int:
         gone = [key for key, row in self.state.failed.items() if row.lapses < before][:limit]
+        return self._remove_failed(gone)
+
+    def trim_failed_logins(self, mount: str, kept: int, limit: int) -> int:
+        rows = [row for row in self.state.failed.values() if row.mount == mount]
+        rows.sort(key=lambda each: each.lapses, reverse=True)
+        return self._remove_failed([(mount, each.name) for each in rows[kept : kept + limit]])
+
+    def _remove_failed(self, gone: Sequence[tuple[str, str]]) -> int:
         for key in gone:
             del self.state.failed[key]
         return len(gone)
