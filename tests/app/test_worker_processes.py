@@ -229,3 +229,22 @@ def test_a_refusal_during_preparation_is_said_once_and_leaves_no_process(
     # And no cluster that nobody has asked for.
     assert list((tmp_path / "data").iterdir()) == []
     assert not (tmp_path / "key").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "status"),
+    [
+        (("server", "-test-config"), 'storage "inmem" {}\nlistener "tcp" { tls_disable = true }', 0),
+        (("kms", "serve"), "none: such", 2),
+    ],
+)
+def test_a_reload_while_it_starts_ends_nothing(
+    run: Run, tmp_path: Path, words: tuple[str, ...], config: str, status: int
+) -> None:
+    """Who rotates logs does not know that it has just been started again."""
+    os.mkfifo(tmp_path / "config")
+    process = run("-m", "strongroom", *words, f"--config={tmp_path / 'config'}")
+    with (tmp_path / "config").open("w") as read:  # It reads its configuration now.
+        process.send_signal(signal.SIGHUP)
+        read.write(config)
+    assert process.wait(LIMIT) == status

@@ -8,6 +8,7 @@ import argparse
 import errno
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,8 @@ CLIENT: Final[dict[str, str]] = {
 }
 # Commands that run by themselves and have verbs besides, which are loaded when one is named.
 LONG_RUNNING: Final = frozenset({"operator"})
+# Those that SIGHUP tells to read their files anew, once they serve.
+RELOADED: Final = (["server"], ["kms", "serve"])
 
 VAULT_VERSION: Final = "1.16.0"
 _INSTALLING: Final = (["-autocomplete-install"], ["-autocomplete-uninstall"])
@@ -198,10 +201,17 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - until the end
 
 
+def _ignore_reloads(words: Sequence[str], *, called: bool) -> None:
+    """SIGHUP while they start must not end those that it tells to read files anew."""
+    if called and any(words[: len(each)] == each for each in RELOADED):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     _open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
+    _ignore_reloads(words, called=argv is None)
     status = _without_a_command(words, called=argv is None)
     if status is not None:
         return status

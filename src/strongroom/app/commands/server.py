@@ -5,7 +5,6 @@ import asyncio
 import base64
 import contextlib
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -182,8 +181,6 @@ def run(args: argparse.Namespace) -> int:
     from strongroom.app.server import Worker
 
     worker = Worker(count=settings.workers, program_version=program_version())
-    # Until somebody handles it, and in workers that are starting: it must not end them.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     first = os.getpid()
     prepare = partial(_prepare, args, settings, log, first)
     try:
