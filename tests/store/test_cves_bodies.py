@@ -70,6 +70,25 @@ async def test_cve_2025_6203_structure_is_bounded_before_anything_is_parsed(stor
     assert len(said["errors"][0]) < 200
 
 
+async def test_cve_2025_6203_a_strangers_long_body_is_not_read(store) -> None:
+    """One of 24 MB took half a second before its token was looked at."""
+    await store.ask("POST", "sys/auth/approle", {"type": "approle"})
+    no_json = b"x" * (2**20 + 1)
+    for path, token, expected in (
+        ("secret/data/a", "hvs.unknown", 403), ("secret/data/a", "", 403), ("nowhere", "", 403),
+        ("auth/approle/login", "", 413), ("sys/wrapping/lookup", "hvs.unknown", 413),
+        ("secret/data/a", store.root, 400), ("auth/approle/login", store.root, 400),
+    ):  # fmt: skip
+        store.device.lines.clear()
+        assert (await store.ask("POST", path, no_json, token=token))[0] == expected, path
+        # As before, what needs a token is recorded, and what cannot be read is not.
+        for each in store.records():
+            assert each["request"]["data"] == {"values_left_out": True}
+        assert bool(store.records()) is (expected == 403)
+    # Up to there all is as it was.
+    assert (await store.ask("POST", "secret/data/a", no_json[1:], token=""))[0] == 400
+
+
 async def test_cve_2025_12044_a_rate_limit_counts_before_the_body_is_read(store) -> None:
     """What is over the limit is refused without a look into its body."""
     await store.ask("POST", "sys/quotas/rate-limit/all", {"rate": 1, "interval": "1h"})

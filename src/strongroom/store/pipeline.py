@@ -40,7 +40,7 @@ from strongroom.store.envelope import (
 )
 from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed, Subscriber, pattern_of
-from strongroom.store.incoming import call_of
+from strongroom.store.incoming import body_from, call_of
 from strongroom.store.normalise import Canonical, body_of, normalise_line
 from strongroom.store.recording import LEFT_OUT, Outcome
 from strongroom.store.request_headers import is_plain, token_of
@@ -266,12 +266,12 @@ class Pipeline:
                 self._context.clock.monotonic(),
             )
             exchange.headers += shown
-        body = body_of(line, request.body, content_type)
         missing = None
         if way is None:
             way, missing = self._way(line, written)
         route = way.route if way else None
         session, early = self._authenticate(route, token, request.peer)
+        body = body_from(line, route, session, request)
         there = way is not None and way.secret in known
         call = call_of((line, *body), route, session, request, there=there)
         if early is not None and token and line.path == UNWRAP and not call.data.get("token"):
