@@ -234,7 +234,11 @@ def test_a_refusal_during_preparation_is_said_once_and_leaves_no_process(
 @pytest.mark.parametrize(
     ("words", "config", "status"),
     [
-        (("server", "-test-config"), 'storage "inmem" {}\nlistener "tcp" { tls_disable = true }', 0),
+        (
+            ("server", "-test-config"),
+            'storage "inmem" {}\nlistener "tcp" { tls_disable = true }',
+            0,
+        ),
         (("kms", "serve"), "none: such", 2),
     ],
 )
