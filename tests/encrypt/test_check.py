@@ -3,7 +3,9 @@
 import base64
 import dataclasses
 import json
+import threading
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import jsonschema
@@ -409,6 +411,74 @@ def test_the_barrier_waits_for_every_server(lines, passes) -> None:
     state = barrier(servers, "a", "new", 3.0)
     assert state.passed is passes
     assert list(state.behind) == ([] if passes else ["two"])
+
+
+def _resources(*names: str) -> dict:
+    return {
+        "resources": [
+            {"name": name, "kind": name, "namespaced": False, "verbs": ["list"]} for name in names
+        ]
+    }
+
+
+ROLES = "rbac.authorization.k8s.io/v1"
+ANSWERS = {
+    "/api/v1": _resources("services", "secrets"),
+    "/apis": {
+        "groups": [
+            {
+                "name": ROLES[:-3],
+                "versions": [{"groupVersion": ROLES, "version": "v1"}],
+                "preferredVersion": {"groupVersion": ROLES, "version": "v1"},
+            }
+        ]
+    },
+    f"/apis/{ROLES}": _resources("clusterroles", "clusterrolebindings", "roles", "rolebindings"),
+}
+
+
+class Restricted(BaseHTTPRequestHandler):
+    """An API server whose user may ask what there is, and nothing of it."""
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        said = json.dumps(ANSWERS.get(path, {"message": f"may not get {path}"})).encode()
+        self.send_response(200 if path in ANSWERS else 403)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_what_the_user_may_not_ask_is_not_looked_at_and_the_rest_is(tmp_path, capsys) -> None:
+    """Who might not list roles learned nothing at all."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Restricted)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    cluster = {"name": "a", "cluster": {"server": address}}
+    context = {"name": "a", "context": {"cluster": "a", "user": "a"}}
+    user = {"name": "a", "user": {"token": "t"}}
+    named = {"clusters": [cluster], "contexts": [context], "users": [user], "current-context": "a"}
+    (tmp_path / "kubeconfig").write_text(json.dumps(named))
+    config = tmp_path / "config"
+    config.write_bytes(text(entry("secret", SECRETBOX)))
+    words = ["--config", str(config), "--live", "--kubeconfig", str(tmp_path / "kubeconfig")]
+    try:
+        assert main(["encrypt", "check", *words, "--format", "json"]) == 1
+    finally:
+        server.shutdown()
+        server.server_close()
+    found = capsys.readouterr()
+    said = json.loads(found.out)
+    # It has heard which resources there are.
+    assert "E05" in {each["check"] for each in said["findings"]}
+    assert said["not_checked"]["E23"] == "roles and bindings (--live)"
+    assert "E11" in said["not_checked"]
+    for what in ("services", "roles and bindings", f"the metrics of {address}"):
+        assert f"not looked at: {what}: " in found.err
+    assert "may not get /metrics" in found.err
 
 
 def test_where_no_configuration_was_seen_nobody_is_reassured(capsys) -> None:

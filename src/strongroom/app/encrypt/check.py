@@ -5,13 +5,13 @@ import asyncio
 import json
 import sys
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from strongroom.app.encrypt.etcd_source import add_etcd_arguments, prove_stored
-from strongroom.model.errors import Invalid, Refusal
+from strongroom.model.errors import Denied, Invalid, Refusal
 
 if TYPE_CHECKING:
     from strongroom.encrypt.check.facts import ConfigFile, Facts, PluginFact, PluginSetup, Server
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from strongroom.kube.client import KubeClient
     from strongroom.kube.resource import Resource
 
+T = TypeVar("T")
 SEVERITIES: Final = ("error", "warning", "note")
 FOUND: Final = 1
 
@@ -244,15 +245,18 @@ async def _live(facts: "Facts", args: argparse.Namespace) -> "Facts":
     clock, config = SystemClock(), cluster_config(args)
     async with KubeClient(config, clock) as api:
         resources = await discover(api)
-        services = (await api.list(resources["services"])).items
-        deleters = await _deleters(api, resources)
+        services = await _if_allowed("services", api.list(resources["services"]))
+        deleters = await _if_allowed("roles and bindings", _deleters(api, resources))
     metrics = []
     for url in args.api_server or [config.server]:
         async with KubeClient(config.at(url.rstrip("/")), clock) as api:
-            metrics.append((url, await api.raw("/metrics")))
+            what = f"the metrics of {url}"
+            metrics.append((url, await _if_allowed(what, api.raw("/metrics"))))
     servers = _measured(facts.servers, metrics)
     addresses = {
-        address for each in services for address in each.get("spec", {}).get("clusterIPs") or []
+        address
+        for each in (services.items if services else ())
+        for address in each.get("spec", {}).get("clusterIPs") or []
     }
     return replace(
         facts,
@@ -264,8 +268,19 @@ async def _live(facts: "Facts", args: argparse.Namespace) -> "Facts":
     )
 
 
+async def _if_allowed(what: str, asked: Awaitable[T]) -> T | None:
+    """What the cluster answers; None, and said, where this user may not ask for it."""
+    try:
+        return await asked
+    except Denied as error:
+        if error.code != "kube-forbidden":
+            raise
+        print(f"strongroom: not looked at: {what}: {error.message}", file=sys.stderr)
+        return None
+
+
 def _measured(
-    servers: "tuple[Server, ...]", metrics: list[tuple[str, bytes]]
+    servers: "tuple[Server, ...]", metrics: "list[tuple[str, bytes | None]]"
 ) -> "tuple[Server, ...]":
     """The servers with what their metrics say; one that no file was given for by its address."""
     from strongroom.encrypt.check.api_metrics import parse, started
@@ -273,6 +288,8 @@ def _measured(
 
     found = list(servers)
     for index, (url, text) in enumerate(metrics):
+        if text is None:
+            continue
         samples = parse(text.decode(errors="replace"))
         if index >= len(found):
             found.append(Server(url, metrics=samples, started=started(samples)))
