@@ -340,6 +340,21 @@ def test_an_address_is_looked_for_among_networks_of_both_kinds(address, inside) 
     assert not covered(["10.0.0.0/7"], networks)
 
 
+@pytest.mark.parametrize(
+    ("network", "address", "inside"),
+    [
+        ("10.0.0.0/255.0.0.0", "10.1.2.3", True), ("10.0.0.0/0.255.255.255", "10.1.2.3", True),
+        ("10.9.9.9/08", "10.1.2.3", True), ("0.0.0.0/0", "10.1.2.3", True),
+        ("0.0.0.0/0", "::1", False), ("::/0", "10.1.2.3", False), ("2001:DB8::/32", "2001:db8::1", True),
+        ("::ffff:10.0.0.0/104", "::ffff:10.1.2.3", True), ("2001:db8::1", "2001:db8::1", True),
+        ("010.0.0.0/8", "10.1.2.3", False), ("10.0.0.0/33", "10.1.2.3", False),
+        ("10.0.0.0/", "10.0.0.0", False), ("10.0.0.0/٨", "10.1.2.3", False),
+    ],
+)  # fmt: skip
+def test_every_form_of_a_network_means_what_it_says(network, address, inside) -> None:
+    assert within(address, [network]) is inside
+
+
 def test_a_long_list_of_networks_costs_no_more_at_each_use_of_a_token() -> None:
     """Whoever may make tokens could have each request with one of them take seconds."""
     networks = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(MOST_NETWORKS)]

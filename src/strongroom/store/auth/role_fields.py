@@ -8,6 +8,7 @@ and a role that was written with them shows them too: programs that know no othe
 import functools
 import ipaddress
 from collections.abc import Mapping, Sequence, Set
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, Final
 
 from strongroom.model.errors import Invalid
@@ -185,11 +186,29 @@ def _blocks(networks: tuple[str, ...]) -> Mapping[tuple[int, int], Set[int]]:
     """
     found: dict[tuple[int, int], set[int]] = {}
     for each in networks:
-        network = ipaddress.ip_network(each, strict=False)
-        length = network.prefixlen
-        bits = int(network.network_address) >> (network.max_prefixlen - length)
-        found.setdefault((network.version, length), set()).add(bits)
+        version, length, bits = _block(each)
+        found.setdefault((version, length), set()).add(bits)
     return found
+
+
+def _block(network: str) -> tuple[int, int, int]:
+    """The version of a network, how many bits it has, and those; raises ValueError.
+
+    In the usual form by the system's parser: `ipaddress` takes many times as long, for a list of
+    ten thousand 50 ms.
+    """
+    address, _, length = network.partition("/")
+    version, family, most = (6, AF_INET6, 128) if ":" in address else (4, AF_INET, 32)
+    if length.isascii() and length.isdigit() and len(length) <= 3 and int(length) <= most:
+        try:
+            bits = int.from_bytes(inet_pton(family, address)) >> most - int(length)
+        except OSError:
+            pass
+        else:
+            return version, int(length), bits
+    parsed = ipaddress.ip_network(network, strict=False)
+    left = parsed.max_prefixlen - parsed.prefixlen
+    return parsed.version, parsed.prefixlen, int(parsed.network_address) >> left
 
 
 def _lies_in(
