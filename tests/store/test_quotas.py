@@ -258,10 +258,28 @@ def test_a_count_is_taken_anew_after_its_time_and_when_the_clock_was_set_back() 
 
     quotas, quota = Quotas(), LeaseCount("all", "", 5)
     for now, times in ((100.0, 1), (101.9, 1), (102.0, 2), (50.0, 3), (51.0, 3)):
-        quotas._count(Counting(), quota, "", now, COUNT_SECONDS)
+        quotas._count(Counting(), quota, now, COUNT_SECONDS)
         assert len(taken) == times, now
     # While more than half is free nobody is counted alone.
     assert quotas._has_room(Counting(), quota, "ada", 51.0)
+
+
+@pytest.mark.parametrize(
+    ("most", "times"), [(1_000, 10), (300_000, 2), (10_000_000, 1)], ids=["few", "usual", "many"]
+)
+def test_a_full_quota_is_counted_the_less_often_the_larger_it_is(most, times) -> None:
+    """Each count of 300,000 took a fifth of the writer's time while everybody was refused."""
+    taken: list[int] = []
+
+    class Full:
+        def count_under(self, prefix: str, limit: int) -> int:
+            taken.append(limit)
+            return limit
+
+    quotas, quota = Quotas(), LeaseCount("all", "a/", most)
+    for step in range(20):
+        assert not quotas._has_room(Full(), quota, "ada", 100.0 + step / 10)
+    assert len(taken) == times
 
 
 def test_a_client_that_is_refused_is_not_counted_each_time() -> None:

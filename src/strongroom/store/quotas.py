@@ -8,7 +8,7 @@ https://developer.hashicorp.com/vault/api-docs/system/rate-limit-quotas.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from strongroom.model.errors import Refusal
@@ -38,6 +38,8 @@ RETRY_SECONDS: Final = 60
 # How long a count holds, with what this process has added; one that refuses all is taken anew.
 COUNT_SECONDS: Final = 2.0
 RECOUNT_SECONDS: Final = 0.2
+# Nobody writes while they are counted, so of a large quota that is full no more than these.
+RECOUNTED_IN_A_SECOND: Final = 300_000
 
 
 class TooMany(Refusal):
@@ -89,6 +91,11 @@ class LeaseCount:
     def shared(self) -> bool:
         """Whether one client could keep everybody else out."""
         return not self.path
+
+
+def recount_seconds(most: int) -> float:
+    """How long the count of a full quota of so many holds."""
+    return min(COUNT_SECONDS, max(RECOUNT_SECONDS, most / RECOUNTED_IN_A_SECOND))
 
 
 @dataclass(slots=True)
@@ -293,22 +300,29 @@ class Quotas:
                 return
 
     def _has_room(self, view: View, quota: LeaseCount, client: str, now: float) -> bool:
-        free = quota.most - self._count(view, quota, "", now, COUNT_SECONDS)
+        free = quota.most - self._count(view, quota, now, COUNT_SECONDS)
         if free <= 0:
-            free = quota.most - self._count(view, quota, "", now, RECOUNT_SECONDS)
+            free = quota.most - self._count(view, quota, now, recount_seconds(quota.most))
         if free <= 0 or not quota.shared or quota.most - free < free:
             # While less than half is used nobody can have more than is left.
             return free > 0
         # Not taken anew where it refuses: nobody writes while 150,000 are counted, and a client
         # that is refused asks again at once.
-        counted_to = replace(quota, most=free)
-        return self._count(view, counted_to, client, now, COUNT_SECONDS) < free
+        counted = self._kept(
+            (quota.name, client), now, COUNT_SECONDS, lambda: view.count_of(client, free)
+        )
+        return counted < free
 
-    def _count(self, view: View, quota: LeaseCount, client: str, now: float, holds: float) -> int:
-        key = quota.name, client
+    def _count(self, view: View, quota: LeaseCount, now: float, holds: float) -> int:
+        return self._kept((quota.name, ""), now, holds, lambda: leases_under(view, quota))
+
+    def _kept(
+        self, key: tuple[str, str], now: float, holds: float, taken: Callable[[], int]
+    ) -> int:
+        """A count that is not older than it `holds`, or `taken` anew."""
         at, count = self._counted.get(key, (float("-inf"), 0))
         if not 0 <= now - at < holds:
-            count = view.count_of(client, quota.most) if client else leases_under(view, quota)
+            count = taken()
             if len(self._counted) >= CLIENTS:
                 self._counted.clear()
             self._counted[key] = now, count
