@@ -168,6 +168,28 @@ async def test_what_is_no_store_is_told_apart(cli, monkeypatch, words, status, b
 @pytest.mark.parametrize(
     "words",
     [
+        ("write", "a/b", "k=v"), ("delete", "a/b"), ("patch", "a/b", "k=v"), ("kv", "put", "secret/a", "k=v"),
+        ("kv", "delete", "secret/a"), ("policy", "delete", "a"), ("secrets", "disable", "a"),
+        ("auth", "enable", "userpass"), ("token", "revoke", "hvs.a"), ("lease", "revoke", "a/b"),
+    ],
+)  # fmt: skip
+async def test_an_empty_page_is_no_word_that_something_was_done(cli, monkeypatch, words) -> None:
+    """A proxy or a web server may answer so, and the write was called done."""
+    answers = {"GET": Response(404, body=b'{"errors": []}')}
+    async with _serving(lambda request: answers.get(request.method, Response(200))) as address:
+        monkeypatch.setenv("VAULT_ADDR", address)
+        assert await cli(*words, expect=2) == ""
+    assert "is no store" in cli.err
+    answers = dict.fromkeys(("GET", "PUT", "POST", "PATCH", "DELETE"), Response(204))
+    async with _serving(lambda request: answers[request.method]) as address:
+        monkeypatch.setenv("VAULT_ADDR", address)
+        if words[0] != "kv":
+            await cli(*words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
         ("kv", "get", "secret/a"), ("kv", "metadata", "get", "secret/a"), ("status",),
         ("token", "create"), ("token", "renew"), ("policy", "list"),
         ("policy", "read", "a"), ("auth", "list"), ("secrets", "list", "-detailed"),

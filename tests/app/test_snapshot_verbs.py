@@ -47,6 +47,27 @@ async def test_save_and_restore(store: Any, tmp_path: Path, verb: tuple[str, ...
     assert body["data"]["data"] == {"k": "before"}
 
 
+async def test_a_web_page_is_no_word_that_a_snapshot_was_restored(
+    store: Any, tmp_path: Path
+) -> None:
+    """As a proxy's page for signing in, with the status 200."""
+    file = tmp_path / "store.snap"
+    assert (await strongroom(store, "snapshot", "save", str(file)))[0] == 0
+
+    async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(page, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        words = ("snapshot", "restore", f"-address=http://127.0.0.1:{port}", str(file))
+        status, out, err = await strongroom(store, *words)
+    assert (status, out) == (2, "")
+    assert "is no store" in err
+
+
 async def test_drill_and_inspect_say_what_is_there(store: Any, tmp_path: Path) -> None:
     file = tmp_path / "store.snap"
     assert (await strongroom(store, "snapshot", "save", str(file)))[0] == 0

@@ -173,7 +173,9 @@ class Session:
             print(f"WARNING! {each}", file=sys.stderr)
         if reply.status >= 300 and not _says_what_was(method, reply.status, found):
             raise _error(method, full, reply)
-        if reply.body and read is None:
+        # A store that has done something and says nothing says 204.
+        silent = not reply.body and reply.status == 200 and method != "GET"
+        if silent or (reply.body and read is None):
             raise NoJson(self.where.address, reply.body)
         if found.get("wrap_info"):
             raise Wrapped(found, reply.body)
@@ -197,7 +199,10 @@ class Session:
         reply = await self._http.upload(url, file, headers=headers)
         if reply.status >= 300:
             raise _error("POST", url, reply)
-        return Reply(reply.status, read_fields(reply.body, url) or Fields({}, url), reply.body)
+        read = read_fields(reply.body, url)
+        if reply.body and read is None:
+            raise NoJson(self.where.address, reply.body)
+        return Reply(reply.status, read or Fields({}, url), reply.body)
 
     async def messages(self, path: str) -> AsyncIterator[str]:
         """Texts of a websocket until it closes; raises as `ask`."""
