@@ -545,3 +545,19 @@ async def test_a_pattern_of_forbidden_policies_forbids_in_any_case(store) -> Non
     for name, status in (("dev-a", 200), ("Dev-a", 200), ("ops", 400)):
         made = await store.ask("POST", "auth/token/create/r", {"policies": [name]}, token=token)
         assert made[0] == status
+
+
+async def test_a_token_has_a_bounded_number_of_policies(store) -> None:
+    """Each is read when it is first used: 900,000 held up their process for minutes."""
+    names = [f"p{number}" for number in range(2_001)]
+    said = (400, {"errors": ["at most 2,000 policies"]})
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    for path, body in (
+        ("auth/token/create", {"policies": names}),
+        ("auth/userpass/users/ada", {"password": "pw", "token_policies": names}),
+        ("auth/token/roles/r", {"allowed_policies": names}),
+        ("identity/entity", {"name": "ada", "policies": names}),
+    ):
+        assert await store.ask("POST", path, body) == said, path
+    most = {"policies": names[:1_999]}  # `default` comes to them.
+    assert (await store.ask("POST", "auth/token/create", most))[0] == 200

@@ -23,6 +23,8 @@ ROOT: Final = "root"
 TEXTS: Final = ("hvs.", "hvb.", "hvr.")
 # What the store gives to tokens of its own; nobody may ask for them.
 INTERNAL_POLICIES: Final = frozenset({"response-wrapping", "control-group"})
+# Each is read when a token is first used: one with 900,000 held up its process for minutes.
+MOST_POLICIES: Final = 2_000
 
 
 def without_tokens(path: str, hide: Callable[[str], str] = lambda _: "TOKEN") -> str:
@@ -78,9 +80,11 @@ class Grant:
 def clean_policies(names: Iterable[str], *, with_default: bool = True) -> tuple[str, ...]:
     """Lower-case, sorted, unique; `default` joins unless root is there or it is not wanted.
 
-    Raises Invalid when root stands beside others.
+    Raises Invalid when root stands beside others, or where there are too many.
     """
     found = {name.strip().lower() for name in names if name.strip()}
+    if len(found) > MOST_POLICIES:
+        raise Invalid("too-many-policies", f"at most {MOST_POLICIES:,} policies")
     if ROOT in found:
         if len(found - {"default"}) > 1:
             raise Invalid("root-alone", "root tokens may not have other policies")
