@@ -161,6 +161,17 @@ async def test_a_token_is_stored_nowhere_when_that_was_said(people, tmp_path: Pa
     assert not (tmp_path / ".vault-token").exists()
 
 
+async def test_a_wrap_ttl_is_meant_for_the_token_and_not_for_the_address(
+    people, tmp_path: Path
+) -> None:
+    words = ("-no-store", "-wrap-ttl=5m", "-format=json")
+    async with login(people, tmp_path, *words) as command:
+        await browse(await command.address())
+        status, out, err = await command.end()
+    assert status == 0, err
+    assert json.loads(out)["wrap_info"]["creation_path"] == "auth/oidc/oidc/callback"
+
+
 async def test_a_forged_way_back_ends_nothing(people, tmp_path: Path) -> None:
     """A page that a person happens to have open sends the browser to the listener."""
     async with login(people, tmp_path, "-no-store", "-field=token") as command:

@@ -91,7 +91,8 @@ async def oidc_login(
             "redirect_uri": f"{method}://{host}:{shown}{PATH}",
             "client_nonce": nonce,
         }
-        reply = await session.ask("PUT", f"auth/{mount.strip('/')}/oidc/auth_url", body)
+        asked = session.unwrapped()  # -wrap-ttl is meant for the token.
+        reply = await asked.ask("PUT", f"auth/{mount.strip('/')}/oidc/auth_url", body)
         url = str(reply.data.get("auth_url") or "")
         login.state = parse_qs(urlsplit(url).query).get("state", [""])[0]
         opening = _send_there(url, None if skip else open_browser)

@@ -113,7 +113,7 @@ class Session:
 
     def unwrapped(self) -> "Session":
         """The same for what a command asks on its way: -wrap-ttl is meant for its last reply."""
-        other = Session(self.where, self._http, "", self._show)
+        other = type(self)(self.where, self._http, "", self._show)
         other.token = self.token
         return other
 
