@@ -3,8 +3,11 @@
 import argparse
 import base64
 import hashlib
+import itertools
 import json
+import os
 import struct
+import threading
 import tracemalloc
 
 import pytest
@@ -124,23 +127,30 @@ def test_a_snapshot_that_is_not_what_was_saved_is_refused(tmp_path, content, sai
         read_snapshot(tmp_path / "f")
 
 
-def leaf(entries: list[tuple[int, bytes, bytes]]) -> bytes:
+def leaf(number: int, entries: list[tuple[int, bytes, bytes]]) -> bytes:
     """A leaf page of bbolt with everything in it: flag, key and value of each entry."""
     table, content = b"", b""
-    for number, (flag, key, value) in enumerate(entries):
-        offset = (len(entries) - number) * 16 + len(content)
+    for index, (flag, key, value) in enumerate(entries):
+        offset = (len(entries) - index) * 16 + len(content)
         table += struct.pack("<IIII", flag, offset, len(key), len(value))
         content += key + value
-    page = struct.pack("<QHHI", 0, 2, len(entries), 0) + table + content
+    page = struct.pack("<QHHI", number, 2, len(entries), 0) + table + content
     return page + bytes(-len(page) % 4096)
+
+
+def meta(transaction: int) -> bytes:
+    """The page of a state whose root is page 2, with its checksum (FNV-1a)."""
+    content = struct.pack("<IIIIQQQQQ", 0xED0CDAED, 2, 4096, 0, 2, 0, 0, 0, transaction)
+    checksum = 0xCBF29CE484222325
+    for each in content:
+        checksum = (checksum ^ each) * 0x100000001B3 % 2**64
+    page = struct.pack("<QHHI", transaction % 2, 4, 0, 0) + content + struct.pack("<Q", checksum)
+    return page + bytes(4096 - len(page))
 
 
 def database(records: list[tuple[int, bytes, bytes, bool]]) -> bytes:
     """A member's file: revision, key, value and whether it is gone, in the order of revisions."""
-    meta = struct.pack("<QHHI", 0, 4, 0, 0)
-    meta += struct.pack("<IIIIQQQQQ", 0xED0CDAED, 2, 4096, 0, 2, 0, 0, 0, 1)
-    meta += bytes(4096 - len(meta))
-    root = leaf([(1, b"key", struct.pack("<QQ", 3, 0))])
+    root = leaf(2, [(1, b"key", struct.pack("<QQ", 3, 0))])
     entries = [
         (
             0,
@@ -149,7 +159,7 @@ def database(records: list[tuple[int, bytes, bytes, bool]]) -> bytes:
         )
         for revision, key, value, gone in records
     ]
-    return meta + meta + root + leaf(entries)
+    return meta(2) + meta(1) + root + leaf(3, entries)
 
 
 def test_a_file_of_gigabytes_is_read_with_little_memory(tmp_path) -> None:
@@ -185,3 +195,49 @@ def test_a_file_that_changes_while_it_is_read_proves_nothing(tmp_path, now: byte
         file.write(other)
     with pytest.raises(Invalid, match="not an etcd snapshot"):
         list(snapshot.under("/registry/"))
+
+
+def test_a_member_that_is_written_to_meanwhile_proves_nothing(tmp_path) -> None:
+    """Pages of the tree that is read have another use by now, so keys may be missing in it."""
+    value = b"k8s:enc:kms:v2:a:x"
+    records = [(n, b"/registry/secrets/n/%d" % n, value, False) for n in range(1, 5001)]
+    (tmp_path / "db").write_bytes(database(records))
+    assert len(read_snapshot(tmp_path / "db").current) == 5000
+    done = threading.Event()
+
+    def go_on() -> None:
+        with (tmp_path / "db").open("r+b", buffering=0) as file:
+            for transaction in itertools.count(4, 2):
+                os.pwrite(file.fileno(), meta(transaction), 0)
+                if done.is_set():
+                    return
+
+    etcd = threading.Thread(target=go_on)
+    etcd.start()
+    try:
+        with pytest.raises(Invalid) as caught:
+            read_snapshot(tmp_path / "db")
+    finally:
+        done.set()
+        etcd.join()
+    assert caught.value.code == "snapshot-in-use"
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        database([])[:12288] + leaf(4, []),  # A page of another place.
+        database([(2, b"/a", b"k8s\0", False), (1, b"/b", b"k8s\0", False)]),
+    ],
+)
+def test_a_copy_of_a_file_that_was_in_use_is_refused(tmp_path, whole: bytes) -> None:
+    (tmp_path / "db").write_bytes(whole)
+    with pytest.raises(Invalid, match="not an etcd snapshot"):
+        read_snapshot(tmp_path / "db")
+
+
+def test_of_two_states_the_newest_that_is_whole_counts(tmp_path) -> None:
+    record = (1, b"/registry/secrets/n/s", b"k8s:enc:kms:v2:a:x", False)
+    torn = meta(3)[:72] + b"x" + meta(3)[73:]
+    (tmp_path / "db").write_bytes(meta(2) + torn + database([record])[8192:])
+    assert list(read_snapshot(tmp_path / "db").current) == [record[1]]

@@ -21,6 +21,7 @@ BUCKET_FLAG: Final = 0x01
 DEEPEST: Final = 64
 _PAGE: Final = struct.Struct("<QHHI")
 _META: Final = struct.Struct("<IIIIQQQQQ")
+_CHECKSUM: Final = struct.Struct("<Q")
 _LEAF: Final = struct.Struct("<IIII")
 _BRANCH: Final = struct.Struct("<IIQ")
 _BUCKET: Final = struct.Struct("<QQ")
@@ -44,6 +45,7 @@ class Snapshot:
 
     data: mmap.mmap
     path: Path
+    meta: "_Meta"
     current: dict[bytes, Place] = field(default_factory=dict)
     older: list[tuple[bytes, Place]] = field(default_factory=list)
 
@@ -66,21 +68,31 @@ class Snapshot:
         except (Invalid, ValueError):
             found = value = b""
         if found != key:  # A member's own file, whose page has another use by now.
-            raise _bad(self.path)
+            raise _refusal(self.data, self.path, self.meta)
         return value
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Read a file; raises NotFound, or Invalid(`bad-snapshot`) for one that is none."""
+    """Read a file; raises NotFound, Invalid(`bad-snapshot`) for one that is none, and
+    Invalid(`snapshot-in-use`) for that of an etcd that runs.
+    """
     try:
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         _check_whole(data, path)
-        return _Reader(data, path).read()
+        meta = _newest(data)
     except FileNotFoundError:
         raise NotFound("no-snapshot", f"there is no file {path}") from None
-    except (OSError, ValueError, struct.error, IndexError, OverflowError, RecursionError):
+    except (OSError, ValueError):
         raise _bad(path) from None
+    try:
+        found = _Reader(data, path, meta).read()
+        unchanged = _newest(data) == meta
+    except (Invalid, ValueError, struct.error, IndexError, OverflowError, RecursionError):
+        unchanged = False
+    if not unchanged:
+        raise _refusal(data, path, meta)
+    return found
 
 
 def _check_whole(data: mmap.mmap, path: Path) -> None:
@@ -99,16 +111,60 @@ def _check_whole(data: mmap.mmap, path: Path) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Meta:
+    """A state of the file: its number, and where its pages begin."""
+
+    transaction: int
+    root: int
+    page_bytes: int
+
+
+def _newest(data: mmap.mmap) -> _Meta:
+    """The newest whole state; raises ValueError. etcd writes the two that there are in turn."""
+    first = _meta(data, 0)
+    second = _meta(data, first.page_bytes if first else 4096)
+    found = [each for each in (first, second) if each]
+    if not found:
+        raise ValueError("no state")
+    return max(found, key=lambda each: each.transaction)
+
+
+def _meta(data: mmap.mmap, start: int) -> _Meta | None:
+    place = start + _PAGE.size
+    if place + _META.size + _CHECKSUM.size > len(data):
+        return None
+    content = data[place : place + _META.size]
+    magic, version, page_bytes, _, root, _, _, _, transaction = _META.unpack(content)
+    _, flags, _, _ = _PAGE.unpack_from(data, start)
+    if magic != MAGIC or version != 2 or not flags & META:
+        return None
+    if _CHECKSUM.unpack_from(data, place + _META.size) != (_fnv(content),):
+        return None  # It was being written.
+    return _Meta(transaction, root, page_bytes)
+
+
+def _fnv(content: bytes) -> int:
+    """FNV-1a of 64 bits, by which bbolt tells a state that was written as a whole."""
+    found = 0xCBF29CE484222325
+    for each in content:
+        found = (found ^ each) * 0x100000001B3 % 2**64
+    return found
+
+
 class _Reader:
-    def __init__(self, data: mmap.mmap, path: Path) -> None:
+    def __init__(self, data: mmap.mmap, path: Path, meta: _Meta) -> None:
         self._data = data
         self._path = path
-        self._page_bytes = 4096
+        self._meta = meta
 
     def read(self) -> Snapshot:
-        found = Snapshot(self._data, self._path)
-        for revision, start, length in self._leaves(self._bucket(self._root(), b"key"), 0):
+        found, last = Snapshot(self._data, self._path, self._meta), b""
+        for revision, start, length in self._leaves(self._bucket(self._meta.root, b"key"), 0):
             # Records come in the order of their revisions, so the last of a key is its newest.
+            if revision <= last:
+                raise ValueError("not in order")
+            last = revision
             key, _ = _key_value(self._data[start : start + length])
             before = found.current.pop(key, None)
             if before is not None:
@@ -117,38 +173,22 @@ class _Reader:
                 found.current[key] = start, length
         return found
 
-    def _root(self) -> int:
-        best = (-1, 0)
-        for start in (0, None):
-            offset = self._page_bytes if start is None else start
-            *_, flags, _, _ = (0, *_PAGE.unpack_from(self._data, offset)[1:])
-            magic, version, page_bytes, _, root, _, _, _, transaction = _META.unpack_from(
-                self._data, offset + _PAGE.size
-            )
-            if magic != MAGIC or version != 2 or not flags & META:
-                continue
-            self._page_bytes = page_bytes
-            best = max(best, (transaction, root))
-        if best[0] < 0:
-            raise _bad(self._path)
-        return best[1]
-
     def _bucket(self, root: int, name: bytes) -> int:
         for key, start, _ in self._leaves(root, 0, buckets=True):
             if key == name:
                 page = _BUCKET.unpack_from(self._data, start)[0]
                 if page:
                     return int(page)
-        raise _bad(self._path)
+        raise ValueError("no bucket")
 
     def _leaves(
         self, page: int, depth: int, *, buckets: bool = False
     ) -> Iterator[tuple[bytes, int, int]]:
         """Each key, where its value begins, and how long that is."""
-        if depth > DEEPEST:
-            raise _bad(self._path)
-        start = page * self._page_bytes
-        _, flags, count, _ = _PAGE.unpack_from(self._data, start)
+        start = page * self._meta.page_bytes
+        number, flags, count, _ = _PAGE.unpack_from(self._data, start)
+        if depth > DEEPEST or number != page:
+            raise ValueError("not this tree's page")
         first = start + _PAGE.size
         for index in range(count):
             if flags & LEAF:
@@ -163,7 +203,7 @@ class _Reader:
                 _, _, child = _BRANCH.unpack_from(self._data, place)
                 yield from self._leaves(child, depth + 1, buckets=buckets)
             else:
-                raise _bad(self._path)
+                raise ValueError("neither branch nor leaf")
 
 
 def _key_value(message: bytes) -> tuple[bytes, bytes]:
@@ -172,6 +212,22 @@ def _key_value(message: bytes) -> tuple[bytes, bytes]:
     if not isinstance(key, bytes) or not isinstance(value, bytes):
         raise ValueError("not a KeyValue")
     return key, value
+
+
+def _refusal(data: mmap.mmap, path: Path, meta: _Meta) -> Invalid:
+    """Why a tree does not hold: pages of one that etcd goes on with have another use by now, and
+    what is missing then would be missing in the proof.
+    """
+    try:
+        if _newest(data) == meta:
+            return _bad(path)
+    except ValueError:
+        return _bad(path)
+    return Invalid(
+        "snapshot-in-use",
+        f"{path} changed while it was read: an etcd runs on it",
+        hint="etcdctl snapshot save FILE, then --snapshot FILE",
+    )
 
 
 def _bad(path: Path) -> Invalid:

@@ -19,7 +19,7 @@ def add_etcd_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("etcd")
     group.add_argument("--etcd", metavar="URL", help="client address of etcd")
     group.add_argument(
-        "--snapshot", type=Path, metavar="F", help="a snapshot, or a member's db file"
+        "--snapshot", type=Path, metavar="F", help="a snapshot, or the db file of a stopped member"
     )
     group.add_argument(
         "--etcd-ca-file",
