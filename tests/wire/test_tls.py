@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import shutil
 import socket
 import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -41,8 +43,8 @@ class Served:
         self.folder = folder
         setting = ListenerSetting("127.0.0.1", 0, TlsSetting(certificate, key, **more))
         self.context = tls_context(setting)
-        self.certificates = Certificates(setting, self.context)
         self.listener = Listener(self.answer, Limits(), CLOCK)
+        self.certificates = Certificates(setting, self.listener.renew_tls)
         self.port = 0
         self.beside: list[tuple[bytes, ...]] = []
 
@@ -195,6 +197,39 @@ async def test_a_new_certificate_is_taken_and_a_broken_one_is_not(start, tmp_pat
     written(tmp_path, "server")  # another authority: who trusts it alone must be answered
     served.certificates.reload()
     assert await served.ask() == "-"
+
+
+async def test_a_certificate_of_another_type_of_key_takes_the_place_of_the_old_one(
+    start, tmp_path: Path
+) -> None:
+    """OpenSSL keeps one of each type in a context, and shows the old one to who prefers its type."""
+    served = await start()
+    old = (tmp_path / "server.ca").read_bytes()
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    files = ("-keyout", tmp_path / "server.key", "-out", tmp_path / "server.crt")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names, *files]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    shutil.copy(tmp_path / "server.crt", tmp_path / "server.ca")
+    served.certificates.reload(changed_only=True)
+    assert await served.ask() == "-"
+    (tmp_path / "server.ca").write_bytes(old)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await served.ask()
+
+
+async def test_the_authority_of_clients_is_read_again(start, tmp_path: Path) -> None:
+    _, *first = written(tmp_path, "first")
+    _, *second = written(tmp_path, "second")
+    shutil.copy(tmp_path / "first.ca", tmp_path / "clients.ca")
+    served = await start(client_ca=tmp_path / "clients.ca", client_required=True)
+    for shown, refused in ((first, second), (second, first)):
+        assert len(await answer_to(served, (shown[0], shown[1]))) == 64
+        assert await answer_to(served, (refused[0], refused[1])) == ""
+        shutil.copy(tmp_path / "second.ca", tmp_path / "clients.ca")
+        served.certificates.reload(changed_only=True)
+    (tmp_path / "clients.ca").write_text("broken")
+    served.certificates.reload(changed_only=True)
+    assert len(await answer_to(served, (second[0], second[1]))) == 64
 
 
 async def test_a_file_that_claims_to_be_as_old_is_another_one(start, tmp_path: Path) -> None:

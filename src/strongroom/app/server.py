@@ -66,7 +66,6 @@ from strongroom.wire.listener import Exchange, Handler, Listener
 from strongroom.wire.tls import (
     OPENSSL,
     accept_any_client_certificate,
-    replace_certificate,
     require_clients,
     server_context,
 )
@@ -212,16 +211,22 @@ def tls_context(listener: ListenerSetting, openssl: str | None = OPENSSL) -> ssl
 
 
 class Certificates:
-    """Reloads a listener's certificate when the files change or SIGHUP says so."""
+    """Reloads a listener's certificate when the files change or SIGHUP says so.
 
-    def __init__(self, listener: ListenerSetting, context: ssl.SSLContext) -> None:
+    `take` hears the new context. It is one of its own, because OpenSSL keeps a certificate for each
+    type of key, and authorities that were trusted before.
+    """
+
+    def __init__(self, listener: ListenerSetting, take: Callable[[ssl.SSLContext], None]) -> None:
         self._listener = listener
-        self._context = context
+        self._take = take
         self._seen = self._stamps()
 
     def _stamps(self) -> tuple[tuple[int, ...], ...]:
         tls = self._listener.tls
-        paths = (tls.certificate, tls.key) if tls else ()
+        paths = [tls.certificate, tls.key] if tls else []
+        if tls and tls.client_required and tls.client_ca:
+            paths.append(tls.client_ca)
         with contextlib.suppress(OSError):
             found = [path.stat() for path in paths]
             # Whoever unpacks or copies files may give all of them the same time of change.
@@ -234,15 +239,14 @@ class Certificates:
         if changed_only and stamps == self._seen:
             return
         self._seen = stamps
-        tls = self._listener.tls
-        if tls is None:
-            return
         try:
-            replace_certificate(self._context, tls.certificate, tls.key)
+            context = tls_context(self._listener)
         except Refusal as error:
             _log.error("the certificate was not reloaded: %s", error)
-        else:
-            _log.info("certificate %s reloaded", tls.certificate)
+            return
+        if context is not None and self._listener.tls is not None:
+            self._take(context)
+            _log.info("certificate %s reloaded", self._listener.tls.certificate)
 
 
 async def serve(
@@ -430,7 +434,7 @@ async def _listen(
         else:
             tls = tls_context(each)
             if tls is not None:
-                certificates.append(Certificates(each, tls))
+                certificates.append(Certificates(each, listener.renew_tls))
             await listener.start(each.host, each.port, tls=tls, reuse_port=worker.count > 1)
         listeners.append(listener)
     return listeners

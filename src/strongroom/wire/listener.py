@@ -529,12 +529,7 @@ class Listener:
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(
-        self,
-        host: str,
-        port: int,
-        *,
-        tls: ssl.SSLContext | None = None,
-        reuse_port: bool = False,
+        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, reuse_port: bool = False
     ) -> tuple[str, int]:
         """Listen on an address (port 0: any); returns the address taken. Raises OSError."""
         create = partial(Connection, self)
@@ -547,6 +542,12 @@ class Listener:
             for each in sockets:
                 self._started(await loop.create_server(create, sock=each, backlog=BACKLOG))
         return name[0], name[1]
+
+    def renew_tls(self, tls: ssl.SSLContext) -> None:
+        """Have handshakes that begin from now on use another context."""
+        for server in self._servers:
+            if isinstance(server, TlsDoor):
+                server.tls = tls
 
     async def start_unix(self, path: str) -> None:
         """Listen on a unix socket."""

@@ -34,30 +34,12 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise _bad_certificate(certificate, key) from error
+        raise Invalid(
+            "bad-certificate",
+            f"cannot use {certificate} with {key}",
+            hint="give a PEM certificate chain and its unencrypted private key",
+        ) from error
     return context
-
-
-def replace_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Serve new connections with these files; raises Invalid(`bad-certificate`).
-
-    They are read once: files that change between a check and their use would leave OpenSSL with
-    a certificate and no key.
-    """
-    try:
-        pem = ClientPem(certificate.read_text(), Secret(key.read_bytes()))
-        _load_pem(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem)
-    except (OSError, ValueError, ssl.SSLError) as error:
-        raise _bad_certificate(certificate, key) from error
-    _load_pem(context, pem)
-
-
-def _bad_certificate(certificate: Path, key: Path) -> Invalid:
-    return Invalid(
-        "bad-certificate",
-        f"cannot use {certificate} with {key}",
-        hint="give a PEM certificate chain and its unencrypted private key",
-    )
 
 
 def require_clients(context: ssl.SSLContext, authority: Path | None) -> None:

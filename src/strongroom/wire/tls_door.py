@@ -27,8 +27,9 @@ _log = logging.getLogger(__name__)
 class TlsDoor:
     """Bound sockets whose peers become `create`'s protocols after their handshakes.
 
-    `room` says how many may be in a handshake now. Who comes when that many are takes the place
-    of the oldest: an honest handshake is over in moments, a silent one never.
+    `tls` may be replaced: handshakes that begin later have the new one. `room` says how many may be
+    in a handshake now. Who comes when that many are takes the place of the oldest: an honest
+    handshake is over in moments, a silent one never.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class TlsDoor:
         self._loop = asyncio.get_running_loop()
         self._sockets = tuple(sockets)
         self._create = create
-        self._tls = tls
+        self.tls = tls
         self._seconds = seconds
         self._room = room
         # Oldest first. One that is through, and so counted as connected, is here for a moment more.
@@ -98,5 +99,5 @@ class TlsDoor:
         # Whoever does not speak TLS, or not in time, is let go; nobody waits for this.
         with contextlib.suppress(OSError):
             await self._loop.connect_accepted_socket(
-                lambda: connection, peer, ssl=self._tls, ssl_handshake_timeout=self._seconds
+                lambda: connection, peer, ssl=self.tls, ssl_handshake_timeout=self._seconds
             )
