@@ -288,6 +288,21 @@ def test_a_check_finds_its_cause_and_nothing_else_does(name: str, bad: Facts, go
         assert each.message
 
 
+def test_writes_in_plain_text_from_before_a_reload_are_no_error() -> None:
+    """A server that reloads its file counts them until it ends; a file it has not loaded is none."""
+    writes = (
+        'apiserver_storage_transformation_operations_total{resource="secrets",status="OK",'
+        'transformation_type="to_storage",transformer_prefix=""} 3\n'
+    )
+    for configured, digest, severity in (
+        (GOOD, parse(text(GOOD)).digest, ["warning"]),
+        (GOOD, "sha256:other", ["error"]),
+        (entry("configmaps", KMS % "a"), parse(text(entry("configmaps", KMS % "a"))).digest, ["error"] * 2),
+    ):  # fmt: skip
+        loaded = f'apiserver_encryption_config_controller_last_config_info{{hash="{digest}"}} 1\n'
+        assert found(facts(configured, metrics=metrics(writes + loaded)), "E02") == severity
+
+
 def test_every_check_has_a_case() -> None:
     assert {each.id for each in CHECKS} == {name for name, *_ in CASES} | {"E00"}
 

@@ -65,6 +65,12 @@ def started(samples: tuple[Sample, ...]) -> float | None:
     return found[0].value if found else None
 
 
+def loaded(samples: tuple[Sample, ...]) -> str:
+    """The digest of the configuration that the server has loaded; "" when it does not say."""
+    found = of(samples, CONFIG_INFO)
+    return found[0].labels.get("hash", "") if found else ""
+
+
 def key_hash(key_id: str) -> str:
     """How metrics name a key id."""
     return "sha256:" + hashlib.sha256(key_id.encode()).hexdigest()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from strongroom.encrypt.check.api_metrics import plaintext_writes
+from strongroom.encrypt.check.api_metrics import loaded, plaintext_writes
 from strongroom.encrypt.check.chain import Chain, chain_of, start_errors
 from strongroom.encrypt.check.configuration import Configuration
 from strongroom.encrypt.check.facts import SENSITIVE, Facts, Server
@@ -71,11 +71,22 @@ def e02_identity_writes(facts: Facts) -> Iterator[Finding]:
         for resource in SENSITIVE:
             writes = plaintext_writes(server.metrics or (), resource)
             if writes:
+                # The counter is as old as the process, which may have reloaded its file since.
+                past = _encrypts_now(server, resource)
                 yield Finding(
-                    "E02", "error", server.name,
-                    f"the server's metrics count {writes:g} writes by identity",
+                    "E02", "warning" if past else "error", server.name,
+                    f"the server's metrics count {writes:g} writes by identity"
+                    + (", from before it loaded the file that it has now" if past else ""),
                     "strongroom encrypt prove",
                 )  # fmt: skip
+
+
+def _encrypts_now(server: Server, resource: str) -> bool:
+    """Whether the server says that it has loaded its file, and that encrypts."""
+    parsed = server.config.parsed if server.config else None
+    if parsed is None or loaded(server.metrics or ()) != parsed.digest:
+        return False
+    return chain_of(parsed, resource).encrypts
 
 
 def e05_matches_nothing(facts: Facts) -> Iterator[Finding]:

@@ -6,19 +6,14 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Final
 
-from strongroom.encrypt.check.api_metrics import CONFIG_INFO, RELOAD_TIME, RELOADS, of
+from strongroom.encrypt.check.api_metrics import RELOAD_TIME, RELOADS, loaded, of
 from strongroom.encrypt.check.chain import chain_of
 from strongroom.encrypt.check.configuration import LOCAL
-from strongroom.encrypt.check.facts import Facts, Server
+from strongroom.encrypt.check.facts import Facts
 from strongroom.encrypt.check.manifest import CONFIG_FLAG, RELOAD_FLAG, SERVICES_FLAG
 from strongroom.model.decision import Finding
 
 SERVICE_ACCOUNTS: Final = ("/var/run/secrets/kubernetes.io/", "/run/secrets/kubernetes.io/")
-
-
-def _loaded(server: Server) -> str:
-    found = of(server.metrics or (), CONFIG_INFO)
-    return found[0].labels.get("hash", "") if found else ""
 
 
 def e10_not_loaded(facts: Facts) -> Iterator[Finding]:
@@ -27,8 +22,8 @@ def e10_not_loaded(facts: Facts) -> Iterator[Finding]:
         config = server.config
         if config is None or config.parsed is None:
             continue
-        loaded = _loaded(server)
-        if loaded and loaded != config.parsed.digest:
+        has = loaded(server.metrics or ())
+        if has and has != config.parsed.digest:
             yield Finding(
                 "E10", "error", server.name, f"{config.path} is not what the server has loaded",
                 "restart the server, or find out why it does not reload (E11, E12)",
@@ -43,7 +38,7 @@ def e10_not_loaded(facts: Facts) -> Iterator[Finding]:
             and config.changed is not None
             and config.changed > server.started
         )
-        if not loaded and late and not reloads:
+        if not has and late and not reloads:
             yield Finding(
                 "E10", "error", server.name,
                 f"{config.path} was changed after the server started, and it does not reload",
@@ -90,7 +85,7 @@ def e12_mounted_as_file(facts: Facts) -> Iterator[Finding]:
 def e13_differ(facts: Facts) -> Iterator[Finding]:
     """Servers that do not have the same configuration."""
     have = {
-        server.name: _loaded(server)
+        server.name: loaded(server.metrics or ())
         or (server.config.parsed.digest if server.config and server.config.parsed else "")
         for server in facts.servers
     }
