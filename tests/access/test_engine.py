@@ -34,6 +34,9 @@ def rule(path: str, *capabilities: str) -> str:
         (("secret/a+", "secret/*"), "secret/ab", "secret/*"),
         (("secret/+", "none"), "secret/a/b", None),
         (("*",), "anything/at/all", "*"),
+        # Whoever asks for a wildcard's own text is told what others are.
+        (("secret/*", "secret/+/a*"), "secret/x/ab", "secret/*"),
+        (("secret/*", "secret/+/a*"), "secret/+/ab", "secret/*"),
     ],
 )
 def test_the_most_specific_rule_governs(rules, path, winner) -> None:

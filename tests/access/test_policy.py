@@ -185,9 +185,19 @@ def test_parameters_of_two_blocks_are_all_denied(equals: str) -> None:
         'path "a" { policy = ["read"] }',
         'path "a\\ud800" { capabilities = ["read"] }',
         '{"path": {"a\\udfff": {"capabilities": ["read"]}}}',
+        'path "a" { capabilities { } }',
+        'path "a" { required_parameters = "ttl" }',
+        'path "a" { required_parameters = [1] }',
+        'path "a" { denied_parameters = ["ttl"] }',
+        'path "a" { denied_parameters = { ttl = "1h" } }',
+        'path "a" { min_wrapping_ttl = "2m" max_wrapping_ttl = "1m" }',
+        'path "a" "b" { capabilities = ["deny"] }',
+        'pth "a" { capabilities = ["deny"] }',
     ],
-    ids=["long-number", "list-of-shorthands", "half-a-character", "half-in-json"],
-)
+    ids=["long-number", "list-of-shorthands", "half-a-character", "half-in-json",
+         "block-for-a-list", "text-for-a-list", "list-of-numbers", "list-for-an-object",
+         "object-of-texts", "bounds-the-wrong-way", "two-paths", "misspelled-path"],
+)  # fmt: skip
 def test_what_cannot_be_read_or_shown_is_refused_and_no_bug(text: str) -> None:
     with pytest.raises(Invalid):
         parse_policy("p", text)
