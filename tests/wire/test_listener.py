@@ -171,14 +171,32 @@ async def test_a_chunked_body_is_cut_at_the_limit_while_it_streams(bench) -> Non
     assert (await peer.reply())[0] == 413
 
 
-async def test_a_body_arrives_whole_and_expect_is_answered(bench) -> None:
-    """curl waits for 100 before it sends a larger body."""
+@pytest.mark.parametrize(
+    ("framing", "pieces"),
+    [
+        ("Content-Length: 6", (b"abc", b"def")),
+        ("Transfer-Encoding: chunked", (b"3\r\nabc\r\n", b"3\r\ndef\r\n0\r\n\r\n")),
+    ],
+)
+async def test_a_body_arrives_whole_and_expect_is_answered(bench, framing, pieces) -> None:
+    """curl waits for 100 before it sends a larger body, and one of no known length (`-T -`)."""
     peer = await bench.peer()
-    await peer.send(get(method="PUT", headers="Content-Length: 6\r\nExpect: 100-continue\r\n"))
+    await peer.send(get(method="PUT", headers=f"{framing}\r\nExpect: 100-continue\r\n"))
     assert await peer.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-    await peer.send(b"abc")
-    await peer.send(b"def")
+    for piece in pieces:
+        await peer.send(piece)
     assert json.loads((await peer.reply())[1])["size"] == 6
+
+
+async def test_pieces_of_a_body_stay_in_their_order(bench) -> None:
+    """Small ones are put together, and large ones are not."""
+    peer = await bench.peer()
+    pieces = [bytes([number]) * size for number, size in enumerate((3, 1, 2, 1500, 1, 2, 3, 1100))]
+    await peer.send(get(method="PUT", headers="Transfer-Encoding: chunked\r\n"))
+    await peer.send(b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in pieces))
+    await peer.send(b"0\r\n\r\n")
+    assert (await peer.reply())[0] == 200
+    assert bench.echo.seen[-1].body == b"".join(pieces)
 
 
 async def test_who_sends_first_and_reads_then_learns_why_it_was_refused(bench) -> None:
@@ -289,6 +307,39 @@ async def test_who_sends_a_body_that_nobody_wants_makes_room(bench) -> None:
     await sends.send(b"body")
     assert (await sends.reply())[0] == 200
     await few.drain(0.2)
+
+
+async def test_of_a_body_for_disk_nothing_is_read_before_its_sender_is_known(bench) -> None:
+    """It would wait in memory for the answer of a slow database, from anybody."""
+    known = asyncio.Event()
+
+    class Slow(Kept):
+        async def admits(self, request: Request) -> bool:
+            return await known.wait()
+
+    listener = Listener(bench.echo, Limits(), bench.clock, spool=Slow())
+    _, bench.port = await listener.start("127.0.0.1", 0)
+    peer = await bench.peer()
+    await peer.send(get(method="POST", headers="Transfer-Encoding: chunked\r\n"))
+    await until(lambda: [each for each in listener.places if each._spooling])
+    (connection,) = listener.places
+    assert connection.transport is not None
+    assert not connection.transport.is_reading()
+    known.set()
+    await peer.send(b"4\r\nbody\r\n0\r\n\r\n")
+    assert (await peer.reply())[0] == 200
+    kept = bench.echo.seen[-1].file
+    assert kept is not None
+    await listener.drain(0.2)
+
+
+async def test_what_is_not_for_disk_has_the_bound_of_memory(bench) -> None:
+    listener = Listener(bench.echo, Limits(body_bytes=10), bench.clock, spool=Kept())
+    _, bench.port = await listener.start("127.0.0.1", 0)
+    more = "Content-Length: 11\r\nx-known: 1\r\n"
+    for method, status in (("PUT", 413), ("POST", 200)):
+        assert await bench.ask(get(method=method, headers=more) + bytes(11)) == status
+    await listener.drain(0.2)
 
 
 async def test_who_reads_a_long_reply_is_not_silent(bench) -> None:
