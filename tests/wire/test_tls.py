@@ -378,3 +378,14 @@ async def test_a_peer_that_begins_no_handshake_is_let_go(tmp_path: Path) -> None
             assert await reader.read() == b""
             writer.close()
     await listener.drain(0.1)
+
+
+async def test_who_comes_after_a_stop_is_refused_and_not_left_waiting(tmp_path: Path) -> None:
+    """A socket that stays open takes peers that nobody serves, as long as the process lives."""
+    served = Served(tmp_path)
+    where = await served.listener.start("127.0.0.1", 0, tls=served.context)
+    served.port = where[1]
+    assert await served.ask() == "-"
+    await served.listener.drain(0.2)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*where)
