@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.model.errors import Denied, Invalid
+from strongroom.model.errors import Denied, Invalid, Unavailable
 from strongroom.store.engine.contract import LeaseRow, MountRow, TokenRow
 from strongroom.store.engine.memory import MemoryEngine
 from strongroom.store.leases import CLAIM_SECONDS
@@ -122,6 +122,41 @@ async def test_a_lease_that_is_revoked_while_it_is_renewed_is_not_brought_back(h
         await leases.renew(row.id, 1200)
     left = engine.view.lease(row.id)
     assert left is None if how == "revoked" else (left.state, left.due) == ("revoking", NOW)
+
+
+class _Refusing:
+    """An engine that undoes nothing, and says so after something has happened. Implements Leasing."""
+
+    def __init__(self) -> None:
+        self.happens: Callable[[], Awaitable[Any]] | None = None
+
+    async def revoke_lease(self, _: MountRow, lease: LeaseRow) -> None:
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            await happens()
+        raise Unavailable("away", f"{lease.id} stays")
+
+    async def renew_lease(self, _: MountRow, lease: LeaseRow) -> None:
+        raise AssertionError(lease.id)
+
+
+@pytest.mark.parametrize("by", ["a person", "the background"])
+async def test_a_lease_that_is_forgotten_by_force_while_it_is_undone_is_not_brought_back(
+    by: str,
+) -> None:
+    """Somebody has said that nobody can undo it: tried again, it would keep its mount for ever."""
+    engine, backend = MemoryEngine(), _Refusing()
+    quotas: Any = None
+    leases = Leases(engine, _Clock(), quotas, {"slow": backend})  # type: ignore[arg-type]
+    row = LeaseRow("slow/1", MOUNT.uuid, None, NOW - 9, NOW - 1, 8, NOW - 1)
+    await engine.transact(lambda each: (each.put_mount(MOUNT), each.put_lease(row)))
+    backend.happens = lambda: leases.revoke_now(row.id, force=True)
+    if by == "a person":
+        with pytest.raises(Unavailable, match="stays"):
+            await leases.revoke_now(row.id)
+    else:
+        await leases.revoke(await engine.transact(lambda each: leases.claim(each, NOW, 5)))
+    assert engine.view.lease(row.id) is None
 
 
 @pytest.mark.parametrize("gone", ["token", "mount"])

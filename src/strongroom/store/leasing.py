@@ -205,12 +205,10 @@ class Leases:
         if row.state == "abandoned":
             return True
         refusal = await self._undo(row, self._mounts())
-        if refusal is not None and not force:
-            await self._engine.transact(
-                lambda each: each.put_lease(_again(row, refusal, self._clock.now()))
-            )
-            raise refusal
-        await self._engine.transact(lambda each: each.delete_lease(lease_id))
+        left = None if force else refusal
+        await self._engine.transact(lambda each: self._settle(each, [row], [left]))
+        if left is not None:
+            raise left
         return True
 
     async def revoke(self, claimed: Sequence[LeaseRow]) -> None:
