@@ -23,6 +23,10 @@ JSON = "application/json"
         ("LIST", "/v1/secret/metadata/?list=true", "list", "secret/metadata/"),
         ("POST", "/v1/secret/data/a", "update", "secret/data/a"),
         ("PUT", "/v1/secret/data/a", "update", "secret/data/a"),
+        ("PUT", "/v1/secret//data/a", "update", "secret/data/a"),
+        ("PUT", "/v1/secret/data/a?help=1&list=true", "update", "secret/data/a"),
+        ("DELETE", "/v1/secret/data/a?help=1", "delete", "secret/data/a"),
+        ("GET", "/v1/secret/data/a?help=1", "help", "secret/data/a"),
         ("DELETE", "/v1/secret/data/a", "delete", "secret/data/a"),
     ],
 )

@@ -160,8 +160,6 @@ def _listing(operation: Operation, given: dict[str, Any]) -> Operation:
 
 
 def _query(query: str) -> list[tuple[str, str]]:
-    if not query:
-        return []
     try:
         return parse_qsl(
             query, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS
