@@ -336,3 +336,32 @@ async def test_a_read_that_is_cancelled_is_no_answer(clock: SimulatedClock) -> N
     await pace.turn()
     with pytest.raises(Resting):
         await pace.turn()
+
+
+@pytest.mark.parametrize("batch", [1, 20])
+async def test_who_reads_while_the_provider_is_let_go_does_not_wait_for_ever(
+    clock: SimulatedClock, batch: int
+) -> None:
+    class Hanging(FakeProvider):
+        async def fetch(self, ref):
+            await asyncio.Event().wait()
+
+        async def fetch_many(self, refs):
+            await asyncio.Event().wait()
+
+    reads = shared(Hanging(Traits("ReadWrite", batch=batch)), clock)
+    asking = [asyncio.create_task(reads.fetch(REF)) for _ in range(2)]
+    await clock.advance(0)
+    await reads.close()
+    told = await asyncio.gather(*asking, return_exceptions=True)
+    assert [getattr(each, "code", "") for each in told] == ["store-changed", "store-changed"]
+    assert not reads.pace.failures
+
+
+def test_an_edit_forgives_failures_and_no_retry_after(clock: SimulatedClock) -> None:
+    pace = Pace(clock)
+    for _ in range(10):
+        pace.refused(Unavailable("unreachable", "no answer"))
+    assert not pace.after_edit().down
+    pace.refused(Throttled("store-busy", "later", retry_after=60))
+    assert pace.after_edit().down

@@ -6,6 +6,7 @@ so that workers stay free for other stores.
 
 import math
 import re
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,6 +109,17 @@ class Pace:
             self._closed_until = now + min(self._shortest, FIRST_PAUSE * 2**over)
             self._why = refusal
         self._shortest = LAST_PAUSE
+
+    def after_edit(self) -> "Pace":
+        """The pace of the store as it was edited: it may be elsewhere now, where it answers.
+
+        What a server asked for stands.
+        """
+        pace = copy(self)
+        pace.dropped()
+        if not isinstance(self._why, Throttled):
+            pace.answered()
+        return pace
 
     def dropped(self) -> None:
         """Note that a read was given up before the store has said anything."""

@@ -109,7 +109,7 @@ class SharedReads:
 
     def _take_off(self, flight: _Flight, place: Place) -> None:
         if self.provider.traits.batch <= 1:
-            self._start(self._one(flight, place))
+            self._start(self._one(flight, place), [flight])
             return
         self._waiting.append(flight)
         if len(self._waiting) == 1:
@@ -120,12 +120,21 @@ class SharedReads:
         waiting, self._waiting = self._waiting, []
         size = self.provider.traits.batch
         for start in range(0, len(waiting), size):
-            self._start(self._many(waiting[start : start + size]))
+            flights = waiting[start : start + size]
+            self._start(self._many(flights), flights)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None], flights: Sequence[_Flight]) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled():
+                # Who waits for it waits for nothing else.
+                gone = Unavailable("store-changed", "the store was edited or deleted meanwhile")
+                for each in flights:
+                    self._land(each, self._place(each.ref), gone)
+
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(ended)
 
     async def _one(self, flight: _Flight, place: Place) -> None:
         try:

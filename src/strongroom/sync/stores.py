@@ -118,7 +118,8 @@ class Stores:
         self._rate = rate
         self._counted = counted
         self._reads: dict[StoreKey, SharedReads] = {}
-        self._paces: dict[str, Pace] = {}
+        # By uid, with the generation that it is of.
+        self._paces: dict[str, tuple[int, Pace]] = {}
         # Told of each provider that is new, and of each store that answers again.
         self.on_new: list[Callable[[StoreKey, SharedReads], None]] = []
         self.on_back: list[Callable[[str], None]] = []
@@ -154,7 +155,7 @@ class Stores:
         return found
 
     def _shared(self, key: StoreKey, provider: Provider, name: str) -> SharedReads:
-        pace = self._paces.setdefault(key.uid, Pace(self._clock, self._rate))
+        pace = self._pace(key)
 
         def counted(call: str, well: bool) -> None:  # noqa: FBT001 - a callback's shape
             self._counted(name, call, well)
@@ -166,6 +167,15 @@ class Stores:
         made = SharedReads(provider, self._clock, pace, counted, key.uid)
         made.on_back = back
         return made
+
+    def _pace(self, key: StoreKey) -> Pace:
+        """The one of all identities; what was edited may be at another address, which answers."""
+        fresh = key.generation, Pace(self._clock, self._rate)
+        generation, pace = self._paces.get(key.uid, fresh)
+        if key.generation > generation:
+            generation, pace = key.generation, pace.after_edit()
+        self._paces[key.uid] = (generation, pace)
+        return pace
 
     async def _store(self, ref: StoreRef, namespace: str) -> Object:
         store = await self._lookup.store(ref, namespace)
@@ -186,8 +196,8 @@ class Stores:
 
     def down(self, uid: str) -> bool:
         """Whether a store is being left alone because it did not answer."""
-        pace = self._paces.get(uid)
-        return pace is not None and pace.down
+        known = self._paces.get(uid)
+        return known is not None and known[1].down
 
     def forget(self, uid: str) -> list[SharedReads]:
         """Take the providers of a store that is gone out of use; the caller closes them."""

@@ -1,5 +1,6 @@
 """A store that comes back is asked in turn, not by all who waited for it at once."""
 
+import asyncio
 import itertools
 
 import pytest
@@ -7,8 +8,9 @@ from tests.sync.controllers.test_bad_days import passing
 
 from strongroom.kube.resource import NAMESPACES
 from strongroom.model.errors import Denied, Unavailable
-from strongroom.sync.crds import CLUSTER_SECRET_STORES
+from strongroom.sync.crds import CLUSTER_SECRET_STORES, SECRET_STORES
 from strongroom.sync.pace import LAST_PAUSE, RAMP_SECONDS, Rate, turn_at
+from strongroom.sync.providers.fake import FakeProvider
 
 MANY = 100
 PER_SECOND = 10.0
@@ -115,3 +117,40 @@ async def test_a_namespace_that_is_let_in_is_not_kept_waiting_for_its_interval(b
     await bench.api.merge_patch(NAMESPACES, "n", "", {"metadata": {"labels": {"team": "y"}}})
     await bench.clock.advance(310)
     assert await bench.secret() == {"password": "one"}
+
+
+EDITED = {"spec": {"provider": {"fake": {"data": []}}}}
+
+
+async def test_a_store_that_was_down_is_used_at_once_when_it_is_edited(bench) -> None:
+    """What did not answer was at the address of before."""
+    bench.provider.broken = Unavailable("unreachable", "no answer")
+    await bench.external(refreshInterval="1h")
+    await bench.clock.advance(100)
+    bench.provider.broken = None
+    await bench.api.merge_patch(SECRET_STORES, "s", "n", EDITED)
+    await bench.clock.advance(1)
+    assert await bench.secret() == {"password": "one"}
+
+
+class Hanging(FakeProvider):
+    """Answers no read until the gate is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def fetch(self, ref):
+        await self.gate.wait()
+        return await super().fetch(ref)
+
+
+async def test_a_read_that_hangs_ends_when_its_store_is_edited(idle) -> None:
+    hanging = Hanging()
+    idle.provider, good = hanging, idle.provider
+    await idle.start()
+    await idle.external()
+    idle.provider = good
+    await idle.api.merge_patch(SECRET_STORES, "s", "n", EDITED)
+    await idle.clock.advance(1)
+    assert await idle.secret() == {"password": "one"}
