@@ -185,3 +185,15 @@ async def test_a_key_for_hmac_says_how_long_it_is(store) -> None:
     for kind, size in (("hmac", 32), ("aes256-gcm96", None)):
         _, said = await store.ask("POST", f"transit/keys/{kind}", {"type": kind})
         assert said["data"].get("key_size") == size
+
+
+async def test_a_version_below_one_is_the_newest(store) -> None:
+    """vault-env and the rest of Bank-Vaults read each secret with `version=-1`."""
+    for value in ("a", "b"):
+        await store.ask("POST", "secret/data/a", {"data": {"k": value}})
+    for path in ("secret/data/a", "secret/subkeys/a"):
+        for version in ("-1", "0"):
+            status, said = await store.ask("GET", f"{path}?version={version}")
+            assert (status, said["data"]["metadata"]["version"]) == (200, 2)
+    # A comparison is with what was meant, or with nothing.
+    assert (await store.ask("GET", "secret/diff/a?from=-1"))[0] == 400

@@ -142,9 +142,10 @@ class Kv2:
         return self._version(call, call.integer("version"))
 
     def _version(self, call: Call, wanted: int) -> Result:
+        """One version; the newest where it is below 1, as in Vault (vault-env asks for -1)."""
         view, path, now = self._context.view, secret_path(call), self._context.clock.now()
         row = view.kv_metadata(call.mount.uuid, path)
-        info = row.info(positive(wanted) or row.current_version) if row else None
+        info = row.info(wanted if wanted > 0 else row.current_version) if row else None
         if row is None or info is None:
             raise nothing_here()
         metadata = version_data(info, row.custom)
@@ -261,9 +262,9 @@ class Kv2:
         Policies that were written for Vault deny the value alone, so that denies this too.
         """
         refuse_denied(call, f"{call.mount.path}data/{secret_path(call)}")
-        newer = self._version(call, call.integer("to"))
+        newer = self._version(call, positive(call.integer("to")))
         number = (newer.data or {})["metadata"]["version"]
-        older = self._version(call, call.integer("from", number - 1) or number)
+        older = self._version(call, positive(call.integer("from", number - 1)) or number)
         sides = [older.data or {}, newer.data or {}]
         if any(side["data"] is None for side in sides):
             raise nothing_here()
