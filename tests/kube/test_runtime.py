@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.kube.api import Gone, Listing, Scope, WatchEvent
-from strongroom.kube.config import in_cluster, load_kubeconfig
+from strongroom.kube.api import Busy, Gone, Listing, Scope, WatchEvent
+from strongroom.kube.client import KubeClient
+from strongroom.kube.config import KubeConfig, in_cluster, load_kubeconfig
 from strongroom.kube.controller import Controller
 from strongroom.kube.events import EventRecorder
 from strongroom.kube.fake import FakeKubeApi
@@ -188,6 +189,45 @@ async def test_a_broken_watch_is_told_in_the_servers_words_and_tried_again(caplo
     await clock.advance(3)
     assert informer.synced.is_set()
     running.cancel()
+
+
+async def test_a_server_that_asks_for_patience_with_a_watch_has_it() -> None:
+    clock = SimulatedClock()
+    api = FakeKubeApi(clock)
+
+    class Overloaded:
+        asked = 0
+
+        def pages(self, *args):
+            return api.pages(*args)
+
+        async def watch(self, *args):
+            self.asked += 1
+            raise Busy("too many requests", 7.0)
+            yield
+
+    server = Overloaded()
+    running = asyncio.create_task(Informer(server, CONFIG_MAPS, clock).run())  # type: ignore[arg-type]
+    await clock.advance(6.9)
+    assert server.asked == 1
+    await clock.advance(0.2)
+    assert server.asked == 2
+    running.cancel()
+
+
+async def test_a_refused_watch_says_for_how_long_the_server_wants_to_be_left_alone() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 429 x\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        config = KubeConfig(server=f"http://127.0.0.1:{port}")
+        async with KubeClient(config, SimulatedClock()) as api:
+            with pytest.raises(Busy) as caught:
+                await anext(api.watch(CONFIG_MAPS, "1"))
+    assert caught.value.retry_after == 7.0
 
 
 async def test_what_is_first_is_seen_before_the_rest_is_listed() -> None:

@@ -95,10 +95,8 @@ class KubeClient:
             if reply.status not in (429, 503) or attempt == retries:
                 break
             await self._clock.sleep(min(10.0, _retry_after(reply)))
-        if reply.status == 429:
-            raise Busy(f"{path.partition('?')[0]}: too many requests", _retry_after(reply))
         if reply.status >= 300:
-            raise refusal_of(reply.status, reply.body, path)
+            raise _refused(reply, path)
         value = await self._decoded(reply.body or b"{}")
         return value if isinstance(value, dict) else {}
 
@@ -171,7 +169,7 @@ class KubeClient:
         async for part in self._http.lines(self._config.server + path, headers=headers):
             if isinstance(part, Response):
                 if part.status != 200:
-                    raise refusal_of(part.status, part.body, path)
+                    raise _refused(part, path)
                 continue
             if not part.strip():
                 continue
@@ -253,6 +251,12 @@ def _identified(resource: Resource, item: Object) -> Object:
 def _retry_after(reply: Response) -> float:
     wish = retry_after(reply)
     return 1.0 if wish is None else wish
+
+
+def _refused(reply: Response, path: str) -> Refusal:
+    if reply.status == 429:
+        return Busy(f"{path.partition('?')[0]}: too many requests", _retry_after(reply))
+    return refusal_of(reply.status, reply.body, path)
 
 
 def refusal_of(status: int, body: bytes, path: str) -> Refusal:

@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from strongroom.kube.api import EVERYTHING, Gone, KubeApi, Scope
+from strongroom.kube.api import EVERYTHING, Busy, Gone, KubeApi, Scope
 from strongroom.kube.nesting import writable
 from strongroom.kube.resource import Object, Resource, key_of
 from strongroom.model.clock import Clock
@@ -131,16 +131,13 @@ class Informer:
                     failures = await self._pause(failures)
                 forgotten += 1
             except Refusal as refusal:
-                absent = isinstance(refusal, NotFound)
-                if absent:
+                if isinstance(refusal, NotFound):
                     # The kind is not installed: nothing of it is there, and that is known.
                     self._last_contact = self._clock.monotonic()
                     self.synced.set()
                 else:
                     _log.warning("watch of %s: %s", self.resource.plural, refusal)
-                # A server that has just started serves no definitions for a moment.
-                gone = absent and failures >= len(BACKOFF_SECONDS)
-                failures = await self._pause(failures, ABSENT_SECONDS if gone else 0.0)
+                failures = await self._pause(failures, _least(refusal, failures))
 
     async def _pause(self, failures: int, least: float = 0.0) -> int:
         """Wait, longer with each failure; how many there have been."""
@@ -201,6 +198,15 @@ class Informer:
             return
         for handler in self._handlers:
             handler(old, None if gone else item)
+
+
+def _least(refusal: Refusal, failures: int) -> float:
+    """Seconds for which a server is left alone at least, after a refusal."""
+    if isinstance(refusal, Busy):
+        return min(BACKOFF_SECONDS[-1], refusal.retry_after)
+    # A server that has just started serves no definitions for a moment.
+    gone = isinstance(refusal, NotFound) and failures >= len(BACKOFF_SECONDS)
+    return ABSENT_SECONDS if gone else 0.0
 
 
 def _unpacked(packed: bytes | None) -> Object | None:
