@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import json
 import re
 import secrets
@@ -407,3 +408,22 @@ async def tls_address(store, tmp_path: Path):
     listener, address, _ = await over_tls(store.handler, tmp_path / "tls")
     yield address
     await listener.drain()
+
+
+async def test_a_token_is_read_where_a_hyphen_stands_for_it(cli, monkeypatch) -> None:
+    """Taken for the token itself, `revoke -` said Success and revoked nothing."""
+
+    async def told(read: str, *words: str, expect: int = 0) -> str:
+        monkeypatch.setattr("sys.stdin", io.StringIO(read))
+        return await cli(*words, expect=expect)
+
+    token = await cli("token", "create", "-policy=default", "-field=token")
+    once = await cli("token", "lookup", "-wrap-ttl=5m", "-field=wrapping_token")
+    assert await told(f"{token}\n", "token", "lookup", "-field=id", "-") == token
+    assert await told(token, "token", "capabilities", "-", "secret/a") == "deny\n"
+    assert token in await told(token, "token", "renew", "-")
+    assert "policies" in await told(once, "unwrap", "-")
+    await told("", "token", "revoke", "-", expect=1)
+    assert "error: there is no token at standard input" in cli.err
+    await told(token, "token", "revoke", "-")
+    await cli("token", "lookup", token, expect=2)

@@ -15,6 +15,7 @@ from strongroom.app.client.output import (
     print_rows,
     success,
 )
+from strongroom.app.client.token import given
 from strongroom.app.kv_values import parse_pairs
 from strongroom.app.parser import flag, switch
 from strongroom.model.errors import Invalid, NotFound
@@ -29,7 +30,9 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
     summary, call, example = VERBS[name]
     parser = verb(commands, name, summary, call, example)
     if name == "unwrap":
-        parser.add_argument("token", nargs="?", default="", help="else the token in use")
+        parser.add_argument(
+            "token", nargs="?", default="", help="- reads it; without one it is the token in use"
+        )
         return
     parser.add_argument("path", help="without /v1/")
     if name in ("read", "write", "patch", "delete"):
@@ -160,10 +163,11 @@ def _print_detailed(reply: "Reply", form: str) -> int:
 
 async def _unwrap(session: "Session", args: argparse.Namespace) -> int:
     # With a token of one's own the wrapping token travels in the body, else it is the token.
-    if args.token and session.token:
-        reply = await session.ask("PUT", "sys/wrapping/unwrap", {"token": args.token})
+    word = given(args.token)
+    if word and session.token:
+        reply = await session.ask("PUT", "sys/wrapping/unwrap", {"token": word})
     else:
-        token = Secret(args.token) if args.token else None
+        token = Secret(word) if word else None
         reply = await session.ask("PUT", "sys/wrapping/unwrap", {}, token=token)
     if not args.field and isinstance(reply.data.get("keys"), list):
         return print_list(reply, args)

@@ -1,6 +1,7 @@
 """`strongroom token`: create, look up, renew and revoke tokens, and what they may do."""
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
 from strongroom.app.client.flags import Call, group, verb
@@ -66,19 +67,32 @@ async def _create(session: "Session", args: argparse.Namespace) -> int:
     return print_reply(reply.body, args.format, args.field, reply.raw)
 
 
+def given(word: str) -> str:
+    """A token or accessor as it was given; - reads it, out of sight of the shell's history."""
+    if word != "-":
+        return word
+    read = sys.stdin.read().strip()
+    if not read:
+        raise Invalid("no-token", "there is no token at standard input")
+    return read
+
+
 def _token_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("token", nargs="?", default="", help="else the token in use")
+    parser.add_argument(
+        "token", nargs="?", default="", help="- reads it; without one it is the token in use"
+    )
     switch(parser, "accessor", "what is given is an accessor")
 
 
 def _by(args: argparse.Namespace, action: str) -> tuple[str, dict[str, Any]]:
     """The path and body for a token, an accessor, or the token in use."""
+    token = given(args.token)
     if args.accessor:
-        if not args.token:
+        if not token:
             raise Invalid("no-accessor", "an accessor is needed")
-        return f"auth/token/{action}-accessor", {"accessor": args.token}
-    if args.token:
-        return f"auth/token/{action}", {"token": args.token}
+        return f"auth/token/{action}-accessor", {"accessor": token}
+    if token:
+        return f"auth/token/{action}", {"token": token}
     return f"auth/token/{action}-self", {}
 
 
@@ -118,7 +132,7 @@ async def _revoke(session: "Session", args: argparse.Namespace) -> int:
     if args.mode == "path":
         await session.ask("PUT", f"sys/leases/revoke-prefix/{args.token}", {})
     elif args.mode == "orphan":
-        await session.ask("PUT", "auth/token/revoke-orphan", {"token": args.token})
+        await session.ask("PUT", "auth/token/revoke-orphan", {"token": given(args.token)})
     else:
         path, body = _by(args, "revoke")
         await session.ask("PUT", path, body)
@@ -127,7 +141,7 @@ async def _revoke(session: "Session", args: argparse.Namespace) -> int:
 
 
 def _capabilities_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("words", nargs="+", metavar="[TOKEN] PATH", help="else the token in use")
+    parser.add_argument("words", nargs="+", metavar="[TOKEN] PATH", help="- reads the token")
     switch(parser, "accessor", "what is given is an accessor")
 
 
@@ -139,7 +153,7 @@ async def _capabilities(session: "Session", args: argparse.Namespace) -> int:
     kind = "-self"
     if len(args.words) == 2:
         kind, name = ("-accessor", "accessor") if args.accessor else ("", "token")
-        body[name] = args.words[0]
+        body[name] = given(args.words[0])
     reply = await session.ask("POST", f"sys/capabilities{kind}", body)
     found = reply.data.get("capabilities") or []
     if args.format == "table":
