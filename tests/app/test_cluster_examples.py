@@ -111,21 +111,9 @@ async def test_a_secret_is_delivered_rotated_and_looked_into(place: Place, clust
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/day-to-day.md"
+PATH = "      path: secret\n"
+AUTHORITY = '      caBundle: $(base64 -w0 "$VAULT_CACERT")\n'
 SHOP = """
-kubectl create namespace shop
-kubectl create secret generic store-token -n shop --from-literal=token="$VAULT_TOKEN"
-kubectl apply -f - <<END
-apiVersion: external-secrets.io/v1
-kind: SecretStore
-metadata: {name: store, namespace: shop}
-spec:
-  provider:
-    vault:
-      server: $VAULT_ADDR
-      path: secret
-      caBundle: $(base64 -w0 "$VAULT_CACERT")
-      auth: {tokenSecretRef: {name: store-token, key: token}}
-END
 kubectl create secret generic db -n shop --from-literal=username=app --from-literal=password=old
 cat > secret.yaml <<END
 apiVersion: v1
@@ -149,8 +137,11 @@ async def test_the_page_of_each_day_does_what_it_says(place: Place, cluster) -> 
     try:
         await place.answers(operator, f"http://127.0.0.1:{port}/readyz", None)
         (place.folder / "kube-audit.log").symlink_to(cluster.folder / "kube-audit.log")
-        await place.run("set -e; " + SHOP)
-        blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+        text = PAGE.read_text()
+        store = re.findall(r"^```\n(.*?)^```$", text, re.M | re.S)[0]
+        assert "kind: SecretStore" in store
+        await place.run("set -e; " + store.replace(PATH, PATH + AUTHORITY) + SHOP)
+        blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)
         taken, rotated, looked, restored = [await place.run(f"set -e\n{each}") for each in blocks]
         assert "take over  shop/db" in taken
         assert "target      Secret db is as it should be" in taken
