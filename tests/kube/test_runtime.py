@@ -8,7 +8,7 @@ import pytest
 from strongroom.kube.api import Busy, Gone, Listing, Scope, WatchEvent
 from strongroom.kube.client import KubeClient
 from strongroom.kube.config import KubeConfig, in_cluster, load_kubeconfig
-from strongroom.kube.controller import Controller
+from strongroom.kube.controller import Controller, Pause
 from strongroom.kube.events import EventRecorder
 from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.informer import Informer
@@ -430,3 +430,53 @@ async def test_work_that_is_cut_off_is_taken_up_by_the_next_workers() -> None:
         await asyncio.gather(running, return_exceptions=True)
     assert begun == [("n", "a")] * 2
     assert len(queue) == 0
+
+
+async def test_while_the_server_is_away_the_log_says_so_once_and_then_how_often(caplog) -> None:
+    clock = SimulatedClock()
+    queue: WorkQueue[tuple[str, str]] = WorkQueue(clock)
+    away = True
+
+    async def work(key: tuple[str, str]) -> None:
+        if key[1] == "broken":
+            raise Invalid("kube-invalid", "no such field")
+        if away:
+            raise Unavailable("unreachable", "no answer")
+
+    for name in ("broken", *(f"a{number}" for number in range(100))):
+        queue.add(("n", name))
+    running = asyncio.create_task(
+        Controller("c", queue, work, lambda _key, _refusal: Pause(0.0, 30.0)).run()
+    )
+    await clock.advance(600)
+    said = [each for each in caplog.messages if "kube-invalid" not in each]
+    assert len(said) <= 21
+    assert "c n/a0: unreachable; again in 0.2 s" in said
+    # What is wrong with an object is said of each.
+    assert len(caplog.messages) - len(said) > 20
+    away = False
+    await clock.advance(60)
+    told = sum(int(each.split()[1]) for each in caplog.messages if "more tries: unreach" in each)
+    alone = sum("unreachable; again" in each for each in caplog.messages)
+    assert told + alone > 100 * 600 / 30
+    running.cancel()
+
+
+async def test_a_watch_that_stays_broken_is_told_of_ever_less_often(caplog) -> None:
+    clock = SimulatedClock()
+
+    class Away:
+        code = "unreachable"
+
+        async def pages(self, *args):
+            raise Unavailable(self.code, "no answer")
+            yield
+
+    server = Away()
+    running = asyncio.create_task(Informer(server, CONFIG_MAPS, clock).run())  # type: ignore[arg-type]
+    await clock.advance(600)
+    assert 5 <= len(caplog.messages) <= 8
+    server.code = "kube-unavailable"
+    await clock.advance(10)
+    assert "kube-unavailable" in caplog.messages[-1]
+    running.cancel()

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from strongroom.kube.queue import LAST_BACKOFF, Lane, WorkQueue
-from strongroom.model.errors import Refusal
+from strongroom.model.errors import Refusal, Unavailable
 
 # Namespace and name.
 Key = tuple[str, str]
 # Returns the seconds until the key is due again, or None for "when something changes".
 Reconcile = Callable[[Key], Awaitable[float | None]]
 WORKERS: Final = 8
+# While the API server is away all keys fail alike: that is said once, then how many it were.
+ALIKE_SECONDS: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ class Controller:
         self._reconcile = reconcile
         self._patience = patience
         self.failures = 0
+        # Reasons that were said a moment ago: until when more of them are counted, and how many.
+        self._alike: dict[str, tuple[float, int]] = {}
 
     async def run(self, workers: int = WORKERS) -> None:
         """Work with that many keys at a time."""
@@ -68,7 +72,8 @@ class Controller:
             try:
                 again = await self._reconcile(key)
             except Refusal as refusal:
-                self._failed(key, refusal.code, self._patience(key, refusal))
+                alike = isinstance(refusal, Unavailable)
+                self._failed(key, refusal.code, self._patience(key, refusal), alike=alike)
             except Exception as error:  # noqa: BLE001 - one broken object must not end the others
                 self._failed(key, type(error).__name__, Pause())
             except asyncio.CancelledError:
@@ -81,15 +86,33 @@ class Controller:
                     self._queue.add_after(key, again, Lane.PERIODIC)
             finally:
                 self._queue.done(key)
+            if self._alike:
+                self._tell_the_rest()
             # Ten thousand keys that need nothing would else be gone through without a pause.
             await asyncio.sleep(0)
 
-    def _failed(self, key: Key, reason: str, pause: Pause | None) -> None:
+    def _failed(self, key: Key, reason: str, pause: Pause | None, *, alike: bool = False) -> None:
         self.failures += 1
         if pause is None:
             _log.warning("%s %s/%s: %s; waits for a change", self._name, *key, reason)
             return
         seconds = self._queue.failed(key, pause.least, pause.most)
         # Ten thousand objects of a store that is down would say the same ten thousand times.
-        level = logging.DEBUG if pause.least else logging.WARNING
+        quiet = pause.least or (alike and self._was_said(reason))
+        level = logging.DEBUG if quiet else logging.WARNING
         _log.log(level, "%s %s/%s: %s; again in %.1f s", self._name, *key, reason, seconds)
+
+    def _was_said(self, reason: str) -> bool:
+        """Whether it was a moment ago; then it is counted."""
+        now = self._queue.clock.monotonic()
+        until, count = self._alike.get(reason, (now + ALIKE_SECONDS, -1))
+        self._alike[reason] = (until, count + 1)
+        return count >= 0
+
+    def _tell_the_rest(self) -> None:
+        now = self._queue.clock.monotonic()
+        for reason, (until, count) in list(self._alike.items()):
+            if now >= until:
+                del self._alike[reason]
+                if count:
+                    _log.warning("%s: %d more tries: %s", self._name, count, reason)

@@ -74,6 +74,8 @@ class Election:
         # Before the write that took or renewed the Lease last, for that is what others count from.
         self._renewed = float("-inf")
         self.leading = False
+        # The refusal that was logged last, until the Lease could be read or written.
+        self._said = ""
 
     async def lead(self, work: Work) -> None:
         """Run the work whenever this replica leads, until cancelled; give the Lease back then."""
@@ -148,8 +150,9 @@ class Election:
         except NotFound:
             lease = None
         except Refusal as refusal:
-            _log.warning("lease: %s", refusal.code)
+            self._warn(refusal)
             return None
+        self._said = ""
         version = lease["metadata"]["resourceVersion"] if lease else ""
         now = self._clock.monotonic()
         if version != self._seen:
@@ -166,12 +169,18 @@ class Election:
         except (Conflict, NotFound):
             return False
         except Refusal as refusal:
-            _log.warning("lease: %s", refusal.code)
+            self._warn(refusal)
             return False
-        self._ours = written
+        self._ours, self._said = written, ""
         self._seen, self._seen_at = written["metadata"]["resourceVersion"], now
         self._renewed = now
         return True
+
+    def _warn(self, refusal: Refusal) -> None:
+        """A server that is away is tried every two seconds: that is said once."""
+        level = logging.DEBUG if refusal.code == self._said else logging.WARNING
+        self._said = refusal.code
+        _log.log(level, "lease: %s", refusal.code)
 
     async def _write(self, lease: Object | None, holder: str, duration: float) -> Object:
         before: dict[str, Any] = (lease or {}).get("spec") or {}

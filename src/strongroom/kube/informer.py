@@ -75,6 +75,7 @@ class Informer:
         self._last: tuple[Key, Object] | None = None
         self._handlers: list[Handler] = []
         self._last_contact = clock.monotonic()
+        self._said = ""
 
     def on_change(self, handler: Handler) -> None:
         """Call the handler for each object from now on; before `run`, so that none is missed."""
@@ -136,8 +137,15 @@ class Informer:
                     self._last_contact = self._clock.monotonic()
                     self.synced.set()
                 else:
-                    _log.warning("watch of %s: %s", self.resource.plural, refusal)
+                    self._warn(refusal, failures)
                 failures = await self._pause(failures, _least(refusal, failures))
+
+    def _warn(self, refusal: Refusal, failures: int) -> None:
+        """What goes on as it was is said ever less often: at the 1st, 2nd, 4th, 8th time."""
+        again = refusal.code == self._said and failures & (failures + 1)
+        self._said = refusal.code
+        level = logging.DEBUG if again else logging.WARNING
+        _log.log(level, "watch of %s: %s", self.resource.plural, refusal)
 
     async def _pause(self, failures: int, least: float = 0.0) -> int:
         """Wait, longer with each failure; how many there have been."""
