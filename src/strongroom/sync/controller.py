@@ -29,15 +29,17 @@ from strongroom.sync.due import (
     Need,
     concerns,
     follows_the_store,
-    is_drifted,
     is_of_the_cluster,
     is_the_same,
     kept_for,
+    may_be_kept,
     need,
     next_look,
     patience,
     start_lane,
     still_good,
+    unrepaired,
+    was_made,
 )
 from strongroom.sync.finalizers import hold, is_held, let_go
 from strongroom.sync.memory import Memory
@@ -340,12 +342,14 @@ class SyncController:
         """Read; while the store is away, what it held last is kept in place against drift."""
         try:
             return await self._read(key, item, spec, known)
-        except StoreAway:
-            truce = self._truce_left(key)
-            if known is not None and known.version == synced_version(item) and not truce:
-                target = self._parts.watches.target_of(key, spec)
-                if is_drifted(known, target) and spec.creation not in ("None", "Orphan"):
-                    await self._keep(key, item, spec, known)
+        except StoreAway as away:
+            target = self._parts.watches.target_of(key, spec)
+            if known is None and was_made(item, spec):
+                # What has lost its label is seen by no watch.
+                found = target or await self._parts.targets.current(key[0], spec.target)
+                away.unrepaired = unrepaired(item, spec, found)
+            elif known and may_be_kept(known, item, spec, target) and not self._truce_left(key):
+                await self._keep(key, item, spec, known)
             raise
 
     async def _keep(self, key: Key, item: Object, spec: Spec, known: Known) -> None:

@@ -125,6 +125,36 @@ def _bears_out(item: Object, target: Object | None) -> bool:
     return hashed and not foreign_writer(metadata, field_manager(item["metadata"]["name"]))
 
 
+def may_be_kept(known: Known, item: Object, spec: Spec, target: Object | None) -> bool:
+    """Whether a target that was changed gets back what it held, while the store is away."""
+    same = known.version == synced_version(item) and spec.creation not in ("None", "Orphan")
+    return same and is_drifted(known, target)
+
+
+def was_made(item: Object, spec: Spec) -> bool:
+    """Whether the status tells of a Secret that is the object's own.
+
+    Others' keys in a Secret that is merged into are no harm to it.
+    """
+    binding = (item.get("status") or {}).get("binding") or {}
+    return spec.creation == "Owner" and spec.manifest is None and binding.get("name") == spec.target
+
+
+def unrepaired(item: Object, spec: Spec, target: Object | None) -> str:
+    """What befell a Secret that was made, as its metadata shows it; "" for nothing."""
+    if target is None:
+        return f"the Secret {spec.target} was deleted"
+    refreshed = refresh_time(item.get("status") or {})
+    manager = field_manager(item["metadata"]["name"])
+    for entry in target["metadata"].get("managedFields") or []:
+        written = refresh_time({"refreshTime": entry.get("time")})
+        theirs = entry.get("manager") != manager and "f:data" in (entry.get("fieldsV1") or {})
+        if theirs and written and refreshed and written > refreshed:
+            who = entry.get("manager") or "somebody"
+            return f"{who} has written to the Secret {spec.target} at {entry['time']}"
+    return ""
+
+
 def _ready(status: Mapping[str, Any]) -> bool:
     return any(
         each.get("type") == "Ready" and each.get("status") == "True"

@@ -24,6 +24,8 @@ class StoreAway(Unavailable):
         super().__init__(refusal.code, refusal.message, hint=refusal.hint)
         self.throttled = isinstance(refusal, Throttled)
         self.retry_after: float | None = getattr(refusal, "retry_after", None)
+        # What befell the target, which only the store could put right.
+        self.unrepaired = ""
 
 
 def seconds(now: float) -> str:
@@ -44,13 +46,18 @@ def failed_conditions(
     """Not in order, and why.
 
     While the provider is away the last good value stays, so Ready stays True and `Stale` says
-    since when and why; any other refusal takes Ready away.
+    since when and why; any other refusal takes Ready away, and so does a target that is known not
+    to hold that value.
     """
     if isinstance(refusal, Unavailable) and not isinstance(refusal, StoreAway):
         # The cluster's own API: nothing is known to be wrong with the object.
         return list(before.get("conditions") or [])
-    if is_ready(before) and isinstance(refusal, StoreAway):
+    if isinstance(refusal, StoreAway) and (is_ready(before) or find(before, STALE)):
         ready = dict(find(before, READY))
+        if refusal.unrepaired:
+            message = f"{refusal.unrepaired}, which waits for the store to answer"
+            said = _for(("SecretSyncedError", message), manifest=manifest)
+            ready = condition(before, READY, "False", said, now)
         reason = "ProviderThrottled" if refusal.throttled else "ProviderUnavailable"
         since = before.get("refreshTime") or "an unknown time"
         message = f"last good value of {since}: {worded(refusal)}"

@@ -281,3 +281,56 @@ async def test_what_is_merged_comes_when_its_secret_does(bench) -> None:
     await bench.clock.advance(5)
     assert await bench.secret() == {"user": "app", "password": "one"}
     assert (await bench.condition(name="late"))["reason"] == "SecretSynced"
+
+
+async def test_a_secret_that_lost_its_label_is_not_called_deleted_after_a_start(bench) -> None:
+    await bench.external()
+    bench.provider.broken = Unavailable("unreachable", "timed out")
+    await bench.stop()
+    label = {"metadata": {"labels": {"reconcile.external-secrets.io/managed": None}}}
+    await bench.api.merge_patch(SECRETS, "db", "n", label, manager="kubectl-label")
+    await bench.start()
+    await bench.clock.advance(60)
+    assert (await bench.condition())["status"] == "True"
+    assert (await bench.condition("Stale"))["status"] == "True"
+
+
+@pytest.mark.parametrize("harm", ["edited", "deleted"])
+async def test_what_cannot_be_repaired_after_a_start_is_told(bench, harm: str) -> None:
+    await bench.external(refreshInterval="1h")
+    bench.provider.broken = Unavailable("unreachable", "timed out")
+    await bench.start()
+    await bench.clock.advance(60)
+    assert (await bench.condition())["status"] == "True"
+    if harm == "edited":
+        await bench.edit(password="by hand")
+    else:
+        await bench.api.delete(SECRETS, "db", "n")
+    await bench.clock.advance(1)
+    said, version = await bench.condition(), (await bench.item())["metadata"]["resourceVersion"]
+    assert (said["status"], said["reason"]) == ("False", "SecretSyncedError")
+    assert ("kubectl-edit has written" if harm == "edited" else "was deleted") in said["message"]
+    assert (await bench.condition("Stale"))["status"] == "True"
+    # It is said once, by the next process too.
+    await bench.clock.advance(300)
+    await bench.start()
+    await bench.clock.advance(300)
+    assert (await bench.item())["metadata"]["resourceVersion"] == version
+    bench.provider.broken = None
+    await bench.clock.advance(60)
+    assert await bench.secret() == {"password": "one"}
+    assert (await bench.condition())["status"] == "True"
+    assert await bench.condition("Stale") == {}
+
+
+@pytest.mark.parametrize("policy", ["Merge", "CreateOrMerge", "Orphan"])
+async def test_what_others_write_beside_a_merge_is_no_harm_after_a_start(bench, policy) -> None:
+    await bench.secret_of_somebody(other="x")
+    await bench.external(target={"creationPolicy": policy})
+    await bench.clock.advance(1)
+    before = await bench.condition()
+    bench.provider.broken = Unavailable("unreachable", "timed out")
+    await bench.start()
+    await bench.edit(other="y")
+    await bench.clock.advance(60)
+    assert (await bench.condition())["status"] == before["status"]
