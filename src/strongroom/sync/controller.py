@@ -451,7 +451,7 @@ class SyncController:
             keeps = spec.creation == "Orphan" and not again
             if drifted and keeps and await self._kept(key, item, spec, fresh):
                 return
-            outcome = await self._certain(key, item, spec, fresh)
+            outcome = await self._certain(key, item, spec, fresh, drifted=drifted)
             said = MISSING if outcome.absent else SYNCED
         outcome = replace(outcome, sources=shown_versions(fresh.wanted.annotations))
         # Known from now on, but looked at again until it could be said.
@@ -463,8 +463,9 @@ class SyncController:
         memory.unsaid = outcome
         unsettled = await self._settle(item, spec)
         if spec.creation != "None":
-            if drifted and outcome.difference.any:
+            if outcome.drifted:
                 await self._repaired(key, item, spec, outcome)
+                self._unsaid[key] = replace(outcome, drifted=False)
             if again or known is None or known.wanted.name != spec.target:
                 await self._delete_orphans(item, spec)
         if not self._truce_left(key):
@@ -490,7 +491,9 @@ class SyncController:
             self._crowded_until = now + CROWD_SECONDS
         return now < self._crowded_until
 
-    async def _certain(self, key: Key, item: Object, spec: Spec, fresh: Known) -> Outcome:
+    async def _certain(
+        self, key: Key, item: Object, spec: Spec, fresh: Known, *, drifted: bool
+    ) -> Outcome:
         """Write; what was done before and could not be told is part of the outcome."""
         try:
             outcome = await self._put(item, spec, fresh)
@@ -504,8 +507,8 @@ class SyncController:
             raise
         untold = self._memory(key).unsaid
         if untold is None or outcome.difference.any:
-            return outcome
-        return replace(outcome, difference=untold.difference, before=untold.before)
+            return replace(outcome, drifted=drifted and outcome.difference.any)
+        return replace(untold, version=outcome.version, absent=outcome.absent)
 
     async def _put(self, item: Object, spec: Spec, fresh: Known) -> Outcome:
         if spec.manifest is not None:

@@ -57,6 +57,8 @@ class Outcome:
     version: str
     absent: bool = False
     sources: str = ""
+    # Whether the difference is somebody else's doing, which was not told yet.
+    drifted: bool = False
 
 
 class Targets:

@@ -283,6 +283,26 @@ async def test_what_is_merged_comes_when_its_secret_does(bench) -> None:
     assert (await bench.condition(name="late"))["reason"] == "SecretSynced"
 
 
+async def test_an_update_whose_status_is_refused_is_nobodys_drift(unruly, idle) -> None:
+    await idle.external(refreshInterval="10s")
+    idle.provider.put("prod/db", password="two")
+    unruly.only = EXTERNAL_SECRETS
+    unruly.failures["merge_patch"] = [Unavailable("unreachable", "timed out")] * 8
+    await idle.clock.advance(180)
+    assert await idle.secret() == {"password": "two"}
+    assert not unruly.failures["merge_patch"]
+    assert (await idle.condition())["status"] == "True"
+    assert not [each for each in await idle.notes() if "Drift" in each or "Fight" in each]
+    # What somebody did is told once, however often its status is refused.
+    unruly.failures["merge_patch"] = [Unavailable("unreachable", "timed out")] * 8
+    await idle.edit(password="by hand")
+    await idle.clock.advance(180)
+    assert await idle.secret() == {"password": "two"}
+    told = [each for each in await idle.notes() if "Drift" in each or "Fight" in each]
+    assert [each.partition(":")[0] for each in told] == ["DriftRepaired"]
+    assert await idle.condition("Contended") == {}
+
+
 async def test_a_secret_that_lost_its_label_is_not_called_deleted_after_a_start(bench) -> None:
     await bench.external()
     bench.provider.broken = Unavailable("unreachable", "timed out")
