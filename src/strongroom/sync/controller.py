@@ -465,7 +465,7 @@ class SyncController:
         if spec.creation != "None":
             if outcome.drifted:
                 await self._repaired(key, item, spec, outcome)
-                self._unsaid[key] = replace(outcome, drifted=False)
+                memory.unsaid = replace(outcome, drifted=False)
             if again or known is None or known.wanted.name != spec.target:
                 await self._delete_orphans(item, spec)
         if not self._truce_left(key):
