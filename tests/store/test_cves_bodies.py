@@ -77,7 +77,7 @@ async def test_cve_2025_6203_a_strangers_long_body_is_not_read(store) -> None:
     for path, token, expected in (
         ("secret/data/a", "hvs.unknown", 403), ("secret/data/a", "", 403), ("nowhere", "", 403),
         ("auth/approle/login", "", 413), ("sys/wrapping/lookup", "hvs.unknown", 413),
-        ("secret/data/a", store.root, 400), ("auth/approle/login", store.root, 400),
+        ("secret/data/a", store.root, 400), ("auth/approle/login", store.root, 413),
     ):  # fmt: skip
         store.device.lines.clear()
         assert (await store.ask("POST", path, no_json, token=token))[0] == expected, path
@@ -87,6 +87,22 @@ async def test_cve_2025_6203_a_strangers_long_body_is_not_read(store) -> None:
         assert bool(store.records()) is (expected == 403)
     # Up to there all is as it was.
     assert (await store.ask("POST", "secret/data/a", no_json[1:], token=""))[0] == 400
+
+
+async def test_cve_2025_6203_nor_is_it_read_for_the_role_that_a_quota_counts(store) -> None:
+    """Whose body it is was looked at after it was read for that."""
+    await store.ask("POST", "sys/auth/jwt", {"type": "jwt"})
+    quota = {"rate": 1, "interval": "1h", "path": "auth/jwt", "role": "dev"}
+    assert (await store.ask("POST", "sys/quotas/rate-limit/dev", quota))[0] == 204
+    no_json = b"x" * (2**20 + 1)
+    named = b'{"role": "dev", "jwt": "%s"}' % no_json
+    for path, body, token, expected in (
+        ("auth/jwt/login", no_json, "", 413), ("auth/jwt/role/dev", no_json, "hvs.unknown", 403),
+        # With a token, too: it would be a login that no quota counts.
+        ("auth/jwt/login", named, store.root, 413), ("auth/jwt/login", no_json[1:], "", 400),
+        ("auth/jwt/login", {"role": "dev"}, "", 400), ("auth/jwt/login", {"role": "dev"}, "", 429),
+    ):  # fmt: skip
+        assert (await store.ask("POST", path, body, token=token))[0] == expected, path
 
 
 async def test_cve_2025_12044_a_rate_limit_counts_before_the_body_is_read(store) -> None:

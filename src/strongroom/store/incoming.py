@@ -11,8 +11,8 @@ from strongroom.store.routing import Route
 from strongroom.store.sessions import Session
 from strongroom.wire.http import Request
 
-# Of a body that comes without a valid token: reading one of 24 MB takes half a second, in which
-# nobody is served. No login is as long.
+# Of a body that is read before, or without, its token: reading one of 24 MB takes half a second, in
+# which nobody is served. No login is as long.
 MOST_BYTES_OF_STRANGERS: Final = 1024 * 1024
 
 
@@ -21,18 +21,32 @@ def body_from(
 ) -> tuple[dict[str, Any], bytes]:
     """The data of a request, and its body where that is a file; raises Invalid.
 
-    A stranger's long body is not read: what needs a token is refused for that, and no other
-    request takes one, which raises TooLarge.
+    A stranger's long body is not read: what needs a token is refused for that. What needs none
+    takes no long one from anybody, which raises TooLarge.
     """
-    long = len(request.body) > MOST_BYTES_OF_STRANGERS
-    if session is None and long and line.operation in ("update", "patch"):
+    if _is_long(request) and line.operation in ("update", "patch"):
         if route is not None and route.endpoint.public:
             raise TooLarge(
                 "body-too-large",
-                f"without a valid token a body has at most {MOST_BYTES_OF_STRANGERS:,} bytes",
+                f"where no token is needed a body has at most {MOST_BYTES_OF_STRANGERS:,} bytes",
             )
-        return dict(LEFT_OUT), b""
+        if session is None:
+            return dict(LEFT_OUT), b""
     return body_of(line, request.body, request.headers.get("content-type", ""))
+
+
+def role_in(line: Canonical, request: Request) -> object:
+    """The role that a body names, before anybody knows whose it is; None in a long one.
+
+    `body_from` lets nobody log in with that. Raises Invalid.
+    """
+    if _is_long(request):
+        return None
+    return body_of(line, request.body, request.headers.get("content-type", ""))[0].get("role")
+
+
+def _is_long(request: Request) -> bool:
+    return len(request.body) > MOST_BYTES_OF_STRANGERS
 
 
 def call_of(

@@ -40,8 +40,8 @@ from strongroom.store.envelope import (
 )
 from strongroom.store.expiration import Expiration
 from strongroom.store.feed import ChangeFeed, Subscriber, pattern_of
-from strongroom.store.incoming import body_from, call_of
-from strongroom.store.normalise import Canonical, body_of, normalise_line
+from strongroom.store.incoming import body_from, call_of, role_in
+from strongroom.store.normalise import Canonical, normalise_line
 from strongroom.store.recording import LEFT_OUT, Outcome
 from strongroom.store.request_headers import is_plain, token_of
 from strongroom.store.request_ids import request_ids
@@ -261,7 +261,7 @@ class Pipeline:
             shown, limited = self._context.quotas.admit_request(
                 self._context.view,
                 line.path,
-                lambda: body_of(line, request.body, content_type)[0].get("role"),
+                partial(role_in, line, request),
                 request.peer,
                 self._context.clock.monotonic(),
             )

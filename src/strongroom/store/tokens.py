@@ -83,7 +83,8 @@ def clean_policies(names: Iterable[str], *, with_default: bool = True) -> tuple[
     Raises Invalid when root stands beside others, or where there are too many.
     """
     found = {name.strip().lower() for name in names if name.strip()}
-    if len(found) > MOST_POLICIES:
+    # A token that has `default` besides may hand on what it has.
+    if len(found - {"default"}) > MOST_POLICIES:
         raise Invalid("too-many-policies", f"at most {MOST_POLICIES:,} policies")
     if ROOT in found:
         if len(found - {"default"}) > 1:
