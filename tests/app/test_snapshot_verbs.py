@@ -47,16 +47,17 @@ async def test_save_and_restore(store: Any, tmp_path: Path, verb: tuple[str, ...
     assert body["data"]["data"] == {"k": "before"}
 
 
+@pytest.mark.parametrize("body", [b"<html>", b""])
 async def test_a_web_page_is_no_word_that_a_snapshot_was_restored(
-    store: Any, tmp_path: Path
+    store: Any, tmp_path: Path, body: bytes
 ) -> None:
-    """As a proxy's page for signing in, with the status 200."""
+    """As a proxy's page for signing in, or an empty one, with the status 200."""
     file = tmp_path / "store.snap"
     assert (await strongroom(store, "snapshot", "save", str(file)))[0] == 0
 
     async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         await reader.read()
         writer.close()
 

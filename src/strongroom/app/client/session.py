@@ -173,10 +173,7 @@ class Session:
             print(f"WARNING! {each}", file=sys.stderr)
         if reply.status >= 300 and not _says_what_was(method, reply.status, found):
             raise _error(method, full, reply)
-        # A store that has done something and says nothing says 204.
-        silent = not reply.body and reply.status == 200 and method != "GET"
-        if silent or (reply.body and read is None):
-            raise NoJson(self.where.address, reply.body)
+        self._check_is_store(method, reply, read)
         if found.get("wrap_info"):
             raise Wrapped(found, reply.body)
         return Reply(reply.status, found, reply.body)
@@ -200,9 +197,15 @@ class Session:
         if reply.status >= 300:
             raise _error("POST", url, reply)
         read = read_fields(reply.body, url)
-        if reply.body and read is None:
-            raise NoJson(self.where.address, reply.body)
+        self._check_is_store("POST", reply, read)
         return Reply(reply.status, read or Fields({}, url), reply.body)
+
+    def _check_is_store(self, method: str, reply: "Response", read: Fields | None) -> None:
+        """Raise NoJson for a reply that says done, and that no store gives."""
+        # One that has done something and says nothing says 204.
+        silent = not reply.body and reply.status == 200 and method != "GET"
+        if silent or (reply.body and read is None):
+            raise NoJson(self.where.address, reply.body)
 
     async def messages(self, path: str) -> AsyncIterator[str]:
         """Texts of a websocket until it closes; raises as `ask`."""
