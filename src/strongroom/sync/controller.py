@@ -345,9 +345,10 @@ class SyncController:
         except StoreAway as away:
             target = self._parts.watches.target_of(key, spec)
             if known is None and was_made(item, spec):
-                # What has lost its label is seen by no watch.
-                found = target or await self._parts.targets.current(key[0], spec.target)
-                away.unrepaired = unrepaired(item, spec, found)
+                # What has lost its label is seen by no watch, and no watch shows the data.
+                if target is None or unrepaired(item, spec, target):
+                    target = await self._parts.targets.current(key[0], spec.target)
+                away.unrepaired = unrepaired(item, spec, target)
             elif known and may_be_kept(known, item, spec, target) and not self._truce_left(key):
                 await self._keep(key, item, spec, known)
             raise

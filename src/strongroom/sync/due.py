@@ -17,7 +17,9 @@ from strongroom.sync.desired import (
     DATA_HASH,
     SOURCE_VERSIONS,
     Wanted,
+    data_hash,
     field_manager,
+    secret_data,
     synced_version,
 )
 from strongroom.sync.drift import foreign_writer
@@ -141,9 +143,15 @@ def was_made(item: Object, spec: Spec) -> bool:
 
 
 def unrepaired(item: Object, spec: Spec, target: Object | None) -> str:
-    """What befell a Secret that was made, as its metadata shows it; "" for nothing."""
+    """What befell a Secret that was made, "" for nothing; its metadata alone may suspect more.
+
+    Who shares a value, as whoever had made what was adopted, may have written a label alone.
+    """
     if target is None:
         return f"the Secret {spec.target} was deleted"
+    said = (target["metadata"].get("annotations") or {}).get(DATA_HASH)
+    if "data" in target and said == data_hash(secret_data(target)):
+        return ""
     refreshed = refresh_time(item.get("status") or {})
     manager = field_manager(item["metadata"]["name"])
     for entry in target["metadata"].get("managedFields") or []:

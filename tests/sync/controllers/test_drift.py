@@ -1,5 +1,7 @@
 """Drift: repaired, told with its actor, and not fought over for ever."""
 
+import base64
+
 import pytest
 
 from strongroom.kube.resource import SECRETS
@@ -341,6 +343,26 @@ async def test_what_cannot_be_repaired_after_a_start_is_told(bench, harm: str) -
     assert await bench.secret() == {"password": "one"}
     assert (await bench.condition())["status"] == "True"
     assert await bench.condition("Stale") == {}
+
+
+async def test_whoever_shares_the_value_and_writes_a_label_does_no_harm_after_a_start(
+    bench,
+) -> None:
+    await bench.external(refreshInterval="1h")
+    await bench.clock.advance(60)
+    password = base64.b64encode(b"one").decode()
+    shared = {"metadata": {"name": "db", "namespace": "n"}, "data": {"password": password}}
+    await bench.api.apply(SECRETS, shared, "helm")
+    await bench.clock.advance(60)
+    assert "helm" in str((await bench.metadata())["managedFields"])
+    bench.provider.broken = Unavailable("unreachable", "timed out")
+    await bench.start()
+    await bench.clock.advance(60)
+    assert (await bench.condition())["status"] == "True"
+    assert (await bench.condition("Stale"))["status"] == "True"
+    await bench.edit(who="helm", password="two")
+    await bench.clock.advance(60)
+    assert "helm has written" in (await bench.condition())["message"]
 
 
 @pytest.mark.parametrize("policy", ["Merge", "CreateOrMerge", "Orphan"])
