@@ -479,7 +479,10 @@ def test_what_the_user_may_not_ask_is_not_looked_at_and_the_rest_is(tmp_path, ca
     (tmp_path / "kubeconfig").write_text(json.dumps(named))
     config = tmp_path / "config"
     config.write_bytes(text(entry("secret", SECRETBOX)))
+    plugin = tmp_path / "plugin"
+    plugin.write_text(static_pod("i"))
     words = ["--config", str(config), "--live", "--kubeconfig", str(tmp_path / "kubeconfig")]
+    words += ["--plugin-manifest", str(plugin)]
     try:
         assert main(["encrypt", "check", *words, "--format", "json"]) == 1
     finally:
@@ -491,6 +494,9 @@ def test_what_the_user_may_not_ask_is_not_looked_at_and_the_rest_is(tmp_path, ca
     assert "E05" in {each["check"] for each in said["findings"]}
     assert said["not_checked"]["E23"] == "roles and bindings (--live)"
     assert "E11" in said["not_checked"]
+    # What was looked at in part is not passed over either.
+    assert said["not_checked"]["E02"] == f"the metrics of {address}, which were refused"
+    assert said["not_checked"]["E21"] == "the addresses of services, which were refused"
     for what in ("services", "roles and bindings", f"the metrics of {address}"):
         assert f"not looked at: {what}: " in found.err
     assert "may not get /metrics" in found.err

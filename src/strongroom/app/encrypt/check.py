@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SEVERITIES: Final = ("error", "warning", "note")
 FOUND: Final = 1
+# The checks that look at a server's metrics.
+MEASURED: Final = ("E02", "E10", "E11")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -247,12 +249,19 @@ async def _live(facts: "Facts", args: argparse.Namespace) -> "Facts":
         resources = await discover(api)
         services = await _if_allowed("services", api.list(resources["services"]))
         deleters = await _if_allowed("roles and bindings", _deleters(api, resources))
+    refused = {}
+    if services is None:
+        refused["E21"] = "the addresses of services, which were refused"
     metrics = []
     for url in args.api_server or [config.server]:
         async with KubeClient(config.at(url.rstrip("/")), clock) as api:
             what = f"the metrics of {url}"
             metrics.append((url, await _if_allowed(what, api.raw("/metrics"))))
     servers = _measured(facts.servers, metrics)
+    unmeasured = [url for url, text in metrics if text is None]
+    if unmeasured:
+        said = f"the metrics of {', '.join(unmeasured)}, which were refused"
+        refused |= dict.fromkeys(MEASURED, said)
     addresses = {
         address
         for each in (services.items if services else ())
@@ -265,6 +274,7 @@ async def _live(facts: "Facts", args: argparse.Namespace) -> "Facts":
         service_addresses=frozenset(addresses),
         unsafe_deleters=deleters,
         plugins=await _plugins(servers),
+        refused=refused,
     )
 
 

@@ -68,3 +68,5 @@ class Facts:
     rotated: float | None = None
     service_domains: tuple[str, ...] = field(default=(".svc", ".cluster.local"))
     service_addresses: frozenset[str] = frozenset()
+    # By check, what it would have looked at too, had the cluster let this user.
+    refused: Mapping[str, str] = field(default_factory=dict)

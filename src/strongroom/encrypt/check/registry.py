@@ -93,7 +93,7 @@ CHECKS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found, and what was not looked at (check id to what it needs)."""
+    """What was found, and what was not looked at, or not wholly (check id to what it needs)."""
 
     findings: tuple[Finding, ...]
     unchecked: dict[str, str]
@@ -102,5 +102,5 @@ class Report:
 def check(facts: Facts) -> Report:
     """Run every check."""
     findings = [finding for each in CHECKS for finding in each.run(facts)]
-    lacking = {each.id: each.lacks(facts) for each in CHECKS}
+    lacking = {each.id: each.lacks(facts) or facts.refused.get(each.id, "") for each in CHECKS}
     return Report(tuple(findings), {name: text for name, text in lacking.items() if text})
