@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import shlex
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -133,6 +135,26 @@ async def test_what_a_client_shows_beside_its_certificate_reaches_the_handler(
     wanted = [f"{each}-----END CERTIFICATE-----\n" for each in every] + authorities
     first = tuple(ssl.PEM_cert_to_DER_cert(each) for each in wanted[:10])
     assert served.beside == [first, first]
+
+
+def test_nobody_is_asked_for_the_password_of_a_key(tmp_path: Path) -> None:
+    _, certificate, key = written(tmp_path, "a")
+    locked = tmp_path / "locked.key"
+    words = ["openssl", "pkey", "-in", key, "-aes128", "-passout", "pass:x", "-out", locked]
+    subprocess.run(words, check=True)
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\nfrom pathlib import Path\nfrom strongroom.wire.tls import server_context\n"
+        "server_context(*map(Path, sys.argv[1:]))\n"
+    )
+    command = shlex.join(map(str, [sys.executable, program, certificate, locked]))
+    # At a terminal, as whoever tries it out has one.
+    done = subprocess.run(
+        ["script", "-qec", command, os.devnull], stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "bad-certificate" in done.stdout
+    assert "pass phrase" not in done.stdout
 
 
 async def test_the_key_of_the_certificate_must_be_there(start, tmp_path: Path) -> None:
