@@ -96,7 +96,9 @@ async def test_a_form_has_a_bound_of_its_own(store) -> None:
     """Each `%41` of it is an object of its own while it is decoded."""
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     body = b"a=" + b"%41" * (MAX_FORM_BYTES // 3)
-    status, said = await store.ask("PUT", "secret/data/a", body, token="", **form)
+    status, said = await store.ask("PUT", "secret/data/a", body, **form)
     assert status == 413
     assert "JSON" in said["errors"][0]
+    # A stranger's is not even looked at.
+    assert (await store.ask("PUT", "secret/data/a", body, token="", **form))[0] == 403
     assert normalise("PUT", "/v1/a", b"a=%41", form["Content-Type"]).data
