@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from strongroom.crypto.keyring import KeyRing
+from strongroom.store.engine._foreseen_postgres import ASK, CHANGE
 from strongroom.store.engine.barrier import Barrier
-from strongroom.store.engine.contract import Engine, KvMetadata, LeaseRow, TokenRow
+from strongroom.store.engine.contract import About, Engine, KvMetadata, LeaseRow, TokenRow
 from strongroom.store.engine.postgres import PostgresEngine
 from strongroom.store.engine.sqlite import SqliteEngine
 
@@ -104,6 +106,35 @@ async def test_background_work_reads_no_table_from_end_to_end(place: str) -> Non
             if statement.startswith("SELECT path, id"):
                 # A page that sorts reads all that is behind it, and so does the next.
                 assert not re.search(r"TEMP B-TREE|Sort", plan), plan
+    finally:
+        await engine.close()
+
+
+@pytest.mark.component
+async def test_a_group_of_writes_is_not_planned_anew_each_time(postgres_url: str) -> None:
+    barrier = Barrier()
+    barrier.unseal(KeyRing.new(0.0))
+    engine = await PostgresEngine.open(postgres_url, barrier)
+
+    def write(each: Any) -> None:
+        row = each.kv_metadata("m", "a") or KvMetadata("m", "a", 1.0, 1.0, 0)
+        number = row.current_version + 1
+        each.put_kv_version(msgspec.structs.replace(row, current_version=number), b"v")
+
+    try:
+        for _ in range(20):
+            await engine.transact(write, about=About("m", "a"))
+        async with engine._connections.lend(5.0) as connection:
+            if connection.get_server_version() < (14,):
+                pytest.skip("tells the number of plans from version 14 on")
+            for statement in (ASK, CHANGE):
+                kept, made = await connection.fetchrow(
+                    "SELECT generic_plans, custom_plans FROM pg_prepared_statements"
+                    " WHERE statement = $1",
+                    statement,
+                )
+                # The server makes five before it compares.
+                assert (kept > 10, made) == (True, 5), statement
     finally:
         await engine.close()
 

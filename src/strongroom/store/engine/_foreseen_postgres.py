@@ -10,14 +10,18 @@ from strongroom.store.engine._postgres_sql import Connection, number_array
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import About, Transaction
 
+# In both, arrays come out of a SELECT: what they hold is not looked at when a plan is made, so the
+# plan is kept. Where it is looked at, a plan for few rows seems cheaper than one for any number,
+# and is made anew each time, which takes longer than the rows.
+#
 # A generation, the nodes, and the documents in the order they are asked, by number from -1 on.
 ASK: Final = """
 SELECT 0, value, NULL FROM generation
 UNION ALL
-SELECT id, version, body FROM node WHERE id = ANY($1::text::bigint[])
+SELECT id, version, body FROM node WHERE id = ANY((SELECT $1::text)::bigint[])
 UNION ALL
 SELECT -asked.n, found.version, found.body
-  FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS asked(mount, kind, n)
+  FROM unnest((SELECT $2::text[]), (SELECT $3::text[])) WITH ORDINALITY AS asked(mount, kind, n)
   JOIN document AS found
     ON found.mount = asked.mount AND found.kind = asked.kind AND found.name = ''
 """
@@ -27,13 +31,15 @@ SELECT -asked.n, found.version, found.body
 CHANGE: Final = """
 WITH node_rows AS (
   UPDATE node SET version = asked.version, body = substring($1::bytea FROM at FOR size)
-    FROM unnest($2::text::int[], $3::text::int[], $4::text::bigint[], $5::text::bigint[])
+    FROM unnest((SELECT $2::text)::int[], (SELECT $3::text)::int[],
+                (SELECT $4::text)::bigint[], (SELECT $5::text)::bigint[])
          AS asked(at, size, id, version)
    WHERE node.id = asked.id
 ), moved_rows AS (
   UPDATE kv_version SET version = asked.version, body = substring($1::bytea FROM at FOR size)
-    FROM unnest($6::text::int[], $7::text::int[], $8::text::bigint[], $9::text::bigint[],
-                $10::text::bigint[])
+    FROM unnest((SELECT $6::text)::int[], (SELECT $7::text)::int[],
+                (SELECT $8::text)::bigint[], (SELECT $9::text)::bigint[],
+                (SELECT $10::text)::bigint[])
          AS asked(at, size, node, version, gone)
    WHERE kv_version.node = asked.node AND kv_version.version = asked.gone
      AND NOT EXISTS (SELECT 1 FROM kv_version AS other
@@ -42,17 +48,19 @@ WITH node_rows AS (
 ), new_rows AS (
   INSERT INTO kv_version (node, version, body)
   SELECT node, version, substring($1::bytea FROM at FOR size)
-    FROM unnest($11::text::int[], $12::text::int[], $13::text::bigint[], $14::text::bigint[])
+    FROM unnest((SELECT $11::text)::int[], (SELECT $12::text)::int[],
+                (SELECT $13::text)::bigint[], (SELECT $14::text)::bigint[])
          AS asked(at, size, node, version)
   ON CONFLICT (node, version) DO UPDATE SET body = excluded.body
 ), gone_rows AS (
   DELETE FROM kv_version
-   USING unnest($15::text::bigint[], $16::text::bigint[]) AS asked(node, version)
+   USING unnest((SELECT $15::text)::bigint[], (SELECT $16::text)::bigint[])
+         AS asked(node, version)
    WHERE kv_version.node = asked.node AND kv_version.version = asked.version
 ), event_rows AS (
   INSERT INTO event (body)
   SELECT substring($1::bytea FROM at FOR size)
-    FROM unnest($17::text::int[], $18::text::int[]) AS asked(at, size)
+    FROM unnest((SELECT $17::text)::int[], (SELECT $18::text)::int[]) AS asked(at, size)
 )
 SELECT count(*) FROM moved_rows
 """
