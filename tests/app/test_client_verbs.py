@@ -425,5 +425,9 @@ async def test_a_token_is_read_where_a_hyphen_stands_for_it(cli, monkeypatch) ->
     assert "policies" in await told(once, "unwrap", "-")
     await told("", "token", "revoke", "-", expect=1)
     assert "error: there is no token at standard input" in cli.err
+    await told("", "login", "-", expect=1)
+    assert "error: there is no token at standard input" in cli.err
+    await told("\n", "operator", "unseal", "-", expect=1)
+    assert "error: there is no key at standard input" in cli.err
     await told(token, "token", "revoke", "-")
     await cli("token", "lookup", token, expect=2)

@@ -1,12 +1,12 @@
 """`strongroom operator rekey|generate-root`: what the holders of key shares do together."""
 
 import argparse
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from strongroom.app.client.flags import verb
 from strongroom.app.client.output import success
+from strongroom.app.client.prompt import read_word
 from strongroom.app.operator_verbs import (
     NO_PGP,
     key_argument,
@@ -169,8 +169,7 @@ def _decoded(args: argparse.Namespace) -> int:
 
     if not args.otp:
         raise Invalid("no-otp", "the one-time password is needed", hint="-otp=TEXT, as -init said")
-    encoded = sys.stdin.read().strip() if args.decode == "-" else args.decode
-    token = decode_token(encoded, args.otp)
+    token = decode_token(read_word(args.decode, "token"), args.otp)
     return _said(args, {"token": token}, token)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.app.client.flags import Call, verb
 from strongroom.app.client.output import pick, print_document, print_rows, print_value, success
-from strongroom.app.client.prompt import hidden
+from strongroom.app.client.prompt import hidden, read_word
 from strongroom.app.parser import flag, switch
 from strongroom.app.store_address import refused_flag
 from strongroom.model.errors import Invalid
@@ -105,10 +105,8 @@ def print_fields(
 
 def share(args: argparse.Namespace, prompt: str) -> str:
     """The key share that was given, read or typed; raises Invalid where there is none."""
-    if args.key == "-":
-        return sys.stdin.read().strip()
     if args.key:
-        return str(args.key)
+        return read_word(args.key, "key")
     if args.non_interactive or not sys.stdin.isatty():
         raise Invalid("no-key", "no key was given", hint="give it as an argument, or - for stdin")
     return hidden(prompt).strip()

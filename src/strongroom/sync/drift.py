@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from strongroom.kube.resource import Object
 from strongroom.model.clock import parse_rfc3339
@@ -150,7 +150,7 @@ def truce_left(since: str | None, now: float) -> float:
     So a truce outlives the process that called it; a clock that was set back does not prolong it.
     """
     try:
-        began = parse_rfc3339(str(since).replace("Z", "+00:00"))
+        began = parse_rfc3339(str(since))
     except ValueError:
         return 0.0
     return max(0.0, min(TRUCE_SECONDS, began + TRUCE_SECONDS - now))
@@ -184,10 +184,10 @@ def opponent_of(who: str) -> str:
     return who.partition(" (")[0] or "an unknown writer"
 
 
-def foreign_writer(metadata: Mapping[str, object], manager: str) -> bool:
-    """Whether anybody but the manager wrote data, as far as metadata alone tells."""
-    entries = metadata.get("managedFields")
-    return isinstance(entries, list) and any(
-        each.get("manager") != manager and "f:data" in (each.get("fieldsV1") or {})
-        for each in entries
-    )
+def foreign_writes(metadata: Mapping[str, Any], manager: str) -> list[Mapping[str, Any]]:
+    """The entries of managedFields that tell of data written by anybody but the manager."""
+    return [
+        each
+        for each in metadata.get("managedFields") or []
+        if each.get("manager") != manager and "f:data" in (each.get("fieldsV1") or {})
+    ]

@@ -22,7 +22,7 @@ from strongroom.sync.desired import (
     secret_data,
     synced_version,
 )
-from strongroom.sync.drift import foreign_writer
+from strongroom.sync.drift import foreign_writes
 from strongroom.sync.pace import LAST_PAUSE
 from strongroom.sync.providers.contract import Version
 from strongroom.sync.render import Rendered
@@ -124,7 +124,7 @@ def _bears_out(item: Object, target: Object | None) -> bool:
         return False
     metadata = target["metadata"]
     hashed = DATA_HASH in (metadata.get("annotations") or {})
-    return hashed and not foreign_writer(metadata, field_manager(item["metadata"]["name"]))
+    return hashed and not foreign_writes(metadata, field_manager(item["metadata"]["name"]))
 
 
 def may_be_kept(known: Known, item: Object, spec: Spec, target: Object | None) -> bool:
@@ -154,10 +154,9 @@ def unrepaired(item: Object, spec: Spec, target: Object | None) -> str:
         return ""
     refreshed = refresh_time(item.get("status") or {})
     manager = field_manager(item["metadata"]["name"])
-    for entry in target["metadata"].get("managedFields") or []:
-        written = refresh_time({"refreshTime": entry.get("time")})
-        theirs = entry.get("manager") != manager and "f:data" in (entry.get("fieldsV1") or {})
-        if theirs and written and refreshed and written > refreshed:
+    for entry in foreign_writes(target["metadata"], manager):
+        written = _moment(entry.get("time"))
+        if written and refreshed and written > refreshed:
             who = entry.get("manager") or "somebody"
             return f"{who} has written to the Secret {spec.target} at {entry['time']}"
     return ""
@@ -253,7 +252,7 @@ def is_dated_before(item: Object, written: str) -> bool:
     In the same second nobody can tell; then it was not, for what is applied together is read so.
     """
     refreshed = refresh_time(item.get("status") or {})
-    changed = refresh_time({"refreshTime": written})
+    changed = _moment(written)
     return refreshed is not None and changed is not None and refreshed < int(changed)
 
 
@@ -296,9 +295,14 @@ def start_lane(item: Object) -> Lane:
 
 def refresh_time(status: Mapping[str, Any]) -> float | None:
     """`status.refreshTime` as epoch seconds; None when there is none that can be read."""
+    return _moment(status.get("refreshTime"))
+
+
+def _moment(said: object) -> float | None:
+    """An RFC 3339 time as epoch seconds; None for what is none."""
     try:
-        return parse_rfc3339(str(status["refreshTime"]).replace("Z", "+00:00"))
-    except (KeyError, ValueError):
+        return parse_rfc3339(str(said))
+    except ValueError:
         return None
 
 

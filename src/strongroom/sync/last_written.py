@@ -92,4 +92,4 @@ def pushed_at(item: Object) -> float:
 
 def _time_of(entry: Object) -> float:
     when = entry.get("time")
-    return parse_rfc3339(str(when).replace("Z", "+00:00")) if when else 0.0
+    return parse_rfc3339(str(when)) if when else 0.0

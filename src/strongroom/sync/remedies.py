@@ -118,7 +118,7 @@ def for_operator(leases: list[Object], now: float) -> str:
         if not holder:
             return f"no operator leads: nobody holds the Lease {place}; start one"
         try:
-            renewed = parse_rfc3339(str(spec["renewTime"]).replace("Z", "+00:00"))
+            renewed = parse_rfc3339(str(spec["renewTime"]))
         except (KeyError, ValueError):
             continue
         if now - renewed > _LAPSED * float(spec.get("leaseDurationSeconds") or 0):

@@ -241,5 +241,5 @@ def edited_at(store: Object) -> float:
     metadata = store["metadata"]
     said = [metadata.get("creationTimestamp")]
     said += [each.get("time") for each in metadata.get("managedFields") or []]
-    times = [parse_rfc3339(str(each).replace("Z", "+00:00")) for each in said if each]
+    times = [parse_rfc3339(str(each)) for each in said if each]
     return float(int(max(times, default=0.0)))

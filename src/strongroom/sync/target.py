@@ -24,7 +24,7 @@ from strongroom.sync.desired import (
     new_secret,
     repair,
 )
-from strongroom.sync.drift import check_consent, foreign_writer
+from strongroom.sync.drift import check_consent, foreign_writes
 from strongroom.sync.render import Rendered
 from strongroom.sync.spec import Manifest, Spec
 from strongroom.sync.status import holds
@@ -238,7 +238,7 @@ def in_order(known: Object, wanted: Wanted) -> bool:
     if wanted.immutable or wanted.type or wanted.finalizers or metadata.get("finalizers"):
         # Whose finalizers are there, only the whole object tells.
         return False
-    if foreign_writer(metadata, wanted.manager):
+    if foreign_writes(metadata, wanted.manager):
         return False
     difference = compare({**known, "data": _encoded(wanted)}, wanted)
     return not difference.any

@@ -20,7 +20,7 @@ from strongroom.app.client.output import (
     print_value,
     success,
 )
-from strongroom.app.client.prompt import hidden
+from strongroom.app.client.prompt import hidden, read_word
 from strongroom.app.client.token_file import store_token
 from strongroom.app.kv_values import parse_pairs
 from strongroom.app.parser import flag, switch
@@ -168,9 +168,7 @@ async def _by_token(session: "Session", args: argparse.Namespace) -> Auth:
     if len(args.words) > 1:
         raise Invalid("too-many", "one token, or none to be asked for it")
     word = args.words[0].removeprefix("token=") if args.words else ""
-    if word == "-":
-        word = sys.stdin.read().strip()
-    token = word or asked("Token (will be hidden): ", args)
+    token = read_word(word, "token") or asked("Token (will be hidden): ", args)
     asking = session.unwrapped()
     reply = await asking.ask("GET", "auth/token/lookup-self", token=Secret(token))
     data = reply.body.within("data")

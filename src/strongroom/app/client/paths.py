@@ -15,7 +15,7 @@ from strongroom.app.client.output import (
     print_rows,
     success,
 )
-from strongroom.app.client.token import given
+from strongroom.app.client.prompt import read_word
 from strongroom.app.kv_values import parse_pairs
 from strongroom.app.parser import flag, switch
 from strongroom.model.errors import Invalid, NotFound
@@ -163,7 +163,7 @@ def _print_detailed(reply: "Reply", form: str) -> int:
 
 async def _unwrap(session: "Session", args: argparse.Namespace) -> int:
     # With a token of one's own the wrapping token travels in the body, else it is the token.
-    word = given(args.token)
+    word = read_word(args.token, "token")
     if word and session.token:
         reply = await session.ask("PUT", "sys/wrapping/unwrap", {"token": word})
     else:

@@ -1,10 +1,24 @@
-"""What a person types at the terminal, unseen."""
+"""What a person types at the terminal, unseen, or hands over at standard input."""
 
 import getpass
 import signal
+import sys
 import threading
 
 from strongroom.model.errors import Invalid
+
+
+def read_word(word: str, what: str) -> str:
+    """A token or key as it was given; - reads it, out of sight of the shell's history.
+
+    Raises Invalid where there is none.
+    """
+    if word != "-":
+        return word
+    read = sys.stdin.read().strip()
+    if not read:
+        raise Invalid(f"no-{what}", f"there is no {what} at standard input")
+    return read
 
 
 def hidden(prompt: str) -> str:

@@ -1,11 +1,11 @@
 """`strongroom token`: create, look up, renew and revoke tokens, and what they may do."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
 from strongroom.app.client.flags import Call, group, verb
 from strongroom.app.client.output import print_document, print_reply, success
+from strongroom.app.client.prompt import read_word
 from strongroom.app.kv_values import parse_metadata
 from strongroom.app.parser import flag, switch
 from strongroom.model.errors import Invalid
@@ -67,16 +67,6 @@ async def _create(session: "Session", args: argparse.Namespace) -> int:
     return print_reply(reply.body, args.format, args.field, reply.raw)
 
 
-def given(word: str) -> str:
-    """A token or accessor as it was given; - reads it, out of sight of the shell's history."""
-    if word != "-":
-        return word
-    read = sys.stdin.read().strip()
-    if not read:
-        raise Invalid("no-token", "there is no token at standard input")
-    return read
-
-
 def _token_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "token", nargs="?", default="", help="- reads it; without one it is the token in use"
@@ -86,7 +76,7 @@ def _token_argument(parser: argparse.ArgumentParser) -> None:
 
 def _by(args: argparse.Namespace, action: str) -> tuple[str, dict[str, Any]]:
     """The path and body for a token, an accessor, or the token in use."""
-    token = given(args.token)
+    token = read_word(args.token, "token")
     if args.accessor:
         if not token:
             raise Invalid("no-accessor", "an accessor is needed")
@@ -132,7 +122,8 @@ async def _revoke(session: "Session", args: argparse.Namespace) -> int:
     if args.mode == "path":
         await session.ask("PUT", f"sys/leases/revoke-prefix/{args.token}", {})
     elif args.mode == "orphan":
-        await session.ask("PUT", "auth/token/revoke-orphan", {"token": given(args.token)})
+        token = read_word(args.token, "token")
+        await session.ask("PUT", "auth/token/revoke-orphan", {"token": token})
     else:
         path, body = _by(args, "revoke")
         await session.ask("PUT", path, body)
@@ -153,7 +144,7 @@ async def _capabilities(session: "Session", args: argparse.Namespace) -> int:
     kind = "-self"
     if len(args.words) == 2:
         kind, name = ("-accessor", "accessor") if args.accessor else ("", "token")
-        body[name] = given(args.words[0])
+        body[name] = read_word(args.words[0], "token")
     reply = await session.ask("POST", f"sys/capabilities{kind}", body)
     found = reply.data.get("capabilities") or []
     if args.format == "table":

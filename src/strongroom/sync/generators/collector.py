@@ -157,7 +157,7 @@ class StateCollector:
 
     async def _sustain(self, item: Object, key: Key) -> float | None:
         spec = item["spec"]
-        made = str(item["metadata"].get("creationTimestamp") or "").replace("Z", "+00:00")
+        made = str(item["metadata"].get("creationTimestamp") or "")
         age = max(0.0, self._clock.now() - parse_rfc3339(made)) if made else 0.0
         life = await self._workshop.sustain(spec["resource"], key[0], spec["state"], age)
         if life is None:
@@ -209,5 +209,5 @@ def ended_for(item: Object, now: float) -> float | None:
     """Seconds since a state ended, less than 0 until it does; None while it has no end. Pure."""
     deleted = item["metadata"].get("deletionTimestamp")
     deadline = (item.get("spec") or {}).get(DEADLINE)
-    ends = [parse_rfc3339(str(each).replace("Z", "+00:00")) for each in (deleted, deadline) if each]
+    ends = [parse_rfc3339(str(each)) for each in (deleted, deadline) if each]
     return now - min(ends) if ends else None

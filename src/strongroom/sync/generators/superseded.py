@@ -35,4 +35,4 @@ def superseded(states: Iterable[Object], written: float) -> list[Object]:
 
 
 def _made_at(state: Object) -> int:
-    return int(parse_rfc3339(state["metadata"]["creationTimestamp"].replace("Z", "+00:00")))
+    return int(parse_rfc3339(state["metadata"]["creationTimestamp"]))

@@ -29,7 +29,7 @@ class Past:
         """Raises ValueError or KeyError for what is no page."""
         self.whole = self.whole and page.get("whole") is True
         if page.get("restored"):
-            when = parse_rfc3339(str(page["restored"]).replace("Z", "+00:00"))
+            when = parse_rfc3339(str(page["restored"]))
             self.unsure_before = max(self.unsure_before, when)
         if not math.isinf(self.unsure_before):
             self.versions |= dict(map(_was, page.get("changes") or []))
