@@ -209,6 +209,13 @@ async def _plan_of_one_file(cluster, store, path: Path) -> None:
     ]
     assert done.returncode == 0
     assert b"marked-value" not in done.stdout + done.stderr
+    done = await to_thread(subprocess.run, [*command, *where[:2]], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        f"create     {HOME}/new  keys k",
+        f"create     {HOME}/wide  keys p",
+        f"create     {HOME}/far  keys p",
+        "3 ExternalSecrets: 3 create",
+    ]
 
 
 async def _by_command(cluster) -> None:

@@ -6,6 +6,8 @@ Exit status: 0 everything can be done, 1 something would be refused or cannot be
 import argparse
 import asyncio
 import json
+from collections import Counter
+from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +17,7 @@ from strongroom.app.commands.operator import add_cluster_arguments, add_lending,
 if TYPE_CHECKING:
     from strongroom.sync.explain import Planned
 
+AT_ONCE: Final = 8
 EXAMPLE: Final = """example:
   strongroom sync plan -f externalsecrets.yaml -n prod
   strongroom sync plan -f externalsecrets.yaml --format json
@@ -61,25 +64,30 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def run_plan(args: argparse.Namespace) -> int:
     """Show the plan."""
+    from strongroom.sync.explain import ACTIONS
+
     plans = asyncio.run(_plan(args))
     if args.format == "json":
         print(json.dumps([asdict(each) for each in plans], indent=2))
-    else:
-        for each in plans:
-            print(f"{each.action:<10} {each.namespace}/{each.target}  {each.said}")
-        if not plans:
-            print("no ExternalSecret in the manifest")
+    elif len(plans) > 1:
+        counts = Counter(each.action for each in plans)
+        said = ", ".join(f"{counts[each]} {each}" for each in ACTIONS if counts[each])
+        print(f"{len(plans)} ExternalSecrets: {said}")
+    elif not plans:
+        print("no ExternalSecret in the manifest")
     return int(any(each.action in ("refuse", "unknown") for each in plans))
 
 
 async def _plan(args: argparse.Namespace) -> "list[Planned]":
+    """The plans; as text they are shown as they come, in the order of the file."""
+    from strongroom.app.in_order import in_order
     from strongroom.app.sync_chain import manifests, sync_chain
     from strongroom.kube.client import KubeClient
     from strongroom.kube.resource import Object
     from strongroom.model.clock import SystemClock
     from strongroom.model.errors import Denied, NotFound
     from strongroom.sync.crds import EXTERNAL_SECRETS
-    from strongroom.sync.explain import plan
+    from strongroom.sync.explain import Planned, plan
     from strongroom.sync.remedies import for_reader
 
     clock = SystemClock()
@@ -104,4 +112,14 @@ async def _plan(args: argparse.Namespace) -> "list[Planned]":
             merged = {**there["metadata"], **{k: v for k, v in metadata.items() if v}}
             return {**there, "spec": item.get("spec") or {}, "metadata": merged}
 
-        return [await plan(chain, await known(item)) for item in items]
+        async def planned(item: Object) -> Planned:
+            return await plan(chain, await known(item))
+
+        plans = []
+        async with aclosing(in_order(planned, items, AT_ONCE)) as found:
+            async for each in found:
+                plans.append(each)
+                if args.format == "text":
+                    line = f"{each.action:<10} {each.namespace}/{each.target}  {each.said}"
+                    print(line, flush=True)
+        return plans
