@@ -230,7 +230,9 @@ async def _disable(kind: Kind, session: "Session", args: argparse.Namespace) -> 
 
 async def _move(kind: Kind, session: "Session", args: argparse.Namespace) -> int:
     prefix = "auth/" if kind is AUTH else ""
-    source, target = (prefix + each.strip("/") + "/" for each in (args.source, args.target))
+    # Vault's own command line wants `auth/` written out here.
+    given = (each.strip("/").removeprefix(prefix) for each in (args.source, args.target))
+    source, target = (f"{prefix}{each}/" for each in given)
     reply = await session.ask("POST", "sys/remount", {"from": source, "to": target})
     if args.format != "table":
         return print_reply(reply.body, args.format, args.field, reply.raw)
