@@ -295,6 +295,57 @@ async def test_a_key_of_a_backend_becomes_another_of_the_same(start, recovery: i
     )
 
 
+class Goes(FakeWrapper):
+    """Is away when `calls_left`, which it shares with others, are used up."""
+
+    def __init__(self, name: str, calls_left: list[int]) -> None:
+        super().__init__(name)
+        self._left = calls_left
+
+    def _called(self) -> None:
+        away = Unavailable("away", "the key server does not answer")
+        self.broken = None if self._left[0] > 0 else away
+        self._left[0] -= 1
+        super()._called()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "least"), [(None, "transit", 2), ("transit", None, 1), ("transit", "awskms", 3)]
+)
+async def test_a_migration_that_is_broken_off_leaves_a_seal_that_opens(
+    start, old, new, least
+) -> None:
+    """Wherever that was: between any two steps one of the two seals opens, and it can be done."""
+    left, many = [1000], 1000
+    before, after = (Goes(each, left) if each else None for each in (old, new))
+    kind = "recovery" if old else "secret"
+    body = {f"{kind}_shares": 3, f"{kind}_threshold": 2}
+    _, made = await start(before).ask("PUT", "sys/init", body)
+    keys = made["recovery_keys" if old else "keys"][:2]
+
+    async def opens(*seals) -> bool:
+        node = start(*seals)
+        await node.seal.follow()
+        for key in keys:
+            await node.ask("PUT", "sys/unseal", {"key": key})
+        return not node.seal.sealed
+
+    steps = 0
+    while start().seal.stored().type == (old or "shamir"):
+        node = start(after, before)
+        await node.seal.follow()
+        for key in keys:
+            left[0] = many if key is keys[0] else steps
+            await node.ask("PUT", "sys/unseal", {"key": key, "migrate": True})
+        left[0] = many
+        if start().seal.stored().type == (old or "shamir"):
+            assert node.seal.sealed
+            assert await opens(before)
+            steps += 1
+    assert steps >= least
+    assert await opens(after)
+
+
 async def test_a_seal_the_configuration_does_not_name_is_asked_for(start) -> None:
     await start(FakeWrapper("transit")).ask("PUT", "sys/init", {})
     node = start(FakeWrapper("awskms"))
