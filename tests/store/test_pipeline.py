@@ -468,3 +468,39 @@ async def test_metrics_count_and_name_no_secret(store) -> None:
     assert 'strongroom_requests_total{operation="create",status="200"' in text
     assert "marked" not in text
     assert "marked" not in json.dumps(store.records()[-1])
+
+
+async def test_a_record_says_which_policies_allowed_the_call(store) -> None:
+    """In Vault's fields: programs that watch a log look for what was refused by them."""
+    for name, capability in (("one", "read"), ("two", "read"), ("three", "list")):
+        text = f'path "secret/data/*" {{ capabilities = ["{capability}"] }}'
+        await store.ask("PUT", f"sys/policies/acl/{name}", {"policy": text})
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "v"}})
+    body = {"policies": ["one", "two", "three"], "ttl": "1h"}
+    made = (await store.ask("POST", "auth/token/create", body))[1]["auth"]
+    (by_root,) = {str(each["auth"]["policy_results"]) for each in store.records()}
+    root = {"name": "root", "namespace_id": "root", "type": "acl"}
+    assert by_root == str({"allowed": True, "granting_policies": [root]})
+
+    async def recorded(method: str, path: str, token: str) -> dict:
+        store.device.lines.clear()
+        await store.ask(method, path, {} if method == "POST" else None, token=token)
+        first, second = store.records()
+        assert first["auth"] == second["auth"]
+        return first["auth"]
+
+    token = made["client_token"]
+    granting = [{**root, "name": name} for name in ("one", "two")]
+    for _ in range(3):  # The answer is remembered by then.
+        auth = await recorded("GET", "secret/data/a", token)
+        assert auth["policy_results"] == {"allowed": True, "granting_policies": granting}
+    _, looked = await store.ask("POST", "auth/token/lookup", {"token": token})
+    assert auth["token_ttl"] == 3600
+    assert auth["token_issue_time"] == looked["data"]["issue_time"]
+    auth = await recorded("DELETE", "secret/data/a", token)
+    assert auth["policy_results"] == {"allowed": False}
+    # Who asks for what needs no token is asked for no policy; nor is a bad token.
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    auth = await recorded("POST", "auth/userpass/login/ada", "")
+    assert auth == {"token_type": "default", "policy_results": {"allowed": True}}
+    assert "policy_results" not in await recorded("GET", "secret/data/a", "hvs.unknown")

@@ -30,19 +30,18 @@ _ORDER: Final = ("sudo", "create", "read", "update", "patch", "delete", "list", 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The joined rules of one path string, and the policies they came from."""
+    """The joined rules of one path string, and the policy that each of them came from."""
 
     path: str
     rules: tuple[PathRule, ...]
-    policies: tuple[str, ...]
+    origins: tuple[str, ...]
     capabilities: frozenset[str]
     # How a decision cites it.
     name: str = field(init=False, compare=False)
     # Whether a rule says anything of parameters, and of how a reply is wrapped.
     bounds_parameters: bool = field(init=False, compare=False)
     bounds_wrapping: bool = field(init=False, compare=False)
-    # What is decided where nothing is refused.
-    allowed: Decision = field(init=False, compare=False)
+    _allowed: dict[str, Decision] = field(init=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         cited = f'path "{self.path}" of {", ".join(self.policies)}'
@@ -52,9 +51,23 @@ class Grant:
         )
         wrapping = any(each.min_wrapping_ttl or each.max_wrapping_ttl for each in self.rules)
         object.__setattr__(self, "name", cited)
-        object.__setattr__(self, "allowed", Decision(True, "allowed", cited))
         object.__setattr__(self, "bounds_parameters", parameters)
         object.__setattr__(self, "bounds_wrapping", wrapping)
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """The policies, each once."""
+        return tuple(dict.fromkeys(self.origins))
+
+    def allowed(self, capability: str) -> Decision:
+        """What is decided where nothing is refused; made when it is first asked for."""
+        decision = self._allowed.get(capability)
+        if decision is None:
+            both = zip(self.origins, self.rules, strict=True)
+            names = dict.fromkeys(name for name, rule in both if capability in rule.capabilities)
+            decision = Decision(True, "allowed", self.name, policies=tuple(names))
+            self._allowed[capability] = decision
+        return decision
 
 
 class Acl:
@@ -205,7 +218,7 @@ class Acl:
             problem = _wrapping_problem(grant.rules, wrap_seconds)
             if problem:
                 return Decision(False, problem, grant.name, "wrapping")
-        return grant.allowed
+        return grant.allowed(capability)
 
     def capabilities(self, path: str) -> tuple[str, ...]:
         """What `sys/capabilities` says of a path: `("deny",)` when nothing is granted."""
@@ -243,7 +256,7 @@ def _join(policies: Iterable[Policy]) -> list[Grant]:
             Grant(
                 path,
                 tuple(rule for _, rule in entries),
-                tuple(dict.fromkeys(name for name, _ in entries)),
+                tuple(name for name, _ in entries),
                 frozenset({"deny"}) if "deny" in capabilities else capabilities,
             )
         )

@@ -8,13 +8,15 @@ class Decision:
     """Whether something is allowed, and why.
 
     `rule` names what decided (a policy and path pattern), `missing` what would have been
-    needed ("" when allowed), so that the enforcer and `explain` say the same thing.
+    needed ("" when allowed), so that the enforcer and `explain` say the same thing. `policies`
+    are those that grant it.
     """
 
     allowed: bool
     reason: str
     rule: str = ""
     missing: str = ""
+    policies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

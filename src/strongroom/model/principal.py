@@ -27,6 +27,7 @@ class Principal:
     """The caller of a store operation, as authenticated; goes into every audit record.
 
     `policies` is everything that counts: the token's own and what its entity and groups add.
+    `token_ttl` are the seconds the token was given, 0 for no end.
     """
 
     display_name: str
@@ -37,6 +38,8 @@ class Principal:
     entity_id: str = ""
     token_policies: tuple[str, ...] = ()
     identity_policies: tuple[str, ...] = ()
+    token_ttl: int = 0
+    token_issue_time: str = ""
 
     @property
     def is_root(self) -> bool:

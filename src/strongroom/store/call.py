@@ -13,6 +13,7 @@ from strongroom.store.normalise import Operation
 from strongroom.store.parameters import Fields
 
 if TYPE_CHECKING:
+    from strongroom.model.decision import Decision
     from strongroom.store.sessions import Session
 
 
@@ -47,6 +48,8 @@ class Call:
     file: BinaryIO | None = field(default=None, repr=False)
     # The connection's, 0 for a unix socket.
     port: int = 0
+    # What the policies said, None before they are asked.
+    decision: "Decision | None" = None
 
     def setting(self, name: str) -> Sequence[str]:
         """A list in the settings of the call's mount, empty where it is not set."""

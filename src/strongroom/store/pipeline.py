@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 import orjson
 
 from strongroom.audit.devices import Done
-from strongroom.audit.record import request_fragment, request_line, response_line
+from strongroom.audit.record import request_fragment, request_line, response_line, with_results
 from strongroom.crypto.aead import Tampered
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
@@ -236,7 +236,7 @@ class Pipeline:
     ) -> None:
         request_id, head = next(self._ids), prepared.head
         asked = request_fragment(request_id, head, request.peer, request.port, prepared.data)
-        auth, stamp = session.auth_fragment, self._stamp
+        auth, stamp = with_results(session.auth_fragment, prepared.results), self._stamp
         lines = request_line(stamp, auth, asked)
         lines += response_line(stamp, auth, asked, prepared.recorded)
         body = b"".join((prepared.before, request_id.encode(), prepared.after))
@@ -287,10 +287,10 @@ class Pipeline:
         if route is not None and line.path in UNRECORDED and call.operation == "read":
             exchange.reply(self._unrecorded(route, call))
             return None
-        auth = session.auth_fragment if session else self._context.writer.auth_fragment(None, token)
         fragment = self._recording.request(call, heads=way.heads if way else None)
         # Whoever may not ask for a path is not told whether it is there.
         early = limited or early or self._authorise(route, call) or missing
+        auth = self._recording.auth(call)
         counts = session is not None and session.row.uses_left and not limited
         if route is None or (early is not None and not counts):
             self._refused(exchange, call, (fragment, auth), early or invalid_token())
@@ -328,7 +328,7 @@ class Pipeline:
 
     def _authorise(self, route: Route | None, call: Call) -> Refusal | None:
         try:
-            decision = decide(call.session, route.endpoint if route else None, call)
+            decision = call.decision = decide(call.session, route.endpoint if route else None, call)
         except Tampered as damaged:
             return damaged  # A policy or an entity: nobody knows what it allows, or denies.
         if decision.allowed:
@@ -549,11 +549,8 @@ class Pipeline:
             return
         if self._context.sessions.known(work.call.token) is not session:
             return
-        clear = work.call.setting("audit_non_hmac_request_keys")
-        data = self._context.writer.data_fragment(work.call.data, clear) if work.call.data else b""
-        before, after = split_envelope(result)
         prepared = Prepared(
-            self._recording.head(work.call), data, recorded, before, after,
+            *self._recording.kept(work.call), recorded, *split_envelope(result),
             result.status or 200, result.cache_until, work.revision, result.cache_mark,
         )  # fmt: skip
         self._context.sessions.prepare(session, work.target, prepared)

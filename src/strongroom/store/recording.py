@@ -14,10 +14,12 @@ import orjson
 from strongroom.audit.record import (
     RecordForm,
     RecordWriter,
+    policy_results,
     request_fragment,
     request_head,
     request_line,
     response_line,
+    with_results,
 )
 from strongroom.store.routing import full_path
 from strongroom.store.tokens import TEXTS, without_tokens
@@ -95,6 +97,16 @@ class Recording:
         path = shown_path(call, self.writer.hashed)
         return request_head(call.operation, path, _mount_fields(call.mount))
 
+    def auth(self, call: "Call", writer: RecordWriter | None = None) -> bytes:
+        """The auth object: who asks, and what the policies said."""
+        session = call.session
+        if session is not None and writer is None:
+            who = session.auth_fragment
+        else:
+            principal = session.principal if session else None
+            who = (writer or self.writer).auth_fragment(principal, call.token)
+        return with_results(who, policy_results(call.decision))
+
     def request(
         self,
         call: "Call",
@@ -118,6 +130,15 @@ class Recording:
             if heads is not None:
                 heads[call.operation] = head
         return request_fragment(call.request_id, head, call.peer, call.port, data, headers)
+
+    def kept(self, call: "Call") -> tuple[bytes, bytes, bytes]:
+        """What is the same in the records of a request that is asked again.
+
+        The head, what the policies said, and the data.
+        """
+        clear = call.setting("audit_non_hmac_request_keys")
+        data = self.writer.data_fragment(call.data, clear) if call.data else b""
+        return self.head(call), policy_results(call.decision), data
 
     def has_many(self, data: Mapping[str, Any] | None) -> bool:
         """Whether hiding it takes so long that others are to be served meanwhile."""
@@ -187,8 +208,7 @@ class Recording:
     def _line(
         self, writer: RecordWriter, stamp: bytes, call: "Call", outcome: Outcome | None
     ) -> bytes:
-        principal = call.session.principal if call.session else None
-        auth, request = writer.auth_fragment(principal, call.token), self.request(call, writer)
+        auth, request = self.auth(call, writer), self.request(call, writer)
         if outcome is None:
             return request_line(stamp, auth, request)
         response = outcome.recorded

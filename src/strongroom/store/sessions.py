@@ -14,6 +14,7 @@ from strongroom.access.policy import Policy, parse_policy
 from strongroom.access.templates import is_templated, render
 from strongroom.audit.record import RecordWriter
 from strongroom.crypto.mac import KeyedHmac
+from strongroom.model.clock import rfc3339
 from strongroom.model.decision import Decision
 from strongroom.model.errors import Denied
 from strongroom.model.principal import Principal
@@ -36,7 +37,7 @@ path "cubbyhole/response" { capabilities = ["create", "read"] }
 path "sys/wrapping/unwrap" { capabilities = ["update"] }
 """
 _WRITES: Final = frozenset({"create", "update"})
-_ROOT_DECISION: Final = Decision(True, "the root policy allows everything", "root")
+_ROOT_DECISION: Final = Decision(True, "the root policy allows everything", ROOT, policies=(ROOT,))
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class Prepared:
     """
 
     head: bytes
+    results: bytes
     data: bytes
     recorded: bytes
     before: bytes
@@ -59,7 +61,8 @@ class Prepared:
     @property
     def size(self) -> int:
         """About so many bytes."""
-        return len(self.before) + len(self.after) + len(self.recorded) + len(self.data)
+        parts = self.before, self.after, self.recorded, self.data, self.results
+        return sum(map(len, parts))
 
 
 @dataclass(slots=True)
@@ -234,6 +237,8 @@ class Sessions:
             entity_id=row.entity_id,
             token_policies=row.policies,
             identity_policies=added,
+            token_ttl=row.ttl,
+            token_issue_time=rfc3339(row.created),
         )
         fragment = self._writer.auth_fragment(principal, token)
         return Session(row, principal, self._acl_for(principal, identity), fragment)
