@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket as sockets
 import stat
 import subprocess
 import sys
@@ -276,3 +277,21 @@ async def test_the_key_that_a_plugin_still_encrypts_with_is_not_retired(
     assert await asyncio.to_thread(kms, running, "retire", old) == 0
     await running.keeper.probe()
     assert await asyncio.to_thread(kms, running, "status") == 0
+
+
+@pytest.mark.long
+async def test_while_the_plugin_hangs_no_key_is_retired(capsys) -> None:
+    """It may have read no promotion, and then goes on under the old key until its restart."""
+    with tempfile.TemporaryDirectory(prefix="sr-") as folder, sockets.socket(sockets.AF_UNIX) as hung:
+        running = Running(Path(folder))
+        await running.first_key()
+        old = load(running.state).current
+        await running.rotate()
+        hung.bind(str(running.path))
+        hung.listen()
+        before = running.state.read_bytes()
+        assert await asyncio.to_thread(kms, running, "retire", old) == 2
+        assert "[plugin-silent]" in capsys.readouterr().err
+        assert running.state.read_bytes() == before
+        hung.close()  # It died and left its socket: the next one takes the file as it is.
+        assert await asyncio.to_thread(kms, running, "retire", old) == 0

@@ -18,6 +18,8 @@ MAX_MESSAGE_BYTES: Final = 1024 * 1024
 STOP_SECONDS: Final = 2.0
 MAX_CALLS: Final = 256
 Method = Callable[[bytes], Awaitable[bytes]]
+# Who listens and says nothing: a process that hangs. Whoever must know what it does has no answer.
+SILENT: Final = "grpc-silent"
 _CODES: Final = (
     (Invalid, grpc.StatusCode.INVALID_ARGUMENT),
     (Denied, grpc.StatusCode.PERMISSION_DENIED),
@@ -148,11 +150,19 @@ def _handler(method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
 
 
 async def call_unix(path: Path, method: str, message: bytes, *, seconds: float = 3.0) -> bytes:
-    """One unary call, `method` as `/package.Service/Name`; raises Unavailable with its status."""
+    """One unary call, `method` as `/package.Service/Name`; raises Unavailable with its status.
+
+    Its code is `SILENT` for no answer in time, and `grpc-failed` for any other.
+    """
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
         try:
             reply: bytes = await channel.unary_unary(method)(message, timeout=seconds)
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise Unavailable(
+                    SILENT, f"{method} on {path}: no answer in {seconds:g} s",
+                    hint="the plugin hangs, or the machine is too busy; a restart ends the first",
+                ) from None  # fmt: skip
             raise Unavailable(
                 "grpc-failed",
                 f"{method} on {path}: {error.code().name.lower()}: {error.details()}",

@@ -427,13 +427,25 @@ def run_retire(args: argparse.Namespace) -> int:
 
 
 async def _key_here(socket: Path) -> str:
-    """The key that this node's plugin encrypts with, "" when none says."""
+    """The key that this node's plugin encrypts with, "" when there is none, or it has no key.
+
+    Raises Unavailable(`plugin-silent`) for one that hangs: it may go on with the key that it has.
+    """
     from strongroom.encrypt.kms.plugin import ask_status
     from strongroom.model.errors import Refusal
+    from strongroom.wire.grpc_unix import SILENT
 
     try:
         return (await ask_status(socket)).key_id if socket.exists() else ""
-    except (OSError, Refusal):
+    except Refusal as refusal:
+        if refusal.code == SILENT:
+            raise Unavailable(
+                "plugin-silent",
+                f"the plugin on {socket} does not answer, and may still encrypt with the key",
+                hint="restart it, and migrate and prove what it wrote; then retire the key",
+            ) from None
+        return ""
+    except OSError:
         return ""
 
 
