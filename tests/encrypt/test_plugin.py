@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -270,6 +271,12 @@ async def test_the_key_that_a_plugin_still_encrypts_with_is_not_retired(
     assert "lacks the key" in running.keeper.snapshot.reason
     assert await asyncio.to_thread(kms, running, "status") == 1
     assert "lacks the key" in capsys.readouterr().out
+    # Nor does any other key go from a file that is not the one this plugin lives by.
+    other, _ = await make(running.backends, PLACE, 3.0)
+    state = load(running.state)
+    save(running.state, replace(state, keys=(*state.keys, other)))
+    assert await asyncio.to_thread(kms, running, "retire", other.id) == 2
+    assert f"still encrypts with the key {old}" in capsys.readouterr().err
     # The file from before, a reload, and then it may go.
     running.state.write_bytes(before)
     await running.keeper.probe()
@@ -282,7 +289,10 @@ async def test_the_key_that_a_plugin_still_encrypts_with_is_not_retired(
 @pytest.mark.long
 async def test_while_the_plugin_hangs_no_key_is_retired(capsys) -> None:
     """It may have read no promotion, and then goes on under the old key until its restart."""
-    with tempfile.TemporaryDirectory(prefix="sr-") as folder, sockets.socket(sockets.AF_UNIX) as hung:
+    with (
+        tempfile.TemporaryDirectory(prefix="sr-") as folder,
+        sockets.socket(sockets.AF_UNIX) as hung,
+    ):
         running = Running(Path(folder))
         await running.first_key()
         old = load(running.state).current

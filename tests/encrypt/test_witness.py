@@ -9,12 +9,14 @@ import pytest
 
 from strongroom.app.encrypt.witness import KEPT, LOOK_EVERY, Witness, wait_at_barrier
 from strongroom.encrypt.check.api_metrics import key_hash
-from strongroom.encrypt.keyspace import built_in
+from strongroom.encrypt.coverage import Coverage, Expected
 from strongroom.kube.api import Busy
 from strongroom.kube.resource import SECRETS
 from strongroom.model.clock import SimulatedClock
 from strongroom.model.errors import Conflict, Denied, Unavailable
 
+KEY = Expected("a", "new")
+COVERAGE = Coverage(("secrets",), KEY)
 ARGUMENTS = argparse.Namespace(barrier_timeout=60.0, provider="a")
 HEARD = (
     "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds"
@@ -72,7 +74,7 @@ BEFORE = page(counted("to_storage", "", 5), counted("from_storage", "identity", 
 )
 async def test_a_server_that_writes_in_plain_text_is_found_out(after, wrote, read) -> None:
     for ends, expected in ((False, wrote), (True, wrote or read)):
-        witness = Witness({"s": Server(BEFORE, after)}, [SECRETS], built_in)
+        witness = Witness({"s": Server(BEFORE, after)}, [SECRETS], COVERAGE, KEY)
         await witness.begin()
         look = partial(witness.end, {}, again=False)
         look = look if ends else partial(witness.after_a_touch, "secrets", changed=True)
@@ -84,14 +86,14 @@ async def test_a_server_that_writes_in_plain_text_is_found_out(after, wrote, rea
             await look()
         if ends and not wrote:
             # What a pass rewrites it reads in plain text itself: the next one tells.
-            witness = Witness({"s": Server(BEFORE, after)}, [SECRETS], built_in)
+            witness = Witness({"s": Server(BEFORE, after)}, [SECRETS], COVERAGE, KEY)
             await witness.begin()
             assert await witness.end({}, again=True) is not read
 
 
 async def test_the_first_rewrite_is_looked_at_and_then_few() -> None:
     server = Server(BEFORE)
-    witness = Witness({"s": server}, [SECRETS], built_in)
+    witness = Witness({"s": server}, [SECRETS], COVERAGE, KEY)
     await witness.begin()
     for _ in range(LOOK_EVERY + 1):
         await witness.after_a_touch("secrets", changed=True)
@@ -101,7 +103,7 @@ async def test_the_first_rewrite_is_looked_at_and_then_few() -> None:
 async def test_a_server_beside_the_one_that_rewrites_is_watched_too() -> None:
     """It hears the key, and what comes to it is written in plain text."""
     servers = {"s1": Server(BEFORE), "s2": Server(BEFORE, page(counted("to_storage", "", 6)))}
-    witness = Witness(servers, [SECRETS], built_in)
+    witness = Witness(servers, [SECRETS], COVERAGE, KEY)
     await witness.begin()
     with pytest.raises(Conflict, match="API server s2 writes secrets in plain text"):
         await witness.end({}, again=True)
@@ -128,7 +130,7 @@ async def test_a_file_that_is_not_loaded_yet_is_noticed_after_a_few_touches(
 ) -> None:
     """Identity in front leaves plain text as it is: a whole pass would change nothing."""
     server = Server(reads(100, 100), reads(100 + plain, 100 + sealed))
-    witness = Witness({"s": server}, [SECRETS], built_in)
+    witness = Witness({"s": server}, [SECRETS], COVERAGE, KEY)
     await witness.begin()
     for _ in range(KEPT):  # Of what is stored elsewhere nothing is counted here.
         await witness.after_a_touch("things.example.com", changed=False)
@@ -152,7 +154,7 @@ async def test_what_no_entry_covers_is_not_called_done() -> None:
         ("secrets", {"secrets": 1}, False),
     ):
         server = Server(reads(0, 1), reads(0, 2))
-        witness = Witness({"s": server}, [replace(SECRETS, plural=name)], built_in)
+        witness = Witness({"s": server}, [replace(SECRETS, plural=name)], COVERAGE, KEY)
         await witness.begin()
         if bare:
             with pytest.raises(Conflict, match="no value of pods"):
@@ -161,13 +163,75 @@ async def test_what_no_entry_covers_is_not_called_done() -> None:
             assert await witness.end(touched, again=False)
     # Nor is anything said of what a wildcard led to and an aggregated server may store.
     things = replace(SECRETS, group="example.com", plural="things")
-    witness = Witness({"s": Server(reads(0, 1), reads(0, 2))}, [things], built_in)
+    witness = Witness({"s": Server(reads(0, 1), reads(0, 2))}, [things], COVERAGE, KEY)
     await witness.begin()
     assert await witness.end({"things.example.com": 1}, again=False)
     # What is not shown says nothing.
-    witness = Witness({"s": Server(page())}, [SECRETS], built_in)
+    witness = Witness({"s": Server(page())}, [SECRETS], COVERAGE, KEY)
     await witness.begin()
     assert await witness.end({"secrets": 1}, again=False)
+
+
+STATUS_TIME = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds"
+
+
+def keyed(new: int, old: int, sealed: int, heard: str = "new", process: int = 1) -> bytes:
+    """Reads under each key and of sealed secrets, and the key that the plugin said last."""
+    uses = "apiserver_envelope_encryption_key_id_hash_total"
+    labels = 'provider_name="a",transformation_type="from_storage"'
+    return page(
+        f'{uses}{{key_id_hash="{key_hash("new")}",{labels}}} {new}',
+        f'{uses}{{key_id_hash="{key_hash("old")}",{labels}}} {old}',
+        f'{STATUS_TIME}{{key_id_hash="{key_hash("new")}",provider_name="a"}} 5',
+        f'{STATUS_TIME}{{key_id_hash="{key_hash(heard)}",provider_name="a"}} 9',
+        counted("from_storage", "k8s:enc:kms:v2:a:", sealed),
+        process=process,
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "again", "outcome"),
+    [
+        (keyed(14, 5, 14), False, True),
+        # The plugin said the new key, and hung before it sealed a seed under it.
+        (keyed(10, 9, 14), False, "read values under another key"),
+        (keyed(13, 5, 14), False, "read values under another key"),
+        # In a pass that others wrote in there is one more to tell.
+        (keyed(13, 5, 14), True, False),
+        (keyed(14, 5, 14), True, True),
+        # Others read an older value; and a balancer led the touches elsewhere.
+        (keyed(14, 9, 18), False, True),
+        (keyed(11, 5, 13), False, True),
+        (keyed(0, 0, 9, process=2), False, True),
+        # The plugin came back with an older file.
+        (keyed(14, 5, 14, heard="old"), False, "s has not heard the new key"),
+        (page(counted("from_storage", "k8s:enc:kms:v2:a:", 14)), False, True),
+    ],
+)
+async def test_what_ends_under_another_key_is_not_called_done(after, again, outcome) -> None:
+    witness = Witness({"s": Server(keyed(10, 5, 10), after)}, [SECRETS], COVERAGE, KEY)
+    await witness.begin()
+    if isinstance(outcome, bool):
+        assert await witness.end({"secrets": 4}, again=again) is outcome
+        return
+    with pytest.raises(Conflict, match=outcome) as caught:
+        await witness.end({"secrets": 4}, again=again)
+    assert caught.value.code == "another-key"
+
+
+async def test_of_other_keys_and_servers_only_what_concerns_them_is_asked() -> None:
+    # What belongs under another provider is not looked for under this key.
+    other = Coverage(("secrets",), Expected("b", "other"))
+    witness = Witness({"s": Server(keyed(1, 1, 1), keyed(1, 9, 9))}, [SECRETS], other, KEY)
+    await witness.begin()
+    assert await witness.end({"secrets": 4}, again=False)
+    # A server beside the one that rewrites has gone back; one that says nothing is passed over.
+    beside = {"s2": Server(keyed(1, 1, 1, heard="old")), "s3": Server(page())}
+    servers = {"s1": Server(keyed(1, 1, 1), keyed(5, 1, 5)), **beside}
+    witness = Witness(servers, [SECRETS], COVERAGE, KEY)
+    await witness.begin()
+    with pytest.raises(Conflict, match="key new: s2 has not heard"):
+        await witness.end({"secrets": 4}, again=False)
 
 
 async def reached(clock: SimulatedClock, *servers: Server) -> None:

@@ -1,17 +1,21 @@
-"""Whether a server wrote or read in plain text between two looks at its metrics. Pure.
+"""Whether a server wrote or read in plain text or another key between two looks. Pure.
 
 That a server hears a key id says that the provider is in its list, and not that it stands first:
-with identity in front, a rewrite makes plain text of what was encrypted.
+with identity in front, a rewrite makes plain text of what was encrypted. Nor does it say that the
+plugin has sealed a seed under that key yet: while it has not, the server goes on with the old one.
 """
 
 from strongroom.encrypt.check.api_metrics import (
+    KEY_USES,
     OPERATIONS,
     Sample,
     identity_reads,
+    key_hash,
     of,
     sealed_reads,
     started,
 )
+from strongroom.encrypt.coverage import Expected
 
 
 def one_process(before: tuple[Sample, ...], after: tuple[Sample, ...]) -> bool:
@@ -64,6 +68,33 @@ def kept_plain(
         return False
     sealed = sum(sealed_reads(after, each) - sealed_reads(before, each) for each in resources)
     return sealed < touches
+
+
+def under_another_key(
+    before: tuple[Sample, ...],
+    after: tuple[Sample, ...],
+    resources: list[str],
+    key: Expected,
+    touches: int,
+) -> bool:
+    """Whether, of so many touches, some were of values under another key for sure.
+
+    Each has read its value once or more and left it under the key, so as many reads of that key
+    are missing; unless a balancer led the touches elsewhere, and then so are the reads at all.
+    """
+    counts = of(after, KEY_USES, provider_name=key.provider)
+    if not one_process(before, after) or not counts or not _says_of_which(after):
+        return False
+    sealed = sum(sealed_reads(after, each) - sealed_reads(before, each) for each in resources)
+    return _reads(before, key) + touches > _reads(after, key) and sealed >= touches
+
+
+def _reads(samples: tuple[Sample, ...], key: Expected) -> float:
+    found = of(
+        samples, KEY_USES, transformation_type="from_storage", provider_name=key.provider,
+        key_id_hash=key_hash(key.key_id),
+    )  # fmt: skip
+    return sum(each.value for each in found)
 
 
 def _says_of_which(samples: tuple[Sample, ...]) -> bool:

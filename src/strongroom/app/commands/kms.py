@@ -412,11 +412,15 @@ def run_retire(args: argparse.Namespace) -> int:
     config = _config(args)
     state = load(config.state)
     after = retired(state, args.key_id)
-    if args.key_id == asyncio.run(_key_here(config.socket)):
+    used = asyncio.run(_key_here(config.socket))
+    if used and all(each.id != used for each in after.keys):
         raise Conflict(
-            "in-use", f"the plugin on {config.socket} still encrypts with the key {args.key_id}",
-            hint="it reads a promotion within a minute, or on SIGHUP (systemctl reload)",
-        )  # fmt: skip
+            "in-use",
+            f"the plugin on {config.socket} still encrypts with the key {used}, and without"
+            f" {args.key_id} the state file lacks that",
+            hint="it reads a promotion within a minute, or on SIGHUP (systemctl reload);"
+            " strongroom kms status tells whether another plugin is there",
+        )
     save_over(config.state, state, after)
     print(f"retired {args.key_id}; copy {config.state} to the other nodes")
     print(

@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _migrate(args: argparse.Namespace) -> int:
     from strongroom.app.commands.operator import cluster_config
+    from strongroom.encrypt.coverage import Expected
     from strongroom.encrypt.rewrite import Pace, Rewriter, name_of
     from strongroom.kube.client import KubeClient
     from strongroom.kube.discovery import discover
@@ -94,7 +95,8 @@ async def _migrate(args: argparse.Namespace) -> int:
         if not args.no_barrier:
             await wait_at_barrier(servers, args, key_id, clock)
         rewriter = Rewriter(api, clock, args.resume, Pace(min(50.0, args.rate), args.rate))
-        witness = Witness(servers, resources, coverage.counted) if key_id else None
+        key = Expected(args.provider, key_id)
+        witness = Witness(servers, resources, coverage, key) if key_id else None
         aim = " ".join([key_id, *(name_of(each) for each in resources)])
         await _passes(rewriter, resources, _begun(args, aim, total), args, witness)
     if not args.etcd and not args.snapshot:

@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.encrypt.rewrite import name_of
@@ -10,6 +10,7 @@ from strongroom.model.errors import Conflict, Denied, Refusal, Unavailable
 
 if TYPE_CHECKING:
     from strongroom.encrypt.check.api_metrics import Sample
+    from strongroom.encrypt.coverage import Coverage, Expected
     from strongroom.kube.client import KubeClient
     from strongroom.model.clock import Clock
 
@@ -74,7 +75,7 @@ async def _measured(
 
 
 class Witness:
-    """Ends a migration to a key when a server turns out to write with identity.
+    """Ends a migration to a key when a server turns out to write with identity or another key.
 
     The first of the servers is the one that rewrites; it counts the reads of what is `counted`.
     """
@@ -83,11 +84,14 @@ class Witness:
         self,
         servers: Mapping[str, "KubeClient"],
         resources: list[Any],
-        counted: Callable[[str], bool],
+        coverage: "Coverage",
+        key: "Expected",
     ) -> None:
         self._servers = servers
         self._names = [name_of(each) for each in resources]
-        self._counted = [each for each in self._names if counted(each)]
+        self._counted = [each for each in self._names if coverage.counted(each)]
+        self._key = key
+        self._keyed = [each for each in self._counted if coverage.expected(each) == key]
         self._before: dict[str, tuple[Sample, ...]] = {}
         self._rewrites = self._kept = 0
 
@@ -118,7 +122,8 @@ class Witness:
 
         Raises Conflict(`reads-plaintext`), unless there is to be one more pass `again`, for what
         this one rewrote it read in plain text itself; Conflict(`writes-plaintext`) when another
-        server did; and Conflict(`not-encrypted`) when nothing covers what was touched.
+        server did; Conflict(`not-encrypted`) when nothing covers what was touched; and
+        Conflict(`another-key`) when it is under another key, or a server has gone back to one.
         """
         from strongroom.encrypt.plain_writes import never_sealed, read_plain
 
@@ -143,7 +148,42 @@ class Witness:
                 hint="strongroom encrypt check --config F says what it covers, and --live whether"
                 " it is loaded",
             )
-        return reads <= 0
+        settled = reads <= 0 and not (again and self._missed(touched, *pair))
+        if settled:
+            self._nobody_has_another_key(touched, after)
+        return settled
+
+    def _missed(
+        self,
+        touched: Mapping[str, int],
+        before: "tuple[Sample, ...]",
+        after: "tuple[Sample, ...]",
+    ) -> bool:
+        from strongroom.encrypt.plain_writes import under_another_key
+
+        touches = sum(touched.get(each, 0) for each in self._keyed)
+        return under_another_key(before, after, self._keyed, self._key, touches)
+
+    def _nobody_has_another_key(
+        self, touched: Mapping[str, int], after: "Mapping[str, tuple[Sample, ...]]"
+    ) -> None:
+        """What the barrier said holds no longer after a plugin that was swapped or put back."""
+        from strongroom.encrypt.barrier import barrier
+        from strongroom.encrypt.check.api_metrics import status_times
+
+        provider, rewrites = self._key.provider, next(iter(self._servers))
+        told = {name: each for name, each in after.items() if status_times(each, provider)}
+        wrong = dict(barrier(told, provider, self._key.key_id, 0.0).behind)
+        if self._missed(touched, self._before[rewrites], after[rewrites]):
+            wrong.setdefault(rewrites, "read values under another key in the last pass")
+        if wrong:
+            raise Conflict(
+                "another-key",
+                f"not everything is under the key {self._key.key_id}: "
+                + "; ".join(f"{name} {reason}" for name, reason in wrong.items()),
+                hint="retire no key; see that strongroom kms status names this key on every node,"
+                " and that /readyz of every API server is well, then migrate again",
+            )
 
     def _nobody_writes_plain(self, after: "Mapping[str, tuple[Sample, ...]]") -> None:
         from strongroom.encrypt.plain_writes import wrote_plain

@@ -20,6 +20,7 @@ RELOAD_TIME: Final = (
 )
 STATUS_TIME: Final = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds"
 KEY_TIME: Final = "apiserver_envelope_encryption_key_id_hash_last_timestamp_seconds"
+KEY_USES: Final = "apiserver_envelope_encryption_key_id_hash_total"
 START_TIME: Final = "process_start_time_seconds"
 
 

@@ -66,7 +66,7 @@ class KmsState:
         raise NotFound(
             "unknown-key-id",
             "no key of this id",
-            hint="restore the state file that was used when it was written",
+            hint="strongroom kms status lists them; one that was retired is there no more",
         )
 
 
@@ -95,7 +95,10 @@ def prepared(state: KmsState, key: WrappedKey) -> KmsState:
 def promoted(state: KmsState, now: float) -> KmsState:
     """Phase two: the prepared key encrypts. Raises Conflict without one, or too soon after."""
     if not state.pending:
-        raise Conflict("nothing-pending", "no key is prepared", hint="strongroom kms prepare")
+        raise Conflict(
+            "nothing-pending", f"no key is prepared; {state.current} is in use",
+            hint="strongroom kms prepare, unless that is the key which was to be promoted",
+        )  # fmt: skip
     left = state.promoted + PROMOTION_INTERVAL_SECONDS - now
     if state.promoted and 0 < left <= PROMOTION_INTERVAL_SECONDS and state.epoch > 2:
         raise Conflict(
