@@ -305,3 +305,20 @@ async def test_while_the_plugin_hangs_no_key_is_retired(capsys) -> None:
         assert running.state.read_bytes() == before
         hung.close()  # It died and left its socket: the next one takes the file as it is.
         assert await asyncio.to_thread(kms, running, "retire", old) == 0
+
+
+async def test_nothing_is_built_on_a_file_that_the_node_refuses(
+    running: Running, socket: Path, capsys
+) -> None:
+    """A few changes on, an older file would have the higher epoch, and no key of what is in use."""
+    older = running.state.read_bytes()
+    await running.rotate()
+    newest = running.state.read_bytes()
+    old, new = load(running.state).keys
+    running.state.write_bytes(older)
+    for verb in (("prepare",), ("promote", "--alone"), ("retire", old.id), ("rewrap",)):
+        assert await asyncio.to_thread(kms, running, *verb) == 2
+        assert f"this node has seen epoch 3 and key {new.id}" in capsys.readouterr().err
+        assert running.state.read_bytes() == older
+    running.state.write_bytes(newest)
+    assert await asyncio.to_thread(kms, running, "prepare") == 0

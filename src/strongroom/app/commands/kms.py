@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from strongroom.encrypt.kms.config import KmsConfig
     from strongroom.encrypt.kms.keeper import Keeper
     from strongroom.encrypt.kms.keys import Backends
+    from strongroom.encrypt.kms.state import KmsState
     from strongroom.model.clock import Clock
     from strongroom.wire.keywrap.contract import Wrapper
 
@@ -346,6 +347,20 @@ def run_status(args: argparse.Namespace) -> int:
     return 0 if well else 1
 
 
+def _newest(path: Path) -> "KmsState":
+    """The state to make the next one from; raises what `load` and `check_mark` raise.
+
+    A plugin refuses a file older than its node has seen. After a few changes it would not, and
+    would miss the keys of the files between.
+    """
+    from strongroom.encrypt.kms.high_water import check_mark, read_mark
+    from strongroom.encrypt.kms.state import load
+
+    state = load(path)
+    check_mark(read_mark(path), state, path)
+    return state
+
+
 def run_prepare(args: argparse.Namespace) -> int:
     """Phase one."""
     return asyncio.run(_prepare(_config(args)))
@@ -353,13 +368,13 @@ def run_prepare(args: argparse.Namespace) -> int:
 
 async def _prepare(config: "KmsConfig") -> int:
     from strongroom.encrypt.kms.keys import make
-    from strongroom.encrypt.kms.state import load, prepared, save_over
+    from strongroom.encrypt.kms.state import prepared, save_over
     from strongroom.model.clock import SystemClock
 
     clock = SystemClock()
     backends = _backends(config, clock)
     try:
-        state = load(config.state)
+        state = _newest(config.state)
         entry, _ = await make(backends, config.place, clock.now())
         save_over(config.state, state, prepared(state, entry))
     finally:
@@ -379,7 +394,7 @@ def run_promote(args: argparse.Namespace) -> int:
 
 async def _promote(config: "KmsConfig", args: argparse.Namespace) -> int:
     from strongroom.encrypt.kms.peers import check_peers
-    from strongroom.encrypt.kms.state import load, promoted, save_over
+    from strongroom.encrypt.kms.state import promoted, save_over
     from strongroom.model.clock import SystemClock
     from strongroom.wire.client import HttpClient
 
@@ -390,7 +405,7 @@ async def _promote(config: "KmsConfig", args: argparse.Namespace) -> int:
             hint="on each: curl -s http://127.0.0.1:8085/keys > NODE.json, then --peer NODE.json"
             " for all of them; or --alone when there is no other",
         )
-    state = load(config.state)
+    state = _newest(config.state)
     after = promoted(state, SystemClock().now())
     async with HttpClient() as http:
         await check_peers(http, args.peer, after.current)
@@ -406,11 +421,11 @@ async def _promote(config: "KmsConfig", args: argparse.Namespace) -> int:
 def run_retire(args: argparse.Namespace) -> int:
     """Forget an old key."""
     from strongroom.encrypt.kms.high_water import mark_file
-    from strongroom.encrypt.kms.state import load, retired, save_over
+    from strongroom.encrypt.kms.state import retired, save_over
     from strongroom.model.errors import Conflict
 
     config = _config(args)
-    state = load(config.state)
+    state = _newest(config.state)
     after = retired(state, args.key_id)
     used = asyncio.run(_key_here(config.socket))
     if used and all(each.id != used for each in after.keys):
@@ -460,12 +475,12 @@ def run_rewrap(args: argparse.Namespace) -> int:
 
 async def _rewrap(config: "KmsConfig") -> int:
     from strongroom.encrypt.kms.keys import open_key, wrapped_anew
-    from strongroom.encrypt.kms.state import load, save_over, with_key
+    from strongroom.encrypt.kms.state import save_over, with_key
     from strongroom.model.clock import SystemClock
 
     backends = _backends(config, SystemClock())
     try:
-        state = seen = load(config.state)
+        state = seen = _newest(config.state)
         for entry in seen.keys:
             opened = await open_key(entry, backends.wrappers, config.place)
             state = with_key(state, await wrapped_anew(entry, opened.key, backends, config.place))
