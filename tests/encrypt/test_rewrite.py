@@ -6,6 +6,8 @@ import json
 import pytest
 
 from strongroom.app.encrypt.migrate import Teller
+from strongroom.encrypt.check.api_metrics import KEY_USES, key_hash
+from strongroom.encrypt.coverage import Expected
 from strongroom.encrypt.keyspace import built_in
 from strongroom.encrypt.rewrite import Pace, Progress, Rewriter, load_progress
 from strongroom.encrypt.two_pass import TwoPass, two_pass
@@ -248,6 +250,30 @@ async def test_two_passes_prove_or_say_why_not(before, after, holds, word) -> No
     assert word in " ".join(shown.problems)
     assert shown.first.rewritten == 5
     assert shown.as_data()["cannot_see"]
+
+
+@pytest.mark.parametrize(("reads", "holds"), [(5, True), (9, True), (4, False), (0, False)])
+async def test_a_key_that_is_named_is_the_one_that_was_read(reads, holds) -> None:
+    """A server that has not sealed under its new key yet leaves everything under the old one."""
+    api, clock = await cluster(5, 0)
+    key = Expected("a", "new")
+    counts = [(0, 10), (9, 10 + reads)]
+
+    async def raw(path: str) -> bytes:
+        sealed, under = counts.pop(0)
+        labels = f'key_id_hash="{key_hash("new")}",transformation_type="from_storage"'
+        lines = (
+            PREFIX % ("k8s:enc:kms:v2:a:", sealed),
+            f'{KEY_USES}{{{labels},provider_name="a"}} {under}',
+            f'{KEY_USES}{{{labels},provider_name="b"}} {9 * under}',
+        )
+        return "\n".join(lines).encode()
+
+    api.raw = raw
+    shown = await finished(clock, two_pass(api, clock, [SECRETS], built_in, {"secrets": key}))
+    assert shown.holds is holds
+    assert ("of 5 objects were not seen" in " ".join(shown.problems)) is not holds
+    assert "which key is used" not in " ".join(shown.as_data()["cannot_see"])
 
 
 async def test_what_nothing_covers_is_not_proved_by_what_lies_beside_it() -> None:

@@ -10,7 +10,7 @@ from strongroom.encrypt.check.api_metrics import (
     OPERATIONS,
     Sample,
     identity_reads,
-    key_hash,
+    key_reads,
     of,
     sealed_reads,
     started,
@@ -86,15 +86,8 @@ def under_another_key(
     if not one_process(before, after) or not counts or not _says_of_which(after):
         return False
     sealed = sum(sealed_reads(after, each) - sealed_reads(before, each) for each in resources)
-    return _reads(before, key) + touches > _reads(after, key) and sealed >= touches
-
-
-def _reads(samples: tuple[Sample, ...], key: Expected) -> float:
-    found = of(
-        samples, KEY_USES, transformation_type="from_storage", provider_name=key.provider,
-        key_id_hash=key_hash(key.key_id),
-    )  # fmt: skip
-    return sum(each.value for each in found)
+    was, now = (key_reads(each, key.provider, key.key_id) for each in (before, after))
+    return was + touches > now and sealed >= touches
 
 
 def _says_of_which(samples: tuple[Sample, ...]) -> bool:

@@ -2,9 +2,11 @@
 
 Where etcd is hidden (EKS, GKE, AKS): after a pass everything is under what writes now, so a second
 pass must change no resourceVersion, and what another writer changed in between must stay when it
-is touched once more; and reading it all must show no read by identity.
+is touched once more; and reading it all must show no read by identity. Where a key is named, as
+many reads must be of values under it: what is stale nowhere may all be under another.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -12,10 +14,12 @@ from typing import Any, Final, Protocol
 from strongroom.encrypt.check.api_metrics import (
     Sample,
     identity_reads,
+    key_reads,
     parse,
     sealed_reads,
     started,
 )
+from strongroom.encrypt.coverage import Expected
 from strongroom.encrypt.rewrite import Progress, Rewriter, Touchable, name_of
 from strongroom.kube.resource import Resource
 from strongroom.model.clock import Clock
@@ -24,8 +28,8 @@ from strongroom.model.errors import Refusal
 BLIND: Final = (
     "older revisions, in etcd's files until compaction and defragmentation, and in backups",
     "API servers other than the one that was asked, unless all have the same configuration",
-    "which key is used: only that it is the one the server writes with now",
 )
+BLIND_TO_KEYS: Final = "which key is used: only that it is the one the server writes with now"
 
 
 class Measured(Touchable, Protocol):
@@ -42,7 +46,7 @@ class TwoPass:
     first: Progress
     second: Progress
     problems: tuple[str, ...]
-    blind: tuple[str, ...] = BLIND
+    blind: tuple[str, ...] = (*BLIND, BLIND_TO_KEYS)
 
     @property
     def holds(self) -> bool:
@@ -66,16 +70,47 @@ class TwoPass:
 
 
 async def two_pass(
-    api: Measured, clock: Clock, resources: list[Resource], counted: Callable[[str], bool]
+    api: Measured,
+    clock: Clock,
+    resources: list[Resource],
+    counted: Callable[[str], bool],
+    keys: Mapping[str, Expected] | None = None,
 ) -> TwoPass:
-    """Run both passes; of what is `counted` reads must be seen. Raises what the API refuses."""
+    """Run both passes; of what is `counted` reads must be seen, and of `keys`, by the names of
+    resources, reads under that key. Raises what the API refuses.
+    """
     rewriter = Rewriter(api, clock)
     first = await rewriter.run_pass(resources, Progress(1))
     before = await _metrics(api)
     second = await rewriter.run_pass(resources, Progress(2))
     after = await _metrics(api)
     names = {name_of(each): counted(name_of(each)) for each in resources}
-    return TwoPass(first, second, tuple(_problems(first, second, before, after, names)))
+    problems = _problems(first, second, before, after, names)
+    if before and after and not problems:
+        problems = _other_keys(second, before, after, keys or {})
+    return TwoPass(first, second, tuple(problems), BLIND if keys else (*BLIND, BLIND_TO_KEYS))
+
+
+def _other_keys(
+    second: Progress,
+    before: tuple[Sample, ...],
+    after: tuple[Sample, ...],
+    keys: Mapping[str, Expected],
+) -> list[str]:
+    touched: Counter[Expected] = Counter()
+    for name, key in keys.items():
+        touched[key] += second.touched[name]
+    read = {
+        key: key_reads(after, key.provider, key.key_id)
+        - key_reads(before, key.provider, key.key_id)
+        for key in touched
+    }
+    return [
+        f"{touches - read[key]:g} of {touches} objects were not seen to be read under the key"
+        f" {key.key_id}"
+        for key, touches in touched.items()
+        if read[key] < touches
+    ]
 
 
 async def _metrics(api: Measured) -> tuple[Sample, ...] | None:

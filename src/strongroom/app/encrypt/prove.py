@@ -192,6 +192,7 @@ def _stored_as(row: "Row") -> str:
 
 async def _two_pass(args: argparse.Namespace) -> "TwoPass":
     from strongroom.app.commands.operator import cluster_config
+    from strongroom.encrypt.rewrite import name_of
     from strongroom.encrypt.two_pass import two_pass
     from strongroom.kube.client import KubeClient
     from strongroom.kube.discovery import discover
@@ -200,7 +201,12 @@ async def _two_pass(args: argparse.Namespace) -> "TwoPass":
     clock, coverage = SystemClock(), await coverage_of(args)
     async with KubeClient(cluster_config(args), clock) as api:
         resources = covered(await discover(api, "patch"), coverage)
-        shown = await two_pass(api, clock, resources, coverage.counted)
+        keys = {
+            name: expected
+            for name in map(name_of, resources)
+            if (expected := coverage.expected(name)) and expected.key_id and coverage.counted(name)
+        }
+        shown = await two_pass(api, clock, resources, coverage.counted, keys)
     left = [f"{each}: the configuration does not encrypt them" for each in coverage.plain]
     return replace(shown, blind=(*left, *shown.blind))
 

@@ -102,6 +102,15 @@ def sealed_reads(samples: tuple[Sample, ...], resource: str) -> float:
     )
 
 
+def key_reads(samples: tuple[Sample, ...], provider: str, key_id: str) -> float:
+    """Reads of values under a key of KMS v2; of any provider when none is named."""
+    found = of(
+        samples, KEY_USES, transformation_type="from_storage", key_id_hash=key_hash(key_id),
+        **({"provider_name": provider} if provider else {}),
+    )  # fmt: skip
+    return sum(each.value for each in found)
+
+
 def status_times(samples: tuple[Sample, ...], provider: str) -> dict[str, float]:
     """Key-id hash to the time the server last heard it from the plugin's Status."""
     found = of(samples, STATUS_TIME, provider_name=provider)
