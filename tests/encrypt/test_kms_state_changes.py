@@ -1,6 +1,9 @@
 """What becomes of a state file that is changed: by two at once, by a node whose clock is behind, by a retirement."""
 
 import asyncio
+import fcntl
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from strongroom.encrypt.kms.plugin import Plugin
 from strongroom.encrypt.kms.standing import Policy, Standing
 from strongroom.encrypt.kms.state import (
     KmsState,
+    Wrap,
     WrappedKey,
     check_successor,
     first,
@@ -29,6 +33,7 @@ from strongroom.encrypt.kms.state import (
     retired,
     save,
     save_over,
+    with_key,
 )
 from strongroom.model.clock import SimulatedClock
 from strongroom.model.errors import Conflict, Denied, Unavailable
@@ -155,6 +160,69 @@ async def test_a_change_of_what_is_no_longer_there_is_refused(tmp_path: Path) ->
     assert load(path).pending == other.id
     with pytest.raises(Unavailable):
         save_over(tmp_path / "absent" / "state", seen, seen)
+
+
+async def test_of_two_that_wrap_anew_the_second_is_refused_though_the_epoch_is_the_same(
+    tmp_path: Path,
+) -> None:
+    path, seen = tmp_path / "state", KmsState(1, USED.id, (USED,))
+    save(path, seen)
+    inode = path.stat().st_ino
+    one, two = (
+        with_key(seen, replace(USED, wraps=(Wrap("b", name, b"x"),))) for name in ("one", "two")
+    )
+    with path.with_name("state.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Somebody is at it, and has read the file.
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(save_over, path, seen, two)
+            with pytest.raises(TimeoutError):
+                second.result(0.2)
+            save(path, one)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            with pytest.raises(Conflict, match="changed meanwhile"):
+                second.result()
+    assert load(path) == one
+    # Never half a file: another takes its place.
+    assert path.stat().st_ino != inode
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_each_step_has_a_higher_epoch_and_what_is_to_come_does_not_go() -> None:
+    """By the epoch alone a node knows that a file without a key is the newer one."""
+    ready = prepared(KmsState(5, USED.id, (OLD, USED)), NEXT)
+    states = (ready, promoted(ready, 1e6), retired(ready, OLD.id))
+    assert [each.epoch for each in states] == [6, 7, 7]
+    for key in (USED, NEXT):
+        with pytest.raises(Conflict, match="in use"):
+            retired(ready, key.id)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "since", "taken"),
+    [(6, 299.0, False), (6, 0.0, False), (6, 300.0, True), (6, -1.0, True), (2, 1.0, True)],
+)
+def test_promotions_keep_their_interval_and_no_longer(epoch, since, taken) -> None:
+    """The second key of all may come at once; a clock that was set back keeps nobody waiting."""
+    state = KmsState(epoch, USED.id, (USED, NEXT), NEXT.id, promoted=1000.0)
+    if taken:
+        assert promoted(state, 1000.0 + since).current == NEXT.id
+        return
+    with pytest.raises(Conflict, match="less than 300"):
+        promoted(state, 1000.0 + since)
+
+
+def test_what_is_sealed_is_bound_to_all_that_it_is_for() -> None:
+    given = [("p", "c", "seed", "k"), ("q", "c", "seed", "k"), ("p", "d", "seed", "k")]
+    given += [("p", "c", "wrap", "k"), ("p", "c", "offline", "k"), ("p", "c", "seed", "l")]
+    assert len({Place(provider, cluster).aad(*rest) for provider, cluster, *rest in given}) == 6
+
+
+async def test_a_key_that_escrow_alone_wraps_is_none() -> None:
+    """Nothing on the node would open it again."""
+    away = FakeWrapper("away")
+    away.broken = Unavailable("down", "away")
+    with pytest.raises(Unavailable, match="too few backends"):
+        await make(Backends((away,), escrows=(FakeWrapper("safe"),)), PLACE, 1.0)
 
 
 async def test_a_key_of_a_node_whose_clock_is_behind_is_taken(tmp_path: Path) -> None:
