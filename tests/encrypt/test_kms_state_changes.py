@@ -11,7 +11,15 @@ import pytest
 from strongroom.crypto.keyfile import create_key_file
 from strongroom.encrypt.kms.high_water import check_mark, mark_file, of_state
 from strongroom.encrypt.kms.keeper import Keeper
-from strongroom.encrypt.kms.keys import Backends, Keks, Place, completed, make, open_key
+from strongroom.encrypt.kms.keys import (
+    Backends,
+    Keks,
+    Place,
+    completed,
+    make,
+    open_key,
+    wrapped_anew,
+)
 from strongroom.encrypt.kms.messages import (
     DecryptRequest,
     EncryptRequest,
@@ -223,6 +231,30 @@ async def test_a_key_that_escrow_alone_wraps_is_none() -> None:
     away.broken = Unavailable("down", "away")
     with pytest.raises(Unavailable, match="too few backends"):
         await make(Backends((away,), escrows=(FakeWrapper("safe"),)), PLACE, 1.0)
+
+
+async def test_as_many_shares_as_it_takes_open_a_key_whatever_another_backend_answers() -> None:
+    four = [FakeWrapper(name) for name in ("one", "two", "three", "four")]
+    entry, key = await make(Backends((*four,), 3), PLACE, 1.0)
+    four[1].broken = KeyError("a proxy's page")
+    assert (await open_key(entry, four, PLACE)).key == key
+    four[2].broken = TypeError("another")
+    with pytest.raises(Unavailable, match=r"two: it gave an answer that cannot be used \(KeyError"):
+        await open_key(entry, four, PLACE)
+
+
+async def test_wrapped_anew_is_by_each_backend_as_it_is_now() -> None:
+    """Or a backend's old key version would be put away with wraps still under it."""
+    backends = (FakeWrapper("one"), FakeWrapper("two"))
+    entry, key = await make(Backends(backends), PLACE, 1.0)
+    for each in backends:
+        each.rotate()
+    anew = await wrapped_anew(entry, key, Backends(backends), PLACE)
+    assert [each.identity for each in anew.wraps] == ["one/2", "two/2"]
+    assert [each.blob[0] for each in anew.wraps] == [2, 2]
+    backends[1].broken = Unavailable("down", "away")
+    with pytest.raises(Unavailable, match="not every backend wraps: two: away"):
+        await wrapped_anew(entry, key, Backends(backends), PLACE)
 
 
 async def test_a_key_of_a_node_whose_clock_is_behind_is_taken(tmp_path: Path) -> None:
