@@ -316,6 +316,70 @@ async def test_a_retired_key_is_forgotten_at_once_and_comes_back_by_the_file_bef
     assert opens(again) == {old.id, new.id}
 
 
+async def test_a_restart_from_the_offline_cache_gives_no_more_time(tmp_path: Path) -> None:
+    """What counts is when a backend last answered, and not when the process began."""
+    clock, fake, path = SimulatedClock(), FakeWrapper("b"), tmp_path / "state"
+    create_key_file(tmp_path / "offline.key")
+    cache = OfflineCache(tmp_path / "offline.json", tmp_path / "offline.key", PLACE)
+    entry, _ = await make(Backends((fake,)), PLACE, clock.now())
+    save(path, first(entry))
+
+    def started() -> Keeper:
+        return Keeper(path, Backends((fake,)), PLACE, Policy(), clock, cache)
+
+    await started().probe()
+    fake.broken = Unavailable("down", "away")
+    await clock.advance(60 * 3600.0)
+    keeper = started()
+    await keeper.probe()
+    assert keeper.snapshot.standing is Standing.COASTING
+    await clock.advance(13 * 3600.0)
+    await keeper.probe()
+    assert (keeper.snapshot.standing, keeper.report.offline_seconds) == (
+        Standing.STOPPED, 73 * 3600.0,
+    )  # fmt: skip
+    again = started()
+    await again.probe()
+    assert "the limit is 72.0 h" in again.snapshot.reason
+    clock.step_wall(-2 * 73 * 3600.0)  # Nor does a clock that was set back.
+    await keeper.probe()
+    assert keeper.snapshot.standing is Standing.STOPPED
+
+
+async def test_a_cache_newer_than_the_state_file_is_not_used_with_it(tmp_path: Path) -> None:
+    """Its keys would serve under a state that says another key is in use."""
+    clock, fake, path = SimulatedClock(), FakeWrapper("b"), tmp_path / "state"
+    create_key_file(tmp_path / "offline.key")
+    cache = OfflineCache(tmp_path / "offline.json", tmp_path / "offline.key", PLACE)
+    entry, key = await make(Backends((fake,)), PLACE, clock.now())
+    save(path, first(entry))
+    cache.write(Cached(Keks(entry.id, {entry.id: key}, PLACE), clock.now(), 2))
+    fake.broken = Unavailable("down", "away")
+    keeper = Keeper(path, Backends((fake,)), PLACE, Policy(), clock, cache)
+    await keeper.probe()
+    assert keeper.snapshot.standing is Standing.STARTING
+    assert "older than the offline cache" in keeper.snapshot.reason
+
+
+async def test_backends_are_asked_once_a_minute_and_sooner_after_a_failure(tmp_path: Path) -> None:
+    clock, fake, path = SimulatedClock(), FakeWrapper("b"), tmp_path / "state"
+    entry, _ = await make(Backends((fake,)), PLACE, clock.now())
+    save(path, first(entry))
+    keeper = Keeper(path, Backends((fake,)), PLACE, Policy(), clock)
+    work = asyncio.create_task(keeper.run())
+    await clock.advance(1.0)
+    calls = fake.calls
+    await clock.advance(57.0)
+    assert fake.calls == calls
+    fake.broken = Unavailable("down", "away")
+    await clock.advance(3.0)
+    assert keeper.snapshot.standing is Standing.COASTING
+    fake.broken = None
+    await clock.advance(10.0)
+    assert keeper.snapshot.standing is Standing.READY
+    work.cancel()
+
+
 async def test_a_promoted_key_that_does_not_open_keeps_nobody_from_reading(tmp_path: Path) -> None:
     clock, fake, path = SimulatedClock(), FakeWrapper("b"), tmp_path / "state"
     backends = Backends((fake,))
