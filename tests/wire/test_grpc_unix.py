@@ -1,6 +1,7 @@
 """Unary gRPC on a unix socket: bounds, and what clients of other makes send as authority."""
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import grpc.aio
 import pytest
 
 from strongroom.model.errors import Denied, Invalid, NotFound, TooLarge, Unavailable
-from strongroom.wire.grpc_unix import UnixServer, call_unix
+from strongroom.wire.grpc_unix import MAX_MESSAGE_BYTES, UnixServer, call_unix
 
 SERVICE = "test.Service"
 REFUSALS = {
@@ -92,3 +93,50 @@ async def test_where_nothing_can_be_written_the_reason_is_told() -> None:
         path.symlink_to(path)
         with pytest.raises(Unavailable, match="cannot use"):
             await UnixServer(SERVICE, {}).start(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "taken"),
+    [
+        (0o755, 0, True),
+        (0o1777, 0, True),  # As /tmp: nobody takes another's file away there.
+        (0o770, 0, False),
+        (0o757, 0, False),
+        (0o755, 1, False),
+    ],
+)
+async def test_a_socket_lies_where_nobody_else_may_put_one(mode, owner, taken) -> None:
+    if owner and os.geteuid():
+        pytest.skip("only root gives a folder away")
+    with tempfile.TemporaryDirectory(prefix="sr-") as name:
+        folder, server = Path(name), UnixServer(SERVICE, {})
+        folder.chmod(mode)
+        if owner:
+            os.chown(folder, owner, owner)
+        if not taken:
+            with pytest.raises(Unavailable, match="others may write to it") as caught:
+                await server.start(folder / "s")
+            assert caught.value.code == "socket-folder"
+            return
+        mask = os.umask(0o022)
+        try:
+            await server.start(folder / "s")
+        finally:
+            assert os.umask(mask) == 0o022
+        await server.stop()
+
+
+async def test_a_socket_that_was_deleted_under_a_server_is_not_served_by_another(served) -> None:
+    """Each would have a part of the calls, and of two plugins each its own keys."""
+    path, _ = served
+    path.unlink()
+    with pytest.raises(Unavailable) as caught:
+        await UnixServer(SERVICE, {}).start(path)
+    assert caught.value.code == "socket-in-use"
+
+
+async def test_a_message_has_a_greatest_length(served) -> None:
+    path, _ = served
+    assert len(await call_unix(path, f"/{SERVICE}/Echo", bytes(MAX_MESSAGE_BYTES))) > 1_000_000
+    with pytest.raises(Unavailable, match="resource_exhausted"):
+        await call_unix(path, f"/{SERVICE}/Echo", bytes(MAX_MESSAGE_BYTES + 1))

@@ -20,10 +20,11 @@ from strongroom.app.server import Certificates, tls_context
 from strongroom.app.store_config.settings import ListenerSetting, TlsSetting
 from strongroom.crypto.x509_dev import DevCertificates, issue
 from strongroom.model.clock import SystemClock
+from strongroom.model.secret import Secret
 from strongroom.wire.http import Request, Response
 from strongroom.wire.limits import Limits
 from strongroom.wire.listener import Exchange, Listener
-from strongroom.wire.tls import accept_any_client_certificate
+from strongroom.wire.tls import ClientPem, accept_any_client_certificate, client_context
 
 CLOCK = SystemClock()
 
@@ -411,3 +412,27 @@ async def test_who_comes_after_a_stop_is_refused_and_not_left_waiting(tmp_path: 
     await served.listener.drain(0.2)
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(*where)
+
+
+def test_a_client_verifies_unless_it_is_told_not_to_and_shares_only_the_system_alone(
+    tmp_path: Path,
+) -> None:
+    made, certificate, key = written(tmp_path, "client")
+    pem = ClientPem(made.certificate.decode(), Secret(made.key))
+    system = client_context()
+    assert client_context() is system
+    verifying = [
+        (system, None),
+        (client_context(tmp_path / "client.ca"), 1),
+        (client_context(ca_data=made.authority.decode()), 1),
+        (client_context(client_certificate=(certificate, key)), None),
+        (client_context(client_pem=pem), None),
+    ]
+    careless = client_context(verify=False)
+    assert len({id(each) for each in (*(one for one, _ in verifying), careless)}) == 6
+    for context, authorities in verifying:
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+        assert authorities in (None, len(context.get_ca_certs()))
+    assert (careless.verify_mode, careless.check_hostname) == (ssl.CERT_NONE, False)
+    assert careless.minimum_version == ssl.TLSVersion.TLSv1_2
