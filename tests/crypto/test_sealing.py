@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.crypto.aead import NONCE_BYTES, Aead, Tampered, new_key
+from strongroom.crypto.cbc import encrypt_cbc
+from strongroom.crypto.ciphers import encrypt
 from strongroom.crypto.keyring import KeyRing, term_of
 from strongroom.crypto.mac import KeyedHmac
 from strongroom.crypto.names import NameCipher
@@ -21,6 +23,20 @@ def test_aead_round_trip(plaintext, aad) -> None:
     sealed = Aead(KEY).seal(plaintext, aad)
     assert Aead(KEY).open(sealed, aad) == plaintext
     assert len(sealed) == NONCE_BYTES + len(plaintext) + 16
+
+
+@pytest.mark.parametrize(
+    "seal",
+    [
+        lambda: Aead(KEY).seal(b"value", b"kv/1"),
+        lambda: encrypt("aes256-gcm96", KEY, b"value", b"kv/1"),
+        lambda: encrypt("chacha20-poly1305", KEY, b"value", b"kv/1"),
+        lambda: encrypt_cbc(KEY, b"value"),
+    ],
+)
+def test_no_nonce_comes_twice(seal) -> None:
+    """Two messages under one nonce give away both, and with GCM the key of the tags."""
+    assert len({seal()[:NONCE_BYTES] for _ in range(50)}) == 50
 
 
 @given(st.data())
