@@ -404,8 +404,8 @@ def status(key: str, time: float, provider: str = "a") -> str:
     return f'apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds{{key_id_hash="{key_hash(key)}",provider_name="{provider}"}} {time}'
 
 
-def write(key: str, time: float) -> str:
-    return f'apiserver_envelope_encryption_key_id_hash_last_timestamp_seconds{{key_id_hash="{key_hash(key)}",provider_name="a",transformation_type="to_storage"}} {time}'
+def write(key: str, time: float, provider: str = "a") -> str:
+    return f'apiserver_envelope_encryption_key_id_hash_last_timestamp_seconds{{key_id_hash="{key_hash(key)}",provider_name="{provider}",transformation_type="to_storage"}} {time}'
 
 
 @pytest.mark.parametrize(
@@ -416,7 +416,9 @@ def write(key: str, time: float) -> str:
         ([status("old", 9), status("new", 5)], False),
         ([status("new", 1)], False),
         ([status("new", 9), write("old", 10)], False),
+        ([status("new", 9), write("old", 9)], False),
         ([status("new", 9), write("old", 8)], True),
+        ([status("new", 9), write("old", 10, "b")], True),
         ([status("new", 9, "b")], False),
         ([], False),
     ],

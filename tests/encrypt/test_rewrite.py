@@ -252,11 +252,46 @@ async def test_two_passes_prove_or_say_why_not(before, after, holds, word) -> No
     assert shown.as_data()["cannot_see"]
 
 
-@pytest.mark.parametrize(("reads", "holds"), [(5, True), (9, True), (4, False), (0, False)])
+class Restless(Moody):
+    """An API where every touch writes, as between two servers that do not agree on the key."""
+
+    async def touch(self, *args):
+        await super().touch(*args)
+        self.writes = getattr(self, "writes", 100) + 1
+        return str(self.writes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "refusals", "shown", "word"),
+    [
+        (Restless, [], True, "5 objects change at every touch"),
+        (Moody, [Denied("kube-forbidden", "no")], True, "1 objects could not be touched"),
+        (Moody, [], False, "metrics cannot be read"),
+        (Moody, [], True, ""),
+    ],
+)
+async def test_what_could_not_be_done_or_seen_is_not_proved(kind, refusals, shown, word) -> None:
+    api, clock = await cluster(5, 0)
+    sealed = iter((0, 9))
+
+    async def raw(path: str) -> bytes:
+        if not shown:
+            raise Denied("kube-forbidden", "no")
+        return (PREFIX % ("k8s:enc:kms:v2:a:", next(sealed))).encode()
+
+    asked = kind(api, refusals)
+    asked.raw = raw
+    found = await finished(clock, two_pass(asked, clock, [SECRETS], built_in))
+    assert found.holds is (not word)
+    assert word in " ".join(found.problems)
+
+
+@pytest.mark.parametrize(("reads", "holds"), [(6, True), (9, True), (5, False), (0, False)])
 async def test_a_key_that_is_named_is_the_one_that_was_read(reads, holds) -> None:
     """A server that has not sealed under its new key yet leaves everything under the old one."""
     api, clock = await cluster(5, 0)
-    key = Expected("a", "new")
+    await api.create(CONFIG_MAPS, {"metadata": {"name": "c", "namespace": "n"}})
+    keys = dict.fromkeys(("configmaps", "secrets"), Expected("a", "new"))
     counts = [(0, 10), (9, 10 + reads)]
 
     async def raw(path: str) -> bytes:
@@ -264,15 +299,17 @@ async def test_a_key_that_is_named_is_the_one_that_was_read(reads, holds) -> Non
         labels = f'key_id_hash="{key_hash("new")}",transformation_type="from_storage"'
         lines = (
             PREFIX % ("k8s:enc:kms:v2:a:", sealed),
+            (PREFIX % ("k8s:enc:kms:v2:a:", sealed)).replace("secrets", "configmaps"),
             f'{KEY_USES}{{{labels},provider_name="a"}} {under}',
             f'{KEY_USES}{{{labels},provider_name="b"}} {9 * under}',
         )
         return "\n".join(lines).encode()
 
     api.raw = raw
-    shown = await finished(clock, two_pass(api, clock, [SECRETS], built_in, {"secrets": key}))
+    both = [SECRETS, CONFIG_MAPS]
+    shown = await finished(clock, two_pass(api, clock, both, built_in, keys))
     assert shown.holds is holds
-    assert ("of 5 objects were not seen" in " ".join(shown.problems)) is not holds
+    assert ("of 6 objects were not seen" in " ".join(shown.problems)) is not holds
     assert "which key is used" not in " ".join(shown.as_data()["cannot_see"])
 
 

@@ -202,7 +202,7 @@ def keyed(new: int, old: int, sealed: int, heard: str = "new", process: int = 1)
         # Others read an older value; and a balancer led the touches elsewhere.
         (keyed(14, 9, 18), False, True),
         (keyed(11, 5, 13), False, True),
-        (keyed(0, 0, 9, process=2), False, True),
+        (keyed(0, 0, 14, process=2), False, True),
         # The plugin came back with an older file.
         (keyed(14, 5, 14, heard="old"), False, "s has not heard the new key"),
         (page(counted("from_storage", "k8s:enc:kms:v2:a:", 14)), False, True),
