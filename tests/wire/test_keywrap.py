@@ -331,6 +331,19 @@ async def test_a_token_that_is_broken_is_not_taken_for_another_key(softhsm, tmp_
         await broken.unwrap(b"n" * 12 + b"sealed", b"p")
 
 
+def test_a_pin_that_was_taken_is_offered_again_whatever_was_refused_after_it() -> None:
+    """A key that was not there would keep a good PIN from the token until somebody says so."""
+    pins = RefusedPin()
+    with pytest.raises(Denied, match="no such key"), pins.offering("1234", "pin"):
+        raise Denied("no-key", "no such key")
+    with pins.offering("1234", "pin"):
+        pass
+    with pytest.raises(Denied), pins.offering("1234", "pin"):
+        raise refused("pin")
+    with pytest.raises(Denied, match="not offered again"), pins.offering("1234", "pin"):
+        raise AssertionError("it was offered")
+
+
 class BrokenToken(RefusedPin):
     """A token that fails when it is offered a PIN."""
 
