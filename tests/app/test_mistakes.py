@@ -325,3 +325,16 @@ def test_a_hint_goes_with_what_is_known() -> None:
     assert hint_for(503, ["the database is away"], has_token=True) == ""
     assert hint_for(404, [], has_token=True) == ""
     assert "no token" in hint_for(403, ["permission denied"], has_token=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("permission denied", "is no longer: strongroom login"),
+        ("2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n", "no longer: strong"),
+        ("1 error occurred:\n\t* permission denied\n\n", "token capabilities PATH"),
+    ],
+)
+def test_a_bad_token_is_told_from_a_missing_right(said, hint) -> None:
+    """By this store and Vault from 1.17 on, and by what came before."""
+    assert hint in hint_for(403, [said], has_token=True)

@@ -18,14 +18,22 @@ from strongroom.store.upkeep import old_consumers
 from strongroom.wire.vault import VaultClient
 
 
-async def test_no_token_a_wrong_one_and_an_expired_one_get_the_same_answer(store) -> None:
+async def test_a_wrong_token_an_expired_and_a_misplaced_one_get_the_same_answer(store) -> None:
+    """Vault's two sentences: its Agent and Proxy log in again at the second one alone."""
     await store.ask("PUT", "secret/data/a", {"data": {"k": "v"}})
     _, made = await store.ask("POST", "auth/token/create", {"policies": ["root"], "ttl": "10s"})
     brief = made["auth"]["client_token"]
     assert (await store.ask("GET", "secret/data/a", token=brief))[0] == 200
+    await store.ask("POST", "auth/token/roles/far", {"token_bound_cidrs": ["10.0.0.0/8"]})
+    _, made = await store.ask("POST", "auth/token/create/far", {"policies": ["default"]})
+    far = made["auth"]["client_token"]
     store.clock.step_wall(11)
-    answers = [await store.ask("GET", "secret/data/a", token=each) for each in ("", "x", brief)]
-    assert answers == [(403, {"errors": ["permission denied"]})] * 3
+    answers = [await store.ask("GET", "secret/data/a", token=each) for each in ("x", brief, far)]
+    said = "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"
+    assert answers == [(403, {"errors": [said]})] * 3
+    assert store.records()[-1]["error"] == said
+    none = await store.ask("GET", "secret/data/a", token="")
+    assert none == (403, {"errors": ["permission denied"]})
 
 
 async def test_a_policy_decides_and_a_change_of_it_counts_at_once(store) -> None:
@@ -156,7 +164,7 @@ async def test_a_request_and_its_response_are_recorded_without_values(store) -> 
     assert records[4]["request"]["id"] != records[2]["request"]["id"]
     first, second = (records[place]["request"] for place in (2, 4))
     assert second | {"id": "", "remote_port": 0} == first | {"id": "", "remote_port": 0}
-    assert records[7]["error"] == "permission denied"
+    assert "invalid token" in records[7]["error"]
     (device,) = (await store.ask("GET", "sys/audit"))[1]["data"]
     value = (await store.ask("POST", f"sys/audit-hash/{device}", {"input": "marked-value"}))[1]
     assert value["hash"] == records[0]["request"]["data"]["data"]["k"]

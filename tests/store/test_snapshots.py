@@ -262,7 +262,7 @@ async def test_a_body_of_who_may_not_restore_is_not_kept(store: Any) -> None:
     large = bytes(6 * 1024 * 1024)
     for token in ("wrong", ""):
         status, said = await store.ask("POST", SNAPSHOT, large, token=token)
-        assert (status, said["errors"][0]) == (403, "permission denied")
+        assert (status, "permission denied" in said["errors"][0]) == (403, True)
     assert store.spool.kept == 0
     record = store.records()[-1]
     assert record["error"] == "permission denied"

@@ -143,7 +143,7 @@ async def test_a_stale_token_beside_a_wrapping_token_is_what_is_refused(store) -
     _, said = await store.ask("POST", "sys/wrapping/wrap", {"k": "v"}, X_Vault_Wrap_TTL="60")
     body = {"token": said["wrap_info"]["token"]}
     status, said = await store.ask("PUT", "sys/wrapping/unwrap", body, token="hvs.stale")
-    assert (status, said["errors"]) == (403, ["permission denied"])
+    assert (status, "invalid token" in said["errors"][0]) == (403, True)
     assert (await store.ask("PUT", "sys/wrapping/unwrap", body))[0] == 200
 
 

@@ -115,9 +115,18 @@ class Session:
         return ("root",) if self.is_root else self.acl.lowered(lowered).capabilities(path)
 
 
-def invalid_token() -> Denied:
-    """The one answer to a missing, unknown, expired or misplaced token."""
+def no_token() -> Denied:
+    """The answer to a request without a token."""
     return Denied("invalid-token", "permission denied")
+
+
+def invalid_token() -> Denied:
+    """The one answer to an unknown, expired or misplaced token.
+
+    Vault Agent and Vault Proxy log in again when they read its second sentence, and not before.
+    """
+    both = "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"
+    return Denied("invalid-token", both)
 
 
 class Sessions:
@@ -211,7 +220,7 @@ class Sessions:
             epoch = self._epoch
             row = self.row_of(token)
             if row is None:
-                raise invalid_token()
+                raise invalid_token() if token else no_token()
             session = self.of_row(row, token)
             if len(self._live) >= self.bound:
                 self._live.clear()

@@ -48,11 +48,13 @@ def hint_for(status: int, errors: Sequence[str], *, has_token: bool) -> str:
     """A hint for a reply's status and sentences, or ""."""
     if status == 503 and any("sealed" in each for each in errors):
         return SEALED
-    # A bad token is one bare sentence; what policies deny comes in a list of errors.
+    # A bad token is named as one, or by one bare sentence where the server is older; what policies
+    # deny comes in a list of errors.
     if status == 403 and any("permission denied" in each for each in errors):
         if not has_token:
             return LOG_IN
-        return LOG_IN_AGAIN if list(errors) == ["permission denied"] else NO_RIGHT
+        bad = list(errors) == ["permission denied"] or any("invalid token" in e for e in errors)
+        return LOG_IN_AGAIN if bad else NO_RIGHT
     for sentence, hint in _SAID:
         if any(sentence in each for each in errors):
             return hint

@@ -40,12 +40,13 @@ SHADOWED: Final = (
     "WARNING! VAULT_TOKEN is set, and the next commands use it instead of the token that is stored "
     "now. Unset it to use the new one."
 )
-# The store's one sentence for a mount that is not there and for whoever may not log in.
+# A mount that is not there and whoever may not log in are told by one sentence (`_BARE`).
 REFUSED: Final = (
     "either no {} method is mounted at {}/ (-path names another), or this login is locked for a "
     "while, disabled, or not allowed from here"
 )
 UNKNOWN: Final = "the store knows no such token, or it has ended or may not be used from here"
+_BARE: Final = ("permission denied", "invalid token")
 # Methods that other stores have and Strongroom has not.
 FOREIGN: Final = frozenset({"ldap", "okta", "radius", "github"})
 NOT_KEPT: Final = (
@@ -147,7 +148,7 @@ async def _authenticated(session: "Session", args: argparse.Namespace) -> Auth:
                 hint=f"Strongroom has no {args.method} method; name another Vault by -address, "
                 "its mount by -path, or use -method=oidc",
             ) from None
-        bare = all(each.strip().endswith("permission denied") for each in error.errors)
+        bare = all(each.strip().endswith(_BARE) for each in error.errors)
         if error.status == 403 and bare:
             refused = REFUSED.format(args.method, args.path or args.method)
             error.hint = UNKNOWN if args.method == "token" else refused
