@@ -21,19 +21,25 @@ from strongroom.store.engine._database_errors import (
     bad_address,
     is_cut,
     is_gone,
+    is_uncertain,
     refusal_of,
+    unconfirmed,
 )
 from strongroom.store.engine._hosts import Server, servers_of, without_waits
 
 CONNECT_SECONDS: Final = 2.0
 PROBE_SECONDS: Final = 0.2
 STATEMENTS_KEPT: Final = 512
-# A node that stops in the middle of a group loses its turn to write; the others wait longer. A
+# A node that stops in the middle of a group loses its turn to write; the others wait longer. What
+# a node that is gone has open is closed within a minute, where TCP waits for up to two hours. A
 # plan that reads a whole table is kept when the table has grown; what has an index is read by it.
 # What an administrator has set for other programs would break calls off that have deadlines here,
 # cut connections that are kept, and refuse a group of writes that waits for another node's.
 SESSION: Final = """
     SET idle_in_transaction_session_timeout = 2000;
+    SET tcp_user_timeout = 3000;
+    SET tcp_keepalives_idle = 30;
+    SET tcp_keepalives_interval = 10;
     SET default_transaction_isolation = 'read committed';
     SET lock_timeout = 0;
     SET statement_timeout = 0;
@@ -74,6 +80,8 @@ class _Listening(asyncpg.Connection):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - asyncpg's
         super().__init__(*args, **options)
         self.warnings: list[str] = []
+        # It was told to commit and has not said whether it has.
+        self.committing = False
 
 
 def _hear(connection: _Listening, message: Any) -> None:  # noqa: ANN401 - asyncpg's
@@ -125,7 +133,11 @@ class Connections:
                 raise
             # Who waited for a connection that others had knows nothing of the database.
             used = opening or connection is not None
-            raise (self._noticed(error, opening) if used else refusal_of(error)) from error
+            refusal = self._noticed(error, opening) if used else refusal_of(error)
+            if connection is not None and connection.committing and is_uncertain(error):
+                _log.error("a commit was not confirmed: %s", type(error).__name__)
+                refusal = unconfirmed(late=isinstance(error, TimeoutError))
+            raise refusal from error
         else:
             self._worked += 1
             self._idle.append(connection)
@@ -308,20 +320,19 @@ async def commit(connection: Any, seconds: float) -> None:  # noqa: ANN401 - asy
     """
     doubts: list[str] = connection.warnings
     doubts.clear()
+    # However the caller's time or the connection ends now, see `lend`.
+    connection.committing = True
     try:
         async with asyncio.timeout(seconds):
             status = await connection.execute("COMMIT")
+        connection.committing = False
         if status != "COMMIT":
             doubts.append(status)
     except TimeoutError:
         doubts.append(f"no answer in {seconds:g} s")
     if doubts:
         _log.error("a commit was not confirmed: %s", "; ".join(doubts))
-        raise Unavailable(
-            "storage-unconfirmed",
-            "the database did not confirm the write in time",
-            hint="it may be there or not: read it again; see that PostgreSQL's standbys stream",
-        )
+        raise unconfirmed(late=True)
 
 
 def _let_go(task: "asyncio.Task[Any]") -> None:

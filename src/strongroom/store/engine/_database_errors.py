@@ -48,6 +48,30 @@ def is_cut(error: Exception) -> bool:
     return cut and not (isinstance(error, ValueError) and not isinstance(error, OSError))
 
 
+def is_uncertain(error: Exception) -> bool:
+    """Whether a COMMIT that ended so may have been done: nobody has said that it was not.
+
+    A server that crashes, or ends a session, may have written it before.
+    """
+    ended = getattr(error, "severity_en", "") in ("FATAL", "PANIC")
+    return ended or is_cut(error) or _state(error).startswith(_CUT)
+
+
+def unconfirmed(*, late: bool) -> Refusal:
+    """For a write that may be there or not."""
+    if late:
+        return Unavailable(
+            "storage-unconfirmed",
+            "the database did not confirm the write in time",
+            hint="it may be there or not: read it again; see that PostgreSQL's standbys stream",
+        )
+    return Unavailable(
+        "storage-unconfirmed",
+        "the connection to the database ended before the write was confirmed",
+        hint="it may be there or not: read it again before you write",
+    )
+
+
 def refusal_of(error: Exception) -> Exception:
     """A driver's error as Unavailable; any other error as it is."""
     state = _state(error)

@@ -7,6 +7,7 @@ is the cheap question whether anybody has committed.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -52,6 +53,21 @@ LOOK: Final = """
       SELECT id FROM node WHERE id = ANY(CAST(? AS text)::bigint[]) AND body IS NOT NULL
     ) FROM generation
 """
+PATIENT: Final = f"""
+    SET LOCAL idle_in_transaction_session_timeout = {STEP_SECONDS * 1000:.0f};
+    SET LOCAL tcp_user_timeout = 60000
+"""
+# PostgreSQL ends a session with the turn that falls silent between two statements (see
+# `_connections.SESSION`), but not one that does within a statement: while it prepares one, or is
+# being answered. A node that stands still, or whose network does, would keep all from writing.
+SILENT_SECONDS: Final = 2.5
+FREE_TURN: Final = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+     WHERE datname = current_database() AND usename = session_user AND state = 'active'
+       AND wait_event_type = 'Client' AND state_change < clock_timestamp() - interval '2 s'
+       AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'generation'::regclass
+                      AND mode = 'RowExclusiveLock' AND granted)
+"""
 TURN: Final = "BEGIN; UPDATE generation SET revision = revision + 1"
 # What nodes that start together on an empty database see of each other.
 _RACES: Final = (
@@ -96,6 +112,7 @@ class PostgresEngine:
         self._looked = -1, -1
         self._gather: Callable[[], Awaitable[None]] = _no_more
         self._writer: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -196,8 +213,8 @@ class PostgresEngine:
             self._connections.lend(STEP_SECONDS) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            # Whoever takes the pages may be slower than a node that has died.
-            await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            # Whoever takes the pages may be slower than a node that has died, and holds no turn.
+            await connection.execute(PATIENT)
             for table in COPIED:
                 cursor = await connection.cursor(all_of(table))
                 asked = FIRST_ROWS
@@ -211,6 +228,8 @@ class PostgresEngine:
             self._closing = True
             self._wake.set()
             await asyncio.wait([self._writer])
+        if self._looking is not None:
+            await asyncio.wait([self._looking])
         await self._connections.close()
 
     async def _perform(self, ask: Ask) -> list[Any]:
@@ -261,7 +280,7 @@ class PostgresEngine:
         """Write a group, and unless it is to be alone all who have come when its turn has."""
         try:
             async with self._connections.lend(seconds) as connection:
-                await connection.execute(TURN)
+                await self._take_turn(connection)
                 if not alone:
                     self._join(group)
                 outcomes = await self._outcomes(connection, group, seconds)
@@ -280,6 +299,25 @@ class PostgresEngine:
                 done.set_exception(failure)
             else:
                 done.set_result(result)
+
+    async def _take_turn(self, connection: Connection) -> None:
+        """Begin a transaction that has the turn to write."""
+        late = asyncio.get_running_loop().call_later(SILENT_SECONDS, self._look_who_has_it)
+        try:
+            await connection.execute(TURN)
+        finally:
+            late.cancel()
+
+    def _look_who_has_it(self) -> None:
+        self._looking = asyncio.create_task(self._free_turn(), name="postgres-turn")
+
+    async def _free_turn(self) -> None:
+        """Take the turn from whoever has fallen silent with it."""
+        with contextlib.suppress(Refusal):
+            if await self._perform(lambda connection: connection.fetch(FREE_TURN)):
+                _log.warning(
+                    "a node that had fallen silent in the middle of a write has lost its turn"
+                )
 
     async def _outcomes(
         self, connection: Connection, group: Sequence[_Write], seconds: float

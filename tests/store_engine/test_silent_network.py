@@ -1,0 +1,177 @@
+"""What a network between the store and PostgreSQL does in the middle of a write."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from tests.store_engine.opened import opened
+
+from strongroom.app.waiting import until
+from strongroom.model.clock import SystemClock
+from strongroom.model.errors import Unavailable
+from strongroom.store.engine._connections import Connections, commit
+from strongroom.store.engine.contract import Transaction
+from strongroom.store.engine.postgres import TURN, PostgresEngine
+
+pytestmark = pytest.mark.component
+
+CLOCK = SystemClock()
+Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+
+class Network:
+    """Between the store and PostgreSQL: it may hold answers back, and cut."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._writers: list[asyncio.StreamWriter] = []
+        self._answers = asyncio.Event()
+        self._answers.set()
+        # No answer comes after this was sent.
+        self.silent_after = b""
+        self.silent = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def between(self, database: str) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        yield f"postgresql://postgres@127.0.0.1:{port}/{database}?sslmode=disable"
+        server.close()
+        self.cut()
+
+    def cut(self) -> None:
+        for each in self._writers:
+            each.transport.abort()
+        self._writers.clear()
+        self.silent_after = b""
+        self._answers.set()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await self._connect()
+        self._writers += writer, back
+        with contextlib.suppress(OSError):
+            await asyncio.gather(self._ask(reader, back), self._answer(there, writer))
+
+    async def _ask(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        while some := await reader.read(65536):
+            if self.silent_after and self.silent_after in some:
+                self._answers.clear()
+                self.silent.set()
+            back.write(some)
+
+    async def _answer(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while some := await there.read(4096):
+            await self._answers.wait()
+            writer.write(some)
+
+
+def put(name: str) -> Callable[[Transaction], None]:
+    return lambda transaction: transaction.put_policy(name, "text")
+
+
+async def policies(engine: PostgresEngine) -> list[str]:
+    async def asked() -> list[str]:
+        return list(engine.view.policy_names())
+
+    return await engine.waiting(asked())
+
+
+async def has(engine: PostgresEngine, name: str) -> None:
+    async def there() -> bool | None:
+        return name in await policies(engine) or None
+
+    await until("the write to be there", there, CLOCK)
+
+
+def by_socket(url: str) -> tuple[Connect, str]:
+    place, _, folder = url.partition("?host=")
+    return lambda: asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432"), place.rpartition("/")[2]
+
+
+async def test_a_write_whose_connection_is_cut_before_its_commit_is_confirmed_is_called_uncertain(
+    postgres_url: str,
+) -> None:
+    connect, database = by_socket(postgres_url)
+    network = Network(connect)
+    straight = await PostgresEngine.open(postgres_url, opened())
+    async with network.between(database) as url:
+        engine = await PostgresEngine.open(url, opened())
+        try:
+            network.silent_after = b"COMMIT"
+            write = asyncio.ensure_future(engine.transact(put("a")))
+            await network.silent.wait()
+            # It was done, and nobody hears of it.
+            await has(straight, "a")
+            network.cut()
+            with pytest.raises(Unavailable, match="ended before the write was confirmed") as caught:
+                await write
+            assert caught.value.code == "storage-unconfirmed"
+            # By itself it goes on.
+            await engine.transact(put("b"))
+            # What is cut before its commit was asked for was not done.
+            network.silent.clear()
+            network.silent_after = b"BEGIN"
+            write = asyncio.ensure_future(engine.transact(put("c")))
+            await network.silent.wait()
+            network.cut()
+            with pytest.raises(Unavailable, match="cannot be reached") as caught:
+                await write
+            assert caught.value.code == "storage-unavailable"
+            assert await policies(straight) == ["a", "b"]
+        finally:
+            await engine.close()
+            await straight.close()
+
+
+async def commit_within(connections: Connections, seconds: float) -> None:
+    async with connections.lend(seconds) as connection:
+        await connection.execute("BEGIN")
+        await commit(connection, 60.0)
+
+
+async def test_a_commit_that_outlasts_the_time_of_its_caller_is_called_uncertain(
+    postgres_url: str,
+) -> None:
+    connect, database = by_socket(postgres_url)
+    network = Network(connect)
+    async with network.between(database) as url:
+        connections = Connections(url, 1)
+        try:
+            network.silent_after = b"COMMIT"
+            with pytest.raises(Unavailable, match="did not confirm the write in time") as caught:
+                await commit_within(connections, 0.5)
+            assert caught.value.code == "storage-unconfirmed"
+        finally:
+            await connections.close()
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_node_that_falls_silent_within_a_statement_loses_its_turn_to_write(
+    postgres_url: str, answered: bool
+) -> None:
+    """It does not ask what it has prepared, or takes no more of an answer."""
+    connect, database = by_socket(postgres_url)
+    network = Network(connect)
+    other = await PostgresEngine.open(postgres_url, opened())
+    async with network.between(database) as url:
+        connections = Connections(url, 1)
+
+        async def fall_silent() -> None:
+            async with connections.lend(60) as connection:
+                await connection.execute(TURN)
+                network.silent_after = b"repeat"
+                long = "SELECT repeat('x', 1000000) FROM generate_series(1, 50)"
+                await (connection.execute if answered else connection.prepare)(long)
+
+        silent = asyncio.create_task(fall_silent())
+        try:
+            await network.silent.wait()
+            # It waits, and is not refused.
+            await other.transact(put("a"))
+        finally:
+            network.cut()
+            with contextlib.suppress(Unavailable):
+                await silent
+            await connections.close()
+            await other.close()
