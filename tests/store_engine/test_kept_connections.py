@@ -15,7 +15,7 @@ from strongroom.crypto.keyring import KeyRing
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Refusal, Unavailable
 from strongroom.store.engine._connections import Connections, commit
-from strongroom.store.engine._database_errors import refusal_of
+from strongroom.store.engine._database_errors import is_uncertain, refusal_of
 from strongroom.store.engine._hosts import without_waits
 from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.contract import Transaction
@@ -352,6 +352,32 @@ def test_what_a_connection_lacks_is_said(error: Exception, code: str, said: str)
     assert isinstance(refusal, Refusal)
     assert refusal.code == code
     assert said in refusal.message
+
+
+def said(state: type[asyncpg.PostgresError], severity: str) -> asyncpg.PostgresError:
+    error = state("x")
+    error.severity_en = severity
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "uncertain"),
+    [
+        (TimeoutError(), True),
+        (ConnectionResetError(), True),
+        (asyncpg.ConnectionDoesNotExistError("closed in the middle of operation"), True),
+        (asyncpg.InterfaceError("the connection is closed"), True),
+        (said(asyncpg.AdminShutdownError, "FATAL"), True),
+        # A log that cannot be written to disk: what is in it counts after the start.
+        (said(asyncpg.DiskFullError, "PANIC"), True),
+        (said(asyncpg.DiskFullError, "ERROR"), False),
+        (said(asyncpg.SerializationError, "ERROR"), False),
+        (said(asyncpg.IdleInTransactionSessionTimeoutError, "FATAL"), False),
+        (Unavailable("storage-standby", "refused"), False),
+    ],
+)
+def test_how_a_commit_ended_says_whether_it_may_be_done(error: Exception, uncertain: bool) -> None:
+    assert is_uncertain(error) is uncertain
 
 
 class Answering:

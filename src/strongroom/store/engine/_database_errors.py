@@ -14,6 +14,7 @@ _NOT_NOW: Final = ("08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX")
 _CUT: Final = "08"
 # The server is being stopped, has crashed, or is starting.
 _AWAY: Final = ("57P01", "57P02", "57P03")
+_IDLE: Final = "25P03"
 _FULL: Final = "53100"
 _NO_ROOM: Final = "53300"
 # A prepared statement that is gone, or that another session has made.
@@ -51,10 +52,12 @@ def is_cut(error: Exception) -> bool:
 def is_uncertain(error: Exception) -> bool:
     """Whether a COMMIT that ended so may have been done: nobody has said that it was not.
 
-    A server that crashes, or ends a session, may have written it before.
+    A server that crashes, or ends a session, may have written it before; one that ends an idle
+    transaction has never heard of the COMMIT.
     """
-    ended = getattr(error, "severity_en", "") in ("FATAL", "PANIC")
-    return ended or is_cut(error) or _state(error).startswith(_CUT)
+    state = _state(error)
+    ended = getattr(error, "severity_en", "") in ("FATAL", "PANIC") and state != _IDLE
+    return ended or is_cut(error) or state.startswith(_CUT)
 
 
 def unconfirmed(*, late: bool) -> Refusal:
