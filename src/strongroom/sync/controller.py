@@ -222,14 +222,17 @@ class SyncController:
         except Exception as error:
             self._parts.measured(key, self._clock.monotonic() - began, False)
             if not isinstance(error, Unsettled):
-                await self._failed(item, error)
+                await self._failed(key, item, error)
             # Else the Secret is right, so nobody is told; it is done with the next try.
             raise
+        self._memory(key).forbidden = None
         self._parts.measured(key, self._clock.monotonic() - began, True)
         return again
 
-    async def _failed(self, item: Object, error: Exception) -> None:
+    async def _failed(self, key: Key, item: Object, error: Exception) -> None:
         await self._parts.generators.abandon(item)
+        if self._memory(key).may_pass(item, error, self._clock.monotonic()):
+            return
         if isinstance(error, Refusal):
             manifest = bool(((item.get("spec") or {}).get("target") or {}).get("manifest"))
             await self._parts.reporter.failed(item, error, manifest=manifest)

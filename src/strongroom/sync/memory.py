@@ -1,13 +1,18 @@
 """What the controller remembers of one ExternalSecret from one look to the next."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from strongroom.kube.resource import Object
+from strongroom.model.errors import Denied
 from strongroom.sync.desired import synced_version
 from strongroom.sync.drift import Contest, truce_left
 from strongroom.sync.due import Known
-from strongroom.sync.status import CONTENDED, find
+from strongroom.sync.status import CONTENDED, find, is_ready
 from strongroom.sync.target import Outcome
+
+# For so long an API server that has just started may forbid everything: it reads its roles first.
+STARTING_SECONDS: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -27,6 +32,8 @@ class Memory:
     unsaid: Outcome | None = field(default=None, repr=False)
     # The repairs of late.
     contest: Contest | None = None
+    # Since when (monotonic) the cluster has forbidden each try.
+    forbidden: float | None = None
 
     def begin_anew(self) -> None:
         """Another replica may have written since: what is known is only what has to be read.
@@ -35,6 +42,16 @@ class Memory:
         """
         self.stale = self.stale or self.pending is not None
         self.known = self.pending = self.unsaid = self.contest = None
+
+    def may_pass(self, item: Object, error: Exception, monotonic: float) -> bool:
+        """Whether a failure shows nothing yet of an object that was in order. It is noted."""
+        if not (isinstance(error, Denied) and error.code == "kube-forbidden"):
+            self.forbidden = None
+            return False
+        if self.forbidden is None:
+            self.forbidden = monotonic
+        lasts = monotonic - self.forbidden >= STARTING_SECONDS
+        return not lasts and is_ready(item.get("status") or {})
 
     def wrote(self, version: str) -> bool:
         """Whether a version of the target is what was written last, and said."""

@@ -110,6 +110,14 @@ class Pace:
             self._why = refusal
         self._shortest = LAST_PAUSE
 
+    def usable(self) -> None:
+        """Note that the store was found in order otherwise: the next read finds out at once.
+
+        What a server asked for stands.
+        """
+        if not isinstance(self._why, Throttled):
+            self._closed_until = 0.0
+
     def after_edit(self) -> "Pace":
         """The pace of the store as it was edited: it may be elsewhere now, where it answers.
 

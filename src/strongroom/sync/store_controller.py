@@ -92,6 +92,8 @@ class StoreController:
             refusal = caught
         await self._say(item, refusal, capabilities, said if refusal is None else None)
         if refusal is None and find(item.get("status") or {}, "Ready").get("status") == "False":
+            # Else whoever is told of it would be refused for what was before.
+            self._stores.usable(item["metadata"]["uid"])
             for tell in self.on_mended:
                 tell(self._resource.kind, key)
         return revalidate_after(item) if refusal is None else FAILED_SECONDS

@@ -199,6 +199,11 @@ class Stores:
         known = self._paces.get(uid)
         return known is not None and known[1].down
 
+    def usable(self, uid: str) -> None:
+        """A store was found in order: if it is left alone, it is so no longer."""
+        if uid in self._paces:
+            self._paces[uid][1].usable()
+
     def forget(self, uid: str) -> list[SharedReads]:
         """Take the providers of a store that is gone out of use; the caller closes them."""
         self._paces.pop(uid, None)

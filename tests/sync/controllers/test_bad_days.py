@@ -414,6 +414,25 @@ async def test_a_change_that_cannot_be_written_at_first_is_written(
     assert await idle.secret() == {"password": "two"}
 
 
+async def test_what_a_server_that_starts_forbids_is_not_told(idle, unruly) -> None:
+    """Until it has read its roles it forbids everything: neither a status nor an Event says so."""
+    await idle.external()
+    before = (await idle.item())["status"]
+    unruly.failures = {"get": [Denied("kube-forbidden", "cannot get secrets")] * 5}
+    idle.provider.put("prod/db", password="two")
+    await idle.clock.advance(7)
+    assert (await idle.item())["status"] == before
+    assert not [each for each in await idle.notes() if "forbidden" in each]
+    await idle.clock.advance(8)
+    assert await idle.secret() == {"password": "two"}
+    unruly.failures = {"get": [Denied("kube-forbidden", "cannot get secrets")] * 1000}
+    idle.provider.put("prod/db", password="three")
+    await idle.clock.advance(20)
+    assert (await idle.condition())["status"] == "True"
+    await idle.clock.advance(20)
+    assert (await idle.condition())["status"] == "False"
+
+
 async def test_what_the_cluster_has_refused_for_hours_is_written_soon_after_it_may(
     idle, unruly
 ) -> None:

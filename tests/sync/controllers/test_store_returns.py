@@ -62,6 +62,24 @@ async def test_an_object_of_a_short_interval_is_fresh_within_it_after_the_return
     assert not await idle.condition("Stale", "es-0")
 
 
+async def test_a_store_that_was_found_in_order_is_not_left_alone_for_what_was_before(idle) -> None:
+    """Its condition and its readers' tell the same."""
+    operator = await idle.start()
+    await idle.external(refreshInterval="70s")
+    idle.provider.broken = Unavailable("unreachable", "no answer")
+    # Then two look every half minute: its controller is the next.
+    await passing(idle, operator, 432)
+    assert await idle.condition("Stale")
+    idle.provider.broken = None
+    for _ in range(60):
+        await idle.clock.advance(1)
+        store = await idle.api.get(SECRET_STORES, "s", "n")
+        if store["status"]["conditions"][0]["status"] == "True":
+            break
+    await idle.clock.advance(1)
+    assert not await idle.condition("Stale")
+
+
 @pytest.mark.long
 async def test_a_store_that_returns_is_asked_ever_faster_up_to_its_rate(idle, many) -> None:
     idle.provider.broken = Unavailable("unreachable", "no answer")
