@@ -104,3 +104,24 @@ async def test_a_login_that_finds_nothing_is_no_answer(clock) -> None:
     with pytest.raises(Unavailable, match="auth/nowhere") as caught:
         await Session(login, clock).enter()
     assert caught.value.code == "no-login"
+
+
+async def test_a_login_serves_until_its_end_while_no_other_can_be_had(clock) -> None:
+    answers: list[str | Unavailable] = ["one", *[Unavailable("unreachable", "no answer")] * 2]
+
+    async def login() -> tuple[str, float]:
+        answer = answers.pop(0)
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer, 100.0
+
+    session = Session(login, clock)
+    assert await session.enter() == "one"
+    await clock.advance(70)
+    assert await session.enter() == await session.enter() == "one"
+    assert len(answers) == 1
+    await clock.advance(30)
+    with pytest.raises(Unavailable):
+        await session.enter()
+    answers.append("two")
+    assert await session.enter() == "two"

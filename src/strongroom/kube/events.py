@@ -12,7 +12,7 @@ from typing import Any, Final
 from strongroom.kube.api import KubeApi
 from strongroom.kube.resource import EVENTS, Object, key_of
 from strongroom.model.clock import Clock, rfc3339
-from strongroom.model.errors import Refusal
+from strongroom.model.errors import Refusal, Unavailable
 
 WINDOW_SECONDS: Final = 600.0
 REMEMBERED: Final = 4096
@@ -56,7 +56,9 @@ class EventRecorder:
             created = await self._api.create(EVENTS, self._event(about, kind, reason, note))
             self._recent[key] = (key_of(created), now, 1)
         except Refusal as refusal:
-            _log.warning("an Event %s could not be written: %s", reason, refusal)
+            # Of an API server that is away the watches tell; Events would do so by the hundred.
+            level = logging.DEBUG if isinstance(refusal, Unavailable) else logging.WARNING
+            _log.log(level, "an Event %s could not be written: %s", reason, refusal)
 
     def _may(self) -> bool:
         now = self._clock.monotonic()

@@ -44,6 +44,7 @@ from strongroom.sync.due import (
 from strongroom.sync.finalizers import hold, is_held, let_go
 from strongroom.sync.memory import Memory
 from strongroom.sync.pace import Rate, turn_at
+from strongroom.sync.providers.contract import ClusterAway
 from strongroom.sync.reader import Collected, Generated, Generators, Reader, Unsettled, slots_of
 from strongroom.sync.render import Rendered
 from strongroom.sync.render_aside import rendered
@@ -405,6 +406,8 @@ class SyncController:
     async def _collect(self, item: Object, spec: Spec, good: Generated) -> Collected:
         try:
             return await self._parts.reader.collect(item, spec, good)
+        except ClusterAway:
+            raise
         except Unavailable as refusal:
             # Told apart from an API server that is away: only a store makes a value stale.
             raise StoreAway(refusal) from None

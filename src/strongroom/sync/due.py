@@ -24,7 +24,7 @@ from strongroom.sync.desired import (
 )
 from strongroom.sync.drift import foreign_writes
 from strongroom.sync.pace import LAST_PAUSE
-from strongroom.sync.providers.contract import Version
+from strongroom.sync.providers.contract import ClusterAway, Version
 from strongroom.sync.render import Rendered
 from strongroom.sync.spec import Row, Spec, parse_spec
 from strongroom.sync.status import StoreAway
@@ -344,7 +344,8 @@ def patience(item: Object, refusal: Refusal) -> Pause | None:
         # The store's pace lets one in that long through; the others only look at it.
         return Pause(asked or 0.0, max(min(LAST_PAUSE, interval), asked or 0.0))
     if isinstance(refusal, Unavailable):
-        return Pause(0.0, LAST_API_PAUSE)
+        least = refusal.retry_after if isinstance(refusal, ClusterAway) else 0.0
+        return Pause(least, LAST_API_PAUSE)
     if isinstance(refusal, Conflict) and not refusal.code.startswith("kube-"):
         return Pause(min(UNSEEN_SECONDS, interval), interval)
     # What is wrong in the cluster costs the store little, and may be put right any time: a right

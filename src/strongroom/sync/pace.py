@@ -12,6 +12,7 @@ from typing import Final
 
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Throttled, Unavailable
+from strongroom.sync.providers.contract import ClusterAway
 
 READS_PER_SECOND: Final = 500.0
 BURST: Final = 1000.0
@@ -137,6 +138,9 @@ class Pace:
         why = self._why
         if why is None:
             return Throttled("store-busy", "asked too often", retry_after=seconds)
+        if isinstance(why, ClusterAway):
+            said = Unavailable(why.code, told_to_others(why), hint=why.hint)
+            return ClusterAway(said, seconds)
         if isinstance(why, Throttled):
             return Throttled(why.code, told_to_others(why), retry_after=seconds)
         return Resting(why.code, told_to_others(why), hint=why.hint, retry_after=seconds)

@@ -8,7 +8,7 @@ from strongroom.kube.api import KubeApi
 from strongroom.kube.events import EventRecorder
 from strongroom.kube.resource import Object, Resource, key_of
 from strongroom.model.clock import Clock
-from strongroom.model.errors import NotFound, Refusal
+from strongroom.model.errors import NotFound, Refusal, Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS
 from strongroom.sync.desired import Difference, field_manager, synced_version
 from strongroom.sync.drift import actor, describe
@@ -92,7 +92,9 @@ class Reporter:
         try:
             await self._put(item, {"conditions": conditions})
         except Refusal as other:
-            _log.warning("status of %s/%s: %s", *key_of(item), other.code)
+            # Of an API server that is away the watches tell; objects would do so by the thousand.
+            level = logging.DEBUG if isinstance(other, Unavailable) else logging.WARNING
+            _log.log(level, "status of %s/%s: %s", *key_of(item), other.code)
 
     async def missing(self, item: Object, what: Sequence[str]) -> None:
         """Keys that the store does not have and the policy skips."""

@@ -323,6 +323,27 @@ async def test_an_auth_secret_that_disappears_takes_nothing_with_it(idle) -> Non
     assert not await idle.has_secret()
 
 
+async def test_a_store_is_not_away_for_an_api_server_that_is(idle) -> None:
+    """What a store is asked with is read there; then nothing is known to be wrong with the store."""
+    credential = {"metadata": {"name": "cred", "namespace": "n"}, "data": {"token": "dA=="}}
+    await idle.api.create(SECRETS, dict(credential))
+    credentials = Unruly(idle.api)
+    idle.provider = Locked(credentials, idle.clock)
+    idle.provider.put("prod/db", **BOTH)
+    operator = await idle.start()
+    await idle.external(dataFrom=FROM, refreshInterval="1m")
+    before = (await idle.item())["status"]
+    credentials.failures = {"get": [Unavailable("unreachable", "no answer")] * 1000}
+    await passing(idle, operator, 300)
+    # That it rests is no reason to ask the API server ever more often.
+    assert 1000 - len(credentials.failures["get"]) < 40
+    assert (await idle.item())["status"] == before
+    credentials.failures = {}
+    idle.provider.put("prod/db", **BOTH | {"password": "two"})
+    await passing(idle, operator, 31)
+    assert await idle.secret() == BOTH | {"password": "two"}
+
+
 async def test_a_provider_with_a_bug_is_no_crash(bench) -> None:
     await bench.external(refreshInterval="1m")
 

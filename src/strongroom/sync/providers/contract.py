@@ -33,6 +33,17 @@ Matches = Callable[[str], object]
 MANAGED_BY: Final = ("managed-by", "external-secrets")
 
 
+class ClusterAway(Unavailable):
+    """The cluster, which has what a store is asked with, did not answer; the store may be well.
+
+    It is asked again in `retry_after` seconds.
+    """
+
+    def __init__(self, refusal: Unavailable, retry_after: float = 0.0) -> None:
+        super().__init__(refusal.code, refusal.message, hint=refusal.hint)
+        self.retry_after = retry_after
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """What a provider can do.

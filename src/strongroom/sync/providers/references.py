@@ -18,6 +18,7 @@ from strongroom.kube.token_review import request_token
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, NotFound, Unavailable
 from strongroom.model.secret import Secret
+from strongroom.sync.providers.contract import ClusterAway
 from strongroom.sync.providers.fields import Fields
 from strongroom.wire.addresses import is_metadata
 from strongroom.wire.client import Route
@@ -67,6 +68,8 @@ def _there(selector: Fields) -> Iterator[None]:
             f"{selector.where} points to nothing: {refusal.message}",
             hint="create it; what was synced stays until then",
         ) from None
+    except Unavailable as refusal:
+        raise ClusterAway(refusal) from None
 
 
 class References:

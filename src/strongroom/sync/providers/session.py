@@ -1,6 +1,7 @@
 """A login that concurrent reads share: made once, renewed before it ends, dropped when refused."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
@@ -10,6 +11,8 @@ from strongroom.model.errors import Denied, NotFound, Unavailable
 RENEW_AT: Final = 0.66
 # A login younger than this is not to blame for a refusal, so refusals do not become logins.
 BLAME_SECONDS: Final = 10.0
+# A renewal that had no answer is tried again after this.
+AGAIN_SECONDS: Final = 10.0
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -23,13 +26,15 @@ class Session(Generic[T]):
         self._lock = asyncio.Lock()
         self._held: T | None = None
         self._renew_after = 0.0
+        self._ends = 0.0
         self._since = 0.0
 
     async def enter(self) -> T:
         """The session; many callers at once make one login. Raises what the login raises.
 
-        A login that finds nothing is an Unavailable(`no-login`): only what is asked for with a
-        session can be not there.
+        While whoever gives a new one is away, the one that is held serves until its end. A login
+        that finds nothing is an Unavailable(`no-login`): only what is asked for with a session can
+        be not there.
         """
         async with self._lock:
             if self._held is None or self._clock.monotonic() >= self._renew_after:
@@ -41,9 +46,16 @@ class Session(Generic[T]):
                         f"there is nothing to log in to: {refusal.message}",
                         hint="is the path of the auth method right, and is it enabled?",
                     ) from None
-                self._since = self._clock.monotonic()
-                life = seconds * RENEW_AT if seconds else float("inf")
-                self._renew_after = self._since + life
+                except Unavailable:
+                    now = self._clock.monotonic()
+                    if self._held is None or now >= self._ends:
+                        raise
+                    self._renew_after = min(self._ends, now + AGAIN_SECONDS)
+                else:
+                    self._since = self._clock.monotonic()
+                    life = seconds or math.inf
+                    self._renew_after = self._since + life * RENEW_AT
+                    self._ends = self._since + life
             return self._held
 
     async def use(self, work: Callable[[T], Awaitable[R]]) -> R:
