@@ -69,6 +69,9 @@ def _there(selector: Fields) -> Iterator[None]:
             hint="create it; what was synced stays until then",
         ) from None
     except Unavailable as refusal:
+        if refusal.code != "unreachable":
+            # The server is there, and cannot read what is asked for: that is told.
+            raise
         raise ClusterAway(refusal) from None
 
 
