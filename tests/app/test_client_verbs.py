@@ -54,7 +54,7 @@ async def test_changes_are_printed_as_they_happen(store, tmp_path: Path) -> None
 async def test_who_may_not_hear_is_told_so_in_the_stores_words(cli, monkeypatch) -> None:
     monkeypatch.setenv("VAULT_TOKEN", "wrong")
     await cli("events", "subscribe", "kv*", expect=2)
-    assert "Code: 403. Errors:\n\n* permission denied" in cli.err
+    assert "Code: 403. Errors:\n\n* 2 errors occurred:\n\t* permission denied" in cli.err
     await cli("events", "subscribe", "-filter=x", "kv*", expect=1)
     assert "error: -filter: changes are chosen by their type" in cli.err
     out = await cli("events", "subscribe", "-output-policy", "kv*")
