@@ -15,6 +15,7 @@ from tests.app.transcript import BLOCK
 
 from strongroom.app.cluster.control_plane import free_port
 from strongroom.app.waiting import until
+from strongroom.model.clock import rfc3339
 
 __all__ = ["place"]  # the fixture
 pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
@@ -172,6 +173,12 @@ async def test_the_page_about_encryption_at_rest(place: Place) -> None:
     await until("the prepared key", both, CLOCK, seconds=60)
     old = json.loads((place.folder / "cp2.json").read_text())["current"]
     await place.run(promote)
+    keys = json.loads((place.folder / "cp2.json").read_text())["decrypts"]
+    (new,) = set(keys) - {old}
+    # What a proof says on the cluster that is not here.
+    expected = {"secrets": {"form": "kms-v2", "provider": "strongroom", "key_id": new}}
+    proof = {"holds": True, "expected": expected, "began": rfc3339(CLOCK.now())}
+    (place.folder / "proof.json").write_text(json.dumps(proof))
     await place.run(retire.replace("OLD_KEY_ID", old), expect=2)  # the plugin uses it still
     processes["kms"].send_signal(signal.SIGHUP)
     here = ask.replace(str(ports["two"]), str(ports["kms"]))

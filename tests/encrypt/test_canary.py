@@ -292,7 +292,7 @@ def test_the_plugins_commands_show_none(node: Path, said) -> None:
     (node / "peer").write_bytes(WORD)
     everything = (
         ("status",), ("prepare",), ("promote", "--alone"), ("promote", "--peer", node / "peer"),
-        ("retire", "x"), ("rewrap",), ("drill", *escrow), ("drill", *wrong),
+        ("retire", "x", "--unproved"), ("retire", "x", "--proof", node / "peer"), ("rewrap",), ("drill", *escrow), ("drill", *wrong),
         ("recover", *escrow, "--output", node / "new"), ("recover", *wrong, "--output", node / "n"),
     )  # fmt: skip
     first = (node / "kms.yaml").read_text()

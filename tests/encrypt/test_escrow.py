@@ -86,5 +86,5 @@ def test_escrow_is_drilled_and_recovers_what_was_lost(installation: Path) -> Non
     status, said = kms(folder, "status", "--format", "json")
     keys = json.loads(said)["keys"]
     assert sorted(each["use"] for each in keys) == ["current", "decrypts"]
-    assert kms(folder, "retire", keys[0]["id"])[0] == 0
+    assert kms(folder, "retire", keys[0]["id"], "--unproved")[0] == 0
     assert kms(folder, "rewrap")[0] == 0

@@ -30,7 +30,7 @@ from strongroom.encrypt.kms.page import HealthPage
 from strongroom.encrypt.kms.plugin import Plugin, ask_status, serve
 from strongroom.encrypt.kms.standing import Policy
 from strongroom.encrypt.kms.state import first, load, prepared, promoted, retired, save
-from strongroom.model.clock import SystemClock
+from strongroom.model.clock import SystemClock, rfc3339
 from strongroom.model.errors import Unavailable
 from strongroom.wire.client import HttpClient
 from strongroom.wire.grpc_unix import call_unix
@@ -261,7 +261,7 @@ async def test_the_key_that_a_plugin_still_encrypts_with_is_not_retired(
     await asyncio.to_thread(kms, running, "prepare")
     assert await asyncio.to_thread(kms, running, "promote", "--alone") == 0
     before = running.state.read_bytes()
-    assert await asyncio.to_thread(kms, running, "retire", old) == 2
+    assert await asyncio.to_thread(kms, running, "retire", old, "--unproved") == 2
     assert "still encrypts with" in capsys.readouterr().err
     assert running.state.read_bytes() == before
     # By a file from another node it comes all the same: it is refused, and status says so.
@@ -275,15 +275,38 @@ async def test_the_key_that_a_plugin_still_encrypts_with_is_not_retired(
     other, _ = await make(running.backends, PLACE, 3.0)
     state = load(running.state)
     save(running.state, replace(state, keys=(*state.keys, other)))
-    assert await asyncio.to_thread(kms, running, "retire", other.id) == 2
+    assert await asyncio.to_thread(kms, running, "retire", other.id, "--unproved") == 2
     assert f"still encrypts with the key {old}" in capsys.readouterr().err
     # The file from before, a reload, and then it may go.
     running.state.write_bytes(before)
     await running.keeper.probe()
     assert (await ask_status(socket)).key_id != old
-    assert await asyncio.to_thread(kms, running, "retire", old) == 0
+    assert await asyncio.to_thread(kms, running, "retire", old, "--unproved") == 0
     await running.keeper.probe()
     assert await asyncio.to_thread(kms, running, "status") == 0
+
+
+async def test_a_key_is_retired_with_a_proof_or_by_its_own_word(
+    running: Running, socket: Path, capsys
+) -> None:
+    old = (await ask_status(socket)).key_id
+    await running.rotate()
+    new = (await ask_status(socket)).key_id
+    assert new != old
+
+    async def retire(*words: str) -> str:
+        status = await asyncio.to_thread(kms, running, "retire", old, *words)
+        said = capsys.readouterr()
+        return said.out if status == 0 else said.err
+
+    assert "[no-proof]" in await retire()
+    file = running.state.with_name("proof.json")
+    assert "[no-file]" in await retire("--proof", str(file))
+    proof = {"holds": True, "began": rfc3339(SystemClock().now())}
+    for key_id, said in ((old, "[not-proved]"), (new, "Nothing is under it of: secrets\n")):
+        expected = {"secrets": {"form": "kms-v2", "provider": "strongroom", "key_id": key_id}}
+        file.write_text(json.dumps({**proof, "expected": expected}))
+        assert said in await retire("--proof", str(file))
 
 
 @pytest.mark.long
@@ -300,11 +323,11 @@ async def test_while_the_plugin_hangs_no_key_is_retired(capsys) -> None:
         hung.bind(str(running.path))
         hung.listen()
         before = running.state.read_bytes()
-        assert await asyncio.to_thread(kms, running, "retire", old) == 2
+        assert await asyncio.to_thread(kms, running, "retire", old, "--unproved") == 2
         assert "[plugin-silent]" in capsys.readouterr().err
         assert running.state.read_bytes() == before
         hung.close()  # It died and left its socket: the next one takes the file as it is.
-        assert await asyncio.to_thread(kms, running, "retire", old) == 0
+        assert await asyncio.to_thread(kms, running, "retire", old, "--unproved") == 0
 
 
 async def test_nothing_is_built_on_a_file_that_the_node_refuses(
@@ -316,7 +339,12 @@ async def test_nothing_is_built_on_a_file_that_the_node_refuses(
     newest = running.state.read_bytes()
     old, new = load(running.state).keys
     running.state.write_bytes(older)
-    for verb in (("prepare",), ("promote", "--alone"), ("retire", old.id), ("rewrap",)):
+    for verb in (
+        ("prepare",),
+        ("promote", "--alone"),
+        ("retire", old.id, "--unproved"),
+        ("rewrap",),
+    ):
         assert await asyncio.to_thread(kms, running, *verb) == 2
         assert f"this node has seen epoch 3 and key {new.id}" in capsys.readouterr().err
         assert running.state.read_bytes() == older

@@ -16,6 +16,10 @@ class Expected:
     key_id: str = ""
     form: str = "kms-v2"
 
+    def as_data(self) -> dict[str, str]:
+        """For machines."""
+        return {"form": self.form, "provider": self.provider, "key_id": self.key_id}
+
 
 @dataclass(frozen=True, slots=True)
 class Coverage:

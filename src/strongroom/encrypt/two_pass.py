@@ -8,7 +8,7 @@ many reads must be of values under it: what is stale nowhere may all be under an
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from strongroom.encrypt.check.api_metrics import (
@@ -47,6 +47,8 @@ class TwoPass:
     second: Progress
     problems: tuple[str, ...]
     blind: tuple[str, ...] = (*BLIND, BLIND_TO_KEYS)
+    # By resource, the key that it was shown to be under.
+    keys: Mapping[str, Expected] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
@@ -58,6 +60,7 @@ class TwoPass:
         return {
             "holds": self.holds,
             "method": "two-pass",
+            "expected": {name: each.as_data() for name, each in sorted(self.keys.items())},
             "first": {"objects": self.first.done, "rewritten": self.first.rewritten},
             "second": {
                 "objects": self.second.done,
@@ -88,7 +91,8 @@ async def two_pass(
     problems = _problems(first, second, before, after, names)
     if before and after and not problems:
         problems = _other_keys(second, before, after, keys or {})
-    return TwoPass(first, second, tuple(problems), BLIND if keys else (*BLIND, BLIND_TO_KEYS))
+    blind = BLIND if keys else (*BLIND, BLIND_TO_KEYS)
+    return TwoPass(first, second, tuple(problems), blind, keys or {})
 
 
 def _other_keys(

@@ -69,7 +69,9 @@ OF_VERB: Final = {
     "prepare": "  strongroom kms prepare --config kms.yaml\n"
     "  # then kms.json to the other nodes, and systemctl reload strongroom-kms there\n",
     "promote": _PROMOTE + "  strongroom kms promote --config kms.yaml --alone\n",
-    "retire": "  strongroom kms retire KEY_ID --config kms.yaml  # an id of kms status\n",
+    "retire": "  strongroom encrypt prove --etcd https://127.0.0.1:2379"
+    " --covered-by encryption.yaml --kms-socket kms.sock --format json > proof.json\n"
+    "  strongroom kms retire KEY_ID --config kms.yaml --proof proof.json  # an id of kms status\n",
     "rewrap": "  strongroom kms rewrap --config kms.yaml  # after a change of the backends\n",
     "drill": "  strongroom kms drill --config kms.yaml --escrow-key escrow.pem\n",
     "recover": "  strongroom kms recover --config kms.yaml --escrow-key escrow.pem"
@@ -106,8 +108,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="another node's HTTP page, or a file with what its /keys answers",
     )  # fmt: skip
     promote.add_argument("--alone", action="store_true", help="there is no other node")
-    retire = _parser(verbs, "retire", "forget an old key: what it sealed opens no more")
-    retire.add_argument("key_id", help="as kms status lists it")
+    retire = _add_retire(verbs)
     rewrap = _parser(verbs, "rewrap", "wrap every key anew by the configured backends")
     drill = _parser(verbs, "drill", "prove that escrow opens every key; changes nothing")
     recover = _parser(verbs, "recover", "a new state file from escrow, for the configured backends")
@@ -132,6 +133,22 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
             help="the plugin's configuration file",
         )
         verb.set_defaults(run=run)
+
+
+def _add_retire(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> argparse.ArgumentParser:
+    retire = _parser(verbs, "retire", "forget an old key: what it sealed opens no more")
+    retire.add_argument("key_id", help="as kms status lists it")
+    shown = retire.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--proof", type=Path, metavar="F",
+        help="what encrypt prove --format json has written since the promotion",
+    )  # fmt: skip
+    shown.add_argument(
+        "--unproved", action="store_true", help="whatever is under it, which opens no more then"
+    )
+    return retire
 
 
 def _parser(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:  # noqa: ANN401
@@ -427,6 +444,7 @@ def run_retire(args: argparse.Namespace) -> int:
     config = _config(args)
     state = _newest(config.state)
     after = retired(state, args.key_id)
+    shown = _proved(args, state)
     used = asyncio.run(_key_here(config.socket))
     if used and all(each.id != used for each in after.keys):
         raise Conflict(
@@ -438,11 +456,32 @@ def run_retire(args: argparse.Namespace) -> int:
         )
     save_over(config.state, state, after)
     print(f"retired {args.key_id}; copy {config.state} to the other nodes")
+    if shown:
+        print(f"Nothing is under it of: {', '.join(shown)}")
     print(
         "What it sealed opens no more. Should something need it: the state file of before, without"
     )
     print(f"{mark_file(config.state)}, and a restart of the plugin")
     return 0
+
+
+def _proved(args: argparse.Namespace, state: "KmsState") -> tuple[str, ...]:
+    """The resources that nothing is under the key of; () where that is not asked."""
+    from strongroom.encrypt.kms.retirement import AGAIN, check_proof
+
+    if args.unproved:
+        return ()
+    if not args.proof:
+        raise Invalid(
+            "no-proof",
+            "nothing shows that no value is under the key: what is would open no more",
+            hint=f"{AGAIN}, then --proof proof.json; or --unproved",
+        )
+    try:
+        said = args.proof.read_bytes()
+    except OSError as error:
+        raise Invalid("no-file", f"cannot read {args.proof}: {error.strerror}") from None
+    return check_proof(said, state, args.key_id)
 
 
 async def _key_here(socket: Path) -> str:

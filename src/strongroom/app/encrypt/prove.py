@@ -51,9 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prove and print."""
+    from strongroom.model.clock import SystemClock, rfc3339
+
+    began = rfc3339(SystemClock().now())
     if args.two_pass:
         shown = asyncio.run(_two_pass(args))
-        _print_two_pass(shown, args)
+        _print_two_pass(shown, args, began)
         return 0 if shown.holds else NOT_PROVED
     if not args.etcd and not args.snapshot:
         raise Invalid(
@@ -63,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     proof = asyncio.run(_prove(args))
     older = _older(args, proof)
     if args.format == "json":
-        print(json.dumps(as_data(proof, older), indent=2))
+        print(json.dumps({**as_data(proof, older), "began": began}, indent=2))
     else:
         print_table(proof, older, args)
     return 0 if proof.holds else NOT_PROVED
@@ -139,11 +142,7 @@ def as_data(proof: "Proof", older: int | None = None) -> dict[str, Any]:
 def _expected(proof: "Proof") -> dict[str, dict[str, str]]:
     """By resource, what its values should be under."""
     found = {name: proof.coverage.expected(name) for name in proof.stored}
-    return {
-        name: {"form": each.form, "provider": each.provider, "key_id": each.key_id}
-        for name, each in sorted(found.items())
-        if each
-    }
+    return {name: each.as_data() for name, each in sorted(found.items()) if each}
 
 
 def print_table(proof: "Proof", older: int | None, args: argparse.Namespace) -> None:
@@ -226,9 +225,9 @@ def named(served: dict[str, Any], names: Sequence[str]) -> list[Any]:
     return [served[name] for name in names]
 
 
-def _print_two_pass(shown: "TwoPass", args: argparse.Namespace) -> None:
+def _print_two_pass(shown: "TwoPass", args: argparse.Namespace, began: str) -> None:
     if args.format == "json":
-        print(json.dumps(shown.as_data(), indent=2))
+        print(json.dumps({**shown.as_data(), "began": began}, indent=2))
         return
     print(f"first pass:  {shown.first.done} objects, {shown.first.rewritten} rewritten")
     print(f"second pass: {shown.second.done} objects, {shown.second.rewritten} rewritten")

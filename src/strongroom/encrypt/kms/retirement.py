@@ -1,0 +1,60 @@
+"""Whether a key may go: only when a proof shows that nothing lies under it any more. Pure."""
+
+import json
+from typing import Any, Final
+
+from strongroom.encrypt.coverage import Expected
+from strongroom.encrypt.kms.state import KmsState
+from strongroom.model.clock import parse_rfc3339
+from strongroom.model.errors import Conflict, Invalid
+
+AGAIN: Final = (
+    "strongroom encrypt prove --etcd URL --covered-by F --kms-socket PATH --format json"
+    " > proof.json"
+)
+KEYED: Final = "give --kms-socket or --key-id to prove as well"
+
+
+def check_proof(said: bytes, state: KmsState, key_id: str) -> tuple[str, ...]:
+    """The resources of which `encrypt prove --format json` has shown that they are without a key.
+
+    Raises Invalid(`bad-proof`) for what is no proof, and Conflict(`not-proved`) for one that does
+    not hold, names no key, names one that would be gone, or was begun before the promotion.
+    """
+    holds, expected, began = _read(said)
+    if not holds:
+        raise _refused("the proof does not hold", "strongroom encrypt migrate")
+    keyed = {name: each for name, each in expected.items() if each.key_id}
+    providers = {each.provider for each in keyed.values()}
+    for name, each in expected.items():
+        # What is proved to be under another provider is not under a key of this one.
+        ours = each.form == "kms-v2" and each.provider in ("", *providers)
+        if ours and name not in keyed:
+            raise _refused(f"the proof names no key of {name}", KEYED)
+    if not keyed:
+        raise _refused("the proof names no key", KEYED)
+    kept = {each.id for each in state.keys} - {key_id}
+    for name, each in keyed.items():
+        if each.key_id not in kept:
+            raise _refused(f"{name} are proved to be under the key {each.key_id}", AGAIN)
+    if began < state.promoted:
+        raise _refused("the proof is from before the last promotion", AGAIN)
+    return tuple(sorted(keyed))
+
+
+def _refused(why: str, hint: str) -> Conflict:
+    return Conflict("not-proved", f"{why}: values may need the key", hint=hint)
+
+
+def _read(said: bytes) -> tuple[bool, dict[str, Expected], float]:
+    try:
+        proof: Any = json.loads(said)
+        expected = {
+            str(name): Expected(str(each["provider"]), str(each["key_id"]), str(each["form"]))
+            for name, each in proof["expected"].items()
+        }
+        return proof["holds"] is True, expected, parse_rfc3339(str(proof["began"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Invalid(
+            "bad-proof", "the file is not what encrypt prove --format json writes", hint=AGAIN
+        ) from None
