@@ -31,13 +31,15 @@ CONNECT_SECONDS: Final = 2.0
 PROBE_SECONDS: Final = 0.2
 STATEMENTS_KEPT: Final = 512
 # A node that stops in the middle of a group loses its turn to write; the others wait longer. What
-# a node that is gone has open is closed within a minute, where TCP waits for up to two hours. A
+# a node that is gone has open is closed after a minute, where TCP waits for up to two hours. Not
+# sooner: the server lets go without a word to a node that was cut off for some seconds, and that
+# waits for its answer to the end of its time; of an idle one a single lost packet is enough. A
 # plan that reads a whole table is kept when the table has grown; what has an index is read by it.
 # What an administrator has set for other programs would break calls off that have deadlines here,
 # cut connections that are kept, and refuse a group of writes that waits for another node's.
 SESSION: Final = """
     SET idle_in_transaction_session_timeout = 2000;
-    SET tcp_user_timeout = 3000;
+    SET tcp_user_timeout = 60000;
     SET tcp_keepalives_idle = 30;
     SET tcp_keepalives_interval = 10;
     SET default_transaction_isolation = 'read committed';

@@ -53,10 +53,7 @@ LOOK: Final = """
       SELECT id FROM node WHERE id = ANY(CAST(? AS text)::bigint[]) AND body IS NOT NULL
     ) FROM generation
 """
-PATIENT: Final = f"""
-    SET LOCAL idle_in_transaction_session_timeout = {STEP_SECONDS * 1000:.0f};
-    SET LOCAL tcp_user_timeout = 60000
-"""
+PATIENT: Final = f"SET LOCAL idle_in_transaction_session_timeout = {STEP_SECONDS * 1000:.0f}"
 # PostgreSQL ends a session with the turn that falls silent between two statements (see
 # `_connections.SESSION`), but not one that does within a statement: while it prepares one, or is
 # being answered. A node that stands still, or whose network does, would keep all from writing.
