@@ -343,12 +343,12 @@ class SyncController:
     async def _read_or_keep(
         self, key: Key, item: Object, spec: Spec, known: Known | None
     ) -> Known | None:
-        """Read; while the store is away, what it held last is kept in place against drift."""
+        """Read; while that cannot be, what it held last is kept in place against drift."""
         try:
             return await self._read(key, item, spec, known)
-        except StoreAway as away:
+        except (StoreAway, ClusterAway) as away:
             target = self._parts.watches.target_of(key, spec)
-            if known is None and was_made(item, spec):
+            if isinstance(away, StoreAway) and known is None and was_made(item, spec):
                 # What has lost its label is seen by no watch, and no watch shows the data.
                 if target is None or unrepaired(item, spec, target):
                     target = await self._parts.targets.current(key[0], spec.target)

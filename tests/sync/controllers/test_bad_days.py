@@ -344,6 +344,23 @@ async def test_a_store_is_not_away_for_an_api_server_that_is(idle) -> None:
     assert await idle.secret() == BOTH | {"password": "two"}
 
 
+async def test_drift_is_undone_while_a_store_rests_for_an_api_server_that_was_away(idle) -> None:
+    """Whoever is asked for a credential is left alone for a while, and the Secret waits for none."""
+    credential = {"metadata": {"name": "cred", "namespace": "n"}, "data": {"token": "dA=="}}
+    await idle.api.create(SECRETS, dict(credential))
+    credentials = Unruly(idle.api)
+    idle.provider = Locked(credentials, idle.clock)
+    idle.provider.put("prod/db", **BOTH)
+    operator = await idle.start()
+    await idle.external(dataFrom=FROM, refreshInterval="1m")
+    credentials.failures = {"get": [Unavailable("unreachable", "no answer")] * 1000}
+    await passing(idle, operator, 300)
+    await idle.api.delete(SECRETS, "db", "n")
+    await passing(idle, operator, 2)
+    assert await idle.secret() == BOTH
+    assert not await idle.condition("Stale")
+
+
 async def test_a_provider_with_a_bug_is_no_crash(bench) -> None:
     await bench.external(refreshInterval="1m")
 
