@@ -49,6 +49,7 @@ def test_a_proof_of_other_keys_lets_a_key_go() -> None:
         (proof(), "names no key"),
         (proof(secrets=Expected("strongroom")), "names no key"),
         (proof(secrets=Expected(form="aescbc")), "names no key"),
+        (proof(secrets=Expected("strongroom", "new", "kms-v1")), "names no key"),
         (proof(secrets=NEW, configmaps=Expected("strongroom")), "no key of configmaps"),
         (proof(secrets=NEW, configmaps=Expected()), "no key of configmaps"),
         (proof(secrets=Expected("strongroom", "old")), "under the key old"),

@@ -313,6 +313,20 @@ async def test_a_key_that_is_named_is_the_one_that_was_read(reads, holds) -> Non
     assert "which key is used" not in " ".join(shown.as_data()["cannot_see"])
 
 
+@pytest.mark.parametrize("other", [Expected("a", "new", "kms-v1"), Expected("k", "", "aescbc")])
+async def test_of_keys_that_no_server_tells_of_the_proof_is_blind_and_does_not_fail(other) -> None:
+    api, clock = await cluster(5, 0)
+    sealed = iter((0, 9))
+
+    async def raw(path: str) -> bytes:
+        return (PREFIX % ("k8s:enc:kms:v1:a:", next(sealed))).encode()
+
+    api.raw = raw
+    shown = await finished(clock, two_pass(api, clock, [SECRETS], built_in, {"secrets": other}))
+    assert shown.holds
+    assert "which key is used" in " ".join(shown.as_data()["cannot_see"])
+
+
 async def test_what_nothing_covers_is_not_proved_by_what_lies_beside_it() -> None:
     """Reads of what no entry covers are counted nowhere, so those of secrets must not count for it."""
     api, clock = await cluster(5, 5)

@@ -203,7 +203,7 @@ async def _two_pass(args: argparse.Namespace) -> "TwoPass":
         keys = {
             name: expected
             for name in map(name_of, resources)
-            if (expected := coverage.expected(name)) and expected.key_id and coverage.counted(name)
+            if (expected := coverage.expected(name)) and coverage.counted(name)
         }
         shown = await two_pass(api, clock, resources, coverage.counted, keys)
     left = [f"{each}: the configuration does not encrypt them" for each in coverage.plain]

@@ -24,12 +24,13 @@ def check_proof(said: bytes, state: KmsState, key_id: str) -> tuple[str, ...]:
     holds, expected, began = _read(said)
     if not holds:
         raise _refused("the proof does not hold", "strongroom encrypt migrate")
-    keyed = {name: each for name, each in expected.items() if each.key_id}
+    # Of other forms no proof knows the key, and this plugin has sealed none of them.
+    sealed = {name: each for name, each in expected.items() if each.form == "kms-v2"}
+    keyed = {name: each for name, each in sealed.items() if each.key_id}
     providers = {each.provider for each in keyed.values()}
-    for name, each in expected.items():
+    for name, each in sealed.items():
         # What is proved to be under another provider is not under a key of this one.
-        ours = each.form == "kms-v2" and each.provider in ("", *providers)
-        if ours and name not in keyed:
+        if name not in keyed and each.provider in ("", *providers):
             raise _refused(f"the proof names no key of {name}", KEYED)
     if not keyed:
         raise _refused("the proof names no key", KEYED)
