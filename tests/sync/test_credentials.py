@@ -3,7 +3,7 @@
 import pytest
 
 from strongroom.kube.resource import CONFIG_MAPS, SECRETS
-from strongroom.model.errors import Invalid, NotFound, Unavailable
+from strongroom.model.errors import Invalid, NotFound, Throttled, Unavailable
 from strongroom.sync.providers.contract import Find, PushTarget
 from strongroom.sync.providers.kinds import Providers
 from strongroom.sync.providers.references import Surroundings
@@ -125,3 +125,21 @@ async def test_a_login_serves_until_its_end_while_no_other_can_be_had(clock) -> 
         await session.enter()
     answers.append("two")
     assert await session.enter() == "two"
+
+
+async def test_who_gives_a_login_and_asks_to_be_left_alone_is(clock) -> None:
+    asked = 0
+
+    async def login() -> tuple[str, float]:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise Throttled("store-throttled", "slow down", retry_after=25.0)
+        return "one", 100.0
+
+    session = Session(login, clock)
+    await session.enter()
+    for _ in range(30):
+        await clock.advance(3)
+        assert await session.enter() == "one"
+    assert asked == 2

@@ -11,7 +11,7 @@ from strongroom.model.errors import Denied, NotFound, Unavailable
 RENEW_AT: Final = 0.66
 # A login younger than this is not to blame for a refusal, so refusals do not become logins.
 BLAME_SECONDS: Final = 10.0
-# A renewal that had no answer is tried again after this.
+# A renewal that had no answer is tried again after this, or when whoever gives it says.
 AGAIN_SECONDS: Final = 10.0
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,11 +46,12 @@ class Session(Generic[T]):
                         f"there is nothing to log in to: {refusal.message}",
                         hint="is the path of the auth method right, and is it enabled?",
                     ) from None
-                except Unavailable:
+                except Unavailable as refusal:
                     now = self._clock.monotonic()
                     if self._held is None or now >= self._ends:
                         raise
-                    self._renew_after = min(self._ends, now + AGAIN_SECONDS)
+                    asked = getattr(refusal, "retry_after", None) or 0.0
+                    self._renew_after = min(self._ends, now + max(asked, AGAIN_SECONDS))
                 else:
                     self._since = self._clock.monotonic()
                     life = seconds or math.inf
