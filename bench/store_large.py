@@ -141,7 +141,7 @@ def ends(store: Store, tokens: int, seconds: float) -> dict:
     with store.served():
         store.prepare()
     # Filling takes a while.
-    first = time.time() + tokens / (1_200 if store.database else 5_000) + 9 + seconds
+    first = time.time() + tokens / (1_200 if store.database else 3_500) + 9 + seconds
 
     def row(number: int) -> TokenRow:
         return TokenRow(

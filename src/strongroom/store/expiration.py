@@ -13,8 +13,9 @@ from strongroom.model.clock import Clock
 from strongroom.store.engine.contract import Engine, LeaseRow, Transaction
 from strongroom.store.leasing import Leases
 
-# Tokens and leases of a batch: a few statements, which hold the turn to write meanwhile.
-PAGE: Final = 300
+# Tokens and leases of a batch: a few statements, which hold the turn to write meanwhile. Longer
+# ones take a core from the readers for longer at once, which their p99 shows.
+PAGE: Final = 100
 # Of a database that does not answer, so that one that is back is asked again soon.
 BATCH_SECONDS: Final = 30.0
 # Between two batches at least; otherwise half as long as the commit took, so that the writers that
