@@ -1,6 +1,8 @@
 """Records: Vault's fields, strings hidden, numbers and times clear."""
 
 import asyncio
+import base64
+import hashlib
 import json
 
 import pytest
@@ -11,6 +13,7 @@ from strongroom.audit.record import (
     MAX_DEPTH,
     RecordForm,
     RecordWriter,
+    client_id,
     request_fragment,
     request_head,
     request_line,
@@ -28,10 +31,10 @@ WHO = Principal(
 def test_a_pair_of_records_reads_as_vault_writes_them() -> None:
     """Same request object in both; the version stays a number; no value is in them."""
     writer = RecordWriter(MAC)
-    auth = writer.auth_fragment(WHO, "hvs.canary")
+    auth, asker = writer.caller(WHO, "hvs.canary")
     mount = {"mount_point": "secret/", "mount_type": "kv"}
     head = request_head("read", "secret/data/prod/db", mount)
-    request = request_fragment("id-1", head, "127.0.0.1")
+    request = request_fragment("id-1", head, "127.0.0.1", rest=asker)
     response = b'{"mount_type":"kv","data":%b}' % writer.data_fragment(
         {
             "data": {"password": "canary"},
@@ -48,6 +51,8 @@ def test_a_pair_of_records_reads_as_vault_writes_them() -> None:
     assert first["auth"]["metadata"] == {"pod_name": "db-0", "token_id": "JTI=1"}
     assert first["auth"]["client_token"] == MAC.vault_form(b"hvs.canary")
     assert first["auth"]["accessor"] == MAC.vault_form(b"acc")
+    assert first["request"]["client_token"] == first["auth"]["client_token"]
+    assert first["request"]["client_token_accessor"] == first["auth"]["accessor"]
     metadata = second["response"]["data"]["metadata"]
     assert metadata == {"version": 2, "created_time": "2026-11-24T10:00:00Z"}
     assert "canary" not in json.dumps([first, second])
@@ -55,15 +60,43 @@ def test_a_pair_of_records_reads_as_vault_writes_them() -> None:
 
 def test_an_error_and_an_unknown_caller() -> None:
     """Both have a record too."""
-    auth = RecordWriter(MAC).auth_fragment(None, "")
+    auth, asker = RecordWriter(MAC).caller(None, "")
     line = response_line(b"t", auth, b"{}", error='permission "denied"')
     assert json.loads(line)["error"] == 'permission "denied"'
+    assert (json.loads(line)["auth"], asker) == ({"token_type": "default"}, b"")
+
+
+def test_of_a_token_that_is_none_its_hash_is_kept() -> None:
+    """A search for a token that was revoked finds who goes on using it."""
+    auth, asker = RecordWriter(MAC).caller(None, "hvs.canary")
+    assert json.loads(auth) == {"token_type": "default"}
+    assert json.loads(b"{" + asker[1:] + b"}") == {"client_token": MAC.vault_form(b"hvs.canary")}
+
+
+@pytest.mark.parametrize(
+    ("own", "entity", "text"),
+    [
+        (("b", "a"), "", "a\x7fb\0root"),
+        (("root",), "", "root\0root"),
+        ((), "", "root"),
+        (("a",), "e-1", ""),
+    ],
+)
+def test_who_counts_as_one_client_is_what_vault_says(own, entity: str, text: str) -> None:
+    """Its entity; without one all tokens whose own policies are the same."""
+    who = Principal("d", "acc", (*own, "more"), token_policies=own, entity_id=entity)
+    hashed = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    assert client_id(who) == (entity or hashed)
 
 
 def test_raw_and_clear_accessor_are_choices() -> None:
     """Made by name."""
     writer = RecordWriter(MAC, RecordForm(hmac_accessor=False, log_raw=True))
-    assert json.loads(writer.auth_fragment(WHO, "t"))["accessor"] == "acc"
+    auth, asker = writer.caller(WHO, "t")
+    said = json.loads(b"{" + asker[1:] + b"}")
+    for found in json.loads(auth)["accessor"], said["client_token_accessor"]:
+        assert found == "acc"
+    assert json.loads(auth)["client_token"] == said["client_token"] == "t"
     assert json.loads(writer.data_fragment({"a": "b"})) == {"a": "b"}
 
 

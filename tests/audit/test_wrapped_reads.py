@@ -41,6 +41,17 @@ async def test_the_wrapping_token_itself_unwraps(kv) -> None:
     assert [each.action for each in touches(kv)] == ["create", "read, wrapped", "unwrap"]
 
 
+async def test_who_comes_with_a_wrapping_token_that_was_used_is_seen(kv) -> None:
+    """Somebody else had it: by its hash alone the record is known to be about this secret."""
+    token = await wrapped(kv)
+    await kv.ask("POST", "sys/wrapping/unwrap", token=token)
+    assert (await kv.ask("POST", "sys/wrapping/unwrap", token=token))[0] == 400
+    assert [(each.action, each.outcome) for each in touches(kv)][-2:] == [
+        ("unwrap", "ok"), ("unwrap", "refused"),
+    ]  # fmt: skip
+    assert len(readers(touches(kv), 1)) == 1
+
+
 async def test_another_token_unwraps_and_is_named(kv) -> None:
     other = await kv.token_with(
         'path "sys/wrapping/unwrap" { capabilities = ["update"] }', display_name="other"

@@ -1,6 +1,8 @@
 """The pipeline from the outside: who may, what is recorded, what is refused."""
 
 import asyncio
+import base64
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -512,3 +514,63 @@ async def test_a_record_says_which_policies_allowed_the_call(store) -> None:
     auth = await recorded("POST", "auth/userpass/login/ada", "")
     assert auth == {"token_type": "default", "policy_results": {"allowed": True}}
     assert "policy_results" not in await recorded("GET", "secret/data/a", "hvs.unknown")
+
+
+async def test_a_record_says_whose_token_came_with_a_request_in_vaults_fields(store) -> None:
+    """What counts and correlates clients reads them from the request."""
+    await store.ask("PUT", "secret/data/a", {"data": {"k": "v"}})
+    device = next(iter((await store.ask("GET", "sys/audit"))[1]["data"]))
+
+    async def recorded(path: str, token: str) -> tuple[dict, dict]:
+        hashed = (await store.ask("POST", f"sys/audit-hash/{device}", {"input": token}))[1]["hash"]
+        store.device.lines.clear()
+        await store.ask("GET", path, token=token)
+        first, second = store.records()
+        assert first["request"] == second["request"]
+        asked = first["request"]
+        assert asked.get("client_token", hashed) == hashed
+        return asked, first["auth"]
+
+    reader = await store.token_with('path "secret/*" { capabilities = ["read"] }')
+    body = {"type": "batch", "policies": ["default"]}
+    batch = (await store.ask("POST", "auth/token/create", body))[1]["auth"]
+    for token in (store.root, reader, batch["client_token"]):
+        for path in ("secret/data/a",) * 3 + ("secret/data/none", "sys/mounts", "nowhere/a"):
+            asked, auth = await recorded(path, token)
+            assert asked["client_token"] == auth["client_token"]
+            assert asked.get("client_token_accessor", "") == auth["accessor"]
+            text = "\x7f".join(sorted(auth["token_policies"])) + "\0root"
+            digest = hashlib.sha256(text.encode()).digest()
+            assert asked["client_id"] == base64.b64encode(digest).decode()
+    none = {"client_token_accessor", "client_id"}
+    asked, _ = await recorded("secret/data/a", "hvs.unknown")
+    assert "client_token" in asked
+    assert none.isdisjoint(asked)
+    store.device.lines.clear()
+    await store.ask("GET", "secret/data/a", token="")
+    assert not {*none, "client_token"} & store.records()[0]["request"].keys()
+
+
+async def test_the_record_of_a_login_names_who_has_come_and_for_how_long(store) -> None:
+    await store.ask("POST", "sys/auth/userpass", {"type": "userpass"})
+    user = {"password": "marked-word", "token_ttl": "1h"}
+    await store.ask("POST", "auth/userpass/users/ada", user)
+    _, said = await store.ask("POST", "auth/userpass/login/ada", user, token="")
+    assert "display_name" not in said["auth"]
+    auth = store.records()[-1]["response"]["auth"]
+    assert (auth["display_name"], auth["token_ttl"]) == ("userpass-ada", 3600)
+    token = said["auth"]["client_token"]
+    await store.ask("GET", "auth/token/lookup-self", token=token)
+    asked = store.records()[-1]["request"]
+    assert asked["client_id"] == auth["entity_id"]
+    assert asked["client_token"] == auth["client_token"]
+    # And what the caller was warned of, and that the reply was to be wrapped.
+    body = {"policies": ["none-such"], "display_name": "x"}
+    _, said = await store.ask("POST", "auth/token/create", body)
+    assert store.records()[-1]["response"]["warnings"] == said["warnings"] != []
+    assert store.records()[-1]["response"]["auth"]["display_name"] == "token-x"
+    assert "wrap_ttl" not in store.records()[-1]["request"]
+    await store.ask("POST", "auth/token/create", body, x_vault_wrap_ttl="60")
+    assert store.records()[-2]["request"]["wrap_ttl"] == 60
+    await store.ask("PUT", "auth/token/renew-self", {}, token=token)
+    assert store.records()[-1]["response"]["auth"]["display_name"] == "userpass-ada"

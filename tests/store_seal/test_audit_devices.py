@@ -229,6 +229,32 @@ async def test_cve_2024_0831_one_device_is_raw_and_the_others_are_not(
     assert "marked-value" not in (tmp_path / "late.log").read_text()
 
 
+async def test_whose_token_came_is_hidden_as_each_device_wants_it(
+    open_store, tmp_path: Path
+) -> None:
+    forms = {"raw": {"log_raw": True}, "open": {"hmac_accessor": False}}
+    for name, form in forms.items():
+        options = {"file_path": str(tmp_path / f"{name}.log"), **form}
+        body = {"type": "file", "options": options}
+        assert (await open_store.ask("PUT", f"sys/audit/{name}", body))[0] == 204
+    said = (await open_store.ask("GET", "auth/token/lookup-self"))[1]["data"]
+    hashes = {}
+    for name in ("id", "accessor"):
+        body = {"input": said[name]}
+        _, known = await open_store.ask("PUT", "sys/audit-hash/fixed", body)
+        hashes[name] = known["hash"]
+    await open_store.ask("GET", "auth/token/lookup-self")
+    for name, token, accessor in (
+        ("fixed", hashes["id"], hashes["accessor"]),
+        ("open", hashes["id"], said["accessor"]),
+        ("raw", said["id"], said["accessor"]),
+    ):
+        for record in lines(tmp_path / f"{name}.log")[-2:]:
+            asked, auth = record["request"], record["auth"]
+            assert asked["client_token"] == auth["client_token"] == token
+            assert asked["client_token_accessor"] == auth["accessor"] == accessor
+
+
 async def flushed() -> None:
     """What was submitted is written at the end of the next turn of the event loop."""
     for _ in range(2):

@@ -8,11 +8,13 @@ Format: https://developer.hashicorp.com/vault/docs/audit.
 """
 
 import asyncio
+import base64
+import hashlib
 import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -36,6 +38,10 @@ _OUR_TIME: Final = re.compile(
 )
 _TIMES: Final = range(20, 36)  # characters
 _NO_AUTH: Final = b'{"token_type":"default"}'
+# Vault's, with the ids that come of them: what parts policies, and what the namespace.
+_POLICY_MARK: Final = "\x7f"
+_NAMESPACE_MARK: Final = "\0"
+_NAMESPACE: Final = "root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,13 @@ class RecordForm:
     log_raw: bool = False
     hmac_accessor: bool = True
     elide_lists: bool = False
+
+
+class Caller(NamedTuple):
+    """Who asks, as a record has it: its `auth` object, and what `request` says of them."""
+
+    auth: bytes
+    request: bytes
 
 
 class RecordWriter:
@@ -71,15 +84,16 @@ class RecordWriter:
             return value
         return self._mac.vault_form(value.encode()) if value else self._hashed_nothing
 
-    def auth_fragment(self, principal: Principal | None, token: str) -> bytes:
-        """The `auth` object of a caller; the same bytes for the life of a session."""
+    def caller(self, principal: Principal | None, token: str) -> Caller:
+        """Who asks; the same bytes for the life of a session. Of a bad token only its hash."""
+        hashed = self.hashed(token) if token else ""
         if principal is None:
-            return _NO_AUTH
-        accessor = principal.accessor
-        return orjson.dumps(
+            return Caller(_NO_AUTH, _rest({"client_token": hashed}))
+        accessor = self.hashed_accessor(principal.accessor)
+        auth = orjson.dumps(
             {
-                "client_token": self.hashed(token),
-                "accessor": self.hashed_accessor(accessor),
+                "client_token": hashed,
+                "accessor": accessor,
                 "display_name": principal.display_name,
                 "policies": list(principal.policies),
                 "token_policies": list(principal.token_policies or principal.policies),
@@ -90,6 +104,8 @@ class RecordWriter:
                 **_times(principal),
             }
         )
+        ids = {"client_token_accessor": accessor, "client_id": client_id(principal)}
+        return Caller(auth, _rest({"client_token": hashed, **ids}))
 
     def data_fragment(self, data: Mapping[str, Any], clear: Collection[str] = ()) -> bytes:
         """An object with every string value hidden, but for the top-level keys in `clear`."""
@@ -178,6 +194,21 @@ class RecordWriter:
         return hidden
 
 
+def client_id(principal: Principal) -> str:
+    """Who a token counts for: its entity, else all that have the same policies, as in Vault."""
+    if principal.entity_id:
+        return principal.entity_id
+    policies = "".join(f"{_POLICY_MARK}{each}" for each in sorted(principal.token_policies))
+    marked = f"{policies}{_NAMESPACE_MARK}{_NAMESPACE}"[1:]
+    return base64.b64encode(hashlib.sha256(marked.encode()).digest()).decode()
+
+
+def _rest(fields: Mapping[str, str]) -> bytes:
+    """Fields that end an object; those that are "" are not there."""
+    there = {name: each for name, each in fields.items() if each}
+    return b"," + orjson.dumps(there)[1:-1] if there else b""
+
+
 def _identity(principal: Principal) -> dict[str, list[str]]:
     names = principal.identity_policies
     return {"identity_policies": list(names)} if names else {}
@@ -235,16 +266,19 @@ def request_head(operation: str, path: str, mount: Mapping[str, str]) -> bytes:
 
 
 def request_fragment(
-    request_id: str, head: bytes, peer: str, port: int = 0, data: bytes = b"", headers: bytes = b""
+    request_id: str, head: bytes, peer: str, port: int = 0, data: bytes = b"", rest: bytes = b""
 ) -> bytes:
-    """The whole request object; a `port` of 0 is none."""
+    """The whole request object; a `port` of 0 is none.
+
+    `rest` are more fields, with a comma before each: who asks, and headers.
+    """
     return b'{"id":"%b",%b,"remote_address":"%b"%b%b%b}' % (
         request_id.encode(),
         head,
         peer.encode(),
         b',"remote_port":%d' % port if port else b"",
         b',"data":' + data if data else b"",
-        headers,
+        rest,
     )
 
 

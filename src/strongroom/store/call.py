@@ -236,6 +236,8 @@ class Result:
     lease_duration: int = 0
     renewable: bool = False
     wrap_info: Mapping[str, Any] | None = None
+    # Of the token in `auth`; recorded and not sent.
+    display_name: str = ""
     # Whether the connection ends with a `raw` answer.
     close: bool = False
     # Those that the mount allows by `allowed_response_headers` are sent.

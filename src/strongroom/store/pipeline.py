@@ -234,9 +234,11 @@ class Pipeline:
     def _answer_prepared(
         self, session: Session, prepared: Prepared, request: Request, exchange: Exchange
     ) -> None:
-        request_id, head = next(self._ids), prepared.head
-        asked = request_fragment(request_id, head, request.peer, request.port, prepared.data)
-        auth, stamp = with_results(session.auth_fragment, prepared.results), self._stamp
+        request_id, who = next(self._ids), session.who
+        asked = request_fragment(
+            request_id, prepared.head, request.peer, request.port, prepared.data, who.request
+        )
+        auth, stamp = with_results(who.auth, prepared.results), self._stamp
         lines = request_line(stamp, auth, asked)
         lines += response_line(stamp, auth, asked, prepared.recorded)
         body = b"".join((prepared.before, request_id.encode(), prepared.after))
@@ -287,10 +289,11 @@ class Pipeline:
         if route is not None and line.path in UNRECORDED and call.operation == "read":
             exchange.reply(self._unrecorded(route, call))
             return None
-        fragment = self._recording.request(call, heads=way.heads if way else None)
+        who = self._recording.caller(call)
+        fragment = self._recording.request(call, who, heads=way.heads if way else None)
         # Whoever may not ask for a path is not told whether it is there.
         early = limited or early or self._authorise(route, call) or missing
-        auth = self._recording.auth(call)
+        auth = self._recording.auth(call, who)
         counts = session is not None and session.row.uses_left and not limited
         if route is None or (early is not None and not counts):
             self._refused(exchange, call, (fragment, auth), early or invalid_token())

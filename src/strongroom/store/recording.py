@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 
 from strongroom.audit.record import (
+    Caller,
     RecordForm,
     RecordWriter,
     policy_results,
@@ -97,19 +98,22 @@ class Recording:
         path = shown_path(call, self.writer.hashed)
         return request_head(call.operation, path, _mount_fields(call.mount))
 
-    def auth(self, call: "Call", writer: RecordWriter | None = None) -> bytes:
-        """The auth object: who asks, and what the policies said."""
+    def caller(self, call: "Call", writer: RecordWriter | None = None) -> Caller:
+        """Who asks, in the usual form as it is kept."""
         session = call.session
         if session is not None and writer is None:
-            who = session.auth_fragment
-        else:
-            principal = session.principal if session else None
-            who = (writer or self.writer).auth_fragment(principal, call.token)
-        return with_results(who, policy_results(call.decision))
+            return session.who
+        principal = session.principal if session else None
+        return (writer or self.writer).caller(principal, call.token)
+
+    def auth(self, call: "Call", who: Caller) -> bytes:
+        """The auth object: who asks, and what the policies said."""
+        return with_results(who.auth, policy_results(call.decision))
 
     def request(
         self,
         call: "Call",
+        who: Caller,
         writer: RecordWriter | None = None,
         heads: dict[str, bytes] | None = None,
     ) -> bytes:
@@ -129,7 +133,9 @@ class Recording:
             head = self.head(call)
             if heads is not None:
                 heads[call.operation] = head
-        return request_fragment(call.request_id, head, call.peer, call.port, data, headers)
+        wrapped = b',"wrap_ttl":%d' % call.wrap_seconds if call.wrap_seconds else b""
+        rest = who.request + headers + wrapped
+        return request_fragment(call.request_id, head, call.peer, call.port, data, rest)
 
     def kept(self, call: "Call") -> tuple[bytes, bytes, bytes]:
         """What is the same in the records of a request that is asked again.
@@ -173,15 +179,17 @@ class Recording:
                 is_list=call.operation == "list",
                 clear=call.setting("audit_non_hmac_response_keys"),
             )
-            if result.auth is None and result.wrap_info is None and not result.lease_id:
+            if _only_data(result):
                 return b'{"data":' + data + b"}"
             fields["data"] = orjson.Fragment(data)
         if result.auth is not None:
-            fields["auth"] = _auth(writer, result.auth)
+            fields["auth"] = _auth(writer, result)
         if result.wrap_info is not None:
             fields["wrap_info"] = _wrapping(writer, result.wrap_info)
         if result.lease_id:
             fields["secret"] = {"lease_id": result.lease_id}
+        if result.warnings:
+            fields["warnings"] = result.warnings
         return orjson.dumps(fields)
 
     async def response_by_parts(self, call: "Call", result: "Result") -> bytes:
@@ -208,7 +216,8 @@ class Recording:
     def _line(
         self, writer: RecordWriter, stamp: bytes, call: "Call", outcome: Outcome | None
     ) -> bytes:
-        auth, request = self.auth(call, writer), self.request(call, writer)
+        who = self.caller(call, writer)
+        auth, request = self.auth(call, who), self.request(call, who, writer)
         if outcome is None:
             return request_line(stamp, auth, request)
         response = outcome.recorded
@@ -238,11 +247,20 @@ def _same_in(form: RecordForm, call: "Call", result: "Result | None") -> bool:
     return result is not None and result.auth is None and result.wrap_info is None
 
 
-def _auth(writer: RecordWriter, auth: Mapping[str, Any]) -> dict[str, Any]:
+def _only_data(result: "Result") -> bool:
+    more = result.auth or result.wrap_info or result.lease_id or result.warnings
+    return not more
+
+
+def _auth(writer: RecordWriter, result: "Result") -> dict[str, Any]:
+    auth = cast("Mapping[str, Any]", result.auth)
     return {
         **auth,
         "client_token": writer.hashed(auth["client_token"]) if auth["client_token"] else "",
         "accessor": writer.hashed_accessor(auth["accessor"]),
+        # What replies do not have, and Vault's records do.
+        "display_name": result.display_name,
+        "token_ttl": auth["lease_duration"],
     }
 
 

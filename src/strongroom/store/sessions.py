@@ -1,6 +1,6 @@
 """Sessions: what is known of a live token, kept until tokens, policies or mounts change.
 
-A session holds the caller's principal, compiled policies and audit fragment, so that a request
+A session holds the caller's principal, compiled policies and audit fragments, so that a request
 of a known token costs one lookup. The pipeline clears all sessions when the engine's generation
 moves, and every use checks expiry against the clock.
 """
@@ -12,7 +12,7 @@ from typing import Any, Final
 from strongroom.access.engine import Acl
 from strongroom.access.policy import Policy, parse_policy
 from strongroom.access.templates import is_templated, render
-from strongroom.audit.record import RecordWriter
+from strongroom.audit.record import Caller, RecordWriter
 from strongroom.crypto.mac import KeyedHmac
 from strongroom.model.clock import rfc3339
 from strongroom.model.decision import Decision
@@ -72,7 +72,7 @@ class Session:
     row: TokenRow
     principal: Principal
     acl: Acl
-    auth_fragment: bytes
+    who: Caller
     prepared: dict[str, Prepared] = field(default_factory=dict)
     # Whether the root policy is attached.
     is_root: bool = field(init=False)
@@ -249,8 +249,8 @@ class Sessions:
             token_ttl=row.ttl,
             token_issue_time=rfc3339(row.created),
         )
-        fragment = self._writer.auth_fragment(principal, token)
-        return Session(row, principal, self._acl_for(principal, identity), fragment)
+        caller = self._writer.caller(principal, token)
+        return Session(row, principal, self._acl_for(principal, identity), caller)
 
     def identity(self, row: TokenRow) -> Identity | None:
         """Who holds a token, None for one without entity; raises Denied, see `of_row`."""

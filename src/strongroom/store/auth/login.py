@@ -49,4 +49,4 @@ async def log_in(
     identity = context.sessions.identity_policies(issued.row, anew=alias.groups is not None)
     # Looked at after the write: an instant earlier a second more would seem to be left.
     auth = auth_object(issued.row, issued.text, context.clock.now(), identity)
-    return Result(auth=auth, warnings=issued.warnings)
+    return Result(auth=auth, display_name=issued.row.display_name, warnings=issued.warnings)

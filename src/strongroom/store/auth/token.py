@@ -123,6 +123,7 @@ class TokenAuth:
         gone = tuple(f'Policy "{name}" does not exist' for name in missing)
         return Result(
             auth=self._auth(issued.row, issued.text),
+            display_name=issued.row.display_name,
             warnings=(*wanted.warnings, *issued.warnings, *gone),
         )
 
@@ -203,7 +204,8 @@ class TokenAuth:
             return renewed, warnings
 
         renewed, warnings = await self._context.engine.transact(write)
-        return Result(auth=self._auth(renewed, token), warnings=warnings)
+        auth = self._auth(renewed, token)
+        return Result(auth=auth, display_name=renewed.display_name, warnings=warnings)
 
     # revocation
 
