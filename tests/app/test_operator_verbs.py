@@ -1,5 +1,6 @@
 """`operator`, `status` and `audit` as a Vault user types them, against a store that is served."""
 
+import asyncio
 import re
 
 import pytest
@@ -50,6 +51,38 @@ async def test_init_says_whether_it_was(cli) -> None:
     assert await cli.json("operator", "init", "-status") == {"Initialized": True}
     await cli("operator", "init", expect=2)
     assert "* Vault is already initialized" in cli.err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("init",), "its keys were in the answer that was lost, and nobody has them"),
+        (("unseal", "a-key"), "strongroom status says how many keys it has"),
+        (("rekey", "-init"), "ask with -status whether it goes on"),
+    ],
+)
+async def test_whose_answer_is_lost_is_told_how_to_find_out(cli, monkeypatch, words, hint) -> None:
+    sent: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not sent:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"GET"):
+                reply = b'{"type": "shamir"}'
+                kind = b"Content-Type: application/json\r\nContent-Length: %d" % len(reply)
+                writer.write(b"HTTP/1.1 200 OK\r\n" + kind + b"\r\n\r\n" + reply)
+            else:
+                sent.append(head)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("VAULT_ADDR", f"http://127.0.0.1:{port}")
+        await cli("operator", *words, expect=2)
+    assert len(sent) == 1
+    error, hinted = cli.err.splitlines()
+    assert error.endswith("; whether it was done is not known [unreachable]")
+    assert hint in hinted
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from multiprocessing.process import BaseProcess
@@ -81,6 +82,46 @@ class Server:
         return reply.status, json.loads(reply.body) if reply.body else {}
 
 
+class Relay:
+    """Stands between a client and a server that is killed within one request.
+
+    The first request with a method of `fatal` is the one: `done` says whether the server gets it,
+    and has done it, before it is killed.
+    """
+
+    def __init__(self, server: Server, *, done: bool) -> None:
+        self.server, self.done = server, done
+        self.fatal: list[bytes] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while not self.fatal:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"(?i)content-length: (\d+)", head)
+                request = head + await reader.readexactly(int(length[1]) if length else 0)
+                looks = head.startswith(b"GET ")
+                if not looks:
+                    self.fatal.append(head.partition(b" HTTP")[0])
+                if looks or self.done:
+                    answer = await self._answer(request)
+                    if looks:
+                        writer.write(answer)
+        except asyncio.IncompleteReadError:
+            pass
+        if self.fatal:
+            self.server.kill()
+        writer.close()
+
+    async def _answer(self, request: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.options.port)
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        answer = head + await reader.readexactly(int(length[1]) if length else 0)
+        writer.close()
+        return answer
+
+
 def value(writer: int, number: int) -> dict[str, str]:
     """Large enough to cross database pages, and whole only when both ends agree."""
     return {
@@ -91,7 +132,12 @@ def value(writer: int, number: int) -> dict[str, str]:
 
 
 async def write_until_it_dies(
-    server: Server, writer: int, sent: dict[int, int], acked: dict[int, int], ids: list[str]
+    server: Server,
+    writer: int,
+    sent: dict[int, int],
+    acked: dict[int, int],
+    ids: list[str],
+    told: list[Unavailable],
 ) -> None:
     while True:
         number = sent.get(writer, 0) + 1
@@ -100,7 +146,8 @@ async def write_until_it_dies(
             status, reply = await server.ask(
                 "POST", f"secret/data/kill/{writer}", {"data": value(writer, number)}
             )
-        except (Unavailable, OSError, ValueError):
+        except Unavailable as error:
+            told.append(error)
             return
         if status != 200:
             return

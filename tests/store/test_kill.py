@@ -6,12 +6,15 @@ import dataclasses
 import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from server_process import (
     CLOCK,
     WRITERS,
+    Relay,
     Server,
     fill,
     harm_while_writing,
@@ -22,7 +25,7 @@ from server_process import (
 from strongroom.app.dev.postgres import ThrowawayPostgres
 from strongroom.app.waiting import until
 from strongroom.audit.devices import DEADLINE_SECONDS
-from strongroom.model.errors import Unavailable
+from strongroom.model.errors import Unanswered, Unavailable
 from strongroom.store.engine.postgres import READ_SECONDS
 from strongroom.wire.client import HttpClient
 
@@ -36,12 +39,13 @@ async def test_killed_over_and_over_it_loses_nothing_it_acknowledged(server: Ser
     sent: dict[int, int] = {}
     acked: dict[int, int] = {}
     ids: list[str] = []
+    told: list[Unavailable] = []
     kills = KILLS["postgres" if server.options.database else "sqlite"]
     for _ in range(kills):
         await server.start()
         await nothing_is_lost(server, sent, acked)
         tasks = [
-            asyncio.create_task(write_until_it_dies(server, each, sent, acked, ids))
+            asyncio.create_task(write_until_it_dies(server, each, sent, acked, ids, told))
             for each in range(WRITERS)
         ]
         # Some rounds end before anything was acknowledged, and others not, on whatever machine.
@@ -53,8 +57,97 @@ async def test_killed_over_and_over_it_loses_nothing_it_acknowledged(server: Ser
         await asyncio.gather(*tasks)
     # Enough to lose.
     assert len(ids) > kills // 5
+    # Who had sent something is told that it may be there, and who had not, no such thing.
+    cut = [each for each in told if isinstance(each, Unanswered)]
+    assert len(cut) > kills // 5
+    for each in told:
+        assert each.message.startswith("no answer from http://127.0.0.1:")
+        unknown = each.message.endswith("; whether it was done is not known")
+        assert unknown == (each in cut)
+        assert unknown or "Connect" in each.message
     recorded = server.options.audit_file.read_bytes()
     assert all(each.encode() in recorded for each in ids)
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize(
+    ("words", "seen", "hint"),
+    [
+        (
+            ["kv", "put", "secret/a", "k=new"],
+            ("GET", "secret/metadata/a", ["data", "current_version"]),
+            "it may be done: look (strongroom kv get, read, list) before you do it again",
+        ),
+        (
+            ["token", "create", "-policy=default"],
+            ("LIST", "auth/token/accessors", ["data", "keys"]),
+            "there may be a token that nobody has: until it ends, strongroom list"
+            " auth/token/accessors has it too",
+        ),
+        (
+            ["login", "-method=userpass", "username=ada", "password=pw"],
+            ("LIST", "auth/token/accessors", ["data", "keys"]),
+            "log in again: if a token was made, it ends unused",
+        ),
+        (
+            ["write", "-f", "transit/keys/a/rotate"],
+            ("GET", "transit/keys/a", ["data", "latest_version"]),
+            "it may be done: look (strongroom kv get, read, list) before you do it again",
+        ),
+    ],
+)  # fmt: skip
+async def test_whose_node_is_killed_is_told_that_it_may_be_done_and_nothing_is_sent_twice(
+    tmp_path: Path, words, seen, hint: str, done: bool
+) -> None:
+    async with HttpClient() as http:
+        server = Server(tmp_path, http)
+        await server.start()
+        for path, body in (
+            ("sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}),
+            ("secret/data/a", {"data": {"k": "old"}}),
+            ("sys/mounts/transit", {"type": "transit"}),
+            ("transit/keys/a", {}),
+            ("sys/auth/userpass", {"type": "userpass"}),
+            ("auth/userpass/users/ada", {"password": "pw"}),
+        ):
+            await server.ask("POST", path, body)
+
+        async def count() -> int:
+            method, path, names = seen
+            _, found = await server.ask(method, path)
+            for name in names:
+                found = found[name]
+            return len(found) if isinstance(found, list) else found
+
+        before = await count()
+        relay = Relay(server, done=done)
+        between = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
+        port = between.sockets[0].getsockname()[1]
+        environment = {
+            **os.environ, "VAULT_ADDR": f"http://127.0.0.1:{port}", "VAULT_TOKEN": server.root,
+            "HOME": str(tmp_path),
+        }  # fmt: skip
+        command = [sys.executable, "-m", "strongroom", *words]
+        client = await asyncio.create_subprocess_exec(
+            *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        out, err = await client.communicate()
+        between.close()
+        error, hinted = err.decode().splitlines()
+        assert (client.returncode, out) == (2, b"")
+        assert error.startswith(f"error: no answer from http://127.0.0.1:{port}/v1/")
+        assert error.endswith(
+            ": the connection was closed without a reply; whether it was done is not known"
+            " [unreachable]"
+        )
+        assert hinted == f"hint: {hint}"
+        assert len(relay.fatal) == 1
+        await server.start()
+        try:
+            assert await count() == before + done
+        finally:
+            server.kill()
 
 
 @pytest.mark.component

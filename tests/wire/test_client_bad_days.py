@@ -7,7 +7,7 @@ from io import BytesIO
 
 import pytest
 
-from strongroom.model.errors import TooLarge, Unavailable
+from strongroom.model.errors import TooLarge, Unanswered, Unavailable
 from strongroom.wire.client import LINE_BYTES, HttpClient, Route, shown_address
 from strongroom.wire.http import Response
 
@@ -194,3 +194,45 @@ async def test_no_call_goes_elsewhere(serve: Serve, status: int, call: str) -> N
             assert (await calls[call]()).status == status
     elsewhere.close()
     assert asked == []
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST", "PATCH", "GET", "LIST"])
+async def test_what_may_be_done_is_not_sent_again_and_that_is_said(method: str, kept: bool) -> None:
+    """aiohttp would: a node that was killed had written, and the next one wrote once more."""
+    asked: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b"/first" not in head:
+                asked.append(head)
+                writer.close()
+                return
+            writer.write(HEAD + b"Content-Length: 2\r\n\r\n{}")
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, HttpClient() as http:
+        if kept:
+            await http.request("GET", f"{url}/first")
+        with pytest.raises(Unavailable) as caught:
+            await http.request(method, f"{url}/v1/a?token=canary", body=b"{}")
+    looks = method in ("GET", "LIST")
+    assert len(asked) == (2 if method == "GET" else 1)
+    said = f"no answer from {url}/v1/a: the connection was closed without a reply"
+    assert isinstance(caught.value, Unanswered) != looks
+    assert caught.value.code == "unreachable"
+    assert caught.value.message == said + ("" if looks else "; whether it was done is not known")
+
+
+async def test_what_was_not_sent_is_not_said_to_be_done_perhaps(serve: Serve) -> None:
+    async with HttpClient() as http:
+        for url in ("http://127.0.0.1:1/", "http://no-such-host.invalid/", "http:///"):
+            with pytest.raises(Unavailable) as caught:
+                await http.request("PUT", url, body=b"{}")
+            assert not isinstance(caught.value, Unanswered)
+        for answer, stays in ((ANSWERS["half a body"], False), (b"", True)):
+            url = await serve(answer, stays=stays)
+            with pytest.raises(Unanswered, match="whether it was done is not known"):
+                await http.request("PUT", url, body=b"{}", timeout=0.5)

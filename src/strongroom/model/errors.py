@@ -10,6 +10,7 @@
         +-- Conflict          somebody else was first
         +-- Unavailable       it cannot be served now; try again or repair
             +-- Throttled     asked too often; `retry_after` says when to come back
+            +-- Unanswered    a request went out and no whole reply came: it may be done
 
 A refusal never carries a secret value, neither in its text nor in its arguments.
 """
@@ -68,3 +69,7 @@ class Throttled(Unavailable):
     ) -> None:
         super().__init__(code, message, hint=hint)
         self.retry_after = retry_after
+
+
+class Unanswered(Unavailable):
+    """A request that may change something went out, and no whole reply came: it may be done."""

@@ -1,7 +1,9 @@
 """The HTTP client of every room that calls out: aiohttp behind one small door.
 
-Replies are bounded, time-outs are always set, nothing is retried here, and no error carries a
-header or body. aiohttp is 15 MB of a process: it is imported by whoever calls out first.
+Replies are bounded, time-outs are always set, and no error carries a header or body. Nothing is
+retried here but what only looks, once, by aiohttp: the other side may have closed a connection
+that waited for its next request. aiohttp is 15 MB of a process: it is imported by whoever calls
+out first.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
-from strongroom.model.errors import TooLarge, Unavailable
+from strongroom.model.errors import TooLarge, Unanswered, Unavailable
 from strongroom.wire.http import Response
 from strongroom.wire.tls import ClientPem, client_context
 
@@ -27,6 +29,8 @@ TIMEOUT_SECONDS: Final = 30.0
 STREAMED_BYTES: Final = 512 * 1024
 LINE_BYTES: Final = 16 * 1024 * 1024
 CONNECTIONS: Final = 64
+# What changes nothing, and may be asked again.
+_LOOKS: Final = frozenset({"GET", "HEAD", "LIST", "OPTIONS", "SCAN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,7 @@ class HttpClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=True,
                 skip_auto_headers=("User-Agent",),
+                middlewares=(_sent_once,),
                 trace_configs=[_stays(), *([_first_alone()] if self._route.one_connection else [])],
             )
         return self._session
@@ -153,7 +158,8 @@ class HttpClient:
     ) -> Response:
         """Send one request; redirects are not followed. `timeout` is the route's, if not given.
 
-        Raises Unavailable(`unreachable`) or TooLarge(`reply-too-large`).
+        Raises Unavailable(`unreachable`), of which Unanswered is one, or
+        TooLarge(`reply-too-large`).
         """
         import aiohttp
 
@@ -174,7 +180,7 @@ class HttpClient:
                     reply.status, content, tuple(reply.headers.items()), reply.content_type or ""
                 )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise _unreachable(url, error) from None
+            raise _unreachable(url, error, method) from None
 
     async def download(
         self,
@@ -231,7 +237,7 @@ class HttpClient:
                 content = await self._bounded(reply)
                 return Response(reply.status, content, tuple(reply.headers.items()))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise _unreachable(url, error) from None
+            raise _unreachable(url, error, "POST") from None
 
     async def _bounded(self, reply: "aiohttp.ClientResponse") -> bytes:
         most = self._route.reply_bytes
@@ -296,6 +302,24 @@ class HttpClient:
             raise _unreachable(url, error) from None
 
 
+async def _sent_once(
+    request: "aiohttp.ClientRequest", handler: "aiohttp.ClientHandlerType"
+) -> "aiohttp.ClientResponse":
+    """Keeps a session from sending once more what may be done by now, as aiohttp does by itself.
+
+    It takes PUT and DELETE for harmless: a node that ended had written, and the next one wrote
+    again.
+    """
+    import aiohttp
+
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        if request.method in _LOOKS:
+            raise
+        raise _unreachable(str(request.url), error, request.method) from None
+
+
 def _stays() -> "aiohttp.TraceConfig":
     """Keeps a session from following redirects, also where aiohttp cannot be told: of websockets.
 
@@ -349,26 +373,60 @@ def shown_address(url: str) -> str:
     return f"{head}{mark}{authority.rpartition('@')[2]}{slash}{path}"
 
 
-def _unreachable(url: str, error: BaseException) -> Unavailable:
+def _was_sent(error: BaseException) -> bool:
+    """Whether a request may have gone out before this."""
+    import aiohttp
+
+    before = aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError
+    after = (
+        aiohttp.ClientOSError,
+        aiohttp.ClientPayloadError,
+        aiohttp.ServerDisconnectedError,
+        TimeoutError,
+    )
+    return isinstance(error, after) and not isinstance(error, before)
+
+
+def _unreachable(url: str, error: BaseException, method: str = "GET") -> Unavailable:
+    reason, hint = _why(url, error)
+    said = f"no answer from {shown_address(url)}: {reason}"
+    if method in _LOOKS or not _was_sent(error):
+        return Unavailable("unreachable", said, hint=hint)
+    return Unanswered(
+        "unreachable",
+        f"{said}; whether it was done is not known",
+        hint="look whether it was done before it is sent again",
+    )
+
+
+def _untrusted(found: BaseException) -> tuple[str, str]:
+    why = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else found
+    reason = f"its certificate is not trusted: {why}"
+    if "expired" in reason or "not yet valid" in reason:
+        return reason, "it has to be renewed, or the clock here or there is wrong"
+    return reason, "name the authority that signed it, and the name that it is for"
+
+
+def _why(url: str, error: BaseException) -> tuple[str, str]:
+    """Why there is no answer, and what to do."""
     import aiohttp
 
     reason = "timed out" if isinstance(error, asyncio.TimeoutError) else type(error).__name__
     hint = "is it running, and the address right?"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        found = error.certificate_error
-        why = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else found
-        reason = f"its certificate is not trusted: {why}"
-        hint = "name the authority that signed it, and the name that it is for"
-        if "expired" in reason or "not yet valid" in reason:
-            hint = "it has to be renewed, or the clock here or there is wrong"
+        reason, hint = _untrusted(error.certificate_error)
     elif _speaks_plainly(error):
         reason = "it does not speak TLS"
         hint = "http:// in place of https://, or another port?"
     elif isinstance(error, aiohttp.ServerDisconnectedError):
         reason = "the connection was closed without a reply"
         hint = "https:// in place of http://, or another port?" if url.startswith("http:") else hint
+    elif isinstance(error, aiohttp.ClientPayloadError):
+        reason = "the connection was closed within the reply"
     elif isinstance(error, aiohttp.ClientConnectorError):
         reason = str(error.os_error.strerror or error.os_error)
+    elif isinstance(error, aiohttp.ClientOSError):
+        reason = "the connection was cut"
     elif isinstance(error, aiohttp.InvalidURL | UnicodeError):
         # A host's name whose parts are empty or too long is found out when it is looked up.
         reason, hint = "that is no address", "http://HOST:PORT or https://HOST:PORT"
@@ -377,8 +435,4 @@ def _unreachable(url: str, error: BaseException) -> Unavailable:
         hint = "is there a line break in a header, such as the one with the token?"
     elif isinstance(error, aiohttp.WSServerHandshakeError):
         reason = f"status {error.status}"
-    return Unavailable(
-        "unreachable",
-        f"no answer from {shown_address(url)}: {reason}",
-        hint=hint,
-    )
+    return reason, hint

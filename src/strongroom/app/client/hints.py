@@ -44,6 +44,38 @@ _SAID: Final[tuple[tuple[str, str], ...]] = (
 )
 
 
+# What to do where a request was sent and no answer came, by what its path begins with.
+_UNANSWERED: Final[tuple[tuple[str, str], ...]] = (
+    (
+        r"sys/init",
+        "strongroom status says whether it is initialized; if it is, its keys were in the answer"
+        " that was lost, and nobody has them: begin again with an empty store",
+    ),
+    (r"sys/(unseal|seal)", "strongroom status says how many keys it has, and whether it is sealed"),
+    (
+        r"sys/(rekey|rekey-recovery-key|generate-root)/",
+        "ask with -status whether it goes on; if not, it may be done, and what it made was in the"
+        " answer that was lost",
+    ),
+    (
+        r"sys/wrapping/(unwrap|rewrap)",
+        "ask once more; a wrapping token that is not valid by then was used up: ask for a new one",
+    ),
+    (
+        r"auth/token/create",
+        "there may be a token that nobody has: until it ends, strongroom list auth/token/accessors"
+        " has it too",
+    ),
+    (r"auth/.+/(login|callback)", "log in again: if a token was made, it ends unused"),
+)
+_LOOK: Final = "it may be done: look (strongroom kv get, read, list) before you do it again"
+
+
+def unanswered(path: str) -> str:
+    """A hint for a request that may have been done, whose answer did not come."""
+    return next((hint for start, hint in _UNANSWERED if re.match(start, path)), _LOOK)
+
+
 def hint_for(status: int, errors: Sequence[str], *, has_token: bool) -> str:
     """A hint for a reply's status and sentences, or ""."""
     if status == 503 and any("sealed" in each for each in errors):

@@ -6,7 +6,8 @@ Exit status: 0 done, 1 misuse of the command, 2 the store refused or did not ans
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -15,10 +16,10 @@ import orjson
 
 from strongroom.app.client.dry_run import Shown, as_curl, as_policy
 from strongroom.app.client.flags import check_format
-from strongroom.app.client.hints import IS_IT_THE_STORE, NO_STORES, hint_for, hint_of
+from strongroom.app.client.hints import IS_IT_THE_STORE, NO_STORES, hint_for, hint_of, unanswered
 from strongroom.app.client.output import error_text, print_reply
 from strongroom.app.store_address import StoreAddress, check_sendable, store_address
-from strongroom.model.errors import Invalid, NotFound, Refusal, Unavailable
+from strongroom.model.errors import Invalid, NotFound, Refusal, Unanswered, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.wire.fields import Fields, read_fields
 
@@ -166,7 +167,8 @@ class Session:
     async def _sent(
         self, method: str, full: str, headers: dict[str, str], content: bytes | None
     ) -> Reply:
-        reply = await self._http.request(method, full, headers=headers, body=content)
+        with _hinting(full):
+            reply = await self._http.request(method, full, headers=headers, body=content)
         read = read_fields(reply.body, full)
         found = read or Fields({}, full)
         for each in found.get("warnings") or []:
@@ -193,7 +195,8 @@ class Session:
         url = f"{self.where.address}/v1/{path}"
         headers = {**self._headers(self.token), "Content-Type": "application/octet-stream"}
         self._only_shown("POST", url, path, headers)
-        reply = await self._http.upload(url, file, headers=headers)
+        with _hinting(url):
+            reply = await self._http.upload(url, file, headers=headers)
         if reply.status >= 300:
             raise _error("POST", url, reply)
         read = read_fields(reply.body, url)
@@ -241,6 +244,16 @@ class Session:
     async def list(self, path: str) -> Reply:
         """The names under a path; raises ApiError(404) when there are none."""
         return await self.ask("GET", path, query={"list": "true"})
+
+
+@contextmanager
+def _hinting(url: str) -> Iterator[None]:
+    """Says what to do where nobody knows whether a request was done."""
+    try:
+        yield
+    except Unanswered as error:
+        path = urlsplit(url).path.partition("/v1/")[2]
+        raise Unanswered(error.code, error.message, hint=unanswered(path)) from None
 
 
 def _says_what_was(method: str, status: int, found: Fields) -> bool:
