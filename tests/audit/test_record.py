@@ -129,3 +129,51 @@ def test_what_is_nested_deeper_than_a_record_goes_is_named_as_that(make) -> None
             assert b"canary" not in line
             assert (writer.hashed("canary").encode() in line) == left
             assert (b'"too deep"' in line) == (not left)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "canary" * 4,
+        "canary" * 5,
+        "2026-11-24T10:00:00Zcanary",
+        "2026-11-24T10:00:00.canaryZ",
+        "2026-11-24T10:00:00.5canary+00:00",
+        "2026-11-24T10:00:00aZ",
+        "2026-13-24T10:00:00Z",
+        "2026-11-24 10:00:00+canary",
+    ],
+)
+def test_what_is_as_long_as_a_time_and_is_none_is_hidden(value: str) -> None:
+    writer = RecordWriter(MAC)
+    for data in ({"k": value}, {"k": [value]}, {"k": {"k": value}}):
+        for line in writer.data_fragment(data), asyncio.run(writer.data_fragment_by_parts(data)):
+            assert value.encode() not in line
+            assert MAC.vault_form(value.encode()).encode() in line
+
+
+def test_what_is_clear_by_name_is_so_at_the_top_alone() -> None:
+    """As a mount's `audit_non_hmac_request_keys` says."""
+    writer, data = RecordWriter(MAC), {"a": "open", "b": {"a": "canary"}, "c": "canary"}
+    hidden = MAC.vault_form(b"canary")
+    for line in (
+        writer.data_fragment(data, ("a",)),
+        asyncio.run(writer.data_fragment_by_parts(data, ("a",))),
+    ):
+        assert json.loads(line) == {"a": "open", "b": {"a": hidden}, "c": hidden}
+    raw = RecordWriter(MAC, RecordForm(log_raw=True))
+    assert json.loads(asyncio.run(raw.data_fragment_by_parts(data))) == data
+
+
+def test_only_lists_are_cut_short_and_only_where_that_was_said() -> None:
+    data, hidden = {"keys": ["a"], "key_info": {"a": {}}}, [MAC.vault_form(b"a")]
+    usual, short = RecordWriter(MAC), RecordWriter(MAC, RecordForm(elide_lists=True))
+    assert json.loads(short.response_data(data, is_list=True)) == {"keys": 1, "key_info": 1}
+    for writer, is_list in ((usual, True), (short, False)):
+        assert json.loads(writer.response_data(data, is_list=is_list))["keys"] == hidden
+
+
+def test_a_token_without_accessor_has_none_in_its_record() -> None:
+    auth, asker = RecordWriter(MAC).caller(Principal("token", "", ("default",)), "hvb.canary")
+    assert json.loads(auth)["accessor"] == ""
+    assert b"accessor" not in asker

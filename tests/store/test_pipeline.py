@@ -563,14 +563,18 @@ async def test_the_record_of_a_login_names_who_has_come_and_for_how_long(store) 
     await store.ask("GET", "auth/token/lookup-self", token=token)
     asked = store.records()[-1]["request"]
     assert asked["client_id"] == auth["entity_id"]
-    assert asked["client_token"] == auth["client_token"]
+    assert asked["client_token"] == auth["client_token"] != token
+    assert asked["client_token_accessor"] == auth["accessor"] != said["auth"]["accessor"]
     # And what the caller was warned of, and that the reply was to be wrapped.
     body = {"policies": ["none-such"], "display_name": "x"}
     _, said = await store.ask("POST", "auth/token/create", body)
     assert store.records()[-1]["response"]["warnings"] == said["warnings"] != []
     assert store.records()[-1]["response"]["auth"]["display_name"] == "token-x"
     assert "wrap_ttl" not in store.records()[-1]["request"]
-    await store.ask("POST", "auth/token/create", body, x_vault_wrap_ttl="60")
+    _, said = await store.ask("POST", "auth/token/create", body, x_vault_wrap_ttl="60")
     assert store.records()[-2]["request"]["wrap_ttl"] == 60
+    for name in ("token", "accessor", "wrapped_accessor"):
+        assert store.records()[-1]["response"]["wrap_info"][name].startswith("hmac-sha256:")
+        assert said["wrap_info"][name] not in str(store.records()[-1])
     await store.ask("PUT", "auth/token/renew-self", {}, token=token)
     assert store.records()[-1]["response"]["auth"]["display_name"] == "userpass-ada"

@@ -36,6 +36,8 @@ _OUR_TIME: Final = re.compile(
     r"20\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,12})?Z",
     re.ASCII,
 )
+# Any that RFC 3339 has; what reads them lets letters pass beside the seconds.
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _TIMES: Final = range(20, 36)  # characters
 _NO_AUTH: Final = b'{"token_type":"default"}'
 # Vault's, with the ids that come of them: what parts policies, and what the namespace.
@@ -231,6 +233,8 @@ def _is_time(value: str) -> bool:
         return False
     if _OUR_TIME.fullmatch(value):
         return True
+    if not _TIME.fullmatch(value):
+        return False
     try:
         parse_rfc3339(value)
     except ValueError:
