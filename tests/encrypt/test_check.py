@@ -5,6 +5,7 @@ import dataclasses
 import json
 import threading
 from collections import Counter
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -301,6 +302,51 @@ def test_writes_in_plain_text_from_before_a_reload_are_no_error() -> None:
     ):  # fmt: skip
         loaded = f'apiserver_encryption_config_controller_last_config_info{{hash="{digest}"}} 1\n'
         assert found(facts(configured, metrics=metrics(writes + loaded)), "E02") == severity
+
+
+BOTH = entry("secrets, configmaps", KMS % "a", IDENTITY)
+MAPS_PLAIN = SECRETS_SEALED | {"configmaps": Counter({Stored("plaintext"): 1})}
+MAPS_SEALED = SECRETS_SEALED | {"configmaps": Counter({Stored("kms-v2", "a", "k"): 1})}
+
+
+@pytest.mark.parametrize(
+    ("entries", "values", "severity"),
+    [
+        ([BOTH], MAPS_PLAIN, "note"),
+        ([BOTH], MAPS_SEALED, "warning"),
+        ([entry("'*.*'", KMS % "a", IDENTITY)], MAPS_PLAIN, "note"),
+        # An entry of their own is not touched when identity leaves that of secrets.
+        ([GOOD, entry("configmaps", KMS % "b", IDENTITY)], MAPS_PLAIN, "warning"),
+        # Another prefix or etcd, or none yet: nothing was seen that speaks for it.
+        ([GOOD], {}, "note"),
+        ([BOTH], {"configmaps": MAPS_SEALED["configmaps"]}, "note"),
+    ],
+)
+def test_identity_may_go_once_nothing_of_its_entry_needs_it(entries, values, severity) -> None:
+    given = stored(entries, values)
+    assert found(given, "E03") == [severity]
+    said = [each.hint for each in check(given).findings if each.check == "E03"]
+    assert said[0].startswith("remove identity") is (severity == "warning")
+    assert not found(given, "E04")
+
+
+def test_identity_is_missed_by_whatever_needs_it() -> None:
+    assert found(stored([entry("secrets, configmaps", KMS % "a")], MAPS_PLAIN), "E04") == ["error"]
+    assert found(stored([entry("'*.*'", KMS % "a")], MAPS_PLAIN), "E04") == ["error"]
+    # What nothing covers has no list that it could be missing in.
+    assert not found(stored([entry("secrets", KMS % "a")], MAPS_PLAIN), "E04")
+
+
+def test_an_etcd_without_values_was_not_checked() -> None:
+    """With another prefix nothing is stale because nothing is there."""
+    nothing = check(stored([GOOD], {}))
+    assert {"E04", "E09", "E14"} <= {
+        name for name, text in nothing.unchecked.items() if "--prefix" in text
+    }
+    assert not {"E04", "E09", "E14"} & set(check(stored([GOOD], SECRETS_SEALED)).unchecked)
+    flags = {FLAG: "/e", "etcd-servers-overrides": "/secrets#https://127.0.0.1:2479"}
+    elsewhere = replace(with_manifest([GOOD], flags), stored=SECRETS_SEALED)
+    assert "etcd-servers-overrides" in check(elsewhere).unchecked["E09"]
 
 
 def test_every_check_has_a_case() -> None:

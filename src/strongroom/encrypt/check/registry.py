@@ -12,6 +12,8 @@ from strongroom.model.decision import Finding
 
 Run = Callable[[Facts], Iterator[Finding]]
 Missing = Callable[[Facts], str]
+# By it some resources lie in an etcd of their own.
+OVERRIDES: Final = "etcd-servers-overrides"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,12 @@ def _metrics(facts: Facts) -> str:
 
 
 def _scan(facts: Facts) -> str:
-    return _configs(facts) or ("" if facts.stored is not None else "what etcd holds (--etcd)")
+    if _configs(facts) or facts.stored is None:
+        return _configs(facts) or "what etcd holds (--etcd)"
+    if not facts.stored:
+        return "values: etcd has none of these resources there (--prefix)"
+    others = any(each.manifest and OVERRIDES in each.manifest.flags for each in facts.servers)
+    return f"what the other etcds hold that --{OVERRIDES} names" if others else ""
 
 
 def _plugins(facts: Facts) -> str:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from strongroom.encrypt.check.chain import chain_of
-from strongroom.encrypt.check.configuration import Provider
+from strongroom.encrypt.check.chain import Chain, chain_of
+from strongroom.encrypt.check.configuration import Configuration, Provider
 from strongroom.encrypt.check.facts import Facts, Server
 from strongroom.encrypt.stored import Stored
 from strongroom.model.decision import Finding
@@ -16,10 +16,20 @@ def _servers(facts: Facts) -> Iterator[Server]:
 
 
 def _plaintext(facts: Facts, resource: str) -> int | None:
-    if facts.stored is None:
-        return None
-    counts: Mapping[Stored, int] = facts.stored.get(resource, {})
-    return sum(count for stored, count in counts.items() if stored.form == "plaintext")
+    """How many values are in plain text; None where none was seen, in plain text or not."""
+    counts: Mapping[Stored, int] = (facts.stored or {}).get(resource, {})
+    plain = sum(count for stored, count in counts.items() if stored.form == "plaintext")
+    return plain if counts else None
+
+
+def _beside(facts: Facts, chain: Chain, configuration: Configuration) -> list[str]:
+    """Resources of the same entries that are read by identity: what goes for one goes for all."""
+    return [
+        resource
+        for resource in sorted(facts.stored or {})
+        if _plaintext(facts, resource)
+        and set(chain_of(configuration, resource).rules) & set(chain.rules)
+    ]
 
 
 def _reads(provider: Provider, stored: Stored) -> bool:
@@ -44,21 +54,30 @@ def _written_by(writer: Provider, stored: Stored, facts: Facts) -> bool:
 def e03_identity_kept(facts: Facts) -> Iterator[Finding]:
     """identity stays readable after everything is encrypted."""
     for server in _servers(facts):
-        chain = chain_of(server.config.parsed, "secrets")  # type: ignore[union-attr, arg-type]
+        configuration: Configuration = server.config.parsed  # type: ignore[union-attr, assignment]
+        chain = chain_of(configuration, "secrets")
         if not chain.encrypts or not any(each.kind == "identity" for each in chain.providers):
             continue
-        plain = _plaintext(facts, "secrets")
-        if plain == 0:
+        plain, beside = _plaintext(facts, "secrets"), _beside(facts, chain, configuration)
+        if plain == 0 and not beside:
             yield Finding(
                 "E03", "warning", server.name,
                 "identity is still readable though no Secret is in plain text: a value that"
                 " somebody writes into etcd is served as genuine",
                 "remove identity from the providers of secrets",
             )  # fmt: skip
+        elif plain == 0:
+            yield Finding(
+                "E03", "note", server.name,
+                "identity is readable, and no Secret needs it, but in the same entry"
+                f" {', '.join(beside)} do",
+                "strongroom encrypt migrate --covered-by F, then remove it",
+            )  # fmt: skip
         elif plain is None:
             yield Finding(
                 "E03", "note", server.name,
-                "identity is readable: whether it may go depends on what etcd holds",
+                "identity is readable: whether it may go depends on what etcd holds"
+                + (", where no Secret was found" if facts.stored is not None else ""),
                 "strongroom encrypt prove, then remove it when nothing needs it",
             )  # fmt: skip
 
@@ -66,15 +85,16 @@ def e03_identity_kept(facts: Facts) -> Iterator[Finding]:
 def e04_identity_missing(facts: Facts) -> Iterator[Finding]:
     """identity was removed while values in plain text remain."""
     for server in _servers(facts):
-        chain = chain_of(server.config.parsed, "secrets")  # type: ignore[union-attr, arg-type]
-        plain = _plaintext(facts, "secrets")
-        if plain and chain.providers and not any(e.kind == "identity" for e in chain.providers):
-            yield Finding(
-                "E04", "error", server.name,
-                f"{plain} Secrets are in plain text and identity is not in the list: listing"
-                " Secrets fails as a whole",
-                "add identity at the end, strongroom encrypt migrate, then remove it",
-            )  # fmt: skip
+        for resource in sorted(facts.stored or {}):
+            chain = chain_of(server.config.parsed, resource)  # type: ignore[union-attr, arg-type]
+            plain = _plaintext(facts, resource)
+            if plain and chain.providers and not any(e.kind == "identity" for e in chain.providers):
+                yield Finding(
+                    "E04", "error", server.name,
+                    f"{plain:,} {resource} are in plain text and identity is not in the list:"
+                    " listing them fails as a whole",
+                    "add identity at the end, strongroom encrypt migrate, then remove it",
+                )  # fmt: skip
 
 
 def e09_stale(facts: Facts) -> Iterator[Finding]:
