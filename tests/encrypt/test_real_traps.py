@@ -6,6 +6,7 @@ from strongroom.app.encrypt.witness import KEPT
 from strongroom.kube.resource import CONFIG_MAPS
 
 IDENTITY = "{identity: {}}"
+LOCAL = f"{{aescbc: {{keys: [{{name: k1, secret: {'A' * 43}=}}]}}}}"
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -95,3 +96,26 @@ async def test_what_was_touched_while_identity_stood_first_counts_for_nothing(la
     status, said = await lab.run("encrypt", "prove", "--two-pass", *kubeconfig, *both)
     assert (status, "no read of configmaps" in said) == (3, True), said
     assert (await lab.run("encrypt", "prove", "--two-pass", *kubeconfig))[0] == 0
+
+
+async def test_local_keys_are_no_excuse_for_plain_text(lab) -> None:
+    first = lab.encryption(("secrets", [LOCAL, IDENTITY]), name="first.yaml")
+    last = lab.encryption(("secrets", [IDENTITY, LOCAL]), name="last.yaml")
+    await lab.control.start(None)
+    words = ("encrypt", "migrate", *lab.kubeconfig, "--no-barrier", "--covered-by", str(first))
+    for name in ("s1", "s2", "s3"):
+        await lab.put(name)
+    # The file was not loaded: without a configuration, or with the one from before.
+    status, said = await lab.run(*words)
+    assert (status, "Every object" in said, "no barrier" in said) == (2, False, True), said
+    await lab.control.restart_apiserver(last)
+    assert (await lab.run(*words))[0] == 2
+    await lab.control.restart_apiserver(first)
+    status, said = await lab.run(*words)
+    assert (status, "Every object" in said, "could not be told" in said) == (0, True, False), said
+    covered = ("--covered-by", str(first))
+    assert set((await lab.verdicts(*covered)).values()) == {"ok"}
+    # Nor is what lies encrypted made plain text, but for the first that shows it.
+    await lab.control.restart_apiserver(last)
+    assert (await lab.run(*words))[0] == 2
+    assert sorted((await lab.verdicts(*covered)).values()) == ["ok", "ok", "plaintext"]

@@ -116,6 +116,23 @@ def reads(plain: int, sealed: int, resource: str = "secrets") -> bytes:
     )
 
 
+STATUS_TIME = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds"
+
+
+def keyed(new: int, old: int, sealed: int, heard: str = "new", process: int = 1) -> bytes:
+    """Reads under each key and of sealed secrets, and the key that the plugin said last."""
+    uses = "apiserver_envelope_encryption_key_id_hash_total"
+    labels = 'provider_name="a",transformation_type="from_storage"'
+    return page(
+        f'{uses}{{key_id_hash="{key_hash("new")}",{labels}}} {new}',
+        f'{uses}{{key_id_hash="{key_hash("old")}",{labels}}} {old}',
+        f'{STATUS_TIME}{{key_id_hash="{key_hash("new")}",provider_name="a"}} 5',
+        f'{STATUS_TIME}{{key_id_hash="{key_hash(heard)}",provider_name="a"}} 9',
+        counted("from_storage", "k8s:enc:kms:v2:a:", sealed),
+        process=process,
+    )
+
+
 @pytest.mark.parametrize(
     ("plain", "sealed", "found"),
     [
@@ -166,27 +183,47 @@ async def test_what_no_entry_covers_is_not_called_done() -> None:
     witness = Witness({"s": Server(reads(0, 1), reads(0, 2))}, [things], COVERAGE, KEY)
     await witness.begin()
     assert await witness.end({"things.example.com": 1}, again=False)
-    # What is not shown says nothing.
+    # A server without any configuration counts nothing at all.
     witness = Witness({"s": Server(page())}, [SECRETS], COVERAGE, KEY)
     await witness.begin()
-    assert await witness.end({"secrets": 1}, again=False)
+    with pytest.raises(Conflict, match="no value of secrets"):
+        await witness.end({"secrets": 1}, again=False)
 
 
-STATUS_TIME = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds"
+@pytest.mark.parametrize(
+    "blind",
+    [
+        Denied("kube-forbidden", "no"),
+        page(counted("from_storage", "k8s:enc:aescbc:v1:k:", 1), process=2),
+        page(counted("from_storage", "identity", 1).replace('resource="secrets",', "")),
+    ],
+)
+async def test_what_is_not_shown_says_nothing_and_that_is_said(blind) -> None:
+    for answer, expected in ((blind, True), (reads(0, 9), False)):
+        witness = Witness({"s": Server(reads(0, 1), answer)}, [SECRETS], COVERAGE, Expected())
+        await witness.begin()
+        assert await witness.end({"secrets": 1}, again=False)
+        assert witness.blind is expected
 
 
-def keyed(new: int, old: int, sealed: int, heard: str = "new", process: int = 1) -> bytes:
-    """Reads under each key and of sealed secrets, and the key that the plugin said last."""
-    uses = "apiserver_envelope_encryption_key_id_hash_total"
-    labels = 'provider_name="a",transformation_type="from_storage"'
-    return page(
-        f'{uses}{{key_id_hash="{key_hash("new")}",{labels}}} {new}',
-        f'{uses}{{key_id_hash="{key_hash("old")}",{labels}}} {old}',
-        f'{STATUS_TIME}{{key_id_hash="{key_hash("new")}",provider_name="a"}} 5',
-        f'{STATUS_TIME}{{key_id_hash="{key_hash(heard)}",provider_name="a"}} 9',
-        counted("from_storage", "k8s:enc:kms:v2:a:", sealed),
-        process=process,
-    )
+@pytest.mark.parametrize(
+    ("after", "code"),
+    [
+        (reads(9, 1), "reads-plaintext"),
+        (reads(0, 1), "not-encrypted"),
+        (page(counted("to_storage", "", 1)), "writes-plaintext"),
+        (keyed(1, 9, 9, heard="old"), ""),
+    ],
+)
+async def test_of_local_keys_plain_text_alone_is_told(after, code) -> None:
+    witness = Witness({"s": Server(reads(0, 1), after)}, [SECRETS], COVERAGE, Expected("a"))
+    await witness.begin()
+    if not code:
+        assert await witness.end({"secrets": 4}, again=False)
+        return
+    with pytest.raises(Conflict) as caught:
+        await witness.end({"secrets": 4}, again=False)
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def read_plain(
     before: tuple[Sample, ...], after: tuple[Sample, ...], resources: list[str]
 ) -> float:
     """How many reads were of values in plain text; 0 where it cannot be told."""
-    if not one_process(before, after) or not _says_of_which(after):
+    if not tells(before, after):
         return 0.0
     return sum(identity_reads(after, each) - identity_reads(before, each) for each in resources)
 
@@ -49,9 +49,10 @@ def never_sealed(
 ) -> list[str]:
     """The resources of which no encrypted value was read; empty where it cannot be told.
 
-    What the configuration does not cover is counted nowhere, not even as plain text.
+    What the configuration does not cover is counted nowhere, not even as plain text; and a server
+    without one shows no counter at all.
     """
-    if not one_process(before, after) or not of(after, OPERATIONS) or not _says_of_which(after):
+    if not tells(before, after):
         return []
     return [each for each in resources if sealed_reads(after, each) <= sealed_reads(before, each)]
 
@@ -83,15 +84,17 @@ def under_another_key(
     are missing; unless a balancer led the touches elsewhere, and then so are the reads at all.
     """
     counts = of(after, KEY_USES, provider_name=key.provider)
-    if not one_process(before, after) or not counts or not _says_of_which(after):
+    if not tells(before, after) or not counts:
         return False
     sealed = sum(sealed_reads(after, each) - sealed_reads(before, each) for each in resources)
     was, now = (key_reads(each, key.provider, key.key_id) for each in (before, after))
     return was + touches > now and sealed >= touches
 
 
-def _says_of_which(samples: tuple[Sample, ...]) -> bool:
-    return all("resource" in each.labels for each in of(samples, OPERATIONS))
+def tells(before: tuple[Sample, ...], after: tuple[Sample, ...]) -> bool:
+    """Whether it can be told what was read; servers before 1.32 do not say of which resource."""
+    named = all("resource" in each.labels for each in of(after, OPERATIONS))
+    return named and one_process(before, after)
 
 
 def _writes(samples: tuple[Sample, ...], resource: str) -> float:

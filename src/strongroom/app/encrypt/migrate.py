@@ -95,12 +95,14 @@ async def _migrate(args: argparse.Namespace) -> int:
         if not args.no_barrier:
             await wait_at_barrier(servers, args, key_id, clock)
         rewriter = Rewriter(api, clock, args.resume, Pace(min(50.0, args.rate), args.rate))
-        key = Expected(args.provider, key_id)
-        witness = Witness(servers, resources, coverage, key) if key_id else None
+        witness = Witness(servers, resources, coverage, Expected(args.provider, key_id))
         aim = " ".join([key_id, *(name_of(each) for each in resources)])
         await _passes(rewriter, resources, _begun(args, aim, total), args, witness)
     if not args.etcd and not args.snapshot:
-        print("Every object is under what the servers write with now (two passes, no change).")
+        who = "the API server writes" if args.no_barrier else "the servers write"
+        print(f"Every object is under what {who} with now: the last pass had nothing to rewrite.")
+        if witness.blind:
+            print("Whether that is encrypted could not be told: its metrics did not say.")
         print("With etcd access: strongroom encrypt prove --etcd URL")
         return 0
     proof = await prove_stored(args, coverage)
@@ -119,6 +121,8 @@ async def _plan(
     if not args.no_barrier:
         who = "the API server uses" if len(servers) == 1 else f"all {len(servers)} API servers use"
         print(f"  -  wait until {who} the key")
+    else:
+        print("  !  no barrier: a server with another file or key writes back under that")
     total = 0
     for resource in resources:
         count = 0
@@ -147,18 +151,16 @@ def _begun(args: argparse.Namespace, aim: str, total: int) -> "Progress":
 
 async def _passes(
     rewriter: "Rewriter", resources: list[Any], progress: "Progress", args: argparse.Namespace,
-    witness: Witness | None,
+    witness: Witness,
 ) -> None:  # fmt: skip
     from strongroom.encrypt.rewrite import Progress
 
     rewriter.tell = Teller()
     # What was done before may have been for another local key, or while identity stood first.
     whole = not progress.done
-    if witness:
-        rewriter.look = witness.after_a_touch
+    rewriter.look = witness.after_a_touch
     for left in reversed(range(MOST_PASSES)):
-        if witness:
-            await witness.begin()
+        await witness.begin()
         await rewriter.run_pass(resources, progress)
         busy = f", the server was busy {progress.waited:,} times" if progress.waited else ""
         print(
@@ -170,7 +172,7 @@ async def _passes(
             print(f"  ! {line}")
         # What others wrote during the second pass or later was touched again, and stayed.
         settled = not progress.rewritten or (progress.number > 1 and not progress.unsettled)
-        if settled and witness and whole and not progress.failed:
+        if settled and whole and not progress.failed:
             again = bool(progress.rewritten and left)
             settled = await witness.end(progress.touched, again=again)
         if settled and whole and not progress.failed:

@@ -18,8 +18,8 @@ LOOK_EVERY: Final = 1000
 # Touches that change nothing, after which it is looked whether what they left is encrypted.
 KEPT: Final = 20
 HINT: Final = (
-    "put the kms provider first on every API server, which reloads its file within a minute if it"
-    " does at all, then migrate again"
+    "put the provider that encrypts first on every API server, which reloads its file within a"
+    " minute if it does at all, then migrate again"
 )
 
 
@@ -78,6 +78,8 @@ class Witness:
     """Ends a migration to a key when a server turns out to write with identity or another key.
 
     The first of the servers is the one that rewrites; it counts the reads of what is `counted`.
+    Local keys have no key id, and of them plain text alone is told. `blind` says that not even
+    that could be, as of servers behind a balancer or whose metrics are not shown.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Witness:
         self._counted = [each for each in self._names if coverage.counted(each)]
         self._key = key
         self._keyed = [each for each in self._counted if coverage.expected(each) == key]
+        self.blind = False
         self._before: dict[str, tuple[Sample, ...]] = {}
         self._rewrites = self._kept = 0
 
@@ -125,12 +128,13 @@ class Witness:
         server did; Conflict(`not-encrypted`) when nothing covers what was touched; and
         Conflict(`another-key`) when it is under another key, or a server has gone back to one.
         """
-        from strongroom.encrypt.plain_writes import never_sealed, read_plain
+        from strongroom.encrypt.plain_writes import never_sealed, read_plain, tells
 
         after = await self._look()
         self._nobody_writes_plain(after)
         rewrites = next(iter(self._servers))
         pair = self._before[rewrites], after[rewrites]
+        self.blind = not tells(*pair)
         reads = read_plain(*pair, self._names)
         if reads > 0 and not again:
             raise Conflict(
@@ -149,7 +153,7 @@ class Witness:
                 " it is loaded",
             )
         settled = reads <= 0 and not (again and self._missed(touched, *pair))
-        if settled:
+        if settled and self._key.key_id:
             self._nobody_has_another_key(touched, after)
         return settled
 
@@ -162,7 +166,9 @@ class Witness:
         from strongroom.encrypt.plain_writes import under_another_key
 
         touches = sum(touched.get(each, 0) for each in self._keyed)
-        return under_another_key(before, after, self._keyed, self._key, touches)
+        return bool(self._key.key_id) and under_another_key(
+            before, after, self._keyed, self._key, touches
+        )
 
     def _nobody_has_another_key(
         self, touched: Mapping[str, int], after: "Mapping[str, tuple[Sample, ...]]"
@@ -209,7 +215,7 @@ async def _samples(api: "KubeClient") -> "tuple[Sample, ...]":
 def _plain(server: str, names: list[str]) -> Conflict:
     return Conflict(
         "writes-plaintext",
-        f"the API server {server} writes {', '.join(names)} in plain text: it knows the key, and"
-        " identity stands first in the configuration that it has loaded",
+        f"the API server {server} writes {', '.join(names)} in plain text: identity stands first"
+        " in the configuration that it has loaded",
         hint=HINT,
     )
