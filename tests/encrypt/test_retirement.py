@@ -37,6 +37,7 @@ def test_a_proof_of_other_keys_lets_a_key_go() -> None:
     # What is under another provider is not under this one's key.
     beside = Expected("other"), Expected(form="aescbc")
     assert check(proof(secrets=NEW, leases=beside[0], events=beside[1])) == ("secrets",)
+    assert check({**proof(secrets=NEW), "still_under": {"pods": ["new"]}}) == ("secrets",)
     # Also after it has been promoted again: what counts is that no value is under the old one.
     third = replace(STATE, current="third", keys=(*STATE.keys, WrappedKey("third", 3.0, 1, ())))
     assert check(proof(secrets=NEW), third) == ("secrets",)
@@ -56,6 +57,8 @@ def test_a_proof_of_other_keys_lets_a_key_go() -> None:
         (proof(secrets=NEW, configmaps=Expected("strongroom", "old")), "under the key old"),
         (proof(secrets=Expected("strongroom", "of another cluster")), "of another cluster"),
         (proof(99.0, secrets=NEW), "before the last promotion"),
+        ({**proof(secrets=NEW), "still_under": {"pods": ["x", "old"]}}, "pods .* and are under it"),
+        ({**proof(secrets=NEW), "still_under": {"pods": [""]}}, "pods .* and may be under it"),
     ],
 )
 def test_a_proof_that_does_not_show_it_is_refused(said: object, why: str) -> None:
@@ -68,6 +71,7 @@ def test_a_proof_that_does_not_show_it_is_refused(said: object, why: str) -> Non
     "said",
     [
         None, [], "proof", {}, {**proof(secrets=NEW), "began": "yesterday"},
+        {**proof(secrets=NEW), "still_under": []},
         {**proof(secrets=NEW), "expected": []}, {**proof(secrets=NEW), "expected": {"secrets": {}}},
     ],
 )  # fmt: skip
@@ -87,5 +91,8 @@ def test_two_passes_tell_of_which_key_they_are() -> None:
     shown = TwoPass(Progress(1), replace(Progress(2), done=3), (), keys={"secrets": NEW})
     said = {**shown.as_data(), "began": rfc3339(200.0)}
     assert check(said) == ("secrets",)
+    beside = replace(shown, may_be_sealed=("pods",)).as_data()
+    with pytest.raises(Conflict, match=r"pods .* may be under it"):
+        check({**beside, "began": rfc3339(200.0)})
     with pytest.raises(Conflict, match="names no key"):
         check({**said, "expected": TwoPass(Progress(1), Progress(2), ()).as_data()["expected"]})

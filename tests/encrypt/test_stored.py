@@ -1,9 +1,13 @@
 """What values in etcd are, and what the proof makes of them."""
 
+import argparse
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strongroom.app.encrypt.prove import as_data, coverage_of, print_table
 from strongroom.encrypt.check.configuration import Configuration, parse
 from strongroom.encrypt.coverage import Coverage, Expected, of_configuration
 from strongroom.encrypt.keyspace import folder_of, place_of, resource_of
@@ -23,6 +27,7 @@ def kms(provider: str, key_id: str) -> bytes:
     ("value", "expected"),
     [
         (kms("strongroom", "k1"), Stored("kms-v2", "strongroom", "k1")),
+        (kms("a", "k1") + encode([(2, "k2")]), Stored("kms-v2", "a", "k2")),
         (b"k8s:enc:kms:v1:old:\x00\x01x", Stored("kms-v1", "old")),
         (b"k8s:enc:aescbc:v1:key1:\x00x", Stored("aescbc", "key1")),
         (b"k8s:enc:aesgcm:v1:key1:\x00x", Stored("aesgcm", "key1")),
@@ -42,6 +47,7 @@ def test_forms(value: bytes, expected: Stored) -> None:
         b"k8s:enc:kms:v2:",
         b"k8s:enc:kms:v2:x:\xff",
         b"k8s:enc:kms:v2:x:",
+        kms("x", "k")[:-4],
         b"k8s:enc:new:v9:k:",
         b"\x01\x02",
     ],
@@ -133,9 +139,11 @@ def test_a_key_says_its_resource_and_place(key: str, resource: str, place) -> No
         assert key.startswith(folder_of(resource))
 
 
+HEAD = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"
+
+
 def configured(*entries: str) -> Configuration:
-    head = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"
-    return parse((head + "\n".join(f"- {each}" for each in entries)).encode())
+    return parse((HEAD + "\n".join(f"- {each}" for each in entries)).encode())
 
 
 KMS_A = "{kms: {apiVersion: v2, name: a, endpoint: 'unix:///a'}}"
@@ -174,7 +182,7 @@ def test_a_configuration_says_what_is_read_and_under_what_each_should_be() -> No
     assert named.folders() == ["/registry/secrets/"]
 
 
-def test_what_a_configuration_names_and_leaves_in_plain_text_is_said() -> None:
+def test_what_a_configuration_names_and_leaves_in_plain_text_is_said(capsys) -> None:
     """As with `identity` in front: the proof is of the rest, and says so."""
     coverage = of_configuration(
         configured(
@@ -187,3 +195,41 @@ def test_what_a_configuration_names_and_leaves_in_plain_text_is_said() -> None:
     pairs = [("/registry/configmaps/d/c", kms("a", "k")), ("/registry/secrets/d/s", b"k8s\x00")]
     proof = prove(pairs, coverage)
     assert (proof.holds, proof.empty, dict(proof.uncovered)) == (True, [], {"secrets": 1})
+    assert proof.still_under == {}
+    assert [coverage.may_be_sealed(name) for name in ("secrets", "configmaps", "pods")] == [
+        True, False, False,
+    ]  # fmt: skip
+    assert not Coverage().may_be_sealed("secrets")
+    # A key that some of the rest is under from before opens that alone.
+    pairs += [(f"/registry/secrets/d/{key}", kms("a", key)) for key in ("old", "older", "old")]
+    proof = prove(pairs, coverage)
+    assert (proof.holds, proof.still_under) == (True, {"secrets": {"old", "older"}})
+    assert as_data(proof)["still_under"] == {"secrets": ["old", "older"]}
+    print_table(proof, None, argparse.Namespace(list_all=False, snapshot=None))
+    assert "From before, secrets are still under: old, older" in capsys.readouterr().out
+
+
+ENTRIES = (
+    "{resources: [secrets], providers: [{kms: {apiVersion: v2, name: a, endpoint: 'unix://%s'}}]}",
+    "{resources: [pods], providers: [{kms: {apiVersion: v2, name: b, endpoint: 'unix://%s'}}]}",
+)
+
+
+async def test_of_several_providers_those_at_the_socket_have_the_key(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "var").symlink_to(tmp_path / "run")
+    ours, other = tmp_path / "run" / "kms.sock", tmp_path / "run" / "other.sock"
+    again, file = tmp_path / "var" / "kms.sock", tmp_path / "e.yaml"
+
+    async def keys(first: Path, second: Path) -> list[str]:
+        file.write_text(HEAD + "".join(f"- {each}\n" for each in ENTRIES) % (first, second))
+        words = {"covered_by": file, "resource": [], "key_id": "k", "kms_socket": ours}
+        coverage = await coverage_of(argparse.Namespace(**words))
+        return [getattr(coverage.expected(name), "key_id", "none") for name in ("secrets", "pods")]
+
+    assert await keys(ours, other) == ["k", ""]
+    # The same place by another name, of which one of the two alone would have looked free of keys.
+    assert await keys(again, other) == ["k", ""]
+    assert await keys(ours, again) == ["k", "k"]
+    with pytest.raises(Invalid, match=r"none has .*kms\.sock"):
+        await keys(other, other)

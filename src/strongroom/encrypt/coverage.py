@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from strongroom.encrypt.check.chain import chain_of
 from strongroom.encrypt.check.configuration import Configuration, Provider
 from strongroom.encrypt.keyspace import DEFAULT_PREFIX, built_in, folder_of
+
+# A key id that nobody has seen.
+UNKNOWN: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,13 @@ class Coverage:
         what an aggregated server stores.
         """
         return resource in self.resources or built_in(resource)
+
+    def may_be_sealed(self, resource: str) -> bool:
+        """Whether it is written in plain text, and what was sealed before is read by KMS v2."""
+        if self.configuration is None:
+            return False
+        chain = chain_of(self.configuration, resource)
+        return not chain.encrypts and any(each.version == "v2" for each in chain.providers)
 
     def _under(self, writer: Provider) -> Expected:
         if writer.kind == "kms":

@@ -14,6 +14,7 @@ BLIND: Final = (
     "older revisions: they stay in etcd's files until compaction and defragmentation",
     "backups: strongroom encrypt prove --snapshot FILE reads one",
     "whether a value opens: none was decoded, each was judged by its prefix and key id",
+    "another etcd, if --etcd-servers-overrides of the API server gives a resource one of its own",
 )
 
 
@@ -46,7 +47,8 @@ class Proof:
     """What was read; `holds` only when something was, and all of it is as expected.
 
     Values that are not ok are listed first, and up to a limit; all are counted. `uncovered` counts
-    by resource what the configuration does not encrypt.
+    by resource what the configuration does not encrypt, `still_under` the ids of keys that some of
+    that is under all the same, from before.
     """
 
     coverage: Coverage
@@ -54,6 +56,7 @@ class Proof:
     counts: Counter[str] = field(default_factory=Counter)
     stored: dict[str, Counter[Stored]] = field(default_factory=dict)
     uncovered: Counter[str] = field(default_factory=Counter)
+    still_under: dict[str, set[str]] = field(default_factory=dict)
     wrong: list[Row] = field(default_factory=list)
     right: list[Row] = field(default_factory=list)
     _expected: dict[str, Expected | None] = field(default_factory=dict, repr=False)
@@ -84,10 +87,12 @@ class Proof:
         if resource not in self._expected:
             self._expected[resource] = self.coverage.expected(resource)
         expected = self._expected[resource]
+        stored = classify(value)
         if expected is None:
             self.uncovered[resource] += 1
+            if stored.form == "kms-v2":
+                self.still_under.setdefault(resource, set()).add(stored.key_id)
             return
-        stored = classify(value)
         verdict = judge(stored, expected)
         self.counts[verdict] += 1
         self.stored.setdefault(resource, Counter())[stored] += 1

@@ -62,7 +62,8 @@ def _kms_v2(rest: bytes) -> Stored:
     if not colon or not name:
         return Stored("unknown", detail="a KMS v2 prefix without a provider name")
     try:
-        key_id = next((text_of(value) for number, value in decode(message) if number == 2), "")
+        # Of a field that is there twice the last counts, as for the API server.
+        key_id = text_of(dict(decode(message)).get(2, b""))
     except Invalid:
         return Stored("unknown", provider, detail="a KMS v2 value that cannot be parsed")
     if not key_id:

@@ -19,7 +19,7 @@ from strongroom.encrypt.check.api_metrics import (
     sealed_reads,
     started,
 )
-from strongroom.encrypt.coverage import Expected
+from strongroom.encrypt.coverage import UNKNOWN, Expected
 from strongroom.encrypt.rewrite import Progress, Rewriter, Touchable, name_of
 from strongroom.kube.resource import Resource
 from strongroom.model.clock import Clock
@@ -28,6 +28,7 @@ from strongroom.model.errors import Refusal
 BLIND: Final = (
     "older revisions, in etcd's files until compaction and defragmentation, and in backups",
     "API servers other than the one that was asked, unless all have the same configuration",
+    "what lies in etcd and this server does not serve, as of a version or API that is off",
 )
 BLIND_TO_KEYS: Final = "which key is used: only that it is the one the server writes with now"
 
@@ -49,6 +50,8 @@ class TwoPass:
     blind: tuple[str, ...] = (*BLIND, BLIND_TO_KEYS)
     # By resource, what it should be under; of what KMS v2 has under which key, it was shown.
     keys: Mapping[str, Expected] = field(default_factory=dict)
+    # What is written in plain text by now, and was not touched.
+    may_be_sealed: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -68,6 +71,7 @@ class TwoPass:
                 "unsettled": self.second.unsettled,
             },
             "problems": list(self.problems),
+            "still_under": {name: [UNKNOWN] for name in self.may_be_sealed},
             "cannot_see": list(self.blind),
         }
 

@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 import json
+import os
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from strongroom.app.tables import Sheet, say, show
 from strongroom.model.errors import Invalid
 
 if TYPE_CHECKING:
+    from strongroom.encrypt.check.configuration import Configuration
     from strongroom.encrypt.coverage import Coverage
     from strongroom.encrypt.prove import Proof, Row
     from strongroom.encrypt.two_pass import TwoPass
@@ -88,10 +91,31 @@ async def coverage_of(args: argparse.Namespace) -> "Coverage":
         configuration = parse(args.covered_by.read_bytes())
     except OSError as error:
         raise Invalid("no-file", f"cannot read {args.covered_by}: {error.strerror}") from None
-    # One socket serves one provider: with several in the file it is told by its endpoint.
-    ours = f"unix://{args.kms_socket}" if args.kms_socket and len(configuration.kms) > 1 else ""
-    key_ids = {each.name: key_id for each in configuration.kms if ours in ("", each.endpoint)}
-    return of_configuration(configuration, key_ids)
+    return of_configuration(configuration, dict.fromkeys(_ours(args, configuration), key_id))
+
+
+def _ours(args: argparse.Namespace, configuration: "Configuration") -> list[str]:
+    """The KMS providers that have the key: of several those with the socket as their endpoint.
+
+    Raises Invalid(`no-such-endpoint`): without any, no key would be looked at.
+    """
+    names = [each.name for each in configuration.kms]
+    if not args.kms_socket or len(names) < 2:
+        return names
+    socket = os.path.realpath(args.kms_socket)  # /var/run is /run.
+    ours = [
+        each.name
+        for each in configuration.kms
+        if os.path.realpath(urllib.parse.urlsplit(each.endpoint).path) == socket
+    ]
+    if not ours:
+        raise Invalid(
+            "no-such-endpoint",
+            f"of the providers of {args.covered_by} ({', '.join(names)}) none has {args.kms_socket}"
+            " as its endpoint, so whose key that is is not known",
+            hint="the socket as the file has it",
+        )
+    return ours
 
 
 async def key_id_of(args: argparse.Namespace) -> str:
@@ -135,6 +159,7 @@ def as_data(proof: "Proof", older: int | None = None) -> dict[str, Any]:
         "cannot_see": list(BLIND[2:] if older is not None else BLIND),
         "no_value_found": proof.empty,
         "not_encrypted_by_configuration": dict(sorted(proof.uncovered.items())),
+        "still_under": {name: sorted(ids) for name, ids in sorted(proof.still_under.items())},
         "secrets": [row.as_data() for row in proof.rows],
     }
 
@@ -168,6 +193,8 @@ def print_table(proof: "Proof", older: int | None, args: argparse.Namespace) -> 
     if left:
         said = ", ".join(f"{count:,} {name}" for name, count in left.items())
         say(f"The configuration does not encrypt, and nothing was proved of: {said}")
+    for name, ids in sorted(proof.still_under.items()):
+        say(f"From before, {name} are still under: {', '.join(sorted(ids))}")
     if proof.total and proof.empty:
         say(f"No value was found, and nothing was proved, of: {', '.join(proof.empty)}")
     if older:
@@ -199,7 +226,8 @@ async def _two_pass(args: argparse.Namespace) -> "TwoPass":
 
     clock, coverage = SystemClock(), await coverage_of(args)
     async with KubeClient(cluster_config(args), clock) as api:
-        resources = covered(await discover(api, "patch"), coverage)
+        served = await discover(api, "patch")
+        resources = covered(served, coverage)
         keys = {
             name: expected
             for name in map(name_of, resources)
@@ -207,7 +235,9 @@ async def _two_pass(args: argparse.Namespace) -> "TwoPass":
         }
         shown = await two_pass(api, clock, resources, coverage.counted, keys)
     left = [f"{each}: the configuration does not encrypt them" for each in coverage.plain]
-    return replace(shown, blind=(*left, *shown.blind))
+    sealed = tuple(name for name in sorted(served) if coverage.may_be_sealed(name))
+    left += [f"{each}: what was encrypted before may be under any key" for each in sealed]
+    return replace(shown, blind=(*left, *shown.blind), may_be_sealed=sealed)
 
 
 def covered(served: dict[str, Any], coverage: "Coverage") -> list[Any]:

@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from strongroom.encrypt.coverage import Expected
+from strongroom.encrypt.coverage import UNKNOWN, Expected
 from strongroom.encrypt.kms.state import KmsState
 from strongroom.model.clock import parse_rfc3339
 from strongroom.model.errors import Conflict, Invalid
@@ -11,6 +11,10 @@ from strongroom.model.errors import Conflict, Invalid
 AGAIN: Final = (
     "strongroom encrypt prove --etcd URL --covered-by F --kms-socket PATH --format json"
     " > proof.json"
+)
+PLAIN: Final = (
+    "write them anew so that they lie in plain text (kubectl replace), or encrypt them again and"
+    " migrate; then prove it"
 )
 KEYED: Final = "give --kms-socket or --key-id to prove as well"
 
@@ -21,9 +25,15 @@ def check_proof(said: bytes, state: KmsState, key_id: str) -> tuple[str, ...]:
     Raises Invalid(`bad-proof`) for what is no proof, and Conflict(`not-proved`) for one that does
     not hold, names no key, names one that would be gone, or was begun before the promotion.
     """
-    holds, expected, began = _read(said)
+    holds, expected, still_under, began = _read(said)
     if not holds:
         raise _refused("the proof does not hold", "strongroom encrypt migrate")
+    for name, ids in still_under.items():
+        if key_id in ids or UNKNOWN in ids:
+            may = "are" if key_id in ids else "may be"
+            raise _refused(
+                f"{name} are not encrypted any more, and {may} under it from before", PLAIN
+            )
     # Of other forms no proof knows the key, and this plugin has sealed none of them.
     sealed = {name: each for name, each in expected.items() if each.form == "kms-v2"}
     keyed = {name: each for name, each in sealed.items() if each.key_id}
@@ -47,14 +57,18 @@ def _refused(why: str, hint: str) -> Conflict:
     return Conflict("not-proved", f"{why}: values may need the key", hint=hint)
 
 
-def _read(said: bytes) -> tuple[bool, dict[str, Expected], float]:
+def _read(said: bytes) -> tuple[bool, dict[str, Expected], dict[str, list[str]], float]:
     try:
         proof: Any = json.loads(said)
         expected = {
             str(name): Expected(str(each["provider"]), str(each["key_id"]), str(each["form"]))
             for name, each in proof["expected"].items()
         }
-        return proof["holds"] is True, expected, parse_rfc3339(str(proof["began"]))
+        still_under = {
+            str(name): [str(each) for each in ids]
+            for name, ids in proof.get("still_under", {}).items()
+        }
+        return proof["holds"] is True, expected, still_under, parse_rfc3339(str(proof["began"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Invalid(
             "bad-proof", "the file is not what encrypt prove --format json writes", hint=AGAIN
