@@ -65,13 +65,14 @@ def test_escrow_is_drilled_and_recovers_what_was_lost(installation: Path) -> Non
     status, said = kms(folder, "promote")
     assert (status, "no-peers" in said) == (2, True)
     status, said = kms(folder, "promote", "--peer", "http://127.0.0.1:1")
-    assert (status, "peer-not-ready" in said) == (2, True)
+    assert (status, "peer-not-ready" in said, "curl" in said) == (2, True, True)
     pending = json.loads((folder / "state.json").read_text())["pending"]
     for name, keys in (("behind", []), ("ahead", [pending])):
         (folder / f"{name}.json").write_text(json.dumps({"decrypts": keys}))
     for behind in ("behind.json", "absent.json", "kms.yaml"):
         status, said = kms(folder, "promote", "--peer", str(folder / behind))
         assert (status, "peer-not-ready" in said) == (2, True)
+        assert ("copy the state file" in said) is (behind == "behind.json")
     assert kms(folder, "promote", "--peer", str(folder / "ahead.json"))[0] == 0
     # The key file is lost: escrow gives the keys to a new one.
     (folder / "kms.key").unlink()

@@ -209,6 +209,28 @@ def test_what_a_configuration_names_and_leaves_in_plain_text_is_said(capsys) -> 
     assert "From before, secrets are still under: old, older" in capsys.readouterr().out
 
 
+def test_of_names_of_which_one_begins_another_each_is_told() -> None:
+    """`a` and `a:b` are two keys, and a value under the second begins as one under the first."""
+    long = "l" * 65
+    secret = "A" * 43 + "="
+    keys = ", ".join(f"{{name: '{name}', secret: {secret}}}" for name in ("a", "a:b", "a:b:c"))
+    coverage = of_configuration(
+        configured(
+            f"{{resources: [secrets], providers: [{{aescbc: {{keys: [{keys}]}}}}]}}",
+            f"{{resources: [pods], providers: [{KMS_A.replace('name: a', f'name: {long}')}]}}",
+        )
+    )
+    pairs = [
+        (f"/registry/secrets/d/{name.count(':')}", f"k8s:enc:aescbc:v1:{name}:\0".encode())
+        for name in ("a", "a:b", "a:b:c")
+    ]
+    proof = prove([*pairs, ("/registry/pods/d/p", kms(long, "k"))], coverage)
+    assert {row.name: (row.stored.provider, row.verdict) for row in proof.rows} == {
+        "0": ("a", "ok"), "1": ("a:b", "other-provider"), "2": ("a:b:c", "other-provider"),
+        "p": (long, "ok"),
+    }  # fmt: skip
+
+
 ENTRIES = (
     "{resources: [secrets], providers: [{kms: {apiVersion: v2, name: a, endpoint: 'unix://%s'}}]}",
     "{resources: [pods], providers: [{kms: {apiVersion: v2, name: b, endpoint: 'unix://%s'}}]}",

@@ -7,6 +7,7 @@ from typing import Final
 from strongroom.encrypt.check.chain import chain_of
 from strongroom.encrypt.check.configuration import Configuration, Provider
 from strongroom.encrypt.keyspace import DEFAULT_PREFIX, built_in, folder_of
+from strongroom.encrypt.stored import SHOWN_BYTES
 
 # A key id that nobody has seen.
 UNKNOWN: Final = ""
@@ -31,7 +32,7 @@ class Coverage:
 
     With a configuration each value should be under its writer, and what it does not encrypt is
     left out; `plain` are those of them that it names. `key_ids` are the ids of KMS providers by
-    name.
+    name, `names` those of keys and providers that a value does not show without them.
     """
 
     resources: tuple[str, ...] = ("secrets",)
@@ -40,6 +41,7 @@ class Coverage:
     key_ids: Mapping[str, str] | None = None
     everything: bool = False
     plain: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def folders(self, prefix: str = DEFAULT_PREFIX) -> list[str]:
         """The key prefixes to read."""
@@ -81,6 +83,19 @@ def wild(configuration: Configuration) -> bool:
     return any(name.startswith("*.") for rule in configuration.rules for name in rule.resources)
 
 
+def hidden_names(*configurations: Configuration) -> tuple[str, ...]:
+    """The names with a colon, and the long ones; of two that fit a value the longer comes first."""
+    names = {
+        name
+        for configuration in configurations
+        for rule in configuration.rules
+        for provider in rule.providers
+        for name in (provider.name, *provider.key_names)
+    }
+    hidden = [name for name in names if ":" in name or len(name.encode()) > SHOWN_BYTES]
+    return tuple(sorted(hidden, key=lambda name: (-len(name), name)))
+
+
 def of_configuration(
     configuration: Configuration, key_ids: Mapping[str, str] | None = None
 ) -> Coverage:
@@ -95,4 +110,5 @@ def of_configuration(
         key_ids=key_ids,
         everything=wild(configuration),
         plain=tuple(name for name in named if not encrypted[name]),
+        names=hidden_names(configuration),
     )

@@ -87,7 +87,7 @@ class Proof:
         if resource not in self._expected:
             self._expected[resource] = self.coverage.expected(resource)
         expected = self._expected[resource]
-        stored = classify(value)
+        stored = classify(value, self.coverage.names)
         if expected is None:
             self.uncovered[resource] += 1
             if stored.form == "kms-v2":

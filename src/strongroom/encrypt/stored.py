@@ -3,6 +3,7 @@
 Prefixes: kubernetes/apiserver pkg/storage/value/encrypt; EncryptedObject: kmsv2/v2/api.proto.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,14 +35,18 @@ class Stored:
         return self.form not in ("plaintext", "unknown")
 
 
-def classify(value: bytes) -> Stored:
-    """Classify the value of one etcd key."""
+def classify(value: bytes, names: Sequence[str] = ()) -> Stored:
+    """Classify the value of one etcd key.
+
+    A name may have a colon, which in the value is one as that behind it: of the `names` that are
+    known the first that fits counts, before what stands in front of the first colon.
+    """
     if value.startswith(_KMS_V2):
-        return _kms_v2(value[len(_KMS_V2) :])
+        return _kms_v2(value[len(_KMS_V2) :], names)
     if value.startswith(_ENCRYPTED):
         kind, _, rest = value[len(_ENCRYPTED) :].partition(b":")
         version, _, rest = rest.partition(b":")
-        name = rest.partition(b":")[0][:SHOWN_BYTES].decode(errors="replace")
+        name, _ = _named(rest, names)
         if kind == b"kms" and version == b"v1":
             return Stored("kms-v1", name)
         if kind.decode(errors="replace") in _LOCAL and version == b"v1":
@@ -56,10 +61,18 @@ def classify(value: bytes) -> Stored:
     return Stored("unknown", detail="neither encrypted nor a Kubernetes object")
 
 
-def _kms_v2(rest: bytes) -> Stored:
-    name, colon, message = rest.partition(b":")
-    provider = name[:SHOWN_BYTES].decode(errors="replace")
-    if not colon or not name:
+def _named(rest: bytes, names: Sequence[str]) -> tuple[str, bytes]:
+    """The name in front, at most so long unless it is known, and what is behind it."""
+    for name in names:
+        if rest.startswith(f"{name}:".encode()):
+            return name, rest[len(name.encode()) + 1 :]
+    first, _, behind = rest.partition(b":")
+    return first[:SHOWN_BYTES].decode(errors="replace"), behind
+
+
+def _kms_v2(rest: bytes, names: Sequence[str]) -> Stored:
+    provider, message = _named(rest, names)
+    if b":" not in rest or not provider:
         return Stored("unknown", detail="a KMS v2 prefix without a provider name")
     try:
         # Of a field that is there twice the last counts, as for the API server.

@@ -363,7 +363,7 @@ async def _plugins(servers: "Sequence[Server]") -> "tuple[PluginFact, ...] | Non
 
 
 async def _stored(facts: "Facts", args: argparse.Namespace) -> dict[str, Any]:
-    from strongroom.encrypt.coverage import Coverage, wild
+    from strongroom.encrypt.coverage import Coverage, hidden_names, wild
 
     parsed = [
         server.config.parsed for server in facts.servers if server.config and server.config.parsed
@@ -376,7 +376,9 @@ async def _stored(facts: "Facts", args: argparse.Namespace) -> dict[str, Any]:
         if not name.startswith("*.") and (facts.served is None or name in facts.served)
     }
     everything = any(wild(each) for each in parsed)
-    coverage = Coverage(tuple(sorted(names | {"secrets"})), everything=everything)
+    coverage = Coverage(
+        tuple(sorted(names | {"secrets"})), everything=everything, names=hidden_names(*parsed)
+    )
     return (await prove_stored(args, coverage)).stored
 
 

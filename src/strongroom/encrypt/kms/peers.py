@@ -16,11 +16,12 @@ async def check_peers(http: HttpClient, peers: Sequence[str], key_id: str) -> No
     page listens on loopback alone. A node forgets no key by itself, so an older answer is none
     that says too much.
     """
-    behind = []
+    behind, lacking = [], False
     for peer in peers:
         try:
             if key_id not in orjson.loads(await _keys_page(http, peer))["decrypts"]:
                 behind.append(f"{peer} does not have the key")
+                lacking = True
         except Refusal as refusal:
             behind.append(f"{peer}: {refusal.message}")
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
@@ -29,7 +30,10 @@ async def check_peers(http: HttpClient, peers: Sequence[str], key_id: str) -> No
         raise Conflict(
             "peer-not-ready",
             "; ".join(behind),
-            hint="copy the state file there; the plugin reads it once a minute, or on SIGHUP",
+            hint="copy the state file there; the plugin reads it once a minute, or on SIGHUP"
+            if lacking
+            else "its page listens on loopback: there, curl -s http://127.0.0.1:8085/keys > F, and"
+            " --peer F here",
         )
 
 
