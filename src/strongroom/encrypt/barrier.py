@@ -29,10 +29,8 @@ class Barrier:
         return not self.behind
 
 
-def barrier(
-    servers: Mapping[str, tuple[Sample, ...]], provider: str, key_id: str, since: float
-) -> Barrier:
-    """Look at each server's metrics; `since` is when the key was promoted (epoch seconds)."""
+def barrier(servers: Mapping[str, tuple[Sample, ...]], provider: str, key_id: str) -> Barrier:
+    """Look at each server's metrics."""
     wanted, behind = key_hash(key_id), {}
     for name, samples in servers.items():
         times = status_times(samples, provider)
@@ -45,8 +43,8 @@ def barrier(
         }
         last_write = max(writes, key=lambda each: writes[each], default="")
         if not times:
-            behind[name] = f"has no metrics of the provider {provider!r}"
-        elif newest != wanted or times[wanted] < since:
+            behind[name] = f"has not heard of the provider {provider!r} since it loaded its file"
+        elif newest != wanted:
             behind[name] = "has not heard the new key id from its plugin yet"
         elif last_write and last_write != wanted and writes[last_write] >= times[wanted]:
             behind[name] = "still writes with another key"

@@ -32,7 +32,7 @@ async def wait_at_barrier(
     deadline, told = clock.monotonic() + args.barrier_timeout, ""
     while True:
         samples, away = await _measured(servers)
-        state = barrier(samples, args.provider, key_id, 0.0)
+        state = barrier(samples, args.provider, key_id)
         behind = {**state.behind, **away}
         if not behind:
             print(f"every API server uses the key {key_id}", flush=True)
@@ -179,7 +179,7 @@ class Witness:
 
         provider, rewrites = self._key.provider, next(iter(self._servers))
         told = {name: each for name, each in after.items() if status_times(each, provider)}
-        wrong = dict(barrier(told, provider, self._key.key_id, 0.0).behind)
+        wrong = dict(barrier(told, provider, self._key.key_id).behind)
         if self._missed(touched, self._before[rewrites], after[rewrites]):
             wrong.setdefault(rewrites, "read values under another key in the last pass")
         if wrong:

@@ -112,6 +112,12 @@ def key_reads(samples: tuple[Sample, ...], provider: str, key_id: str) -> float:
 
 
 def status_times(samples: tuple[Sample, ...], provider: str) -> dict[str, float]:
-    """Key-id hash to the time the server last heard it from the plugin's Status."""
+    """Key-id hash to the time the server last heard it from the plugin's Status.
+
+    What it heard before it last loaded its file does not count: its counters outlive a provider
+    that the new file has no longer.
+    """
+    loads = of(samples, RELOAD_TIME, status="success")
+    since = max((each.value for each in loads), default=0.0)
     found = of(samples, STATUS_TIME, provider_name=provider)
-    return {each.labels.get("key_id_hash", ""): each.value for each in found}
+    return {each.labels.get("key_id_hash", ""): each.value for each in found if each.value >= since}
