@@ -13,6 +13,7 @@ import tracemalloc
 import pytest
 
 from strongroom.app.encrypt.etcd_source import add_etcd_arguments
+from strongroom.app.encrypt.migrate import add_arguments as add_migration
 from strongroom.app.encrypt.prove import as_data, print_table
 from strongroom.encrypt.coverage import Coverage
 from strongroom.encrypt.etcd import read_prefix
@@ -109,6 +110,19 @@ def test_of_a_name_that_matches_nothing_it_is_said_that_nothing_was_proved(capsy
         print_table(proof, None, arguments)
         said = "nothing was proved, of: configmap" in capsys.readouterr().out
         assert said is bool(empty)
+
+
+async def test_keys_of_any_bytes_are_all_read_one_by_one() -> None:
+    etcd = Etcd(1, fits=1)
+    etcd.keys += [etcd.keys[0] + more for more in (b"\0", b"\0\0", b"\0\1", b"\1", b"\xff")]
+    assert len(await keys(etcd)) == len(etcd.keys) == 6
+
+
+def test_a_snapshot_from_before_is_no_proof_of_a_migration() -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_migration(parser)
+    assert parser.parse_args([]).snapshot is None
+    assert parser.parse_known_args(["--snapshot", "f"])[1] == ["--snapshot", "f"]
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,19 @@ if TYPE_CHECKING:
 TELL_EVERY = 1000
 
 
-def add_etcd_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add where etcd is, and how it is spoken to."""
+def add_etcd_arguments(parser: argparse.ArgumentParser, *, snapshot: bool = True) -> None:
+    """Add where etcd is, and how it is spoken to; or a `snapshot` of it."""
     group = parser.add_argument_group("etcd")
     group.add_argument("--etcd", metavar="URL", help="client address of etcd")
-    group.add_argument(
-        "--snapshot", type=Path, metavar="F", help="a snapshot, or the db file of a stopped member"
-    )
+    if snapshot:
+        group.add_argument(
+            "--snapshot",
+            type=Path,
+            metavar="F",
+            help="a snapshot, or the db file of a stopped member",
+        )
+    else:
+        parser.set_defaults(snapshot=None)
     group.add_argument(
         "--etcd-ca-file",
         "--ca-file",

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from strongroom.app.commands.operator import add_cluster_arguments
 
     add_cluster_arguments(parser)
-    add_etcd_arguments(parser)
+    add_etcd_arguments(parser, snapshot=False)  # There is none yet of what this brings about.
     parser.add_argument("--resource", action="append", default=[], help="secrets (default), ...")
     parser.add_argument("--covered-by", type=Path, metavar="F", help="all that this file names")
     parser.add_argument("--provider", default="strongroom", help="the KMS provider's name")
@@ -98,7 +98,7 @@ async def _migrate(args: argparse.Namespace) -> int:
         witness = Witness(servers, resources, coverage, Expected(args.provider, key_id))
         aim = " ".join([key_id, *(name_of(each) for each in resources)])
         await _passes(rewriter, resources, _begun(args, aim, total), args, witness)
-    if not args.etcd and not args.snapshot:
+    if not args.etcd:
         who = "the API server writes" if args.no_barrier else "the servers write"
         print(f"Every object is under what {who} with now: the last pass had nothing to rewrite.")
         if witness.blind:
@@ -132,7 +132,7 @@ async def _plan(
         print(f"  -  rewrite {count:,} {resource.plural} with patches that change nothing")
     seconds = max(1.0, 2 * total / args.rate)
     print(f"  -  again, until a pass changes nothing; at least {seconds:,.0f} s for both")
-    print("  -  prove it" + (" by reading etcd" if args.etcd or args.snapshot else ""), flush=True)
+    print("  -  prove it" + (" by reading etcd" if args.etcd else ""), flush=True)
     return total
 
 
