@@ -254,6 +254,7 @@ CASES = [
     ("E10", facts(GOOD, metrics=metrics('apiserver_encryption_config_controller_last_config_info{hash="sha256:00"} 1')), facts(GOOD, metrics=metrics(f'apiserver_encryption_config_controller_last_config_info{{hash="{parse(text(GOOD)).digest}"}} 1'))),
     ("E10", Facts(servers=(Server("s", Manifest({}), ConfigFile("f", parse(text(GOOD)), changed=9.0), started=5.0),)), Facts(servers=(Server("s", Manifest({RELOAD: "true"}), ConfigFile("f", parse(text(GOOD)), changed=9.0), started=5.0),))),
     ("E11", facts(GOOD, metrics=metrics('apiserver_encryption_config_controller_automatic_reloads_total{status="failure"} 2')), facts(GOOD, metrics=metrics('apiserver_encryption_config_controller_automatic_reloads_total{status="failure"} 2', 'apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds{status="failure"} 5', 'apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds{status="success"} 9'))),
+    ("E12", with_manifest([GOOD], {FLAG: "/e/f", RELOAD: "true"}, mounts=(Mount("/e/f", "/h/f", ""),)), with_manifest([GOOD], {FLAG: "/e/f", RELOAD: "true"}, mounts=(Mount("/e", "/h", ""),))),
     ("E12", with_manifest([GOOD], {FLAG: "/e/f", RELOAD: "true"}, mounts=(Mount("/e/f", "/h/f", "File"),)), with_manifest([GOOD], {FLAG: "/e/f", RELOAD: "true"}, mounts=(Mount("/e", "/h", "Directory"),))),
     ("E13", Facts(servers=(*facts(GOOD).servers, Server("s2", config=ConfigFile("g", parse(text(entry("secrets", KMS % "b"))))))), Facts(servers=(*facts(GOOD).servers, Server("s2", config=ConfigFile("g", parse(text(GOOD))))))),
     ("E14", stored([entry("secrets", KMS % "b", IDENTITY)], SECRETS_SEALED), stored([GOOD], SECRETS_SEALED)),
@@ -383,6 +384,10 @@ def test_a_manifest_is_read() -> None:
     assert read.flags["allow-privileged"] == "true"
     assert read.host_path("/etc/enc/e.yaml")[0] == "/host/enc/e.yaml"
     assert read.host_path("/other/e.yaml") == ("/other/e.yaml", None)
+    alone = MANIFEST.replace(
+        b"mountPath: /etc/enc}", b"mountPath: /etc/enc/e.yaml, subPath: a.yaml}"
+    )
+    assert parse_manifest(alone).host_path("/etc/enc/e.yaml")[0] == "/host/enc/a.yaml"
     beside = MANIFEST.replace(b"  - name: kube", b"  - {name: log, command: [log]}\n  - name: kube")
     assert parse_manifest(beside) == read
     assert parse_flags(["x", "--a", "b", "--c"]) == {"a": "b", "c": "true"}

@@ -34,11 +34,13 @@ class Etcd:
         self.keys = [f"/registry/secrets/n/s{number:04}".encode() for number in range(count)]
         self.fits = fits
         self.limits: list[int] = []
+        self.revisions: list[int] = []
         self.refusal = b""
 
     async def request(self, _method: str, _url: str, *, body: bytes) -> Response:
         asked = json.loads(body)
         self.limits.append(asked["limit"])
+        self.revisions.append(asked.get("revision", 0))
         if self.refusal and asked.get("revision"):
             return Response(400, body=self.refusal)
         start = base64.b64decode(asked["key"])
@@ -47,7 +49,9 @@ class Etcd:
         if len(page) > self.fits:
             raise TooLarge("reply-too-large", "the reply is too large")
         kvs = [{"key": base64.b64encode(key).decode(), "value": "eA=="} for key in page]
-        said = {"header": {"revision": "9"}, "kvs": kvs, "more": len(found) > len(page)}
+        # Others write meanwhile: the newest revision is another in each reply.
+        newest = str(8 + len(self.limits))
+        said = {"header": {"revision": newest}, "kvs": kvs, "more": len(found) > len(page)}
         return Response(200, body=json.dumps(said).encode())
 
 
@@ -59,6 +63,8 @@ async def test_values_of_a_megabyte_are_read_in_smaller_pages() -> None:
     etcd = Etcd(700, fits=60)
     assert [key.encode() for key in await keys(etcd)] == etcd.keys
     assert (etcd.limits[0], min(etcd.limits), len(etcd.limits) < 200) == (500, 7, True)
+    # Too much twice; then the first page says of which moment all the others are.
+    assert (etcd.revisions[:3], set(etcd.revisions[3:])) == ([0, 0, 0], {11})
     with pytest.raises(TooLarge):
         await keys(Etcd(3, fits=0))
 

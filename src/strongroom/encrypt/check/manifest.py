@@ -136,7 +136,9 @@ def _of_pod(pod: Mapping[str, Any], *, static: bool) -> Manifest:
     for each in container.get("volumeMounts") or []:
         host = (volumes.get(each["name"]) or {}).get("hostPath")
         if host:
-            mounts.append(Mount(each["mountPath"], host["path"], str(host.get("type") or "")))
+            part = str(each.get("subPath") or "").strip("/")
+            place = f"{host['path'].rstrip('/')}/{part}" if part else host["path"]
+            mounts.append(Mount(each["mountPath"], place, str(host.get("type") or "")))
     for source in container.get("envFrom") or []:
         references += [
             f"environment from a {kind}" for kind in ("secretRef", "configMapRef") if kind in source

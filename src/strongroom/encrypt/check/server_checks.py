@@ -74,7 +74,8 @@ def e12_mounted_as_file(facts: Facts) -> Iterator[Finding]:
             continue
         path = server.manifest.flags.get(CONFIG_FLAG, "")
         _, mount = server.manifest.host_path(path)
-        if mount is not None and mount.kind in ("File", "FileOrCreate"):
+        # Where a hostPath has no type, the mount at the file's own path tells.
+        if mount is not None and (mount.path == path or mount.kind in ("File", "FileOrCreate")):
             yield Finding(
                 "E12", "warning", server.name,
                 f"{path} is mounted as a single file: a renamed replacement is never seen",
