@@ -271,6 +271,28 @@ async def test_of_other_keys_and_servers_only_what_concerns_them_is_asked() -> N
         await witness.end({"secrets": 4}, again=False)
 
 
+async def test_a_server_that_loads_another_file_meanwhile_is_told() -> None:
+    """It may be one without the provider, of which the server goes on to show what it heard."""
+    loads = (
+        b"apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds"
+        b'{status="success"} 10\n'
+    )
+    for answer, fine in (
+        (keyed(1, 1, 1), True),
+        (loads + keyed(1, 1, 1), False),
+        (Denied("kube-forbidden", "no"), True),
+    ):
+        beside = Server(keyed(1, 1, 1), answer)
+        servers = {"s1": Server(keyed(1, 1, 1), keyed(5, 1, 5)), "s2": beside}
+        witness = Witness(servers, [SECRETS], COVERAGE, KEY)
+        await witness.begin()
+        if fine:
+            assert await witness.end({"secrets": 4}, again=False)
+            continue
+        with pytest.raises(Conflict, match="s2 has not heard of the provider"):
+            await witness.end({"secrets": 4}, again=False)
+
+
 async def reached(clock: SimulatedClock, *servers: Server) -> None:
     named = {f"s{number}": server for number, server in enumerate(servers)}
     task = asyncio.ensure_future(wait_at_barrier(named, ARGUMENTS, "new", clock))

@@ -175,10 +175,14 @@ class Witness:
     ) -> None:
         """What the barrier said holds no longer after a plugin that was swapped or put back."""
         from strongroom.encrypt.barrier import barrier
-        from strongroom.encrypt.check.api_metrics import status_times
+        from strongroom.encrypt.check.api_metrics import STATUS_TIME, of
 
         provider, rewrites = self._key.provider, next(iter(self._servers))
-        told = {name: each for name, each in after.items() if status_times(each, provider)}
+        told = {
+            name: each
+            for name, each in after.items()
+            if of(each, STATUS_TIME, provider_name=provider)
+        }
         wrong = dict(barrier(told, provider, self._key.key_id).behind)
         if self._missed(touched, self._before[rewrites], after[rewrites]):
             wrong.setdefault(rewrites, "read values under another key in the last pass")
