@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -221,8 +222,18 @@ class NodeCluster:
     node: Node
 
 
-@pytest.fixture(scope="session")
-def node_cluster(cluster: ControlPlane, background: Run) -> Iterator[NodeCluster]:
+@pytest.fixture
+def lone_kubelet() -> Iterator[None]:
+    """One test of the machine at a time has it: two kubelets end each other's pods."""
+    with (Path(tempfile.gettempdir()) / "strongroom-tests-kubelet").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def node_cluster(
+    cluster: ControlPlane, background: Run, lone_kubelet: None
+) -> Iterator[NodeCluster]:
     """The cluster with a node for real pods; fails in CI where the machine cannot host one."""
     missing = missing_capabilities(cluster)
     if missing:

@@ -121,7 +121,7 @@ async def test_the_store_is_up_at_once_and_its_three_lines_work(session: Session
 
 
 @pytest.fixture
-def node_here(cluster: ControlPlane) -> None:
+def node_here(cluster: ControlPlane, lone_kubelet: None) -> None:
     missing = missing_capabilities(cluster)
     if missing:
         if os.environ.get("CI") and os.environ.get("STRONGROOM_ALLOW_NO_NODE") != "1":
