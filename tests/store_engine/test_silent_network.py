@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from tests.store_engine.opened import opened
 
+from strongroom.app.dev.postgres import ThrowawayPostgres
 from strongroom.app.waiting import until
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Unavailable
@@ -146,16 +147,15 @@ async def test_a_commit_that_outlasts_the_time_of_its_caller_is_called_uncertain
             await connections.close()
 
 
-@pytest.mark.parametrize("answered", [False, True])
-async def test_a_node_that_falls_silent_within_a_statement_loses_its_turn_to_write(
-    postgres_url: str, answered: bool
+async def write_beside_a_silent_one(
+    postgres_url: str, login: str = "postgres", other_login: str = "postgres", *, answered: bool
 ) -> None:
-    """It does not ask what it has prepared, or takes no more of an answer."""
+    """The other waits, and is not refused."""
     connect, database = by_socket(postgres_url)
     network = Network(connect)
-    other = await PostgresEngine.open(postgres_url, opened())
+    other = await PostgresEngine.open(as_role(postgres_url, other_login), opened())
     async with network.between(database) as url:
-        connections = Connections(url, 1)
+        connections = Connections(as_role(url, login), 1)
 
         async def fall_silent() -> None:
             async with connections.lend(60) as connection:
@@ -167,7 +167,6 @@ async def test_a_node_that_falls_silent_within_a_statement_loses_its_turn_to_wri
         silent = asyncio.create_task(fall_silent())
         try:
             await network.silent.wait()
-            # It waits, and is not refused.
             await other.transact(put("a"))
         finally:
             network.cut()
@@ -175,3 +174,40 @@ async def test_a_node_that_falls_silent_within_a_statement_loses_its_turn_to_wri
                 await silent
             await connections.close()
             await other.close()
+
+
+def as_role(url: str, login: str) -> str:
+    return url.replace("//postgres@", f"//{login}@")
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_node_that_falls_silent_within_a_statement_loses_its_turn_to_write(
+    postgres_url: str, answered: bool
+) -> None:
+    """It does not ask what it has prepared, or takes no more of an answer."""
+    await write_beside_a_silent_one(postgres_url, answered=answered)
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_the_turn_is_taken_from_a_login_that_works_as_the_owner_of_the_tables(
+    postgres_server: ThrowawayPostgres, postgres_url: str, same: bool
+) -> None:
+    """As where logins are made anew and thrown away. Another login needs the rights to it."""
+    _, database = by_socket(postgres_url)
+    owner, logins = f"{database}_owner", (f"{database}_a", f"{database}_b")
+    postgres_server.query(f"CREATE ROLE {owner}; ALTER DATABASE {database} OWNER TO {owner}")
+    for each in logins:
+        postgres_server.query(
+            f"CREATE ROLE {each} LOGIN IN ROLE {owner}; ALTER ROLE {each} SET role = {owner}"
+        )
+    postgres_server.query(f"GRANT pg_signal_backend, pg_read_all_stats TO {logins[1]}")
+    # A schema that only the owner's name leads to.
+    postgres_server.query(f"CREATE SCHEMA {owner} AUTHORIZATION {owner}", database)
+    try:
+        await write_beside_a_silent_one(
+            postgres_url, logins[0], logins[0 if same else 1], answered=False
+        )
+    finally:
+        postgres_server.query(f"ALTER DATABASE {database} OWNER TO postgres")
+        postgres_server.query(f"DROP OWNED BY {owner} CASCADE", database)
+        postgres_server.query(f"DROP ROLE {', '.join(logins)}, {owner}")

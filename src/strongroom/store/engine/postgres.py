@@ -58,11 +58,16 @@ PATIENT: Final = f"SET LOCAL idle_in_transaction_session_timeout = {STEP_SECONDS
 # `_connections.SESSION`), but not one that does within a statement: while it prepares one, or is
 # being answered. A node that stands still, or whose network does, would keep all from writing.
 SILENT_SECONDS: Final = 2.5
+TURNS_TABLE: Final = "SELECT CAST('generation' AS regclass)::oid"
+# A role that was taken on (`ALTER ROLE node SET role = owner`) sees nothing of sessions that others
+# have logged in, and ends none: not even those of the same login.
+AS_WHO_LOGGED_IN: Final = "SET LOCAL ROLE NONE"
 FREE_TURN: Final = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-     WHERE datname = current_database() AND usename = session_user AND state = 'active'
+     WHERE datname = current_database() AND state = 'active'
+       AND (pg_has_role(usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))
        AND wait_event_type = 'Client' AND state_change < clock_timestamp() - interval '2 s'
-       AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'generation'::regclass
+       AND pid IN (SELECT pid FROM pg_locks WHERE relation = $1
                       AND mode = 'RowExclusiveLock' AND granted)
 """
 TURN: Final = "BEGIN; UPDATE generation SET revision = revision + 1"
@@ -311,7 +316,7 @@ class PostgresEngine:
     async def _free_turn(self) -> None:
         """Take the turn from whoever has fallen silent with it."""
         with contextlib.suppress(Refusal):
-            if await self._perform(lambda connection: connection.fetch(FREE_TURN)):
+            if await self._perform(_free_turn):
                 _log.warning(
                     "a node that had fallen silent in the middle of a write has lost its turn"
                 )
@@ -399,6 +404,16 @@ class PostgresEngine:
 
 async def _no_more() -> None:
     """Nobody is known to be on the way."""
+
+
+async def _free_turn(connection: Connection) -> list[Any]:
+    await connection.execute("BEGIN")
+    # Where that table is found may depend on the role.
+    ((table,),) = await connection.fetch(TURNS_TABLE)
+    await connection.execute(AS_WHO_LOGGED_IN)
+    freed = await connection.fetch(FREE_TURN, table)
+    await connection.execute("COMMIT")
+    return freed
 
 
 def _refuse(writes: Iterable[_Write], refusal: Refusal) -> None:
