@@ -130,12 +130,17 @@ async def test_what_a_client_shows_beside_its_certificate_reaches_the_handler(
                 while tls.recv(4096):
                     pass
                 session = tls.session
+                # A session whose end was not said is kept by nobody.
+                tls.unwrap()
 
     await asyncio.to_thread(ask)
     every = made.certificate.decode().split("-----END CERTIFICATE-----\n")[1:-1]
     wanted = [f"{each}-----END CERTIFICATE-----\n" for each in every] + authorities
     first = tuple(ssl.PEM_cert_to_DER_cert(each) for each in wanted[:10])
     assert served.beside == [first, first]
+    # Nothing of them is left: whoever connects again and again would fill the memory.
+    stats = served.context.session_stats()
+    assert (stats["accept_good"], stats["hits"], stats["number"]) == (2, 0, 0)
 
 
 def test_nobody_is_asked_for_the_password_of_a_key(tmp_path: Path) -> None:

@@ -65,6 +65,14 @@ def _without_resumption(context: ssl.SSLContext) -> None:
     """Every connection shows its whole chain: a session ticket keeps the peer's own alone."""
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
+    openssl = _openssl(OPENSSL)
+    if openssl is not None:
+        # Where TLS 1.2 may hand out no tickets OpenSSL keeps the sessions itself, 20,000 of them
+        # with every certificate that the peers have sent: strangers would fill the memory.
+        openssl.SSL_CTX_ctrl.argtypes = [
+            ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p,
+        ]  # fmt: skip
+        openssl.SSL_CTX_ctrl(_pointer(context), _SET_SESS_CACHE_MODE, _SESS_CACHE_OFF, None)
 
 
 def sent_beside(tls: ssl.SSLObject) -> tuple[bytes, ...]:
@@ -81,6 +89,9 @@ def sent_beside(tls: ssl.SSLObject) -> tuple[bytes, ...]:
 _ACCEPT: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda _, __: 1)
 
 
+# SSL_CTRL_SET_SESS_CACHE_MODE and SSL_SESS_CACHE_OFF of openssl/ssl.h.
+_SET_SESS_CACHE_MODE: Final = 44
+_SESS_CACHE_OFF: Final = 0
 # The library that holds OpenSSL for this interpreter, None where there is no such file.
 OPENSSL: Final[str | None] = getattr(_ssl, "__file__", None)
 
@@ -93,20 +104,33 @@ def accept_any_client_certificate(context: ssl.SSLContext, library: str | None =
     OpenSSL is told directly to leave the decision out (SSL_CTX_set_cert_verify_callback(3)).
     False where this Python does not give access to OpenSSL; certificates are not asked for then.
     """
-    if library is None or sys.implementation.name != "cpython":
+    openssl = _openssl(library)
+    if openssl is None:
         return False
-    # CPython's SSLContext object begins with its SSL_CTX pointer (Modules/_ssl.c, 3.11 to 3.13).
-    pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
-    try:
-        accept = ctypes.CDLL(library).SSL_CTX_set_cert_verify_callback
-    except (OSError, AttributeError):
-        return False
+    accept = openssl.SSL_CTX_set_cert_verify_callback
     accept.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     accept.restype = None
-    accept(pointer, ctypes.cast(_ACCEPT, ctypes.c_void_p), None)
+    accept(_pointer(context), ctypes.cast(_ACCEPT, ctypes.c_void_p), None)
     _without_resumption(context)
     context.verify_mode = ssl.CERT_OPTIONAL
     return True
+
+
+def _openssl(library: str | None) -> ctypes.CDLL | None:
+    """The interpreter's OpenSSL, None where this Python gives no access to it."""
+    if library is None or sys.implementation.name != "cpython":
+        return None
+    try:
+        openssl = ctypes.CDLL(library)
+        _ = openssl.SSL_CTX_set_cert_verify_callback, openssl.SSL_CTX_ctrl
+    except (OSError, AttributeError):
+        return None
+    return openssl
+
+
+def _pointer(context: ssl.SSLContext) -> ctypes.c_void_p:
+    # CPython's SSLContext object begins with its SSL_CTX pointer (Modules/_ssl.c, 3.11 to 3.13).
+    return ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
 
 
 def client_context(
