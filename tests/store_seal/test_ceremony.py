@@ -1,9 +1,11 @@
 """Rekey, recovery keys, generate-root and the migration of a seal."""
 
+import asyncio
+
 import pytest
 
 from strongroom.model.errors import Unavailable
-from strongroom.store.seal.ceremony import decode_token
+from strongroom.store.seal.ceremony import Rekey, decode_token
 from strongroom.wire.keywrap.fake import FakeWrapper
 
 
@@ -31,6 +33,65 @@ async def test_a_rekey_gives_new_shares_and_ends_the_old(start) -> None:
     assert node.seal.sealed
     await node.ask("PUT", "sys/unseal", {"reset": True})
     assert (await node.unseal(done["keys"][1:]))["sealed"] is False
+
+
+class Unconfirmed:
+    """An engine whose writes fail as `failures` say, before they are done or after."""
+
+    def __init__(self, engine) -> None:
+        self.engine = engine
+        self.view = engine.view
+        self.failures: list[tuple[str, bool]] = []
+
+    async def transact(self, work):
+        code, done = self.failures.pop(0) if self.failures else ("", True)
+        if done:
+            result = await self.engine.transact(work)
+        elif code:
+
+            def undone(transaction) -> None:
+                work(transaction)
+                raise Unavailable(code, "gone")
+
+            await self.engine.transact(undone)
+        if code:
+            raise Unavailable(code, "gone")
+        return result
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("seal", [None, "transit"])
+async def test_the_new_keys_are_told_where_the_database_did_not_confirm_them(
+    start, done, seal
+) -> None:
+    """They hold, and nobody would have them: with the next restart all would be lost."""
+    node = start(FakeWrapper(seal) if seal else None)
+    kind = "recovery" if seal else "secret"
+    body = {f"{kind}_shares": 3, f"{kind}_threshold": 2}
+    _, made = await node.ask("PUT", "sys/init", body)
+    keys = made["recovery_keys" if seal else "keys"]
+    if not seal:
+        await node.unseal(keys[:2])
+    engine = Unconfirmed(node.engine)
+    rekey = Rekey(engine, node.seal, "recovery" if seal else "unseal")
+    await rekey.begin(1, 1, verify=False)
+    nonce = rekey.status()["nonce"]
+    await rekey.give(keys[0], nonce)
+    engine.failures = [("storage-unconfirmed", done), ("storage-unavailable", False)]
+    last = asyncio.create_task(rekey.give(keys[1], nonce))
+    while not last.done():
+        await node.clock.advance(1.0)
+    if done:
+        keys = last.result()["keys"]
+    else:
+        # The old ones hold, and the last share may be given once more.
+        with pytest.raises(Unavailable, match="gone"):
+            await last
+        assert (await rekey.give(keys[1], nonce))["complete"]
+        return
+    # Now they are the present ones.
+    await rekey.begin(1, 1, verify=False)
+    assert (await rekey.give(keys[0], rekey.status()["nonce"]))["complete"]
 
 
 async def test_a_rekey_with_verification_holds_back_until_the_new_shares_were_shown(

@@ -7,6 +7,7 @@ https://developer.hashicorp.com/vault/api-docs/system/generate-root.
 
 import base64
 import dataclasses
+import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, Final, Literal
 
 from strongroom.crypto.aead import new_key
 from strongroom.crypto.tokens import BASE62, constant_time_equal, random_text
-from strongroom.model.errors import Invalid
+from strongroom.model.errors import Invalid, Unavailable
 from strongroom.store.engine.contract import Engine, Transaction
 from strongroom.store.seal.cluster import ClusterSeal
 from strongroom.store.seal.root_key import opens_root, recovery_fits, sealed_recovery, sealed_root
@@ -29,10 +30,14 @@ from strongroom.store.seal.stored import Split, StoredSeal, load_stored
 
 MOUNT: Final = "seal"
 KIND: Final = "ceremony"
+# A write that may be there or not.
+UNCONFIRMED: Final = "storage-unconfirmed"
 Attempt = dict[str, Any]
 Target = Literal["unseal", "recovery"]
 # Writes a root token of this text inside a transaction.
 NewRoot = Callable[[Transaction, str], None]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +189,7 @@ class Rekey(_Ceremony):
                 self._apply(transaction, given.attempt, new)
             return _Given(given.attempt, new)
 
-        given = await self._engine.transact(write)
+        given = await self._settled(write, new)
         if given.key is None:
             return self.status()
         if given.key is not new:
@@ -200,6 +205,32 @@ class Rekey(_Ceremony):
             "backup": False,
             **(more if attempt["verify"] else {"verification_required": False}),
         }
+
+    async def _settled(self, write: Callable[[Transaction], _Given], new: bytes) -> _Given:
+        """What was written, also where the database has not confirmed it.
+
+        Where the new key is in force nobody has its shares yet, and the old ones open nothing: the
+        database is asked until it tells, or the call has had its time.
+        """
+        written: list[_Given] = []
+        try:
+            return await self._engine.transact(lambda each: _kept(written, write(each)))
+        except Unavailable as refusal:
+            done = [each for each in written[-1:] if each.key is new]
+            if refusal.code != UNCONFIRMED or not done or done[0].attempt["verify"]:
+                raise
+            _log.error("a rekey was not confirmed; asking the database which keys hold")
+            if not await self._fits_now(new):
+                raise
+            return done[0]
+
+    async def _fits_now(self, key: bytes) -> bool:
+        """Asked by a transaction: it waits for the end of one that is still under way."""
+        while True:
+            try:
+                return await self._engine.transact(lambda each: self._fits(each, key))
+            except Unavailable:
+                await self._seal.pause()
 
     def verification(self) -> dict[str, Any]:
         """Where the verification of the new shares stands."""
@@ -325,6 +356,11 @@ class GenerateRoot(_Ceremony):
         if given.key is not None:
             raise Invalid("wrong-keys", "the keys do not fit; begin again with the first")
         return self.status()
+
+
+def _kept(written: list[_Given], given: _Given) -> _Given:
+    written.append(given)
+    return given
 
 
 def encode_token(token: str, otp: str) -> str:

@@ -120,6 +120,10 @@ class ClusterSeal:
         row = self.row()
         return load_stored(row) if row else None
 
+    async def pause(self) -> None:
+        """Before the database is asked once more."""
+        await self._clock.sleep(RETRY_SECONDS)
+
     @property
     def root_key(self) -> bytes:
         """The root key; raises Unavailable(`sealed`)."""
