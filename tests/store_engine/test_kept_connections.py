@@ -5,6 +5,7 @@ import contextlib
 import re
 import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
@@ -312,6 +313,22 @@ async def test_a_role_that_may_make_no_tables_is_told_so(
         await PostgresEngine.open(postgres_url, Barrier())
     assert "InvalidSchemaNameError (3F000)" in caught.value.message
     assert "create tables" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("mode", "word"), [("verify-ca", "sslrootcert"), ("require", "sslcert")])
+async def test_a_file_of_the_url_that_is_not_there_is_named(
+    tmp_path: Path, mode: str, word: str
+) -> None:
+    (tmp_path / "key").touch()
+    url = f"postgresql://a@127.0.0.1:1/a?sslmode={mode}&sslkey={tmp_path}/key"
+    with pytest.raises(Unavailable, match=f"{tmp_path}/none: No such file") as caught:
+        await PostgresEngine.open(f"{url}&{word}={tmp_path}/none", Barrier())
+    assert caught.value.code == "storage-tls"
+    # Where none is read it is the server that is not there.
+    unused = f"sslmode=disable&{word}={tmp_path}/none"
+    with pytest.raises(Unavailable, match="the database cannot be reached") as caught:
+        await PostgresEngine.open(f"postgresql://a@127.0.0.1:1/a?{unused}", Barrier())
+    assert caught.value.code == "storage-unavailable"
 
 
 def test_waits_of_libpq_in_the_url_are_passed_over() -> None:

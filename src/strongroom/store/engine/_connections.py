@@ -22,10 +22,11 @@ from strongroom.store.engine._database_errors import (
     is_cut,
     is_gone,
     is_uncertain,
+    missing_file,
     refusal_of,
     unconfirmed,
 )
-from strongroom.store.engine._hosts import Server, servers_of, without_waits
+from strongroom.store.engine._hosts import Server, files_of, servers_of, without_waits
 
 CONNECT_SECONDS: Final = 2.0
 PROBE_SECONDS: Final = 0.2
@@ -65,6 +66,8 @@ _BAD_SETTING: Final = (
     asyncpg.InvalidParameterValueError,
     asyncpg.CantChangeRuntimeParamError,
 )
+# Of a file, or of the socket.
+_NO_FILE: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 # What managed databases may say to `WHO`.
 _NOT_TOLD: Final = (
     asyncpg.InsufficientPrivilegeError,
@@ -191,6 +194,8 @@ class Connections:
                 )  # fmt: skip
             except _BAD_SETTING as error:
                 raise bad_address(error.args[0]) from None
+            except _NO_FILE as error:
+                raise missing_file(files_of(self._url)) or error from None
             try:
                 connection.add_log_listener(_hear)
                 await connection.execute(SESSION)

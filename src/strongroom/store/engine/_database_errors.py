@@ -1,6 +1,8 @@
-"""What PostgreSQL or its driver says, as callers hear it; pure."""
+"""What PostgreSQL or its driver says, as callers hear it."""
 
 import ssl
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import asyncpg
@@ -136,6 +138,16 @@ def bad_address(why: str) -> Refusal:
     )
 
 
+def missing_file(paths: Sequence[str]) -> Refusal | None:
+    """For the first of these files that cannot be read: the driver does not say which, or that."""
+    for path in paths:
+        try:
+            Path(path).open("rb").close()
+        except OSError as error:
+            return _no_tls(f"{path}: {error.strerror}")
+    return None
+
+
 def _state(error: Exception) -> str:
     state = getattr(error, "sqlstate", None)
     return state if isinstance(state, str) else ""
@@ -154,6 +166,10 @@ def _tls(error: Exception) -> Refusal:
         why = f"its certificate is refused: {error.verify_message}"
     elif isinstance(error, ssl.SSLError):
         why = error.reason or "the handshake failed"
+    return _no_tls(why)
+
+
+def _no_tls(why: str) -> Refusal:
     return Unavailable(
         "storage-tls",
         f"the database cannot be reached by TLS: {why}",

@@ -18,6 +18,9 @@ _WAITS: Final = (
     "tcp_user_timeout",
 )  # fmt: skip
 
+# Files of TLS.
+_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+
 Server = tuple[str, int]
 
 
@@ -62,3 +65,9 @@ def without_waits(url: str) -> str:
     place, _, query = url.partition("?")
     kept = "&".join(each for each in query.split("&") if each.partition("=")[0] not in _WAITS)
     return f"{place}?{kept}" if kept else place
+
+
+def files_of(url: str) -> tuple[str, ...]:
+    """The files that the URL names."""
+    query = parse_qs(urlsplit(url).query)
+    return tuple(query[each][-1] for each in _FILES if each in query)
