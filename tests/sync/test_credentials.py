@@ -3,7 +3,7 @@
 import pytest
 
 from strongroom.kube.resource import CONFIG_MAPS, SECRETS
-from strongroom.model.errors import Invalid, NotFound, Throttled, Unavailable
+from strongroom.model.errors import Denied, Invalid, NotFound, Throttled, Unavailable
 from strongroom.sync.providers.contract import Find, PushTarget
 from strongroom.sync.providers.kinds import Providers
 from strongroom.sync.providers.references import Surroundings
@@ -143,3 +143,45 @@ async def test_who_gives_a_login_and_asks_to_be_left_alone_is(clock) -> None:
         await clock.advance(3)
         assert await session.enter() == "one"
     assert asked == 2
+
+
+@pytest.mark.parametrize("bad", [1, 100])
+async def test_what_is_refused_for_good_costs_all_others_one_login_a_minute(clock, bad) -> None:
+    logins, revoked = 0, set()
+
+    async def login() -> tuple[int, float]:
+        nonlocal logins
+        logins += 1
+        return logins, 3600.0
+
+    async def good(token: int) -> int:
+        if token in revoked:
+            raise Denied("store-denied", "permission denied")
+        return token
+
+    async def refused(token: int) -> None:
+        raise Denied("store-denied", "permission denied")
+
+    session = Session(login, clock)
+
+    async def a_minute() -> int:
+        before = logins
+        for _ in range(6):
+            for number in range(bad):
+                with pytest.raises(Denied):
+                    await session.use(refused, number)
+            assert await session.use(good, "good") == logins
+            await clock.advance(10)
+        return logins - before
+
+    for _ in range(20):
+        await a_minute()
+    assert [await a_minute() for _ in range(3)] == [1, 1, 1]
+    # A login that serves nobody is another thing, and so is what was let in again.
+    await clock.advance(15)
+    revoked.add(logins)
+    assert await session.use(good, "good") == logins
+    assert await session.use(good, 0) == logins
+    await clock.advance(15)
+    revoked.add(logins)
+    assert await session.use(good, 0) == logins

@@ -111,7 +111,7 @@ class AzureKeyVault(OneByOne):
         query = None if "api-version=" in path else API_VERSION
         async with self._at_once:
             return await self._session.use(
-                lambda token: self._api.call(method, path, token, body, query)
+                lambda token: self._api.call(method, path, token, body, query), (method, path)
             )
 
     async def validate(self) -> None:

@@ -123,7 +123,8 @@ class GcpSecretManager(OneByOne):
     ) -> dict[str, Any]:
         async with self._at_once:
             return await self._session.use(
-                lambda token: self._api.call(method, f"v1/{path}", token, body, query)
+                lambda token: self._api.call(method, f"v1/{path}", token, body, query),
+                (method, path),
             )
 
     def _name(self, key: str) -> str:

@@ -186,10 +186,13 @@ class VaultProvider(OneByOne):
         self._client.token = token
         return token, seconds
 
-    async def _use(self, work: Callable[[Secret], Awaitable[R]]) -> R:
-        """Do something with the session; a reply without what it must have is no answer."""
+    async def _use(self, work: Callable[[Secret], Awaitable[R]], *what: str) -> R:
+        """Do something with the session; a reply without what it must have is no answer.
+
+        `what` tells it apart from what else is asked for, where the identity may not.
+        """
         with understood("the store"):
-            return await self._session.use(work)
+            return await self._session.use(work, what or None)
 
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, query: Query
@@ -199,7 +202,7 @@ class VaultProvider(OneByOne):
         async def ask(_: Secret) -> dict[str, Any]:
             return await self._client.request(method, path, body, query)
 
-        return await self._use(ask)
+        return await self._use(ask, method, path)
 
     async def validate(self) -> None:
         async def look(_: Secret) -> None:
@@ -215,7 +218,7 @@ class VaultProvider(OneByOne):
                 return await self._fetch(*split_key(ref.key, self._settings), ref)
 
         try:
-            return await self._use(read)
+            return await self._use(read, "read", ref.key)
         except Conflict as refusal:
             # 412: this replica has not seen what we wrote yet.
             raise Unavailable("store-behind", refusal.message) from None
@@ -262,7 +265,7 @@ class VaultProvider(OneByOne):
             )
             return {name: each for name, each in zip(names, found, strict=True) if each}
 
-        return await self._use(look)
+        return await self._use(look, "find", wanted.path)
 
     def _where_to_look(self, path: str) -> tuple[str, str, str]:
         """Mount, the folder in it, and what the names of its secrets begin with.
@@ -333,7 +336,7 @@ class VaultProvider(OneByOne):
                 return Pushed(changed=told, version=version)
             return Pushed(changed=True, version=await self._write(mount, path, after, version))
 
-        return await self._use(write)
+        return await self._use(write, "push", target.key)
 
     async def _tell(self, target: PushTarget, tags: Mapping[str, str]) -> bool:
         """Write custom metadata that differ; before the data, so that what is there has its mark.
@@ -399,7 +402,7 @@ class VaultProvider(OneByOne):
             kind = "metadata/" if self._settings.version == "v2" else ""
             await self._client.request("DELETE", f"{mount}/{kind}{path}")
 
-        await self._use(remove)
+        await self._use(remove, "delete", target.key)
 
     async def exists(self, target: PushTarget) -> bool:
         try:
