@@ -11,12 +11,15 @@ from strongroom.model.errors import Conflict
 from strongroom.sync.crds import EXTERNAL_SECRETS
 from strongroom.sync.desired import (
     CREATED_BY,
+    DATA_HASH,
     Difference,
     created_by,
+    data_hash,
     field_manager,
     owned_fields,
     owner_reference,
     refers_to,
+    secret_data,
 )
 from strongroom.sync.spec import Spec
 
@@ -113,6 +116,14 @@ def actor(current: Object, ours: str) -> str:
     latest = max(entries, key=lambda each: str(each.get("time", "")))
     when = f" at {latest['time']}" if latest.get("time") else ""
     return f"{latest.get('manager', 'somebody')} ({latest.get('operation', 'Update')}{when})"
+
+
+def is_own_write(current: Object, ours: str) -> bool:
+    """Whether it is whole as we have written it at some time, and nobody else has written data."""
+    metadata = current["metadata"]
+    hashed = (metadata.get("annotations") or {}).get(DATA_HASH)
+    whole = "data" in current and hashed == data_hash(secret_data(current))
+    return whole and written_by(current, ours) and not foreign_writes(metadata, ours)
 
 
 def describe(difference: Difference, target: str) -> str:

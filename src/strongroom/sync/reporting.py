@@ -11,7 +11,7 @@ from strongroom.model.clock import Clock
 from strongroom.model.errors import NotFound, Refusal, Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS
 from strongroom.sync.desired import Difference, field_manager, synced_version
-from strongroom.sync.drift import actor, describe
+from strongroom.sync.drift import actor, describe, is_own_write
 from strongroom.sync.remedies import worded
 from strongroom.sync.spec import Spec
 from strongroom.sync.status import (
@@ -28,6 +28,7 @@ from strongroom.sync.target import Outcome
 # Asks who changed a Secret: namespace and name in, a name or "" out.
 WhoChanged = Callable[[str, str], Awaitable[str]]
 UNKNOWN_ACTOR: Final = "an unknown writer (the API server's audit log names the actor)"
+OWN_WRITE: Final = "a write under its own name (was etcd put back, or does another operator run?)"
 
 _log = logging.getLogger(__name__)
 
@@ -82,12 +83,12 @@ class Reporter:
             status["sourceVersions"] = outcome.sources or None
             await self._put(item, status)
 
-    async def failed(self, item: Object, refusal: Refusal, *, manifest: bool = False) -> None:
-        """Not in order, and why."""
+    async def failed(self, item: Object, refusal: Refusal, *, manifest: bool = False) -> bool:
+        """Not in order, and why; whether the status says so."""
         before = item.get("status") or {}
         conditions = failed_conditions(before, refusal, self._clock.now(), manifest=manifest)
         if _same_words(before, conditions):
-            return
+            return True
         await self._events.emit(item, "Warning", "UpdateFailed", worded(refusal))
         try:
             await self._put(item, {"conditions": conditions})
@@ -95,6 +96,8 @@ class Reporter:
             # Of an API server that is away the watches tell; objects would do so by the thousand.
             level = logging.DEBUG if isinstance(other, Unavailable) else logging.WARNING
             _log.log(level, "status of %s/%s: %s", *key_of(item), other.code)
+            return False
+        return True
 
     async def missing(self, item: Object, what: Sequence[str]) -> None:
         """Keys that the store does not have and the policy skips."""
@@ -117,7 +120,10 @@ class Reporter:
         """Who changed the target last, as far as anybody knows."""
         who = await self._who_changed(item["metadata"]["namespace"], spec.target)
         if not who and before is not None:
-            who = actor(before, field_manager(item["metadata"]["name"]))
+            ours = field_manager(item["metadata"]["name"])
+            who = actor(before, ours)
+            if not who and spec.manifest is None and is_own_write(before, ours):
+                who = OWN_WRITE
         return who or UNKNOWN_ACTOR
 
     async def drift(

@@ -7,6 +7,7 @@ import pytest
 from strongroom.kube.resource import SECRETS
 from strongroom.model.errors import Denied, Refusal, Unavailable
 from strongroom.sync.crds import EXTERNAL_SECRETS
+from strongroom.sync.desired import field_manager
 
 
 async def test_a_foreign_key_is_removed_and_its_author_named(bench) -> None:
@@ -376,3 +377,22 @@ async def test_what_others_write_beside_a_merge_is_no_harm_after_a_start(bench, 
     await bench.edit(other="y")
     await bench.clock.advance(60)
     assert (await bench.condition())["status"] == before["status"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_an_etcd_that_was_put_back_is_not_called_an_unknown_writer(bench, whole) -> None:
+    """The Secret is as it was written before; somebody's write is not taken for that."""
+    await bench.external()
+    before = await bench.api.get(SECRETS, "db", "n")
+    bench.provider.put("prod/db", password="two")
+    await bench.clock.advance(2)
+    assert await bench.secret() == {"password": "two"}
+    back = {"data": before["data"], "metadata": {"annotations": before["metadata"]["annotations"]}}
+    if not whole:
+        back["data"] = {"password": None}
+    await bench.api.merge_patch(SECRETS, "db", "n", back, manager=field_manager("db"))
+    await bench.clock.advance(2)
+    assert await bench.secret() == {"password": "two"}
+    (note,) = [each for each in await bench.notes() if each.startswith("DriftRepaired")]
+    assert ("was etcd put back" in note) == whole
+    assert ("unknown writer" in note) == (not whole)

@@ -5,6 +5,7 @@ import pytest
 from strongroom.kube.resource import CONFIG_MAPS, Resource
 from strongroom.model.errors import Invalid, NotFound
 from strongroom.sync.crds import EXTERNAL_SECRETS
+from strongroom.sync.desired import DATA_HASH, field_manager
 
 CONFIG_MAP = {"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}
 THINGS = Resource("example.com", "v1", "things", "Thing")
@@ -32,6 +33,16 @@ async def test_a_config_map_that_somebody_edits_gets_its_values_back(bench) -> N
     (said,) = await repairs(bench)
     assert "ConfigMap db" in said
     assert "kubectl-edit" in said
+
+
+async def test_the_values_of_a_config_map_are_read_as_they_stand_when_nobody_is_named(bench) -> None:
+    await bench.external(target=CONFIG_MAP)
+    ours = field_manager("db")
+    hashed = {"annotations": {DATA_HASH: "theirs"}}
+    patch = {"data": {"password": "no base64!"}, "metadata": hashed}
+    await edit(bench, CONFIG_MAPS, patch, ours)
+    assert await data(bench) == {"password": "one"}
+    assert "unknown writer" in (await repairs(bench))[0]
 
 
 async def test_a_config_map_that_somebody_deletes_is_made_again(bench) -> None:
