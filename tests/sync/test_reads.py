@@ -1,12 +1,20 @@
 """Shared reads, and the pace of a store."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
 from strongroom.model.clock import SimulatedClock
 from strongroom.model.errors import Denied, NotFound, Throttled, Unavailable
-from strongroom.sync.pace import Pace, Rate, Resting
+from strongroom.sync.pace import (
+    LAST_LOOK,
+    LOOK_SECONDS,
+    LOOKS_AT_ONCE,
+    Pace,
+    Rate,
+    Resting,
+)
 from strongroom.sync.providers.contract import Fetched, Traits
 from strongroom.sync.providers.fake import FakeProvider
 from strongroom.sync.reads import SharedReads
@@ -268,8 +276,9 @@ async def test_no_pause_is_longer_than_the_shortest_interval_of_those_who_ask(
         return found
 
     assert (await pauses(9, 3600.0, 7.0))[-3:] == [7.0, 7.0, 7.0]
-    # Whoever had that interval is gone.
-    assert (await pauses(4, 3600.0))[-2:] == [30.0, 30.0]
+    # Whoever had that interval may wait for its turn, or is gone.
+    assert (await pauses(40, 3600.0))[-2:] == [7.0, 7.0]
+    assert (await pauses(20, 3600.0))[-2:] == [30.0, 30.0]
     assert (await pauses(2, 0.2)) == [1.0, 1.0]
 
 
@@ -365,3 +374,18 @@ def test_an_edit_forgives_failures_and_no_retry_after(clock: SimulatedClock) -> 
     assert not pace.after_edit().down
     pace.refused(Throttled("store-busy", "later", retry_after=60))
     assert pace.after_edit().down
+
+
+async def test_of_many_that_wait_for_a_store_few_look_at_a_time(clock: SimulatedClock) -> None:
+    pace = Pace(clock)
+    for _ in range(3):
+        await pace.turn()
+        pace.refused(Unavailable("unreachable", "no answer"))
+    turns = [pace.look_after() for _ in range(100_000)]
+    # Few of them wait no longer than the store rests.
+    assert turns[:LOOKS_AT_ONCE] == [1.0] * LOOKS_AT_ONCE
+    assert max(Counter(turns[:10_000]).values()) == LOOKS_AT_ONCE
+    assert turns[9_999] < max(turns) <= LAST_LOOK + LOOK_SECONDS
+    # Once it has answered that is over.
+    pace.answered()
+    assert pace.look_after() == 0

@@ -27,6 +27,7 @@ from strongroom.sync.due import (
     SHORTEST,
     Known,
     Need,
+    age_of,
     concerns,
     follows_the_store,
     is_of_the_cluster,
@@ -179,11 +180,10 @@ class SyncController:
 
     def store_is_back(self, readers: Iterable[Key]) -> None:
         """A store answers again: those that it failed are tried soon, not at their next turn."""
-        failed = [key for key, memory in self._memories.items() if memory.failed_first]
-        for key in failed:
-            self._memories[key].failed_first = False
-        others = self._stale(readers).difference(failed)
-        self._in_turn([*sorted(failed), *sorted(others)])
+        failed = {key: each for key, each in self._memories.items() if each.failed_first}
+        for memory in failed.values():
+            memory.failed_first = False
+        self._in_turn(failed, self._stale(readers).difference(failed))
 
     def catch_up(self, readers: Iterable[Key]) -> None:
         """Nobody knows what has changed at a store: all who read it do so again, in turn."""
@@ -192,13 +192,19 @@ class SyncController:
         others = [key for key in readers if key not in failed and self._concerns(key)]
         for key in others:
             self._memory(key).stale = True
-        self._in_turn([*sorted(failed), *sorted(others)])
+        self._in_turn(failed, others)
 
     def _stale(self, keys: Iterable[Key]) -> set[Key]:
         return {key for key in keys if key in self._memories and self._memories[key].stale}
 
-    def _in_turn(self, keys: Iterable[Key]) -> None:
-        """Ten thousand that are read at once would bring down a store that has just come up."""
+    def _in_turn(self, *groups: Iterable[Key]) -> None:
+        """Ten thousand at once would bring down a store that has just come up; the oldest first."""
+        now, held = (self._clock.now(), self._clock.monotonic()), self._parts.watches.objects
+
+        def older(key: Key) -> tuple[float, Key]:
+            return -age_of(held.get(*key) or {}, self._known(key), now), key
+
+        keys = [key for each in groups for key in sorted(each, key=older)]
         for number, key in enumerate(keys):
             self.queue.put_off(key, turn_at(number, self._parts.rate.per_second))
 
@@ -226,17 +232,19 @@ class SyncController:
                 await self._failed(key, item, error)
             # Else the Secret is right, so nobody is told; it is done with the next try.
             raise
-        self._memory(key).forbidden = None
+        self._memory(key).forbidden.since = None
         self._parts.measured(key, self._clock.monotonic() - began, True)
         return again
 
     async def _failed(self, key: Key, item: Object, error: Exception) -> None:
         await self._parts.generators.abandon(item)
-        if self._memory(key).may_pass(item, error, self._clock.monotonic()):
+        if self._memory(key).forbidden.may_pass(item, error, self._clock.monotonic()):
             return
         if isinstance(error, Refusal):
             manifest = bool(((item.get("spec") or {}).get("target") or {}).get("manifest"))
-            await self._parts.reporter.failed(item, error, manifest=manifest)
+            told = await self._parts.reporter.failed(item, error, manifest=manifest)
+            if told and isinstance(error, StoreAway):
+                error.take_turn()
         else:
             # A bug of ours is no reason to be silent at the object.
             said = Conflict("internal-error", f"the operator failed with {type(error).__name__}")
@@ -303,10 +311,8 @@ class SyncController:
             raise
 
     async def _are_managed(self, spec: Spec, namespace: str) -> bool:
-        for store in spec.stores:
-            if not await self._parts.stores.managed(store, namespace):
-                return False
-        return True
+        managed = [await self._parts.stores.managed(each, namespace) for each in spec.stores]
+        return all(managed)
 
     def _truce_left(self, key: Key) -> float:
         return self._memory(key).truce_left(self._clock.monotonic())
@@ -492,8 +498,7 @@ class SyncController:
 
     def _crowded(self) -> bool:
         """Whether many keys were new or changed a moment ago."""
-        now = self._clock.monotonic()
-        waiting = self.queue.lengths()
+        now, waiting = self._clock.monotonic(), self.queue.lengths()
         if waiting[Lane.CHANGED] + waiting[Lane.EVENT] > CROWD:
             self._crowded_until = now + CROWD_SECONDS
         return now < self._crowded_until

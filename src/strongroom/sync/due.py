@@ -313,21 +313,25 @@ def interval_of(spec: Spec, item: Object) -> float:
     return max(SHORTEST, spec.refresh_seconds * (1 - JITTER * place))
 
 
+def age_of(item: Object, known: Known | None, now: tuple[float, float]) -> float:
+    """Seconds since it was read, as far as anybody knows; infinite for what never was."""
+    wall, monotonic = now
+    if known is not None:
+        return monotonic - known.refreshed
+    refreshed = refresh_time(item.get("status") or {})
+    return math.inf if refreshed is None else wall - refreshed
+
+
 def next_look(
     spec: Spec, item: Object, known: Known | None, now: tuple[float, float]
 ) -> float | None:
     """Seconds until it is due; None when only a change can make it so."""
     if not _periodic(spec):
         return None
-    wall, monotonic = now
-    if not spec.windows.open(wall):
+    if not spec.windows.open(now[0]):
         return 60.0
     every = interval_of(spec, item)
-    if known is not None:
-        passed = monotonic - known.refreshed
-    else:
-        refreshed = refresh_time(item.get("status") or {})
-        passed = every if refreshed is None else wall - refreshed
+    passed = min(every, age_of(item, known, now))
     # A wall clock that was set back must not put it off for longer than one interval.
     return min(every, max(SHORTEST, every - passed))
 

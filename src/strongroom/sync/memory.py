@@ -16,6 +16,23 @@ STARTING_SECONDS: Final = 30.0
 
 
 @dataclass(slots=True)
+class Forbidden:
+    """Since when (monotonic) the cluster has forbidden each try."""
+
+    since: float | None = None
+
+    def may_pass(self, item: Object, error: Exception, monotonic: float) -> bool:
+        """Whether a failure shows nothing yet of an object that was in order. It is noted."""
+        if not (isinstance(error, Denied) and error.code == "kube-forbidden"):
+            self.since = None
+            return False
+        if self.since is None:
+            self.since = monotonic
+        lasts = monotonic - self.since >= STARTING_SECONDS
+        return not lasts and is_ready(item.get("status") or {})
+
+
+@dataclass(slots=True)
 class Memory:
     """All of it is of one object; one that is made anew under its name is another."""
 
@@ -32,8 +49,7 @@ class Memory:
     unsaid: Outcome | None = field(default=None, repr=False)
     # The repairs of late.
     contest: Contest | None = None
-    # Since when (monotonic) the cluster has forbidden each try.
-    forbidden: float | None = None
+    forbidden: Forbidden = field(default_factory=Forbidden)
 
     def begin_anew(self) -> None:
         """Another replica may have written since: what is known is only what has to be read.
@@ -42,16 +58,6 @@ class Memory:
         """
         self.stale = self.stale or self.pending is not None
         self.known = self.pending = self.unsaid = self.contest = None
-
-    def may_pass(self, item: Object, error: Exception, monotonic: float) -> bool:
-        """Whether a failure shows nothing yet of an object that was in order. It is noted."""
-        if not (isinstance(error, Denied) and error.code == "kube-forbidden"):
-            self.forbidden = None
-            return False
-        if self.forbidden is None:
-            self.forbidden = monotonic
-        lasts = monotonic - self.forbidden >= STARTING_SECONDS
-        return not lasts and is_ready(item.get("status") or {})
 
     def wrote(self, version: str) -> bool:
         """Whether a version of the target is what was written last, and said."""

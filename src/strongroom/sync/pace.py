@@ -6,6 +6,7 @@ so that workers stay free for other stores.
 
 import math
 import re
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,11 @@ LAST_PAUSE: Final = 30.0
 DEFAULT_RETRY_AFTER: Final = 5.0
 # In so many seconds after its return a store is asked as fast as any other.
 RAMP_SECONDS: Final = 10.0
+# So many of those that wait for a store look again together, and the next so much later: however
+# many there are, they cost little. But each does after so long.
+LOOKS_AT_ONCE: Final = 40
+LOOK_SECONDS: Final = 1.0
+LAST_LOOK: Final = 300.0
 
 _ADDRESS: Final = re.compile(r"no answer from \w+://[^/\s]+")
 _STATUS: Final = re.compile(r" \(status \d{3}\)$")
@@ -48,8 +54,10 @@ class Pace:
         self._closed_until = 0.0
         self._why: Unavailable | None = None
         self._probing = False
-        # The shortest interval of those who asked since the last failure.
-        self._shortest = LAST_PAUSE
+        # The shortest interval of those who wait, and when one of them has asked last.
+        self._shortest, self._wanted = LAST_PAUSE, 0.0
+        # When those that wait look again, and how many will then.
+        self._next_look, self._looks = 0.0, 0
         self.failures = 0
 
     @property
@@ -59,7 +67,8 @@ class Pace:
 
     def wanted_within(self, seconds: float) -> None:
         """Whoever asks has that refresh interval, which no pause for a failure is longer than."""
-        self._shortest = min(self._shortest, max(seconds, FIRST_PAUSE))
+        if max(seconds, FIRST_PAUSE) <= self._shortest:
+            self._shortest, self._wanted = max(seconds, FIRST_PAUSE), self._clock.monotonic()
 
     async def turn(self) -> None:
         """Return when a read may begin; raises what the store said last, or Throttled."""
@@ -94,6 +103,7 @@ class Pace:
             # What was saved up while nobody could ask would fall upon it at once.
             self._tokens, self._filled = min(self._tokens, 0.0), self._clock.monotonic()
         self.failures, self._why, self._closed_until, self._probing = 0, None, 0.0, False
+        self._shortest, self._next_look, self._looks = LAST_PAUSE, 0.0, 0
         return back
 
     def refused(self, refusal: Unavailable) -> None:
@@ -101,6 +111,9 @@ class Pace:
         self._probing = False
         self.failures += 1
         now = self._clock.monotonic()
+        if now - self._wanted > LAST_LOOK + LAST_PAUSE:
+            # Whoever had that interval is gone.
+            self._shortest = LAST_PAUSE
         if isinstance(refusal, Throttled):
             pause = refusal.retry_after
             self._closed_until = now + (DEFAULT_RETRY_AFTER if pause is None else pause)
@@ -109,7 +122,19 @@ class Pace:
             over = min(16, self.failures - FAILURES_TO_OPEN)
             self._closed_until = now + min(self._shortest, FIRST_PAUSE * 2**over)
             self._why = refusal
-        self._shortest = LAST_PAUSE
+
+    def look_after(self) -> float:
+        """Seconds after which one more of those that wait looks again, if nobody wakes it before.
+
+        They take turns: the first to come finds out whether the store is back, and then all hear.
+        """
+        now = self._clock.monotonic()
+        if self._next_look < max(self._closed_until, now):
+            self._next_look, self._looks = max(self._closed_until, now), 0
+        elif self._looks >= LOOKS_AT_ONCE and self._next_look < now + LAST_LOOK:
+            self._next_look, self._looks = self._next_look + LOOK_SECONDS, 0
+        self._looks += 1
+        return self._next_look - now
 
     def usable(self) -> None:
         """Note that the store was found in order otherwise: the next read finds out at once.
@@ -143,7 +168,8 @@ class Pace:
             return ClusterAway(said, seconds)
         if isinstance(why, Throttled):
             return Throttled(why.code, told_to_others(why), retry_after=seconds)
-        return Resting(why.code, told_to_others(why), hint=why.hint, retry_after=seconds)
+        said = Unavailable(why.code, told_to_others(why), hint=why.hint)
+        return Resting(said, seconds, self.look_after)
 
 
 def told_to_others(why: Unavailable) -> str:
@@ -171,8 +197,14 @@ def turn_at(number: int, per_second: float) -> float:
 
 
 class Resting(Unavailable):
-    """The store did not answer others either; it is asked again in `retry_after` seconds."""
+    """The store did not answer others either; it is asked again in `retry_after` seconds.
 
-    def __init__(self, code: str, message: str, *, hint: str, retry_after: float) -> None:
-        super().__init__(code, message, hint=hint)
+    `look_after` gives whoever waits for it the seconds until its turn to look.
+    """
+
+    def __init__(
+        self, refusal: Unavailable, retry_after: float, look_after: Callable[[], float]
+    ) -> None:
+        super().__init__(refusal.code, refusal.message, hint=refusal.hint)
         self.retry_after = retry_after
+        self.look_after = look_after

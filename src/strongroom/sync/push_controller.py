@@ -20,7 +20,8 @@ from strongroom.sync.desired import synced_version
 from strongroom.sync.due import FUTURE_SECONDS, JITTER, SHORTEST, refresh_time
 from strongroom.sync.finalizers import hold, is_held, let_go
 from strongroom.sync.index import Index
-from strongroom.sync.providers.contract import PushTarget
+from strongroom.sync.memory import Forbidden
+from strongroom.sync.providers.contract import ClusterAway, PushTarget
 from strongroom.sync.push_concerns import PushConcerns
 from strongroom.sync.push_source import Source, made_for, source_of
 from strongroom.sync.push_spec import (
@@ -111,6 +112,7 @@ class PushController:
         self._places: dict[Key, Places] = {}
         # How often in a row a key was refused for what passes.
         self._tries: dict[Key, int] = {}
+        self._forbidden: dict[Key, Forbidden] = {}
         self.objects.on_change(self._object_changed)
         parts.watches.secrets.on_change(self._secret_changed)
         for each in (parts.watches.secrets, parts.watches.config_maps):
@@ -140,6 +142,7 @@ class PushController:
     def _forget(self, key: Key) -> None:
         self._done.pop(key, None)
         self._tries.pop(key, None)
+        self._forbidden.pop(key, None)
         self._places.pop(key, None)
         self._stale.discard(key)
         self._moved.discard(key)
@@ -199,11 +202,12 @@ class PushController:
         except Refusal as refusal:
             # What was written before it is told at once, or nobody would take it back.
             said = ("Errored", worded(refusal))
-            if self._may_pass(key, refusal):
+            if self._may_pass(key, item, refusal):
                 said = ("", "")
             await self._say(item, progress.places, *said, progress.pushes)
             raise
         self._tries.pop(key, None)
+        self._forbidden.pop(key, None)
         return again
 
     def _patience(self, key: Key, refusal: Refusal) -> Pause | None:
@@ -218,8 +222,16 @@ class PushController:
         asked = getattr(refusal, "retry_after", None) or 0.0
         return Pause(asked, max(asked, min(LAST_BACKOFF, interval)))
 
-    def _may_pass(self, key: Key, refusal: Refusal) -> bool:
-        """Whether a refusal is of a kind that is gone in a moment, and is not there for long."""
+    def _may_pass(self, key: Key, item: Object, refusal: Refusal) -> bool:
+        """Whether a refusal is of a kind that is gone in a moment, and is not there for long.
+
+        Of an API server that is away the watches tell.
+        """
+        forbidden = self._forbidden.setdefault(key, Forbidden())
+        if forbidden.may_pass(item, refusal, self._clock.monotonic()):
+            return True
+        if isinstance(refusal, ClusterAway):
+            return True
         if not isinstance(refusal, Unavailable) and refusal.code not in PASSING:
             return False
         self._tries[key] = self._tries.get(key, 0) + 1

@@ -1,6 +1,6 @@
 """Conditions of an ExternalSecret: the reasons and messages its users know. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from strongroom.model.clock import rfc3339
@@ -24,8 +24,15 @@ class StoreAway(Unavailable):
         super().__init__(refusal.code, refusal.message, hint=refusal.hint)
         self.throttled = isinstance(refusal, Throttled)
         self.retry_after: float | None = getattr(refusal, "retry_after", None)
+        # Of a store that rests: gives the seconds until this one's turn to look again.
+        self.look_after: Callable[[], float] | None = getattr(refusal, "look_after", None)
         # What befell the target, which only the store could put right.
         self.unrepaired = ""
+
+    def take_turn(self) -> None:
+        """Look again when its turn comes among all that wait, for the status says why by now."""
+        if self.look_after is not None:
+            self.retry_after = max(self.retry_after or 0.0, self.look_after())
 
 
 def seconds(now: float) -> str:

@@ -9,7 +9,7 @@ from strongroom.kube.resource import SECRETS
 from strongroom.model.errors import Denied, Refusal, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.crds import PUSH_SECRETS
-from strongroom.sync.providers.contract import Pushed, PushTarget, Traits
+from strongroom.sync.providers.contract import ClusterAway, Pushed, PushTarget, Traits
 from strongroom.sync.providers.fake import FakeProvider
 
 DENIED = Denied("store-denied", "permission denied")
@@ -169,3 +169,30 @@ async def test_a_row_that_goes_while_it_is_pushed_is_taken_back(bed) -> None:
     await bed.clock.advance(5)
     assert "out/db" not in bed.provider.secrets
     assert await shown(bed) == {"out/user"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Denied("kube-forbidden", "cannot get secrets"),
+        ClusterAway(Unavailable("unreachable", "no answer")),
+    ],
+)
+async def test_what_a_server_that_starts_forbids_is_not_told(idle, unruly, said: Refusal) -> None:
+    """Until it has read its roles it forbids everything; a while later that is no start."""
+    await idle.secret_of_somebody("source", password="p1")
+    await push(idle)
+    before = await status(idle)
+    unruly.only, unruly.failures = SECRETS, {"get": [said] * 1000}
+    await idle.edit("source", password="p2")
+    await idle.clock.advance(25)
+    assert len(unruly.failures["get"]) < 996
+    assert await status(idle) == before
+    assert not [each for each in await idle.notes() if each.startswith("Errored")]
+    if isinstance(said, Denied):
+        await idle.clock.advance(100)
+        assert await ready(idle) == ("False", "Errored")
+    unruly.failures = {}
+    await idle.clock.advance(300)
+    assert held(idle, "out/db") == "p2"
+    assert await ready(idle) == ("True", "Synced")

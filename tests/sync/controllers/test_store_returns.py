@@ -172,3 +172,40 @@ async def test_a_read_that_hangs_ends_when_its_store_is_edited(idle) -> None:
     await idle.api.merge_patch(SECRET_STORES, "s", "n", EDITED)
     await idle.clock.advance(1)
     assert await idle.secret() == {"password": "one"}
+
+
+class Noting(FakeProvider):
+    """Knows in which order it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    async def fetch(self, ref):
+        self.asked.append(ref.key)
+        return await super().fetch(ref)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_is_oldest_comes_first_when_a_store_is_back(idle, restarted: bool) -> None:
+    idle.provider = provider = Noting()
+    provider.has_feed = False
+    operator = await idle.start(rate=Rate(PER_SECOND, burst=10_000))
+    oldest_first = ["c", "a", "b"]
+    for key in oldest_first:
+        provider.put(key, password="one")
+        row = {"secretKey": "p", "remoteRef": {"key": key, "property": "password"}}
+        await idle.external(key, data=[row], refreshInterval="10m")
+        await passing(idle, operator, 100)
+    if restarted:
+        operator = await idle.start(rate=Rate(PER_SECOND, burst=10_000))
+    provider.broken = Unavailable("unreachable", "no answer")
+    await passing(idle, operator, 900)
+    assert all([await idle.condition("Stale", each) for each in oldest_first])
+    provider.broken = None
+    # Whoever finds out that it is back is none of those that then have their turn.
+    provider.asked = []
+    operator.sync.store_is_back([("n", each) for each in oldest_first])
+    operator.stores.usable((await idle.api.get(SECRET_STORES, "s", "n"))["metadata"]["uid"])
+    await passing(idle, operator, 30)
+    assert provider.asked == oldest_first
