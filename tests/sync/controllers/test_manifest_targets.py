@@ -35,7 +35,9 @@ async def test_a_config_map_that_somebody_edits_gets_its_values_back(bench) -> N
     assert "kubectl-edit" in said
 
 
-async def test_the_values_of_a_config_map_are_read_as_they_stand_when_nobody_is_named(bench) -> None:
+async def test_the_values_of_a_config_map_are_read_as_they_stand_when_nobody_is_named(
+    bench,
+) -> None:
     await bench.external(target=CONFIG_MAP)
     ours = field_manager("db")
     hashed = {"annotations": {DATA_HASH: "theirs"}}

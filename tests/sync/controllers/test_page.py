@@ -2,14 +2,25 @@
 
 import asyncio
 import json
+import re
+from pathlib import Path
 
 import pytest
+import yaml
+from tests.sync.controllers.conftest import DATA
 
 from strongroom.kube.election import Election
 from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import EVENTS, LEASES, Resource
 from strongroom.model.secret import Secret
-from strongroom.sync.crds import EXTERNAL_SECRETS, PUSH_SECRETS, SECRET_STORES
+from strongroom.sync.crds import (
+    CLUSTER_EXTERNAL_SECRETS,
+    CLUSTER_PUSH_SECRETS,
+    CLUSTER_SECRET_STORES,
+    EXTERNAL_SECRETS,
+    PUSH_SECRETS,
+    SECRET_STORES,
+)
 from strongroom.sync.metrics import FAMILIES
 from strongroom.sync.reasons import WORDS
 from strongroom.sync.senders import Senders
@@ -241,3 +252,62 @@ async def test_every_reason_that_is_written_is_in_the_table(bench) -> None:
     }
     assert events | reasons <= WORDS
     assert {"Created", "DriftRepaired", "UpdateFailed", "SecretSynced"} <= events | reasons
+
+
+ROOT = Path(__file__).resolve().parents[3]
+# What Prometheus adds, and what its functions make.
+OF_PROMETHEUS = {"job", "instance", "le"}
+USED = re.compile(r"(\w+)(?:\{([^}]*)\})?")
+SHARED = {"secretStoreRefs": [{"name": "s", "kind": "SecretStore"}]}
+
+
+def queries() -> list[tuple[str, str]]:
+    """Each query, and what a person reads with it."""
+    dashboard = json.loads((ROOT / "deploy/grafana/strongroom-sync.json").read_text())
+    found = [
+        (each["expr"], each.get("legendFormat", "").replace("{{", "$labels."))
+        for panel in dashboard["panels"]
+        for each in panel["targets"]
+    ]
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/strongroom-sync-rules.yaml").read_text())
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+    return found + [(each["expr"], str(each["annotations"])) for each in alerts]
+
+
+async def test_queries_and_their_texts_name_labels_that_exist(bench) -> None:
+    """A label that no series has gives an alert that never fires, or one that names nobody."""
+    every = {"selector": {"matchLabels": {"team": "x"}}}
+    of_source = {"selector": {"secret": {"name": "db"}}, **SHARED}
+    rows = {"data": [{"match": {"secretKey": "password", "remoteRef": {"remoteKey": "out"}}}]}
+    push = {**of_source, **rows}
+    spec = {"secretStoreRef": {"name": "s"}, "data": DATA}
+    shared = {"metadata": {"name": "c"}, "spec": {"provider": {"fake": {}}}}
+    await bench.external()
+    await bench.external("broken", data=[{"secretKey": "a", "remoteRef": {"key": "gone"}}])
+    await bench.api.create(CLUSTER_SECRET_STORES, shared)
+    metadata = {"name": "p", "namespace": "n"}
+    await bench.api.create(PUSH_SECRETS, {"metadata": metadata, "spec": push})
+    for resource, inner in (
+        (CLUSTER_EXTERNAL_SECRETS, {"externalSecretSpec": spec}),
+        (CLUSTER_PUSH_SECRETS, {"pushSecretSpec": push}),
+    ):
+        among = {"namespaceSelectors": [every["selector"]], **inner}
+        await bench.api.create(resource, {"metadata": {"name": "w"}, "spec": among})
+    await bench.clock.advance(2)
+    bench.operator.metrics.notices["taken"] += 1
+    labels: dict[str, set[str]] = {}
+    for line in bench.operator.lines():
+        if not line.startswith("#"):
+            name, inner = USED.match(line).groups()
+            labels.setdefault(name, set()).update(re.findall(r'(\w+)="', inner or ""))
+    for expression, said in queries():
+        used = [(name, inner) for name, inner in USED.findall(expression) if name in labels]
+        assert used, expression
+        every_label = set.intersection(*(labels[name] for name, _ in used)) | OF_PROMETHEUS
+        for name, inner in used:
+            assert set(re.findall(r"(\w+)[=!]", inner)) <= labels[name], expression
+        grouped = re.findall(r"by \(([^)]*)\)", expression)
+        assert {one.strip() for each in grouped for one in each.split(",")} <= every_label
+        kept = {one.strip() for each in grouped for one in each.split(",")} or every_label
+        shown = set(re.findall(r"\$labels\.\s*(\w+)", said))
+        assert shown <= (kept if grouped else every_label), (expression, said)
