@@ -253,6 +253,18 @@ async def test_the_old_version_is_served_and_defaults_are_the_known_ones(
     assert made["spec"]["refreshInterval"] == "1h0m0s"
     assert made["spec"]["target"] == {"creationPolicy": "Owner", "deletionPolicy": "Retain"}
     assert set(made["spec"]["data"][0]["remoteRef"]) == {"key", "property"}
+    # The other kinds of that version are taken as well.
+    spread = {"namespaceSelectors": [{}], "externalSecretSpec": item["spec"]}
+    for kind, spec in (
+        ("SecretStore", FAKE),
+        ("ClusterSecretStore", FAKE),
+        ("ClusterExternalSecret", spread),
+    ):
+        other = {"apiVersion": item["apiVersion"], "kind": kind, "spec": spec}
+        other["metadata"] = {"name": "old"} | (
+            {} if kind.startswith("Cluster") else {"namespace": namespace}
+        )
+        cluster.kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(other))
     shown = cluster.kubectl("get", "es", "-n", namespace)
     for column in ("STORETYPE", "STORE", "REFRESH INTERVAL", "STATUS", "READY", "LAST SYNC"):
         assert column in shown

@@ -397,6 +397,8 @@ _CLUSTER_COLUMNS: Final = _columns(
     ("Ready", _READY + ".status"),
 )
 _PUSH_COLUMNS: Final = [*_AGE, *_columns(("Status", _READY + ".reason"))]
+# Its condition has no reason, as the other controller's has none.
+_CLUSTER_PUSH_COLUMNS: Final = [*_PUSH_COLUMNS, *_columns(("Ready", _READY + ".status"))]
 _STATE_COLUMNS: Final = [
     *_columns(("GC Deadline", ".spec.garbageCollectionDeadline")),
     *_dated("Age", ".metadata.creationTimestamp"),
@@ -435,7 +437,7 @@ def crds() -> list[Object]:
         _crd(CLUSTER_SECRET_STORES, "css", _store(), _STORE_COLUMNS),
         _crd(CLUSTER_EXTERNAL_SECRETS, "ces", _cluster_external_secret(), _CLUSTER_COLUMNS),
         _crd(PUSH_SECRETS, "ps", _push_secret(), [*_PUSH_COLUMNS, *_LAST_SYNC]),
-        _crd(CLUSTER_PUSH_SECRETS, "", _cluster_push_secret(), _PUSH_COLUMNS),
+        _crd(CLUSTER_PUSH_SECRETS, "", _cluster_push_secret(), _CLUSTER_PUSH_COLUMNS),
         *(_crd(each, "", _object(spec=_OPEN), []) for each in GENERATORS),
         _crd(CLUSTER_GENERATORS, "", _cluster_generator(), []),
         _crd(GENERATOR_STATES, "gs", _generator_state(), _STATE_COLUMNS),

@@ -12,6 +12,7 @@ from strongroom.sync.crds import (
     CLUSTER_SECRET_STORES,
     EXTERNAL_SECRETS,
     PUSH_SECRETS,
+    crds,
 )
 
 SPEC = {
@@ -361,3 +362,12 @@ async def test_a_selector_that_is_none_is_told_and_children_stay(wide) -> None:
     writes = wide.api.writes
     await wide.clock.advance(600)
     assert wide.api.writes == writes
+
+
+@pytest.mark.parametrize("kind", ["ClusterExternalSecret", "ClusterPushSecret"])
+def test_whether_it_is_ready_is_a_column(kind: str) -> None:
+    """Their conditions have no reason, so a column of reasons alone would stay empty."""
+    (definition,) = [each for each in crds() if each["spec"]["names"]["kind"] == kind]
+    columns = definition["spec"]["versions"][0]["additionalPrinterColumns"]
+    paths = [each["jsonPath"] for each in columns]
+    assert '.status.conditions[?(@.type=="Ready")].status' in paths
