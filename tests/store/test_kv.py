@@ -6,6 +6,8 @@ import pytest
 
 from strongroom.model.errors import Invalid
 from strongroom.store.call import parse_seconds
+from strongroom.store.engine.contract import EventRow
+from strongroom.store.feed import as_cloud_event, event_type
 from strongroom.store.secrets.cubbyhole import MAX_ENTRIES
 
 
@@ -173,7 +175,40 @@ async def test_only_versions_that_change_are_told_of(store) -> None:
     await store.ask("PUT", "secret/destroy/a", {"versions": [1, 1, 99]})
     await store.ask("PUT", "secret/delete/a", {"versions": [1, 2]})
     told = await store.read(lambda view: view.events_after(before, 10))
-    assert [(each.operation, each.version) for each in told] == [("destroy", 1), ("delete", 2)]
+    assert [(each.operation, each.versions) for each in told] == [
+        ("destroy", (1,)), ("delete", (2,)),
+    ]  # fmt: skip
+
+
+async def test_changed_versions_are_told_as_vault_proxy_reads_them(store) -> None:
+    """It kept a destroyed version in its cache: it knows these types, paths and lists alone."""
+    for _ in range(3):
+        await write(store, "data/a", k="v")
+    before = await store.read(lambda view: view.last_event())
+    for verb, versions in (("delete", [1, 2]), ("undelete", [2]), ("destroy", [1])):
+        await store.ask("PUT", f"secret/{verb}/data/a", {"versions": versions})
+    await store.ask("DELETE", "secret/data/data/a")
+    events = await store.read(lambda view: view.events_after(before, 10))
+    told = [as_cloud_event(each)["data"]["event"]["metadata"] for each in events]  # type: ignore[index]
+    always = {"current_version": "3", "data_path": "secret/data/data/a", "modified": "true"}
+    assert told == [
+        always | {"operation": name, "path": f"secret/{name}/data/a", f"{name}{end}": versions}
+        for name, end, versions in (
+            ("delete", "d_versions", "[1,2]"),
+            ("undelete", "d_versions", "[2]"),
+            ("destroy", "ed_versions", "[1]"),
+        )
+    ] + [always | {"operation": "data-delete", "path": "secret/data/data/a"}]
+    assert list(map(event_type, events)) == [
+        "kv-v2/delete", "kv-v2/undelete", "kv-v2/destroy", "kv-v2/data-delete",
+    ]  # fmt: skip
+
+
+def test_what_an_earlier_program_wrote_of_a_version_is_told_in_the_same_form() -> None:
+    row = EventRow(1, 0.0, "secret/data/a", "destroy", 2, "secret/")
+    metadata = as_cloud_event(row)["data"]["event"]["metadata"]  # type: ignore[index]
+    assert event_type(row) == "kv-v2/destroy"
+    assert (metadata["path"], metadata["destroyed_versions"]) == ("secret/destroy/a", "[2]")
 
 
 async def test_a_path_of_version_one_is_answered_with_the_way_out(store) -> None:

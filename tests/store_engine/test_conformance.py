@@ -323,10 +323,11 @@ async def test_consumers_and_events_keep_their_order(engine: Engine) -> None:
             )
         assert [row.actor for row in engine.view.consumers("p")] == left
     for version in (1, 2):
-        event = EventRow(0, 5.0, "secret/data/x", "write", version, "secret/")
+        event = EventRow(0, 5.0, "secret/data/x", "delete", version, "secret/", versions=(1, 7))
         await engine.transact(lambda rows, event=event: rows.append_event(event))  # type: ignore[misc]
     events = engine.view.events_after(0, 10)
     assert [each.version for each in events] == [1, 2]
+    assert [each.versions for each in events] == [(1, 7)] * 2
     assert engine.view.last_event() == events[-1].sequence
 
 

@@ -282,8 +282,30 @@ def event_type(event: EventRow) -> str:
     """`kv-v2/data-write`, `kv-v2/data-delete`, `kv-v2/metadata-write`, `kv-v1/write`, ..."""
     if event.operation.startswith("v1-"):
         return f"kv-v1/{event.operation.removeprefix('v1-')}"
+    if _versions(event):
+        return f"kv-v2/{event.operation}"
     kind = event.operation if event.operation.startswith("metadata") else f"data-{event.operation}"
     return f"kv-v2/{kind}"
+
+
+def _versions(event: EventRow) -> tuple[int, ...]:
+    """Those that `delete/`, `undelete/` or `destroy/` was called for."""
+    if event.versions or event.operation not in ("undelete", "destroy"):
+        return event.versions
+    return (event.version,)  # An earlier program wrote an entry for each.
+
+
+def _of_call(event: EventRow) -> dict[str, str]:
+    """The path that was called, and for which versions, as Vault Proxy reads it for its cache."""
+    numbers, operation = _versions(event), event.operation
+    if not numbers:
+        return {"path": event.path}
+    name = event.path.removeprefix(f"{event.mount}data/")
+    told = {"delete": "deleted_versions", "undelete": "undeleted_versions"}
+    return {
+        "path": f"{event.mount}{operation}/{name}",
+        told.get(operation, "destroyed_versions"): orjson.dumps(numbers).decode(),
+    }
 
 
 def as_gap(event: EventRow) -> dict[str, object]:
@@ -333,7 +355,7 @@ def as_cloud_event(event: EventRow) -> dict[str, object]:
                     "data_path": event.path,
                     "modified": "true",
                     "operation": event_type(event).partition("/")[2],
-                    "path": event.path,
+                    **_of_call(event),
                 },
             },
             "event_type": event_type(event),

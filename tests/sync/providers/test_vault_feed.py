@@ -2,7 +2,9 @@
 
 import math
 
-from strongroom.sync.providers.vault_feed import MOST_PATHS, Past
+import pytest
+
+from strongroom.sync.providers.vault_feed import MOST_PATHS, Past, changed_path
 
 
 def page(first: int, count: int, **said: object) -> dict[str, object]:
@@ -43,3 +45,15 @@ def test_a_history_without_an_end_is_not_kept_and_has_everything_compared() -> N
     for again in range(3):
         past.add(page(again, 1))
         assert past == Past({}, whole=False, unsure_before=math.inf)
+
+
+@pytest.mark.parametrize("folder", ["delete", "undelete", "destroy", "metadata"])
+def test_an_event_of_vaults_that_names_no_data_path_is_of_the_values_all_the_same(
+    folder: str,
+) -> None:
+    kind = f"kv-v2/{folder}" if folder != "metadata" else "kv-v2/metadata-delete"
+    path = f"kv/{folder}/kv/{folder}/a"
+    event = {"event": {"metadata": {"path": path}}, "plugin_info": {"mount_path": "kv/"}}
+    assert changed_path({"data": event}, kind) == f"kv/data/kv/{folder}/a"
+    event["event"]["metadata"]["data_path"] = f"kv/data/kv/{folder}/a"
+    assert changed_path({"data": event}, kind) == f"kv/data/kv/{folder}/a"

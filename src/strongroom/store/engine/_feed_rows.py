@@ -14,14 +14,15 @@ from strongroom.store.engine.sql import upsert
 PUT_CONSUMER: Final = upsert("consumer", "path, actor", "expires, version, body")
 
 
-class _Stored(msgspec.Struct, gc=False):
-    """The sealed part of an event."""
+class _Stored(msgspec.Struct, gc=False, omit_defaults=True):
+    """The sealed part of an event; an earlier program passes over what it does not know."""
 
     time: float
     path: str
     operation: str
     version: int
     mount: str
+    versions: tuple[int, ...] = ()
 
 
 # The body of an entry that was written without a key, of when a snapshot was restored. Whoever can
@@ -48,7 +49,8 @@ def restored_at(body: bytes) -> float | None:
 
 def sealed_event(seal: Callable[[str, str, int, bytes], bytes], event: EventRow) -> bytes:
     """The body of an event's row; it is sealed before the database gives the number."""
-    row = _Stored(event.time, event.path, event.operation, event.version, event.mount)
+    told = (event.operation, event.version, event.mount, event.versions)
+    row = _Stored(event.time, event.path, *told)
     return seal("event", "", 0, _ENCODER.encode(row))
 
 
@@ -111,7 +113,8 @@ class FeedRows(SealedRows):
             said = f"the row {number} of event does not open under its key and place"
             return EventRow(number, 0.0, "", "", 0, "", damage=said)
         row = _DECODER.decode(opened)
-        return EventRow(number, row.time, row.path, row.operation, row.version, row.mount)
+        told = (row.operation, row.version, row.mount)
+        return EventRow(number, row.time, row.path, *told, versions=row.versions)
 
     def last_event(self) -> int:
         return int(self._sql.one("SELECT COALESCE(MAX(sequence), 0) FROM event")[0])

@@ -220,7 +220,8 @@ RESTORED: Final = "restored"
 class EventRow(msgspec.Struct, frozen=True, gc=False):
     """One entry of the change feed, in commit order.
 
-    `damage` says why an entry does not open; then nothing but its number is known.
+    `damage` says why an entry does not open; then nothing but its number is known. `versions` are
+    those that a call of `delete/`, `undelete/` or `destroy/` changed.
     """
 
     sequence: int
@@ -230,6 +231,7 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
     version: int
     mount: str
     damage: str = ""
+    versions: tuple[int, ...] = ()
 
     @property
     def breaks(self) -> bool:

@@ -241,10 +241,12 @@ class Kv2:
             if row is old:
                 return
             transaction.put_kv_metadata(row)
-            for number in dict.fromkeys(chosen):
-                # Of those that it did not change, or has not, nobody hears.
-                if row.info(number) != old.info(number):
-                    transaction.append_event(_event(call, name, number, now))
+            # Of those that it did not change, or has not, nobody hears.
+            changed = [each for each in dict.fromkeys(chosen) if row.info(each) != old.info(each)]
+            if changed:
+                # The newest, which is deleted by its path alone, is named by no event.
+                named = tuple(changed) if numbers else ()
+                transaction.append_event(_event(call, name, old.current_version, now, named))
 
         return Write(write, no_reply, About(mount, path, CONFIG))
 
@@ -343,7 +345,9 @@ def _described(row: KvMetadata) -> Result:
     return Result(version_data(row.versions[-1], row.custom))
 
 
-def _event(call: Call, operation: str, version: int, now: float) -> EventRow:
+def _event(
+    call: Call, operation: str, version: int, now: float, versions: tuple[int, ...] = ()
+) -> EventRow:
     kind = "metadata" if operation.startswith("metadata") else "data"
     path = f"{call.mount.path}{kind}/{call.args['path']}"
-    return EventRow(0, now, path, operation, version, call.mount.path)
+    return EventRow(0, now, path, operation, version, call.mount.path, versions=versions)

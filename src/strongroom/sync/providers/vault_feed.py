@@ -15,6 +15,8 @@ from strongroom.sync.providers.contract import Version
 MOST_PATHS: Final = 100_000
 # The events behind which a version can be read.
 _WRITES: Final = frozenset({"kv-v2/data-write", "kv-v2/data-patch"})
+# Where calls are made that change what is read under `data/`.
+_FOLDERS: Final = frozenset({"metadata", "delete", "undelete", "destroy"})
 
 
 @dataclass(slots=True)
@@ -55,7 +57,9 @@ def _was(change: Mapping[str, Any]) -> tuple[str, Version]:
 
 
 def _of_data(path: str, kind: str, mount: str) -> str:
-    """What becomes of metadata concerns whoever reads the values, by whose path they know."""
-    if kind.startswith("kv-v2/metadata"):
-        return path.replace(f"{mount}metadata/", f"{mount}data/", 1)
+    """What becomes of metadata or of versions concerns whoever reads the values, by their path."""
+    folder = kind.removeprefix("kv-v2/")
+    folder = "metadata" if folder.startswith("metadata") else folder
+    if folder in _FOLDERS and path.startswith(f"{mount}{folder}/"):
+        return f"{mount}data/" + path.removeprefix(f"{mount}{folder}/")
     return path
