@@ -1,8 +1,10 @@
 """KV v1 and v2 as clients see them: envelopes, errors and warnings, and what goes beyond Vault."""
 
 import asyncio
+from email.utils import parsedate_to_datetime
 
 import pytest
+import requests
 
 from strongroom.model.errors import Invalid
 from strongroom.store.call import parse_seconds
@@ -156,6 +158,26 @@ async def test_versions_delete_themselves_at_the_shorter_of_two_times(store) -> 
     assert said["data"]["delete_version_after"] == "-1s"
     status, _ = await store.ask("PUT", "secret/metadata/a", {"delete_version_after": "-1s"})
     assert status == 400
+
+
+async def test_an_answer_says_which_engine_gave_it_for_vault_proxy_to_keep(store) -> None:
+    """Without it, its cache of static secrets kept nothing."""
+    await write(store, "a", k="v")
+    for _ in range(2):  # The second is an answer that was kept.
+        _, said = await store.ask("GET", "secret/data/a")
+        assert said["mount_type"] == "kv"
+    headers = {"X-Vault-Token": store.root}
+    reply = await store.run(requests.get, f"{store.address}/v1/secret/data/a", headers=headers)
+    # Vault Proxy and Agent fail at what they have kept when it has none.
+    assert parsedate_to_datetime(reply.headers["Date"]).tzinfo is not None
+    _, said = await store.ask("GET", "sys/mounts")
+    assert said["mount_type"] == "system"
+    _, said = await store.ask("POST", "auth/token/create", {})
+    assert said["mount_type"] == "token"
+    _, said = await store.ask("GET", "secret/data/a", X_Vault_Wrap_TTL="60s")
+    assert said["mount_type"] == ""
+    _, said = await store.ask("POST", "sys/wrapping/unwrap", {"token": said["wrap_info"]["token"]})
+    assert said["mount_type"] == "kv"
 
 
 async def test_versions_of_nothing_are_changed_without_a_word(store) -> None:

@@ -121,7 +121,7 @@ async def test_hvac_shows_it(store) -> None:
     assert reply.status_code == 200
     assert list(json.loads(reply.text)) == [
         "request_id", "lease_id", "renewable", "lease_duration", "data", "wrap_info", "warnings",
-        "auth",
+        "auth", "mount_type",
     ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from strongroom.model.errors import (
     TooLarge,
     Unavailable,
 )
-from strongroom.store.call import Result
+from strongroom.store.call import Call, Result
 from strongroom.store.normalise import UnsupportedMediaType, UnsupportedMethod
 from strongroom.store.quotas import TooMany
 from strongroom.store.routing import UnsupportedOperation
@@ -46,8 +46,8 @@ _STATUS: Final[tuple[tuple[type[Refusal], int], ...]] = (
 )
 
 
-def encode(result: Result | None, request_id: str) -> Response:
-    """The HTTP reply of a result."""
+def encode(result: Result | None, request_id: str, mount_type: str = "") -> Response:
+    """The HTTP reply of a result; see `mount_type_of`."""
     if result is None:
         return Response(204)
     if result.file is not None:
@@ -64,17 +64,25 @@ def encode(result: Result | None, request_id: str) -> Response:
         or result.warnings
     ):
         return Response(result.status or 204)
-    return Response(result.status or 200, _envelope(result, request_id))
+    return Response(result.status or 200, _envelope(result, request_id, mount_type))
 
 
-def split_envelope(result: Result) -> tuple[bytes, bytes]:
+def mount_type_of(call: Call) -> str:
+    """What answers: Vault Proxy keeps what `kv` answers as static secrets, and nothing else.
+
+    Like Vault's, the answer to a login does not say it.
+    """
+    return call.mount.type if call.session is not None else ""
+
+
+def split_envelope(result: Result, mount_type: str) -> tuple[bytes, bytes]:
     """The envelope before and after the request id, for answers that are given again."""
     marker = "\x00request-id\x00"
-    before, _, after = _envelope(result, marker).partition(orjson.dumps(marker)[1:-1])
+    before, _, after = _envelope(result, marker, mount_type).partition(orjson.dumps(marker)[1:-1])
     return before, after
 
 
-def _envelope(result: Result, request_id: str) -> bytes:
+def _envelope(result: Result, request_id: str, mount_type: str) -> bytes:
     envelope: dict[str, Any] = {
         "request_id": request_id,
         "lease_id": result.lease_id,
@@ -84,6 +92,7 @@ def _envelope(result: Result, request_id: str) -> bytes:
         "wrap_info": result.wrap_info,
         "warnings": list(result.warnings) or None,
         "auth": result.auth,
+        "mount_type": mount_type if result.wrap_info is None else "",
     }
     if result.top_level and result.data:
         envelope.update({key: value for key, value in result.data.items() if key not in envelope})

@@ -48,16 +48,20 @@ class Exchange:
             response = replace(response, headers=response.headers + self.headers)
         keep = self._keep_alive and not response.close and not self._connection.draining
         try:
-            encoded = encode_response(response, head_only=self._head_only, keep_alive=keep)
+            encoded = self._encoded(response, keep_alive=keep)
         except ValueError:
             _log.error("a reply has a header that cannot be sent; answered with 500")
             response = error_response(500, "internal error")
-            encoded = encode_response(response, head_only=self._head_only, keep_alive=keep)
+            encoded = self._encoded(response, keep_alive=keep)
         self.encoded = encoded
         self.file = None if self._head_only else response.file
         if self.body is not None:
             self.body.close()
         self._connection.flush(close_after=None if keep else self)
+
+    def _encoded(self, response: Response, *, keep_alive: bool) -> bytes:
+        now = self._connection.listener.clock.now()
+        return encode_response(response, head_only=self._head_only, keep_alive=keep_alive, now=now)
 
     def accept_websocket(self, request: Request) -> "WebSocket":
         """Turn the connection into a websocket (RFC 6455); raises Misuse when it is no upgrade.

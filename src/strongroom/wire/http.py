@@ -5,7 +5,8 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
 from typing import BinaryIO, Final
 
 REASONS: Final = {status.value: status.phrase for status in http.HTTPStatus} | {
@@ -123,8 +124,17 @@ NO_CONTENT: Final = 204
 _HEADS: dict[tuple[int, str], bytes] = {}
 
 
-def encode_response(response: Response, *, head_only: bool, keep_alive: bool) -> bytes:
-    """The bytes of a reply (RFC 9112); nothing may be stored by caches."""
+@lru_cache(maxsize=4)
+def http_date(seconds: int) -> bytes:
+    """The line that says when a reply was made (RFC 9110, 6.6.1)."""
+    return f"Date: {formatdate(seconds, usegmt=True)}\r\n".encode()
+
+
+def encode_response(response: Response, *, head_only: bool, keep_alive: bool, now: float) -> bytes:
+    """The bytes of a reply (RFC 9112) of `now` in epoch seconds; nothing may be stored by caches.
+
+    Vault Agent and Vault Proxy fail at what they keep themselves when it has no date.
+    """
     # Vault's 204 has a type too, without which clients of Java take it for another server's.
     empty = response.status == NO_CONTENT
     typed = response.body or response.file or empty
@@ -136,7 +146,9 @@ def encode_response(response: Response, *, head_only: bool, keep_alive: bool) ->
         head = _HEADS[key] = (
             f"HTTP/1.1 {response.status} {reason}\r\nCache-Control: no-store\r\n{kind}"
         ).encode("latin-1")
-    extra = _extra(response.headers) if response.headers else b""
+    extra = http_date(int(now))
+    if response.headers:
+        extra += _extra(response.headers)
     if not keep_alive:
         extra += b"Connection: close\r\n"
     body = b"" if head_only else response.body

@@ -187,7 +187,7 @@ _ENVELOPE: Final[Mapping[str, Any]] = {
     "type": "object",
     "required": [
         "request_id", "lease_id", "renewable", "lease_duration",
-        "data", "wrap_info", "warnings", "auth",
+        "data", "wrap_info", "warnings", "auth", "mount_type",
     ],
     "properties": {
         "request_id": {"type": "string"},
@@ -198,6 +198,7 @@ _ENVELOPE: Final[Mapping[str, Any]] = {
         "wrap_info": {"type": "object", "nullable": True},
         "warnings": {"type": "array", "items": {"type": "string"}, "nullable": True},
         "auth": {"type": "object", "nullable": True},
+        "mount_type": {"type": "string"},
     },
 }  # fmt: skip
 _ERRORS: Final[Mapping[str, Any]] = {
