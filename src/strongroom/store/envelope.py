@@ -47,7 +47,7 @@ _STATUS: Final[tuple[tuple[type[Refusal], int], ...]] = (
 
 
 def encode(result: Result | None, request_id: str, mount_type: str = "") -> Response:
-    """The HTTP reply of a result; see `mount_type_of`."""
+    """The HTTP reply of a result; see `answer`."""
     if result is None:
         return Response(204)
     if result.file is not None:
@@ -67,7 +67,12 @@ def encode(result: Result | None, request_id: str, mount_type: str = "") -> Resp
     return Response(result.status or 200, _envelope(result, request_id, mount_type))
 
 
-def mount_type_of(call: Call) -> str:
+def answer(call: Call, result: Result | None) -> Response:
+    """The HTTP reply to a call of an engine, which it names."""
+    return encode(result, call.request_id, _mount_type(call))
+
+
+def _mount_type(call: Call) -> str:
     """What answers: Vault Proxy keeps what `kv` answers as static secrets, and nothing else.
 
     Like Vault's, the answer to a login does not say it.
@@ -75,10 +80,12 @@ def mount_type_of(call: Call) -> str:
     return call.mount.type if call.session is not None else ""
 
 
-def split_envelope(result: Result, mount_type: str) -> tuple[bytes, bytes]:
+def split_envelope(call: Call, result: Result) -> tuple[bytes, bytes]:
     """The envelope before and after the request id, for answers that are given again."""
     marker = "\x00request-id\x00"
-    before, _, after = _envelope(result, marker, mount_type).partition(orjson.dumps(marker)[1:-1])
+    before, _, after = _envelope(result, marker, _mount_type(call)).partition(
+        orjson.dumps(marker)[1:-1]
+    )
     return before, after
 
 

@@ -29,10 +29,9 @@ from strongroom.store.deadlines import Deadlines
 from strongroom.store.decision import decide
 from strongroom.store.engine.contract import NO_MARK
 from strongroom.store.envelope import (
-    encode,
+    answer,
     encode_bug,
     encode_refusal,
-    mount_type_of,
     refuse_sealed,
     reply_if,
     split_envelope,
@@ -406,8 +405,7 @@ class Pipeline:
 
     def _unrecorded(self, route: Route, call: Call) -> Response:
         try:
-            result = cast("Result | None", route.run(call))
-            return encode(result, call.request_id, mount_type_of(call))
+            return answer(call, cast("Result | None", route.run(call)))
         except Refusal as refusal:
             return encode_refusal(refusal)
 
@@ -539,7 +537,7 @@ class Pipeline:
             recorded = recorded or self._recording.response(work.call, result)
             if result is not None and result.cache_until > self._now:
                 self._prepare(work, result, recorded)
-            response = encode(result, work.call.request_id, mount_type_of(work.call))
+            response = answer(work.call, result)
         except Exception as error:  # noqa: BLE001 - what JSON cannot hold is a bug as well
             self._answer_failure(work, error)
             return
@@ -555,8 +553,7 @@ class Pipeline:
         if self._context.sessions.known(work.call.token) is not session:
             return
         prepared = Prepared(
-            *self._recording.kept(work.call), recorded,
-            *split_envelope(result, mount_type_of(work.call)),
+            *self._recording.kept(work.call), recorded, *split_envelope(work.call, result),
             result.status or 200, result.cache_until, work.revision, result.cache_mark,
         )  # fmt: skip
         self._context.sessions.prepare(session, work.target, prepared)

@@ -13,7 +13,7 @@ from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Invalid
 from strongroom.store.call import Call, Result
 from strongroom.store.engine.contract import TokenRow, Transaction
-from strongroom.store.envelope import encode, mount_type_of
+from strongroom.store.envelope import answer
 from strongroom.store.sessions import WRAPPING
 from strongroom.store.tokens import Grant
 
@@ -57,7 +57,7 @@ class Wrapping:
 
     async def wrap(self, call: Call, result: Result) -> Result:
         """The reply in place of `result`, which tells the token alone."""
-        body = encode(result, call.request_id, mount_type_of(call)).body.decode()
+        body = answer(call, result).body.decode()
         if len(body) > MOST_CHARACTERS:
             raise Invalid(
                 "too-large-to-wrap",
