@@ -470,7 +470,9 @@ def write(key: str, time: float, provider: str = "a") -> str:
         ([status("new", 9)], True),
         ([status("old", 5), status("new", 9), write("old", 6), write("new", 9)], True),
         ([status("old", 9), status("new", 5)], False),
-        ([status("new", 9), loads("success", 8)], True),
+        ([status("new", 40), loads("success", 20)], True),
+        # For some seconds the probes of the file before it go on.
+        ([status("new", 32), loads("success", 20)], False),
         # Another file may have the provider no longer, whose times stay.
         ([status("new", 9), loads("success", 10)], False),
         ([status("new", 9), loads("failure", 10)], True),

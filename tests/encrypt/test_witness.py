@@ -13,7 +13,7 @@ from strongroom.encrypt.coverage import Coverage, Expected
 from strongroom.kube.api import Busy
 from strongroom.kube.resource import SECRETS
 from strongroom.model.clock import SimulatedClock
-from strongroom.model.errors import Conflict, Denied, Unavailable
+from strongroom.model.errors import Conflict, Denied, NotFound, Unavailable
 
 KEY = Expected("a", "new")
 COVERAGE = Coverage(("secrets",), KEY)
@@ -242,7 +242,8 @@ async def test_of_local_keys_plain_text_alone_is_told(after, code) -> None:
         (keyed(0, 0, 14, process=2), False, True),
         # The plugin came back with an older file.
         (keyed(14, 5, 14, heard="old"), False, "s has not heard the new key"),
-        (page(counted("from_storage", "k8s:enc:kms:v2:a:", 14)), False, True),
+        # The provider is gone from what a server shows, as after a start with another file.
+        (page(counted("from_storage", "k8s:enc:kms:v2:a:", 14)), False, "s has not heard of the"),
     ],
 )
 async def test_what_ends_under_another_key_is_not_called_done(after, again, outcome) -> None:
@@ -281,6 +282,9 @@ async def test_a_server_that_loads_another_file_meanwhile_is_told() -> None:
         (keyed(1, 1, 1), True),
         (loads + keyed(1, 1, 1), False),
         (Denied("kube-forbidden", "no"), True),
+        (NotFound("kube-not-found", "a proxy has none"), True),
+        # It was started anew, with a file that has the provider no longer.
+        (page(process=2), False),
     ):
         beside = Server(keyed(1, 1, 1), answer)
         servers = {"s1": Server(keyed(1, 1, 1), keyed(5, 1, 5)), "s2": beside}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.encrypt.rewrite import name_of
-from strongroom.model.errors import Conflict, Denied, Refusal, Unavailable
+from strongroom.model.errors import Conflict, Refusal, Unavailable
 
 if TYPE_CHECKING:
     from strongroom.encrypt.check.api_metrics import Sample
@@ -181,7 +181,8 @@ class Witness:
         told = {
             name: each
             for name, each in after.items()
-            if of(each, STATUS_TIME, provider_name=provider)
+            # Started anew with a file without the provider, it shows nothing of it any more.
+            if each and of((*self._before[name], *each), STATUS_TIME, provider_name=provider)
         }
         wrong = dict(barrier(told, provider, self._key.key_id).behind)
         if self._missed(touched, self._before[rewrites], after[rewrites]):
@@ -212,7 +213,7 @@ async def _samples(api: "KubeClient") -> "tuple[Sample, ...]":
 
     try:
         return parse((await api.raw("/metrics")).decode(errors="replace"))
-    except (Denied, Unavailable):
+    except Refusal:  # Nor does what stands in front of the server always lead to them.
         return ()
 
 

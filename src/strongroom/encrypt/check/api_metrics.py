@@ -22,6 +22,9 @@ STATUS_TIME: Final = "apiserver_envelope_encryption_key_id_hash_status_last_time
 KEY_TIME: Final = "apiserver_envelope_encryption_key_id_hash_last_timestamp_seconds"
 KEY_USES: Final = "apiserver_envelope_encryption_key_id_hash_total"
 START_TIME: Final = "process_start_time_seconds"
+# After a load the probes of the file before go on for twice the sum of its providers' timeouts, of
+# three seconds each; those of the new one have just asked, and ask again after twenty seconds.
+LINGERS_SECONDS: Final = 19.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +117,10 @@ def key_reads(samples: tuple[Sample, ...], provider: str, key_id: str) -> float:
 def status_times(samples: tuple[Sample, ...], provider: str) -> dict[str, float]:
     """Key-id hash to the time the server last heard it from the plugin's Status.
 
-    What it heard before it last loaded its file does not count: its counters outlive a provider
-    that the new file has no longer.
+    What it heard before it last loaded its file, or soon after, does not count: its counters
+    outlive a provider that the new file has no longer, and for a while its probes do too.
     """
     loads = of(samples, RELOAD_TIME, status="success")
-    since = max((each.value for each in loads), default=0.0)
+    since = max((each.value + LINGERS_SECONDS for each in loads), default=0.0)
     found = of(samples, STATUS_TIME, provider_name=provider)
     return {each.labels.get("key_id_hash", ""): each.value for each in found if each.value >= since}
