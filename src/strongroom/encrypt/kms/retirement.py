@@ -16,6 +16,8 @@ PLAIN: Final = (
     "write them anew so that they lie in plain text (kubectl replace), or encrypt them again and"
     " migrate; then prove it"
 )
+# Two passes see no value, and go by what the file still reads.
+UNSEEN: Final = f"{PLAIN}, without etcd by a file whose entry for them has no KMS provider any more"
 KEYED: Final = "give --kms-socket or --key-id to prove as well"
 
 
@@ -30,9 +32,9 @@ def check_proof(said: bytes, state: KmsState, key_id: str) -> tuple[str, ...]:
         raise _refused("the proof does not hold", "strongroom encrypt migrate")
     for name, ids in still_under.items():
         if key_id in ids or UNKNOWN in ids:
-            may = "are" if key_id in ids else "may be"
+            may, hint = ("are", PLAIN) if key_id in ids else ("may be", UNSEEN)
             raise _refused(
-                f"{name} are not encrypted any more, and {may} under it from before", PLAIN
+                f"{name} are not encrypted any more, and {may} under it from before", hint
             )
     # Of other forms no proof knows the key, and this plugin has sealed none of them.
     sealed = {name: each for name, each in expected.items() if each.form == "kms-v2"}
@@ -65,8 +67,7 @@ def _read(said: bytes) -> tuple[bool, dict[str, Expected], dict[str, list[str]],
             for name, each in proof["expected"].items()
         }
         still_under = {
-            str(name): [str(each) for each in ids]
-            for name, ids in proof.get("still_under", {}).items()
+            str(name): [str(each) for each in ids] for name, ids in proof["still_under"].items()
         }
         return proof["holds"] is True, expected, still_under, parse_rfc3339(str(proof["began"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
