@@ -244,9 +244,12 @@ async def test_of_several_providers_those_at_the_socket_have_the_key(tmp_path: P
     ours, other = tmp_path / "run" / "kms.sock", tmp_path / "run" / "other.sock"
     again, file = tmp_path / "var" / "kms.sock", tmp_path / "e.yaml"
 
-    async def keys(first: Path, second: Path) -> list[str]:
+    async def keys(first: Path, second: Path, provider: str = "") -> list[str]:
         file.write_text(HEAD + "".join(f"- {each}\n" for each in ENTRIES) % (first, second))
-        words = {"covered_by": file, "resource": [], "key_id": "k", "kms_socket": ours}
+        words = {
+            "covered_by": file, "resource": [], "key_id": "k", "kms_socket": ours,
+            "provider": provider,
+        }  # fmt: skip
         coverage = await coverage_of(argparse.Namespace(**words))
         return [getattr(coverage.expected(name), "key_id", "none") for name in ("secrets", "pods")]
 
@@ -254,5 +257,12 @@ async def test_of_several_providers_those_at_the_socket_have_the_key(tmp_path: P
     # The same place by another name, of which one of the two alone would have looked free of keys.
     assert await keys(again, other) == ["k", ""]
     assert await keys(ours, again) == ["k", "k"]
-    with pytest.raises(Invalid, match=r"none has .*kms\.sock"):
-        await keys(other, other)
+    # In the API server's pod the socket has another name: there the provider's name tells, and
+    # whatever else is at the same endpoint has the key too.
+    inside = Path("/inside/kms.sock")
+    assert await keys(inside, other, "a") == ["k", ""]
+    assert await keys(inside, inside, "a") == ["k", "k"]
+    assert await keys(ours, other, "b") == ["k", ""]
+    for provider in ("", "strongroom"):
+        with pytest.raises(Invalid, match=r"none has .*kms\.sock"):
+            await keys(other, other, provider)

@@ -97,23 +97,27 @@ async def coverage_of(args: argparse.Namespace) -> "Coverage":
 def _ours(args: argparse.Namespace, configuration: "Configuration") -> list[str]:
     """The KMS providers that have the key: of several those with the socket as their endpoint.
 
-    Raises Invalid(`no-such-endpoint`): without any, no key would be looked at.
+    In the API server's pod that may have another name; then those with the endpoint of the one
+    that `--provider` names. Raises Invalid(`no-such-endpoint`): without any, no key would be
+    looked at.
     """
-    names = [each.name for each in configuration.kms]
+    places = {
+        each.name: os.path.realpath(urllib.parse.urlsplit(each.endpoint).path)
+        for each in configuration.kms
+    }
+    names = list(places)
     if not args.kms_socket or len(names) < 2:
         return names
     socket = os.path.realpath(args.kms_socket)  # /var/run is /run.
-    ours = [
-        each.name
-        for each in configuration.kms
-        if os.path.realpath(urllib.parse.urlsplit(each.endpoint).path) == socket
-    ]
+    if socket not in places.values():
+        socket = places.get(args.provider, socket)
+    ours = [name for name, place in places.items() if place == socket]
     if not ours:
         raise Invalid(
             "no-such-endpoint",
             f"of the providers of {args.covered_by} ({', '.join(names)}) none has {args.kms_socket}"
             " as its endpoint, so whose key that is is not known",
-            hint="the socket as the file has it",
+            hint="the socket as the file has it, or --provider with the provider's name",
         )
     return ours
 
