@@ -120,6 +120,7 @@ ELSEWHERE = (
     "strongroom encrypt check --manifest",
     "strongroom encrypt migrate",
     "strongroom encrypt prove",
+    "kubectl get secrets -A",
 )
 
 
@@ -177,7 +178,7 @@ async def test_the_page_about_encryption_at_rest(place: Place) -> None:
     (new,) = set(keys) - {old}
     # What a proof says on the cluster that is not here.
     expected = {"secrets": {"form": "kms-v2", "provider": "strongroom", "key_id": new}}
-    proof = {"holds": True, "expected": expected, "began": rfc3339(CLOCK.now())}
+    proof = {"holds": True, "expected": expected, "began": rfc3339(CLOCK.now()), "still_under": {}}
     (place.folder / "proof.json").write_text(json.dumps(proof))
     await place.run(retire.replace("OLD_KEY_ID", old), expect=2)  # the plugin uses it still
     processes["kms"].send_signal(signal.SIGHUP)
