@@ -302,7 +302,7 @@ async def test_a_key_is_retired_with_a_proof_or_by_its_own_word(
     assert "[no-proof]" in await retire()
     file = running.state.with_name("proof.json")
     assert "[no-file]" in await retire("--proof", str(file))
-    proof = {"holds": True, "began": rfc3339(SystemClock().now())}
+    proof = {"holds": True, "still_under": {}, "began": rfc3339(SystemClock().now())}
     for key_id, said in ((old, "[not-proved]"), (new, "Nothing is under it of: secrets\n")):
         expected = {"secrets": {"form": "kms-v2", "provider": "strongroom", "key_id": key_id}}
         file.write_text(json.dumps({**proof, "expected": expected}))
