@@ -56,7 +56,7 @@ async def test_init_says_whether_it_was(cli) -> None:
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (("init",), "its keys were in the answer that was lost, and nobody has them"),
+        (("init",), "if it was not before and is now, its keys were in the answer that was lost"),
         (("unseal", "a-key"), "strongroom status says how many keys it has"),
         (("rekey", "-init"), "ask with -status whether it goes on"),
     ],
@@ -83,6 +83,9 @@ async def test_whose_answer_is_lost_is_told_how_to_find_out(cli, monkeypatch, wo
     error, hinted = cli.err.splitlines()
     assert error.endswith("; whether it was done is not known [unreachable]")
     assert hint in hinted
+    assert hinted.endswith(
+        "if nothing is ever answered: https:// in place of http://, or another port?"
+    )
 
 
 @pytest.mark.parametrize(

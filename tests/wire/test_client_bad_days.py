@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from io import BytesIO
 
 import pytest
 
 from strongroom.model.errors import TooLarge, Unanswered, Unavailable
-from strongroom.wire.client import LINE_BYTES, HttpClient, Route, shown_address
+from strongroom.wire.client import LINE_BYTES, NOT_PLAIN, HttpClient, Route, shown_address
 from strongroom.wire.http import Response
 
 Serve = Callable[..., Awaitable[str]]
@@ -224,6 +226,40 @@ async def test_what_may_be_done_is_not_sent_again_and_that_is_said(method: str, 
     assert isinstance(caught.value, Unanswered) != looks
     assert caught.value.code == "unreachable"
     assert caught.value.message == said + ("" if looks else "; whether it was done is not known")
+    # So ends each request to a server that speaks TLS alone.
+    assert (caught.value.hint or "").endswith(NOT_PLAIN)
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST", "PATCH"])
+async def test_nothing_is_sent_into_a_connection_that_was_closed_while_nobody_looked(
+    method: str,
+) -> None:
+    """As while a person is asked at a prompt: it would be said to be done perhaps."""
+    answered, closed = threading.Event(), threading.Event()
+    asked: list[bytes] = []
+
+    def talk(listener: socket.socket) -> None:
+        for number in range(2):
+            peer = listener.accept()[0]
+            asked.append(peer.recv(65536))
+            peer.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+            if number == 0:
+                answered.wait(10)
+            peer.close()
+            closed.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=talk, args=(listener,), daemon=True)
+        server.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/a"
+        async with HttpClient() as http:
+            await http.request("GET", url)
+            answered.set()
+            # The loop stands still meanwhile.
+            assert closed.wait(10)
+            assert (await http.request(method, url)).status == 200
+        server.join(10)
+    assert len(asked) == 2
 
 
 async def test_what_was_not_sent_is_not_said_to_be_done_perhaps(serve: Serve) -> None:

@@ -31,6 +31,9 @@ LINE_BYTES: Final = 16 * 1024 * 1024
 CONNECTIONS: Final = 64
 # What changes nothing, and may be asked again.
 _LOOKS: Final = frozenset({"GET", "HEAD", "LIST", "OPTIONS", "SCAN"})
+# Turns of the event loop until it has heard which kept connections were closed: two suffice.
+_HEARS: Final = 3
+NOT_PLAIN: Final = "https:// in place of http://, or another port?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +315,11 @@ async def _sent_once(
     """
     import aiohttp
 
+    if request.method not in _LOOKS:
+        # A process that did something else, as wait for a person at a prompt, does not know yet
+        # that the other side has closed a connection, and would send into it.
+        for _ in range(_HEARS):
+            await asyncio.sleep(0)
     try:
         return await handler(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
@@ -392,10 +400,11 @@ def _unreachable(url: str, error: BaseException, method: str = "GET") -> Unavail
     said = f"no answer from {shown_address(url)}: {reason}"
     if method in _LOOKS or not _was_sent(error):
         return Unavailable("unreachable", said, hint=hint)
+    look = "look whether it was done before it is sent again"
     return Unanswered(
         "unreachable",
         f"{said}; whether it was done is not known",
-        hint="look whether it was done before it is sent again",
+        hint=f"{look}; if nothing is ever answered: {hint}" if hint == NOT_PLAIN else look,
     )
 
 
@@ -420,7 +429,7 @@ def _why(url: str, error: BaseException) -> tuple[str, str]:
         hint = "http:// in place of https://, or another port?"
     elif isinstance(error, aiohttp.ServerDisconnectedError):
         reason = "the connection was closed without a reply"
-        hint = "https:// in place of http://, or another port?" if url.startswith("http:") else hint
+        hint = NOT_PLAIN if url.startswith("http:") else hint
     elif isinstance(error, aiohttp.ClientPayloadError):
         reason = "the connection was closed within the reply"
     elif isinstance(error, aiohttp.ClientConnectorError):

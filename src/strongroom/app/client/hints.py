@@ -48,8 +48,8 @@ _SAID: Final[tuple[tuple[str, str], ...]] = (
 _UNANSWERED: Final[tuple[tuple[str, str], ...]] = (
     (
         r"sys/init",
-        "strongroom status says whether it is initialized; if it is, its keys were in the answer"
-        " that was lost, and nobody has them: begin again with an empty store",
+        "strongroom status says whether it is initialized; if it was not before and is now, its keys"
+        " were in the answer that was lost, and nobody has them: begin again with an empty store",
     ),
     (r"sys/(unseal|seal)", "strongroom status says how many keys it has, and whether it is sealed"),
     (
@@ -66,14 +66,19 @@ _UNANSWERED: Final[tuple[tuple[str, str], ...]] = (
         "there may be a token that nobody has: until it ends, strongroom list auth/token/accessors"
         " has it too",
     ),
-    (r"auth/.+/(login|callback)", "log in again: if a token was made, it ends unused"),
+    (r"auth/.+/(login|callback)(/|$)", "log in again: if a token was made, it ends unused"),
 )
 _LOOK: Final = "it may be done: look (strongroom kv get, read, list) before you do it again"
 
 
-def unanswered(path: str) -> str:
-    """A hint for a request that may have been done, whose answer did not come."""
-    return next((hint for start, hint in _UNANSWERED if re.match(start, path)), _LOOK)
+def unanswered(path: str, said: str = "") -> str:
+    """A hint for a request that may have been done, whose answer did not come.
+
+    What the client `said` of the address after its first clause is kept.
+    """
+    hint = next((hint for start, hint in _UNANSWERED if re.match(start, path)), _LOOK)
+    _, mark, address = said.partition("; ")
+    return f"{hint}{mark}{address}"
 
 
 def hint_for(status: int, errors: Sequence[str], *, has_token: bool) -> str:

@@ -253,7 +253,8 @@ def _hinting(url: str) -> Iterator[None]:
         yield
     except Unanswered as error:
         path = urlsplit(url).path.partition("/v1/")[2]
-        raise Unanswered(error.code, error.message, hint=unanswered(path)) from None
+        hint = unanswered(path, error.hint or "")
+        raise Unanswered(error.code, error.message, hint=hint) from None
 
 
 def _says_what_was(method: str, status: int, found: Fields) -> bool:
