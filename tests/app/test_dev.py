@@ -171,7 +171,7 @@ def cluster_objects(session: Session) -> bytes:
 
 
 @pytest.mark.node
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)  # another may have the kubelet first
 async def test_the_tour_shows_six_steps_leaks_nothing_and_leaves_nothing(
     node_here, session: Session
 ) -> None:

@@ -102,7 +102,7 @@ POD = {
 
 
 @pytest.mark.node
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)  # another may have the kubelet first
 async def test_a_real_pod_with_sidecar_memory_and_token(node_cluster) -> None:
     control = node_cluster.control
     async with KubeClient(control.config(), CLOCK) as api:
