@@ -225,12 +225,13 @@ async def test_what_may_be_done_is_not_sent_again_and_that_is_said(method: str, 
     said = f"no answer from {url}/v1/a: the connection was closed without a reply"
     assert isinstance(caught.value, Unanswered) != looks
     assert caught.value.code == "unreachable"
-    assert caught.value.message == said + ("" if looks else "; whether it was done is not known")
+    # Who asks tells whether that matters: some read by POST.
+    assert caught.value.message == said
     # So ends each request to a server that speaks TLS alone.
-    assert (caught.value.hint or "").endswith(NOT_PLAIN)
+    assert caught.value.hint == NOT_PLAIN
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST", "PATCH"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST", "PATCH", "LIST"])
 async def test_nothing_is_sent_into_a_connection_that_was_closed_while_nobody_looked(
     method: str,
 ) -> None:
@@ -270,5 +271,5 @@ async def test_what_was_not_sent_is_not_said_to_be_done_perhaps(serve: Serve) ->
             assert not isinstance(caught.value, Unanswered)
         for answer, stays in ((ANSWERS["half a body"], False), (b"", True)):
             url = await serve(answer, stays=stays)
-            with pytest.raises(Unanswered, match="whether it was done is not known"):
+            with pytest.raises(Unanswered):
                 await http.request("PUT", url, body=b"{}", timeout=0.5)

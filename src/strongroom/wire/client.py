@@ -315,7 +315,7 @@ async def _sent_once(
     """
     import aiohttp
 
-    if request.method not in _LOOKS:
+    if request.method != "GET":
         # A process that did something else, as wait for a person at a prompt, does not know yet
         # that the other side has closed a connection, and would send into it.
         for _ in range(_HEARS):
@@ -398,14 +398,8 @@ def _was_sent(error: BaseException) -> bool:
 def _unreachable(url: str, error: BaseException, method: str = "GET") -> Unavailable:
     reason, hint = _why(url, error)
     said = f"no answer from {shown_address(url)}: {reason}"
-    if method in _LOOKS or not _was_sent(error):
-        return Unavailable("unreachable", said, hint=hint)
-    look = "look whether it was done before it is sent again"
-    return Unanswered(
-        "unreachable",
-        f"{said}; whether it was done is not known",
-        hint=f"{look}; if nothing is ever answered: {hint}" if hint == NOT_PLAIN else look,
-    )
+    kind = Unavailable if method in _LOOKS or not _was_sent(error) else Unanswered
+    return kind("unreachable", said, hint=hint)
 
 
 def _untrusted(found: BaseException) -> tuple[str, str]:

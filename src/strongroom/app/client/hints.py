@@ -48,8 +48,9 @@ _SAID: Final[tuple[tuple[str, str], ...]] = (
 _UNANSWERED: Final[tuple[tuple[str, str], ...]] = (
     (
         r"sys/init",
-        "strongroom status says whether it is initialized; if it was not before and is now, its keys"
-        " were in the answer that was lost, and nobody has them: begin again with an empty store",
+        "strongroom status says whether it is initialized; if it was not before and is now, its"
+        " keys were in the answer that was lost, and nobody has them: begin again with an empty"
+        " store",
     ),
     (r"sys/(unseal|seal)", "strongroom status says how many keys it has, and whether it is sealed"),
     (
@@ -71,14 +72,14 @@ _UNANSWERED: Final[tuple[tuple[str, str], ...]] = (
 _LOOK: Final = "it may be done: look (strongroom kv get, read, list) before you do it again"
 
 
-def unanswered(path: str, said: str = "") -> str:
+def unanswered(path: str, said: str) -> str:
     """A hint for a request that may have been done, whose answer did not come.
 
-    What the client `said` of the address after its first clause is kept.
+    What was `said` of it is kept where it is that the address may want TLS.
     """
     hint = next((hint for start, hint in _UNANSWERED if re.match(start, path)), _LOOK)
-    _, mark, address = said.partition("; ")
-    return f"{hint}{mark}{address}"
+    tls = said.startswith("https://")
+    return f"{hint}; if nothing is ever answered: {said}" if tls else hint
 
 
 def hint_for(status: int, errors: Sequence[str], *, has_token: bool) -> str:

@@ -253,8 +253,8 @@ def _hinting(url: str) -> Iterator[None]:
         yield
     except Unanswered as error:
         path = urlsplit(url).path.partition("/v1/")[2]
-        hint = unanswered(path, error.hint or "")
-        raise Unanswered(error.code, error.message, hint=hint) from None
+        said = f"{error.message}; whether it was done is not known"
+        raise Unanswered(error.code, said, hint=unanswered(path, error.hint or "")) from None
 
 
 def _says_what_was(method: str, status: int, found: Fields) -> bool:
