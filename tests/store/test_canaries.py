@@ -18,7 +18,7 @@ NO_SECRET = frozenset(
         r"\S+",
         "policy rules policies token_policies meta metadata type token_type role_type role id name"
         " path paths from algorithm hash hash_algorithm signature_algorithm marshaling_algorithm"
-        " mount_accessor member_entity_ids member_group_ids secret_id_accessor bound_cidrs"
+        " mount_accessor member_entity_ids member_group_ids secret_id_accessor bound_cidrs display_name"
         " token_bound_cidrs secret_id_bound_cidrs bound_cidr_list cidr_list jwks_url"
         " oidc_discovery_url",
     )
