@@ -311,8 +311,10 @@ class SyncController:
             raise
 
     async def _are_managed(self, spec: Spec, namespace: str) -> bool:
-        managed = [await self._parts.stores.managed(each, namespace) for each in spec.stores]
-        return all(managed)
+        for store in spec.stores:
+            if not await self._parts.stores.managed(store, namespace):
+                return False
+        return True
 
     def _truce_left(self, key: Key) -> float:
         return self._memory(key).truce_left(self._clock.monotonic())
