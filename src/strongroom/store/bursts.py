@@ -12,12 +12,11 @@ from functools import partial
 from typing import Any, Final
 
 from strongroom.store.engine.contract import Engine, SecretName
-from strongroom.wire.http import Request
+from strongroom.wire.http import READS, Request
 from strongroom.wire.listener import Exchange
 
 # How long a group of writes waits at most: about what its commit takes.
 GATHER_SECONDS: Final = 0.003
-READS: Final = frozenset({"GET", "LIST", "SCAN", "HEAD", "OPTIONS"})
 
 # Secrets that are certainly there.
 Known = Collection[SecretName]

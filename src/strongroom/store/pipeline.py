@@ -22,7 +22,7 @@ from strongroom.audit.record import request_fragment, request_line, response_lin
 from strongroom.crypto.aead import Tampered
 from strongroom.model.clock import rfc3339
 from strongroom.model.errors import Denied, NotFound, Refusal, Unavailable
-from strongroom.store.bursts import READS, Bursts, Known
+from strongroom.store.bursts import Bursts, Known
 from strongroom.store.call import Call, Result, Write
 from strongroom.store.context import Context
 from strongroom.store.deadlines import Deadlines
@@ -52,7 +52,7 @@ from strongroom.store.system.metrics import Metrics
 from strongroom.store.wide import WideRequests
 from strongroom.store.work import Then, Work
 from strongroom.store.wrapping import Wrapping, bad_wrapping_token, can_be_wrapped
-from strongroom.wire.http import Request, Response
+from strongroom.wire.http import READS, Request, Response
 from strongroom.wire.listener import Exchange, Handler
 
 SUBSCRIBE: Final = "sys/events/subscribe/"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from strongroom.model.errors import TooLarge, Unanswered, Unavailable
-from strongroom.wire.http import Response
+from strongroom.wire.http import READS, Response
 from strongroom.wire.tls import ClientPem, client_context
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ TIMEOUT_SECONDS: Final = 30.0
 STREAMED_BYTES: Final = 512 * 1024
 LINE_BYTES: Final = 16 * 1024 * 1024
 CONNECTIONS: Final = 64
-# What changes nothing, and may be asked again.
-_LOOKS: Final = frozenset({"GET", "HEAD", "LIST", "OPTIONS", "SCAN"})
 # Turns of the event loop until it has heard which kept connections were closed: two suffice.
 _HEARS: Final = 3
 NOT_PLAIN: Final = "https:// in place of http://, or another port?"
@@ -323,7 +321,7 @@ async def _sent_once(
     try:
         return await handler(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        if request.method in _LOOKS:
+        if request.method in READS:
             raise
         raise _unreachable(str(request.url), error, request.method) from None
 
@@ -398,7 +396,7 @@ def _was_sent(error: BaseException) -> bool:
 def _unreachable(url: str, error: BaseException, method: str = "GET") -> Unavailable:
     reason, hint = _why(url, error)
     said = f"no answer from {shown_address(url)}: {reason}"
-    kind = Unavailable if method in _LOOKS or not _was_sent(error) else Unanswered
+    kind = Unavailable if method in READS or not _was_sent(error) else Unanswered
     return kind("unreachable", said, hint=hint)
 
 

@@ -14,6 +14,8 @@ REASONS: Final = {status.value: status.phrase for status in http.HTTPStatus} | {
     473: "Performance Standby",
 }
 
+# What changes nothing, and may be asked again; two of them are Vault's.
+READS: Final = frozenset({"GET", "HEAD", "LIST", "OPTIONS", "SCAN"})
 
 # Sent twice, these would let two readers of the same request see two different ones.
 SINGLE_HEADERS: Final = frozenset(

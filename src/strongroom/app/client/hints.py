@@ -77,9 +77,10 @@ def unanswered(path: str, said: str) -> str:
 
     What was `said` of it is kept where it is that the address may want TLS.
     """
+    from strongroom.wire.client import NOT_PLAIN
+
     hint = next((hint for start, hint in _UNANSWERED if re.match(start, path)), _LOOK)
-    tls = said.startswith("https://")
-    return f"{hint}; if nothing is ever answered: {said}" if tls else hint
+    return f"{hint}; if nothing is ever answered: {said}" if said == NOT_PLAIN else hint
 
 
 def hint_for(status: int, errors: Sequence[str], *, has_token: bool) -> str:

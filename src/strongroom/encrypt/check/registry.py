@@ -39,8 +39,9 @@ def _metrics(facts: Facts) -> str:
 
 
 def _scan(facts: Facts) -> str:
-    if _configs(facts) or facts.stored is None:
-        return _configs(facts) or "what etcd holds (--etcd)"
+    missing = _configs(facts) or ("" if facts.stored is not None else "what etcd holds (--etcd)")
+    if missing:
+        return missing
     if not facts.stored:
         return "values: etcd has none of these resources there (--prefix)"
     others = any(each.manifest and OVERRIDES in each.manifest.flags for each in facts.servers)
