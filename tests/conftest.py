@@ -71,6 +71,8 @@ settings.load_profile("strongroom")
 
 GOOGLE_KEY = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
 SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
+# A machine that also runs other tests may stand still for seconds: that is no answer of the store.
+PATIENCE = 10.0
 STORE_TESTS = Path(__file__).parent / "store"
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -508,7 +510,9 @@ async def store(
     if getattr(request, "param", "sqlite") == "sqlite":
         engine = SqliteEngine(shutil.copy(empty_database, tmp_path / "db"), barrier)
     else:
-        engine = await PostgresEngine.open(request.getfixturevalue("postgres_url"), barrier)
+        engine = await PostgresEngine.open(
+            request.getfixturevalue("postgres_url"), barrier, patience=PATIENCE
+        )
     async with serving(engine, barrier, tmp_path / "key", SimulatedClock()) as running:
         yield running
 
@@ -544,7 +548,7 @@ async def nodes(
         made: list[Store] = []
         for clock in clocks:
             barrier = Barrier()
-            engine = await PostgresEngine.open(postgres_url, barrier)
+            engine = await PostgresEngine.open(postgres_url, barrier, patience=PATIENCE)
             node = serving(engine, barrier, tmp_path / "key", clock)
             made.append(await stack.enter_async_context(node))
             made[-1].root = made[0].root

@@ -62,12 +62,14 @@ async def test_a_write_through_one_node_is_read_through_every_other_at_once(node
 
 
 async def test_check_and_set_holds_across_nodes(nodes) -> None:
-    await nodes[0].ask("POST", "secret/data/counter", {"data": {"n": 0}})
+    first = {"data": {"n": 0}}
+    assert (await nodes[0].ask("POST", "secret/data/counter", first))[0] == 200
 
     async def add(node, times: int) -> int:
         done = 0
         while done < times:
-            _, said = await node.ask("GET", "secret/data/counter")
+            status, said = await node.ask("GET", "secret/data/counter")
+            assert status == 200, said
             found = said["data"]
             body = {
                 "data": {"n": found["data"]["n"] + 1},

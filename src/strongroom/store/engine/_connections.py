@@ -29,6 +29,7 @@ from strongroom.store.engine._database_errors import (
 from strongroom.store.engine._hosts import Server, files_of, servers_of, without_waits
 
 CONNECT_SECONDS: Final = 2.0
+IDLE_SECONDS: Final = 2.0
 PROBE_SECONDS: Final = 0.2
 STATEMENTS_KEPT: Final = 512
 # A node that stops in the middle of a group loses its turn to write; the others wait longer. What
@@ -39,7 +40,7 @@ STATEMENTS_KEPT: Final = 512
 # What an administrator has set for other programs would break calls off that have deadlines here,
 # cut connections that are kept, and refuse a group of writes that waits for another node's.
 SESSION: Final = """
-    SET idle_in_transaction_session_timeout = 2000;
+    SET idle_in_transaction_session_timeout = {idle};
     SET tcp_user_timeout = 60000;
     SET tcp_keepalives_idle = 30;
     SET tcp_keepalives_interval = 10;
@@ -95,9 +96,14 @@ def _hear(connection: _Listening, message: Any) -> None:  # noqa: ANN401 - async
 
 
 class Connections:
-    """At most `limit` connections to one database, lent for a while."""
+    """At most `limit` connections to one database, lent for a while.
 
-    def __init__(self, url: str, limit: int) -> None:
+    `patience` is how many times as long as usual the server may take for an answer.
+    """
+
+    def __init__(self, url: str, limit: int, patience: float = 1.0) -> None:
+        self._connect_seconds = CONNECT_SECONDS * patience
+        self._session = SESSION.format(idle=round(IDLE_SECONDS * patience * 1000))
         self._url = without_waits(url)
         self._servers: tuple[Server | None, ...] = servers_of(url) or (None,)
         self._idle: list[Any] = []
@@ -186,7 +192,7 @@ class Connections:
     async def _open_at(self, server: Server | None) -> tuple[int, Any]:
         """The server's timeline, 0 where it does not tell, and a connection to it."""
         where = {"host": server[0], "port": server[1]} if server else {}
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(self._connect_seconds):
             try:
                 connection = await asyncpg.connect(
                     self._url, **where, statement_cache_size=STATEMENTS_KEPT,
@@ -198,7 +204,7 @@ class Connections:
                 raise missing_file(files_of(self._url)) or error from None
             try:
                 connection.add_log_listener(_hear)
-                await connection.execute(SESSION)
+                await connection.execute(self._session)
                 timeline = await self._check_primary(connection)
             except BaseException:
                 connection.terminate()
@@ -291,7 +297,7 @@ class Connections:
         """
         connection: Any = None
         try:
-            async with asyncio.timeout(CONNECT_SECONDS), self._room:
+            async with asyncio.timeout(self._connect_seconds), self._room:
                 connection = self._kept()
                 if connection is None:
                     return False

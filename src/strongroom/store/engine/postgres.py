@@ -96,10 +96,13 @@ class PostgresEngine:
 
     waits = True
 
-    def __init__(self, url: str, barrier: Barrier, steps: Sequence[Step] = STEPS) -> None:
+    def __init__(
+        self, url: str, barrier: Barrier, steps: Sequence[Step] = STEPS, patience: float = 1.0
+    ) -> None:
         self._barrier = barrier
         self._schema = steps
-        self._connections = Connections(url, READERS + 1)
+        self._read_seconds, self._write_seconds = READ_SECONDS * patience, WRITE_SECONDS * patience
+        self._connections = Connections(url, READERS + 1, patience)
         self._reads = SharedReads(self._perform)
         self._view = StoreRows(self._reads, barrier, len(steps))
         self._queue: deque[_Write] = deque()
@@ -118,13 +121,14 @@ class PostgresEngine:
 
     @classmethod
     async def open(
-        cls, url: str, barrier: Barrier, steps: Sequence[Step] = STEPS
+        cls, url: str, barrier: Barrier, steps: Sequence[Step] = STEPS, *, patience: float = 1.0
     ) -> "PostgresEngine":
         """Connect and bring the schema up to date; raises Unavailable.
 
-        `steps` are those that the program knows.
+        `steps` are those that the program knows; `patience` is how many times as long as usual
+        the database may take for an answer.
         """
-        engine = cls(url, barrier, steps)
+        engine = cls(url, barrier, steps, patience)
         try:
             await engine._migrate()
         except BaseException:
@@ -235,7 +239,7 @@ class PostgresEngine:
         await self._connections.close()
 
     async def _perform(self, ask: Ask) -> list[Any]:
-        async with self._connections.lend(READ_SECONDS) as connection:
+        async with self._connections.lend(self._read_seconds) as connection:
             return await ask(connection)
 
     # writes
@@ -263,7 +267,7 @@ class PostgresEngine:
         await self._gather()
         group = [self._queue.popleft()]
         try:
-            await self._write_group(group)
+            await self._write_group(group, self._write_seconds)
         except BaseException as error:
             _refuse(group, broken_off())
             task = asyncio.current_task()
@@ -277,7 +281,7 @@ class PostgresEngine:
             group.append(self._queue.popleft())
 
     async def _write_group(
-        self, group: list[_Write], seconds: float = WRITE_SECONDS, *, alone: bool = False
+        self, group: list[_Write], seconds: float, *, alone: bool = False
     ) -> None:
         """Write a group, and unless it is to be alone all who have come when its turn has."""
         try:
