@@ -230,7 +230,7 @@ async def test_any_path_can_be_read_written_and_listed(cli, monkeypatch) -> None
     assert re.search(r"^token_policies +\[a b\]$", out, re.M)
     assert await cli("read", "-field=token_ttl", "auth/approle/role/ci") == "600"
     assert await cli("list", "auth/approle/role") == "Keys\n----\nci\n"
-    made = await cli.json("write", "-f", "auth/approle/role/ci/secret-id")
+    made = await cli.json("write", "-f=true", "auth/approle/role/ci/secret-id")
     role = await cli("read", "-field=role_id", "auth/approle/role/ci/role-id")
     auth = await cli.json(
         "write", "auth/approle/login", f"role_id={role}", f"secret_id={made['data']['secret_id']}"
@@ -244,7 +244,6 @@ async def test_any_path_can_be_read_written_and_listed(cli, monkeypatch) -> None
     assert (
         json.loads(await cli("read", "auth/token/lookup-self"))["data"]["path"] == "auth/token/root"
     )
-    await cli("read", "-header=X-Vault-Namespace=none", "sys/mounts", expect=2)
     await cli("read", "-header=bad", "sys/mounts", expect=1)
     await cli("read", "-namespace=none", "sys/mounts", expect=2)
 

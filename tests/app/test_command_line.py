@@ -103,6 +103,12 @@ def test_version_is_printed() -> None:
     assert done.stdout.startswith("strongroom ")
 
 
+@pytest.mark.parametrize("word", ["-version", "-v"])
+def test_version_is_printed_in_the_spellings_of_vault(word, capsys) -> None:
+    assert main([word]) == 0
+    assert capsys.readouterr().out.startswith("strongroom ")
+
+
 def test_every_help_says_which_exit_statuses_there_are() -> None:
     """Those of a Vault client are the same for all, and stand at the head of docs/cli.md."""
     for top in tree():

@@ -84,7 +84,9 @@ _NOT_INSTALLED: Final = (
     "completion is not installed by the program: it would change files of your shell",
     "source <(strongroom completion bash); or, for a link called vault: complete -C vault vault",
 )
-_VERSION_WORDS: Final = (["version"], ["-version"], ["--version"], ["-v"])
+# Vault's, which argparse does not read beside `--version`.
+_VAULT_SPELLINGS: Final = (["-version"], ["-v"])
+_VERSION_WORDS: Final = (["version"], ["--version"], *_VAULT_SPELLINGS)
 
 EPILOG: Final = """example:
   strongroom dev
@@ -179,6 +181,9 @@ def _without_a_command(words: Sequence[str], *, called: bool) -> int | None:
     """
     if called and _is_version_of_vault(words):
         print(f"Vault v{VAULT_VERSION} (strongroom {program_version()})")
+        return 0
+    if list(words) in _VAULT_SPELLINGS:
+        print(f"strongroom {program_version()}")
         return 0
     if called and (line := os.environ.get("COMP_LINE")):
         point = whole_number(os.environ.get("COMP_POINT", ""))

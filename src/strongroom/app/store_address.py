@@ -133,7 +133,8 @@ def add_store_arguments(parser: argparse.ArgumentParser) -> None:
         "-namespace", "--namespace", "-ns", "--ns", metavar="NAME",
         help="namespace of the request (VAULT_NAMESPACE)",
     )  # fmt: skip
-    flag(group, "header", action="append", default=[], metavar="K=V", help="send a header")
+    flag(group, "header", action="append", default=[], metavar="K=V",
+         help="send a header; not one that begins with X-Vault-")  # fmt: skip
     switch(group, "disable-redirects", "stay at this node (VAULT_DISABLE_REDIRECTS)")
     switch(group, "policy-override", "send X-Vault-Policy-Override, for stores with Sentinel")
     refused_flag(parser, "mfa", REFUSED["VAULT_MFA"])
@@ -306,6 +307,13 @@ def _header(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name or not (name + value).isprintable():
         raise Invalid("bad-header", "a header is NAME=VALUE", hint="-header=X-Trace=1")
+    if name.lower().startswith("x-vault-"):
+        raise Invalid(
+            "bad-header",
+            f"{name} cannot be given by -header",
+            hint="-token-file (VAULT_TOKEN), -namespace, -wrap-ttl and -policy-override set what"
+            " begins with X-Vault-",
+        )
     return name, value
 
 

@@ -35,7 +35,7 @@ def verb(
         default=_usual_format(),
         help="table, json, yaml or raw (VAULT_FORMAT, default table)",
     )
-    flag(output, "field", metavar="NAME", help="print this field alone")
+    flag(output, "field", metavar="NAME", help="print this field alone, where a reply has fields")
     flag(
         output,
         "wrap-ttl",

@@ -41,9 +41,7 @@ def register(commands: Any, name: str) -> None:  # noqa: ANN401
         )
     if name in ("write", "patch"):
         switch(parser, "force", "write without any data")
-        parser.add_argument(
-            "-f", dest="force", action="store_const", const=True, help=argparse.SUPPRESS
-        )
+        switch(parser, "f", argparse.SUPPRESS)
     if name == "list":
         flag(parser, "after", help="names after this one")
         flag(parser, "limit", type=int, help="at most so many names")
@@ -88,7 +86,7 @@ async def _patch(session: "Session", args: argparse.Namespace) -> int:
 
 
 async def _written(session: "Session", args: argparse.Namespace, method: str) -> int:
-    if not args.pairs and not args.force:
+    if not (args.pairs or args.force or args.f):
         raise Invalid("no-data", "Must supply data or use -force", hint="key=value, @file or -")
     reply = await session.ask(method, args.path, _pairs(args) if args.pairs else {})
     return _done(reply, args, f"Data written to: {args.path}")
