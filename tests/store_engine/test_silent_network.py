@@ -11,9 +11,12 @@ from strongroom.app.dev.postgres import ThrowawayPostgres
 from strongroom.app.waiting import until
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Unavailable
+from strongroom.store.assembly import initialise
 from strongroom.store.engine._connections import Connections, commit
-from strongroom.store.engine.contract import Transaction
+from strongroom.store.engine.barrier import Barrier
+from strongroom.store.engine.contract import ClusterRow, Transaction
 from strongroom.store.engine.postgres import TURN, PostgresEngine
+from strongroom.store.seal.cluster import ClusterSeal, SealSetting
 
 pytestmark = pytest.mark.component
 
@@ -120,6 +123,37 @@ async def test_a_write_whose_connection_is_cut_before_its_commit_is_confirmed_is
                 await write
             assert caught.value.code == "storage-unavailable"
             assert await policies(straight) == ["a", "b"]
+        finally:
+            await engine.close()
+            await straight.close()
+
+
+async def test_the_keys_of_a_new_cluster_are_told_where_its_commit_was_not_confirmed(
+    postgres_url: str,
+) -> None:
+    """They were lost with the connection, and the database belonged to a cluster without keys."""
+    connect, database = by_socket(postgres_url)
+    network = Network(connect)
+    straight = await PostgresEngine.open(postgres_url, opened())
+    async with network.between(database) as url:
+        barrier = Barrier()
+        engine = await PostgresEngine.open(url, barrier)
+        seal = ClusterSeal(engine, barrier, SealSetting(), CLOCK)
+        try:
+            network.silent_after = b"COMMIT"
+            init = asyncio.ensure_future(initialise(seal, barrier, CLOCK))
+            await network.silent.wait()
+
+            async def row() -> ClusterRow | None:
+                return straight.view.cluster()
+
+            await until("the cluster to be there", lambda: straight.waiting(row()), CLOCK)
+            network.cut()
+            made = await init
+            assert made is not None
+            assert made[0].certain
+            await engine.waiting(seal.give_share(made[0].shares[0].hex()))
+            assert not seal.sealed
         finally:
             await engine.close()
             await straight.close()

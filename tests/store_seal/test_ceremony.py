@@ -2,10 +2,17 @@
 
 import asyncio
 
+import orjson
 import pytest
 
 from strongroom.model.errors import Unavailable
+from strongroom.model.secret import Secret
+from strongroom.store.assembly import initialise
+from strongroom.store.call import Call
 from strongroom.store.seal.ceremony import Rekey, decode_token
+from strongroom.store.seal.cluster import ClusterSeal, NewCluster
+from strongroom.store.seal.stored import Split
+from strongroom.store.system.status import Init
 from strongroom.wire.keywrap.fake import FakeWrapper
 
 
@@ -59,10 +66,19 @@ class Unconfirmed:
         return result
 
 
+async def ended(node, work) -> asyncio.Task:
+    """Once it has, however: time passes where it waits for that."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        await node.clock.advance(1.0 if node.clock.sleepers else 0.0)
+    return task
+
+
+@pytest.mark.parametrize("code", ["storage-unconfirmed", "write-broken-off"])
 @pytest.mark.parametrize("done", [True, False])
 @pytest.mark.parametrize("seal", [None, "transit"])
 async def test_the_new_keys_are_told_where_the_database_did_not_confirm_them(
-    start, done, seal
+    start, done, seal, code
 ) -> None:
     """They hold, and nobody would have them: with the next restart all would be lost."""
     node = start(FakeWrapper(seal) if seal else None)
@@ -77,11 +93,10 @@ async def test_the_new_keys_are_told_where_the_database_did_not_confirm_them(
     await rekey.begin(1, 1, verify=False)
     nonce = rekey.status()["nonce"]
     await rekey.give(keys[0], nonce)
-    engine.failures = [("storage-unconfirmed", done), ("storage-unavailable", False)]
-    last = asyncio.create_task(rekey.give(keys[1], nonce))
-    while not last.done():
-        await node.clock.advance(1.0)
+    engine.failures = [(code, done), ("storage-unavailable", False)]
+    last = await ended(node, rekey.give(keys[1], nonce))
     if done:
+        assert "warnings" not in last.result()
         keys = last.result()["keys"]
     else:
         # The old ones hold, and the last share may be given once more.
@@ -92,6 +107,79 @@ async def test_the_new_keys_are_told_where_the_database_did_not_confirm_them(
     # Now they are the present ones.
     await rekey.begin(1, 1, verify=False)
     assert (await rekey.give(keys[0], rekey.status()["nonce"]))["complete"]
+
+
+# More than is asked in the time that there is.
+SILENCE = [("storage-unavailable", False)] * 30
+
+
+@pytest.mark.parametrize("seconds", [15.0, 0.0])
+async def test_new_keys_of_which_the_database_says_nothing_are_told_with_a_warning(
+    start, seconds
+) -> None:
+    """A synchronous standby may be away for longer than whoever asked waits."""
+    node, keys, _ = await opened(start)
+    engine = Unconfirmed(node.engine)
+    rekey = Rekey(engine, node.seal, "unseal", seconds)
+    await rekey.begin(1, 1, verify=False)
+    nonce = rekey.status()["nonce"]
+    await rekey.give(keys[0], nonce)
+    engine.failures = [("storage-unconfirmed", True), *SILENCE]
+    begun = node.clock.monotonic()
+    told = (await ended(node, rekey.give(keys[1], nonce))).result()
+    assert node.clock.monotonic() - begun <= seconds + 1
+    (warning,) = told["warnings"]
+    assert "not confirmed that the new keys hold: keep the old ones as well" in warning
+    engine.failures = []
+    await rekey.begin(1, 1, verify=False)
+    assert (await rekey.give(told["keys"][0], rekey.status()["nonce"]))["complete"]
+
+
+@pytest.mark.parametrize("seal", [None, "transit"])
+@pytest.mark.parametrize("silence", [[], SILENCE])
+async def test_the_keys_of_a_cluster_that_was_not_confirmed_are_told(start, seal, silence) -> None:
+    """Nobody would have them, and the database takes no other cluster."""
+    wrapper = FakeWrapper(seal) if seal else None
+    node, other = start(wrapper), start(wrapper)
+    split = Split(2, 2)
+    engine = Unconfirmed(node.engine)
+    cluster = ClusterSeal(engine, node.barrier, node.seal.setting, node.clock)
+
+    def init():
+        splits = (None, split) if seal else (split, None)
+        return ended(node, initialise(cluster, node.barrier, node.clock, splits))
+
+    # Where the database says that it is not there, it is as if nobody had asked.
+    engine.failures = [("storage-unconfirmed", False)]
+    with pytest.raises(Unavailable, match="gone"):
+        await (await init())
+    assert node.seal.row() is None
+    engine.failures = [("write-broken-off", True), ("storage-unavailable", False), *silence]
+    made, root = (await init()).result()
+    assert made.certain == (not silence)
+    # Opened is what is known to be there.
+    assert cluster.sealed == (not seal or bool(silence))
+    if not seal:
+        await other.unseal([each.hex() for each in made.shares])
+    status, _ = await other.ask("GET", "auth/token/lookup-self", token=root.reveal_text())
+    assert status == 200
+    # The next finds that somebody was first, also where it hears nothing of its own.
+    engine.failures = [("storage-unconfirmed", True)]
+    with pytest.raises(Unavailable, match="gone"):
+        await (await init())
+
+
+async def test_the_reply_to_an_init_warns_of_a_cluster_that_may_not_be_there(start) -> None:
+    node = start()
+
+    async def made(unseal, recovery):
+        return NewCluster([b"share"], [], certain=False), Secret("root")
+
+    call = Call("update", "sys/init", {"secret_shares": 1, "secret_threshold": 1}, None, "init")
+    reply = await Init(node.seal, made).endpoints[0].handlers["update"](call)
+    body = orjson.loads(reply.raw)
+    assert body["root_token"] == "root"
+    assert "initialize it again and forget these keys" in body["warnings"][0]
 
 
 async def test_a_rekey_with_verification_holds_back_until_the_new_shares_were_shown(

@@ -112,9 +112,11 @@ def _print_rekey(args: argparse.Namespace, status: Mapping[str, Any]) -> int:
         )
         return 0
     kind = "recovery" if args.target == "recovery" else "unseal"
+    # Where the database has not confirmed them a warning says what holds.
+    old = "\n" if status.get("warnings") else " The old ones open nothing\nany more. "
     print(
-        f"\nVault {kind} keys rekeyed: {len(keys or [])} key shares. The old ones open nothing\n"
-        "any more. Please securely distribute the key shares printed above."
+        f"\nVault {kind} keys rekeyed: {len(keys or [])} key shares.{old}"
+        "Please securely distribute the key shares printed above."
     )
     return 0
 

@@ -7,7 +7,6 @@ https://developer.hashicorp.com/vault/api-docs/system/generate-root.
 
 import base64
 import dataclasses
-import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ from typing import Any, Final, Literal
 
 from strongroom.crypto.aead import new_key
 from strongroom.crypto.tokens import BASE62, constant_time_equal, random_text
-from strongroom.model.errors import Invalid, Unavailable
+from strongroom.model.errors import Invalid
 from strongroom.store.engine.contract import Engine, Transaction
 from strongroom.store.seal.cluster import ClusterSeal
 from strongroom.store.seal.root_key import opens_root, recovery_fits, sealed_recovery, sealed_root
+from strongroom.store.seal.settling import ASK_SECONDS, Settling
 from strongroom.store.seal.shares import (
     Gathering,
     check_split,
@@ -30,14 +30,14 @@ from strongroom.store.seal.stored import Split, StoredSeal, load_stored
 
 MOUNT: Final = "seal"
 KIND: Final = "ceremony"
-# A write that may be there or not.
-UNCONFIRMED: Final = "storage-unconfirmed"
+DOUBTFUL: Final = (
+    "the database has not confirmed that the new keys hold: keep the old ones as well, until the"
+    " new ones have unsealed a server or made a root token"
+)
 Attempt = dict[str, Any]
 Target = Literal["unseal", "recovery"]
 # Writes a root token of this text inside a transaction.
 NewRoot = Callable[[Transaction, str], None]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +124,13 @@ class _Ceremony:
 class Rekey(_Ceremony):
     """New shares of a new key; with verification the old ones hold until the new were shown."""
 
-    def __init__(self, engine: Engine, seal: ClusterSeal, target: Target) -> None:
+    def __init__(
+        self, engine: Engine, seal: ClusterSeal, target: Target, seconds: float = ASK_SECONDS
+    ) -> None:
+        """`seconds` is how long it may ask after a write that was not confirmed."""
         super().__init__(engine, seal, "rekey" if target == "unseal" else "recovery rekey")
         self._target = target
+        self._settling = Settling(engine, seal.clock, seconds)
 
     def _check_target(self, stored: StoredSeal | None) -> None:
         if stored and stored.is_shamir != (self._target == "unseal"):
@@ -189,7 +193,13 @@ class Rekey(_Ceremony):
                 self._apply(transaction, given.attempt, new)
             return _Given(given.attempt, new)
 
-        given = await self._settled(write, new)
+        # With verification nothing holds yet, and what was made can be made again.
+        settled = await self._settling.write(
+            write,
+            lambda each: each.key is new and not each.attempt["verify"],
+            lambda each: self._fits(each, new),
+        )
+        given = settled.result
         if given.key is None:
             return self.status()
         if given.key is not new:
@@ -203,34 +213,9 @@ class Rekey(_Ceremony):
             **reply,
             "pgp_fingerprints": None,
             "backup": False,
+            **({} if settled.certain else {"warnings": [DOUBTFUL]}),
             **(more if attempt["verify"] else {"verification_required": False}),
         }
-
-    async def _settled(self, write: Callable[[Transaction], _Given], new: bytes) -> _Given:
-        """What was written, also where the database has not confirmed it.
-
-        Where the new key is in force nobody has its shares yet, and the old ones open nothing: the
-        database is asked until it tells, or the call has had its time.
-        """
-        written: list[_Given] = []
-        try:
-            return await self._engine.transact(lambda each: _kept(written, write(each)))
-        except Unavailable as refusal:
-            done = [each for each in written[-1:] if each.key is new]
-            if refusal.code != UNCONFIRMED or not done or done[0].attempt["verify"]:
-                raise
-            _log.error("a rekey was not confirmed; asking the database which keys hold")
-            if not await self._fits_now(new):
-                raise
-            return done[0]
-
-    async def _fits_now(self, key: bytes) -> bool:
-        """Asked by a transaction: it waits for the end of one that is still under way."""
-        while True:
-            try:
-                return await self._engine.transact(lambda each: self._fits(each, key))
-            except Unavailable:
-                await self._seal.pause()
 
     def verification(self) -> dict[str, Any]:
         """Where the verification of the new shares stands."""
@@ -356,11 +341,6 @@ class GenerateRoot(_Ceremony):
         if given.key is not None:
             raise Invalid("wrong-keys", "the keys do not fit; begin again with the first")
         return self.status()
-
-
-def _kept(written: list[_Given], given: _Given) -> _Given:
-    written.append(given)
-    return given
 
 
 def encode_token(token: str, otp: str) -> str:

@@ -29,6 +29,7 @@ from strongroom.store.seal.root_key import (
     sealed_ring,
     sealed_root,
 )
+from strongroom.store.seal.settling import Settling
 from strongroom.store.seal.shares import Gathering, parse_share, split_key
 from strongroom.store.seal.stored import (
     SHAMIR,
@@ -76,10 +77,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class NewCluster:
-    """What an init hands out once."""
+    """What an init hands out once. It is not `certain` where the database has not told."""
 
     shares: list[bytes] = field(repr=False)
     recovery_shares: list[bytes] = field(repr=False)
+    certain: bool = True
 
 
 class ClusterSeal:
@@ -91,7 +93,7 @@ class ClusterSeal:
         self._engine = engine
         self._barrier = barrier
         self.setting = setting
-        self._clock = clock
+        self.clock = clock
         self._root: bytes | None = None
         self._turn = asyncio.Lock()
         self.waiting_for = ""
@@ -119,10 +121,6 @@ class ClusterSeal:
         """The stored seal, None before init."""
         row = self.row()
         return load_stored(row) if row else None
-
-    async def pause(self) -> None:
-        """Before the database is asked once more."""
-        await self._clock.sleep(RETRY_SECONDS)
 
     @property
     def root_key(self) -> bytes:
@@ -152,7 +150,7 @@ class ClusterSeal:
     ) -> NewCluster | None:
         """Make the cluster; None when somebody was first. With a backend it is open at once."""
         cluster_id, root = str(uuid.uuid4()), new_key()
-        ring = KeyRing.new(self._clock.now())
+        ring = KeyRing.new(self.clock.now())
         key = new_key()
         auto = self.setting.auto
         split, check = unseal, b""
@@ -164,7 +162,7 @@ class ClusterSeal:
             self.setting.type, wrapped, sealed_ring(ring, root, cluster_id), split, check, identity
         )
         name = f"strongroom-{cluster_id[:8]}"
-        row = ClusterRow(cluster_id, name, self.setting.type, stored.dumps(), self._clock.now())
+        row = ClusterRow(cluster_id, name, self.setting.type, stored.dumps(), self.clock.now())
 
         def write(transaction: Transaction) -> bool:
             if not transaction.put_cluster(row):
@@ -173,20 +171,25 @@ class ClusterSeal:
             first_rows(transaction)
             return True
 
+        def done(transaction: Transaction) -> bool:
+            there = transaction.cluster()
+            return there is not None and there.cluster_id == cluster_id
+
         async with self._turn:
             try:
-                if not await self._engine.transact(write):
-                    return None
+                made = await Settling(self._engine, self.clock).write(write, bool, done)
             finally:
                 self._barrier.seal_up()
-            if auto:
-                self._open(root, ring)
-            else:
+            if not made.result:
+                return None
+            if auto is None:
                 self.waiting_for = unseal_keys(split)
+            elif made.certain:
+                self._open(root, ring)
         shares = split_key(key, split)
         if auto:
-            return NewCluster([], shares if recovery else [])
-        return NewCluster(shares, [])
+            return NewCluster([], shares if recovery else [], made.certain)
+        return NewCluster(shares, [], made.certain)
 
     async def _wrapped(self, root: bytes, key: bytes, cluster_id: str) -> tuple[bytes, str]:
         auto = self.setting.auto
@@ -232,7 +235,7 @@ class ClusterSeal:
         """
         trying = self._trying
         if trying is None or trying.done():
-            self._next_try = self._clock.monotonic() + RETRY_SECONDS
+            self._next_try = self.clock.monotonic() + RETRY_SECONDS
             work = self._engine.waiting(self.unseal_by_itself())
             trying = self._trying = asyncio.get_running_loop().create_task(work)
             trying.add_done_callback(_seen)
@@ -530,7 +533,7 @@ class ClusterSeal:
         if self.waiting_for == _INIT:
             self.waiting_for = ""  # Somebody has.
         # What others have changed may open it; a backend that is away is asked once a second.
-        due = stored != self._followed or self._clock.monotonic() >= self._next_try
+        due = stored != self._followed or self.clock.monotonic() >= self._next_try
         self._followed = stored
         if self.setting.join.key_id in stored.shared or (due and not self.opening):
             await self.try_to_open()

@@ -17,6 +17,7 @@ from strongroom.store.engine.contract import Transaction
 from strongroom.store.parameters import Fields, fields
 from strongroom.store.seal.ceremony import GenerateRoot, Rekey
 from strongroom.store.seal.cluster import ClusterSeal
+from strongroom.store.seal.settling import AROUND_SECONDS, ASK_SECONDS
 from strongroom.store.system.status import Status, raw
 from strongroom.store.tokens import Grant
 
@@ -69,9 +70,11 @@ class SealPaths:
         self._context = context
         self._seal = context.seal
         engine = context.engine
+        # A call that is broken off tells nobody what it has made.
+        seconds = min(ASK_SECONDS, context.request_seconds - AROUND_SECONDS)
         self._rekeys = {
-            "rekey": Rekey(engine, self._seal, "unseal"),
-            "rekey-recovery-key": Rekey(engine, self._seal, "recovery"),
+            "rekey": Rekey(engine, self._seal, "unseal", seconds),
+            "rekey-recovery-key": Rekey(engine, self._seal, "recovery", seconds),
         }
         self._root = GenerateRoot(engine, self._seal, context.make_token, self._put_root)
 

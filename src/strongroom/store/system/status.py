@@ -23,6 +23,10 @@ from strongroom.store.seal.stored import Split, StoredSeal, load_stored
 API_VERSION: Final = "1.16.0"
 # Go's zero time, where Vault has nothing to say.
 NEVER: Final = "0001-01-01T00:00:00Z"
+DOUBTFUL: Final = (
+    "the database has not confirmed the new cluster: where it says that it is not initialized,"
+    " initialize it again and forget these keys"
+)
 HEALTH: Final = fields(
     flag="standbyok perfstandbyok",
     number="activecode standbycode drsecondarycode performancestandbycode sealedcode uninitcode",
@@ -218,6 +222,8 @@ class Init:
         reply: dict[str, Any] = keys_reply(new.shares)
         if new.recovery_shares:
             reply |= keys_reply(new.recovery_shares, "recovery_")
+        if not new.certain:
+            reply["warnings"] = [DOUBTFUL]
         return raw({**reply, "root_token": root.reveal_text()})
 
     def _refuse_other_seals(self, call: Call) -> None:
