@@ -311,7 +311,8 @@ def test_a_page_of_an_operator_without_a_port(tmp_path) -> None:
 @pytest.mark.parametrize(
     "url",
     ["postgresql://", "postgres://u@h/d", "postgresql://u:p@[::1]:5432/d?sslmode=require",
-     "postgresql://u@a:1,b:2/d", "postgresql:///d?host=/run/postgresql", "postgresql://h:/d"],
+     "postgresql://u@a:1,b:2/d", "postgresql:///d?host=/run/postgresql", "postgresql://h:/d",
+     "postgresql://a,b/d?target_session_attrs=read-write", "postgresql://?service=a%26b"],
 )  # fmt: skip
 def test_addresses_of_postgresql_are_taken(url) -> None:
     check_url(url)
@@ -321,6 +322,14 @@ def test_addresses_of_postgresql_are_taken(url) -> None:
 def test_other_addresses_are_not(url) -> None:
     with pytest.raises(Invalid, match="cannot be used"):
         check_url(url)
+
+
+@pytest.mark.parametrize("target", ["standby", "read-only", "prefer-standby", "Primary"])
+def test_a_server_of_postgresql_that_is_never_used_may_not_be_asked_for(target) -> None:
+    """It counted for nothing, and who wanted reads from a standby was told nothing."""
+    with pytest.raises(Invalid, match=f"target_session_attrs={target}, and") as caught:
+        check_url(f"postgresql://a,b/d?sslmode=require&target_session_attrs={target}")
+    assert caught.value.hint == "leave it out, or write one of any, primary, read-write"
 
 
 def test_a_hint_goes_with_what_is_known() -> None:

@@ -1,10 +1,15 @@
 """Where a store's rows lie: a folder that can be made, or the address of a PostgreSQL server."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
 from strongroom.model.digits import whole_number
 from strongroom.model.errors import Invalid, Unavailable
+
+_HINT: Final = "postgresql://USER@HOST:5432/NAME, and the password in PGPASSWORD"
+# What `target_session_attrs` may ask for: of all servers the one that takes writes is used.
+_TARGETS: Final = ("any", "primary", "read-write")
 
 
 def made_folder(path: Path) -> None:
@@ -38,11 +43,15 @@ def check_url(url: str) -> None:
         raise _bad("it does not begin with postgresql://")
     if any(port and whole_number(port) is None for port in ports):
         raise _bad("a port of it is no number; in a password, : / @ are written %3A %2F %40")
+    for target in parse_qs(parts.query).get("target_session_attrs", ()):
+        if target not in _TARGETS:
+            raise _bad(
+                f"it asks for target_session_attrs={target}, and of its servers only the one that"
+                " takes writes is ever used",
+                f"leave it out, or write one of {', '.join(_TARGETS)}",
+            )
 
 
-def _bad(why: str) -> Invalid:
-    return Invalid(
-        "bad-database",
-        f"the address of the database cannot be used: {why}",
-        hint="postgresql://USER@HOST:5432/NAME, and the password in PGPASSWORD",
-    )
+def _bad(why: str, hint: str = _HINT) -> Invalid:
+    why = f"the address of the database cannot be used: {why}"
+    return Invalid("bad-database", why, hint=hint)
