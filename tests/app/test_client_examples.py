@@ -53,6 +53,9 @@ async def example(cli, tmp_path, monkeypatch):
     lease = (await cli.json("read", "database/creds/app"))["lease_id"]
     wrapped = await cli("token", "lookup", "-wrap-ttl=5m", "-field=wrapping_token")
     real = {"8609694a": made["auth"]["accessor"], "hvs.CAES": wrapped}
+    (token,) = await cli.json("list", "sys/leases/lookup/auth/token/create")
+    real["auth/token/create/h2f6a"] = f"auth/token/create/{token}"
+    # No engine of this store has leases.
     real["database/creds/app/2f6a"] = lease
     examples = _examples()
 

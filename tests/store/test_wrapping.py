@@ -39,6 +39,19 @@ async def test_a_wrapped_reply_is_got_back_once_as_it_was(store) -> None:
     assert info["token"] not in records
 
 
+async def test_warnings_are_wrapped_with_the_reply_they_are_of(store) -> None:
+    """As in Vault: who asked reads of the token alone, and who unwraps reads the reply's."""
+    body = {"data": {"k": "v"}, "colour": "red"}
+    warning = (await store.ask("PUT", "secret/data/a", body))[1]["warnings"]
+    assert "colour" in str(warning)
+    _, said = await store.ask("PUT", "secret/data/a", body, **WRAPPED)
+    assert said["warnings"] is None
+    token = said["wrap_info"]["token"]
+    _, said = await store.ask("PUT", "sys/wrapping/rewrap", {"token": token})
+    _, back = await store.ask("PUT", "sys/wrapping/unwrap", {}, token=said["wrap_info"]["token"])
+    assert back["warnings"] == warning
+
+
 async def test_a_wrapping_token_is_said_to_live_as_long_as_it_does(store) -> None:
     said = (await store.ask("POST", "sys/wrapping/wrap", {"k": "v"}, X_Vault_Wrap_TTL="5000h"))[1]
     most, info = 768 * 3600, said["wrap_info"]

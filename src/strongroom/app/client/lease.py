@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def register(commands: Any) -> None:  # noqa: ANN401
     """Add the command and its verbs."""
     verbs = group(commands, "lease", "look up, renew and revoke leases",
-                  "strongroom lease renew database/creds/app/2f6a614c")  # fmt: skip
+                  "strongroom lease revoke -prefix auth/approle/login")  # fmt: skip
     for name, (summary, call, example) in VERBS.items():
         parser = verb(verbs, name, summary, call, example)
         parser.add_argument("lease", metavar="ID", help="as it was handed out, or a prefix")
@@ -61,9 +61,11 @@ async def _revoke(session: "Session", args: argparse.Namespace) -> int:
     return 0
 
 
+# The store's own leases are those of tokens so far; engines of a Vault have others.
 VERBS: dict[str, tuple[str, Call, str]] = {
-    "lookup": ("what a lease is", _lookup, "strongroom lease lookup database/creds/app/2f6a"),
-    "renew": ("let a lease live longer", _renew,
+    "lookup": ("what a lease is", _lookup, "strongroom lease lookup auth/token/create/h2f6a"),
+    "renew": ("let a lease of a secrets engine live longer, as a Vault's; token renew is for"
+              " tokens, which have this store's only leases", _renew,
               "strongroom lease renew -increment=1h database/creds/app/2f6a"),
-    "revoke": ("end a lease", _revoke, "strongroom lease revoke -prefix database/creds/app"),
+    "revoke": ("end a lease", _revoke, "strongroom lease revoke -prefix auth/approle/login"),
 }  # fmt: skip
