@@ -29,6 +29,7 @@ from strongroom.store.engine.barrier import Barrier
 from strongroom.store.engine.sqlite import SqliteEngine
 from strongroom.store.seal.backends import AutoSeal
 from strongroom.store.seal.cluster import ClusterSeal, SealSetting
+from strongroom.store.seal.keeping import look_once
 from strongroom.wire.aws import AwsCredentials, AwsJson, StaticCredentials
 from strongroom.wire.client import HttpClient
 
@@ -60,9 +61,14 @@ async def static_given(tmp_path: Path) -> Given:
     (tmp_path / "current").write_bytes(os.urandom(32))
     (tmp_path / "other").write_bytes(os.urandom(32))
     current = f'current_key = "file://{tmp_path}'
+
+    def repair() -> None:
+        shutil.copy(tmp_path / "current", tmp_path / "other")
+
     return Given(
-        "static", f'{current}/current"', f'{current}/other"', "beside the new one as previous_key"
-    )
+        "static", f'{current}/current"', f'{current}/other"', "beside the new one as previous_key",
+        repair=repair,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -242,6 +248,33 @@ async def test_every_backend_becomes_every_other(every_given: list[Given], tmp_p
     assert await opened(path[-1]) == cluster
     for each in seals:
         await each.wrapper.close()
+
+
+async def test_a_static_key_that_is_replaced_while_the_store_serves_is_told_of(
+    static_given: Given, tmp_path: Path
+) -> None:
+    """It was read once, so that the next start was the first to see another file, or none."""
+    current, kept = tmp_path / "current", (tmp_path / "current").read_bytes()
+    auto, barrier, clock = auto_seal_of(static_given, tmp_path), Barrier(), SystemClock()
+    engine = SqliteEngine(tmp_path / "replaced.db", barrier)
+    seal = ClusterSeal(engine, barrier, SealSetting(auto), clock)
+    try:
+        await open_cluster(engine, seal, barrier, clock)
+
+        async def problem() -> str:
+            await look_once(engine, seal, auto)
+            return seal.backend_problem
+
+        assert await problem() == ""
+        current.write_bytes((tmp_path / "other").read_bytes())
+        assert "beside the new one as previous_key" in await problem()
+        current.unlink()
+        assert f"cannot read {current}: No such file or directory" in await problem()
+        current.write_bytes(kept)
+        assert await problem() == ""
+        assert not seal.sealed
+    finally:
+        await engine.close()
 
 
 def auto_seal_of(given: Given, folder: Path) -> AutoSeal:

@@ -84,10 +84,13 @@ def _static(fields: Fields, _means: Means) -> Wrapper:
         path = Path(fields.raw("key_file"))
         load_key_file(path)
         return KeyFileWrapper("static", path)
-    keys = [_key(fields, "current_key")]
-    if fields.raw("previous_key"):
-        keys.append(_key(fields, "previous_key"))
-    return KeysWrapper("static", WrappingKey(keys))
+    names = ["current_key", *(["previous_key"] if fields.raw("previous_key") else [])]
+
+    def read() -> WrappingKey:
+        return WrappingKey([_key(fields, each) for each in names])
+
+    read()
+    return KeysWrapper("static", read)
 
 
 def _key(fields: Fields, name: str) -> bytes:

@@ -1,33 +1,40 @@
 """A key file on this machine; see `crypto.keyfile` for its form."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from strongroom.crypto.aead import Tampered
 from strongroom.crypto.keyfile import KEY_ID_BYTES, WrappingKey, load_key_file
 from strongroom.model.errors import Denied
+from strongroom.wire.daemon_threads import in_daemon_thread
 
 
 class KeysWrapper:
-    """Keys that are in memory already: the current one, and one before it."""
+    """The current key, and one before it.
 
-    def __init__(self, name: str, key: WrappingKey) -> None:
+    They are read at every use, as by `KeyFileWrapper`: whoever puts the right file back need not
+    restart, and a wrong one is told of before the next start. A file may lie where reading hangs.
+    """
+
+    def __init__(self, name: str, read: Callable[[], WrappingKey]) -> None:
         self.name = name
-        self._key = key
+        self._read = read
 
     async def identity(self) -> str:
-        return f"key/{self._key.key_id}"
+        return f"key/{(await in_daemon_thread(self._read)).key_id}"
 
     async def wrap(self, secret: bytes, aad: bytes) -> bytes:
-        return self._key.wrap(secret, aad)
+        return (await in_daemon_thread(self._read)).wrap(secret, aad)
 
     async def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
+        key = await in_daemon_thread(self._read)
         try:
-            return self._key.unwrap(wrapped, aad)
+            return key.unwrap(wrapped, aad)
         except Denied as refusal:
             other = wrapped[:KEY_ID_BYTES].hex()
             raise Denied(
                 refusal.code,
-                f"wrapped by key {other}, and current_key is {self._key.key_id}",
+                f"wrapped by key {other}, and current_key is {key.key_id}",
                 hint=f"give key {other} as current_key, or beside the new one as previous_key",
             ) from None
         except Tampered:
