@@ -11,6 +11,7 @@ from strongroom.store.assembly import initialise
 from strongroom.store.call import Call
 from strongroom.store.seal.ceremony import Rekey, decode_token
 from strongroom.store.seal.cluster import ClusterSeal, NewCluster
+from strongroom.store.seal.keeping import look_once
 from strongroom.store.seal.stored import Split
 from strongroom.store.system.status import Init
 from strongroom.wire.keywrap.fake import FakeWrapper
@@ -499,7 +500,47 @@ async def test_a_seal_the_configuration_does_not_name_is_asked_for(start) -> Non
     await start(FakeWrapper("transit")).ask("PUT", "sys/init", {})
     node = start(FakeWrapper("awskms"))
     await node.seal.follow()
-    assert 'seal "transit" { disabled = "true"' in node.seal.waiting_for
+    hint = 'name it; to leave it: seal "transit" { disabled = "true" ... }'
+    assert node.seal.waiting_for.endswith(hint)
+
+
+async def test_a_node_that_others_have_left_behind_by_a_migration_says_so_while_it_serves(
+    start,
+) -> None:
+    """It has its keys and goes on; its next start would not open."""
+    behind, keys, _ = await opened(start)
+
+    async def problem(node) -> str:
+        await look_once(node.engine, node.seal)
+        return node.seal.backend_problem
+
+    assert await problem(behind) == ""
+    new = FakeWrapper("transit")
+    node = start(new)
+    await node.unseal(keys[:2], migrate=True)
+    assert not behind.seal.sealed
+    said = "the cluster is sealed by {} now, and the configuration names {}; start this node anew"
+    assert said.format("transit", "shamir") in await problem(behind)
+    assert await problem(node) == ""
+    back = start(None, new)
+    await back.unseal(keys[:2], migrate=True)
+    assert await problem(behind) == ""
+    assert said.format("shamir", "transit") in await problem(node)
+
+
+async def test_a_backend_that_was_left_without_people_opens_the_next_start_still(start) -> None:
+    """While the new one does not wrap, the old one is what opens, as long as it is named."""
+    old, new = FakeWrapper("transit"), FakeWrapper("awskms")
+    await start(old).ask("PUT", "sys/init", {})
+    new.broken = Unavailable("away", "the key server does not answer")
+    node = start(new, old)
+    await node.seal.follow()
+    assert not node.seal.sealed
+    await look_once(node.engine, node.seal)
+    assert node.seal.backend_problem == ""
+    old.remake()
+    await look_once(node.engine, node.seal)
+    assert node.seal.backend_problem
 
 
 async def test_no_keys_are_taken_for_a_migration_from_a_seal_that_is_not_named(start) -> None:

@@ -262,7 +262,7 @@ async def test_a_static_key_that_is_replaced_while_the_store_serves_is_told_of(
         await open_cluster(engine, seal, barrier, clock)
 
         async def problem() -> str:
-            await look_once(engine, seal, auto)
+            await look_once(engine, seal)
             return seal.backend_problem
 
         assert await problem() == ""

@@ -35,6 +35,7 @@ from strongroom.store.seal.stored import (
     SHAMIR,
     Split,
     StoredSeal,
+    check_moves,
     cluster_of,
     load_stored,
     merged,
@@ -281,9 +282,11 @@ class ClusterSeal:
             row, stored = self.row(), self.stored()
         except Refusal:
             return  # The database's, and told as such.
-        if row is None or stored is None or stored.is_shamir or self.migrating(stored):
+        if row is None or stored is None:
             return
-        if stored.root:
+        if self.migrating(stored):
+            check_moves(stored, self.setting.type)
+        if stored.root and not stored.is_shamir:
             opened_ring(row, await self._root_by_backend(row, stored))
 
     def _backend_of(self, stored: StoredSeal) -> AutoSeal:
@@ -292,7 +295,7 @@ class ClusterSeal:
             raise Invalid(
                 "no-old-seal",
                 f"the database is sealed by {stored.type}, which the configuration does not name",
-                hint=f'give its stanza as well: seal "{stored.type}" {{ disabled = "true" ... }}',
+                hint=f'name it; to leave it: seal "{stored.type}" {{ disabled = "true" ... }}',
             )
         return auto
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from strongroom.crypto.aead import Tampered
-from strongroom.model.errors import Unavailable
+from strongroom.model.errors import Invalid, Unavailable
 from strongroom.store.engine.contract import ClusterRow, View
 
 SHAMIR: Final = "shamir"
@@ -151,6 +151,19 @@ def opens_when_closed(stored: StoredSeal | None) -> str:
         return f"{by} {unseal_keys(stored.split if stored else Split())}"
     recovery = unseal_keys(stored.split).replace("unseal keys", "recovery keys")
     return f"{by} {recovery}, or a restart" if stored.check else f"{by} a restart of a node"
+
+
+def check_moves(stored: StoredSeal, configured: str) -> None:
+    """Raise Invalid where a start by another seal would wait for people.
+
+    Such a node was open before others migrated the cluster's seal, or was not given its stanza.
+    """
+    if SHAMIR in (configured, stored.type) or stored.check:
+        raise Invalid(
+            "other-seal",
+            f"the cluster is sealed by {stored.type} now, and the configuration names {configured}",
+            hint="start this node anew with the configuration of those that have migrated",
+        )
 
 
 def _b64(data: bytes) -> str:
