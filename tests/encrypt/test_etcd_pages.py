@@ -116,6 +116,14 @@ def test_of_a_name_that_matches_nothing_it_is_said_that_nothing_was_proved(capsy
         print_table(proof, None, arguments)
         said = "nothing was proved, of: configmap" in capsys.readouterr().out
         assert said is bool(empty)
+    # Under a name that the cluster does not serve nothing can lie.
+    proof.unserved.append("configmap")
+    assert (as_data(proof)["not_served"], proof.holds) == (["configmap"], False)
+    print_table(proof, None, arguments)
+    said = capsys.readouterr().out
+    assert "NOT PROVED: 1 ok" in said
+    assert "'configmap' is no resource" in said
+    assert "encrypt migrate" not in said  # Which would help nothing.
 
 
 async def test_keys_of_any_bytes_are_all_read_one_by_one() -> None:

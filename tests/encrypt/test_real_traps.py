@@ -1,5 +1,7 @@
 """Two API servers one of which has no flag, and what else is found there before it does harm."""
 
+import json
+
 import pytest
 
 from strongroom.app.encrypt.witness import KEPT
@@ -87,6 +89,7 @@ async def test_what_was_touched_while_identity_stood_first_counts_for_nothing(la
     status, said = await lab.run(*words)
     assert (status, "going on after" in said, "Every object" in said) == (0, True, True), said
     assert await lab.verdicts() == {"open": "ok"}
+    await prove_names_that_the_cluster_does_not_serve(lab)
     # What no entry covers is neither done nor proved because others beside it are.
     await lab.put("bare", resource=CONFIG_MAPS)
     both = ("--resource", "secrets", "--resource", "configmaps")
@@ -119,3 +122,28 @@ async def test_local_keys_are_no_excuse_for_plain_text(lab) -> None:
     await lab.control.restart_apiserver(last)
     assert (await lab.run(*words))[0] == 2
     assert sorted((await lab.verdicts(*covered)).values()) == ["ok", "ok", "plaintext"]
+
+
+async def prove_names_that_the_cluster_does_not_serve(lab) -> None:
+    """Nothing lies under a misspelt name, and that is no proof; under a served one it may be so."""
+    widgets = "widgets.example.com"
+    for name, proved in (("cronjobs.batch", True), ("secret", False), (widgets, False)):
+        status, proof = await lab.prove("--resource", "secrets", "--resource", name)
+        assert (status, proof["holds"]) == ((0, True) if proved else (3, False)), name
+        assert proof["not_served"] == ([] if proved else [name])
+    names = {"plural": "widgets", "singular": "widget", "kind": "Widget"}
+    version = {"name": "v1", "served": True, "storage": True}
+    version["schema"] = {"openAPIV3Schema": {"type": "object"}}
+    spec = {"group": "example.com", "names": names, "scope": "Namespaced", "versions": [version]}
+    lab.control.kubectl(
+        "create", "-f", "-",
+        stdin=json.dumps(
+            {
+                "apiVersion": "apiextensions.k8s.io/v1",
+                "kind": "CustomResourceDefinition",
+                "metadata": {"name": widgets},
+                "spec": spec,
+            }
+        ),
+    )  # fmt: skip
+    assert (await lab.prove("--resource", "secrets", "--resource", widgets))[0] == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strongroom.app.encrypt.prove import as_data, coverage_of, print_table
 from strongroom.encrypt.check.configuration import Configuration, parse
 from strongroom.encrypt.coverage import Coverage, Expected, of_configuration
-from strongroom.encrypt.keyspace import folder_of, place_of, resource_of
+from strongroom.encrypt.keyspace import definition_of, folder_of, known, place_of, resource_of
 from strongroom.encrypt.prove import prove
 from strongroom.encrypt.stored import Stored, classify, evidence
 from strongroom.model.errors import Invalid
@@ -138,6 +138,17 @@ def test_a_key_says_its_resource_and_place(key: str, resource: str, place) -> No
     if place is not None:
         assert place_of(key, resource) == place
         assert key.startswith(folder_of(resource))
+
+
+def test_what_serves_a_custom_resource_lies_under_its_name() -> None:
+    folder = "/p/apiextensions.k8s.io/customresourcedefinitions"
+    assert definition_of("things.example.com", "/p/") == f"{folder}/things.example.com"
+    extensions = "customresourcedefinitions.apiextensions.k8s.io"
+    for name, expected in (
+        ("secrets", True), ("jobs.batch", True), (extensions, True),
+        ("secret", False), ("jobs", False), ("things.example.com", False),
+    ):  # fmt: skip
+        assert known(name) is expected, name
 
 
 HEAD = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n"

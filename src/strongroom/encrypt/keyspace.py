@@ -57,6 +57,11 @@ _BUILT_IN: Final = {
     ),
     "storagemigration.k8s.io": ("storageversionmigrations",),
 }  # fmt: skip
+# What kube-apiserver stores of extensions, under their groups' names.
+_OF_EXTENSIONS: Final = (
+    "apiservices.apiregistration.k8s.io",
+    "customresourcedefinitions.apiextensions.k8s.io",
+)
 # The API server's own bookkeeping, which it never encrypts and refuses to configure.
 _BOOKKEEPING: Final = ("ranges/", "masterleases/", "peerserverleases/")
 
@@ -84,6 +89,17 @@ def built_in(resource: str) -> bool:
     """Whether it is kube-apiserver's own: of other groups it may serve what another stores."""
     plural, _, group = resource.partition(".")
     return plural in _BUILT_IN.get(group, ())
+
+
+def definition_of(resource: str, prefix: str = DEFAULT_PREFIX) -> str:
+    """The key of the CustomResourceDefinition that a custom resource is served by."""
+    folder = folder_of("customresourcedefinitions.apiextensions.k8s.io", prefix)
+    return folder + resource
+
+
+def known(resource: str) -> bool:
+    """Whether a kube-apiserver of some version stores it by itself, without a definition."""
+    return built_in(resource) or resource in _OF_EXTENSIONS
 
 
 def resource_of(key: str, prefix: str = DEFAULT_PREFIX) -> str:

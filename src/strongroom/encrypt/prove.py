@@ -44,7 +44,8 @@ class Row:
 
 @dataclass(slots=True)
 class Proof:
-    """What was read; `holds` only when something was, and all of it is as expected.
+    """What was read; `holds` only when something was, all of it is as expected, and each name is
+    one that the cluster serves: `unserved` are the others, under which nothing can lie.
 
     Values that are not ok are listed first, and up to a limit; all are counted. `uncovered` counts
     by resource what the configuration does not encrypt, `still_under` the ids of keys that some of
@@ -57,6 +58,7 @@ class Proof:
     stored: dict[str, Counter[Stored]] = field(default_factory=dict)
     uncovered: Counter[str] = field(default_factory=Counter)
     still_under: dict[str, set[str]] = field(default_factory=dict)
+    unserved: list[str] = field(default_factory=list)
     wrong: list[Row] = field(default_factory=list)
     right: list[Row] = field(default_factory=list)
     _expected: dict[str, Expected | None] = field(default_factory=dict, repr=False)
@@ -79,7 +81,7 @@ class Proof:
     @property
     def holds(self) -> bool:
         """Whether every value is under the expected key."""
-        return self.total > 0 and self.counts["ok"] == self.total
+        return self.total > 0 and self.counts["ok"] == self.total and not self.unserved
 
     def read(self, key: str, value: bytes) -> None:
         """Judge and count one value, and list it while there is room."""

@@ -379,7 +379,7 @@ async def _stored(facts: "Facts", args: argparse.Namespace) -> dict[str, Any]:
     coverage = Coverage(
         tuple(sorted(names | {"secrets"})), everything=everything, names=hidden_names(*parsed)
     )
-    return (await prove_stored(args, coverage)).stored
+    return (await prove_stored(args, coverage, coverage.resources)).stored
 
 
 def as_data(report: "Report", facts: "Facts") -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from strongroom.encrypt.prove import Proof
 
 TELL_EVERY = 1000
+# Keys and values that begin with a prefix.
+Read = Callable[[str], AsyncIterator[tuple[str, bytes]]]
 
 
 def add_etcd_arguments(parser: argparse.ArgumentParser, *, snapshot: bool = True) -> None:
@@ -47,31 +51,56 @@ def _prefix(text: str) -> str:
     return "/" + text.strip("/")
 
 
-async def prove_stored(args: argparse.Namespace, coverage: "Coverage") -> "Proof":
-    """Read and judge everything; progress on standard error when it is a terminal."""
-    from strongroom.encrypt.etcd import read_prefix
+async def prove_stored(
+    args: argparse.Namespace, coverage: "Coverage", served: Collection[str] = ()
+) -> "Proof":
+    """Read and judge everything; progress on standard error when it is a terminal.
+
+    Of names not `served` for sure, and without a value, it is looked whether they can have one.
+    """
+    from strongroom.encrypt.keyspace import known
     from strongroom.encrypt.prove import Proof
-    from strongroom.wire.client import HttpClient
 
     proof = Proof(coverage, args.prefix)
+    async with _reader(args) as read:
+        for folder in coverage.folders(args.prefix):
+            async for key, value in read(folder):
+                proof.read(key, value)
+                _tell(proof.total)
+        for name in proof.empty:
+            if name not in served and not known(name) and not await _defined(read, name, args):
+                proof.unserved.append(name)
+    return _finished(proof)
+
+
+async def _defined(read: Read, name: str, args: argparse.Namespace) -> bool:
+    from strongroom.encrypt.keyspace import definition_of
+
+    wanted = definition_of(name, args.prefix)
+    return wanted in [key async for key, _ in read(wanted)]
+
+
+@asynccontextmanager
+async def _reader(args: argparse.Namespace) -> AsyncIterator[Read]:
     if args.snapshot:
         from strongroom.encrypt.snapshot import read_snapshot
 
         snapshot = read_snapshot(args.snapshot)
-        for folder in coverage.folders(args.prefix):
-            for key, value in snapshot.under(folder):
-                proof.read(key, value)
-                _tell(proof.total)
-        return _finished(proof)
+
+        async def under(prefix: str) -> AsyncIterator[tuple[str, bytes]]:
+            for pair in snapshot.under(prefix):
+                yield pair
+
+        yield under
+        return
+    from strongroom.encrypt.etcd import read_prefix
+    from strongroom.wire.client import HttpClient
+
     if bool(args.cert) != bool(args.key):
         raise Invalid("half-tls", "--cert and --key belong together")
     certificate = (args.cert, args.key) if args.cert else None
     async with HttpClient(ca_file=args.etcd_ca, client_certificate=certificate) as http:
-        for folder in coverage.folders(args.prefix):
-            async for key, value in read_prefix(http, args.etcd, folder):
-                proof.read(key, value)
-                _tell(proof.total)
-    return _finished(proof)
+        yield lambda prefix: read_prefix(http, args.etcd, prefix)
 
 
 def _tell(count: int) -> None:

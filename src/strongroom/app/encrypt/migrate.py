@@ -105,7 +105,7 @@ async def _migrate(args: argparse.Namespace) -> int:
             print("Whether that is encrypted could not be told: its metrics did not say.")
         print("With etcd access: strongroom encrypt prove --etcd URL")
         return 0
-    proof = await prove_stored(args, coverage)
+    proof = await prove_stored(args, coverage, [name_of(each) for each in resources])
     said = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(proof.counts.items()))
     print(f"{'PROVED' if proof.holds else 'NOT PROVED'}: {said}")
     return 0 if proof.holds else NOT_PROVED

@@ -162,6 +162,7 @@ def as_data(proof: "Proof", older: int | None = None) -> dict[str, Any]:
         "older_plaintext": older,
         "cannot_see": list(BLIND[2:] if older is not None else BLIND),
         "no_value_found": proof.empty,
+        "not_served": proof.unserved,
         "not_encrypted_by_configuration": dict(sorted(proof.uncovered.items())),
         "still_under": {name: sorted(ids) for name, ids in sorted(proof.still_under.items())},
         "secrets": [row.as_data() for row in proof.rows],
@@ -193,25 +194,35 @@ def print_table(proof: "Proof", older: int | None, args: argparse.Namespace) -> 
     method = "reading a snapshot" if args.snapshot else "reading etcd"
     verdict = "PROVED" if proof.holds else "NOT PROVED"
     say(f"{verdict}: {said or 'no value was found'}, by {method}")
+    _say_of_resources(proof)
+    if older:
+        say(
+            f"{older:,} older values in plain text are still in the file: compact, defragment"
+            " every member, and retire backups from before"
+        )
+    if wrong:
+        say("Write what is not ok once more: strongroom encrypt migrate")
+    if proof.holds and older is None:
+        say("What this method does not see:")
+        for line in BLIND:
+            say(f"  - {line}")
+
+
+def _say_of_resources(proof: "Proof") -> None:
+    """Of which nothing was proved, and what is under a key from before."""
     left = {name: count for name, count in sorted(proof.uncovered.items()) if name}
     if left:
         said = ", ".join(f"{count:,} {name}" for name, count in left.items())
         say(f"The configuration does not encrypt, and nothing was proved of: {said}")
     for name, ids in sorted(proof.still_under.items()):
         say(f"From before, {name} are still under: {', '.join(sorted(ids))}")
+    for name in proof.unserved:
+        say(
+            f"{name!r} is no resource of Kubernetes or of a CustomResourceDefinition here:"
+            " kubectl api-resources shows the names"
+        )
     if proof.total and proof.empty:
         say(f"No value was found, and nothing was proved, of: {', '.join(proof.empty)}")
-    if older:
-        say(
-            f"{older:,} older values in plain text are still in the file: compact, defragment"
-            " every member, and retire backups from before"
-        )
-    if not proof.holds and proof.total:
-        say("Write what is not ok once more: strongroom encrypt migrate")
-    if proof.holds and older is None:
-        say("What this method does not see:")
-        for line in BLIND:
-            say(f"  - {line}")
 
 
 def _stored_as(row: "Row") -> str:
