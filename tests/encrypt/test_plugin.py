@@ -27,6 +27,7 @@ from strongroom.encrypt.kms.messages import (
     plaintext_of,
 )
 from strongroom.encrypt.kms.page import HealthPage
+from strongroom.encrypt.kms.peers import check_own
 from strongroom.encrypt.kms.plugin import Plugin, ask_status, serve
 from strongroom.encrypt.kms.standing import Policy
 from strongroom.encrypt.kms.state import first, load, prepared, promoted, retired, save
@@ -286,6 +287,25 @@ async def test_the_key_that_a_plugin_still_encrypts_with_is_not_retired(
     assert await asyncio.to_thread(kms, running, "status") == 0
 
 
+async def test_no_key_is_promoted_that_the_plugin_of_the_node_does_not_open(
+    running: Running, socket: Path, capsys
+) -> None:
+    """Other nodes would write under it, and this one's API server could not read that."""
+    await asyncio.to_thread(kms, running, "prepare")
+    prepared_file, pending = running.state.read_bytes(), load(running.state).pending
+    key = running.state.with_name("key")
+    kept = key.read_bytes()
+    key.write_bytes(kept[::-1])  # The backend is away.
+    assert await asyncio.to_thread(kms, running, "promote", "--alone") == 2
+    said = capsys.readouterr().err
+    assert f"{socket} does not open the key {pending}" in said
+    assert "[peer-not-ready]" in said
+    assert running.state.read_bytes() == prepared_file
+    key.write_bytes(kept)
+    await running.keeper.probe()
+    assert await asyncio.to_thread(kms, running, "promote", "--alone") == 0
+
+
 async def test_a_key_is_retired_with_a_proof_or_by_its_own_word(
     running: Running, socket: Path, capsys
 ) -> None:
@@ -326,7 +346,10 @@ async def test_while_the_plugin_hangs_no_key_is_retired(capsys) -> None:
         assert await asyncio.to_thread(kms, running, "retire", old, "--unproved") == 2
         assert "[plugin-silent]" in capsys.readouterr().err
         assert running.state.read_bytes() == before
+        with pytest.raises(Unavailable, match="no answer"):
+            await check_own(running.path, old)
         hung.close()  # It died and left its socket: the next one takes the file as it is.
+        await check_own(running.path, old)
         assert await asyncio.to_thread(kms, running, "retire", old, "--unproved") == 0
 
 
@@ -344,6 +367,7 @@ async def test_nothing_is_built_on_a_file_that_the_node_refuses(
         ("promote", "--alone"),
         ("retire", old.id, "--unproved"),
         ("rewrap",),
+        ("drill", "--escrow-key", "none"),  # Which would pass without the keys of the newest file.
     ):
         assert await asyncio.to_thread(kms, running, *verb) == 2
         assert f"this node has seen epoch 3 and key {new.id}" in capsys.readouterr().err

@@ -365,10 +365,10 @@ def run_status(args: argparse.Namespace) -> int:
 
 
 def _newest(path: Path) -> "KmsState":
-    """The state to make the next one from; raises what `load` and `check_mark` raise.
+    """The state to make the next one from, or to drill; raises what `load` and `check_mark` raise.
 
     A plugin refuses a file older than its node has seen. After a few changes it would not, and
-    would miss the keys of the files between.
+    would miss the keys of the files between; nor would a drill of it open those.
     """
     from strongroom.encrypt.kms.high_water import check_mark, read_mark
     from strongroom.encrypt.kms.state import load
@@ -410,7 +410,7 @@ def run_promote(args: argparse.Namespace) -> int:
 
 
 async def _promote(config: "KmsConfig", args: argparse.Namespace) -> int:
-    from strongroom.encrypt.kms.peers import check_peers
+    from strongroom.encrypt.kms.peers import check_own, check_peers
     from strongroom.encrypt.kms.state import promoted, save_over
     from strongroom.model.clock import SystemClock
     from strongroom.wire.client import HttpClient
@@ -426,6 +426,7 @@ async def _promote(config: "KmsConfig", args: argparse.Namespace) -> int:
     after = promoted(state, SystemClock().now())
     async with HttpClient() as http:
         await check_peers(http, args.peer, after.current)
+    await check_own(config.socket, after.current)
     save_over(config.state, state, after)
     print(f"promoted {after.current}; copy {config.state} to the other nodes")
     print(
@@ -537,14 +538,14 @@ def run_drill(args: argparse.Namespace) -> int:
 
 async def _drill(config: "KmsConfig", escrow_key: Path) -> int:
     from strongroom.encrypt.kms.keys import open_key
-    from strongroom.encrypt.kms.state import load
     from strongroom.model.clock import SystemClock
     from strongroom.model.errors import Refusal
 
+    state = _newest(config.state)
     backends = _backends(config, SystemClock(), escrow_key)
     failed = 0
     try:
-        for entry in load(config.state).keys:
+        for entry in state.keys:
             try:
                 escrowed = (await open_key(entry, backends.escrows, config.place)).key
                 live = (await open_key(entry, backends.wrappers, config.place)).key

@@ -1,10 +1,11 @@
-"""Asks the other control-plane nodes whether they can decrypt with a key, before it is used."""
+"""Asks the control-plane nodes whether they can decrypt with a key, before it is used."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 
+from strongroom.encrypt.kms.plugin import lacks_key
 from strongroom.model.errors import Conflict, Refusal
 from strongroom.wire.client import HttpClient
 
@@ -34,6 +35,19 @@ async def check_peers(http: HttpClient, peers: Sequence[str], key_id: str) -> No
             if lacking
             else "its page listens on loopback: there, curl -s http://127.0.0.1:8085/keys > F, and"
             " --peer F here",
+        )
+
+
+async def check_own(socket: Path, key_id: str) -> None:
+    """The same of the plugin of this node; where none runs nothing is known.
+
+    Raises Conflict(`peer-not-ready`), or Unavailable(`grpc-silent`) for one that hangs.
+    """
+    if await lacks_key(socket, key_id):
+        raise Conflict(
+            "peer-not-ready",
+            f"the plugin on {socket} does not open the key {key_id}",
+            hint="its log says why: does it read this state file, and do its backends answer?",
         )
 
 

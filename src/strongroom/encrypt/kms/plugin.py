@@ -22,9 +22,10 @@ from strongroom.encrypt.kms.metrics import KmsMetrics
 from strongroom.encrypt.kms.standing import Standing
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Invalid, NotFound, Refusal, TooLarge, Unavailable
-from strongroom.wire.grpc_unix import Method, UnixServer, call_unix
+from strongroom.wire.grpc_unix import SILENT, Method, UnixServer, call_unix
 
 VERSION: Final = "v2"
+_UNKNOWN: Final = "unknown-key-id"
 MAX_PLAINTEXT_BYTES: Final = 512
 MAX_CIPHERTEXT_BYTES: Final = 1024
 SEARCH_SECONDS: Final = 10.0
@@ -105,7 +106,7 @@ class Plugin:
         """Look for a key once for all who ask; an id nobody knows is left alone for a while."""
         now = self._clock.monotonic()
         if now < self._unknown.get(key_id, 0.0):
-            raise NotFound("unknown-key-id", "no key of this id")
+            raise NotFound(_UNKNOWN, "no key of this id")
         await self._keeper.find(key_id)
         keks = self._keeper.snapshot.keks
         if keks is None:
@@ -114,7 +115,7 @@ class Plugin:
             if len(self._unknown) > 1000:
                 self._unknown.clear()
             self._unknown[key_id] = now + SEARCH_SECONDS
-            raise NotFound("unknown-key-id", "no key of this id")
+            raise NotFound(_UNKNOWN, "no key of this id")
         return keks
 
 
@@ -128,3 +129,19 @@ async def serve(plugin: Plugin, socket: Path) -> UnixServer:
 async def ask_status(socket: Path) -> StatusResponse:
     """Status of any KMS v2 plugin; raises Unavailable."""
     return StatusResponse.loads(await call_unix(socket, f"/{SERVICE}/Status", b""))
+
+
+async def lacks_key(socket: Path, key_id: str) -> bool:
+    """Whether a plugin of ours says that it does not have the key, and does not find it either.
+
+    It is given nothing to open, and may be absent. Raises Unavailable(`grpc-silent`) for one that
+    hangs.
+    """
+    nothing = DecryptRequest(b"", "promote", key_id).dumps()
+    try:
+        await call_unix(socket, f"/{SERVICE}/Decrypt", nothing, seconds=SEARCH_SECONDS)
+    except Unavailable as refusal:
+        if refusal.code == SILENT:
+            raise
+        return f"[{_UNKNOWN}]" in refusal.message
+    return False
