@@ -460,8 +460,8 @@ def loads(how: str, time: float) -> str:
     return f'{name}{{status="{how}"}} {time}'
 
 
-def write(key: str, time: float, provider: str = "a") -> str:
-    return f'apiserver_envelope_encryption_key_id_hash_last_timestamp_seconds{{key_id_hash="{key_hash(key)}",provider_name="{provider}",transformation_type="to_storage"}} {time}'
+def write(key: str, time: float, provider: str = "a", kind: str = "to_storage") -> str:
+    return f'apiserver_envelope_encryption_key_id_hash_last_timestamp_seconds{{key_id_hash="{key_hash(key)}",provider_name="{provider}",transformation_type="{kind}"}} {time}'
 
 
 @pytest.mark.parametrize(
@@ -480,6 +480,10 @@ def write(key: str, time: float, provider: str = "a") -> str:
         ([status("new", 9), write("old", 9)], False),
         ([status("new", 9), write("old", 8)], True),
         ([status("new", 9), write("old", 10, "b")], True),
+        # The last write counts, and no read: what lies under the old key is read by anybody.
+        ([status("new", 9), write("new", 9), write("old", 10)], False),
+        ([status("new", 9), write("old", 9), write("new", 10)], True),
+        ([status("new", 9), write("old", 10, kind="from_storage")], True),
         ([status("new", 9, "b")], False),
         ([], False),
     ],

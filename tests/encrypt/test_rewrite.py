@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 
 import pytest
 
@@ -9,14 +10,22 @@ from strongroom.app.encrypt.migrate import Teller
 from strongroom.encrypt.check.api_metrics import KEY_USES, key_hash
 from strongroom.encrypt.coverage import Expected
 from strongroom.encrypt.keyspace import built_in
-from strongroom.encrypt.rewrite import Pace, Progress, Rewriter, load_progress
+from strongroom.encrypt.rewrite import (
+    FAILURES_LISTED,
+    START_RATE,
+    TRIES,
+    Pace,
+    Progress,
+    Rewriter,
+    load_progress,
+)
 from strongroom.encrypt.two_pass import TwoPass, two_pass
 from strongroom.kube.api import Busy, Gone
 from strongroom.kube.client import NO_ROUTE
 from strongroom.kube.fake import FakeKubeApi
 from strongroom.kube.resource import CONFIG_MAPS, SECRETS
 from strongroom.model.clock import SimulatedClock
-from strongroom.model.errors import Denied, Invalid, NotFound, Unavailable
+from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 
 
 async def cluster(count: int, stale: int) -> tuple[FakeKubeApi, SimulatedClock]:
@@ -42,6 +51,7 @@ async def test_a_pass_rewrites_what_is_stale_and_the_next_nothing() -> None:
     first = await finished(clock, rewriter.run_pass([SECRETS], Progress()))
     second = await finished(clock, rewriter.run_pass([SECRETS], Progress(2)))
     assert (first.done, first.rewritten, second.done, second.rewritten) == (30, 12, 30, 0)
+    assert first.unsettled == 0
 
 
 async def test_a_pass_that_was_cut_off_goes_on_where_it_was(tmp_path) -> None:
@@ -71,8 +81,22 @@ def test_what_was_done_for_another_key_counts_for_nothing(tmp_path) -> None:
     keep.write_text(json.dumps(done.as_data()))
     assert load_progress(keep, "old secrets") == done
     assert load_progress(keep, "new secrets") == Progress(aim="new secrets")
-    keep.write_text(json.dumps({**done.as_data(), "aim": None}))
-    assert load_progress(keep, "new secrets") == Progress(aim="new secrets")
+    from_before = {name: each for name, each in done.as_data().items() if name != "aim"}
+    for said in ({**from_before, "aim": None}, from_before):
+        keep.write_text(json.dumps(said))
+        assert load_progress(keep, "new secrets") == Progress(aim="new secrets")
+
+
+async def test_what_was_done_of_a_resource_before_is_not_done_again() -> None:
+    api, clock = await cluster(5, 0)
+    for number in range(5):
+        await api.create(CONFIG_MAPS, {"metadata": {"name": f"c{number}", "namespace": "n"}})
+    rewriter, rates = Rewriter(api, clock), []
+    rewriter.tell = lambda _progress, rate: rates.append(rate)
+    progress = Progress(1, "secrets", "n/s002", done=10_000)
+    done = await finished(clock, rewriter.run_pass([CONFIG_MAPS, SECRETS], progress))
+    assert (done.done, done.touched) == (10_002, {"secrets": 2})
+    assert max(rates[1:]) < 1000  # Which is of this run, as is the time that is left.
 
 
 async def test_each_rewrite_is_looked_at_and_a_look_may_end_the_pass() -> None:
@@ -117,6 +141,10 @@ async def test_a_busy_server_is_asked_more_slowly_and_nothing_is_lost() -> None:
     for _ in range(1000):
         pace.taken()
     assert pace.rate == 400.0
+    slow = Pace(1.0, 10.0)
+    for _ in range(1000):
+        slow.taken()
+    assert slow.rate == 10.0  # As a person asked for.
     for _ in range(50):
         pace.refused()
     assert pace.rate == 1.0
@@ -135,6 +163,28 @@ async def test_a_server_that_asks_for_patience_gets_it_for_as_long_as_it_asks() 
     assert done.failed == ["n/s000: the server stayed busy"]
 
 
+@pytest.mark.parametrize(
+    "refusal", [Conflict("kube-conflict", "written meanwhile"), Unavailable("away", "no answer")]
+)
+async def test_what_fails_again_and_again_is_left_after_some_tries(refusal) -> None:
+    api, clock = await cluster(2, 2)
+    rewriter = Rewriter(Moody(api, [refusal] * TRIES), clock)
+    done = await finished(clock, rewriter.run_pass([SECRETS], Progress()))
+    assert (done.failed, done.rewritten) == (["n/s000: the server stayed busy"], 1)
+
+
+async def test_a_server_that_fails_gets_time_and_one_that_takes_it_more_to_do() -> None:
+    api, clock = await cluster(1, 1)
+    refusals = [Unavailable("away", "no answer")] * 5
+    rewriter = Rewriter(Moody(api, refusals), clock, None, Pace(2.0))
+    await finished(clock, rewriter.run_pass([SECRETS], Progress()))
+    assert clock.monotonic() >= 5
+    api, clock = await cluster(30, 0)
+    rewriter = Rewriter(api, clock)
+    await finished(clock, rewriter.run_pass([SECRETS], Progress()))
+    assert rewriter.pace.rate > START_RATE * 1.2
+
+
 class Forgetful(Moody):
     """A list that breaks off after its first page, once."""
 
@@ -151,34 +201,86 @@ async def test_a_list_that_breaks_off_is_begun_again_and_nothing_is_done_twice()
     rewriter._api.refusals = [Gone("kube-gone", "too old"), Busy("429", 5.0)]
     rewriter._api.touch = api.touch
     done = await finished(clock, rewriter.run_pass([SECRETS], Progress()))
-    assert (done.done, done.rewritten) == (250, 250)
+    assert (done.done, done.rewritten, done.waited) == (250, 250, 1)
     assert not api.stale
 
 
-class Contested(Moody):
-    """Another writer changes what was listed; or servers with two keys change it at every touch."""
+class Halting(Moody):
+    """A list that breaks off after so many pages, and asks for seven minutes; one such after another."""
 
-    def __init__(self, api: FakeKubeApi, *, split: bool) -> None:
+    def __init__(self, api: FakeKubeApi, pages: list[int]) -> None:
         super().__init__(api, [])
-        self.split = split
-        self.touched: set[str] = set()
+        self.left = pages
+
+    async def pages(self, *args):
+        left = self.left.pop(0) if self.left else 99
+        async for page in self.api.pages(*args):
+            if not left:
+                raise Busy("429", 420.0)
+            left -= 1
+            yield page
+
+
+async def test_a_list_that_goes_on_is_waited_for_and_one_that_does_not_is_given_up() -> None:
+    """Ten minutes without an object are too long, and ten minutes in all are not."""
+    api, clock = await cluster(250, 0)
+    halting = Halting(api, [1, 2, 2])
+    done = await finished(clock, Rewriter(halting, clock).run_pass([SECRETS], Progress()))
+    assert (done.done, done.waited) == (250, 3)
+    halting.left = [1, *[1] * 9]
+    with pytest.raises(Unavailable, match="does not list secrets"):
+        await finished(clock, Rewriter(halting, clock).run_pass([SECRETS], Progress()))
+    assert len(halting.left) > 5
+
+
+class Contested(Moody):
+    """Another writer changes what was listed at the first touches of it; servers with two keys
+    change it at every one.
+    """
+
+    def __init__(self, api: FakeKubeApi, changes: int) -> None:
+        super().__init__(api, [])
+        self.changes = changes
+        self.touched: Counter[str] = Counter()
 
     async def touch(self, resource, name, namespace):
-        if self.split or name not in self.touched:
-            self.touched.add(name)
-            await self.api.merge_patch(
-                resource, name, namespace, {"data": {"n": f"{len(self.touched)}"}}
-            )
+        self.touched[name] += 1
+        if self.touched[name] <= self.changes:
+            data = {"data": {"n": f"{self.touched.total()}"}}
+            await self.api.merge_patch(resource, name, namespace, data)
             self.api.stale.add((resource, namespace, name))
         return await self.api.touch(resource, name, namespace)
 
 
-@pytest.mark.parametrize(("split", "unsettled"), [(False, 0), (True, 3)])
-async def test_another_writer_is_told_from_two_keys(split: bool, unsettled: int) -> None:
+@pytest.mark.parametrize(("changes", "unsettled"), [(1, 0), (3, 0), (99, 3)])
+async def test_another_writer_is_told_from_two_keys(changes: int, unsettled: int) -> None:
     api, clock = await cluster(3, 0)
-    rewriter = Rewriter(Contested(api, split=split), clock)
+    rewriter, looks = Rewriter(Contested(api, changes), clock), []
+
+    async def look(resource: str, changed: bool) -> None:
+        looks.append((resource, changed))
+
+    rewriter.look = look
     done = await finished(clock, rewriter.run_pass([SECRETS], Progress(2)))
     assert (done.rewritten, done.unsettled, done.failed) == (3, unsettled, [])
+    assert looks == [("secrets", True)] * 3
+
+
+async def test_what_the_first_pass_rewrites_is_touched_once() -> None:
+    """It has everything to rewrite, and a further touch of each would take as long again."""
+    api, clock = await cluster(3, 3)
+    counted = Contested(api, 0)
+    await finished(clock, Rewriter(counted, clock).run_pass([SECRETS], Progress()))
+    assert counted.touched.total() == 3
+
+
+async def test_of_failures_no_more_are_kept_than_anybody_reads() -> None:
+    api, clock = await cluster(150, 0)
+    refusals = [Denied("no", "no")] * 150
+    done = await finished(
+        clock, Rewriter(Moody(api, refusals), clock).run_pass([SECRETS], Progress())
+    )
+    assert (done.done, len(done.failed), done.touched.total()) == (150, FAILURES_LISTED, 0)
 
 
 def test_a_pass_says_how_far_it_is_and_how_long_it_will_take(capsys) -> None:
@@ -225,6 +327,7 @@ PREFIX = 'apiserver_storage_transformation_operations_total{resource="secrets",s
         ((0, 0), (9, 0), True, ""),
         ((5, 2), (9, 2), True, ""),
         ((0, 0), (9, 3), False, "plain text"),
+        ((0, 0), (9, 1), False, "1 reads in the second pass were of values in plain text"),
         ((0, 0), (0, 0), False, "nothing covers"),
         # A server that was started anew counts from nothing.
         ((9, 0), (4, 0), False, "not of one process"),
@@ -252,6 +355,28 @@ async def test_two_passes_prove_or_say_why_not(before, after, holds, word) -> No
     assert shown.as_data()["cannot_see"]
 
 
+class Counting(Moody):
+    """Of each object it reads plain text once, and then what it has encrypted."""
+
+    touches = 0
+
+    async def touch(self, *args):
+        self.touches += 1
+        return await self.api.touch(*args)
+
+    async def raw(self, _path: str) -> bytes:
+        sealed = max(0, self.touches - 5)
+        lines = [PREFIX % ("k8s:enc:kms:v2:a:", sealed)]
+        return "\n".join([*lines, PREFIX % ("identity", self.touches - sealed)]).encode()
+
+
+async def test_the_counters_are_looked_at_between_the_passes_and_after_them() -> None:
+    """What the first pass reads may be plain text, and is encrypted by it."""
+    api, clock = await cluster(5, 5)
+    shown = await finished(clock, two_pass(Counting(api, []), clock, [SECRETS], built_in))
+    assert (shown.holds, shown.problems) == (True, ())
+
+
 class Restless(Moody):
     """An API where every touch writes, as between two servers that do not agree on the key."""
 
@@ -266,7 +391,9 @@ class Restless(Moody):
     [
         (Restless, [], True, "5 objects change at every touch"),
         (Moody, [Denied("kube-forbidden", "no")], True, "1 objects could not be touched"),
+        (Moody, [None] * 5 + [Denied("kube-forbidden", "no")], True, "1 objects could not"),
         (Moody, [], False, "metrics cannot be read"),
+        (Moody, [], None, "metrics cannot be read"),
         (Moody, [], True, ""),
     ],
 )
@@ -275,9 +402,10 @@ async def test_what_could_not_be_done_or_seen_is_not_proved(kind, refusals, show
     sealed = iter((0, 9))
 
     async def raw(path: str) -> bytes:
-        if not shown:
+        count = next(sealed)
+        if not shown and (shown is False or count):  # At all, or at the second look.
             raise Denied("kube-forbidden", "no")
-        return (PREFIX % ("k8s:enc:kms:v2:a:", next(sealed))).encode()
+        return (PREFIX % ("k8s:enc:kms:v2:a:", count)).encode()
 
     asked = kind(api, refusals)
     asked.raw = raw
@@ -309,11 +437,14 @@ async def test_a_key_that_is_named_is_the_one_that_was_read(reads, holds) -> Non
     both = [SECRETS, CONFIG_MAPS]
     shown = await finished(clock, two_pass(api, clock, both, built_in, keys))
     assert shown.holds is holds
+    assert list(shown.as_data()["expected"]) == ["configmaps", "secrets"]
     assert ("of 6 objects were not seen" in " ".join(shown.problems)) is not holds
     assert "which key is used" not in " ".join(shown.as_data()["cannot_see"])
 
 
-@pytest.mark.parametrize("other", [Expected("a", "new", "kms-v1"), Expected("k", "", "aescbc")])
+@pytest.mark.parametrize(
+    "other", [Expected("a", "new", "kms-v1"), Expected("k", "", "aescbc"), Expected("a")]
+)
 async def test_of_keys_that_no_server_tells_of_the_proof_is_blind_and_does_not_fail(other) -> None:
     api, clock = await cluster(5, 0)
     sealed = iter((0, 9))
@@ -323,6 +454,26 @@ async def test_of_keys_that_no_server_tells_of_the_proof_is_blind_and_does_not_f
 
     api.raw = raw
     shown = await finished(clock, two_pass(api, clock, [SECRETS], built_in, {"secrets": other}))
+    assert shown.holds
+    assert "which key is used" in " ".join(shown.as_data()["cannot_see"])
+
+
+async def test_a_key_that_is_told_of_one_resource_is_not_told_of_another() -> None:
+    api, clock = await cluster(5, 0)
+    await api.create(CONFIG_MAPS, {"metadata": {"name": "c", "namespace": "n"}})
+    keys = {"secrets": Expected("a", "new"), "configmaps": Expected("k", "", "aescbc")}
+    labels = f'key_id_hash="{key_hash("new")}",transformation_type="from_storage"'
+    counts = iter((0, 9))
+
+    async def raw(path: str) -> bytes:
+        count = next(counts)
+        secrets = PREFIX % ("k8s:enc:kms:v2:a:", count)
+        uses = f'{KEY_USES}{{{labels},provider_name="a"}} {count}'
+        return "\n".join([secrets, secrets.replace("secrets", "configmaps"), uses]).encode()
+
+    api.raw = raw
+    both = [SECRETS, CONFIG_MAPS]
+    shown = await finished(clock, two_pass(api, clock, both, built_in, keys))
     assert shown.holds
     assert "which key is used" in " ".join(shown.as_data()["cannot_see"])
 
@@ -346,6 +497,11 @@ async def test_what_nothing_covers_is_not_proved_by_what_lies_beside_it() -> Non
     # What an aggregated server stores, and a wildcard led to, is none of this one's.
     sealed, counted = iter((0, 9)), "secrets".__eq__
     assert (await finished(clock, two_pass(api, clock, [SECRETS, CONFIG_MAPS], counted))).holds
+    # But where no encrypted value was read at all nothing is proved of that either.
+    sealed = iter((0, 0))
+    shown = await finished(clock, two_pass(api, clock, [CONFIG_MAPS], counted))
+    assert not shown.holds
+    assert "nothing covers them" in " ".join(shown.problems)
 
 
 async def test_an_api_that_is_not_served_has_not_deleted_everything() -> None:
@@ -363,4 +519,5 @@ async def test_an_api_that_is_not_served_has_not_deleted_everything() -> None:
 def test_passes_over_nothing_prove_nothing() -> None:
     assert TwoPass(Progress(1, done=1), Progress(2, done=1), ()).holds
     assert not TwoPass(Progress(1), Progress(2), ()).holds
+    assert not TwoPass(Progress(1, done=1), Progress(2), ()).holds  # Deleted in between.
     assert not TwoPass(Progress(1, done=1), Progress(2, done=1), ("a problem",)).holds
