@@ -47,6 +47,7 @@ def test_a_proof_of_other_keys_lets_a_key_go() -> None:
     ("said", "why"),
     [
         ({**proof(secrets=NEW), "holds": False}, "does not hold"),
+        ({**proof(secrets=NEW), "holds": "false"}, "does not hold"),
         (proof(), "names no key"),
         (proof(secrets=Expected("strongroom")), "names no key"),
         (proof(secrets=Expected(form="aescbc")), "names no key"),
