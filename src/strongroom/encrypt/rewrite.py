@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from strongroom.kube.api import Busy, Gone, Listing, Scope
-from strongroom.kube.client import NO_ROUTE
+from strongroom.kube.refusals import NO_ROUTE
 from strongroom.kube.resource import Object, Resource, key_of
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable

@@ -10,12 +10,13 @@ from urllib.parse import urlencode
 
 import orjson
 
-from strongroom.kube.api import EVERYTHING, Busy, Gone, Listing, Scope, WatchEvent
+from strongroom.kube.api import EVERYTHING, Busy, Listing, Scope, WatchEvent
 from strongroom.kube.config import KubeConfig
 from strongroom.kube.nesting import decoded
+from strongroom.kube.refusals import refusal_of
 from strongroom.kube.resource import Object, Resource
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
+from strongroom.model.errors import NotFound, Refusal
 from strongroom.wire.client import HttpClient
 from strongroom.wire.http import Response, retry_after
 
@@ -23,22 +24,8 @@ PAGE: Final = 500
 USER_AGENT: Final = "strongroom"
 RETRIES: Final = 3
 WATCH_SECONDS: Final = 300
-# The code of a 404 that is about a path, which a proxy or a missing definition gives as well.
-NO_ROUTE: Final = "kube-no-route"
 _JSON: Final = "application/json"
 _PARTIAL: Final = "as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
-_FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
-    400: (Invalid, "kube-invalid"),
-    401: (Denied, "kube-unauthenticated"),
-    403: (Denied, "kube-forbidden"),
-    404: (NotFound, "kube-not-found"),
-    405: (Invalid, "kube-unsupported"),
-    409: (Conflict, "kube-conflict"),
-    410: (Gone, "kube-gone"),
-    413: (Invalid, "kube-too-large"),
-    415: (Invalid, "kube-unsupported"),
-    422: (Invalid, "kube-invalid"),
-}
 
 
 class KubeClient:
@@ -257,21 +244,3 @@ def _refused(reply: Response, path: str) -> Refusal:
     if reply.status == 429:
         return Busy(f"{path.partition('?')[0]}: too many requests", _retry_after(reply))
     return refusal_of(reply.status, reply.body, path)
-
-
-def refusal_of(status: int, body: bytes, path: str) -> Refusal:
-    """The Refusal of a Status object, with its message.
-
-    A 404 without a Status says nothing of an object: its code is `kube-no-route`.
-    """
-    message, known = "", False
-    try:
-        said = orjson.loads(body)
-        message, known = str(said.get("message", "")), said.get("kind") == "Status"
-    except (orjson.JSONDecodeError, AttributeError):
-        pass
-    family, code = _FAMILIES.get(status, (Unavailable, "kube-unavailable"))
-    if status == 404 and not known:
-        code = NO_ROUTE
-    where = path.partition("?")[0]
-    return family(code, f"{where}: {message or 'refused'} (status {status})")

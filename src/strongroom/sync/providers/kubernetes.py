@@ -11,8 +11,9 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from strongroom.kube.api import KubeApi, Scope
-from strongroom.kube.client import NO_ROUTE, USER_AGENT, KubeClient
+from strongroom.kube.client import USER_AGENT, KubeClient
 from strongroom.kube.config import KubeConfig, embedded_kubeconfig
+from strongroom.kube.refusals import NO_ROUTE
 from strongroom.kube.resource import SECRETS, Object, Resource
 from strongroom.model.clock import Clock
 from strongroom.model.errors import Denied, NotFound, Unavailable

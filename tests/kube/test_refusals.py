@@ -1,0 +1,111 @@
+"""What the API server refuses is told without the values that it repeats."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from strongroom.kube.client import KubeClient
+from strongroom.kube.refusals import refusal_of
+from strongroom.kube.resource import CONFIG_MAPS, SECRETS
+from strongroom.model.clock import SystemClock
+from strongroom.model.errors import Invalid, Unavailable
+
+SERVICES = "/api/v1/namespaces/n/services"
+
+
+def told(status: int, message: str, *causes: tuple[str, str], reason: str = "Invalid") -> str:
+    """The refusal of a Status object, which is an Invalid."""
+    listed = [{"reason": "x", "message": text, "field": field} for field, text in causes]
+    said = {"kind": "Status", "message": message, "reason": reason, "details": {"causes": listed}}
+    refusal = refusal_of(status, json.dumps(said).encode(), f"{SERVICES}?fieldManager=x")
+    assert isinstance(refusal, Invalid)
+    assert refusal.code == "kube-invalid"
+    return refusal.message.removeprefix(f"{SERVICES}: ").removesuffix(f" (status {status})")
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('Invalid value: "mark:ed \\"x\\": y": must be lower case', "Invalid value: must be lower case"),
+        ('Unsupported value: "marked": supported values: "A", "B"',
+         'Unsupported value: supported values: "A", "B"'),
+        ('Duplicate value: "marked"', "Duplicate value"),
+        ("Invalid value: 4711: must be at most 9", "Invalid value: must be at most 9"),
+        ('Invalid value: {"a":"marked"}: may not be', "Invalid value"),
+        ('Invalid value: map[string]string{"a":"marked: x"}: no', "Invalid value"),
+        ("Required value", "Required value"),
+        ("Too long: may not be more than 9 bytes", "Too long: may not be more than 9 bytes"),
+        ("Forbidden: field is immutable", "Forbidden: field is immutable"),
+    ],
+)  # fmt: skip
+def test_fields_and_rules_are_told_and_values_are_not(text: str, left: str) -> None:
+    said = told(422, f'Secret "s" is invalid: metadata.labels: {text}', ("metadata.labels", text))
+    assert said == f'Secret "s" is invalid: metadata.labels: {left}'
+
+
+def test_of_several_fields_each_is_told() -> None:
+    causes = (("a", 'Invalid value: "marked": no'), ("b", "Required value"))
+    message = 'X "s" is invalid: [a: Invalid value: "marked": no, b: Required value]'
+    assert (
+        told(422, message, *causes) == 'X "s" is invalid: a: Invalid value: no, b: Required value'
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "left"),
+    [
+        (500, 'failed to create typed patch object (n/x; /v1, Kind=Service): .spec.ports[port="marked"'
+         ',protocol="TCP"].port: expected numeric (int or float), got string',
+         'failed to create typed patch object (n/x; /v1, Kind=Service): .spec.ports[port="..."'
+         ',protocol="..."].port: expected numeric (int or float)'),
+        (500, "failed to create typed patch object (n/x; v1, Kind=X): errors:\n"
+         "  .a: expected string, got &value.valueUnstructured{Value:1}\n  .b: expected boolean, got &{marked}",
+         "failed to create typed patch object (n/x; v1, Kind=X): errors:\n"
+         "  .a: expected string\n  .b: expected boolean"),
+        (500, "failed to convert new object (n/q; /v1, Kind=ResourceQuota) to proper version: odd",
+         "failed to convert new object (n/q; /v1, Kind=ResourceQuota) to proper version: odd"),
+        (400, 'Q in version "v1" cannot be handled as a Q: must be one, error found in #10 byte of ...|"a":"marked"|',
+         'Q in version "..." cannot be handled as a Q: must be one'),
+        (400, 'Q in version "v1" cannot be handled as a Q: json: cannot unmarshal number 4711 into Go struct',
+         'Q in version "..." cannot be handled as a Q: json: cannot unmarshal number into Go struct'),
+    ],
+)  # fmt: skip
+def test_types_that_do_not_fit_are_told_without_the_value(
+    status: int, message: str, left: str
+) -> None:
+    """Server-side apply answers 500, which is no server that is away."""
+    assert told(status, message, reason="") == left
+
+
+def test_what_others_say_stays() -> None:
+    message = 'admission webhook "w" denied the request: it is invalid: say "why"'
+    assert told(400, message, reason="BadRequest") == message
+    assert isinstance(refusal_of(500, b'{"message": "etcdserver: timed out"}', "/x"), Unavailable)
+    assert isinstance(refusal_of(500, b"[]", "/x"), Unavailable)
+    assert isinstance(refusal_of(422, b'{"reason": "Invalid", "details": {"causes": [1]}}', "/x"), Invalid)  # fmt: skip
+
+
+@pytest.fixture
+async def api(cluster) -> AsyncIterator[KubeClient]:
+    async with KubeClient(cluster.config(), SystemClock()) as client:
+        yield client
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("part", ["labels", "annotations"])
+async def test_a_real_server_is_quoted_without_values(api: KubeClient, part: str) -> None:
+    names = {"marked x!": "v"} if part == "annotations" else {"a": "marked x!"}
+    item = {"metadata": {"name": "s", "namespace": "default", part: names}, "data": {"k": "eA=="}}
+    with pytest.raises(Invalid, match=rf"metadata\.{part}: Invalid value: .* must ") as caught:
+        await api.create(SECRETS, item)
+    assert "marked" not in caught.value.message
+
+
+@pytest.mark.cluster
+async def test_a_real_servers_apply_says_which_type_is_wrong(api: KubeClient) -> None:
+    where = {"name": "s", "namespace": "default"}
+    item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": where, "immutable": "marked x"}
+    with pytest.raises(Invalid, match=r"\.immutable: expected boolean") as caught:
+        await api.apply(CONFIG_MAPS, item, "me")
+    assert "marked" not in caught.value.message
