@@ -9,7 +9,7 @@ from tests.sync.conftest import aws_error
 
 from strongroom.crypto.signatures import new_key_pair
 from strongroom.kube.resource import SECRETS, SERVICE_ACCOUNTS
-from strongroom.model.errors import Denied, Invalid, Refusal, Throttled, Unavailable
+from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Throttled, Unavailable
 from strongroom.model.secret import Secret
 from strongroom.sync.providers.contract import Find, PushTarget
 from strongroom.sync.providers.references import session_namespace
@@ -171,6 +171,24 @@ async def test_stages_and_ids_of_versions(aws) -> None:
         assert (await provider.fetch(RemoteRef("v", version=version))).data == value
     by_arn = await provider.fetch(RemoteRef(first["ARN"]))
     assert (by_arn.path, by_arn.data) == ("v", b"two")
+    await provider.close()
+
+
+async def test_what_is_missing_is_said_alike_however_it_is_read(aws) -> None:
+    """A status whose words change is written, and told by another Event."""
+    provider = await aws.provider({})
+    batch = await provider.fetch_many([RemoteRef("gone"), RemoteRef("lost")])
+    assert aws.gate.calls == ["BatchGetSecretValue"]
+    assert str(batch[0]) == str((await provider.fetch_many([RemoteRef("gone")]))[0])
+    await provider.close()
+
+
+@pytest.mark.parametrize("service", ["SecretsManager", "ParameterStore"])
+async def test_a_version_that_is_missing_is_named(aws, service: str) -> None:
+    provider = await aws.provider({"service": service})
+    await provider.push(PushTarget("db"), Secret("one"))
+    with pytest.raises(NotFound, match=r"^db is not there in version 77 \("):
+        await provider.fetch(RemoteRef("db", version="77"))
     await provider.close()
 
 

@@ -115,6 +115,19 @@ async def test_federation_with_a_service_account_of_the_cluster(gcp, email, who)
     assert await who_reads(gcp, {"workloadIdentityFederation": federation}) == who
 
 
+@pytest.mark.parametrize(("named", "asked"), [([], [POOL]), (["own", "more"], ["own", "more"])])
+async def test_a_federated_token_is_for_the_audiences_that_its_reference_names(
+    gcp, named: list[str], asked: list[str]
+) -> None:
+    """A provider of a pool takes the audiences it allows; by default that is its own name."""
+    await account(gcp)
+    gcp.fake.subjects = lambda token, audience: audience == POOL
+    federation = {"serviceAccountRef": {"name": "app", "audiences": named}, "audience": POOL}
+    assert await who_reads(gcp, {"workloadIdentityFederation": federation}) == "federated"
+    (granted,) = gcp.api.tokens.values()
+    assert list(granted["audiences"]) == asked
+
+
 async def test_federation_from_aws_sends_a_signed_request(gcp) -> None:
     keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "wJalr"}
     data = {name: base64.b64encode(value.encode()).decode() for name, value in keys.items()}
@@ -165,6 +178,7 @@ async def test_federation_by_a_configuration_file(gcp, tmp_path: Path) -> None:
         ({"service_account_impersonation_url": "https://example.org/x"}, "impersonation"),
         ({"credential_source": {"executable": {"command": "sh"}}}, "executable"),
         ({"credential_source": {"url": "http://169.254.169.254/"}}, "externalTokenEndpoint"),
+        ({"credential_source": {"environment_id": "aws1", "url": "http://a"}}, "environment_id"),
         ({"file": "/var/run/secrets/kubernetes.io/serviceaccount/token"}, "operator's own"),
         ({"type": "authorized_user"}, "type"),
     ],

@@ -22,6 +22,7 @@ from strongroom.sync.providers.contract import (
     Pushed,
     PushTarget,
     Traits,
+    absent,
     is_ours,
     marked_tags,
     not_ours,
@@ -76,7 +77,7 @@ class ParameterStore(OneByOne):
         try:
             found = await self._parameter(f"{name}:{ref.version}" if ref.version else name)
         except NotFound as refusal:
-            raise NotFound(refusal.code, f"{name} is not there ({refusal.message})") from None
+            raise absent(refusal, name, ref.version) from None
         if ref.metadata:
             return Fetched(found.path, found.version, await self._tags(name))
         return found

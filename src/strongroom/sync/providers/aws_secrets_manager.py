@@ -22,6 +22,7 @@ from strongroom.sync.providers.contract import (
     Pushed,
     PushTarget,
     Traits,
+    absent,
     is_ours,
     marked_tags,
     not_ours,
@@ -125,7 +126,7 @@ class SecretsManager(OneByOne):
                 return Fetched(str(found.get("Name")), ref.version or CURRENT, _tags(found))
             return _fetched(await self._call("GetSecretValue", SecretId=name, **_version(ref)))
         except NotFound as refusal:
-            raise NotFound(refusal.code, f"{name} is not there ({refusal.message})") from None
+            raise absent(refusal, name, ref.version) from None
 
     async def fetch_many(self, refs: Sequence[RemoteRef]) -> Sequence[Fetched | Refusal]:
         plain = [ref for ref in refs if not ref.version and not ref.metadata]
@@ -157,8 +158,11 @@ class SecretsManager(OneByOne):
                 found[key] = _fetched(entry)
         for error in said.get("Errors") or []:
             name = str(error.get("SecretId"))
-            if "NotFound" in str(error.get("ErrorCode")) and name in names:
-                found[names[name]] = NotFound("aws-not-found", f"{name} is not there")
+            code = str(error.get("ErrorCode"))
+            if "NotFound" in code and name in names:
+                # As it is said when the secret is read alone, for a status that changes is written.
+                missing = NotFound("aws-not-found", f"GetSecretValue: {code}")
+                found[names[name]] = absent(missing, name)
         # Any other failure of one secret is looked at by reading it alone.
         return found
 

@@ -32,6 +32,7 @@ from strongroom.sync.providers.contract import (
     Pushed,
     PushTarget,
     Traits,
+    absent,
     is_ours,
     marked_tags,
     not_ours,
@@ -125,7 +126,7 @@ class AzureKeyVault(OneByOne):
         try:
             said = await self._call("GET", f"{kind}/{name}/{_version(ref.version)}")
         except NotFound as refusal:
-            raise NotFound(refusal.code, f"{ref.key} is not there ({refusal.message})") from None
+            raise absent(refusal, ref.key, ref.version) from None
         with understood(_SERVICE):
             found = said["key"]["kid"] if kind == "keys" else said["id"]
             data: Data = _content(kind, said)

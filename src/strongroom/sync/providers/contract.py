@@ -271,6 +271,12 @@ class Pages:
         return place
 
 
+def absent(refusal: NotFound, name: str, version: str = "") -> NotFound:
+    """What a service says is not there, by the name that manifests have for it. Pure."""
+    of = f" in version {version}" if version else ""
+    return NotFound(refusal.code, f"{name} is not there{of} ({refusal.message})")
+
+
 def not_ours(key: str) -> Conflict:
     """The refusal to overwrite a secret that no PushSecret made."""
     return Conflict(

@@ -24,6 +24,7 @@ from strongroom.sync.providers.contract import (
     Pushed,
     PushTarget,
     Traits,
+    absent,
     is_ours,
     not_ours,
     push_metadata,
@@ -142,7 +143,7 @@ class GcpSecretManager(OneByOne):
         try:
             return await self._fetch(ref)
         except NotFound as refusal:
-            raise NotFound(refusal.code, f"{ref.key} is not there ({refusal.message})") from None
+            raise absent(refusal, ref.key, ref.version) from None
 
     async def _fetch(self, ref: RemoteRef) -> Fetched:
         name = self._name(ref.key)

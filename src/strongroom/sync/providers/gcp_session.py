@@ -111,9 +111,9 @@ class GcpLogin:
     async def _about(self, path: str) -> str:
         return await self._identity.about(path)
 
-    def _account_subject(self, selector: Fields, audience: str) -> Subject:
+    def _account_subject(self, selector: Fields, *audiences: str) -> Subject:
         async def subject() -> Secret:
-            return await self._references.account_token(selector, (audience,), 900)
+            return await self._references.account_token(selector, audiences, 900)
 
         return subject
 
@@ -135,8 +135,12 @@ class GcpLogin:
             return self._identity.impersonating(email, exchanged) if email else exchanged
         selector = part.needed(kind)
 
+        # A pool's provider knows the audiences that it allows: those of the reference, as the other
+        # controller has it, or where it names none the provider's own, which is the default.
+        own = () if selector.texts("audiences") else (audience,)
+
         async def fetch() -> tuple[Secret, float]:
-            subject = self._account_subject(selector, audience)
+            subject = self._account_subject(selector, *own)
             exchanged = self._identity.exchanged(audience, subject)
             if email:
                 return await self._identity.impersonating(email, exchanged)()
@@ -191,6 +195,8 @@ class GcpLogin:
     def _file_or_url(self, source: Fields, part: Fields) -> Subject:
         if source.part("executable"):
             raise source.bad("executable", "is not run: a ConfigMap could name any program")
+        if source.text("environment_id"):
+            raise source.bad("environment_id", "is not served: name keys by awsSecurityCredentials")
         file, url = source.text("file"), source.text("url")
         shape = source.part("format") or Fields({}, f"{source.where}.format")
         if file and _is_same(Path(file), OWN_TOKEN):
