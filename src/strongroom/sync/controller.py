@@ -30,8 +30,8 @@ from strongroom.sync.due import (
     age_of,
     concerns,
     follows_the_store,
+    is_drift,
     is_of_the_cluster,
-    is_the_same,
     kept_for,
     may_be_kept,
     need,
@@ -461,8 +461,8 @@ class SyncController:
         memory = self._memory(key)
         said, again = SYNCED, memory.unsaid is not None
         if spec.creation != "None":
-            # What differs for an edit, or for what the store has now, is nobody's drift.
-            drifted = known is not None and known.written and is_the_same(known, fresh)
+            target = self._parts.watches.targets.get(key[0], spec.target)
+            drifted = is_drift(known, fresh, item, spec, target)
             keeps = spec.creation == "Orphan" and not again
             if drifted and keeps and await self._kept(key, item, spec, fresh):
                 return
@@ -533,11 +533,11 @@ class SyncController:
         )
 
     async def _kept(self, key: Key, item: Object, spec: Spec, fresh: Known) -> bool:
-        """An Orphan's drift is told, not repaired; whether there was a Secret to keep."""
+        """An Orphan's drift is told, not repaired; whether there was something to keep."""
         current = await self._parts.targets.current(key[0], spec.target)
-        if current is None:
-            return False
         difference = compare(current, fresh.wanted)
+        if current is None or (self._memory(key).known is None and not difference.of_data):
+            return False
         metadata = current["metadata"]
         sources = shown_versions(metadata.get("annotations") or {})
         kept = Outcome(Difference(), current, metadata["resourceVersion"], sources=sources)

@@ -84,9 +84,23 @@ def need(
     return Need.CHECK if look else Need.NOTHING
 
 
-def is_the_same(known: Known, fresh: Known) -> bool:
-    """Whether neither the manifest nor its values have changed, so that a difference is drift."""
-    return known.version == fresh.version and known.wanted.data == fresh.wanted.data
+def is_drift(
+    known: Known | None, fresh: Known, item: Object, spec: Spec, target: Object | None
+) -> bool:
+    """Whether a difference is drift: neither the manifest nor its values have changed. Pure.
+
+    Where it was not read since the start, somebody else has written to a Secret whose note says
+    that it was given the data that are wanted now.
+    """
+    if known is not None:
+        same = known.version == fresh.version and known.wanted.data == fresh.wanted.data
+        return known.written and same
+    if target is None or spec.manifest is not None:
+        return False
+    metadata = target["metadata"]
+    said = (metadata.get("annotations") or {}).get(DATA_HASH)
+    theirs = foreign_writes(metadata, field_manager(item["metadata"]["name"]))
+    return bool(theirs) and said == data_hash(fresh.wanted.data)
 
 
 def _has_appeared(spec: Spec, known: Known, target: Object | None) -> bool:

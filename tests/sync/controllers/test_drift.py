@@ -99,6 +99,42 @@ async def test_drift_while_nobody_watched_is_found_at_the_start(bench) -> None:
     assert await bench.secret() == {"password": "one"}
 
 
+async def started_anew(bench, **spec) -> None:
+    """An operator that has not read the object yet, which is not due."""
+    await bench.external(refreshInterval="1h", **spec)
+    await bench.stop()
+    await bench.start()
+    await bench.clock.advance(1)
+
+
+async def test_the_first_drift_after_a_start_is_told_with_its_actor(bench) -> None:
+    await started_anew(bench)
+    await bench.edit(password="theirs")
+    assert await bench.secret() == {"password": "one"}
+    (note,) = [each for each in await bench.notes() if each.startswith("DriftRepaired")]
+    assert "changed password by kubectl-edit" in note
+
+
+async def test_an_orphans_drift_after_a_start_is_kept(bench) -> None:
+    await started_anew(bench, target={"creationPolicy": "Orphan"})
+    await bench.edit(password="theirs")
+    assert await bench.secret() == {"password": "theirs"}
+    assert [each for each in await bench.notes() if each.startswith("DriftKept")]
+
+
+@pytest.mark.parametrize("creation", ["Owner", "Orphan"])
+async def test_what_the_store_changed_before_a_start_is_nobodys_drift(bench, creation: str) -> None:
+    """Though somebody has written to the Secret as well."""
+    await bench.external(refreshInterval="1h", target={"creationPolicy": creation})
+    await bench.stop()
+    bench.provider.put("prod/db", password="two", username="app")
+    await bench.edit(password="theirs")
+    await bench.start()
+    await bench.clock.advance(1)
+    assert await bench.secret() == {"password": "two"}
+    assert not [each for each in await bench.notes() if each.startswith("Drift")]
+
+
 async def test_a_fight_is_recognised_named_and_stopped(bench) -> None:
     await bench.external(refreshInterval="1h")
     for _ in range(5):
