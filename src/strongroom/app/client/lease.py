@@ -64,8 +64,8 @@ async def _revoke(session: "Session", args: argparse.Namespace) -> int:
 # The store's own leases are those of tokens so far; engines of a Vault have others.
 VERBS: dict[str, tuple[str, Call, str]] = {
     "lookup": ("what a lease is", _lookup, "strongroom lease lookup auth/token/create/h2f6a"),
-    "renew": ("let a lease of a secrets engine live longer, as a Vault's; token renew is for"
-              " tokens, which have this store's only leases", _renew,
+    "renew": ("let a lease live longer, as secrets engines of a Vault have; for those of tokens"
+              " there is token renew", _renew,
               "strongroom lease renew -increment=1h database/creds/app/2f6a"),
     "revoke": ("end a lease", _revoke, "strongroom lease revoke -prefix auth/approle/login"),
 }  # fmt: skip
