@@ -32,11 +32,20 @@ def told(status: int, message: str, *causes: tuple[str, str], reason: str = "Inv
          'Unsupported value: supported values: "A", "B"'),
         ('Duplicate value: "marked"', "Duplicate value"),
         ("Invalid value: 4711: must be at most 9", "Invalid value: must be at most 9"),
-        ('Invalid value: {"a":"marked"}: may not be', "Invalid value"),
+        ('Invalid value: {"a":"marked: x"}: field is immutable', "Invalid value: field is immutable"),
+        ('Invalid value: ["marked"]: may not change once set', "Invalid value: may not change once set"),
+        ('Invalid value: "marked": a in body must be of type date-time: "marked"',
+         'Invalid value: a in body must be of type date-time: "..."'),
+        ('Invalid value: "": "a" must validate', 'Invalid value: "a" must validate'),
+        ('Invalid value: 5marked: no', "Invalid value"),
+        ('Invalid value: "marked\\', "Invalid value"),
+        (f"Invalid value: {'[' * 100_000}", "Invalid value"),
+        (f"Invalid value: {'4' * 100_000}: no", "Invalid value"),
         ('Invalid value: map[string]string{"a":"marked: x"}: no', "Invalid value"),
         ("Required value", "Required value"),
         ("Too long: may not be more than 9 bytes", "Too long: may not be more than 9 bytes"),
         ("Forbidden: field is immutable", "Forbidden: field is immutable"),
+        ('Forbidden: may not change `a`, `b`\n@@ -1 +1 @@\n-     "Value": "marked",', "Forbidden: may not change `a`, `b`"),
     ],
 )  # fmt: skip
 def test_fields_and_rules_are_told_and_values_are_not(text: str, left: str) -> None:
@@ -52,6 +61,22 @@ def test_of_several_fields_each_is_told() -> None:
     )
 
 
+def test_a_rule_of_no_field_is_told_beside_those_of_fields() -> None:
+    causes = (("a", "Required value"), ("", "some rules were not checked"))
+    said = told(422, 'X "s" is invalid: all', *causes)
+    assert said == 'X "s" is invalid: a: Required value, some rules were not checked'
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("part", ['\\"', '"', "\\", ", got ", "\n  .a: ", "number 1", "[", "1"])
+def test_a_long_message_takes_no_time(part: str) -> None:
+    """The server of a namespace's own store says what it wants to."""
+    many = f'"{part * 300_000}'
+    told(500, f"failed to create typed patch object (n/x): {many}", reason="")
+    told(422, many, ("a", f"Invalid value: {many}"))
+    told(422, many, ("a", f"Invalid value: {many[1:]}"))
+
+
 @pytest.mark.parametrize(
     ("status", "message", "left"),
     [
@@ -63,6 +88,13 @@ def test_of_several_fields_each_is_told() -> None:
          "  .a: expected string, got &value.valueUnstructured{Value:1}\n  .b: expected boolean, got &{marked}",
          "failed to create typed patch object (n/x; v1, Kind=X): errors:\n"
          "  .a: expected string\n  .b: expected boolean"),
+        (500, "failed to create typed patch object (n/x; v1, Kind=X): errors:\n"
+         "  .a: expected list, got &{marked\n  .y: marked\nmarked}\n"
+         '  .b[c="mar ked"]: duplicate entries for key [c="mar ked"]',
+         "failed to create typed patch object (n/x; v1, Kind=X): errors:\n"
+         '  .a: expected list\n  .b[c="..."]: duplicate entries for key [c="..."]'),
+        (500, "failed to create typed patch object (n/x; v1, Kind=X): .a: expected map, got &{line\nmarked}",
+         "failed to create typed patch object (n/x; v1, Kind=X): .a: expected map"),
         (500, "failed to convert new object (n/q; /v1, Kind=ResourceQuota) to proper version: odd",
          "failed to convert new object (n/q; /v1, Kind=ResourceQuota) to proper version: odd"),
         (400, 'Q in version "v1" cannot be handled as a Q: must be one, error found in #10 byte of ...|"a":"marked"|',
@@ -83,7 +115,9 @@ def test_what_others_say_stays() -> None:
     assert told(400, message, reason="BadRequest") == message
     assert isinstance(refusal_of(500, b'{"message": "etcdserver: timed out"}', "/x"), Unavailable)
     assert isinstance(refusal_of(500, b"[]", "/x"), Unavailable)
-    assert isinstance(refusal_of(422, b'{"reason": "Invalid", "details": {"causes": [1]}}', "/x"), Invalid)  # fmt: skip
+    for causes in (b"[1]", b"1", b"{}", b"null"):
+        said = b'{"reason": "Invalid", "details": {"causes": %b}}' % causes
+        assert isinstance(refusal_of(422, said, "/x"), Invalid)
 
 
 @pytest.fixture

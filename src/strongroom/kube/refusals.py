@@ -8,6 +8,7 @@ Forms: ErrorBody of k8s.io/apimachinery/pkg/util/validation/field, the decoders 
 k8s.io/apimachinery, and sigs.k8s.io/structured-merge-diff for server-side apply.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -31,21 +32,26 @@ _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
     415: (Invalid, "kube-unsupported"),
     422: (Invalid, "kube-invalid"),
 }
-_STRING: Final = r'"(?:[^"\\]|\\.)*"'
+# One that does not end goes on to the end: looked for at each quote, it would take hours.
+_STRING: Final = r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)'
 _FIELD_ERROR: Final = re.compile(
-    r"(?P<kind>(?:Invalid|Unsupported|Duplicate) value|Not found): "
-    rf"(?P<value>{_STRING}|null|true|false|-?\d[\d.e+-]*(?=:|$))?(?P<rest>.*)",
+    rf"(?P<kind>(?:Invalid|Unsupported|Duplicate) value|Not found): (?P<value>{_STRING})?",
     re.DOTALL,
 )
+_JSON: Final = json.JSONDecoder()
 _INVALID: Final = " is invalid: "
 # An object whose fields have other types than they should. Server-side apply answers 500 to it.
 _NOT_APPLIED: Final = re.compile(r"failed to (?:create typed patch object|convert new object) ")
 _NOT_DECODED: Final = re.compile(rf"{_NOT_APPLIED.pattern}|\S+ in version \S+ cannot be handled as")
+# What was got is printed as it is, newlines too; after it the next field of several may come.
+_NEXT_FIELD: Final = (
+    r"\n  \.[^\n]*: (?:expected |duplicate entries |field not declared |associative list |element )"
+)
 _VALUES: Final = (
     (re.compile(r", error found in #.*", re.DOTALL), ""),
-    (re.compile(r", got [^\n]*"), ""),
+    (re.compile(rf", got .*?(?={_NEXT_FIELD}|\Z)", re.DOTALL), ""),
     (re.compile(r"\bnumber [\d.eE+-]+"), "number"),
-    (re.compile(_STRING), '"..."'),
+    (re.compile(_STRING, re.DOTALL), '"..."'),
 )
 
 
@@ -72,10 +78,11 @@ def refusal_of(status: int, body: bytes, path: str) -> Refusal:
 
 def _without_values(message: str, said: Mapping[str, Any]) -> str:
     details = said.get("details") if said.get("reason") == "Invalid" else None
-    causes = (details.get("causes") if isinstance(details, dict) else None) or []
-    told = [_cause(each) for each in causes if isinstance(each, dict) and each.get("field")]
-    if told:
-        return f"{message.partition(_INVALID)[0]}{_INVALID}{', '.join(told)}"
+    listed = details.get("causes") if isinstance(details, dict) else None
+    causes = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    if any(each.get("field") for each in causes):
+        told = ", ".join(_cause(each) for each in causes)
+        return f"{message.partition(_INVALID)[0]}{_INVALID}{told}"
     if _NOT_DECODED.match(message):
         for pattern, instead in _VALUES:
             message = pattern.sub(instead, message)
@@ -83,9 +90,24 @@ def _without_values(message: str, said: Mapping[str, Any]) -> str:
 
 
 def _cause(cause: Mapping[str, Any]) -> str:
-    """One field's error without its value; of a value that is no scalar nothing after it either."""
+    """One field's error without its value; where its end is unknown nothing after it either."""
     text = str(cause.get("message") or "")
     found = _FIELD_ERROR.match(text)
     if found:
-        text = found["kind"] + (found["rest"] if found["value"] else "")
-    return f"{cause['field']}: {text}"
+        value = found["value"]
+        rest = text[found.end() if value else _end_of_json(text, found.end()) :]
+        # A format is told with the value once more: `must be of type date-time: "..."`.
+        rest = rest.replace(value, '"..."') if value and value != '""' else rest
+        text = found["kind"] + (rest if rest.startswith(": ") else "")
+    elif text.startswith("Forbidden: "):
+        # Of a pod the difference follows, as lines.
+        text = text.partition("\n")[0]
+    return f"{cause['field']}: {text}" if cause.get("field") else text
+
+
+def _end_of_json(text: str, start: int) -> int:
+    """Where a value ends that is no string; the end of the text when it is none of JSON."""
+    try:
+        return _JSON.raw_decode(text, start)[1]
+    except (ValueError, RecursionError):
+        return len(text)
