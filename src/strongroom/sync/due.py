@@ -89,18 +89,26 @@ def is_drift(
 ) -> bool:
     """Whether a difference is drift: neither the manifest nor its values have changed. Pure.
 
-    Where it was not read since the start, somebody else has written to a Secret whose note says
-    that it was given the data that are wanted now.
+    Where it was not read since the start, its status tells of the manifest, and somebody else has
+    written to a Secret whose note says that it was given the data that are wanted now.
     """
     if known is not None:
         same = known.version == fresh.version and known.wanted.data == fresh.wanted.data
         return known.written and same
-    if target is None or spec.manifest is not None:
+    if target is None or spec.manifest is not None or not _was_synced(item, spec, fresh.version):
         return False
     metadata = target["metadata"]
     said = (metadata.get("annotations") or {}).get(DATA_HASH)
     theirs = foreign_writes(metadata, field_manager(item["metadata"]["name"]))
     return bool(theirs) and said == data_hash(fresh.wanted.data)
+
+
+def _was_synced(item: Object, spec: Spec, version: str) -> bool:
+    """Whether the status tells of a target that was written for the manifest as it is."""
+    status = item.get("status") or {}
+    if (status.get("binding") or {}).get("name") != spec.target:
+        return False
+    return status.get("syncedResourceVersion") == version or spec.refresh_policy == "CreatedOnce"
 
 
 def _has_appeared(spec: Spec, known: Known, target: Object | None) -> bool:

@@ -135,6 +135,41 @@ async def test_what_the_store_changed_before_a_start_is_nobodys_drift(bench, cre
     assert not [each for each in await bench.notes() if each.startswith("Drift")]
 
 
+@pytest.mark.parametrize("creation", ["Owner", "Orphan"])
+async def test_what_an_edit_before_a_start_asks_for_is_nobodys_drift(bench, creation: str) -> None:
+    """As while it runs, where `force-sync` gives an Orphan its values back."""
+    await bench.external(refreshInterval="1h", target={"creationPolicy": creation})
+    await bench.stop()
+    await bench.edit(password="theirs")
+    edit = {"metadata": {"annotations": {"force-sync": "1"}}}
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", edit)
+    await bench.start()
+    await bench.clock.advance(1)
+    assert await bench.secret() == {"password": "one"}
+    assert not [each for each in await bench.notes() if each.startswith("Drift")]
+
+
+async def test_an_orphan_that_somebody_else_left_is_not_kept_as_ones_own(bench) -> None:
+    """Its values are those that are wanted, but it was never made for the new object."""
+    await bench.external("first", target={"creationPolicy": "Orphan", "name": "db"})
+    await bench.api.delete(EXTERNAL_SECRETS, "first", "n")
+    await bench.edit(password="theirs")
+    await bench.external("second", target={"creationPolicy": "Orphan", "name": "db"})
+    assert "not-ours" in (await bench.condition(name="second"))["message"]
+
+
+async def test_an_orphans_drift_after_a_start_is_kept_where_edits_count_for_nothing(bench) -> None:
+    await bench.external(refreshPolicy="CreatedOnce", target={"creationPolicy": "Orphan"})
+    edit = {"metadata": {"annotations": {"force-sync": "1"}}}
+    await bench.api.merge_patch(EXTERNAL_SECRETS, "db", "n", edit)
+    await bench.clock.advance(1)
+    await bench.stop()
+    await bench.edit(password="theirs")
+    await bench.start()
+    await bench.clock.advance(1)
+    assert await bench.secret() == {"password": "theirs"}
+
+
 async def test_a_fight_is_recognised_named_and_stopped(bench) -> None:
     await bench.external(refreshInterval="1h")
     for _ in range(5):
