@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from strongroom.kube.client import KubeClient
-from strongroom.kube.refusals import refusal_of
+from strongroom.kube.refusals import LONGEST_BODY, LONGEST_TOLD, refusal_of
 from strongroom.kube.resource import CONFIG_MAPS, SECRETS
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Invalid, Unavailable
@@ -65,6 +65,12 @@ def test_a_rule_of_no_field_is_told_beside_those_of_fields() -> None:
     causes = (("a", "Required value"), ("", "some rules were not checked"))
     said = told(422, 'X "s" is invalid: all', *causes)
     assert said == 'X "s" is invalid: a: Required value, some rules were not checked'
+
+
+def test_what_is_told_has_an_end() -> None:
+    assert len(told(422, "m" * 1_000_000)) == LONGEST_TOLD
+    body = json.dumps({"kind": "Status", "message": "m" * LONGEST_BODY}).encode()
+    assert refusal_of(400, body, "/x").message == "/x: refused (status 400)"
 
 
 @pytest.mark.timeout(20)

@@ -18,6 +18,9 @@ import orjson
 from strongroom.kube.api import Gone
 from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Refusal, Unavailable
 
+# Longer ones are not read: no object is so large, and reading one takes a second or two.
+LONGEST_BODY: Final = 4 * 1024 * 1024
+LONGEST_TOLD: Final = 16 * 1024
 # The code of a 404 that is about a path, which a proxy or a missing definition gives as well.
 NO_ROUTE: Final = "kube-no-route"
 _FAMILIES: Final[dict[int, tuple[type[Refusal], str]]] = {
@@ -61,7 +64,7 @@ def refusal_of(status: int, body: bytes, path: str) -> Refusal:
     A 404 without a Status says nothing of an object: its code is `kube-no-route`.
     """
     try:
-        said = orjson.loads(body)
+        said = orjson.loads(body) if len(body) <= LONGEST_BODY else None
     except orjson.JSONDecodeError:
         said = None
     if not isinstance(said, dict):
@@ -73,7 +76,8 @@ def refusal_of(status: int, body: bytes, path: str) -> Refusal:
     if status == 500 and _NOT_APPLIED.match(message):
         family, code = _FAMILIES[400]
     where = path.partition("?")[0]
-    return family(code, f"{where}: {_without_values(message, said) or 'refused'} (status {status})")
+    told = _without_values(message, said)[:LONGEST_TOLD] or "refused"
+    return family(code, f"{where}: {told} (status {status})")
 
 
 def _without_values(message: str, said: Mapping[str, Any]) -> str:
