@@ -21,8 +21,8 @@ from strongroom.encrypt.rewrite import (
 )
 from strongroom.encrypt.two_pass import TwoPass, two_pass
 from strongroom.kube.api import Busy, Gone
-from strongroom.kube.client import NO_ROUTE
 from strongroom.kube.fake import FakeKubeApi
+from strongroom.kube.refusals import NO_ROUTE
 from strongroom.kube.resource import CONFIG_MAPS, SECRETS
 from strongroom.model.clock import SimulatedClock
 from strongroom.model.errors import Conflict, Denied, Invalid, NotFound, Unavailable
