@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.conftest import GOOGLE_KEY
 
-from strongroom.crypto.keyfile import create_key_file
+from strongroom.crypto.keyfile import WrappingKey, create_key_file
 from strongroom.encrypt.kms.escrow import EscrowWrapper
 from strongroom.model.clock import SystemClock
 from strongroom.model.errors import Denied, Refusal, Unavailable
@@ -29,6 +29,7 @@ from strongroom.wire.client import HttpClient
 from strongroom.wire.keywrap import azure_fake, google_fake
 from strongroom.wire.keywrap.contract import Perishable, Wrapper
 from strongroom.wire.keywrap.fake import FakeWrapper
+from strongroom.wire.keywrap.key_file import KeysWrapper
 from strongroom.wire.keywrap.kinds import build
 from strongroom.wire.keywrap.pkcs11 import Pkcs11Wrapper
 from strongroom.wire.keywrap.refused_pin import RefusedPin, refused
@@ -283,6 +284,29 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+async def test_a_key_that_cannot_be_read_to_its_end_holds_one_thread_however_often_it_is_asked() -> (
+    None
+):
+    """A mount that is away may hang for days, and a store asks every few seconds."""
+    back, begun, key = threading.Event(), [], WrappingKey([KEY])
+
+    def read() -> WrappingKey:
+        begun.append(None)
+        back.wait()
+        return key
+
+    wrapper = KeysWrapper("static", read)
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await wrapper.identity()
+    assert len(begun) == 1
+    back.set()
+    assert await wrapper.identity() == f"key/{key.key_id}"
+    assert await wrapper.unwrap(await wrapper.wrap(b"secret", b"place"), b"place") == b"secret"
+    assert len(begun) > 2  # Each use reads again.
 
 
 def test_a_process_ends_though_its_token_hangs(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A key file on this machine; see `crypto.keyfile` for its form."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,15 +20,16 @@ class KeysWrapper:
     def __init__(self, name: str, read: Callable[[], WrappingKey]) -> None:
         self.name = name
         self._read = read
+        self._reading: asyncio.Future[WrappingKey] | None = None
 
     async def identity(self) -> str:
-        return f"key/{(await in_daemon_thread(self._read)).key_id}"
+        return f"key/{(await self._key()).key_id}"
 
     async def wrap(self, secret: bytes, aad: bytes) -> bytes:
-        return (await in_daemon_thread(self._read)).wrap(secret, aad)
+        return (await self._key()).wrap(secret, aad)
 
     async def unwrap(self, wrapped: bytes, aad: bytes) -> bytes:
-        key = await in_daemon_thread(self._read)
+        key = await self._key()
         try:
             return key.unwrap(wrapped, aad)
         except Denied as refusal:
@@ -42,6 +44,13 @@ class KeysWrapper:
 
     async def close(self) -> None:
         """Nothing to let go of."""
+
+    async def _key(self) -> WrappingKey:
+        """Whoever waits may give up; a file that hangs holds one thread, not one for every try."""
+        if self._reading is None or self._reading.done():
+            self._reading = in_daemon_thread(self._read)
+            self._reading.add_done_callback(_seen)
+        return await asyncio.shield(self._reading)
 
 
 class KeyFileWrapper:
@@ -65,3 +74,9 @@ class KeyFileWrapper:
 
     async def close(self) -> None:
         """Nothing to let go of."""
+
+
+def _seen(reading: "asyncio.Future[WrappingKey]") -> None:
+    """How it ended is told to who waits; nobody may any more."""
+    if not reading.cancelled():
+        reading.exception()
