@@ -93,6 +93,19 @@ class Node:
 Start = Callable[..., Node]
 
 
+async def opened(start: Start, **more: Any) -> tuple[Node, list[str], str]:
+    """A node of a new cluster, unsealed, with its keys and root token."""
+    node = start(**more)
+    return node, *await opened_with(node)
+
+
+async def opened_with(node: Node) -> tuple[list[str], str]:
+    """The keys and root token of a new cluster that the node has unsealed."""
+    keys, root = await node.init()
+    await node.unseal(keys[:2])
+    return keys, root
+
+
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Starts nodes on one database; `auto` is a wrapper, `old` the one it replaces."""

@@ -177,10 +177,10 @@ class ClusterSeal:
             return there is not None and there.cluster_id == cluster_id
 
         async with self._turn:
-            try:
-                made = await Settling(self._engine, self.clock).write(write, bool, done)
-            finally:
-                self._barrier.seal_up()
+            if not self.sealed:
+                return None  # Somebody was first, and its barrier is not to be closed.
+            settling = Settling(self._engine, self.clock)
+            made = await settling.write(write, bool, done, self._barrier.seal_up)
             if not made.result:
                 return None
             if auto is None:

@@ -25,6 +25,10 @@ AROUND_SECONDS: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
+def _nothing() -> None:
+    """Nobody waits for the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settled(Generic[T]):
     """What was written, and whether it is certain that it was."""
@@ -46,10 +50,12 @@ class Settling:
         work: Callable[[Transaction], T],
         told_once: Callable[[T], bool],
         done: Callable[[Transaction], bool],
+        ended: Callable[[], None] = _nothing,
     ) -> Settled[T]:
         """Raises what the write does, unless it may have made what is told once.
 
-        `done` says whether it is there.
+        `done` says whether it is there. `ended` is called when the write has, before anybody asks:
+        chores of this process would write meanwhile, under keys that may be nobody's.
         """
         written: list[T] = []
 
@@ -58,7 +64,10 @@ class Settling:
             return written[-1]
 
         try:
-            return Settled(await self.engine.transact(kept))
+            try:
+                return Settled(await self.engine.transact(kept))
+            finally:
+                ended()
         except Unavailable as refusal:
             if refusal.code not in UNSURE or not written or not told_once(written[-1]):
                 raise
