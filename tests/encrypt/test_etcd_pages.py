@@ -9,10 +9,11 @@ import os
 import struct
 import threading
 import tracemalloc
+from collections.abc import AsyncIterator
 
 import pytest
 
-from strongroom.app.encrypt.etcd_source import add_etcd_arguments
+from strongroom.app.encrypt.etcd_source import add_etcd_arguments, undefined
 from strongroom.app.encrypt.migrate import add_arguments as add_migration
 from strongroom.app.encrypt.prove import as_data, print_table
 from strongroom.encrypt.coverage import Coverage
@@ -269,3 +270,22 @@ def test_of_two_states_the_newest_that_is_whole_counts(tmp_path) -> None:
     torn = meta(3)[:72] + b"x" + meta(3)[73:]
     (tmp_path / "db").write_bytes(meta(2) + torn + database([record])[8192:])
     assert list(read_snapshot(tmp_path / "db").current) == [record[1]]
+
+
+async def test_the_etcd_of_an_aggregated_server_does_not_tell_which_names_are_served() -> None:
+    """It has no definitions, and with a resource that has no values nothing could be proved."""
+    prefix, stored = "/registry/wardle", set[str]()
+
+    async def read(start: str) -> AsyncIterator[tuple[str, bytes]]:
+        for key in sorted(stored):
+            if key.startswith(start):
+                yield key, b""
+
+    names = ["fischers.wardle.example.com", "things.example.com"]
+    assert await undefined(read, names, prefix) == []
+    # That of a kube-apiserver does.
+    stored.add(f"{prefix}/apiregistration.k8s.io/apiservices/v1.apps")
+    assert await undefined(read, names, prefix) == names
+    folder = f"{prefix}/apiextensions.k8s.io/customresourcedefinitions"
+    stored |= {f"{folder}/things.example.com", f"{folder}/fischers.wardle.example.com.au"}
+    assert await undefined(read, names, prefix) == names[:1]

@@ -57,11 +57,10 @@ _BUILT_IN: Final = {
     ),
     "storagemigration.k8s.io": ("storageversionmigrations",),
 }  # fmt: skip
-# What kube-apiserver stores of extensions, under their groups' names.
-_OF_EXTENSIONS: Final = (
-    "apiservices.apiregistration.k8s.io",
-    "customresourcedefinitions.apiextensions.k8s.io",
-)
+# What kube-apiserver stores of extensions, under their groups' names. It makes an APIService of
+# each group that it serves by itself.
+API_SERVICES: Final = "apiservices.apiregistration.k8s.io"
+_DEFINITIONS: Final = "customresourcedefinitions.apiextensions.k8s.io"
 # The API server's own bookkeeping, which it never encrypts and refuses to configure.
 _BOOKKEEPING: Final = ("ranges/", "masterleases/", "peerserverleases/")
 
@@ -93,13 +92,12 @@ def built_in(resource: str) -> bool:
 
 def definition_of(resource: str, prefix: str = DEFAULT_PREFIX) -> str:
     """The key of the CustomResourceDefinition that a custom resource is served by."""
-    folder = folder_of("customresourcedefinitions.apiextensions.k8s.io", prefix)
-    return folder + resource
+    return folder_of(_DEFINITIONS, prefix) + resource
 
 
 def known(resource: str) -> bool:
     """Whether a kube-apiserver of some version stores it by itself, without a definition."""
-    return built_in(resource) or resource in _OF_EXTENSIONS
+    return built_in(resource) or resource in (API_SERVICES, _DEFINITIONS)
 
 
 def resource_of(key: str, prefix: str = DEFAULT_PREFIX) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,17 +67,22 @@ async def prove_stored(
             async for key, value in read(folder):
                 proof.read(key, value)
                 _tell(proof.total)
-        for name in proof.empty:
-            if name not in served and not known(name) and not await _defined(read, name, args):
-                proof.unserved.append(name)
+        doubtful = [each for each in proof.empty if each not in served and not known(each)]
+        proof.unserved += await undefined(read, doubtful, args.prefix)
     return _finished(proof)
 
 
-async def _defined(read: Read, name: str, args: argparse.Namespace) -> bool:
-    from strongroom.encrypt.keyspace import definition_of
+async def undefined(read: Read, names: Sequence[str], prefix: str) -> list[str]:
+    """Those of them that no CustomResourceDefinition is of.
 
-    wanted = definition_of(name, args.prefix)
-    return wanted in [key async for key, _ in read(wanted)]
+    None where a kube-apiserver does not store: an aggregated server's names stand in no etcd.
+    """
+    from strongroom.encrypt.keyspace import API_SERVICES, definition_of, folder_of
+
+    if not names or not [key async for key, _ in read(folder_of(API_SERVICES, prefix))]:
+        return []
+    wanted = {name: definition_of(name, prefix) for name in names}
+    return [name for name, at in wanted.items() if at not in [key async for key, _ in read(at)]]
 
 
 @asynccontextmanager
