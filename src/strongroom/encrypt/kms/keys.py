@@ -14,10 +14,17 @@ from strongroom.model.errors import Denied, Invalid, NotFound, Refusal, Unavaila
 from strongroom.wire.keywrap.contract import Wary, Wrapper
 
 T = TypeVar("T")
+# `plugin.lacks_key` looks for it in what a plugin answers.
+UNKNOWN_KEY: Final = "unknown-key-id"
 ID_CHARACTERS: Final = 24
 BACKEND_SECONDS: Final = 5.0
 # Which key, the wrap, and whether that opens: a slow backend has its time for each.
 CALLS_TO_WRAP: Final = 3
+
+
+def unknown_key() -> NotFound:
+    """The refusal of what is sealed under a key that is not open here."""
+    return NotFound(UNKNOWN_KEY, "no key of this id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,7 @@ class Keks:
         """Open; raises NotFound(`unknown-key-id`) or Denied(`not-authentic`)."""
         cipher = self.ciphers.get(key_id)
         if cipher is None:
-            raise NotFound("unknown-key-id", "no key of this id")
+            raise unknown_key()
         try:
             return cipher.open(sealed, self.place.aad("seed", key_id))
         except Tampered:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.encrypt.kms.keeper import Keeper
-from strongroom.encrypt.kms.keys import Keks
+from strongroom.encrypt.kms.keys import UNKNOWN_KEY, Keks, unknown_key
 from strongroom.encrypt.kms.messages import (
     SERVICE,
     DecryptRequest,
@@ -21,11 +21,10 @@ from strongroom.encrypt.kms.messages import (
 from strongroom.encrypt.kms.metrics import KmsMetrics
 from strongroom.encrypt.kms.standing import Standing
 from strongroom.model.clock import Clock
-from strongroom.model.errors import Invalid, NotFound, Refusal, TooLarge, Unavailable
+from strongroom.model.errors import Invalid, Refusal, TooLarge, Unavailable
 from strongroom.wire.grpc_unix import SILENT, Method, UnixServer, call_unix
 
 VERSION: Final = "v2"
-_UNKNOWN: Final = "unknown-key-id"
 MAX_PLAINTEXT_BYTES: Final = 512
 MAX_CIPHERTEXT_BYTES: Final = 1024
 SEARCH_SECONDS: Final = 10.0
@@ -106,7 +105,7 @@ class Plugin:
         """Look for a key once for all who ask; an id nobody knows is left alone for a while."""
         now = self._clock.monotonic()
         if now < self._unknown.get(key_id, 0.0):
-            raise NotFound(_UNKNOWN, "no key of this id")
+            raise unknown_key()
         await self._keeper.find(key_id)
         keks = self._keeper.snapshot.keks
         if keks is None:
@@ -115,7 +114,7 @@ class Plugin:
             if len(self._unknown) > 1000:
                 self._unknown.clear()
             self._unknown[key_id] = now + SEARCH_SECONDS
-            raise NotFound(_UNKNOWN, "no key of this id")
+            raise unknown_key()
         return keks
 
 
@@ -143,5 +142,5 @@ async def lacks_key(socket: Path, key_id: str) -> bool:
     except Unavailable as refusal:
         if refusal.code == SILENT:
             raise
-        return f"[{_UNKNOWN}]" in refusal.message
+        return f"[{UNKNOWN_KEY}]" in refusal.message
     return False
